@@ -1,0 +1,49 @@
+"""Thinned: dropout and everything that grew from it.
+
+A mask is a pure function of its address: ``thinned.dropout(x, p=0.5, at=thinned.Address(seed=0,
+site="fc1", step=7))`` gives the same array on every machine, and the same call on a gradient is its
+backward pass. Importing this package loads NumPy and nothing else.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from thinned.address import Address
+from thinned.methods.bernoulli import dropout, keep_mask
+from thinned.window import Window
+
+if TYPE_CHECKING:
+    from thinned import classic, numpy
+    from thinned.estimators import DropoutMLPClassifier, DropoutMLPRegressor
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Address",
+    "DropoutMLPClassifier",
+    "DropoutMLPRegressor",
+    "Window",
+    "classic",
+    "dropout",
+    "keep_mask",
+    "numpy",
+]
+
+# Loaded at first use: the file that holds the name, or the room that the name itself is.
+_LATER = {
+    "DropoutMLPClassifier": "thinned.estimators",
+    "DropoutMLPRegressor": "thinned.estimators",
+    "classic": "thinned.classic",
+    "numpy": "thinned.numpy",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'thinned' has no attribute {name!r}")
+    room = import_module(_LATER[name])
+    return room if _LATER[name] == f"thinned.{name}" else getattr(room, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

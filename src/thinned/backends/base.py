@@ -1,0 +1,40 @@
+"""What a backend must do: arrays of one library in, the same kind out, nothing known of methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from thinned.address import Address
+from thinned.window import Placement
+
+__all__ = ["Backend", "Draw"]
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """All that decides a mask: the address, the integer threshold, the place, the mirror."""
+
+    at: Address
+    threshold: int
+    place: Placement
+    mirror: bool = False
+
+
+class Backend(Protocol):
+    """One array library: an object named `backend` in a file of its own."""
+
+    def require_floating(self, who: str, x: Any) -> None:
+        """TypeError, in one sentence, unless x has a floating type that masks can be put on."""
+
+    def require_out(self, who: str, x: Any, out: Any) -> None:
+        """An error, in one sentence, unless `out` can take the result for x."""
+
+    def keep(self, draw: Draw) -> Any:
+        """The keep mask, boolean, of the placement's whole shape. True means kept."""
+
+    def apply(self, x: Any, draw: Draw, scale: float, fill: Any, out: Any) -> Any:
+        """y = fill + scale m (x - fill), selected, in x's shape and type; into `out` if given."""
+
+    def copy(self, x: Any, out: Any) -> Any:
+        """x copied into `out`, which is returned."""

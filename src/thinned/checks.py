@@ -1,0 +1,99 @@
+"""Checks of parameters, and the one form of message they speak.
+
+Every message says who complains, about which parameter, what is required, what came, and, where
+there is one, the remedy: ``dropout: p must be a float in [0, 1], got 50. Did you pass a
+percentage?``
+"""
+
+from __future__ import annotations
+
+import numbers
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = ["axes", "flag", "integer", "message", "probability", "shape"]
+
+
+def message(who: str, what: str, requirement: str, got: object, remedy: str = "") -> str:
+    """One clear sentence, and the remedy after it where there is one."""
+    sentence = f"{who}: {what} must be {requirement}, got {got}"
+    return f"{sentence}. {remedy}" if remedy else f"{sentence}."
+
+
+def probability(who: str, p: Any, name: str = "p") -> float:
+    """Return `p` as a binary64 number in [0, 1], at the precision it arrived in.
+
+    A Python or NumPy number or a zero-dimensional array passes; a string, a bool, None and an array
+    with dimensions are TypeErrors, a NaN and everything outside [0, 1] ValueErrors.
+    """
+    if type(p) is not float:  # the common case needs no more questions
+        p = _real(who, p, name)
+    if not 0.0 <= p <= 1.0:  # written so that NaN fails
+        remedy = "Did you pass a percentage?" if 1.0 < p <= 100.0 else ""
+        raise ValueError(message(who, name, "a float in [0, 1]", f"{p:g}", remedy))
+    return float(p)
+
+
+def _real(who: str, p: Any, name: str) -> float:
+    if getattr(p, "shape", None) == () and hasattr(p, "item"):
+        p = p.item()  # NumPy scalars and zero-dimensional arrays or tensors
+    if isinstance(p, numbers.Real) and not isinstance(p, bool):
+        return float(p)
+    if getattr(p, "shape", ()) != ():
+        got = f"an array of shape {tuple(p.shape)}"
+        raise TypeError(message(who, name, "one number in [0, 1]", got))
+    raise TypeError(message(who, name, "a float in [0, 1]", f"{p!r} ({type(p).__name__})"))
+
+
+def integer(who: str, name: str, value: Any, low: int, high: int, remedy: str = "") -> int:
+    """Return `value` as an int in the half-open range [low, high). Bools and floats are refused."""
+    requirement = f"an integer in [{low}, {high})"
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        got = f"{value!r} ({type(value).__name__})"
+        raise TypeError(message(who, name, requirement, got, remedy))
+    number = operator.index(value)
+    if not low <= number < high:
+        raise ValueError(message(who, name, requirement, number, remedy))
+    return number
+
+
+def flag(who: str, name: str, value: Any) -> bool:
+    """Return `value` if it is True or False. Anything else (a p in the wrong place) is refused."""
+    if value is True or value is False:
+        return bool(value)
+    if type(value).__name__ in ("bool_", "bool"):  # NumPy's own
+        return bool(value)
+    raise TypeError(message(who, name, "True or False", f"{value!r} ({type(value).__name__})"))
+
+
+def shape(who: str, value: Any, name: str = "shape") -> tuple[int, ...]:
+    """Return `value` as a tuple of lengths; one integer stands for one axis."""
+    if hasattr(value, "__index__"):
+        value = (value,)
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise TypeError(message(who, name, "an integer or a tuple of integers", repr(value)))
+    return tuple(integer(who, f"a length in {name}", n, 0, 2**63) for n in value)
+
+
+def axes(who: str, value: Any, ndim: int, name: str = "shared_axes") -> tuple[int, ...]:
+    """Return axes as sorted non-negative numbers; one integer stands for one axis.
+
+    An axis outside [-ndim, ndim) and an axis named twice are ValueErrors.
+    """
+    if isinstance(value, tuple) and not value:
+        return ()
+    if hasattr(value, "__index__"):
+        value = (value,)
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise TypeError(message(who, name, "an axis or a tuple of axes", repr(value)))
+    value = tuple(value)
+    if ndim == 0 and value:
+        raise ValueError(message(who, name, "empty for a zero-dimensional array", value))
+    found = []
+    for axis in value:
+        number = integer(who, f"an axis in {name}", axis, -ndim, ndim)
+        found.append(number % ndim)
+    if len(set(found)) < len(found):
+        raise ValueError(message(who, name, "free of repetitions", f"{value} for {ndim} axes"))
+    return tuple(sorted(found))

@@ -1,0 +1,5 @@
+"""The catalogue of methods."""
+
+from thinned.methods.bernoulli import dropout, keep_mask
+
+__all__ = ["dropout", "keep_mask"]

@@ -1,0 +1,117 @@
+"""Dropout, and the mask it draws."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thinned import checks
+from thinned.address import Address
+from thinned.backends import backend_of
+from thinned.methods.equation import apply_noise, draw_for
+from thinned.window import Window
+
+__all__ = ["dropout", "keep_mask"]
+
+
+def dropout(
+    x: Any,
+    p: float,
+    at: Address,
+    training: bool = True,
+    shared_axes: int | tuple[int, ...] = (),
+    window: Window | None = None,
+    mirror: bool = False,
+    out: Any = None,
+) -> Any:
+    """Drop elements of x with probability p and scale the others by 1 / (1 - p) (inverted dropout).
+
+    y = x m / (1 - p),  m ~ Bernoulli(1 - p), one draw per element (or per slice, see shared_axes).
+
+    The backward pass is the same call on the gradient: dropout is linear and its own adjoint.
+
+    Parameters
+    ----------
+    x : array, any shape, float16, bfloat16, float32 or float64. Never modified, unless it is `out`.
+    p : float in [0, 1]. Probability of dropping an element; p = 1 gives zeros, p = 0 gives x.
+    at : Address. Equal addresses give equal masks, on every backend.
+    training : bool. False gives x itself.
+    shared_axes : int or tuple of ints. Axes along which one draw is shared: (0,) gives every row of
+        a batch the same mask, (2, 3) drops whole channels of an (N, C, H, W) image.
+    window : Window or None. Where x sits in a larger logical array; it takes its part of that mask.
+    mirror : bool. The antithetic draw: u becomes 1 - u.
+    out : array of x's shape and dtype, or None. Takes the result; may be x.
+
+    Returns
+    -------
+    array of x's kind, shape and dtype (`out` if given). E[y] = x for p < 1, and
+    Var[y] = x^2 p / (1 - p). A dropped NaN or infinity is zero: elements are selected, never
+    multiplied by the mask.
+
+    Raises
+    ------
+    ValueError if p is outside [0, 1] or NaN, an axis does not exist or is named twice, the window
+    does not fit, or `out` has another shape. TypeError if x is not floating.
+
+    References
+    ----------
+    Hinton et al., 2012, arXiv:1207.0580; Srivastava et al., 2014, JMLR 15, 1929-1958.
+
+    Examples
+    --------
+    >>> import numpy as np, thinned
+    >>> at = thinned.Address(seed=0, site="fc1", step=7)
+    >>> thinned.dropout(np.ones(8, np.float32), p=0.5, at=at)
+    array([2., 0., 2., 0., 2., 0., 2., 0.], dtype=float32)
+    """
+    return apply_noise(
+        "dropout",
+        x,
+        p,
+        at,
+        training=training,
+        shared_axes=shared_axes,
+        window=window,
+        mirror=mirror,
+        out=out,
+    )
+
+
+def keep_mask(
+    shape: int | tuple[int, ...],
+    p: float,
+    at: Address,
+    shared_axes: int | tuple[int, ...] = (),
+    window: Window | None = None,
+    mirror: bool = False,
+    like: Any = None,
+) -> Any:
+    """The mask that `dropout` draws for an array of this shape: True where an element is kept.
+
+    Parameters
+    ----------
+    shape : int or tuple of ints. The shape of the array at hand.
+    p : float in [0, 1]. Probability that an element is dropped.
+    at, shared_axes, window, mirror : as in `dropout`.
+    like : array or None. An array whose library the mask shall be of; None gives NumPy's.
+
+    Returns
+    -------
+    boolean array of `shape`; the mean of its elements is 1 - p, realised to within 2^-33.
+
+    Raises
+    ------
+    ValueError, TypeError as `dropout`.
+
+    Examples
+    --------
+    >>> import thinned
+    >>> thinned.keep_mask(8, p=0.5, at=thinned.Address(seed=0, site="fc1", step=7))
+    array([ True, False,  True, False,  True, False,  True, False])
+    """
+    empty: NDArray[np.bool_] = np.empty(0, np.bool_)
+    backend = backend_of("keep_mask", empty if like is None else like)
+    lengths = checks.shape("keep_mask", shape)
+    return backend.keep(draw_for("keep_mask", lengths, p, at, shared_axes, window, mirror))

@@ -1,0 +1,260 @@
+"""The mask spec in plain NumPy, plane by plane: the authority every kernel is tested against.
+
+Read beside docs/mask-spec.md; each function here is one of its paragraphs. The one concession to
+speed is that work goes through the cache in chunks; the comparison itself is as the page has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from thinned.address import Address
+
+__all__ = [
+    "apply",
+    "fold_in",
+    "gaussian",
+    "keep_at",
+    "keep_k_of_n",
+    "keep_range",
+    "philox",
+    "scale_for",
+    "threshold",
+    "uniform24",
+    "uniform32",
+    "words",
+]
+
+MASK32 = 0xFFFFFFFF
+LANES = 128  # elements to a block
+WORD_TAG = 32
+FOLD_STEP = 2**32 - 1  # the step that no draw has: reserved for folding
+MAX_BLOCKS = 2**40
+MAX_ELEMENTS = MAX_BLOCKS * LANES
+
+# Blocks that go through Philox together: a few uint64 arrays of this length fit a 1 MB cache.
+CHUNK = 4096
+
+
+# ---------------------------------------------------------------------------------------- generator
+
+
+def philox(counter: Sequence[Any], key: tuple[int, int]) -> tuple[Any, Any, Any, Any]:
+    """Philox4x32-10 (Salmon et al., 2011), on Python integers or on uint64 arrays of 32-bit words.
+
+    Parameters
+    ----------
+    counter : four words c0..c3, each an int or a uint64 array (they broadcast), below 2^32.
+    key : two ints below 2^32.
+
+    Returns
+    -------
+    The four words of the block, of the counter's kind.
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        left, right = c0 * 0xD2511F53, c2 * 0xCD9E8D57
+        c0, c1 = (right >> 32) ^ c1 ^ k0, right & MASK32
+        c2, c3 = (left >> 32) ^ c3 ^ k1, left & MASK32
+        k0 = (k0 + 0x9E3779B9) & MASK32
+        k1 = (k1 + 0xBB67AE85) & MASK32
+    return c0, c1, c2, c3
+
+
+def _key(seed: int) -> tuple[int, int]:
+    return seed & MASK32, seed >> 32
+
+
+def _blocks(at: Address, b: NDArray[np.uint64], tag: int | NDArray[np.uint64]) -> Any:
+    """Blocks number `b` with `tag` (both broadcast): uint64 words, shape (4, ...)."""
+    counter = (b & MASK32, (b >> 32) | at.call << 8 | tag << 24, at.site, at.step)
+    return philox(counter, _key(at.seed))
+
+
+def fold_in(seed: int, n: int) -> int:
+    """The seed that `n` (64 bits) makes of `seed`: a member, an epoch, a rank."""
+    out = philox((n & MASK32, n >> 32, 0, FOLD_STEP), _key(seed))
+    return int(out[0] | out[1] << 32)
+
+
+# ---------------------------------------------------------------------------------- Bernoulli draws
+
+
+def threshold(p: float) -> int:
+    """round-half-to-even(p * 2^32): element i is dropped where its uniform lies below.
+
+    The product is exact in binary64 (a power of two), and Python's round goes half to even.
+    """
+    return round(p * 2**32)
+
+
+def _plane(at: Address, b: NDArray[np.uint64], j: int, mirror: bool) -> NDArray[np.uint32]:
+    """Plane j of blocks `b`: the bits of weight 2^(31 - j), packed 32 to a word, shape (n, 4)."""
+    out = np.empty((b.size, 4), np.uint32)
+    for k, word in enumerate(_blocks(at, b, j)):
+        out[:, k] = word
+    return ~out if mirror else out  # the bits of 2^32 - 1 - u are the bits of u, each flipped
+
+
+def _decide(at: Address, b: NDArray[np.uint64], t: int, mirror: bool) -> NDArray[np.uint32]:
+    """Keep bits of blocks `b` at a threshold strictly between its ends: uint32, shape (n, 4).
+
+    u < t is compared from the most significant plane on. A lane is open while its bits equal t's.
+    Where t has a 1 and the lane a 0, the lane is below and dropped; where t has a 0 and the lane a
+    1, it is above and kept. Under the lowest set bit of t nothing can fall below any more: who is
+    still open there has u >= t and is kept.
+    """
+    lowest = 31 - ((t & -t).bit_length() - 1)  # the plane of the lowest set bit
+    dropped = np.zeros((b.size, 4), np.uint32)
+    open_ = np.full((b.size, 4), 0xFFFFFFFF, np.uint32)
+    rows = np.arange(b.size)  # blocks with an open lane
+    for j in range(lowest + 1):
+        bits = _plane(at, b[rows], j, mirror)
+        if t >> (31 - j) & 1:
+            dropped[rows] |= open_[rows] & ~bits
+            open_[rows] &= bits
+        else:
+            open_[rows] &= ~bits
+        rows = rows[open_[rows].any(axis=1)]
+        if not rows.size:
+            break
+    return ~dropped
+
+
+def _keep_bits(at: Address, b: NDArray[np.uint64], t: int, mirror: bool) -> NDArray[np.bool_]:
+    """Keep bits of blocks `b`, one bool a lane: shape (n, 128)."""
+    if t in (0, 2**32):  # the ends are settled before anything is drawn
+        return np.full((b.size, LANES), t == 0)
+    packed = _decide(at, b, t, mirror).astype("<u4", copy=False)
+    return np.unpackbits(packed.view(np.uint8), axis=1, bitorder="little").view(np.bool_)
+
+
+def _chunks(first: int, stop: int) -> Iterator[NDArray[np.uint64]]:
+    for low in range(first, stop, CHUNK):
+        yield np.arange(low, min(low + CHUNK, stop), dtype=np.uint64)
+
+
+def keep_range(
+    at: Address, t: int, start: int, count: int, mirror: bool = False
+) -> NDArray[np.bool_]:
+    """Keep bits of elements [start, start + count) at threshold `t`: bool, shape (count,)."""
+    if t in (0, 2**32):
+        return np.full(count, t == 0)
+    first, stop = start // LANES, -(-(start + count) // LANES)
+    out = np.empty(((stop - first) * LANES,), np.bool_)
+    at_row = 0
+    for b in _chunks(first, stop):
+        out[at_row : at_row + b.size * LANES] = _keep_bits(at, b, t, mirror).reshape(-1)
+        at_row += b.size * LANES
+    return out[start - first * LANES :][:count]
+
+
+def keep_at(
+    at: Address, t: int, index: NDArray[np.uint64], mirror: bool = False
+) -> NDArray[np.bool_]:
+    """Keep bits of the elements with these logical indices, in any order: bool, index's shape."""
+    b, where = np.unique(index >> np.uint64(7), return_inverse=True)
+    bits = np.empty((b.size, LANES), np.bool_)
+    for low in range(0, b.size, CHUNK):
+        bits[low : low + CHUNK] = _keep_bits(at, b[low : low + CHUNK], t, mirror)
+    lane = (index & np.uint64(LANES - 1)).astype(np.intp)
+    keep: NDArray[np.bool_] = bits[where.reshape(index.shape), lane]
+    return keep
+
+
+def uniform32(at: Address, index: int, mirror: bool = False) -> int:
+    """The 32-bit uniform u_i of one element, put together from its 32 planes."""
+    lane = index % LANES
+    u = 0
+    for j in range(32):
+        counter = (index // LANES & MASK32, index // LANES >> 32 | at.call << 8 | j << 24)
+        block = philox((*counter, at.site, at.step), _key(at.seed))
+        u = u << 1 | int(block[lane // 32]) >> lane % 32 & 1
+    return MASK32 - u if mirror else u
+
+
+# --------------------------------------------------------------------------------------- word draws
+
+
+def words(at: Address, index: NDArray[np.uint64], mirror: bool = False) -> NDArray[np.uint32]:
+    """The 32-bit words of the elements with these indices (below 2^42): uint32, index's shape."""
+    b, where = np.unique(index >> np.uint64(2), return_inverse=True)
+    table = np.stack(_blocks(at, b, WORD_TAG), axis=-1).astype(np.uint32)
+    out: NDArray[np.uint32] = table[
+        where.reshape(index.shape), (index & np.uint64(3)).astype(np.intp)
+    ]
+    return ~out if mirror else out
+
+
+def uniform24(word: NDArray[np.uint32]) -> NDArray[np.float32]:
+    """(2 (w >> 9) + 1) / 2^24: exact in binary32, symmetric about 1/2, never 0 or 1."""
+    odd = (word >> np.uint32(9)) * np.uint32(2) + np.uint32(1)
+    return odd.astype(np.float32) / np.float32(2**24)
+
+
+def gaussian(at: Address, index: NDArray[np.uint64], mirror: bool = False) -> NDArray[np.float64]:
+    """Standard normal draws (Box-Muller on the pair 2m, 2m + 1), in binary64; index's shape.
+
+    The mirror of a draw is its negative.
+    """
+    one = np.uint64(1)
+    u = uniform24(words(at, index & ~one)).astype(np.float64)
+    v = uniform24(words(at, index | one)).astype(np.float64)
+    radius, angle = np.sqrt(-2.0 * np.log(u)), 2.0 * np.pi * v
+    z: NDArray[np.float64] = radius * np.where(index & one, np.sin(angle), np.cos(angle))
+    return -z if mirror else z
+
+
+def keep_k_of_n(
+    at: Address, p: float, shape: tuple[int, ...], axis: int, mirror: bool = False
+) -> NDArray[np.bool_]:
+    """Exactly k = n - round-half-to-even(p n) of the n elements along `axis` kept: bool, `shape`.
+
+    The k largest words win; equal words go by lower index.
+    """
+    n = shape[axis]
+    index = np.arange(int(np.prod(shape, dtype=np.int64)), dtype=np.uint64).reshape(shape)
+    word = words(at, index, mirror).astype(np.int64)
+    rank = np.argsort(np.argsort(-word, axis=axis, kind="stable"), axis=axis, kind="stable")
+    keep: NDArray[np.bool_] = rank < n - round(p * n)
+    return keep
+
+
+# ------------------------------------------------------------------------------------------- values
+
+
+def scale_for(p: float) -> float:
+    """1 / (1 - p) in binary64; 1 at p = 1, where nothing is kept and nothing is to be scaled."""
+    return 1.0 if p == 1.0 else 1.0 / (1.0 - p)
+
+
+def apply(
+    x: NDArray[Any], keep: NDArray[np.bool_], scale: float, fill: float | NDArray[Any] = 0.0
+) -> NDArray[Any]:
+    """y = fill + scale m (x - fill): x's shape, dtype and memory order.
+
+    `keep` broadcasts to x. The arithmetic runs in binary64 for double and in binary32 for all other
+    types, each product rounded, and one rounding to x's type at the end. A kept element is exactly
+    x where scale is 1; a dropped one is exactly fill, whatever x was: selected, not multiplied.
+    """
+    kind: Any = np.float64 if x.dtype.itemsize == 8 else np.float32
+    # An overflow to infinity is the value the arithmetic has, in half types above all; no warning.
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        fill_is_zero = np.isscalar(fill) and fill == 0
+        if scale == 1.0:
+            kept = x
+        elif fill_is_zero:
+            kept = (x.astype(kind) * kind(scale)).astype(x.dtype)
+        else:
+            f = np.asarray(fill).astype(kind)
+            kept = (f + kind(scale) * (x.astype(kind) - f)).astype(x.dtype)
+        y = np.empty_like(x, subok=False)
+        y[...] = np.asarray(fill).astype(x.dtype)
+        np.copyto(y, kept, where=keep)
+    return y

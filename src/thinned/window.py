@@ -1,0 +1,141 @@
+"""Window: where the array at hand sits in the logical array, and the indices that follow."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from thinned import checks
+from thinned.checks import message
+
+__all__ = ["Placement", "Window", "place"]
+
+MAX_ELEMENTS = 2**47  # 2^40 blocks of 128 lanes: what the spec can address
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The place of an array inside the logical array: of a shard, a chunk, a micro-batch.
+
+    Parameters
+    ----------
+    start : int or tuple of ints, >= 0. Where the array begins: along the leading axis, or one
+        number for each axis.
+    global_shape : int or tuple of ints, or None. The shape of the logical array. None only where
+        nothing but the leading axis is split: the length of that axis enters no index.
+
+    Raises
+    ------
+    ValueError if a number is negative, if lengths disagree, or if None is given and an axis other
+    than the leading one starts elsewhere than at 0.
+
+    Examples
+    --------
+    Rows 32 to 63 of a batch, drawn apart, are what they are in the whole batch:
+
+    >>> import thinned
+    >>> at = thinned.Address(seed=0, site="fc1")
+    >>> whole = thinned.keep_mask((64, 10), 0.5, at)
+    >>> part = thinned.keep_mask((32, 10), 0.5, at, window=thinned.Window(32))
+    >>> bool((whole[32:] == part).all())
+    True
+    """
+
+    start: int | tuple[int, ...]
+    global_shape: int | tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        start = checks.shape("Window", self.start, "start")
+        whole = None
+        if self.global_shape is not None:
+            whole = checks.shape("Window", self.global_shape, "global_shape")
+            if len(start) != len(whole) and len(start) != 1:
+                raise ValueError(
+                    message("Window", "start", f"one number for each axis of {whole}", start)
+                )
+        elif any(start[1:]):
+            raise ValueError(
+                f"Window: start {start} splits more than the leading axis, so the shape of the "
+                "whole array is needed. Pass global_shape."
+            )
+        object.__setattr__(self, "start", start)
+        object.__setattr__(self, "global_shape", whole)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Which draw each element takes: element (i, j, ...) has index offset + i strides[0] + ...
+
+    `strides` count elements of the logical array; a shared axis has stride 0. `shape` is the shape
+    of the array at hand.
+    """
+
+    shape: tuple[int, ...]
+    offset: int
+    strides: tuple[int, ...]
+
+    @property
+    def drawn(self) -> tuple[int, ...]:
+        """The shape of the draws themselves: 1 along shared axes."""
+        return tuple(
+            1 if stride == 0 and n else n
+            for n, stride in zip(self.shape, self.strides, strict=True)
+        )
+
+
+def place(
+    who: str, shape: tuple[int, ...], shared_axes: Any = (), window: Window | None = None
+) -> Placement:
+    """The placement of an array of `shape`. ValueError where axes or window do not fit it."""
+    shared = checks.axes(who, shared_axes, len(shape))
+    start, whole = _window(who, shape, shared, window)
+    strides, stride = [0] * len(shape), 1
+    for axis in reversed(range(len(shape))):
+        if axis not in shared:
+            strides[axis] = stride
+            stride *= whole[axis]
+    offset = sum(s * n for s, n in zip(start, strides, strict=True))
+    last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
+    if math.prod(shape) and last >= MAX_ELEMENTS:
+        raise ValueError(
+            message(
+                who,
+                "the logical array",
+                "smaller than 2^47 elements",
+                f"index {last}",
+                "Split it, and fold_in the number of each part.",
+            )
+        )
+    return Placement(shape, offset, tuple(strides))
+
+
+def _window(
+    who: str, shape: tuple[int, ...], shared: tuple[int, ...], window: Window | None
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Start and whole shape, checked against the array; shared axes are not looked at."""
+    if window is None:
+        return (0,) * len(shape), shape
+    if not isinstance(window, Window):
+        got = f"{window!r} ({type(window).__name__})"
+        raise TypeError(message(who, "window", "a thinned.Window", got))
+    start, whole = window.start, window.global_shape
+    assert isinstance(start, tuple)
+    if len(start) == 1 and len(shape) > 1:
+        start = start + (0,) * (len(shape) - 1)
+    if len(start) != len(shape):
+        raise ValueError(message(who, "window.start", f"of {len(shape)} axes, as the array", start))
+    if whole is None:
+        return start, shape
+    assert isinstance(whole, tuple)
+    if len(whole) != len(shape):
+        raise ValueError(
+            message(who, "window.global_shape", f"of {len(shape)} axes, as the array", whole)
+        )
+    for axis, (first, n, end) in enumerate(zip(start, shape, whole, strict=True)):
+        if axis not in shared and first + n > end:
+            raise ValueError(
+                f"{who}: the window does not fit: axis {axis} holds [{first}, {first + n}) "
+                f"of a logical array of length {end}."
+            )
+    return start, whole
