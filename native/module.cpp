@@ -1,11 +1,251 @@
-// The compiled module thinned._native.
+// The compiled module thinned._native: kernels for arrays, taken by pointer.
+//
+// Everything was checked in Python before it comes here; what is checked again is only what would
+// otherwise touch memory that it must not.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/array.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
+#include <atomic>
+#include <optional>
+#include <stdexcept>
+#include <string>
+
+#include "dispatch.hpp"
+#include "geometry.hpp"
 #include "philox.hpp"
+#include "threads.hpp"
+
+namespace nb = nanobind;
+using namespace thinned;
+
+namespace {
+
+std::atomic<const Kernel*> current{nullptr};
+
+// Releasing the interpreter costs some 100 ns: worth it where others could do something meanwhile.
+constexpr std::uint64_t kReleaseAbove = 8192;
+
+// One array through the buffer protocol: its memory, shape and strides, held while in use.
+class Buffer {
+  public:
+    Buffer(nb::handle array, bool writable) {
+        const int flags = PyBUF_STRIDES | (writable ? PyBUF_WRITABLE : 0);
+        if (PyObject_GetBuffer(array.ptr(), &view_, flags) != 0) throw nb::python_error();
+    }
+    ~Buffer() { PyBuffer_Release(&view_); }
+    Buffer(const Buffer&) = delete;
+    Buffer& operator=(const Buffer&) = delete;
+    const Py_buffer& operator*() const { return view_; }
+
+  private:
+    Py_buffer view_;
+};
+
+std::uint64_t elements(const Job& job) {
+    std::uint64_t n = 1;
+    for (int a = 0; a < job.axes; ++a) n *= job.axis[a].n;
+    return n;
+}
+
+void go(Job& job, int threads) {
+    job.threads = threads > 0 ? threads : num_threads();
+    const Kernel& kernel = *current.load(std::memory_order_relaxed);
+    if (elements(job) < kReleaseAbove) {
+        run(kernel, job);
+    } else {
+        nb::gil_scoped_release released;
+        run(kernel, job);
+    }
+}
+
+// The step of the logical index along each axis; None stands for C order over the array itself.
+void set_index(Job& job, nb::handle strides) {
+    if (strides.is_none()) {
+        std::uint64_t step = 1;
+        for (int a = job.axes - 1; a >= 0; --a) {
+            job.axis[a].index = step;
+            step *= job.axis[a].n;
+        }
+        return;
+    }
+    const nb::tuple steps = nb::cast<nb::tuple>(strides);
+    if (steps.size() != static_cast<std::size_t>(job.axes)) {
+        throw std::invalid_argument("one index stride for each axis is needed");
+    }
+    for (int a = 0; a < job.axes; ++a) job.axis[a].index = nb::cast<std::uint64_t>(steps[a]);
+}
+
+void set_axes(Job& job, const Py_buffer& y) {
+    if (y.ndim > kMaxAxes) throw std::invalid_argument("at most 64 axes");
+    job.axes = y.ndim;
+    job.y = y.buf;
+    for (int a = 0; a < y.ndim; ++a) {
+        job.axis[a] = {static_cast<std::uint64_t>(y.shape[a]), 0, y.strides[a], 0, 0};
+    }
+}
+
+void set_input(Job& job, const Py_buffer& in, const void*& where, std::int64_t Axis::*step) {
+    if (in.ndim != job.axes) throw std::invalid_argument("arrays of one shape are needed");
+    where = in.buf;
+    for (int a = 0; a < in.ndim; ++a) {
+        if (static_cast<std::uint64_t>(in.shape[a]) != job.axis[a].n) {
+            throw std::invalid_argument("arrays of one shape are needed");
+        }
+        job.axis[a].*step = in.strides[a];
+    }
+}
+
+Stream stream_of(std::uint64_t seed, std::uint32_t site, std::uint32_t step, std::uint32_t call,
+                 std::uint64_t threshold, bool mirror) {
+    Stream s;
+    s.seed = seed;
+    s.site = site;
+    s.step = step;
+    s.call = call;
+    s.threshold = threshold;
+    s.mirror = mirror;
+    return s;
+}
+
+void apply(nb::handle x, nb::handle y, nb::handle f, Law law, Type type, Op op, double scale,
+           double fill, std::uint64_t seed, std::uint32_t site, std::uint32_t step,
+           std::uint32_t call, std::uint64_t threshold, bool mirror, std::uint64_t offset,
+           nb::handle strides, int threads) {
+    const Buffer out(y, true);
+    std::optional<Buffer> in, array;
+    Job job;
+    job.law = law;
+    job.type = type;
+    job.op = op;
+    job.values = {scale, fill};
+    job.stream = stream_of(seed, site, step, call, threshold, mirror);
+    job.offset = offset;
+    set_axes(job, *out);
+    if (!x.is_none()) {
+        in.emplace(x, false);
+        set_input(job, **in, job.x, &Axis::x);
+    }
+    if (!f.is_none()) {
+        array.emplace(f, false);
+        set_input(job, **array, job.f, &Axis::f);
+    }
+    set_index(job, strides);
+    go(job, threads);
+}
+
+// The same for memory that is no Python buffer: pointers as integers, shape and strides (bytes) as
+// tuples. This is where other array libraries stand.
+void apply_at(std::uintptr_t x, std::uintptr_t y, std::uintptr_t f, nb::tuple shape,
+              nb::tuple x_strides, nb::tuple y_strides, nb::tuple f_strides, Law law, Type type,
+              Op op, double scale, double fill, std::uint64_t seed, std::uint32_t site,
+              std::uint32_t step, std::uint32_t call, std::uint64_t threshold, bool mirror,
+              std::uint64_t offset, nb::handle strides, int threads) {
+    Job job;
+    job.law = law;
+    job.type = type;
+    job.op = op;
+    job.values = {scale, fill};
+    job.stream = stream_of(seed, site, step, call, threshold, mirror);
+    job.offset = offset;
+    job.x = reinterpret_cast<const void*>(x);
+    job.y = reinterpret_cast<void*>(y);
+    job.f = reinterpret_cast<const void*>(f);
+    const std::size_t n = shape.size();
+    if (n > kMaxAxes || y_strides.size() != n || (x != 0 && x_strides.size() != n) ||
+        (f != 0 && f_strides.size() != n)) {
+        throw std::invalid_argument("one stride for each of at most 64 axes is needed");
+    }
+    job.axes = static_cast<int>(n);
+    for (std::size_t a = 0; a < n; ++a) {
+        job.axis[a] = {nb::cast<std::uint64_t>(shape[a]),
+                       x != 0 ? nb::cast<std::int64_t>(x_strides[a]) : 0,
+                       nb::cast<std::int64_t>(y_strides[a]),
+                       f != 0 ? nb::cast<std::int64_t>(f_strides[a]) : 0, 0};
+    }
+    set_index(job, strides);
+    go(job, threads);
+}
+
+void packed(nb::handle out, std::uint64_t n, std::uint64_t seed, std::uint32_t site,
+            std::uint32_t step, std::uint32_t call, std::uint64_t threshold, bool mirror,
+            std::uint64_t offset, int threads) {
+    const Buffer buffer(out, true);
+    if (static_cast<std::uint64_t>((*buffer).len) < n / 8 + (n % 8 != 0)) {
+        throw std::invalid_argument("out is too short for n bits");
+    }
+    const Stream stream = stream_of(seed, site, step, call, threshold, mirror);
+    auto* bytes = static_cast<unsigned char*>((*buffer).buf);
+    nb::gil_scoped_release released;
+    pack(*current.load(std::memory_order_relaxed), stream, offset, n, bytes,
+         threads > 0 ? threads : num_threads());
+}
+
+std::vector<std::string> names_of(const std::vector<const Kernel*>& kernels) {
+    std::vector<std::string> names;
+    for (const Kernel* k : kernels) names.emplace_back(k->name);
+    return names;
+}
+
+bool use(const std::string& name) {
+    for (const Kernel* k : runnable_kernels()) {
+        if (name == k->name) {
+            current.store(k, std::memory_order_relaxed);
+            return true;
+        }
+    }
+    return false;
+}
+
+}  // namespace
 
 NB_MODULE(_native, m) {
-    m.doc() = "The compiled part of Thinned.";
-    m.def("philox4x32_10", &thinned::philox4x32_10, nanobind::arg("counter"), nanobind::arg("key"),
+    m.doc() = "Masks and their application, compiled: see thinned.kernel and native/.";
+    current.store(runnable_kernels().back(), std::memory_order_relaxed);
+
+    nb::enum_<Law>(m, "Law")
+        .value("bernoulli", Law::bernoulli)
+        .value("gaussian", Law::gaussian)
+        .value("mask", Law::mask)
+        .value("words", Law::words)
+        .value("raw_gaussian", Law::raw_gaussian);
+    nb::enum_<Type>(m, "Type")
+        .value("float32", Type::f32)
+        .value("float64", Type::f64)
+        .value("float16", Type::f16)
+        .value("bfloat16", Type::bf16);
+    nb::enum_<Op>(m, "Op")
+        .value("scale", Op::scale)
+        .value("select", Op::select)
+        .value("affine", Op::affine)
+        .value("select_array", Op::select_array)
+        .value("affine_array", Op::affine_array);
+
+    m.def("apply", &apply, nb::arg("x").none(), nb::arg("y"), nb::arg("f").none(), nb::arg("law"),
+          nb::arg("type"), nb::arg("op"), nb::arg("scale"), nb::arg("fill"), nb::arg("seed"),
+          nb::arg("site"), nb::arg("step"), nb::arg("call"), nb::arg("threshold"),
+          nb::arg("mirror"), nb::arg("offset"), nb::arg("strides").none(), nb::arg("threads"));
+    m.def("apply_at", &apply_at, nb::arg("x"), nb::arg("y"), nb::arg("f"), nb::arg("shape"),
+          nb::arg("x_strides"), nb::arg("y_strides"), nb::arg("f_strides"), nb::arg("law"),
+          nb::arg("type"), nb::arg("op"), nb::arg("scale"), nb::arg("fill"), nb::arg("seed"),
+          nb::arg("site"), nb::arg("step"), nb::arg("call"), nb::arg("threshold"),
+          nb::arg("mirror"), nb::arg("offset"), nb::arg("strides").none(), nb::arg("threads"));
+    m.def("packed", &packed, nb::arg("out"), nb::arg("n"), nb::arg("seed"), nb::arg("site"),
+          nb::arg("step"), nb::arg("call"), nb::arg("threshold"), nb::arg("mirror"),
+          nb::arg("offset"), nb::arg("threads"));
+
+    m.def("philox4x32_10", &philox4x32_10, nb::arg("counter"), nb::arg("key"),
           "The four words of the block at `counter` (four words) under `key` (two words).");
+    m.def("runnable", [] { return names_of(runnable_kernels()); },
+          "The kernels that this processor can run, the fastest last.");
+    m.def("built", [] {
+        std::vector<std::string> names;
+        for (const char* name : built_kernels()) names.emplace_back(name);
+        return names;
+    }, "The kernels that this build holds.");
+    m.def("use", &use, nb::arg("name"), "Run this kernel from now on; False if it cannot run.");
+    m.def("used", [] { return current.load(std::memory_order_relaxed)->name; });
+    m.def("set_num_threads", &set_num_threads, nb::arg("n"));
+    m.def("num_threads", &num_threads);
 }

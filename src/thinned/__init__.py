@@ -9,7 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from thinned.address import Address
-from thinned.methods.bernoulli import dropout, keep_mask
+from thinned.kernel import kernel_info, set_num_threads
+from thinned.methods.bernoulli import dropout, keep_mask, packed_mask
 from thinned.window import Window
 
 if TYPE_CHECKING:
@@ -26,7 +27,10 @@ __all__ = [
     "classic",
     "dropout",
     "keep_mask",
+    "kernel_info",
     "numpy",
+    "packed_mask",
+    "set_num_threads",
 ]
 
 # Loaded at first use: the file that holds the name, or the room that the name itself is.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from thinned import reference
-from thinned.checks import integer
+from thinned.checks import integer, message
 
 __all__ = ["Address"]
 
@@ -20,6 +20,14 @@ def _coordinate(name: str, value: int) -> int:
     if type(value) is int and 0 <= value < end:
         return value
     return integer("Address", name, value, 0, end, _REMEDY.get(name, ""))
+
+
+def _crc32(name: str) -> int:
+    try:
+        return zlib.crc32(name.encode())
+    except UnicodeEncodeError:  # half of a surrogate pair
+        requirement = "a name that UTF-8 can encode"
+        raise ValueError(message("Address", "site", requirement, ascii(name))) from None
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -55,9 +63,10 @@ class Address:
 
     def __init__(self, seed: int = 0, site: int | str = 0, step: int = 0, call: int = 0) -> None:
         put = object.__setattr__
-        put(self, "_name", site if isinstance(site, str) else None)
+        # As a plain string, also where a subclass came (numpy.str_): the repr is to read back.
+        put(self, "_name", str.__str__(site) if isinstance(site, str) else None)
         if isinstance(site, str):
-            site = zlib.crc32(site.encode())
+            site = _crc32(site)
         put(self, "seed", _coordinate("seed", seed))
         put(self, "site", _coordinate("site", site))
         put(self, "step", _coordinate("step", step))

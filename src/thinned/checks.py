@@ -31,7 +31,9 @@ def probability(who: str, p: Any, name: str = "p") -> float:
         p = _real(who, p, name)
     if not 0.0 <= p <= 1.0:  # written so that NaN fails
         remedy = "Did you pass a percentage?" if 1.0 < p <= 100.0 else ""
-        raise ValueError(message(who, name, "a float in [0, 1]", f"{p:g}", remedy))
+        short = f"{p:g}"
+        got = short if float(short) == p else repr(float(p))  # 1.0000001 is not to be shown as 1
+        raise ValueError(message(who, name, "a float in [0, 1]", got, remedy))
     return float(p)
 
 
@@ -39,7 +41,11 @@ def _real(who: str, p: Any, name: str) -> float:
     if getattr(p, "shape", None) == () and hasattr(p, "item"):
         p = p.item()  # NumPy scalars and zero-dimensional arrays or tensors
     if isinstance(p, numbers.Real) and not isinstance(p, bool):
-        return float(p)
+        try:
+            return float(p)
+        except OverflowError:
+            got = "an integer too large for a float"
+            raise ValueError(message(who, name, "a float in [0, 1]", got)) from None
     if getattr(p, "shape", ()) != ():
         got = f"an array of shape {tuple(p.shape)}"
         raise TypeError(message(who, name, "one number in [0, 1]", got))
@@ -49,10 +55,12 @@ def _real(who: str, p: Any, name: str) -> float:
 def integer(who: str, name: str, value: Any, low: int, high: int, remedy: str = "") -> int:
     """Return `value` as an int in the half-open range [low, high). Bools and floats are refused."""
     requirement = f"an integer in [{low}, {high})"
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    candidate: Any = None if isinstance(value, bool) else value
+    try:
+        number = operator.index(candidate)
+    except TypeError:
         got = f"{value!r} ({type(value).__name__})"
-        raise TypeError(message(who, name, requirement, got, remedy))
-    number = operator.index(value)
+        raise TypeError(message(who, name, requirement, got, remedy)) from None
     if not low <= number < high:
         raise ValueError(message(who, name, requirement, number, remedy))
     return number
@@ -67,9 +75,13 @@ def flag(who: str, name: str, value: Any) -> bool:
     raise TypeError(message(who, name, "True or False", f"{value!r} ({type(value).__name__})"))
 
 
+def _is_one_number(value: Any) -> bool:
+    return hasattr(value, "__index__") and getattr(value, "shape", ()) == ()
+
+
 def shape(who: str, value: Any, name: str = "shape") -> tuple[int, ...]:
     """Return `value` as a tuple of lengths; one integer stands for one axis."""
-    if hasattr(value, "__index__"):
+    if _is_one_number(value):
         value = (value,)
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         raise TypeError(message(who, name, "an integer or a tuple of integers", repr(value)))
@@ -83,7 +95,7 @@ def axes(who: str, value: Any, ndim: int, name: str = "shared_axes") -> tuple[in
     """
     if isinstance(value, tuple) and not value:
         return ()
-    if hasattr(value, "__index__"):
+    if _is_one_number(value):
         value = (value,)
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         raise TypeError(message(who, name, "an axis or a tuple of axes", repr(value)))

@@ -14,11 +14,15 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from thinned.address import Address
+    from thinned.window import Placement
 
 __all__ = [
     "apply",
+    "apply_gaussian",
     "fold_in",
     "gaussian",
+    "indices",
+    "keep",
     "keep_at",
     "keep_k_of_n",
     "keep_range",
@@ -159,13 +163,36 @@ def keep_at(
     at: Address, t: int, index: NDArray[np.uint64], mirror: bool = False
 ) -> NDArray[np.bool_]:
     """Keep bits of the elements with these logical indices, in any order: bool, index's shape."""
-    b, where = np.unique(index >> np.uint64(7), return_inverse=True)
-    bits = np.empty((b.size, LANES), np.bool_)
-    for low in range(0, b.size, CHUNK):
-        bits[low : low + CHUNK] = _keep_bits(at, b[low : low + CHUNK], t, mirror)
-    lane = (index & np.uint64(LANES - 1)).astype(np.intp)
-    keep: NDArray[np.bool_] = bits[where.reshape(index.shape), lane]
-    return keep
+    flat = index.reshape(-1)
+    keep = np.empty(flat.size, np.bool_)
+    step = 16 * CHUNK  # far apart, each element has a block to itself: 128 bytes for every one
+    for low in range(0, flat.size, step):
+        part = flat[low : low + step]
+        b, where = np.unique(part >> np.uint64(7), return_inverse=True)
+        bits = np.concatenate(
+            [_keep_bits(at, b[i : i + CHUNK], t, mirror) for i in range(0, b.size, CHUNK)]
+        )
+        lane = (part & np.uint64(LANES - 1)).astype(np.intp)
+        keep[low : low + step] = bits[where.reshape(-1), lane]
+    return keep.reshape(index.shape)
+
+
+def keep(at: Address, t: int, place: Placement, mirror: bool = False) -> NDArray[np.bool_]:
+    """Keep bits of an array as it is placed: bool, `place.drawn`, which is 1 along shared axes."""
+    shape = place.drawn
+    if place.in_order:
+        return keep_range(at, t, place.offset, place.size, mirror).reshape(shape)
+    return keep_at(at, t, indices(place, shape), mirror)
+
+
+def indices(place: Placement, shape: tuple[int, ...] | None = None) -> NDArray[np.uint64]:
+    """The logical index of each element: uint64, the placement's shape (or `shape`, as drawn)."""
+    shape = place.shape if shape is None else shape
+    index = np.full(shape, place.offset, np.uint64)
+    for axis, (n, stride) in enumerate(zip(shape, place.strides, strict=True)):
+        steps = np.arange(n, dtype=np.uint64) * np.uint64(stride)
+        index += steps.reshape((n,) + (1,) * (len(shape) - axis - 1))
+    return index
 
 
 def uniform32(at: Address, index: int, mirror: bool = False) -> int:
@@ -244,17 +271,27 @@ def apply(
     x where scale is 1; a dropped one is exactly fill, whatever x was: selected, not multiplied.
     """
     kind: Any = np.float64 if x.dtype.itemsize == 8 else np.float32
+    s = kind(scale)
     # An overflow to infinity is the value the arithmetic has, in half types above all; no warning.
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         fill_is_zero = np.isscalar(fill) and fill == 0
-        if scale == 1.0:
+        if s == 1.0:
             kept = x
         elif fill_is_zero:
-            kept = (x.astype(kind) * kind(scale)).astype(x.dtype)
+            kept = (x.astype(kind) * s).astype(x.dtype)
         else:
             f = np.asarray(fill).astype(kind)
-            kept = (f + kind(scale) * (x.astype(kind) - f)).astype(x.dtype)
+            kept = (f + s * (x.astype(kind) - f)).astype(x.dtype)
         y = np.empty_like(x, subok=False)
         y[...] = np.asarray(fill).astype(x.dtype)
         np.copyto(y, kept, where=keep)
+    return y
+
+
+def apply_gaussian(x: NDArray[Any], z: NDArray[np.float64], std: float) -> NDArray[Any]:
+    """y = x (1 + std z): x's shape and dtype, in binary64 for double, else in binary32."""
+    kind: Any = np.float64 if x.dtype.itemsize == 8 else np.float32
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        y = np.empty_like(x, subok=False)
+        y[...] = x.astype(kind) * (kind(1) + kind(std) * z.astype(kind))
     return y

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from thinned import checks
@@ -68,27 +69,43 @@ class Placement:
     """Which draw each element takes: element (i, j, ...) has index offset + i strides[0] + ...
 
     `strides` count elements of the logical array; a shared axis has stride 0. `shape` is the shape
-    of the array at hand.
+    of the array at hand. `in_order` says that the indices run on by one through the whole array;
+    `steps` is None where they do so from the array's own C order alone, else `strides`.
     """
 
     shape: tuple[int, ...]
     offset: int
     strides: tuple[int, ...]
+    in_order: bool
+    steps: tuple[int, ...] | None
+
+    @property
+    def size(self) -> int:
+        """The number of elements of the array at hand."""
+        return math.prod(self.shape)
 
     @property
     def drawn(self) -> tuple[int, ...]:
         """The shape of the draws themselves: 1 along shared axes."""
-        return tuple(
-            1 if stride == 0 and n else n
-            for n, stride in zip(self.shape, self.strides, strict=True)
-        )
+        pairs = zip(self.shape, self.strides, strict=True)
+        return tuple(1 if stride == 0 and n else n for n, stride in pairs)
 
 
 def place(
     who: str, shape: tuple[int, ...], shared_axes: Any = (), window: Window | None = None
 ) -> Placement:
     """The placement of an array of `shape`. ValueError where axes or window do not fit it."""
-    shared = checks.axes(who, shared_axes, len(shape))
+    if window is not None and not isinstance(window, Window):
+        got = f"{window!r} ({type(window).__name__})"
+        raise TypeError(message(who, "window", "a thinned.Window", got))
+    return _place(who, shape, checks.axes(who, shared_axes, len(shape)), window)
+
+
+@lru_cache(maxsize=1024)
+def _place(
+    who: str, shape: tuple[int, ...], shared: tuple[int, ...], window: Window | None
+) -> Placement:
+    # Kept because a training loop asks for the same few places again and again.
     start, whole = _window(who, shape, shared, window)
     strides, stride = [0] * len(shape), 1
     for axis in reversed(range(len(shape))):
@@ -107,7 +124,12 @@ def place(
                 "Split it, and fold_in the number of each part.",
             )
         )
-    return Placement(shape, offset, tuple(strides))
+    run, in_order = 1, True
+    for n, step in zip(reversed(shape), reversed(strides), strict=True):
+        in_order = in_order and (n == 1 or step == run)
+        run *= n
+    steps = None if in_order and run == stride else tuple(strides)
+    return Placement(shape, offset, tuple(strides), in_order, steps)
 
 
 def _window(
@@ -116,9 +138,6 @@ def _window(
     """Start and whole shape, checked against the array; shared axes are not looked at."""
     if window is None:
         return (0,) * len(shape), shape
-    if not isinstance(window, Window):
-        got = f"{window!r} ({type(window).__name__})"
-        raise TypeError(message(who, "window", "a thinned.Window", got))
     start, whole = window.start, window.global_shape
     assert isinstance(start, tuple)
     if len(start) == 1 and len(shape) > 1:

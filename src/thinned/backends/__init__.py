@@ -14,14 +14,15 @@ __all__ = ["Backend", "Draw", "backend_of"]
 _FILES = {"numpy": "thinned.backends.numpy"}
 
 
-def backend_of(who: str, x: Any) -> Backend:
+def backend_of(who: str, x: Any, name: str = "x") -> Backend:
     """The backend of array `x`; TypeError for whatever is no array of a known library."""
     kind: Any = type(x)
     found = _backend_of_type(kind)
     if found is None:
-        remedy = "Wrap it in numpy.asarray(x)." if isinstance(x, (list, tuple, int, float)) else ""
-        kinds = " or ".join(f"a {name} array" for name in _FILES)
-        raise TypeError(f"{who}: x must be {kinds}, got {type(x).__name__}. {remedy}".rstrip())
+        plain = isinstance(x, (list, tuple, int, float))
+        remedy = f"Wrap it in numpy.asarray({name})." if plain else ""
+        kinds = " or ".join(f"a {library} array" for library in _FILES)
+        raise TypeError(f"{who}: {name} must be {kinds}, got {type(x).__name__}. {remedy}".rstrip())
     return found
 
 

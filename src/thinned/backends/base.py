@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from thinned.address import Address
 from thinned.window import Placement
@@ -11,8 +10,7 @@ from thinned.window import Placement
 __all__ = ["Backend", "Draw"]
 
 
-@dataclass(frozen=True, slots=True)
-class Draw:
+class Draw(NamedTuple):
     """All that decides a mask: the address, the integer threshold, the place, the mirror."""
 
     at: Address
@@ -32,6 +30,18 @@ class Backend(Protocol):
 
     def keep(self, draw: Draw) -> Any:
         """The keep mask, boolean, of the placement's whole shape. True means kept."""
+
+    def packed(self, draw: Draw) -> Any:
+        """The keep mask in C order, eight elements to a byte, the first in the lowest bit."""
+
+    def words(self, draw: Draw) -> Any:
+        """The 32-bit word of each element (tag 32), in the placement's whole shape."""
+
+    def gaussian(self, draw: Draw) -> Any:
+        """The standard normal draw of each element, binary32, in the placement's whole shape."""
+
+    def apply_gaussian(self, x: Any, draw: Draw, std: float, out: Any) -> Any:
+        """y = x (1 + std z), z the Gaussian draws, in x's shape and type; into `out` if given."""
 
     def apply(self, x: Any, draw: Draw, scale: float, fill: Any, out: Any) -> Any:
         """y = fill + scale m (x - fill), selected, in x's shape and type; into `out` if given."""

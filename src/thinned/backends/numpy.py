@@ -1,36 +1,44 @@
-"""The NumPy backend."""
+"""The NumPy backend: arrays go to the compiled kernel as they lie in memory."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from thinned import reference
+from thinned import _native, kernel, reference
 from thinned.backends.base import Draw
 from thinned.checks import message
-from thinned.window import Placement
 
 __all__ = ["backend"]
 
-# By name, since bfloat16 is ml_dtypes' own and that package need not be there.
-FLOATING = ("float16", "bfloat16", "float32", "float64")
+# bfloat16 is ml_dtypes' own, and that package need not be there: types are known by name.
+FLOATING = {
+    "float16": _native.Type.float16,
+    "bfloat16": _native.Type.bfloat16,
+    "float32": _native.Type.float32,
+    "float64": _native.Type.float64,
+}
 
-# A run of elements with consecutive indices that is worth a call of its own.
-LONG_RUN = 4096
+Law, Op, Type = _native.Law, _native.Op, _native.Type
 
 
 class NumpyBackend:
+    def __init__(self) -> None:
+        self._types: dict[np.dtype[Any], Any] = {}
+
     def require_floating(self, who: str, x: Any) -> None:
+        if x.dtype not in self._types:
+            if x.dtype.name not in FLOATING:
+                listed = ", ".join(list(FLOATING)[:-1]) + f" or {list(FLOATING)[-1]}"
+                remedy = "Convert it first: x.astype(numpy.float32)."
+                raise TypeError(message(who, "x", f"of type {listed}", x.dtype.name, remedy))
+            self._types[x.dtype] = FLOATING[x.dtype.name]
         if isinstance(x, np.ma.MaskedArray):
             raise TypeError(
                 f"{who}: x must be a plain array, got a masked one. Fill it first: x.filled(0.0)."
             )
-        if x.dtype.name not in FLOATING:
-            remedy = "Convert it first: x.astype(numpy.float32)."
-            raise TypeError(message(who, "x", f"of type {_listed()}", x.dtype.name, remedy))
 
     def require_out(self, who: str, x: NDArray[Any], out: Any) -> None:
         if not isinstance(out, np.ndarray):
@@ -43,62 +51,104 @@ class NumpyBackend:
             raise ValueError(f"{who}: out is read-only. Pass an array that can be written.")
 
     def keep(self, draw: Draw) -> NDArray[np.bool_]:
-        mask = _keep_drawn(draw)
-        if mask.shape == draw.place.shape:
-            return mask
-        return np.ascontiguousarray(np.broadcast_to(mask, draw.place.shape))
+        if kernel.uses_reference():
+            mask = reference.keep(draw.at, draw.threshold, draw.place, draw.mirror)
+            return np.broadcast_to(mask, draw.place.shape).copy()
+        out = np.empty(draw.place.shape, np.bool_)
+        self._run(draw, Law.mask, None, out)
+        return out
+
+    def packed(self, draw: Draw) -> NDArray[np.uint8]:
+        if kernel.uses_reference() or not draw.place.in_order:
+            return np.packbits(self.keep(draw), bitorder="little")
+        at, n = draw.at, draw.place.size
+        out = np.empty(-(-n // 8), np.uint8)
+        _native.packed(
+            out, n, at.seed, at.site, at.step, at.call,
+            draw.threshold, draw.mirror, draw.place.offset, 0,
+        )  # fmt: skip
+        return out
+
+    def words(self, draw: Draw) -> NDArray[np.uint32]:
+        if kernel.uses_reference():
+            return reference.words(draw.at, reference.indices(draw.place), draw.mirror)
+        out = np.empty(draw.place.shape, np.uint32)
+        self._run(draw, Law.words, None, out)
+        return out
+
+    def gaussian(self, draw: Draw) -> NDArray[np.float32]:
+        if kernel.uses_reference():
+            z = reference.gaussian(draw.at, reference.indices(draw.place), draw.mirror)
+            return z.astype(np.float32)
+        out = np.empty(draw.place.shape, np.float32)
+        self._run(draw, Law.raw_gaussian, None, out)
+        return out
+
+    def apply_gaussian(self, x: Any, draw: Draw, std: float, out: Any) -> Any:
+        if kernel.uses_reference():
+            z = reference.gaussian(draw.at, reference.indices(draw.place), draw.mirror)
+            return self._deliver(x, reference.apply_gaussian(np.asarray(x), z, std), out)
+        return self._apply(x, draw, Law.gaussian, Op.scale, std, 0.0, out)
 
     def apply(self, x: Any, draw: Draw, scale: float, fill: Any, out: Any) -> Any:
-        y = reference.apply(np.asarray(x), _keep_drawn(draw), scale, fill)
-        if out is not None:
-            return self.copy(y, out)
-        return y[()] if isinstance(x, np.generic) else y
+        if kernel.uses_reference():
+            keep = reference.keep(draw.at, draw.threshold, draw.place, draw.mirror)
+            return self._deliver(x, reference.apply(np.asarray(x), keep, scale, fill), out)
+        if isinstance(fill, (int, float)):
+            op = Op.scale if fill == 0.0 else Op.affine
+        else:
+            fill = np.broadcast_to(np.asarray(fill, x.dtype), x.shape)
+            op = Op.affine_array
+        return self._apply(x, draw, Law.bernoulli, op, scale, fill, out)
 
     def copy(self, x: Any, out: NDArray[Any]) -> NDArray[Any]:
         np.copyto(out, x)
         return out
 
+    def _deliver(self, x: Any, y: NDArray[Any], out: Any) -> Any:
+        """y where it belongs: in `out`, or as a scalar where x was one."""
+        if out is not None:
+            return self.copy(y, out)
+        return y[()] if isinstance(x, np.generic) else y
 
-def _listed() -> str:
-    return ", ".join(FLOATING[:-1]) + f" or {FLOATING[-1]}"
+    def _apply(
+        self, x: Any, draw: Draw, law: Any, op: Any, scale: float, fill: Any, out: Any
+    ) -> Any:
+        a = x if type(x) is np.ndarray else np.asarray(x)
+        if not a.dtype.isnative:
+            a = a.astype(a.dtype.newbyteorder("="))
+        into = out is x or (
+            out is not None and out.dtype.isnative and not np.may_share_memory(out, x)
+        )
+        # Memory that overlaps in any other way than being the same is written after it was read.
+        y = out if into else np.empty_like(a, subok=False)
+        self._run(draw, law, a, y, self._types[x.dtype], op, scale, fill)
+        if into or (out is None and a is x):
+            return y
+        return self._deliver(x, y if a.dtype == x.dtype else y.astype(x.dtype), out)
 
-
-def _keep_drawn(draw: Draw) -> NDArray[np.bool_]:
-    """The mask before it is repeated along shared axes, where it has length 1."""
-    place, at, t = draw.place, draw.at, draw.threshold
-    shape = place.drawn
-    size = math.prod(shape)
-    outer, run = _runs(place, shape)
-    if size == 0 or t in (0, 2**32):
-        return np.full(shape, t == 0)
-    if run == size:
-        return reference.keep_range(at, t, place.offset, size, draw.mirror).reshape(shape)
-    starts = _indices(place, shape[:outer])
-    if run >= LONG_RUN:
-        parts = [reference.keep_range(at, t, int(i), run, draw.mirror) for i in starts.flat]
-        return np.concatenate(parts).reshape(shape)
-    index = np.add(starts.reshape(-1, 1), np.arange(run, dtype=np.uint64), dtype=np.uint64)
-    return reference.keep_at(at, t, index, draw.mirror).reshape(shape)
-
-
-def _runs(place: Placement, shape: tuple[int, ...]) -> tuple[int, int]:
-    """How many leading axes stand outside of runs of consecutive indices; and a run's length."""
-    run, outer = 1, len(shape)
-    for axis in reversed(range(len(shape))):
-        if shape[axis] != 1 and place.strides[axis] != run:
-            break
-        run *= shape[axis]
-        outer = axis
-    return outer, run
-
-
-def _indices(place: Placement, shape: tuple[int, ...]) -> NDArray[np.uint64]:
-    """The logical index of each element of the leading axes `shape`."""
-    index = np.full(shape, place.offset, np.uint64)
-    for axis, n in enumerate(shape):
-        steps = np.arange(n, dtype=np.uint64) * np.uint64(place.strides[axis])
-        index += steps.reshape((n,) + (1,) * (len(shape) - axis - 1))
-    return index
+    def _run(
+        self,
+        draw: Draw,
+        law: Any,
+        x: Any,
+        y: Any,
+        kind: Any = Type.float32,
+        op: Any = Op.scale,
+        scale: float = 1.0,
+        fill: Any = 0.0,
+    ) -> None:
+        at, t, place, mirror = draw
+        array = None
+        if op is Op.affine_array:
+            array, fill = fill, 0.0
+        if kind is Type.bfloat16:  # which is no type of the buffer protocol
+            x, y = x.view(np.uint16), y.view(np.uint16)
+            array = None if array is None else array.view(np.uint16)
+        _native.apply(
+            x, y, array, law, kind, op, scale, fill, at.seed, at.site, at.step, at.call,
+            t, mirror, place.offset, place.steps, 0,
+        )  # fmt: skip
 
 
 backend = NumpyBackend()

@@ -1,5 +1,5 @@
 """The catalogue of methods."""
 
-from thinned.methods.bernoulli import dropout, keep_mask
+from thinned.methods.bernoulli import dropout, keep_mask, packed_mask
 
-__all__ = ["dropout", "keep_mask"]
+__all__ = ["dropout", "keep_mask", "packed_mask"]

@@ -13,7 +13,7 @@ from thinned.backends import backend_of
 from thinned.methods.equation import apply_noise, draw_for
 from thinned.window import Window
 
-__all__ = ["dropout", "keep_mask"]
+__all__ = ["dropout", "keep_mask", "packed_mask"]
 
 
 def dropout(
@@ -64,7 +64,7 @@ def dropout(
     >>> import numpy as np, thinned
     >>> at = thinned.Address(seed=0, site="fc1", step=7)
     >>> thinned.dropout(np.ones(8, np.float32), p=0.5, at=at)
-    array([2., 0., 2., 0., 2., 0., 2., 0.], dtype=float32)
+    array([2., 0., 2., 0., 0., 0., 2., 0.], dtype=float32)
     """
     return apply_noise(
         "dropout",
@@ -109,9 +109,46 @@ def keep_mask(
     --------
     >>> import thinned
     >>> thinned.keep_mask(8, p=0.5, at=thinned.Address(seed=0, site="fc1", step=7))
-    array([ True, False,  True, False,  True, False,  True, False])
+    array([ True, False,  True, False, False, False,  True, False])
     """
     empty: NDArray[np.bool_] = np.empty(0, np.bool_)
-    backend = backend_of("keep_mask", empty if like is None else like)
+    backend = backend_of("keep_mask", empty if like is None else like, "like")
     lengths = checks.shape("keep_mask", shape)
     return backend.keep(draw_for("keep_mask", lengths, p, at, shared_axes, window, mirror))
+
+
+def packed_mask(
+    shape: int | tuple[int, ...],
+    p: float,
+    at: Address,
+    shared_axes: int | tuple[int, ...] = (),
+    window: Window | None = None,
+    mirror: bool = False,
+) -> NDArray[np.uint8]:
+    """The mask of `keep_mask` in an eighth of the memory: eight elements to a byte.
+
+    Parameters
+    ----------
+    shape, p, at, shared_axes, window, mirror : as in `keep_mask`.
+
+    Returns
+    -------
+    uint8 array, shape (ceil(n / 8),) for the n elements of `shape` in C order; the first element is
+    in the lowest bit of the first byte, 1 means kept, and bits behind the last element are 0.
+
+    Raises
+    ------
+    ValueError, TypeError as `dropout`.
+
+    Examples
+    --------
+    >>> import thinned
+    >>> thinned.packed_mask(8, p=0.5, at=thinned.Address(seed=0, site="fc1", step=7))
+    array([69], dtype=uint8)
+    """
+    lengths = checks.shape("packed_mask", shape)
+    backend = backend_of("packed_mask", np.empty(0))
+    packed: NDArray[np.uint8] = backend.packed(
+        draw_for("packed_mask", lengths, p, at, shared_axes, window, mirror)
+    )
+    return packed

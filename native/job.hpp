@@ -1,0 +1,74 @@
+// What a kernel is asked to do, and the table of functions that one instruction set offers.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace thinned {
+
+// Where the draws come from. Element i of the logical array belongs to group i / 1024, which is
+// eight blocks of the spec; the groups never straddle the 2^32 boundary of the block counter.
+struct Stream {
+    std::uint64_t seed = 0;
+    std::uint32_t site = 0;
+    std::uint32_t step = 0;
+    std::uint32_t call = 0;
+    bool mirror = false;
+    std::uint64_t threshold = 0;  // of 2^32; the ends are settled before a kernel is asked
+};
+
+constexpr std::uint64_t kGroup = 1024;
+
+enum class Type : int { f32, f64, f16, bf16 };
+constexpr int kTypes = 4;
+constexpr std::size_t size_of(Type t) { return t == Type::f64 ? 8 : t == Type::f32 ? 4 : 2; }
+
+// scale:  kept x * s, dropped 0.                       select: kept x to the bit, dropped f.
+// affine: kept f + s * (x - f), dropped f.             The _array forms read f from an array.
+enum class Op : int { scale, select, affine, select_array, affine_array };
+constexpr int kOps = 5;
+constexpr bool reads_fill(Op op) { return op == Op::select_array || op == Op::affine_array; }
+
+struct Values {
+    double scale = 1.0;  // the multiplier of noise for Gaussian draws: its standard deviation
+    double fill = 0.0;
+};
+
+// bits: keep bits, the first at position `bit` of the words; 8 bytes behind the last are readable.
+// x, y and f are contiguous and may start anywhere; y may be x; nothing beyond n is touched.
+using ApplyBits = void (*)(const std::uint64_t* bits, std::uint32_t bit, std::size_t n,
+                           const void* x, void* y, const void* f, const Values& values);
+
+// y = x * (1 + std * z). One noise value an element, or one for all n where `one` is true.
+using ApplyNoise = void (*)(const float* z, bool one, std::size_t n, const void* x, void* y,
+                            const Values& values);
+
+struct Kernel {
+    const char* name;
+    // Keep bits of the 1,024 elements of group g: 16 words, the first element in the lowest bit.
+    void (*bits)(const Stream&, std::uint64_t g, std::uint64_t* out);
+    // The words (tag 32), and the Gaussian draws made of them, of elements [start, start + n).
+    void (*words)(const Stream&, std::uint64_t start, std::size_t n, std::uint32_t* out);
+    void (*gaussian)(const Stream&, std::uint64_t start, std::size_t n, float* out);
+    ApplyBits apply[kTypes][kOps];
+    ApplyBits apply_streaming[kTypes];  // Op::scale with stores that pass the cache by
+    ApplyNoise noise[kTypes];
+    // Keep bits to bytes, 1 = kept.
+    void (*expand)(const std::uint64_t* bits, std::uint32_t bit, std::size_t n, std::uint8_t* out);
+    // The fused pass over [start, start + n): bits and their application, group by group. `far` says
+    // that x is not expected in cache.
+    void (*fused)(const Stream&, std::uint64_t start, std::size_t n, ApplyBits apply,
+                  std::size_t item, bool far, const void* x, void* y, const void* f,
+                  const Values& values);
+    // Called by every thread that used apply_streaming before its result is read elsewhere.
+    void (*fence)();
+};
+
+// One of these per build of kernel.cpp.
+#if defined(THINNED_HAS_X86)
+const Kernel& kernel_avx2();
+const Kernel& kernel_avx512();
+#endif
+const Kernel& kernel_plain();  // what every machine of the architecture runs: "baseline" or "neon"
+
+}  // namespace thinned

@@ -1,0 +1,472 @@
+// The kernels, in the vector operations of simd.hpp. Compiled once for each instruction set.
+#include "job.hpp"
+#include "simd.hpp"
+
+#if defined(THINNED_AVX512)
+#define THINNED_TABLE kernel_avx512
+#define THINNED_NAME "avx512"
+#elif defined(THINNED_AVX2)
+#define THINNED_TABLE kernel_avx2
+#define THINNED_NAME "avx2"
+#else
+#define THINNED_TABLE kernel_plain
+#if defined(__aarch64__) || defined(_M_ARM64)
+#define THINNED_NAME "neon"
+#else
+#define THINNED_NAME "baseline"
+#endif
+#endif
+
+namespace thinned {
+namespace {
+
+constexpr u64 kM0 = 0xD2511F53, kM1 = 0xCD9E8D57;
+constexpr u32 kWordTag = 32;
+
+// 64 bits to a key, so that a vector instruction can broadcast it from memory.
+struct RoundKeys {
+    u64 k0[10], k1[10];
+    explicit RoundKeys(u64 seed) {
+        u32 a = static_cast<u32>(seed), b = static_cast<u32>(seed >> 32);
+        for (int r = 0; r < 10; ++r, a += 0x9E3779B9u, b += 0xBB67AE85u) k0[r] = a, k1[r] = b;
+    }
+};
+
+// Philox on eight consecutive blocks. Of the counter only the block number differs between lanes and
+// only the tag between planes, so two and a half of the ten rounds are the same for every plane of
+// the eight blocks: Head does them once, plane() the rest.
+struct Head {
+    Blocks c3_after_1, c1_after_2, c0_hi_after_3, c3_after_3;
+    u64 right;   // lo and hi of M1 * site: the part of round 1 that no lane and no plane changes
+    u32 word1;   // counter word 1 but for the tag
+
+    Head(const Stream& s, const RoundKeys& k, u64 b) {
+        const Blocks left = times(count_from(b & 0xFFFFFFFFu), every(kM0));
+        right = kM1 * s.site;
+        word1 = static_cast<u32>(b >> 32) | s.call << 8;
+        const Blocks c2_after_1 = high(left) ^ every(s.step ^ k.k1[0]);
+        c3_after_1 = left;
+        c1_after_2 = times(c2_after_1, every(kM1));
+        const Blocks c0_after_2 =
+            high(c1_after_2) ^ every((right & 0xFFFFFFFFu) ^ k.k0[1]);
+        c3_after_3 = times(c0_after_2, every(kM0));
+        c0_hi_after_3 = high(c3_after_3);
+    }
+};
+
+struct Words {
+    Blocks low, up;  // words 0 and 1, words 2 and 3 of each of eight blocks
+};
+
+// What is left of one plane after the head. Planes are independent, and a round is a chain of three
+// instructions that wait for each other: two planes side by side keep the processor busy.
+struct Plane {
+    Blocks c0, c1, c2, c3;
+
+    Plane(const Head& h, const RoundKeys& k, u32 tag) {
+        const u32 c0_after_1 =
+            static_cast<u32>(h.right >> 32) ^ (h.word1 | tag << 24) ^ static_cast<u32>(k.k0[0]);
+        const u64 left = kM0 * c0_after_1;
+        const Blocks c2_after_2 = h.c3_after_1 ^ every((left >> 32) ^ k.k1[1]);
+        c1 = times(c2_after_2, every(kM1));
+        c0 = xor3(high(c1), h.c1_after_2, every(k.k0[2]));
+        c2 = h.c0_hi_after_3 ^ every((left & 0xFFFFFFFFu) ^ k.k1[2]);
+        c3 = h.c3_after_3;
+    }
+    void round(const RoundKeys& k, int r) {
+        const Blocks left = times(c0, every(kM0)), right = times(c2, every(kM1));
+        c0 = xor3(high(right), c1, every(k.k0[r]));
+        c2 = xor3(high(left), c3, every(k.k1[r]));
+        c1 = right;
+        c3 = left;
+    }
+    Words words() const { return {pair(c0, c1), pair(c2, c3)}; }
+};
+
+inline Words plane(const Head& h, const RoundKeys& k, u32 tag) {
+    Plane p(h, k, tag);
+    for (int r = 3; r < 10; ++r) p.round(k, r);
+    return p.words();
+}
+
+// Fewer planes never decide 1,024 lanes but with a chance of about 1e-6: no need to ask before.
+constexpr int kPlanesBeforeAsking = 6;
+
+// The lanes of 1,024 elements while they are compared with the threshold.
+struct Comparison {
+    Blocks open_low = every(~u64{0}), open_up = open_low, keep_low = open_low, keep_up = open_low;
+
+    void with(const Words& w, const Blocks& flip, bool one) {
+        const Blocks low = w.low ^ flip, up = w.up ^ flip;
+        if (one) {
+            // The threshold has a 1 here: an open lane with a 0 lies below it and is dropped.
+            keep_low = and_not(keep_low, and_not(open_low, low));
+            keep_up = and_not(keep_up, and_not(open_up, up));
+            open_low = open_low & low;
+            open_up = open_up & up;
+        } else {
+            open_low = and_not(open_low, low);
+            open_up = and_not(open_up, up);
+        }
+    }
+};
+
+inline void group_bits(const Stream& s, const RoundKeys& k, u64 g, u64* out) {
+    const Head head(s, k, 8 * g);
+    const u32 t = static_cast<u32>(s.threshold);
+    const Blocks flip = every(s.mirror ? ~u64{0} : 0);
+    int last = 31;  // the plane of the lowest set bit of t: who is undecided after it is kept
+    while ((t >> (31 - last) & 1u) == 0) --last;
+    Comparison c;
+    int j = 0;
+    for (; j < last; j += 2) {
+        Plane a(head, k, static_cast<u32>(j)), b(head, k, static_cast<u32>(j + 1));
+        for (int r = 3; r < 10; ++r) {
+            a.round(k, r);
+            b.round(k, r);
+        }
+        c.with(a.words(), flip, (t >> (31 - j) & 1u) != 0);
+        c.with(b.words(), flip, (t >> (30 - j) & 1u) != 0);
+        if (j >= kPlanesBeforeAsking && none(c.open_low, c.open_up)) break;
+    }
+    if (j == last) c.with(plane(head, k, static_cast<u32>(j)), flip, true);
+    store_interleaved(out, c.keep_low, c.keep_up);
+}
+
+// p = 0.5 costs one plane, too short a chain to fill the processor: two groups side by side.
+inline void two_groups_at_half(const Stream& s, const RoundKeys& k, u64 g, u64* out) {
+    const Head first(s, k, 8 * g), second(s, k, 8 * g + 8);
+    const Blocks flip = every(s.mirror ? ~u64{0} : 0);
+    Plane a(first, k, 0), b(second, k, 0);
+    for (int r = 3; r < 10; ++r) {
+        a.round(k, r);
+        b.round(k, r);
+    }
+    const Words v = a.words(), w = b.words();
+    store_interleaved(out, v.low ^ flip, v.up ^ flip);
+    store_interleaved(out + 16, w.low ^ flip, w.up ^ flip);
+}
+
+void bits(const Stream& s, u64 g, u64* out) { group_bits(s, RoundKeys(s.seed), g, out); }
+
+// ------------------------------------------------------------------------- words and Gaussian draws
+
+// The words of 32 elements from a multiple of 32 on: eight blocks.
+inline void words32(const Stream& s, const RoundKeys& k, u64 start, u32* out) {
+    const Words w = plane(Head(s, k, start / 4), k, kWordTag);
+    const Blocks flip = every(s.mirror ? ~u64{0} : 0);
+    u64 both[16];
+    store_interleaved(both, w.low ^ flip, w.up ^ flip);
+    std::memcpy(out, both, sizeof both);
+}
+
+template <class T, class F>
+inline void in_pieces_of_32(u64 start, std::size_t n, T* out, F make) {
+    T piece[32];
+    while (n > 0) {
+        const std::size_t skip = start % 32, m = n < 32 - skip ? n : 32 - skip;
+        make(start - skip, piece);
+        std::memcpy(out, piece + skip, m * sizeof(T));
+        start += m, out += m, n -= m;
+    }
+}
+
+void words(const Stream& s, u64 start, std::size_t n, u32* out) {
+    const RoundKeys k(s.seed);
+    in_pieces_of_32(start, n, out, [&](u64 from, u32* piece) { words32(s, k, from, piece); });
+}
+
+// ln(u) for u in (0, 1): u = m 2^e with m in [1/sqrt 2, sqrt 2), ln m = 2 artanh((m - 1) / (m + 1)),
+// whose series is cut where the next term is below 3e-9.
+inline float log_unit(float u) {
+    const u32 b = bits_of(u);
+    const int up = (b & 0x7FFFFFu) > 0x3504F3u;
+    const int e = static_cast<int>(b >> 23) - 127 + up;
+    const float m = float_of((b & 0x7FFFFFu) | static_cast<u32>(127 - up) << 23);
+    const float z = (m - 1.0f) / (m + 1.0f), q = z * z;
+    const float series = 1.0f + q * (1 / 3.0f + q * (1 / 5.0f + q * (1 / 7.0f + q * (1 / 9.0f))));
+    return static_cast<float>(e) * 0.693147181f + 2.0f * z * series;
+}
+
+// Box-Muller on 16 pairs of words: element 2m takes the cosine, 2m + 1 the sine. The angle is taken
+// in quarter turns, 4 v = q + t with t in [-1/2, 1/2], exactly; then two short series.
+inline void box_muller(const u32* w, float sign, float* z) {
+    for (int i = 0; i < 16; ++i) {
+        const float u = static_cast<float>(static_cast<int>(w[2 * i] >> 9) * 2 + 1) * 0x1p-24f;
+        const float v = static_cast<float>(static_cast<int>(w[2 * i + 1] >> 9) * 2 + 1) * 0x1p-24f;
+        const float r = sign * std::sqrt(-2.0f * log_unit(u));
+        const int q = static_cast<int>(4.0f * v + 0.5f);
+        const float a = (4.0f * v - static_cast<float>(q)) * 1.57079633f, b = a * a;
+        const float sine =
+            a * (1.0f - b * (1 / 6.0f - b * (1 / 120.0f - b * (1 / 5040.0f - b / 362880.0f))));
+        const float cosine =
+            1.0f - b * (0.5f - b * (1 / 24.0f -
+                                    b * (1 / 720.0f - b * (1 / 40320.0f - b / 3628800.0f))));
+        const bool odd = (q & 1) != 0;
+        const float c = odd ? sine : cosine, d = odd ? cosine : sine;
+        z[2 * i] = r * (((q + 1) & 2) != 0 ? -c : c);
+        z[2 * i + 1] = r * ((q & 2) != 0 ? -d : d);
+    }
+}
+
+void gaussian(const Stream& s, u64 start, std::size_t n, float* out) {
+    const RoundKeys k(s.seed);
+    Stream plain = s;
+    plain.mirror = false;  // the mirror of a Gaussian draw is its negative
+    const float sign = s.mirror ? -1.0f : 1.0f;
+    in_pieces_of_32(start, n, out, [&](u64 from, float* piece) {
+        u32 w[32];
+        words32(plain, k, from, w);
+        box_muller(w, sign, piece);
+    });
+}
+
+// --------------------------------------------------------------------------------------- application
+
+// A type says how sixteen of its elements come into the arithmetic and go back.
+struct F32 {
+    using Element = float;
+    using Real = float;
+    static Singles load(const Element* p) { return load_f32(p); }
+    static void store(Element* p, const Singles& a) { store_f32(p, a); }
+    static void stream(Element* p, const Singles& a) { stream_f32(p, a); }
+};
+struct F64 {
+    using Element = double;
+    using Real = double;
+    static Doubles load(const Element* p) { return load_f64(p); }
+    static void store(Element* p, const Doubles& a) { store_f64(p, a); }
+    static void stream(Element* p, const Doubles& a) { stream_f64(p, a); }
+};
+struct F16 {
+    using Element = u16;
+    using Real = float;
+    static Singles load(const Element* p) { return load_f16(p); }
+    static void store(Element* p, const Singles& a) { store_halves(p, halves_f16(a)); }
+    static void stream(Element* p, const Singles& a) { stream_halves(p, halves_f16(a)); }
+};
+struct BF16 {
+    using Element = u16;
+    using Real = float;
+    static Singles load(const Element* p) { return load_bf16(p); }
+    static void store(Element* p, const Singles& a) { store_halves(p, halves_bf16(a)); }
+    static void stream(Element* p, const Singles& a) { stream_halves(p, halves_bf16(a)); }
+};
+
+// 64 mask bits from position `at` on; reads up to 9 bytes.
+inline u64 bits_from(const u64* bits, u32 at) {
+    const unsigned char* p = reinterpret_cast<const unsigned char*>(bits) + (at >> 3);
+    u64 word;
+    std::memcpy(&word, p, 8);
+    const u32 shift = at & 7;
+    return word >> shift | static_cast<u64>(p[8]) << 1 << (63 - shift);
+}
+
+// 64 elements to one load of mask bits, then sixteen to a turn; the rest of the run goes through a
+// small copy of itself, so that nothing behind its end is read or written.
+template <class E, bool reads_f, class Turn>
+inline void in_sixteens(const u64* bits, u32 bit, std::size_t n, const E* x, E* y, const E* f,
+                        Turn turn) {
+    for (; n >= 64; n -= 64, bit += 64, x += 64, y += 64) {
+        const u64 m = bits_from(bits, bit);
+        for (int i = 0; i < 4; ++i) {
+            turn(static_cast<u32>(m >> 16 * i) & 0xFFFFu, x + 16 * i, y + 16 * i, f + 16 * i);
+        }
+        if (reads_f) f += 64;
+    }
+    if (n == 0) return;
+    u64 m = bits_from(bits, bit);
+    for (; n >= 16; n -= 16, m >>= 16, x += 16, y += 16) {
+        turn(static_cast<u32>(m) & 0xFFFFu, x, y, f);
+        if (reads_f) f += 16;
+    }
+    if (n > 0) {
+        E rest[16] = {}, fill[16] = {}, out[16];
+        std::memcpy(rest, x, n * sizeof(E));
+        if (reads_f) std::memcpy(fill, f, n * sizeof(E));
+        turn(static_cast<u32>(m) & 0xFFFFu, rest, out, fill);
+        std::memcpy(y, out, n * sizeof(E));
+    }
+}
+
+template <class T>
+void scale(const u64* bits, u32 bit, std::size_t n, const void* x, void* y, const void*,
+           const Values& v) {
+    using E = typename T::Element;
+    using R = typename T::Real;
+    const auto s = all_of(static_cast<R>(v.scale)), zero = all_of(R{0});
+    in_sixteens<E, false>(bits, bit, n, static_cast<const E*>(x), static_cast<E*>(y),
+                          static_cast<const E*>(nullptr),
+                          [&](u32 m, const E* from, E* to, const E*) {
+                              T::store(to, select(m, T::load(from) * s, zero));
+                          });
+}
+
+// As scale, with stores past the cache. These need aligned addresses: the elements before the first
+// aligned one, and the rest at the end, go the ordinary way.
+template <class T>
+void scale_streaming(const u64* bits, u32 bit, std::size_t n, const void* x, void* y, const void* f,
+                     const Values& v) {
+    using E = typename T::Element;
+    using R = typename T::Real;
+    const E* from = static_cast<const E*>(x);
+    E* to = static_cast<E*>(y);
+    const std::size_t off = reinterpret_cast<std::uintptr_t>(to) % 64;
+    if (off % sizeof(E) != 0) return scale<T>(bits, bit, n, x, y, f, v);
+    std::size_t head = (64 - off) % 64 / sizeof(E);
+    if (head > n) head = n;
+    scale<T>(bits, bit, head, from, to, f, v);
+    from += head, to += head, bit += static_cast<u32>(head), n -= head;
+    const auto s = all_of(static_cast<R>(v.scale)), zero = all_of(R{0});
+    const std::size_t lines = n / 64 * 64;
+    in_sixteens<E, false>(bits, bit, lines, from, to, static_cast<const E*>(nullptr),
+                          [&](u32 m, const E* a, E* b, const E*) {
+                              T::stream(b, select(m, T::load(a) * s, zero));
+                          });
+    from += lines, to += lines, bit += static_cast<u32>(lines), n -= lines;
+    scale<T>(bits, bit, n, from, to, f, v);
+}
+
+// Bits are moved, not numbers: a kept element is x to the bit, NaN payloads included.
+template <class U, bool array>
+inline void select_bits(const u64* bits, u32 bit, std::size_t n, const void* x, void* y,
+                        const void* f, U fill) {
+    in_sixteens<U, array>(bits, bit, n, static_cast<const U*>(x), static_cast<U*>(y),
+                          static_cast<const U*>(f), [=](u32 m, const U* from, U* to, const U* g) {
+                              U out[16];
+                              for (int i = 0; i < 16; ++i) {
+                                  const U other = array ? g[i] : fill;
+                                  const U k = static_cast<U>(U{0} - (m >> i & 1u));
+                                  out[i] = static_cast<U>((from[i] & k) | (other & ~k));
+                              }
+                              std::memcpy(to, out, sizeof out);
+                          });
+}
+
+inline u32 fill_bits(F32, double fill) { return bits_of(static_cast<float>(fill)); }
+inline u16 fill_bits(F16, double fill) { return to_f16(static_cast<float>(fill)); }
+inline u16 fill_bits(BF16, double fill) { return to_bf16(static_cast<float>(fill)); }
+inline u64 fill_bits(F64, double fill) {
+    u64 out;
+    std::memcpy(&out, &fill, 8);
+    return out;
+}
+
+template <class T, bool array>
+void select_op(const u64* bits, u32 bit, std::size_t n, const void* x, void* y, const void* f,
+               const Values& v) {
+    select_bits<decltype(fill_bits(T{}, 0.0)), array>(bits, bit, n, x, y, f,
+                                                      fill_bits(T{}, v.fill));
+}
+
+template <class T, bool array>
+void affine(const u64* bits, u32 bit, std::size_t n, const void* x, void* y, const void* f,
+            const Values& v) {
+    using E = typename T::Element;
+    using R = typename T::Real;
+    const auto s = all_of(static_cast<R>(v.scale)), fill = all_of(static_cast<R>(v.fill));
+    in_sixteens<E, array>(bits, bit, n, static_cast<const E*>(x), static_cast<E*>(y),
+                          static_cast<const E*>(f), [&](u32 m, const E* from, E* to, const E* g) {
+                              const auto other = array ? T::load(g) : fill;
+                              T::store(to, select(m, other + s * (T::load(from) - other), other));
+                          });
+}
+
+inline Singles widen(const float* z, float) { return load_f32(z); }
+inline Doubles widen(const float* z, double) {
+    double wide[16];
+    for (int i = 0; i < 16; ++i) wide[i] = z[i];
+    return load_f64(wide);
+}
+
+template <class T>
+void noise(const float* z, bool one, std::size_t n, const void* x, void* y, const Values& v) {
+    using E = typename T::Element;
+    using R = typename T::Real;
+    const auto std_ = all_of(static_cast<R>(v.scale)), unit = all_of(R{1});
+    const E* from = static_cast<const E*>(x);
+    E* to = static_cast<E*>(y);
+    float same[16];
+    for (int i = 0; i < 16; ++i) same[i] = *z;
+    for (std::size_t i = 0; i < n; i += 16) {
+        const std::size_t m = n - i < 16 ? n - i : 16;
+        E rest[16] = {}, out[16];
+        float mine[16] = {};
+        std::memcpy(mine, one ? same : z + i, m * sizeof(float));
+        std::memcpy(rest, from + i, m * sizeof(E));
+        T::store(out, T::load(rest) * (unit + std_ * widen(mine, R{})));
+        std::memcpy(to + i, out, m * sizeof(E));
+    }
+}
+
+void expand(const u64* bits, u32 bit, std::size_t n, std::uint8_t* out) {
+    for (std::size_t i = 0; i < n; i += 16, bit += 16) {
+        const u64 m = bits_from(bits, bit);
+        std::uint8_t bytes[16];
+        for (int j = 0; j < 16; ++j) bytes[j] = static_cast<std::uint8_t>(m >> j & 1u);
+        std::memcpy(out + i, bytes, n - i < 16 ? n - i : 16);
+    }
+}
+
+void fused(const Stream& s, u64 start, std::size_t n, ApplyBits apply, std::size_t item, bool far,
+           const void* x, void* y, const void* f, const Values& values) {
+    const RoundKeys k(s.seed);
+    const char* from = static_cast<const char*>(x);
+    const char* fill = static_cast<const char*>(f);
+    char* to = static_cast<char*>(y);
+    const bool half = s.threshold == u64{1} << 31;
+    u64 keep[33] = {};
+    while (n > 0) {
+        const std::size_t skip = start % kGroup;
+        const bool two = half && skip == 0 && n >= 2 * kGroup;
+        const std::size_t rest = two ? 2 * kGroup : kGroup - skip, m = n < rest ? n : rest;
+        // While the draws are made the memory would stand idle: ask for the elements they go to.
+        // (In cache it is quicker not to: by a sixth at p = 0.1.)
+        for (std::size_t line = 0; far && line < m * item; line += 64) prefetch(from + line);
+        if (two) {
+            two_groups_at_half(s, k, start / kGroup, keep);
+        } else {
+            group_bits(s, k, start / kGroup, keep);
+        }
+        apply(keep, static_cast<u32>(skip), m, from, to, fill, values);
+        start += m, n -= m, from += m * item, to += m * item;
+        if (fill != nullptr) fill += m * item;
+    }
+}
+
+template <class T>
+void enter(Kernel& k, Type type) {
+    ApplyBits* row = k.apply[static_cast<int>(type)];
+    row[static_cast<int>(Op::scale)] = scale<T>;
+    row[static_cast<int>(Op::select)] = select_op<T, false>;
+    row[static_cast<int>(Op::select_array)] = select_op<T, true>;
+    row[static_cast<int>(Op::affine)] = affine<T, false>;
+    row[static_cast<int>(Op::affine_array)] = affine<T, true>;
+    k.apply_streaming[static_cast<int>(type)] = scale_streaming<T>;
+    k.noise[static_cast<int>(type)] = noise<T>;
+}
+
+Kernel make() {
+    Kernel k{};
+    k.name = THINNED_NAME;
+    k.bits = bits;
+    k.words = words;
+    k.gaussian = gaussian;
+    k.expand = expand;
+    k.fused = fused;
+    k.fence = [] { fence(); };
+    enter<F32>(k, Type::f32);
+    enter<F64>(k, Type::f64);
+    enter<F16>(k, Type::f16);
+    enter<BF16>(k, Type::bf16);
+    return k;
+}
+
+}  // namespace
+
+const Kernel& THINNED_TABLE() {
+    static const Kernel table = make();
+    return table;
+}
+
+}  // namespace thinned
