@@ -45,7 +45,7 @@ class NumpyBackend:
             raise TypeError(message(who, "out", "a numpy array", type(out).__name__))
         if out.shape != x.shape:
             raise ValueError(message(who, "out", f"of x's shape {x.shape}", out.shape))
-        if out.dtype != x.dtype:
+        if out.dtype.name != x.dtype.name:  # by name: another byte order is no other type
             raise TypeError(message(who, "out", f"of x's type {x.dtype.name}", out.dtype.name))
         if not out.flags.writeable:
             raise ValueError(f"{who}: out is read-only. Pass an array that can be written.")

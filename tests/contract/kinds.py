@@ -1,0 +1,81 @@
+"""The kinds of array that the contract runs over: one for each backend, kernel and type.
+
+A new backend is one more class with these methods and one more line in KINDS. Expected and actual
+values always belong to the same kind: `read` refuses an array of another.
+"""
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import thinned
+from thinned.kernel import use_kernel
+
+TYPES = {
+    "float16": np.float16,
+    "bfloat16": ml_dtypes.bfloat16,
+    "float32": np.float32,
+    "float64": np.float64,
+}
+
+
+@dataclass(frozen=True)
+class NumpyKind:
+    dtype: str
+    kernel: str = "reference"
+    backend: str = "numpy"
+
+    def __str__(self):
+        return f"{self.backend}-{self.kernel}-{self.dtype}"
+
+    @contextmanager
+    def in_use(self):
+        """This kind's kernel draws the masks; on leaving, the one that did before."""
+        before = thinned.kernel_info().name
+        use_kernel(self.kernel)
+        try:
+            yield
+        finally:
+            use_kernel(before)
+
+    @property
+    def type(self):
+        return np.dtype(TYPES[self.dtype])
+
+    @property
+    def epsilon(self):
+        """The distance from 1 to the next number of the type."""
+        return float(ml_dtypes.finfo(self.type).eps)
+
+    def array(self, values):
+        """A new array of this kind from numbers; values that it cannot hold are rounded."""
+        with np.errstate(over="ignore"):
+            return np.array(values, dtype=np.float64).astype(self.type)
+
+    def read(self, x):
+        """The exact values of an array of this very kind, as binary64."""
+        assert type(x) is np.ndarray
+        assert x.dtype == self.type
+        return x.astype(np.float64)
+
+    def read_mask(self, mask):
+        assert type(mask) is np.ndarray
+        assert mask.dtype == np.bool_
+        return mask
+
+
+# Every kernel that this processor can run; one that it cannot run is refused by use_kernel.
+KINDS = [NumpyKind(dtype, kernel) for kernel in thinned.kernel_info().runnable for dtype in TYPES]
+
+# Layout is NumPy's own matter: strides, memory order, byte order, writing into what is there.
+NUMPY_KINDS = [kind for kind in KINDS if kind.backend == "numpy"]
+
+over_kinds = pytest.mark.parametrize("kind", KINDS, ids=str)
+over_numpy_kinds = pytest.mark.parametrize("kind", NUMPY_KINDS, ids=str)
+
+
+def over_checks(checks):
+    return pytest.mark.parametrize("check", checks, ids=lambda check: check.__name__)

@@ -1,0 +1,26 @@
+"""Every check on every backend, kernel and type."""
+
+from . import (
+    checks_draw,
+    checks_law,
+    checks_layout,
+    checks_place,
+    checks_values,
+)
+from .kinds import over_checks, over_kinds, over_numpy_kinds
+
+EVERYWHERE = (checks_draw, checks_law, checks_place, checks_values)
+
+
+@over_kinds
+@over_checks([check for room in EVERYWHERE for check in room.CHECKS])
+def test_on_every_kind(kind, check):
+    with kind.in_use():
+        check(kind)
+
+
+@over_numpy_kinds
+@over_checks(checks_layout.CHECKS)
+def test_on_numpy(kind, check):
+    with kind.in_use():
+        check(kind)
