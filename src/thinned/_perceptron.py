@@ -1,0 +1,448 @@
+"""The training and the prediction that both estimators share: a perceptron under dropout."""
+
+from __future__ import annotations
+
+import warnings
+from itertools import pairwise
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array, issparse
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from thinned import checks, reference
+from thinned.address import Address
+from thinned.checks import message
+from thinned.methods.equation import draw_for
+from thinned.numpy import (
+    SGD,
+    Adam,
+    Dropout,
+    Layer,
+    Linear,
+    Optimizer,
+    ReLU,
+    Sequential,
+    Tanh,
+    batches,
+)
+from thinned.numpy.settings import choice, number
+
+__all__ = ["DropoutMLP"]
+
+Array = NDArray[Any]
+
+# Rows that go through the network together in prediction: enough for full speed of the products,
+# few enough that the hidden units of a million rows never stand in memory at once.
+PREDICT_ROWS = 4096
+
+
+class _Settings(NamedTuple):
+    """An estimator's parameters, checked."""
+
+    hidden: tuple[int, ...]
+    p: tuple[float, ...]
+    batch_size: int | None  # None stands for "auto"
+    max_iter: int
+    tol: float
+    patience: int
+    validation_fraction: float
+
+
+class SparseDropout(Dropout):
+    """Dropout that takes a sparse batch too: zeros stay zeros, so only stored elements are drawn.
+
+    An element's draw depends on its index alone, so the mask is the one the dense batch would get.
+    """
+
+    def _thin(self, x: Any, at: Any, p: float, training: bool) -> Any:
+        return (
+            self._thin_csr(x, at, p, training) if issparse(x) else super()._thin(x, at, p, training)
+        )
+
+    def _thin_csr(self, x: Any, at: Any, p: float, training: bool) -> Any:
+        if p == 0 or not training:
+            return x
+        draw = draw_for("Dropout", x.shape, p, at)
+        first = np.arange(x.shape[0], dtype=np.uint64) * np.uint64(x.shape[1])
+        index = np.repeat(first, np.diff(x.indptr)) + x.indices.astype(np.uint64)
+        keep = reference.keep_at(at, draw.threshold, index)
+        data = reference.apply(x.data, keep, reference.scale_for(p))
+        return csr_array((data, x.indices, x.indptr), shape=x.shape)
+
+
+class DropoutMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+    """What the classifier and the regressor share: everything but the meaning of y."""
+
+    coefs_: list[Array]
+    intercepts_: list[Array]
+    n_outputs_: int
+    loss_curve_: list[float]
+    # float and list of float, or None: which of them, early_stopping decides.
+    best_loss_: Any
+    best_validation_score_: Any
+    validation_scores_: Any
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        *,
+        p: Any = 0.2,
+        activation: str = "relu",
+        solver: str = "adam",
+        learning_rate_init: float = 0.001,
+        batch_size: int | str = "auto",
+        max_iter: int = 200,
+        tol: float = 1e-4,
+        n_iter_no_change: int = 10,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        weight_decay: float = 0.0,
+        momentum: float = 0.9,
+        max_norm: float | None = None,
+        shuffle: bool = True,
+        random_state: Any = None,
+        warm_start: bool = False,
+        verbose: bool | int = False,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.p = p
+        self.activation = activation
+        self.solver = solver
+        self.learning_rate_init = learning_rate_init
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.weight_decay = weight_decay
+        self.momentum = momentum
+        self.max_norm = max_norm
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+
+    # ------------------------------------------------------------------------------ what y means
+
+    def _encode(self, y: Any, fresh: bool, classes: Any = None) -> Array:
+        """y as the loss takes it; `fresh` means that nothing has been learnt yet."""
+        raise NotImplementedError
+
+    def _loss(self, scores: Array, y: Array) -> tuple[float, Array]:
+        raise NotImplementedError
+
+    def _validation_score(self, scores: Array, y: Array) -> float:
+        raise NotImplementedError
+
+    # --------------------------------------------------------------------------------- training
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Train until the loss (or the validation score) stops improving, or for max_iter epochs.
+
+        Parameters
+        ----------
+        X : array or sparse matrix, shape (n_samples, n_features). Used in float32.
+        y : array, shape (n_samples,); for the regressor (n_samples, n_outputs) too.
+
+        Returns
+        -------
+        self. With warm_start=True training goes on where the last call stopped.
+
+        Raises
+        ------
+        ValueError, TypeError if a parameter or the data cannot be used; ValueError too if the loss
+        stops being finite. Warns with ConvergenceWarning if max_iter ends the training.
+        """
+        settings = self._settings()
+        fresh = not (self.warm_start and hasattr(self, "coefs_"))
+        X, y = self._read(X, y, fresh)
+        optimizer = self._prepare(settings, X.shape[1], fresh)
+        if self.early_stopping:
+            X, X_held, y, y_held = self._hold_out(settings, X, y)
+            best = self._copied()  # if training goes on, the best so far
+        without_gain = 0
+        self.n_iter_ = 0
+        for _ in range(settings.max_iter):
+            self._epoch(settings, optimizer, X, y)
+            if self.early_stopping:
+                before = self.best_validation_score_
+                score = self._score_held_out(X_held, y_held)
+                gain = score >= before + settings.tol
+                if score > before:
+                    best = self._copied()
+            else:
+                gain = self.loss_ <= self.best_loss_ - settings.tol
+                self.best_loss_ = min(self.loss_, self.best_loss_)
+            self._say_epoch()
+            without_gain = 0 if gain else without_gain + 1
+            if without_gain > settings.patience:
+                if self.verbose:
+                    print(f"stopped: no gain of {settings.tol:g} in {without_gain} epochs")
+                break
+        else:
+            warnings.warn(
+                f"{type(self).__name__}: max_iter ({settings.max_iter} epochs) was reached before "
+                "the training stopped by itself. Raise max_iter, or tol.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        if self.early_stopping:
+            for value, found in zip((*self.coefs_, *self.intercepts_), best, strict=True):
+                value[...] = found
+        optimizer.network.forget()
+        return self
+
+    def _score_held_out(self, X: Any, y: Array) -> float:
+        score = self._validation_score(self._scores(X), y)
+        self.validation_scores_.append(score)
+        self.best_validation_score_ = max(score, self.best_validation_score_)
+        return score
+
+    def _copied(self) -> list[Array]:
+        return [value.copy() for value in (*self.coefs_, *self.intercepts_)]
+
+    def _say_epoch(self) -> None:
+        if self.verbose:
+            said = f"epoch {len(self.loss_curve_)}: loss {self.loss_:.6f}"
+            if self.validation_scores_:
+                said += f", validation score {self.validation_scores_[-1]:.6f}"
+            print(said)
+
+    def _partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
+        settings = self._settings()
+        if self.early_stopping:
+            raise ValueError(
+                f"{type(self).__name__}.partial_fit: early_stopping must be False: one epoch has "
+                "nothing to stop. Hold out validation rows yourself, or use fit."
+            )
+        fresh = not hasattr(self, "coefs_")
+        X, y = self._read(X, y, fresh, classes)
+        optimizer = self._prepare(settings, X.shape[1], fresh)
+        self.n_iter_ = 0
+        self._epoch(settings, optimizer, X, y)
+        self.best_loss_ = min(self.loss_, self.best_loss_)
+        self._say_epoch()
+        optimizer.network.forget()
+        return self
+
+    def _epoch(self, settings: _Settings, optimizer: Optimizer, X: Any, y: Array) -> None:
+        """Go once over the rows, one step of the address for each batch."""
+        who, network, n = type(self).__name__, optimizer.network, X.shape[0]
+        size = min(200 if settings.batch_size is None else settings.batch_size, n)
+        order = Address(self.seed_, "shuffle", len(self.loss_curve_)) if self.shuffle else None
+        total = 0.0
+        # An overflow shows as a loss that is not finite, and is reported as that.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for rows in batches(n, size, order):
+                loss, dy = self._loss(network.forward(X[rows], training=True), y[rows])
+                network.gradients(dy)
+                optimizer.step()
+                total += loss * len(rows)
+                self.step_ += 1
+        self.loss_ = total / n
+        finite = all(np.isfinite(value).all() for value in (*self.coefs_, *self.intercepts_))
+        if not (np.isfinite(self.loss_) and finite):
+            raise ValueError(
+                f"{who}: training diverged: the loss in epoch {len(self.loss_curve_) + 1} is "
+                f"{self.loss_:g}, or a weight is not finite. Scale the features (StandardScaler), "
+                "or lower learning_rate_init."
+            )
+        self.loss_curve_.append(self.loss_)
+        self.n_iter_ += 1
+        self.t_ += n
+
+    def _prepare(self, settings: _Settings, n_features: int, fresh: bool) -> Optimizer:
+        """The optimizer over a network: drawn anew, or built around what has been learnt."""
+        units = (n_features, *settings.hidden, self.n_outputs_)
+        shapes = list(pairwise(units))
+        if fresh:
+            self.seed_ = self._seed()
+            self.step_, self.t_, self.loss_curve_ = 0, 0, []
+            self.n_layers_ = len(units)
+            self._reset_best()
+        elif [coef.shape for coef in self.coefs_] != shapes:
+            learnt = tuple(coef.shape[1] for coef in self.coefs_[:-1])
+            raise ValueError(
+                f"{type(self).__name__}: hidden_layer_sizes must stay {learnt} while training goes "
+                f"on, got {settings.hidden}. Set warm_start=False, or clone the estimator."
+            )
+        elif (self.validation_scores_ is None) == self.early_stopping:
+            self._reset_best()  # early_stopping was switched since
+        self.p_ = settings.p
+        self.sites_ = ["input", *(f"hidden.{i + 1}" for i in range(len(settings.hidden)))]
+        layers: list[Layer] = []
+        for i, (n_in, n_out) in enumerate(shapes):
+            masks = Address(self.seed_, self.sites_[i], self.step_)
+            layers.append((SparseDropout if i == 0 else Dropout)(settings.p[i], masks))
+            hidden = i < len(settings.hidden)
+            init = "he" if hidden and self.activation == "relu" else "glorot"
+            layer = Linear(n_in, n_out, init)
+            if fresh:
+                layer.place(Address(self.seed_, f"weights.{i}"))
+            else:
+                layer.at = Address(self.seed_, f"weights.{i}")
+                layer.weight, layer.bias = self.coefs_[i], self.intercepts_[i]
+            layers.append(layer)
+            if hidden:
+                layers.append(ReLU() if self.activation == "relu" else Tanh())
+        network = Sequential(*layers)
+        parameters = [parameter.value for parameter in network.parameters()]
+        self.coefs_, self.intercepts_ = parameters[::2], parameters[1::2]
+        optimizer = self._new_optimizer(network)
+        before = getattr(self, "_optimizer", None)
+        if not fresh and type(before) is type(optimizer):
+            optimizer.carry_on(before)
+        self._optimizer = optimizer
+        return optimizer
+
+    def _reset_best(self) -> None:
+        early = self.early_stopping
+        self.validation_scores_ = [] if early else None
+        self.best_validation_score_ = -np.inf if early else None
+        self.best_loss_ = None if early else np.inf
+
+    def _new_optimizer(self, network: Sequential) -> Optimizer:
+        shared: dict[str, Any] = {
+            "learning_rate": self.learning_rate_init,
+            "weight_decay": self.weight_decay,
+            "max_norm": self.max_norm,
+        }
+        if self.solver == "sgd":
+            return SGD(network, momentum=self.momentum, **shared)
+        return Adam(network, **shared)
+
+    def _seed(self) -> int:
+        if isinstance(self.random_state, (int, np.integer)):
+            who = type(self).__name__
+            return checks.integer(who, "random_state", self.random_state, 0, 2**64)
+        low, high = check_random_state(self.random_state).randint(2**32, size=2, dtype=np.uint64)
+        return int(low) | int(high) << 32
+
+    def _hold_out(self, settings: _Settings, X: Any, y: Array) -> tuple[Any, Any, Array, Array]:
+        """Training and validation rows: the same ones each time that training goes on."""
+        X, X_held, y, y_held = train_test_split(
+            X,
+            y,
+            test_size=settings.validation_fraction,
+            random_state=self.seed_ % 2**32,
+            stratify=y if y.ndim == 1 else None,
+        )
+        if len(y_held) < 2:
+            raise ValueError(
+                f"{type(self).__name__}: early_stopping needs at least 2 validation rows, got "
+                f"{len(y_held)} of {len(y) + len(y_held)}. Raise validation_fraction."
+            )
+        return X, X_held, y, y_held
+
+    # ------------------------------------------------------------------------------- prediction
+
+    def _scores(self, X: Any) -> Array:
+        """What the output layer says of each row, in X's type: nothing is dropped."""
+        rows = range(0, X.shape[0], PREDICT_ROWS)
+        weights = [
+            (coef.astype(X.dtype, copy=False), intercept.astype(X.dtype, copy=False))
+            for coef, intercept in zip(self.coefs_, self.intercepts_, strict=True)
+        ]
+        return np.concatenate([self._forward(X[i : i + PREDICT_ROWS], weights) for i in rows])
+
+    def _forward(self, y: Any, weights: list[tuple[Array, Array]]) -> Array:
+        for i, (coef, intercept) in enumerate(weights):
+            y = y @ coef
+            y += intercept
+            if i < len(weights) - 1:
+                y = np.maximum(y, 0, out=y) if self.activation == "relu" else np.tanh(y, out=y)
+        return np.asarray(y)
+
+    def _checked_scores(self, X: Any) -> Array:
+        check_is_fitted(self)
+        kinds = [np.float64, np.float32]
+        return self._scores(validate_data(self, X, reset=False, accept_sparse="csr", dtype=kinds))
+
+    # ------------------------------------------------------------------------------------ checks
+
+    def _read(self, X: Any, y: Any, fresh: bool, classes: Any = None) -> tuple[Any, Array]:
+        """X in float32 and y encoded, both checked."""
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            reset=fresh,
+            accept_sparse="csr",
+            dtype=[np.float64, np.float32],
+            order="C",
+            multi_output=isinstance(self, RegressorMixin),
+            y_numeric=isinstance(self, RegressorMixin),
+        )
+        return self._single("X", X), self._encode(y, fresh, classes)
+
+    def _single(self, name: str, array: Any) -> Any:
+        """The array in float32, in which training runs."""
+        with np.errstate(over="ignore"):
+            single: Any = array.astype(np.float32, copy=False)
+        stored: Array = single.data if hasattr(single, "indptr") else single
+        if not np.isfinite(stored).all():
+            raise ValueError(
+                f"{type(self).__name__}: {name} must fit into float32, got a value beyond 3.4e38. "
+                "Scale it."
+            )
+        return single
+
+    def _settings(self) -> _Settings:
+        """The parameters, checked, in this class's name."""
+        who = type(self).__name__
+        for name in ("early_stopping", "shuffle", "warm_start"):
+            checks.flag(who, name, getattr(self, name))
+        choice(who, "activation", self.activation, ("relu", "tanh"))
+        choice(who, "solver", self.solver, ("adam", "sgd"))
+        number(who, "learning_rate_init", self.learning_rate_init, 0, open_low=True)
+        number(who, "weight_decay", self.weight_decay, 0)
+        number(who, "momentum", self.momentum, 0, 1)
+        if self.max_norm is not None:
+            number(who, "max_norm", self.max_norm, 0, open_low=True)
+        batch_size = None
+        if not isinstance(self.batch_size, str) or self.batch_size != "auto":
+            batch_size = checks.integer(
+                who, "batch_size", self.batch_size, 1, 2**63, "'auto' takes min(200, n_samples)."
+            )
+        hidden = self._hidden()
+        return _Settings(
+            hidden=hidden,
+            p=self._probabilities(1 + len(hidden)),
+            batch_size=batch_size,
+            max_iter=checks.integer(who, "max_iter", self.max_iter, 1, 2**31),
+            tol=number(who, "tol", self.tol, 0),
+            patience=checks.integer(who, "n_iter_no_change", self.n_iter_no_change, 1, 2**31),
+            validation_fraction=number(
+                who, "validation_fraction", self.validation_fraction, 0, 1, open_low=True
+            ),
+        )
+
+    def _hidden(self) -> tuple[int, ...]:
+        who, sizes = type(self).__name__, self.hidden_layer_sizes
+        if isinstance(sizes, str) or not hasattr(sizes, "__iter__"):
+            return (checks.integer(who, "hidden_layer_sizes", sizes, 1, 2**31),)
+        return tuple(
+            checks.integer(who, f"hidden_layer_sizes[{i}]", size, 1, 2**31)
+            for i, size in enumerate(sizes)
+        )
+
+    def _probabilities(self, n: int) -> tuple[float, ...]:
+        who, p = type(self).__name__, self.p
+        if isinstance(p, str) or not hasattr(p, "__len__") or getattr(p, "shape", None) == ():
+            return (checks.probability(who, p),) * n
+        if len(p) != n:
+            requirement = f"one number, or {n}: for the input and for each hidden layer"
+            raise ValueError(message(who, "p", requirement, f"{len(p)} numbers"))
+        return tuple(checks.probability(who, value, f"p[{i}]") for i, value in enumerate(p))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags

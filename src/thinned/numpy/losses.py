@@ -1,0 +1,129 @@
+"""Losses: each returns its value and, beside it, the gradient that the backward pass starts from.
+
+Both are means over the N rows of a batch, so a gradient's size does not depend on the batch's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thinned.checks import message
+
+__all__ = ["softmax", "softmax_cross_entropy", "squared_error"]
+
+Array = NDArray[Any]
+
+
+def softmax(scores: Array) -> Array:
+    """Turn each row of scores into probabilities: exp(s_ij) over the row's sum of exp(s_ik).
+
+    Parameters
+    ----------
+    scores : array, shape (N, C), floating.
+
+    Returns
+    -------
+    array of the same shape and type; each row sums to 1. Large scores do not overflow: the row's
+    maximum is taken off first, which cancels in the quotient.
+    """
+    y: Array = np.exp(scores - scores.max(axis=1, keepdims=True))
+    y /= y.sum(axis=1, keepdims=True)
+    return y
+
+
+def softmax_cross_entropy(scores: Array, labels: Array) -> tuple[float, Array]:
+    """How surprised softmax(scores) is by the labels, and the gradient with respect to the scores.
+
+    L = -1/N sum_i ln softmax(scores)_i,label_i  (in nats);    dL/dscores = (softmax - one_hot) / N.
+
+    Parameters
+    ----------
+    scores : array, shape (N, C), floating, N >= 1. Any real numbers; not yet probabilities.
+    labels : array of integers in [0, C), shape (N,).
+
+    Returns
+    -------
+    (loss, gradient) : float in nats, >= 0, and an array of scores' shape.
+
+    Raises
+    ------
+    ValueError if the shapes disagree, the batch is empty or a label is outside [0, C). TypeError if
+    labels are not integers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> loss, gradient = softmax_cross_entropy(np.zeros((1, 2)), np.array([0]))
+    >>> round(loss, 4), gradient
+    (0.6931, array([[-0.5,  0.5]]))
+    """
+    labels = np.asarray(labels)
+    _check_rows("softmax_cross_entropy", "scores", scores)
+    n, classes = scores.shape
+    if labels.shape != (n,):
+        raise ValueError(
+            message("softmax_cross_entropy", "labels", f"of shape ({n},)", labels.shape)
+        )
+    if labels.dtype.kind not in "iu":
+        got = f"{labels.dtype.name}"
+        raise TypeError(message("softmax_cross_entropy", "labels", "integers", got))
+    if labels.min() < 0 or labels.max() >= classes:
+        got = f"[{labels.min()}, {labels.max()}]"
+        raise ValueError(
+            message("softmax_cross_entropy", "labels", f"integers in [0, {classes})", got)
+        )
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    exponentials = np.exp(shifted)
+    total = exponentials.sum(axis=1, keepdims=True)
+    rows = np.arange(n)
+    loss = float((np.log(total[:, 0]) - shifted[rows, labels]).mean())
+    gradient: Array = exponentials / total
+    gradient[rows, labels] -= 1
+    gradient /= n
+    return loss, gradient
+
+
+def squared_error(prediction: Array, target: Array) -> tuple[float, Array]:
+    """Half the squared distance between prediction and target, and its gradient.
+
+    L = 1/(2N) sum_i |prediction_i - target_i|^2;    dL/dprediction = (prediction - target) / N.
+
+    Parameters
+    ----------
+    prediction : array, shape (N, K), floating, N >= 1.
+    target : array of the same shape.
+
+    Returns
+    -------
+    (loss, gradient) : float in the target's unit squared, and an array of prediction's shape. Over
+    the K outputs the loss is a sum, not a mean.
+
+    Raises
+    ------
+    ValueError if the shapes disagree ((N,) against (N, 1) too: they would broadcast to (N, N)), or
+    the batch is empty.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> loss, gradient = squared_error(np.array([[3.0]]), np.array([[1.0]]))
+    >>> loss, gradient
+    (2.0, array([[2.]]))
+    """
+    target = np.asarray(target)
+    _check_rows("squared_error", "prediction", prediction)
+    if target.shape != prediction.shape:
+        requirement = f"of the prediction's shape {prediction.shape}"
+        remedy = "Use target.reshape(-1, 1) for one output." if target.ndim == 1 else ""
+        raise ValueError(message("squared_error", "target", requirement, target.shape, remedy))
+    n = len(prediction)
+    error = prediction - target
+    return float((error * error).sum() / (2 * n)), error / n
+
+
+def _check_rows(who: str, name: str, rows: Array) -> None:
+    if rows.ndim != 2 or not len(rows):
+        raise ValueError(message(who, name, "of shape (N, outputs) with N >= 1", rows.shape))
