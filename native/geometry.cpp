@@ -46,8 +46,9 @@ struct Plan {
     // units as a thread takes at a time.
     u64 shared_count = 1, segment = 1, segments = 1, chunk = 1, chunks = 1, units = 0, turn = 1;
     bool contiguous = false;  // the run of draws, or where draws are spread the spread run
-    bool fused = false, streams = false, far = false;
+    bool fused = false, streams = false;
     ApplyBits apply = nullptr;
+    FusedScale scale = nullptr;
 
     Plan(const Kernel& k, const Job& j);
     template <class Source>
@@ -70,11 +71,12 @@ bool merges(const Axis& a, const Axis& b) {
 Op settled_op(const Job& job) {
     const bool one = job.type == Type::f64 ? job.values.scale == 1.0
                                            : static_cast<float>(job.values.scale) == 1.0f;
-    if (!one) return job.op;  // Op::scale has fill 0, as values.fill then says
+    if (!one) return job.op;
     return reads_fill(job.op) ? Op::select_array : Op::select;
 }
 
 Plan::Plan(const Kernel& k, const Job& j) : kernel(k), job(j), item(item_size(j)) {
+    if (job.op == Op::scale) job.values.fill = 0.0;
     job.op = settled_op(job);
     Axis all[kMaxAxes];
     int count = 0;
@@ -84,9 +86,14 @@ Plan::Plan(const Kernel& k, const Job& j) : kernel(k), job(j), item(item_size(j)
         if (job.axis[a].n != 1) all[count++] = job.axis[a];
     }
     if (elements == 0) return;
-    // Memory order of the output, so that merging finds what lies together.
-    std::stable_sort(all, all + count,
-                     [](const Axis& a, const Axis& b) { return magnitude(a.y) > magnitude(b.y); });
+    // Memory order of the output, so that merging finds what lies together. By insertion: there are
+    // few axes, mostly in order, and std::stable_sort asks for memory.
+    for (int a = 1; a < count; ++a) {
+        const Axis moving = all[a];
+        int to = a;
+        for (; to > 0 && magnitude(all[to - 1].y) < magnitude(moving.y); --to) all[to] = all[to - 1];
+        all[to] = moving;
+    }
     int merged = 0;
     for (int a = 0; a < count; ++a) {
         if (merged > 0 && merges(all[merged - 1], all[a])) {
@@ -118,11 +125,13 @@ Plan::Plan(const Kernel& k, const Job& j) : kernel(k), job(j), item(item_size(j)
     }
     contiguous = has_spread || dense(draws) || draws.n == 1;
 
+    if (elements < kSerialBelow) job.threads = 1;
     const bool alone = shared_count == 1 && !has_spread;
     fused = job.law == Law::bernoulli && alone && contiguous && draws.n >= 2 * kGroup &&
             !settled(job.stream);
     const bool is_noise = job.law != Law::bernoulli && job.law != Law::mask;
-    const u64 longest = is_noise ? kNoiseSegment : fused ? kFusedSegment : kSegment;
+    const u64 mine = job.threads > 1 ? kFusedSegment : draws.n;
+    const u64 longest = is_noise ? kNoiseSegment : fused ? mine : kSegment;
     segment = std::min(draws.n, std::max<u64>(1, longest / std::min(spread.n, longest)));
     segments = (draws.n + segment - 1) / segment;
     chunk = std::min(shared_count, std::max<u64>(1, kTurnElements / (segment * spread.n)));
@@ -133,13 +142,15 @@ Plan::Plan(const Kernel& k, const Job& j) : kernel(k), job(j), item(item_size(j)
 
     if (job.law == Law::bernoulli) {
         const int type = static_cast<int>(job.type);
-        const bool in_place = job.x == job.y;
-        far = elements * item >= kStreamingBytes;
-        streams = far && job.op == Op::scale && !in_place && contiguous && spread.n == 1;
-        apply = streams ? kernel.apply_streaming[type]
-                        : kernel.apply[type][static_cast<int>(job.op)];
+        streams = fused && job.op == Op::scale && job.x != job.y &&
+                  elements * item >= kStreamingBytes;
+        // y may lie anywhere, but a store that streams wants it aligned, in every row.
+        std::uintptr_t off = reinterpret_cast<std::uintptr_t>(job.y) % item;
+        for (int a = 0; a < outers; ++a) off |= static_cast<u64>(outer[a].y) % item;
+        streams = streams && off == 0;
+        apply = kernel.apply[type][static_cast<int>(job.op)];
+        scale = streams ? kernel.fused_scale_streaming[type] : kernel.fused_scale[type];
     }
-    if (elements < kSerialBelow) job.threads = 1;
 }
 
 // Draws of one law, made for a run of indices and then applied to one array after the other.
@@ -329,7 +340,11 @@ void Plan::turn_with(Source& source, u64 first) const {
         char* y = static_cast<char*>(job.y) + dy;
         const u64 n = std::min(segment, draws.n - l0);
         if (fused) {
-            kernel.fused(job.stream, index, n, apply, item, far, x, y, f, job.values);
+            if (job.op == Op::scale) {
+                scale(job.stream, index, n, x, y, job.values);
+            } else {
+                kernel.fused(job.stream, index, n, apply, item, x, y, f, job.values);
+            }
         } else {
             source.draw(index, n);
             share(source, n, x, y, f, s0, std::min(s0 + chunk, shared_count));

@@ -43,6 +43,9 @@ using ApplyBits = void (*)(const std::uint64_t* bits, std::uint32_t bit, std::si
 using ApplyNoise = void (*)(const float* z, bool one, std::size_t n, const void* x, void* y,
                             const Values& values);
 
+using FusedScale = void (*)(const Stream&, std::uint64_t start, std::size_t n, const void* x,
+                            void* y, const Values& values);
+
 struct Kernel {
     const char* name;
     // Keep bits of the 1,024 elements of group g: 16 words, the first element in the lowest bit.
@@ -51,16 +54,17 @@ struct Kernel {
     void (*words)(const Stream&, std::uint64_t start, std::size_t n, std::uint32_t* out);
     void (*gaussian)(const Stream&, std::uint64_t start, std::size_t n, float* out);
     ApplyBits apply[kTypes][kOps];
-    ApplyBits apply_streaming[kTypes];  // Op::scale with stores that pass the cache by
     ApplyNoise noise[kTypes];
     // Keep bits to bytes, 1 = kept.
     void (*expand)(const std::uint64_t* bits, std::uint32_t bit, std::size_t n, std::uint8_t* out);
-    // The fused pass over [start, start + n): bits and their application, group by group. `far` says
-    // that x is not expected in cache.
+    // Bits and their application in one pass over [start, start + n).
     void (*fused)(const Stream&, std::uint64_t start, std::size_t n, ApplyBits apply,
-                  std::size_t item, bool far, const void* x, void* y, const void* f,
-                  const Values& values);
-    // Called by every thread that used apply_streaming before its result is read elsewhere.
+                  std::size_t item, const void* x, void* y, const void* f, const Values& values);
+    // The same for Op::scale. Streaming: for arrays far larger than the cache, with stores that pass
+    // it by; y is aligned to its type and is not x.
+    FusedScale fused_scale[kTypes];
+    FusedScale fused_scale_streaming[kTypes];
+    // Called by every thread that streamed, before its result is read elsewhere.
     void (*fence)();
 };
 

@@ -8,9 +8,15 @@
 #include <nanobind/stl/vector.h>
 
 #include <atomic>
+#include <chrono>
+#include <exception>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <thread>
+#if defined(__GLIBCXX__)
+#include <cxxabi.h>
+#endif
 
 #include "dispatch.hpp"
 #include "geometry.hpp"
@@ -49,14 +55,38 @@ std::uint64_t elements(const Job& job) {
     return n;
 }
 
+// What f does, with the interpreter released. A thread that comes back when the interpreter is being
+// shut down is ended by Python (before 3.14) by unwinding its stack, which the binding's noexcept
+// functions answer with std::terminate: a daemon thread in a call would abort the whole process at its
+// end. Such a thread waits here for that end instead, as Python itself has it from 3.14 on.
+template <class F>
+void released(F f) {
+    PyThreadState* const state = PyEval_SaveThread();
+    std::exception_ptr thrown;
+    try {
+        f();
+    } catch (...) {
+        thrown = std::current_exception();
+    }
+#if defined(__GLIBCXX__)
+    try {
+        PyEval_RestoreThread(state);
+    } catch (const abi::__forced_unwind&) {
+        for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
+    }
+#else
+    PyEval_RestoreThread(state);
+#endif
+    if (thrown) std::rethrow_exception(thrown);
+}
+
 void go(Job& job, int threads) {
     job.threads = threads > 0 ? threads : num_threads();
     const Kernel& kernel = *current.load(std::memory_order_relaxed);
     if (elements(job) < kReleaseAbove) {
         run(kernel, job);
     } else {
-        nb::gil_scoped_release released;
-        run(kernel, job);
+        released([&] { run(kernel, job); });
     }
 }
 
@@ -77,8 +107,21 @@ void set_index(Job& job, nb::handle strides) {
     for (int a = 0; a < job.axes; ++a) job.axis[a].index = nb::cast<std::uint64_t>(steps[a]);
 }
 
+// Bytes of an element of y: the draws themselves have types of their own.
+std::size_t item_size(const Job& job) {
+    if (job.law == Law::mask) return 1;
+    return job.law == Law::words || job.law == Law::raw_gaussian ? 4 : size_of(job.type);
+}
+
+void require_item(const Py_buffer& array, std::size_t size) {
+    if (static_cast<std::size_t>(array.itemsize) != size) {
+        throw std::invalid_argument("an array's elements must have the size that its type says");
+    }
+}
+
 void set_axes(Job& job, const Py_buffer& y) {
     if (y.ndim > kMaxAxes) throw std::invalid_argument("at most 64 axes");
+    require_item(y, item_size(job));
     job.axes = y.ndim;
     job.y = y.buf;
     for (int a = 0; a < y.ndim; ++a) {
@@ -88,6 +131,7 @@ void set_axes(Job& job, const Py_buffer& y) {
 
 void set_input(Job& job, const Py_buffer& in, const void*& where, std::int64_t Axis::*step) {
     if (in.ndim != job.axes) throw std::invalid_argument("arrays of one shape are needed");
+    require_item(in, size_of(job.type));
     where = in.buf;
     for (int a = 0; a < in.ndim; ++a) {
         if (static_cast<std::uint64_t>(in.shape[a]) != job.axis[a].n) {
@@ -168,6 +212,26 @@ void apply_at(std::uintptr_t x, std::uintptr_t y, std::uintptr_t f, nb::tuple sh
     go(job, threads);
 }
 
+// The same where memory and indices both run on by one: what a call on a small tensor costs is mostly
+// the passing of its arguments, so these are few and plain.
+void apply_flat(std::uintptr_t x, std::uintptr_t y, std::uint64_t n, Type type, double scale,
+                std::uint64_t seed, std::uint32_t site, std::uint32_t step, std::uint32_t call,
+                std::uint64_t threshold, std::uint64_t offset, int threads) {
+    Job job;
+    job.law = Law::bernoulli;
+    job.type = type;
+    job.op = Op::scale;
+    job.values = {scale, 0.0};
+    job.stream = stream_of(seed, site, step, call, threshold, false);
+    job.offset = offset;
+    job.x = reinterpret_cast<const void*>(x);
+    job.y = reinterpret_cast<void*>(y);
+    const auto size = static_cast<std::int64_t>(size_of(type));
+    job.axes = 1;
+    job.axis[0] = {n, size, size, 0, 1};
+    go(job, threads);
+}
+
 void packed(nb::handle out, std::uint64_t n, std::uint64_t seed, std::uint32_t site,
             std::uint32_t step, std::uint32_t call, std::uint64_t threshold, bool mirror,
             std::uint64_t offset, int threads) {
@@ -177,9 +241,10 @@ void packed(nb::handle out, std::uint64_t n, std::uint64_t seed, std::uint32_t s
     }
     const Stream stream = stream_of(seed, site, step, call, threshold, mirror);
     auto* bytes = static_cast<unsigned char*>((*buffer).buf);
-    nb::gil_scoped_release released;
-    pack(*current.load(std::memory_order_relaxed), stream, offset, n, bytes,
-         threads > 0 ? threads : num_threads());
+    released([&] {
+        pack(*current.load(std::memory_order_relaxed), stream, offset, n, bytes,
+             threads > 0 ? threads : num_threads());
+    });
 }
 
 std::vector<std::string> names_of(const std::vector<const Kernel*>& kernels) {
@@ -231,6 +296,9 @@ NB_MODULE(_native, m) {
           nb::arg("type"), nb::arg("op"), nb::arg("scale"), nb::arg("fill"), nb::arg("seed"),
           nb::arg("site"), nb::arg("step"), nb::arg("call"), nb::arg("threshold"),
           nb::arg("mirror"), nb::arg("offset"), nb::arg("strides").none(), nb::arg("threads"));
+    m.def("apply_flat", &apply_flat, nb::arg("x"), nb::arg("y"), nb::arg("n"), nb::arg("type"),
+          nb::arg("scale"), nb::arg("seed"), nb::arg("site"), nb::arg("step"), nb::arg("call"),
+          nb::arg("threshold"), nb::arg("offset"), nb::arg("threads"));
     m.def("packed", &packed, nb::arg("out"), nb::arg("n"), nb::arg("seed"), nb::arg("site"),
           nb::arg("step"), nb::arg("call"), nb::arg("threshold"), nb::arg("mirror"),
           nb::arg("offset"), nb::arg("threads"));

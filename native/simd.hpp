@@ -27,6 +27,8 @@ using u64 = std::uint64_t;
 
 #if defined(THINNED_AVX512)
 
+constexpr bool kManyRegisters = true;  // 32 of them; elsewhere 16, or what a compiler makes of it
+
 struct Blocks {
     __m512i r;
 };
@@ -58,6 +60,8 @@ inline void store_interleaved(u64* out, Blocks a, Blocks b) {
 }
 
 #elif defined(THINNED_AVX2)
+
+constexpr bool kManyRegisters = false;
 
 struct Blocks {
     __m256i r, q;
@@ -108,6 +112,8 @@ inline void store_interleaved(u64* out, Blocks a, Blocks b) {
 }
 
 #else
+
+constexpr bool kManyRegisters = false;
 
 struct Blocks {
     u64 v[8];
@@ -447,13 +453,20 @@ inline Doubles load_f64(const double* p) {
 }
 inline void store_f64(double* p, const Doubles& a) { std::memcpy(p, &a, sizeof a); }
 inline void stream_f64(double* p, const Doubles& a) { store_f64(p, a); }
+using Halves = Sixteen<u16>;
+inline Halves load_halves(const u16* p) {
+    Halves out;
+    std::memcpy(&out, p, sizeof out);
+    return out;
+}
 inline Singles load_f16(const u16* p) {
-    return sixteen_of<float>([=](int i) { return from_f16(p[i]); });
+    const Halves h = load_halves(p);
+    return sixteen_of<float>([&](int i) { return from_f16(h.v[i]); });
 }
 inline Singles load_bf16(const u16* p) {
-    return sixteen_of<float>([=](int i) { return from_bf16(p[i]); });
+    const Halves h = load_halves(p);
+    return sixteen_of<float>([&](int i) { return from_bf16(h.v[i]); });
 }
-using Halves = Sixteen<u16>;
 inline Halves halves_f16(const Singles& a) {
     return sixteen_of<u16>([&](int i) { return to_f16(a.v[i]); });
 }

@@ -92,20 +92,17 @@ class Pool {
 // threads and perhaps locked locks, so it leaves the parent's pool alone and starts its own.
 std::atomic<Pool*> pool{nullptr};
 
+#if !defined(_WIN32)
+// Said when the module is loaded: said with the first pool, a fork on another thread could come between.
+[[maybe_unused]] const int told =
+    pthread_atfork(nullptr, nullptr, [] { pool.store(nullptr, std::memory_order_release); });
+#endif
+
 Pool& the_pool() {
     Pool* now = pool.load(std::memory_order_acquire);
     if (now != nullptr) return *now;
     Pool* mine = new Pool;
-    if (pool.compare_exchange_strong(now, mine, std::memory_order_acq_rel)) {
-#if !defined(_WIN32)
-        static std::once_flag once;
-        std::call_once(once, [] {
-            pthread_atfork(nullptr, nullptr,
-                           [] { pool.store(nullptr, std::memory_order_release); });
-        });
-#endif
-        return *mine;
-    }
+    if (pool.compare_exchange_strong(now, mine, std::memory_order_acq_rel)) return *mine;
     delete mine;
     return *now;
 }

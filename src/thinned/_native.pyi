@@ -65,6 +65,20 @@ def apply_at(
     strides: tuple[int, ...] | None,
     threads: int,
 ) -> None: ...
+def apply_flat(
+    x: int,
+    y: int,
+    n: int,
+    type: Type,
+    scale: float,
+    seed: int,
+    site: int,
+    step: int,
+    call: int,
+    threshold: int,
+    offset: int,
+    threads: int,
+) -> None: ...
 def packed(
     out: Any,
     n: int,

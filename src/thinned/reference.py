@@ -269,21 +269,22 @@ def apply(
     `keep` broadcasts to x. The arithmetic runs in binary64 for double and in binary32 for all other
     types, each product rounded, and one rounding to x's type at the end. A kept element is exactly
     x where scale is 1; a dropped one is exactly fill, whatever x was: selected, not multiplied.
+    A fill that is one number is taken in the type of the arithmetic (-0.0 as 0), an array in x's.
     """
     kind: Any = np.float64 if x.dtype.itemsize == 8 else np.float32
     s = kind(scale)
     # An overflow to infinity is the value the arithmetic has, in half types above all; no warning.
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        fill_is_zero = np.isscalar(fill) and fill == 0
+        number = np.ndim(fill) == 0
+        f: Any = kind(fill) + kind(0) if number else np.asarray(fill).astype(x.dtype).astype(kind)
         if s == 1.0:
             kept = x
-        elif fill_is_zero:
+        elif number and f == 0:
             kept = (x.astype(kind) * s).astype(x.dtype)
         else:
-            f = np.asarray(fill).astype(kind)
             kept = (f + s * (x.astype(kind) - f)).astype(x.dtype)
         y = np.empty_like(x, subok=False)
-        y[...] = np.asarray(fill).astype(x.dtype)
+        y[...] = f.astype(x.dtype)
         np.copyto(y, kept, where=keep)
     return y
 

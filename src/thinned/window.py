@@ -10,7 +10,7 @@ from typing import Any
 from thinned import checks
 from thinned.checks import message
 
-__all__ = ["Placement", "Window", "place"]
+__all__ = ["Placement", "Window", "index_strides", "place", "place_anew"]
 
 MAX_ELEMENTS = 2**47  # 2^40 blocks of 128 lanes: what the spec can address
 
@@ -95,10 +95,23 @@ def place(
     who: str, shape: tuple[int, ...], shared_axes: Any = (), window: Window | None = None
 ) -> Placement:
     """The placement of an array of `shape`. ValueError where axes or window do not fit it."""
+    return _place(who, shape, *_fitting(who, shape, shared_axes, window))
+
+
+def place_anew(
+    who: str, shape: tuple[int, ...], shared_axes: Any = (), window: Window | None = None
+) -> Placement:
+    """The same without a cache, for a compiler that reads the program: lengths may be symbols."""
+    return _place.__wrapped__(who, shape, *_fitting(who, shape, shared_axes, window))
+
+
+def _fitting(
+    who: str, shape: tuple[int, ...], shared_axes: Any, window: Any
+) -> tuple[tuple[int, ...], Window | None]:
     if window is not None and not isinstance(window, Window):
         got = f"{window!r} ({type(window).__name__})"
         raise TypeError(message(who, "window", "a thinned.Window", got))
-    return _place(who, shape, checks.axes(who, shared_axes, len(shape)), window)
+    return checks.axes(who, shared_axes, len(shape)), window
 
 
 @lru_cache(maxsize=1024)
@@ -107,13 +120,10 @@ def _place(
 ) -> Placement:
     # Kept because a training loop asks for the same few places again and again.
     start, whole = _window(who, shape, shared, window)
-    strides, stride = [0] * len(shape), 1
-    for axis in reversed(range(len(shape))):
-        if axis not in shared:
-            strides[axis] = stride
-            stride *= whole[axis]
-    offset = sum(s * n for s, n in zip(start, strides, strict=True))
-    last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
+    strides = index_strides(whole, shared)
+    stride = math.prod([n for axis, n in enumerate(whole) if axis not in shared])
+    offset = sum([s * n for s, n in zip(start, strides, strict=True)])
+    last = offset + sum([(n - 1) * s for n, s in zip(shape, strides, strict=True)])
     if math.prod(shape) and last >= MAX_ELEMENTS:
         raise ValueError(
             message(
@@ -128,8 +138,18 @@ def _place(
     for n, step in zip(reversed(shape), reversed(strides), strict=True):
         in_order = in_order and (n == 1 or step == run)
         run *= n
-    steps = None if in_order and run == stride else tuple(strides)
-    return Placement(shape, offset, tuple(strides), in_order, steps)
+    steps = None if in_order and run == stride else strides
+    return Placement(shape, offset, strides, in_order, steps)
+
+
+def index_strides(whole: tuple[int, ...], shared: tuple[int, ...]) -> tuple[int, ...]:
+    """What one step along each axis of a logical array of shape `whole` adds to the index."""
+    strides, stride = [0] * len(whole), 1
+    for axis in reversed(range(len(whole))):
+        if axis not in shared:
+            strides[axis] = stride
+            stride *= whole[axis]
+    return tuple(strides)
 
 
 def _window(

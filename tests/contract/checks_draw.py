@@ -93,20 +93,22 @@ def windows_are_the_published_ones(kind):
     like = kind.array(np.zeros(0))
     for entry in vectors()["window"]:
         window = thinned.Window(entry["start"], entry["global_shape"])
-        mask = thinned.keep_mask(
-            entry["shape"], entry["p"], address(entry), window=window, like=like
+        mask = kind.read_mask(
+            thinned.keep_mask(entry["shape"], entry["p"], address(entry), window=window, like=like)
         )
         expected = bits(entry["keep"], mask.size).reshape(entry["shape"])
-        np.testing.assert_array_equal(kind.read_mask(mask), expected)
+        np.testing.assert_array_equal(mask, expected)
 
 
 def shared_masks_are_the_published_ones(kind):
     like = kind.array(np.zeros(0))
     for entry in vectors()["shared_axes"]:
         axes = tuple(entry["shared_axes"])
-        mask = thinned.keep_mask(entry["shape"], entry["p"], address(entry), axes, like=like)
+        mask = kind.read_mask(
+            thinned.keep_mask(entry["shape"], entry["p"], address(entry), axes, like=like)
+        )
         expected = bits(entry["keep"], mask.size).reshape(entry["shape"])
-        np.testing.assert_array_equal(kind.read_mask(mask), expected)
+        np.testing.assert_array_equal(mask, expected)
 
 
 def the_boundary_is_strict(kind):

@@ -203,7 +203,7 @@ def mirror_inverts_the_mask(patch):
 
 
 def keep_mask_says_the_opposite(patch):
-    around(patch, NumpyBackend, "keep", lambda real, self, draw: ~real(self, draw))
+    around(patch, NumpyBackend, "keep", lambda real, self, *how: ~real(self, *how))
 
 
 # ------------------------------------------------------------------------------------- the place

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 import pytest
+import torch
 
 import thinned
 from thinned.kernel import use_kernel
@@ -22,6 +23,16 @@ TYPES = {
 }
 
 
+@contextmanager
+def using(kernel):
+    before = thinned.kernel_info().name
+    use_kernel(kernel)
+    try:
+        yield
+    finally:
+        use_kernel(before)
+
+
 @dataclass(frozen=True)
 class NumpyKind:
     dtype: str
@@ -31,15 +42,9 @@ class NumpyKind:
     def __str__(self):
         return f"{self.backend}-{self.kernel}-{self.dtype}"
 
-    @contextmanager
     def in_use(self):
         """This kind's kernel draws the masks; on leaving, the one that did before."""
-        before = thinned.kernel_info().name
-        use_kernel(self.kernel)
-        try:
-            yield
-        finally:
-            use_kernel(before)
+        return using(self.kernel)
 
     @property
     def type(self):
@@ -67,8 +72,49 @@ class NumpyKind:
         return mask
 
 
-# Every kernel that this processor can run; one that it cannot run is refused by use_kernel.
-KINDS = [NumpyKind(dtype, kernel) for kernel in thinned.kernel_info().runnable for dtype in TYPES]
+@dataclass(frozen=True)
+class TorchKind:
+    """Tensors on the CPU. Kernel "reference" stands for the path of tensor operations."""
+
+    dtype: str
+    kernel: str = "reference"
+    backend: str = "torch"
+
+    def __str__(self):
+        return f"{self.backend}-{self.kernel}-{self.dtype}"
+
+    def in_use(self):
+        return using(self.kernel)
+
+    @property
+    def type(self):
+        return getattr(torch, self.dtype)
+
+    @property
+    def epsilon(self):
+        return torch.finfo(self.type).eps
+
+    def array(self, values):
+        return torch.tensor(np.asarray(values, np.float64)).to(self.type)
+
+    def read(self, x):
+        assert type(x) is torch.Tensor
+        assert x.dtype == self.type
+        return x.detach().to(torch.float64).numpy()
+
+    def read_mask(self, mask):
+        assert type(mask) is torch.Tensor
+        assert mask.dtype == torch.bool
+        return mask.numpy()
+
+
+RUNNABLE = thinned.kernel_info().runnable
+
+# Every kernel that this processor can run; one that it cannot run is refused by use_kernel. What is
+# torch's own shows with the fastest, and in two types with its tensor operations.
+KINDS = [NumpyKind(dtype, kernel) for kernel in RUNNABLE for dtype in TYPES]
+KINDS += [TorchKind(dtype, RUNNABLE[-1]) for dtype in TYPES]
+KINDS += [TorchKind("float32"), TorchKind("bfloat16")]
 
 # Layout is NumPy's own matter: strides, memory order, byte order, writing into what is there.
 NUMPY_KINDS = [kind for kind in KINDS if kind.backend == "numpy"]

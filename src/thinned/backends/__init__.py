@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from functools import cache
-from importlib import import_module
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any
 
 from thinned.backends.base import Backend, Draw
 
 __all__ = ["Backend", "Draw", "backend_of"]
 
-# Root package of an array's type (or of a base of it) -> file of its backend.
-_FILES = {"numpy": "thinned.backends.numpy"}
+
+def _numpy() -> Backend:
+    from thinned.backends.numpy import backend
+
+    return backend
+
+
+def _torch() -> Backend:
+    from thinned.backends.torch import backend
+
+    return backend
+
+
+# Root package of an array's type (or of a base of it) -> what loads its backend. Import statements,
+# because compilers of Python follow them, and importlib they do not.
+_FILES: dict[str, Callable[[], Backend]] = {"numpy": _numpy, "torch": _torch}
 
 
 def backend_of(who: str, x: Any, name: str = "x") -> Backend:
     """The backend of array `x`; TypeError for whatever is no array of a known library."""
     kind: Any = type(x)
-    found = _backend_of_type(kind)
+    found = _FOUND.get(kind) or _find(kind)
     if found is None:
         plain = isinstance(x, (list, tuple, int, float))
         remedy = f"Wrap it in numpy.asarray({name})." if plain else ""
@@ -26,10 +39,14 @@ def backend_of(who: str, x: Any, name: str = "x") -> Backend:
     return found
 
 
-@cache
-def _backend_of_type(kind: Any) -> Backend | None:
+# A plain dictionary: compilers of Python read it, and warn of functools.cache.
+_FOUND: dict[Any, Backend] = {}
+
+
+def _find(kind: Any) -> Backend | None:
     for base in kind.__mro__:
-        file = _FILES.get(base.__module__.partition(".")[0])
-        if file is not None:
-            return cast(Backend, import_module(file).backend)
+        load = _FILES.get(base.__module__.partition(".")[0])
+        if load is not None:
+            _FOUND[kind] = load()
+            return _FOUND[kind]
     return None

@@ -28,8 +28,15 @@ class Backend(Protocol):
     def require_out(self, who: str, x: Any, out: Any) -> None:
         """An error, in one sentence, unless `out` can take the result for x."""
 
-    def keep(self, draw: Draw) -> Any:
-        """The keep mask, boolean, of the placement's whole shape. True means kept."""
+    def compiling(self) -> bool:
+        """Whether a compiler reads the program now: lengths may be symbols, p a 0-d array."""
+
+    def rate(self, p: Any) -> tuple[Any, Any]:
+        """Threshold and nominal scale of a p that is an array, while compiling."""
+
+    def keep(self, draw: Draw, like: Any = None) -> Any:
+        """The keep mask, boolean, of the placement's whole shape, on the device of `like`. True
+        means kept."""
 
     def packed(self, draw: Draw) -> Any:
         """The keep mask in C order, eight elements to a byte, the first in the lowest bit."""

@@ -22,6 +22,7 @@ FLOATING = {
 }
 
 Law, Op, Type = _native.Law, _native.Op, _native.Type
+AFFINE_ARRAY, BFLOAT16 = Op.affine_array, Type.bfloat16
 
 
 class NumpyBackend:
@@ -45,12 +46,19 @@ class NumpyBackend:
             raise TypeError(message(who, "out", "a numpy array", type(out).__name__))
         if out.shape != x.shape:
             raise ValueError(message(who, "out", f"of x's shape {x.shape}", out.shape))
-        if out.dtype.name != x.dtype.name:  # by name: another byte order is no other type
+        # By name, since another byte order is no other type; asking for names takes microseconds.
+        if out.dtype != x.dtype and out.dtype.name != x.dtype.name:
             raise TypeError(message(who, "out", f"of x's type {x.dtype.name}", out.dtype.name))
         if not out.flags.writeable:
             raise ValueError(f"{who}: out is read-only. Pass an array that can be written.")
 
-    def keep(self, draw: Draw) -> NDArray[np.bool_]:
+    def compiling(self) -> bool:
+        return False
+
+    def rate(self, p: Any) -> tuple[Any, Any]:
+        return reference.threshold(p), reference.scale_for(p)
+
+    def keep(self, draw: Draw, like: Any = None) -> NDArray[np.bool_]:
         if kernel.uses_reference():
             mask = reference.keep(draw.at, draw.threshold, draw.place, draw.mirror)
             return np.broadcast_to(mask, draw.place.shape).copy()
@@ -94,10 +102,14 @@ class NumpyBackend:
         if kernel.uses_reference():
             keep = reference.keep(draw.at, draw.threshold, draw.place, draw.mirror)
             return self._deliver(x, reference.apply(np.asarray(x), keep, scale, fill), out)
-        if isinstance(fill, (int, float)):
+        if isinstance(fill, (int, float)) or np.ndim(fill) == 0:
+            fill = float(fill)
             op = Op.scale if fill == 0.0 else Op.affine
         else:
-            fill = np.broadcast_to(np.asarray(fill, x.dtype), x.shape)
+            with np.errstate(over="ignore"):  # to infinity, as in the reference
+                fill = np.asarray(fill, x.dtype.newbyteorder("="))  # which x will have, too
+            if fill.shape != x.shape:
+                fill = np.broadcast_to(fill, x.shape)
             op = Op.affine_array
         return self._apply(x, draw, Law.bernoulli, op, scale, fill, out)
 
@@ -114,18 +126,22 @@ class NumpyBackend:
     def _apply(
         self, x: Any, draw: Draw, law: Any, op: Any, scale: float, fill: Any, out: Any
     ) -> Any:
-        a = x if type(x) is np.ndarray else np.asarray(x)
-        if not a.dtype.isnative:
-            a = a.astype(a.dtype.newbyteorder("="))
-        into = out is x or (
-            out is not None and out.dtype.isnative and not np.may_share_memory(out, x)
-        )
+        plain = type(x) is np.ndarray and x.dtype.isnative
+        if plain and out is None:  # the way of nearly every call
+            y = np.empty_like(x)
+            self._run(draw, law, x, y, self._types[x.dtype], op, scale, fill)
+            return y
+        a = x if plain else np.asarray(x, x.dtype.newbyteorder("="))
         # Memory that overlaps in any other way than being the same is written after it was read.
+        into = (
+            out is not None
+            and out.dtype.isnative
+            and (out is x or not np.may_share_memory(out, x))
+            and (op is not Op.affine_array or out is fill or not np.may_share_memory(out, fill))
+        )
         y = out if into else np.empty_like(a, subok=False)
         self._run(draw, law, a, y, self._types[x.dtype], op, scale, fill)
-        if into or (out is None and a is x):
-            return y
-        return self._deliver(x, y if a.dtype == x.dtype else y.astype(x.dtype), out)
+        return y if into else self._deliver(x, y.astype(x.dtype, copy=False), out)
 
     def _run(
         self,
@@ -140,9 +156,9 @@ class NumpyBackend:
     ) -> None:
         at, t, place, mirror = draw
         array = None
-        if op is Op.affine_array:
+        if op is AFFINE_ARRAY:
             array, fill = fill, 0.0
-        if kind is Type.bfloat16:  # which is no type of the buffer protocol
+        if kind is BFLOAT16:  # which is no type of the buffer protocol
             x, y = x.view(np.uint16), y.view(np.uint16)
             array = None if array is None else array.view(np.uint16)
         _native.apply(

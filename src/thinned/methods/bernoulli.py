@@ -114,7 +114,8 @@ def keep_mask(
     empty: NDArray[np.bool_] = np.empty(0, np.bool_)
     backend = backend_of("keep_mask", empty if like is None else like, "like")
     lengths = checks.shape("keep_mask", shape)
-    return backend.keep(draw_for("keep_mask", lengths, p, at, shared_axes, window, mirror))
+    draw = draw_for("keep_mask", lengths, p, at, shared_axes, window, mirror, backend)
+    return backend.keep(draw, like)
 
 
 def packed_mask(

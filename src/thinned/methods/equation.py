@@ -6,9 +6,9 @@ from typing import Any
 
 from thinned import checks, reference
 from thinned.address import Address
-from thinned.backends import Draw, backend_of
+from thinned.backends import Backend, Draw, backend_of
 from thinned.checks import message
-from thinned.window import Window, place
+from thinned.window import Window, place, place_anew
 
 __all__ = ["apply_noise", "draw_for"]
 
@@ -21,14 +21,25 @@ def draw_for(
     shared_axes: Any = (),
     window: Window | None = None,
     mirror: bool = False,
+    backend: Backend | None = None,
 ) -> Draw:
     """A Bernoulli draw for an array of `shape`, its parameters checked in `who`'s name."""
-    p = checks.probability(who, p)
+    # Small arrays are many: the common case of each question is settled without a call.
+    compiling = backend is not None and backend.compiling()
+    traced = compiling and hasattr(p, "shape")
+    if not traced:
+        if type(p) is not float or not 0.0 <= p <= 1.0:
+            p = checks.probability(who, p)
+    elif p.shape != ():
+        raise TypeError(message(who, "p", "one number in [0, 1]", f"shape {tuple(p.shape)}"))
     if not isinstance(at, Address):
         remedy = "Give a mask its address: thinned.Address(seed=0, site='fc1', step=7)."
         raise TypeError(message(who, "at", "a thinned.Address", type(at).__name__, remedy))
-    placement = place(who, shape, shared_axes, window)
-    return Draw(at, reference.threshold(p), placement, checks.flag(who, "mirror", mirror))
+    placement = (place_anew if compiling else place)(who, shape, shared_axes, window)
+    threshold = backend.rate(p)[0] if traced and backend else reference.threshold(p)
+    if mirror is not False:
+        mirror = checks.flag(who, "mirror", mirror)
+    return Draw(at, threshold, placement, mirror)
 
 
 def apply_noise(
@@ -54,9 +65,10 @@ def apply_noise(
     backend.require_floating(who, x)
     if out is not None:
         backend.require_out(who, x, out)
-    draw = draw_for(who, tuple(x.shape), p, at, shared_axes, window, mirror)
-    if not checks.flag(who, "training", training):
+    draw = draw_for(who, tuple(x.shape), p, at, shared_axes, window, mirror, backend)
+    if training is not True and not checks.flag(who, "training", training):
         return x if out is None else backend.copy(x, out)
     if scale is None:
-        scale = reference.scale_for(float(p))
+        traced = type(p) is not float and hasattr(p, "shape") and backend.compiling()
+        scale = backend.rate(p)[1] if traced else reference.scale_for(float(p))
     return backend.apply(x, draw, scale, fill, out)

@@ -1,0 +1,129 @@
+"""The page docs/speed.md, made from the figures of one run: none is copied by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from benchmarks.measuring.goals import MULTIPLY, ratios
+
+__all__ = ["page"]
+
+WHAT = """\
+# Speed
+
+Dropout reads x and writes y, and so does a plain multiplication of x by a number. That is the
+limit dropout is measured against; only stores that pass the cache by, where arrays are larger than
+it, can go beyond. The others stand beside it, on the same arrays, in the same run, and all take
+turns, so that whatever slowed the machine slowed everybody.
+
+- *thinned*: `thinned.dropout(x, p, at, out=y)`.
+- *multiply*: `numpy.multiply(x, s, out=y)`, which has one thread, or `torch.mul(x, s, out=y)` with
+  as many as thinned, whichever was quicker.
+- *F.dropout*: `torch.nn.functional.dropout(x, p)`. *compiled*: the same under `torch.compile`,
+  fused with the copy into y.
+- *JAX*: `jax.random.bernoulli` and `where` under `jax.jit`, in a process held to as many processors
+  as it may have threads.
+- *NumPy*: `rng.random(out=u)`, `u >= p`, two multiplications into y; one thread always.
+
+Who takes an output array is given one; F.dropout and JAX make theirs with every call.
+"""
+
+AGAIN = """\
+## To get it again
+
+    make bench
+
+or, without the other benchmarks,
+
+    .venv/bin/python -m benchmarks.dropout_speed --page docs/speed.md
+
+which takes some four minutes and wants the machine to itself. `--json FILE` writes every figure.
+"""
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [columns, ["---:"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _threads(n: int) -> str:
+    return "one thread" if n == 1 else f"{n} threads"
+
+
+def _speeds(result: dict[str, Any], dtype: str, threads: int) -> str:
+    columns = ["elements", "p", "thinned", "multiply", "F.dropout", "compiled", "JAX", "NumPy"]
+    columns += ["of the multiply", "times F.dropout", "times compiled", "times JAX"]
+    lines = []
+    for row in result["rows"]:
+        if (row["dtype"], row["threads"]) != (dtype, threads):
+            continue
+        rate, over = row["rate"], ratios(row)
+        multiply = max(rate[name] for name in MULTIPLY)
+        lines.append(
+            [row["size"], f"{row['p']}", f"**{rate['thinned']:.2f}**", f"{multiply:.2f}"]
+            + [f"{rate[name]:.3f}" for name in ("F.dropout", "compiled", "jax", "numpy")]
+            + [f"**{over['multiply']:.2f}**"]
+            + [f"{over[name]:.0f}" for name in ("F.dropout", "compiled", "jax")]
+        )
+    return _table(columns, lines)
+
+
+def _load(result: dict[str, Any]) -> str:
+    load = result["machine"]["load"]
+    return "unknown" if load is None else f"{load:.1f}"
+
+
+def _machine(result: dict[str, Any]) -> str:
+    told = result["machine"]
+    packages = ", ".join(f"{name} {told[name]}" for name in ("numpy", "torch", "jax"))
+    return (
+        f"Machine: {told['processor']}, {told['cores']} cores, {told['system']}; kernel"
+        f" {result['kernel']}, Python {told['python']}, {packages}. Each figure is"
+        f" {result['of the timings']} of many timings. Load as the run began: {_load(result)}.\n"
+    )
+
+
+def page(result: dict[str, Any]) -> str:
+    """The whole text, in Markdown."""
+    parts = [WHAT, _machine(result)]
+    for dtype in ("float32", "bfloat16"):
+        for threads in (1, 2):
+            parts.append(f"## {dtype}, {_threads(threads)}\n\nBillions of elements a second.\n")
+            parts.append(_speeds(result, dtype, threads))
+    more = result["more_rates"]
+    parts.append(
+        "## Every p\n\n16M float32 elements, two threads: thinned's speed as a part of the plain"
+        " multiply's.\n"
+    )
+    parts.append(_table([f"p = {p}" for p in more], [[f"{ratio:.2f}" for ratio in more.values()]]))
+    parts.append(
+        "## Each kernel\n\n256k float32 elements, one thread, billions of elements a second.\n"
+    )
+    kernels = result["kernels"]
+    columns = ["kernel", *(f"p = {p}" for p in next(iter(kernels.values())))]
+    rows = [[name, *(f"{rate:.2f}" for rate in rates.values())] for name, rates in kernels.items()]
+    parts.append(_table(columns, rows))
+    parts.append("## A call by itself\n\n128 float32 elements, p = 0.1.\n")
+    few = result["few_elements"]
+    parts.append(_table(["", "microseconds"], [[name, f"{us:.2f}"] for name, us in few.items()]))
+    memory = result["extra_memory"]
+    if memory is not None:
+        kilobytes = max(v for how in memory["bytes"].values() for v in how.values()) / 1024
+        parts.append(
+            f"## Memory\n\nDropout of 64M float32 elements took {kilobytes:.0f} KB beside its"
+            f" arrays, with {memory['threads']} threads, whose stacks these are. No mask is"
+            " stored.\n"
+        )
+    parts.append("## What was meant, and what is\n")
+    parts.append(
+        _table(
+            ["", "meant", "measured", "the worst was", ""],
+            [
+                [g["goal"], g["bound"], f"{g['measured']:.3g}", g["where"], g["verdict"]]
+                for g in result["goals"]
+            ],
+        )
+    )
+    parts.append(AGAIN)
+    return "\n".join(parts)

@@ -1,0 +1,381 @@
+"""The PyTorch backend: differentiable, nothing of a mask's size saved.
+
+Three ways lead to one result, bit for bit:
+
+- eager, on the CPU: a torch.autograd.Function straight over the compiled kernel (torch_memory.py).
+  It carries forward mode and the transforms of torch.func, and keeps no tensor for backward.
+- compiled and exported graphs, dispatch modes and wrapper tensors: the registered operator
+  (torch_operator.py), whose address, threshold and scale are tensors. It calls the same kernel.
+- devices without a kernel of ours: tensor operations (torch_pure.py) under either of the two.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from thinned import _native, kernel
+from thinned.backends import torch_pure
+from thinned.backends.base import Draw
+from thinned.backends.torch_memory import (
+    FLOATING,
+    Drawn,
+    Noise,
+    coordinates_of,
+    make,
+    placed,
+    run,
+)
+from thinned.backends.torch_operator import noise_compiled, noise_drawn, noise_registered
+from thinned.backends.torch_pure import Coordinates
+from thinned.checks import message
+from thinned.window import Placement, index_strides
+
+__all__ = [
+    "Coordinates",
+    "Noise",
+    "backend",
+    "coordinates_of",
+    "filled",
+    "noise",
+    "noise_",
+    "noise_compiled",
+    "noise_drawn",
+]
+
+CPU = torch.device("cpu")
+
+# Asked at every call: looked up once.
+_in_transform = torch._C._are_functorch_transforms_active
+_modes = torch._C._len_torch_dispatch_stack
+_grad_enabled = torch.is_grad_enabled
+_threads = torch.get_num_threads
+_empty_like = torch.empty_like
+_strided = torch.strided
+_in_batch = torch._C._functorch.is_legacy_batchedtensor
+_apply_flat: Any = _native.apply_flat
+
+
+class TorchBackend:
+    def require_floating(self, who: str, x: Tensor) -> None:
+        if x.dtype not in FLOATING:
+            names = [str(kind).removeprefix("torch.") for kind in FLOATING]
+            listed = ", ".join(names[:-1]) + f" or {names[-1]}"
+            got = str(x.dtype).removeprefix("torch.")
+            remedy = "" if x.dtype.is_complex else "Convert it: x.float()."
+            raise TypeError(message(who, "x", f"of type {listed}", got, remedy))
+        if x.layout is not torch.strided:
+            got = str(x.layout).removeprefix("torch.")
+            remedy = "Drop on its values, or pass x.to_dense()."
+            raise TypeError(message(who, "x", "a dense (strided) tensor", got, remedy))
+        if x.is_nested:
+            remedy = "Build it with layout=torch.jagged, for thinned.torch's functions."
+            raise TypeError(message(who, "x", "a dense (strided) tensor", "a nested one", remedy))
+
+    def require_out(self, who: str, x: Tensor, out: Any) -> None:
+        if not isinstance(out, Tensor):
+            raise TypeError(message(who, "out", "a torch tensor", type(out).__name__))
+        if out.shape != x.shape:
+            raise ValueError(
+                message(who, "out", f"of x's shape {tuple(x.shape)}", tuple(out.shape))
+            )
+        if out.dtype != x.dtype:
+            raise TypeError(message(who, "out", f"of x's type {x.dtype}", str(out.dtype)))
+        if out.device != x.device:
+            raise ValueError(message(who, "out", f"on x's device {x.device}", str(out.device)))
+
+    def compiling(self) -> bool:
+        return torch.compiler.is_compiling()
+
+    def rate(self, p: Any) -> tuple[Any, Any]:
+        wide = p.to(torch.float64)
+        threshold = torch.round(wide * 2.0**32).to(torch.int64)
+        return threshold, torch.where(wide == 1.0, 1.0, 1.0 / (1.0 - wide))
+
+    def keep(self, draw: Draw, like: Tensor | None = None) -> Tensor:
+        device = CPU if like is None else like.device
+        if device.type != "cpu" or kernel.uses_reference():
+            words = coordinates_of(draw.at)
+            mask = torch_pure.keep(words, draw.threshold, draw.place, draw.mirror, device)
+            return mask.expand(draw.place.shape).contiguous()
+        if torch.compiler.is_compiling():
+            # What dropout leaves of ones: the operator needs no second form for the mask.
+            ones = torch.ones(draw.place.shape, dtype=torch.float32, device=device)
+            return noise_registered(ones, Noise(draw, 1.0)).to(torch.bool)
+        out = torch.empty(draw.place.shape, dtype=torch.bool, device=CPU)
+        run(None, out, draw, law=_native.Law.mask)
+        return out
+
+    def packed(self, draw: Draw) -> Tensor:
+        bits = self.keep(draw).reshape(-1).to(torch.uint8)
+        bits = torch.nn.functional.pad(bits, (0, -bits.numel() % 8)).reshape(-1, 8)
+        weights = torch.tensor([1 << i for i in range(8)], dtype=torch.uint8, device=CPU)
+        return (bits * weights).sum(1, dtype=torch.uint8)
+
+    def words(self, draw: Draw) -> Tensor:
+        """In int64: PyTorch's uint32 knows few operations."""
+        words = torch_pure.words(coordinates_of(draw.at), draw.place, draw.mirror, CPU)
+        return words.expand(draw.place.shape)
+
+    def gaussian(self, draw: Draw) -> Tensor:
+        if kernel.uses_reference():
+            z = torch_pure.gaussian(coordinates_of(draw.at), draw.place, draw.mirror, CPU)
+            return z.to(torch.float32).expand(draw.place.shape)
+        out = torch.empty(draw.place.shape, dtype=torch.float32, device=CPU)
+        run(None, out, draw, law=_native.Law.raw_gaussian)
+        return out
+
+    def apply_gaussian(self, x: Tensor, draw: Draw, std: float, out: Any) -> Tensor:
+        return self._into(x, Noise(draw, std, 0.0, True), out)
+
+    def apply(self, x: Tensor, draw: Draw, scale: float, fill: Any, out: Any) -> Tensor:
+        if isinstance(fill, (int, float)):
+            return self._into(x, Noise(draw, scale, float(fill)), out)
+        array = torch.as_tensor(fill, dtype=x.dtype, device=x.device).expand(x.shape)
+        y = filled(x, array, Noise(draw, scale))
+        return y if out is None else self.copy(y, out)
+
+    def copy(self, x: Tensor, out: Tensor) -> Tensor:
+        return out.copy_(x)
+
+    def _into(self, x: Tensor, how: Noise, out: Any) -> Tensor:
+        if torch.compiler.is_compiling():
+            y = noise_registered(x, how)
+        elif out is x:
+            return noise_(x, None, how)
+        else:
+            y = noise(x, None, how)
+        return y if out is None else self.copy(y, out)
+
+
+# ------------------------------------------------------------------------------------------- eager
+
+
+def _seeded(how: Noise, seed: Tensor | None) -> Noise:
+    if seed is None:
+        return how
+    at = how.draw.at
+    named: Any = Drawn(int(seed.item()) & (2**64 - 1), at.site, at.step, at.call)
+    return how._replace(draw=how.draw._replace(at=named))
+
+
+def _shared_in_front(how: Noise, n: int) -> Noise:
+    """The same draws for each of n arrays that lie along a new leading axis."""
+    p = how.draw.place
+    repeated = Placement((n, *p.shape), p.offset, (0, *p.strides), False, (0, *p.strides))
+    return how._replace(draw=how.draw._replace(place=repeated))
+
+
+class _Eager(torch.autograd.Function):
+    """y = noise(x). Linear in x, so that every derivative is the same call on something else.
+
+    The address is kept as an attribute: no tensor is saved. One of the two forms that PyTorch has
+    for a Function: this one starts in 10 microseconds, the other, which torch.func needs, in 55.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, how: Noise, inplace: bool) -> Tensor:
+        ctx.how = how._replace(fill=0.0) if how.fill else how
+        ctx.set_materialize_grads(False)
+        if inplace:
+            ctx.mark_dirty(x)
+            return make(x, how, x)
+        return make(x, how)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None, None]:
+        return None if grad is None else noise(grad, None, ctx.how), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor | None, *_: Any) -> Tensor | None:
+        return None if tangent is None else noise(tangent, None, ctx.how)
+
+
+# Function.apply is this and two microseconds of questions about transforms of torch.func, which
+# `noise` has asked before.
+_eager: Any = super(torch.autograd.Function, _Eager).apply
+
+
+# Dropout of memory that runs in the order of the indices has a way of its own: what a call on a
+# small tensor costs is Python's objects. Its noise is one plain tuple, in the kernel's order of
+# arguments: type, scale, seed, site, step, call, threshold, offset.
+Flat = tuple[Any, float, int, int, int, int, int, int]
+
+
+def lies_flat(x: Tensor) -> bool:
+    """Whether the kernel can run through x's memory from end to end, and nobody has to see it."""
+    return (
+        type(x) is Tensor
+        and x.is_cpu
+        and x.layout is _strided
+        and x.is_contiguous()
+        and x.dtype in FLOATING
+        and not x.is_neg()
+        and not x.is_nested
+        and not _in_transform()
+        and not _modes()
+        and not kernel._use_reference
+    )
+
+
+class _Flat(torch.autograd.Function):
+    """_Eager for tensors that lie flat. Its three lines are written out in each place: a call more
+    is a hundredth of the whole."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, flat: Flat) -> Tensor:
+        ctx.flat = flat
+        y = _empty_like(x)
+        _apply_flat(x.data_ptr(), y.data_ptr(), x.numel(), *flat, _threads())
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None]:
+        if lies_flat(grad) and not _grad_enabled() and not _in_batch(grad):
+            dx = _empty_like(grad)
+            _apply_flat(grad.data_ptr(), dx.data_ptr(), grad.numel(), *ctx.flat, _threads())
+            return dx, None
+        return noise(grad, None, _noise_of(ctx.flat, grad)), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
+        return noise(tangent, None, _noise_of(ctx.flat, tangent))
+
+
+def _noise_of(flat: Flat, x: Tensor) -> Noise:
+    _, scale, seed, site, step, call, threshold, offset = flat
+    at: Any = Drawn(seed, site, step, call)
+    where = placed(tuple(x.shape), offset, index_strides(tuple(x.shape), ()))
+    return Noise(Draw(at, threshold, where), scale)
+
+
+_flat: Any = super(torch.autograd.Function, _Flat).apply
+
+
+def noise_flat(x: Tensor, flat: Flat) -> Tensor:
+    """`noise` of a tensor that lies flat, without a fill."""
+    if (x.requires_grad and _grad_enabled()) or forward_ad._current_level >= 0:
+        y: Tensor = _flat(x, flat)
+        return y
+    y = _empty_like(x)
+    _apply_flat(x.data_ptr(), y.data_ptr(), x.numel(), *flat, _threads())
+    return y
+
+
+class _Filled(torch.autograd.Function):
+    """y = f + s m (x - f) with an array f: dy/dx is the noise s m, dy/df what it leaves of 1."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, array: Tensor, how: Noise) -> Tensor:
+        ctx.how = how
+        return make(x, how, None, array)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        dx = noise(grad, None, ctx.how)
+        return dx, grad - dx if ctx.needs_input_grad[1] else None, None
+
+    @staticmethod
+    def jvp(ctx: Any, dx: Tensor, df: Tensor, *_: Any) -> Tensor:
+        return noise(dx, None, ctx.how) + (df - noise(df, None, ctx.how))
+
+
+class _Transformed(torch.autograd.Function):
+    """The same under the transforms of torch.func, where a seed may be a batch of seeds."""
+
+    @staticmethod
+    def forward(x: Tensor, seed: Tensor | None, how: Noise) -> Tensor:
+        return make(x, _seeded(how, seed))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        _, ctx.seed, how = inputs
+        ctx.how = how._replace(fill=0.0)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None, None]:
+        return None if grad is None else noise(grad, ctx.seed, ctx.how), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor | None, *_: Any) -> Tensor | None:
+        return None if tangent is None else noise(tangent, ctx.seed, ctx.how)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: Any, x: Tensor, seed: Tensor | None, how: Noise
+    ) -> tuple[Tensor, int]:
+        n = info.batch_size
+        x = x.expand(n, *x.shape) if in_dims[0] is None else x.movedim(in_dims[0], 0)
+        if in_dims[1] is not None:  # a seed of its own for each, drawn under "different"
+            assert seed is not None
+            seeds = seed.movedim(in_dims[1], 0)
+            return torch.stack([noise(x[i], seeds[i], how) for i in range(n)]), 0
+        if seed is None and info.randomness == "different":
+            at = how.draw.at
+            each = [how._replace(draw=how.draw._replace(at=at.fold_in(i))) for i in range(n)]
+            return torch.stack([noise(x[i], None, each[i]) for i in range(n)]), 0
+        return noise(x, seed, _shared_in_front(how, n)), 0
+
+
+def _wraps(x: Tensor) -> bool:
+    """Whether x is a tensor around others (a DTensor, a FakeTensor), for the dispatcher to open.
+
+    Subclasses without a dispatch of their own have plain memory, parameters among them.
+    """
+    return type(x).__torch_dispatch__ is not torch._C._disabled_torch_dispatch_impl
+
+
+def noise(x: Tensor, seed: Tensor | None, how: Noise) -> Tensor:
+    """The noise on x, differentiable. A seed (0-d, int64) takes the place of the address's."""
+    y: Tensor
+    if _in_transform():
+        y = _Transformed.apply(x, seed, how)  # type: ignore[no-untyped-call]
+        return y
+    if seed is not None:
+        how = _seeded(how, seed)
+    if _modes() or (type(x) is not Tensor and _wraps(x)):
+        return noise_registered(x, how)
+    if (x.requires_grad and _grad_enabled()) or forward_ad._current_level >= 0:
+        y = _eager(x, how, False)
+    else:
+        y = make(x, how)
+    return y
+
+
+def noise_(x: Tensor, seed: Tensor | None, how: Noise) -> Tensor:
+    """The same into x itself."""
+    if _in_transform() or _modes() or (type(x) is not Tensor and _wraps(x)):
+        return x.copy_(noise(x, seed, how))
+    # Asked before anything is written; PyTorch itself asks afterwards.
+    if x.requires_grad and x.is_leaf and _grad_enabled():
+        raise RuntimeError(
+            "thinned: a leaf tensor that requires grad cannot be written in place. "
+            "Pass inplace=False."
+        )
+    if 0 in x.stride() and any(n > 1 and not s for n, s in zip(x.shape, x.stride(), strict=True)):
+        raise RuntimeError(
+            "thinned: more than one element of x lies in the same memory (it was expanded), so it "
+            "cannot be written in place. Pass x.clone()."
+        )
+    y: Tensor = _eager(x, _seeded(how, seed), True)
+    return y
+
+
+def filled(x: Tensor, array: Tensor, how: Noise) -> Tensor:
+    """The noise on x with an array of fill values, of x's shape and type; two gradients."""
+    if _in_transform():
+        # f + s m (x - f) in parts that carry the transforms, with the dropped elements selected.
+        kept = noise(torch.ones_like(x), None, how._replace(scale=1.0)).to(torch.bool)
+        s = torch.ones_like(x) if how.scale == 1.0 else torch.full_like(x, how.scale)
+        return torch.where(kept, x if how.scale == 1.0 else array + s * (x - array), array)
+    if torch.compiler.is_compiling() or _modes() or _wraps(x):
+        return noise_registered(x, how, array)
+    y: Tensor = _Filled.apply(x, array, how)  # type: ignore[no-untyped-call]
+    return y
+
+
+backend = TorchBackend()

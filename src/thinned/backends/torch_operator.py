@@ -1,0 +1,230 @@
+"""The registered operators: what compilers, exporters and dispatch modes see.
+
+In `thinned::apply` address, threshold and scale are tensors, so that a new step or a new p is no
+new program; where the draws lie (offset and index strides) are integers, which may be symbols.
+`thinned::dropout` is its commonest case, a drawn seed and a p that stays, where making those
+tensors would cost more than the dropout of a small one. Both are registered by the parts of
+torch.library rather than by custom_op, whose checks cost 30 microseconds a call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from thinned import _native, kernel
+from thinned.backends.base import Draw
+from thinned.backends.torch_memory import FLOATING, Drawn, Noise, coordinates_of, make, placed
+from thinned.backends.torch_pure import Coordinates
+from thinned.window import index_strides
+
+__all__ = ["noise_compiled", "noise_drawn", "noise_registered"]
+
+_LIBRARY: Any = torch.library.Library("thinned", "FRAGMENT")  # type: ignore[no-untyped-call]
+_LIBRARY.define(
+    "apply(Tensor x, Tensor coordinates, Tensor scale, float fill, SymInt offset, "
+    "SymInt[] strides, bool mirror, bool gaussian, Tensor? array=None) -> Tensor",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+_LIBRARY.define(
+    "dropout(Tensor x, Tensor seed, int threshold, float scale, SymInt[] strides) -> Tensor",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+OPERATOR: Any = torch.ops.thinned.apply.default
+DROPOUT: Any = torch.ops.thinned.dropout.default
+
+
+def _values(
+    x: Tensor,
+    coordinates: Tensor,
+    scale: Tensor,
+    fill: float,
+    offset: int,
+    strides: Sequence[int],
+    mirror: bool,
+    gaussian: bool,
+    array: Tensor | None = None,
+) -> Tensor:
+    """coordinates: int64, shape (6,): seed_low, seed_high, site, step, call, threshold."""
+    low, high, site, step, call, threshold = coordinates.tolist()
+    at: Any = Drawn(low | high << 32, site, step, call)
+    draw = Draw(at, threshold, placed(tuple(x.shape), offset, strides), mirror)
+    return make(x, Noise(draw, scale.item(), fill, gaussian), None, array)
+
+
+def _drop_values(
+    x: Tensor, seed: Tensor, threshold: int, scale: float, strides: Sequence[int]
+) -> Tensor:
+    """seed: int64, 0-d. No strides stand for those of x's own C order."""
+    word = int(seed.item()) & 0xFFFFFFFFFFFFFFFF
+    if not strides and x.is_cpu and x.is_contiguous() and not kernel.uses_reference():
+        y = torch.empty_like(x)
+        kind, n, threads = FLOATING[x.dtype], x.numel(), torch.get_num_threads()
+        _native.apply_flat(
+            x.data_ptr(), y.data_ptr(), n, kind, scale, word, 0, 0, 0, threshold, 0, threads
+        )
+        return y
+    at: Any = Drawn(word)
+    shape = tuple(x.shape)
+    where = placed(shape, 0, strides or index_strides(shape, ()))
+    return make(x, Noise(Draw(at, threshold, where), scale))
+
+
+def _shape(x: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(x)
+
+
+class _Registered(torch.autograd.Function):
+    """Saves the address: six words, and the scale."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, array: Tensor | None, *how: Any) -> Tensor:
+        coordinates, scale, _, *ctx.place = how
+        ctx.save_for_backward(coordinates, scale)
+        ctx.set_materialize_grads(False)
+        with torch._C._AutoDispatchBelowAutograd():
+            y: Tensor = OPERATOR(x, *how, array)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Any, ...]:
+        if grad is None:
+            return (None,) * 9
+        dx = OPERATOR(grad, *ctx.saved_tensors, 0.0, *ctx.place)
+        return dx, grad - dx if ctx.needs_input_grad[1] else None, *(None,) * 7
+
+    @staticmethod
+    def jvp(ctx: Any, *_: Any) -> Any:
+        raise NotImplementedError(NO_FORWARD_MODE)
+
+
+class _Dropped(torch.autograd.Function):
+    """Saves the seed: one word."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, seed: Tensor, *how: Any) -> Tensor:
+        ctx.how = how
+        ctx.save_for_backward(seed)
+        ctx.set_materialize_grads(False)
+        with torch._C._AutoDispatchBelowAutograd():
+            y: Tensor = DROPOUT(x, seed, *how)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Any, ...]:
+        dx = None if grad is None else DROPOUT(grad, *ctx.saved_tensors, *ctx.how)
+        return dx, *(None,) * 4
+
+    @staticmethod
+    def jvp(ctx: Any, *_: Any) -> Any:
+        raise NotImplementedError(NO_FORWARD_MODE)
+
+
+NO_FORWARD_MODE = (
+    "thinned::apply: forward-mode differentiation does not go through the registered operator. "
+    "Call thinned's functions outside of torch.compile, where it does."
+)
+
+
+def _recorded(*tensors: Tensor | None) -> bool:
+    """Whether autograd has to know of what becomes of these."""
+    wanted = any(x is not None and x.requires_grad for x in tensors)
+    if not (wanted and torch.is_grad_enabled()) and forward_ad._current_level < 0:
+        return False
+    if torch._C._are_functorch_transforms_active():
+        raise NotImplementedError(
+            "thinned::apply: the derivatives of torch.func do not go through the registered "
+            "operator. Take them outside of torch.compile."
+        )
+    return True
+
+
+def _differentiable(keyset: Any, x: Tensor, *how: Any) -> Tensor:
+    *how_x, array = how if len(how) == 8 else (*how, None)
+    y: Tensor
+    if _recorded(x, array):
+        y = _Registered.apply(x, array, *how_x)  # type: ignore[no-untyped-call]
+        return y
+    with torch._C._AutoDispatchBelowAutograd():
+        y = OPERATOR.redispatch(keyset & torch._C._after_autograd_keyset, x, *how)
+    return y
+
+
+def _differentiable_drop(keyset: Any, x: Tensor, *how: Any) -> Tensor:
+    y: Tensor
+    if _recorded(x):
+        y = _Dropped.apply(x, *how)  # type: ignore[no-untyped-call]
+        return y
+    with torch._C._AutoDispatchBelowAutograd():
+        y = DROPOUT.redispatch(keyset & torch._C._after_autograd_keyset, x, *how)
+    return y
+
+
+for _name, _impl, _outer in (
+    ("apply", _values, _differentiable),
+    ("dropout", _drop_values, _differentiable_drop),
+):
+    _LIBRARY.impl(_name, _impl, "CompositeExplicitAutograd")
+    _LIBRARY.impl(_name, _outer, "Autograd", with_keyset=True)
+    torch.library.register_fake(f"thinned::{_name}", _shape, lib=_LIBRARY)
+
+
+def _tensor(number: Any, dtype: torch.dtype) -> Tensor:
+    """A 0-d tensor on the CPU. By torch.full, which takes a compiler's symbol as it is: as_tensor
+    would make it a constant, and each new step another program."""
+    if isinstance(number, Tensor):
+        return number.to("cpu", dtype)
+    return torch.full((), number, dtype=dtype, device="cpu")
+
+
+def _tensors(at: Coordinates, threshold: Any, scale: Any) -> tuple[Tensor, Tensor]:
+    words = [_tensor(word, torch.int64) for word in (*at, threshold)]
+    return torch.stack(words), _tensor(scale, torch.float64)
+
+
+def noise_compiled(
+    x: Tensor,
+    at: Coordinates,
+    threshold: Any,
+    scale: Any,
+    fill: float = 0.0,
+    shared_axes: tuple[int, ...] = (),
+    start: tuple[int, ...] = (),
+    global_shape: tuple[int, ...] = (),
+    mirror: bool = False,
+) -> Tensor:
+    """The registered operator; coordinates, threshold and scale may be numbers or 0-d tensors."""
+    first = start + (0,) * (x.dim() - len(start))
+    strides = index_strides(global_shape or tuple(x.shape), shared_axes)
+    offset = sum([s * n for s, n in zip(first, strides, strict=True)])
+    y: Tensor = OPERATOR(x, *_tensors(at, threshold, scale), fill, offset, strides, mirror, False)
+    return y
+
+
+def noise_drawn(
+    x: Tensor, seed: Tensor, threshold: int, scale: float, shared_axes: tuple[int, ...]
+) -> Tensor:
+    """Dropout by `thinned::dropout`, at a seed (0-d, int64) that a generator gave."""
+    strides = index_strides(tuple(x.shape), shared_axes) if shared_axes else ()
+    y: Tensor = DROPOUT(x, seed, threshold, scale, strides)
+    return y
+
+
+def noise_registered(x: Tensor, how: Noise, array: Tensor | None = None) -> Tensor:
+    """The registered operator on a noise that is known, for modes and wrapper tensors to see."""
+    (at, threshold, where, mirror), scale, fill, gaussian = how
+    y: Tensor = OPERATOR(
+        x,
+        *_tensors(coordinates_of(at), threshold, scale),
+        fill,
+        where.offset,
+        where.strides,
+        mirror,
+        gaussian,
+        array,
+    )
+    return y

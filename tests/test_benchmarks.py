@@ -1,0 +1,73 @@
+"""The benchmarks' own arithmetic. No time is measured here."""
+
+import pytest
+
+from benchmarks.measuring import goals, page
+from benchmarks.measuring.timing import interleaved
+
+
+def timer(seconds, log, name):
+    def taken(calls):
+        log.append(name)
+        return seconds * calls
+
+    return taken
+
+
+def test_all_take_turns_and_a_slow_one_takes_fewer():
+    log = []
+    timers = {"quick": timer(0.001, log, "quick"), "slow": timer(2.0, log, "slow")}
+    assert interleaved(timers, rounds=9) == {"quick": 0.001, "slow": 2.0}
+    # One call to warm up and one to see how long it takes, then 3 turns of one call each.
+    assert log.count("slow") == 2 + 3
+    assert log.index("slow") < len(log) - 1 - log[::-1].index("quick")
+
+
+def result(part, times):
+    """What a run would say that reached `part` of the multiply and was `times` the others."""
+    rate = {"thinned": part, "numpy.multiply": 1.0, "torch.mul": 0.5, "numpy": 0.1}
+    rate |= dict.fromkeys(("F.dropout", "compiled", "jax"), part / times)
+    rows = [
+        {"dtype": dtype, "size": size, "p": p, "threads": threads, "rate": rate}
+        for dtype in ("float32", "bfloat16")
+        for size in ("4k", "256k", "1M", "16M")
+        for p in (0.1, 0.5)
+        for threads in (1, 2)
+    ]
+    return {
+        "of the timings": "the median",
+        "kernel": "avx512",
+        "machine": {
+            "processor": "A processor", "cores": 2, "system": "Linux", "load": 0.0,
+            "python": "3.11", "numpy": "2.4", "torch": "2.13", "jax": "0.10",
+        },
+        "rows": rows,
+        "more_rates": {0.1: part, 0.9: part},
+        "kernels": {"avx2": {"0.1": 1.0}, "avx512": {"0.1": 1.0 / part}},
+        "few_elements": {"compiled function": 1.0 / part, "thinned.dropout": 5.0 / part},
+        "extra_memory": {"threads": 2, "bytes": {"out": {"left": 1000, "peak": int(60e3 / part)}}},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("part", "times", "verdict"), [(0.9, 25.0, "reached"), (0.3, 5.0, "NOT REACHED")]
+)
+def test_goals_are_judged_by_the_worst(part, times, verdict):
+    judged = goals.judge(result(part, times))
+    assert {goal["verdict"] for goal in judged} == {verdict}
+    spoiled = result(0.9, 25.0)
+    spoiled["rows"][-1]["rate"] = {**spoiled["rows"][-1]["rate"], "jax": 1.0}
+    worst = [g for g in goals.judge(spoiled) if g["verdict"] == "NOT REACHED"]
+    assert [g["where"] for g in worst] == ["bfloat16, 16M, p = 0.5, 2 threads"]
+
+
+def test_the_limit_is_the_quicker_multiply():
+    row = {"rate": {"thinned": 2.0, "numpy.multiply": 4.0, "torch.mul": 8.0}}
+    assert goals.ratios(row) == {"numpy.multiply": 0.5, "torch.mul": 0.25, "multiply": 0.25}
+
+
+def test_the_page_has_every_figure():
+    told = result(0.9, 25.0)
+    text = page.page({**told, "goals": goals.judge(told)})
+    assert text.count("| 256k | 0.1 | **0.90** | 1.00 | 0.036 |") == 4
+    assert "Machine: A processor, 2 cores" in text
