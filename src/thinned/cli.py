@@ -1,0 +1,113 @@
+"""The command line: `thinned`.
+
+Everything that a command needs is loaded when it runs, so that `thinned --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NoReturn
+
+__all__ = ["main"]
+
+# Distributions of the extra [fit], by the name they are imported under.
+_EXTRA = {
+    "joblib",
+    "matplotlib",
+    "pandas",
+    "pyarrow",
+    "rich",
+    "safetensors",
+    "scipy",
+    "sklearn",
+    "threadpoolctl",
+    "typer",
+}
+# A shell's code for a program that Ctrl-C ended.
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Parameters
+    ----------
+    arguments : sequence of str, or None for the process's own.
+
+    Returns
+    -------
+    int. 0; 2 where the input cannot be used, one sentence on stderr saying why; 1 for every other
+    failure; 130 after Ctrl-C.
+    """
+    try:
+        from thinned.commands import app
+
+        # Not standalone: then errors of usage come here too, and are one sentence as all others.
+        with _asked_to_end():
+            code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+        if code == _INTERRUPTED:
+            raise KeyboardInterrupt
+        sys.stdout.flush()
+        return int(code or 0)
+    except ImportError as missing:
+        return _missing(missing)
+    except BrokenPipeError:
+        # The reader (head, say) has gone. What is left in the buffer has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _fail(f"{error.filename or 'a file'}: {error.strerror or error}.", 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted; nothing was written.", _INTERRUPTED)
+    except Exception as error:
+        if type(error).__name__ == "Abort":  # what older versions of typer make of Ctrl-C
+            return _fail("interrupted; nothing was written.", _INTERRUPTED)
+        # Errors of usage, whatever package their classes live in.
+        if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+            return _fail(_sentence(error.format_message()), 2)
+        if type(error).__name__ == "InputError":
+            return _fail(str(error), 2)
+        if type(error).__name__ == "TerminatedWorkerError":
+            return _fail("a process that trained was ended from outside; is memory short?", 1)
+        raise
+
+
+@contextmanager
+def _asked_to_end() -> Iterator[None]:
+    """A request to end (SIGTERM) is an interruption: what was begun is cleared away."""
+
+    def stop(signum: int, frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread is told of signals
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _missing(error: ImportError) -> int:
+    top = (error.name or "").partition(".")[0]
+    if top not in _EXTRA and "thinned[fit]" not in str(error):
+        raise error
+    name = f"{top} is" if top in _EXTRA else "scikit-learn is"
+    return _fail(f'{name} not installed; the command line needs: pip install "thinned[fit]"', 1)
+
+
+def _sentence(message: str) -> str:
+    words = " ".join(message.split())
+    return words if words.endswith((".", "?", "!")) else words + "."
+
+
+def _fail(sentence: str, code: int) -> int:
+    sys.stdout.flush()
+    print(f"thinned: {sentence}", file=sys.stderr)
+    return code

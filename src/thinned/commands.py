@@ -1,0 +1,162 @@
+"""What can be typed after `thinned`: options, their help, and the words that come back."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import thinned
+
+if TYPE_CHECKING:
+    from thinned.fit.results import Result
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="thinned",
+    help="Dropout and everything that grew from it.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+class _Task(StrEnum):
+    auto = "auto"
+    classification = "classification"
+    regression = "regression"
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"thinned {thinned.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Dropout and everything that grew from it."""
+
+
+@app.command()
+def fit(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="digits, wine, breast_cancer or diabetes; or a CSV or Parquet file.",
+        ),
+    ],
+    target: Annotated[
+        str | None,
+        typer.Option(help='Column to predict. Default: "target", else the last one.'),
+    ] = None,
+    task: Annotated[_Task, typer.Option(help="What the target is.")] = _Task.auto,
+    p: Annotated[
+        str, typer.Option(help="Probabilities to drop, compared with each other and with 0.")
+    ] = "0,0.1,0.2,0.3,0.5",
+    hidden: Annotated[str, typer.Option(help="Units of each hidden layer.")] = "256,256",
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, max=100_000, help="Default: about 1000 gradient steps, 10 to 100."),
+    ] = None,
+    repeats: Annotated[
+        int, typer.Option(min=1, max=1000, help="Times that the five folds are drawn.")
+    ] = 3,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Rules every draw.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write. Default: thinned-DATA.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a former result.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but errors.")] = False,
+) -> None:
+    """Say what dropout does for DATA: cross-validate every p, refit at the best, write a report.
+
+    Writes report.html, metrics.json, predictions.csv and the model (model.safetensors, model.json)
+    into a folder that appears complete or not at all.
+    """
+    from thinned.fit.folder import check_folder, whole_folder
+    from thinned.fit.job import default_epochs, read_hidden, read_p, result_of, write_result
+    from thinned.fit.results import Settings
+    from thinned.fit.search import Search, number_of_fits
+    from thinned.fit.tables import load
+    from thinned.progress import progress
+    from thinned.report import page
+
+    ps, sizes = read_p(p), read_hidden(hidden)
+    folder = out or Path(f"thinned-{Path(data).stem or 'data'}")
+    check_folder(folder, overwrite)
+    problem = load(data, target, task.value)
+    settings = Settings(ps, sizes, epochs or 1, repeats, seed)
+    if epochs is None:
+        settings = Settings(ps, sizes, default_epochs(problem.rows, settings), repeats, seed)
+    if not quiet:
+        for note in problem.notes:
+            typer.echo(note)
+    with progress(number_of_fits(settings), quiet) as advance:
+        search = Search(problem, settings, advance)
+        search.run()
+    result = result_of(problem, search)
+    with whole_folder(folder, overwrite) as made:
+        write_result(result, search, made, page)
+    if not quiet:
+        typer.echo(_summary(result))
+        typer.echo(f"\nWritten to {folder}: open {folder / 'report.html'} in a browser.")
+
+
+@app.command()
+def predict(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="What thinned fit wrote.", show_default=False)
+    ],
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="As in fit; it need not have the target.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="File to write. Default: standard output.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file.")] = False,
+) -> None:
+    """Apply a fitted model to DATA: a CSV of predictions, with a probability for each class."""
+    import numpy as np
+
+    from thinned.fit.folder import check_file, whole_file
+    from thinned.fit.model import write_predictions
+    from thinned.fit.saved import load_model
+
+    if out is not None:
+        check_file(out, overwrite)
+    model = load_model(folder)
+    frame, target, notes = model.read(data)
+    for note in notes:
+        typer.echo(f"thinned: {note}", err=True)
+    answers = model.answers(frame)
+    rows = np.arange(1, len(frame) + 1)
+    if out is None:
+        write_predictions(sys.stdout, model, answers, rows, target)
+        return
+
+    def write(path: Path) -> None:
+        with path.open("w", encoding="utf-8", newline="") as stream:
+            write_predictions(stream, model, answers, rows, target)
+
+    whole_file(out, write)
+
+
+def _summary(result: Result) -> str:
+    """The result for a terminal: the verdict, the table, the sentences."""
+    from thinned.fit.words import table
+
+    lines = ["", result.headline, "", table(result), ""]
+    return "\n".join(lines + [f"- {sentence}" for sentence in result.sentences])

@@ -1,0 +1,26 @@
+"""What the command line says when it is given something that it cannot work with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+__all__ = ["InputError", "listed", "quoted"]
+
+
+class InputError(ValueError):
+    """Input that cannot be used: one sentence that names the file, column and row where it can."""
+
+
+def quoted(value: object) -> str:
+    """A name or a cell in double quotes, short, control characters escaped."""
+    text = str(value)
+    shown = text if len(text) <= 60 else text[:57] + "..."
+    escaped = shown.encode("unicode_escape").decode("ascii") if not shown.isprintable() else shown
+    return f'"{escaped}"'
+
+
+def listed(names: Iterable[object], most: int = 8) -> str:
+    """Names in quotes, one after the other; those past the first `most` are counted only."""
+    shown = [quoted(name) for name in names]
+    more = len(shown) - most
+    return ", ".join(shown[:most]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,267 @@
+"""The main job: hold out, cross-validate every p, refit, and look at the test part once."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thinned import keep_mask, reference
+from thinned.fit.compare import compare, level, looks_for
+from thinned.fit.encoding import Encoder, column_transformer, learned
+from thinned.fit.model import Model
+from thinned.fit.network import MEASURES, Network, measures
+from thinned.fit.results import Masks, Predictions, Refit, Settings, Split
+from thinned.fit.tables import Problem
+from thinned.fit.training import Job, Trained, one_blas_thread, train
+
+__all__ = ["Search", "number_of_fits", "random_state"]
+
+Array = NDArray[Any]
+
+
+def number_of_fits(settings: Settings) -> int:
+    """Trainings that a search runs: each p on each split, and the refits with and without."""
+    return len(settings.p) * settings.splits + 2
+
+
+def random_state(settings: Settings, split: int | None) -> int:
+    """The estimators' random_state on a split; None is the refit. The same at every p."""
+    if split is None:
+        return settings.seed
+    return reference.fold_in(settings.seed, split + 1) % 2**32
+
+
+class Search:
+    """Runs the trainings and keeps what they found.
+
+    Parameters
+    ----------
+    problem : Problem.
+    settings : Settings.
+    advance : called with no argument after each training.
+    processes : int >= 1, or None for one to a core. Results do not depend on it.
+
+    Attributes
+    ----------
+    looks : the epochs after which networks are measured.
+    levels, splits, comparison, best : as in `Result`, after `run`.
+    refits : the `Refit`s at p = 0 and at the best p above 0.
+    model : the network refitted at the best p, with its way from and to the table.
+    predictions : the model's, on the test part.
+    masks : of the first batch of the refit at the best p above 0.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        settings: Settings,
+        advance: Callable[[], None] = lambda: None,
+        processes: int | None = None,
+    ) -> None:
+        self.problem, self.settings, self.advance = problem, settings, advance
+        self.processes = processes
+        self.looks = looks_for(settings.epochs)
+
+    def run(self) -> None:
+        """All of it, in order."""
+        self._split()
+        with one_blas_thread():
+            self._cross_validate()
+            self._refit()
+
+    # ------------------------------------------------------------------------------------- splits
+
+    def _split(self) -> None:
+        from sklearn.model_selection import (
+            RepeatedKFold,
+            RepeatedStratifiedKFold,
+            train_test_split,
+        )
+
+        problem, settings = self.problem, self.settings
+        classes = problem.task == "classification"
+        rows = np.arange(problem.rows)
+        self.train_rows, self.test_rows = train_test_split(
+            rows,
+            test_size=settings.test_share,
+            random_state=settings.seed,
+            stratify=problem.target if classes else None,
+        )
+        self.train_rows.sort()
+        self.test_rows.sort()
+        folds = (RepeatedStratifiedKFold if classes else RepeatedKFold)(
+            n_splits=settings.folds, n_repeats=settings.repeats, random_state=settings.seed
+        )
+        target = problem.target[self.train_rows]
+        self.parts = [
+            (self.train_rows[a], self.train_rows[b]) for a, b in folds.split(target, target)
+        ]
+
+    def _encoded(self, rows: Array, other: Array) -> tuple[tuple[Array, Array], Any]:
+        """Inputs of both parts, by a transformer that has seen the first part only."""
+        transformer = column_transformer(self.problem.columns)
+        frame = self.problem.features
+        return (
+            transformer.fit_transform(frame.iloc[rows]).astype(np.float32),
+            transformer.transform(frame.iloc[other]).astype(np.float32),
+        ), transformer
+
+    # ----------------------------------------------------------------------------------- training
+
+    def _jobs(self) -> Iterator[Job]:
+        target = self.problem.target
+        for s, (rows, other) in enumerate(self.parts):
+            inputs, _ = self._encoded(rows, other)
+            for i in range(len(self.settings.p)):
+                yield self._job((i, s), inputs, (target[rows], target[other]), i, s, self.looks)
+
+    def _job(
+        self,
+        key: tuple[int, ...],
+        inputs: tuple[Array, Array],
+        target: tuple[Array, Array],
+        i: int,
+        split: int | None,
+        looks: tuple[int, ...],
+    ) -> Job:
+        return Job(
+            key=key,
+            task=self.problem.task,
+            n_classes=len(self.problem.classes),
+            inputs=inputs,
+            target=target,
+            p=self.settings.p[i],
+            random_state=random_state(self.settings, split),
+            looks=looks,
+            settings=self.settings,
+        )
+
+    def _train_all(self, jobs: Iterable[Job], count: int) -> Iterator[Trained]:
+        import joblib
+
+        processes = min(self.processes or joblib.cpu_count(), count)
+        with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+            run = joblib.Parallel(n_jobs=processes, return_as="generator_unordered")
+            with _deaf_children():
+                results = run(joblib.delayed(train)(job) for job in jobs)
+            for trained in results:
+                self.advance()
+                yield trained
+
+    def _cross_validate(self) -> None:
+        settings, problem = self.settings, self.problem
+        names = MEASURES[problem.task]
+        # measured[p, split, part, look, measure]; part 0 was trained on, part 1 was not.
+        measured = np.full(
+            (len(settings.p), settings.splits, 2, len(self.looks), len(names)), np.nan
+        )
+        for trained in self._train_all(self._jobs(), len(settings.p) * settings.splits):
+            measured[trained.key] = trained.measured
+        self.levels = tuple(
+            level(p, measured[i], self.looks, names) for i, p in enumerate(settings.p)
+        )
+        self.best = min(self.levels, key=lambda one: one.validation["loss"].value)
+        chosen = [self.looks.index(one.epochs) for one in self.levels]
+        at_chosen = np.stack([measured[i, :, :, k] for i, k in enumerate(chosen)])
+        self.comparison = compare(settings.p, at_chosen[:, :, 1, 0], settings.folds)
+        self.splits = tuple(
+            Split(
+                repeat=s // settings.folds,
+                fold=s % settings.folds,
+                random_state=random_state(settings, s),
+                training={name: at_chosen[:, s, 0, m].tolist() for m, name in enumerate(names)},
+                validation={name: at_chosen[:, s, 1, m].tolist() for m, name in enumerate(names)},
+            )
+            for s in range(settings.splits)
+        )
+
+    # -------------------------------------------------------------------------------------- refit
+
+    def _refit(self) -> None:
+        target = self.problem.target
+        inputs, transformer = self._encoded(self.train_rows, self.test_rows)
+        known = target[self.train_rows], target[self.test_rows]
+        pair = [0, self.settings.p.index(self.comparison.p)]
+        epochs = {i: self.levels[i].epochs for i in pair}
+        jobs = [self._job((i,), inputs, known, i, None, (epochs[i],)) for i in pair]
+        networks = {one.key[0]: one for one in self._train_all(jobs, len(jobs))}
+        encoder = learned(transformer, self.problem.columns)
+        models = {i: self._model(i, encoder, networks[i].network) for i in pair}
+        self.refits = tuple(self._scored(i, models[i]) for i in pair)
+        self.model = models[self.settings.p.index(self.best.p)]
+        self.predictions = self._predicted()
+        self.masks = tuple(
+            Masks(site, repr(at), p, shape, keep_mask(shape, p, at))
+            for site, at, p, shape in networks[pair[1]].masks
+        )
+
+    def _model(self, i: int, encoder: Encoder, network: Network) -> Model:
+        problem, settings = self.problem, self.settings
+        return Model(
+            task=problem.task,
+            target=problem.target_name,
+            classes=problem.classes,
+            columns=problem.columns,
+            left_out=problem.left_out,
+            encoder=encoder,
+            network=network,
+            training={
+                "p": settings.p[i],
+                "epochs": self.levels[i].epochs,
+                "random_state": random_state(settings, None),
+                "hidden_layer_sizes": list(settings.hidden),
+                "batch_size": settings.batch_size,
+                "learning_rate_init": settings.learning_rate,
+                "weight_decay": settings.weight_decay,
+            },
+        )
+
+    def _scored(self, i: int, model: Model) -> Refit:
+        names = MEASURES[self.problem.task]
+        training, test = (
+            dict(zip(names, self._measured(model, rows), strict=True))
+            for rows in (self.train_rows, self.test_rows)
+        )
+        return Refit(
+            p=self.settings.p[i],
+            epochs=self.levels[i].epochs,
+            random_state=random_state(self.settings, None),
+            training=training,
+            test=test,
+        )
+
+    def _measured(self, model: Model, rows: Array) -> Any:
+        outputs = model.answers(self.problem.features.iloc[rows]).outputs
+        return measures(self.problem.task, outputs, self.problem.target[rows])
+
+    def _predicted(self) -> Predictions:
+        rows = self.test_rows
+        answers = self.model.answers(self.problem.features.iloc[rows])
+        target = self.problem.target[rows]
+        confusion = None
+        if self.problem.task == "classification":
+            n = len(self.problem.classes)
+            pairs = target * n + answers.prediction
+            confusion = np.bincount(pairs, minlength=n * n).reshape(n, n)
+        return Predictions(rows.astype(np.int64) + 1, target, answers, confusion)
+
+
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Processes started here do not hear Ctrl-C, which a terminal sends to all of them.
+
+    Ending them is this process's business; on their own they would each print a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,117 @@
+"""One training: a network on one part of the rows, looked at on its way through the epochs."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thinned.address import Address
+from thinned.fit.network import MEASURES, Network, measures
+from thinned.fit.results import Settings
+from thinned.fit.tables import Task
+
+__all__ = ["Job", "Trained", "estimator_for", "one_blas_thread", "train"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one training needs, and nothing of the table it came from.
+
+    `inputs` and `target` hold two parts of the rows: those to train on, and those to look at only.
+    """
+
+    key: tuple[int, ...]
+    task: Task
+    n_classes: int
+    inputs: tuple[Array, Array]
+    target: tuple[Array, Array]
+    p: float
+    random_state: int
+    looks: tuple[int, ...]
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Trained:
+    """measured[part, look, measure] for the two parts of the rows, and the network at the end.
+
+    `masks` names the masks of the first batch: for the input and each hidden layer the site, the
+    address, p and the shape.
+    """
+
+    key: tuple[int, ...]
+    measured: Array
+    network: Network
+    masks: tuple[tuple[str, Address, float, tuple[int, int]], ...]
+
+
+def estimator_for(task: Task, p: float, random_state: int, settings: Settings) -> Any:
+    """The unfitted estimator that a training is."""
+    from thinned.estimators import DropoutMLPClassifier, DropoutMLPRegressor
+
+    kind = DropoutMLPClassifier if task == "classification" else DropoutMLPRegressor
+    return kind(
+        hidden_layer_sizes=settings.hidden,
+        p=p,
+        learning_rate_init=settings.learning_rate,
+        batch_size=settings.batch_size,
+        weight_decay=settings.weight_decay,
+        random_state=random_state,
+    )
+
+
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """Matrix products on one thread: split over several, they round differently."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    limited: AbstractContextManager[Any] = threadpool_limits(1)
+    return limited
+
+
+def train(job: Job) -> Trained:
+    """Train to the last of `job.looks`, and measure both parts after each of these epochs."""
+    with one_blas_thread():
+        return _train(job)
+
+
+def _train(job: Job) -> Trained:
+    estimator = estimator_for(job.task, job.p, job.random_state, job.settings)
+    x, y = job.inputs[0], job.target[0]
+    mean, scale, more = 0.0, 1.0, {}
+    if job.task == "classification":
+        more = {"classes": np.arange(job.n_classes)}
+    else:
+        mean, scale = float(y.mean()), float(y.std()) or 1.0
+        y = (y - mean) / scale
+    measured = np.empty((2, len(job.looks), len(MEASURES[job.task])))
+    look = 0
+    for epoch in range(1, job.looks[-1] + 1):
+        estimator.partial_fit(x, y, **more)
+        if epoch == job.looks[look]:
+            network = _network(estimator, mean, scale)
+            for part in range(2):
+                out = network.outputs(job.inputs[part])
+                measured[part, look] = measures(job.task, out, job.target[part])
+            look += 1
+    units = [weight.shape[0] for weight in network.weights]
+    rows = min(job.settings.batch_size, len(x))
+    masks = tuple(
+        (site, Address(estimator.seed_, site, 0), p, (rows, n))
+        for site, p, n in zip(estimator.sites_, estimator.p_, units, strict=True)
+    )
+    return Trained(job.key, measured, network, masks)
+
+
+def _network(estimator: Any, mean: float, scale: float) -> Network:
+    return Network(
+        weights=tuple(weight.copy() for weight in estimator.coefs_),
+        biases=tuple(bias.copy() for bias in estimator.intercepts_),
+        mean=mean,
+        scale=scale,
+    )

@@ -1,0 +1,142 @@
+"""CSV and Parquet files: what is read, and one sentence for everything that cannot be."""
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from thinned.fit.errors import InputError, quoted
+from thinned.fit.files import read
+
+
+@pytest.fixture
+def csv(tmp_path):
+    def write(content, name="data.csv"):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+def sentence(path, **options):
+    with pytest.raises(InputError) as caught:
+        read(path, **options)
+    return str(caught.value)
+
+
+def test_plain_csv(csv):
+    source = read(csv("a,b\n1,x\n2,\n"))
+    assert source.frame.columns.tolist() == ["a", "b"]
+    assert source.frame["a"].tolist() == [1, 2]
+    assert source.frame["b"].isna().tolist() == [False, True]
+    assert source.notes == []
+    assert source.sha256 == hashlib.sha256(b"a,b\n1,x\n2,\n").hexdigest()
+
+
+def test_byte_order_mark_quotes_blank_lines_and_line_ends(csv):
+    source = read(csv(b'\xef\xbb\xbf"a","b, c"\r\n1,"x ""y""\r\nz"\r\n\r\n2,w\r\n'))
+    assert source.frame.columns.tolist() == ["a", "b, c"]
+    assert source.frame["b, c"].tolist() == ['x "y"\r\nz', "w"]
+    assert source.row(1) == "row 2 (line 5)"
+
+
+@pytest.mark.parametrize(
+    ("separator", "name"), [(";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")]
+)
+def test_other_separators_are_found_and_said(csv, separator, name):
+    source = read(csv(f"a{separator}b\n1{separator}2\n"))
+    assert source.frame.columns.tolist() == ["a", "b"]
+    assert source.notes == [f"The columns of data.csv are separated by {name}."]
+
+
+def test_separators_inside_quotes_do_not_count(csv):
+    assert read(csv('"a;b;c",d\n1,2\n')).frame.columns.tolist() == ["a;b;c", "d"]
+
+
+def test_decimal_commas_are_read_where_semicolons_separate(csv):
+    source = read(csv("a;b;c\n1,5;2;x\n-3;4;y\n"))
+    assert source.frame["a"].tolist() == [1.5, -3.0]
+    assert source.notes[1] == 'Decimal commas were read as such ("a").'
+
+
+def test_a_nameless_column_of_row_numbers_is_left_out(csv):
+    source = read(csv(",a,b\n0,1,2\n7,3,4\n"))
+    assert source.frame.columns.tolist() == ["a", "b"]
+    assert source.notes == ["The first column has no name and holds row numbers: left out."]
+
+
+def test_columns_taken_as_text_keep_their_zeros(csv):
+    path = csv("a,b\n017,1\n018,2\n")
+    assert read(path).frame["a"].tolist() == [17, 18]
+    assert read(path, frozenset(("a",))).frame["a"].tolist() == ["017", "018"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "the file is empty."),
+        ("\n\n", "the file is empty."),
+        ("a,b\n", "the table has a header but no rows."),
+        ("a,b\n1,2\n3\n4,5\n", "line 3 has 1 field where the header has 2."),
+        ("a,b\n1,2\n3,4,5\n", "line 3 has 3 fields where the header has 2."),
+        ('a,b\n"x\ny",2\n3,4,5\n', "line 4 has 3 fields where the header has 2."),
+        ('a,b\n1,"2\n3,4\n', "line 2 cannot be read as CSV (unexpected end of data)."),
+        ("a,a\n1,2\n", 'two columns are called "a".'),
+        ("a,,c\n1,2,3\n", "column 2 has no name in the header."),
+        (",a\nx,1\ny,2\n", "column 1 has no name in the header."),
+        (
+            "1,2\n3,4\n",
+            "the first line holds numbers only; a header that names the columns is needed.",
+        ),
+        (b"\x89PNG\r\n\x1a\n\0\0\0", "not a CSV file, it holds binary data."),
+        ("a,b\n1,2\n".encode("utf-16"), "this is UTF-16 text; save it as a CSV in UTF-8."),
+        (
+            b"a,b\n1,x\n2,caf\xe9\n",
+            "line 3 is not UTF-8 text; save the file as a CSV in UTF-8.",
+        ),
+        ("<!DOCTYPE html><p>404", "not a CSV file, it looks like HTML or XML."),
+        ('{"a": [1]}', "not a CSV file, it looks like JSON."),
+    ],
+)
+def test_what_cannot_be_read_is_said_by_line(csv, content, said):
+    assert sentence(csv(content)) == f"data.csv: {said}"
+
+
+def test_a_word_among_numbers_is_a_mistake_with_a_place(csv):
+    lines = "\n".join(f"{i},0" for i in range(20))
+    path = csv(f"age,b\n{lines}\nunknown,1\n")
+    assert sentence(path) == (
+        'data.csv: column "age" holds numbers except in row 21 (line 22), where it holds '
+        '"unknown"; leave cells without a value empty.'
+    )
+    assert len(read(path, frozenset(("age",))).frame) == 21
+
+
+def test_a_folder_and_a_missing_file(tmp_path):
+    assert sentence(tmp_path) == f"{tmp_path}: this is a folder, not a file."
+    assert sentence(tmp_path / "no.csv") == f"{tmp_path / 'no.csv'}: no such file."
+
+
+def test_parquet_is_read_by_what_it_is_not_by_its_name(tmp_path):
+    frame = pd.DataFrame({"a": [1.5, np.nan], "b": ["x", None]}, index=[7, 9])
+    path = tmp_path / "table.data"
+    frame.to_parquet(path)
+    source = read(path)
+    assert source.frame.columns.tolist() == ["a", "b"]
+    assert source.row(0) == "row 1"
+
+
+def test_broken_parquet(tmp_path):
+    path = tmp_path / "x.parquet"
+    path.write_bytes(b"PAR1 and then nothing")
+    assert sentence(path) == "x.parquet: not a readable Parquet file."
+    path.write_text("a,b\n1,2\n")
+    assert sentence(path) == "x.parquet: not a readable Parquet file."
+
+
+def test_names_in_sentences_are_short_and_printable():
+    assert quoted("x" * 100) == '"' + "x" * 57 + '..."'
+    assert quoted("a\x1b[31m\n") == '"a\\x1b[31m\\n"'
+    assert quoted("größe") == '"größe"'

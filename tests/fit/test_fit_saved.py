@@ -1,0 +1,241 @@
+"""The saved model: two files without code, the same answers, and a refusal of everything else."""
+
+import io
+import json
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from thinned.fit.errors import InputError
+from thinned.fit.job import read_hidden, read_p
+from thinned.fit.model import write_predictions
+from thinned.fit.results import Settings
+from thinned.fit.saved import load_model, save_model
+from thinned.fit.search import Search
+from thinned.fit.tables import load
+
+SETTINGS = Settings(p=(0.0, 0.2), hidden=(8,), epochs=2, repeats=1, seed=0)
+
+
+@pytest.fixture(scope="module", params=["wine", "mixed"])
+def searched(request, mixed_csv):
+    problem = load("wine" if request.param == "wine" else str(mixed_csv), "target")
+    search = Search(problem, SETTINGS, processes=1)
+    search.run()
+    return search
+
+
+@pytest.fixture
+def saved(searched, tmp_path):
+    save_model(searched.model, tmp_path)
+    return tmp_path
+
+
+def test_a_loaded_model_gives_the_same_answers(searched, saved):
+    model = load_model(saved)
+    frame = searched.problem.features
+    ours, theirs = model.answers(frame), searched.model.answers(frame)
+    np.testing.assert_array_equal(ours.outputs, theirs.outputs)
+    assert model.classes == searched.problem.classes
+    assert model.columns == searched.problem.columns
+    assert model.training["p"] == searched.best.p
+
+
+def test_answers_do_not_depend_on_the_other_rows(searched):
+    frame = searched.problem.features
+    whole = searched.model.answers(frame).outputs
+    alone = np.vstack([searched.model.answers(frame.iloc[[i]]).outputs for i in range(9)])
+    np.testing.assert_allclose(alone, whole[:9], rtol=1e-12)
+
+
+def test_the_files_hold_numbers_and_names_only(saved):
+    raw = (saved / "model.safetensors").read_bytes()
+    (length,) = struct.unpack("<Q", raw[:8])
+    header = json.loads(raw[8 : 8 + length])
+    assert header.pop("__metadata__") == {"mask_spec": "1"}
+    ends = [entry["data_offsets"] for entry in header.values()]
+    assert all(entry["dtype"] == "F32" for entry in header.values())
+    assert max(end for _, end in ends) == len(raw) - 8 - length
+    facts = json.loads((saved / "model.json").read_text(encoding="utf-8"))
+    assert facts["mask_spec"] == 1
+    for path in saved.iterdir():
+        start = path.read_bytes()[:2]
+        assert start not in (b"\x80\x04", b"\x80\x05", b"PK")  # pickle, zip
+
+
+def test_loading_needs_no_pickle(saved):
+    code = (
+        "import sys, pickle\n"
+        "def no(*a, **k): raise AssertionError('unpickled')\n"
+        "from thinned.fit.saved import load_model\n"
+        "import safetensors.numpy, pandas\n"
+        "pickle.load = pickle.loads = pickle.Unpickler = no\n"
+        "from pathlib import Path\n"
+        "load_model(Path(sys.argv[1]))\n"
+        "assert 'joblib' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(saved)], check=True, timeout=60)
+
+
+def changed(folder, **facts):
+    path = folder / "model.json"
+    now = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(now | facts), encoding="utf-8")
+
+
+def sentence(folder):
+    with pytest.raises(InputError) as caught:
+        load_model(folder)
+    return str(caught.value)
+
+
+def test_another_version_of_the_mask_spec_is_refused(saved):
+    import thinned
+
+    changed(saved, mask_spec=2)
+    assert sentence(saved) == (
+        f"{saved / 'model.json'}: trained on version 2 of the mask spec; this thinned "
+        f"({thinned.__version__}) draws masks of version 1."
+    )
+    changed(saved, mask_spec=1, format_version=9)
+    assert sentence(saved) == (
+        f"{saved / 'model.json'}: a model of format version 9; this thinned "
+        f"({thinned.__version__}) reads version 1."
+    )
+
+
+def test_folders_that_are_not_ours(tmp_path, saved):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert sentence(empty) == (
+        f"{empty}: no model.json in it; thinned fit did not write this folder."
+    )
+    none = tmp_path / "none"
+    assert sentence(none) == f"{none}: no such folder; name one that thinned fit wrote."
+    file = saved / "model.json"
+    assert (
+        sentence(file) == f"{file}: this is a file, not a folder; name one that thinned fit wrote."
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\x80\x04K\x01.", "not readable as JSON."),
+        (b"{", "not readable as JSON."),
+        (b"[1]", "not a model of thinned fit."),
+        (b'{"format": "other"}', "not a model of thinned fit."),
+        (b"[" * 100_000, "not readable as JSON."),
+    ],
+)
+def test_damaged_facts(saved, content, said):
+    (saved / "model.json").write_bytes(content)
+    assert sentence(saved) == f"{saved / 'model.json'}: {said}"
+
+
+def test_damaged_weights(saved):
+    path = saved / "model.safetensors"
+    raw = bytearray(path.read_bytes())
+    raw[-1] ^= 1
+    path.write_bytes(raw)
+    said = f"{path}: damaged, or not the weights of the model.json beside."
+    assert sentence(saved) == said
+    path.write_bytes(b"")
+    assert sentence(saved) == said
+    path.unlink()
+    assert sentence(saved) == f"{path}: cannot be read (No such file or directory)."
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"layers": 0},
+        {"layers": 3},
+        {"layers": "many"},
+        {"classes": ["one"] * 9},
+        {"task": "clustering"},
+        {"columns": []},
+        {"encoder": {"numeric": [], "texts": []}},
+        {"target_scale": float("nan")},
+    ],
+)
+def test_facts_that_contradict_the_weights(saved, facts):
+    changed(saved, **facts)
+    assert sentence(saved).startswith(f"{saved / 'model.json'}: not readable as a model (")
+
+
+def test_a_scale_of_zero_is_refused(saved):
+    facts = json.loads((saved / "model.json").read_text(encoding="utf-8"))
+    facts["encoder"]["numeric"][0]["scale"] = 0.0
+    changed(saved, **facts)
+    assert "a scale that is not positive" in sentence(saved)
+
+
+def test_predictions_as_csv(searched):
+    model, frame = searched.model, searched.problem.features.iloc[:3]
+    stream = io.StringIO()
+    write_predictions(stream, model, model.answers(frame), np.array([1, 2, 9]), [1.0, None, 2.5])
+    table = pd.read_csv(io.StringIO(stream.getvalue()))
+    assert table["row"].tolist() == [1, 2, 9]
+    assert stream.getvalue().splitlines()[1].startswith("1,1,")  # a whole number stays one
+    assert np.isnan(table["target"][1])
+    if model.classes:
+        shares = table[[f"probability of {name}" for name in model.classes]]
+        np.testing.assert_allclose(shares.sum(axis=1), 1.0, atol=3e-6)
+        found = [model.classes[i] for i in shares.to_numpy().argmax(axis=1)]
+        assert table["prediction"].tolist() == found
+    else:
+        said = model.answers(frame).prediction
+        np.testing.assert_allclose(table["prediction"], said, rtol=1e-7)
+
+
+# ---------------------------------------------------------------------------------------- options
+
+
+def test_ps_are_sorted_and_have_zero():
+    assert read_p("0.5,0.1") == (0.0, 0.1, 0.5)
+    assert read_p(" 0 , .2,.2,-0.0") == (0.0, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "--p: an empty place is no number; write 0,0.1,0.5."),
+        ("0.1,,0.2", "--p: an empty place is no number; write 0,0.1,0.5."),
+        ("0.1;0.2", "--p: 0.1;0.2 is no number; write 0,0.1,0.5."),
+        ("nan", "--p: every p must be in [0, 1), got nan."),
+        ("1", "--p: every p must be in [0, 1), got 1."),
+        ("-0.1", "--p: every p must be in [0, 1), got -0.1."),
+        ("0,50", "--p: every p must be in [0, 1), got 50. Did you pass a percentage?"),
+        ("0", "--p: at least one p above 0 is needed, to compare with none."),
+    ],
+)
+def test_ps_that_cannot_be(text, said):
+    with pytest.raises(InputError) as caught:
+        read_p(text)
+    assert str(caught.value) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "--hidden: an empty place is no number of units; write 256,256 for two layers."),
+        ("64,x", "--hidden: x is no number of units; write 256,256 for two layers."),
+        ("64.5", "--hidden: 64.5 is no number of units; write 256,256 for two layers."),
+        ("-3", "--hidden: -3 is no number of units; write 256,256 for two layers."),
+        ("64,0", "--hidden: a layer has 1 to 65536 units, got 0."),
+        ("99999999", "--hidden: a layer has 1 to 65536 units, got 99999999."),
+    ],
+)
+def test_layers_that_cannot_be(text, said):
+    with pytest.raises(InputError) as caught:
+        read_hidden(text)
+    assert str(caught.value) == said
+
+
+def test_layers():
+    assert read_hidden("256, 128") == (256, 128)
