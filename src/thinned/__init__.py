@@ -14,7 +14,7 @@ from thinned.methods.bernoulli import dropout, keep_mask, packed_mask
 from thinned.window import Window
 
 if TYPE_CHECKING:
-    from thinned import classic, numpy
+    from thinned import classic, numpy, torch
     from thinned.estimators import DropoutMLPClassifier, DropoutMLPRegressor
 
 __version__ = "0.1.0"
@@ -31,6 +31,7 @@ __all__ = [
     "numpy",
     "packed_mask",
     "set_num_threads",
+    "torch",
 ]
 
 # Loaded at first use: the file that holds the name, or the room that the name itself is.
@@ -39,6 +40,7 @@ _LATER = {
     "DropoutMLPRegressor": "thinned.estimators",
     "classic": "thinned.classic",
     "numpy": "thinned.numpy",
+    "torch": "thinned.torch",
 }
 
 

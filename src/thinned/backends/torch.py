@@ -51,6 +51,7 @@ CPU = torch.device("cpu")
 # Asked at every call: looked up once.
 _in_transform = torch._C._are_functorch_transforms_active
 _modes = torch._C._len_torch_dispatch_stack
+_tracing = torch._C._get_tracing_state
 _grad_enabled = torch.is_grad_enabled
 _threads = torch.get_num_threads
 _empty_like = torch.empty_like
@@ -217,6 +218,7 @@ def lies_flat(x: Tensor) -> bool:
         and not x.is_nested
         and not _in_transform()
         and not _modes()
+        and not _tracing()
         and not kernel._use_reference
     )
 
@@ -337,7 +339,7 @@ def noise(x: Tensor, seed: Tensor | None, how: Noise) -> Tensor:
         return y
     if seed is not None:
         how = _seeded(how, seed)
-    if _modes() or (type(x) is not Tensor and _wraps(x)):
+    if _modes() or _tracing() or (type(x) is not Tensor and _wraps(x)):
         return noise_registered(x, how)
     if (x.requires_grad and _grad_enabled()) or forward_ad._current_level >= 0:
         y = _eager(x, how, False)
@@ -348,7 +350,7 @@ def noise(x: Tensor, seed: Tensor | None, how: Noise) -> Tensor:
 
 def noise_(x: Tensor, seed: Tensor | None, how: Noise) -> Tensor:
     """The same into x itself."""
-    if _in_transform() or _modes() or (type(x) is not Tensor and _wraps(x)):
+    if _in_transform() or _modes() or _tracing() or (type(x) is not Tensor and _wraps(x)):
         return x.copy_(noise(x, seed, how))
     # Asked before anything is written; PyTorch itself asks afterwards.
     if x.requires_grad and x.is_leaf and _grad_enabled():

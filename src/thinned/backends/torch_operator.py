@@ -24,7 +24,7 @@ from thinned.window import index_strides
 
 __all__ = ["noise_compiled", "noise_drawn", "noise_registered"]
 
-_LIBRARY: Any = torch.library.Library("thinned", "FRAGMENT")  # type: ignore[no-untyped-call]
+_LIBRARY: Any = torch.library.Library("thinned", "FRAGMENT")
 _LIBRARY.define(
     "apply(Tensor x, Tensor coordinates, Tensor scale, float fill, SymInt offset, "
     "SymInt[] strides, bool mirror, bool gaussian, Tensor? array=None) -> Tensor",
@@ -34,6 +34,9 @@ _LIBRARY.define(
     "dropout(Tensor x, Tensor seed, int threshold, float scale, SymInt[] strides) -> Tensor",
     tags=(torch.Tag.pt2_compliant_tag,),
 )
+_in_transform = torch._C._are_functorch_transforms_active
+_modes = torch._C._len_torch_dispatch_stack
+_tracing = torch._C._get_tracing_state
 OPERATOR: Any = torch.ops.thinned.apply.default
 DROPOUT: Any = torch.ops.thinned.dropout.default
 
@@ -130,12 +133,11 @@ NO_FORWARD_MODE = (
 )
 
 
-def _recorded(*tensors: Tensor | None) -> bool:
-    """Whether autograd has to know of what becomes of these."""
-    wanted = any(x is not None and x.requires_grad for x in tensors)
+def _recorded(wanted: bool) -> bool:
+    """Whether autograd has to know of what becomes of tensors that want it to."""
     if not (wanted and torch.is_grad_enabled()) and forward_ad._current_level < 0:
         return False
-    if torch._C._are_functorch_transforms_active():
+    if _in_transform():
         raise NotImplementedError(
             "thinned::apply: the derivatives of torch.func do not go through the registered "
             "operator. Take them outside of torch.compile."
@@ -146,7 +148,7 @@ def _recorded(*tensors: Tensor | None) -> bool:
 def _differentiable(keyset: Any, x: Tensor, *how: Any) -> Tensor:
     *how_x, array = how if len(how) == 8 else (*how, None)
     y: Tensor
-    if _recorded(x, array):
+    if _recorded(x.requires_grad or (array is not None and array.requires_grad)):
         y = _Registered.apply(x, array, *how_x)  # type: ignore[no-untyped-call]
         return y
     with torch._C._AutoDispatchBelowAutograd():
@@ -156,9 +158,13 @@ def _differentiable(keyset: Any, x: Tensor, *how: Any) -> Tensor:
 
 def _differentiable_drop(keyset: Any, x: Tensor, *how: Any) -> Tensor:
     y: Tensor
-    if _recorded(x):
+    if _recorded(x.requires_grad):
         y = _Dropped.apply(x, *how)  # type: ignore[no-untyped-call]
         return y
+    if type(x) is Tensor and x.is_cpu and not (_in_transform() or _modes() or _tracing()):
+        # Nobody else has to see it. The way back through the dispatcher takes as long as all the
+        # rest of the dropout of a small tensor in a compiled program.
+        return _drop_values(x, *how)
     with torch._C._AutoDispatchBelowAutograd():
         y = DROPOUT.redispatch(keyset & torch._C._after_autograd_keyset, x, *how)
     return y

@@ -54,7 +54,7 @@ def _blocks(at: Coordinates, b: Tensor, tag: Any) -> Tensor:
     zero = torch.zeros_like(b)
     counter = (b & MASK32, b >> 32 | at.call << 8 | tag << 24, zero + at.site, zero + at.step)
     out = _philox(counter, (zero + at.seed_low, zero + at.seed_high))
-    return torch.stack(torch.broadcast_tensors(*out), dim=-1)  # type: ignore[no-untyped-call]
+    return torch.stack(torch.broadcast_tensors(*out), dim=-1)
 
 
 def _runs(place: Placement, device: torch.device, per_block: int) -> tuple[Tensor, Tensor, int]:

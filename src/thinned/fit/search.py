@@ -145,8 +145,10 @@ class Search:
         import joblib
 
         processes = min(self.processes or joblib.cpu_count(), count)
-        with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
-            run = joblib.Parallel(n_jobs=processes, return_as="generator_unordered")
+        with (
+            joblib.parallel_config(backend="loky", inner_max_num_threads=1),
+            joblib.Parallel(n_jobs=processes, return_as="generator_unordered") as run,
+        ):
             with _deaf_children():
                 results = run(joblib.delayed(train)(job) for job in jobs)
             for trained in results:
@@ -255,11 +257,16 @@ class Search:
 def _deaf_children() -> Iterator[None]:
     """Processes started here do not hear Ctrl-C, which a terminal sends to all of them.
 
-    Ending them is this process's business; on their own they would each print a traceback.
+    Ending them is this process's business; on their own they would each print a traceback. Here
+    Ctrl-C waits until they are started.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
+    from multiprocessing import resource_tracker
+
+    # Up to Python 3.12 the start of this helper, which the first child needs, lifts any block.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

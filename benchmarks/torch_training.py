@@ -1,0 +1,172 @@
+"""What dropout costs a whole training step, over the same network with Identity in its place.
+
+    python -m benchmarks.torch_training [--json FILE] [--repeats 25] [--quickest]
+
+Run from the root of the checkout. Two networks, on the CPU in float32, each with thinned.torch's
+dropout, with torch.nn's, and with torch.nn.Identity: medians of the time of a step in which all
+take turns. And how far the memory in use rises during one step of the transformer, each in a
+process of its own (Linux), beside the size of the masks that nobody needs to keep.
+
+- mlp: Linear 784-512-256-10 with two dropouts of .5, batch 1024, SGD.
+- transformer: 4 blocks of width 256, 4 heads, 128 tokens, batch 16, with four dropouts of .1 a
+  block: on the attention's weights, behind the attention, in the feed-forward part and behind it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import thinned.torch
+from benchmarks.measuring.in_processes import peaks
+from benchmarks.measuring.timing import (
+    Figure,
+    command_line,
+    interleaved,
+    load_average,
+    machine,
+    of_call,
+    table,
+    write_json,
+)
+
+THINNED, TORCH, IDENTITY = "thinned", "torch.nn", "Identity"
+NAMES = (THINNED, TORCH, IDENTITY)
+# At most so much more time than Identity: what thinned is meant to stay under.
+BOUND = {"mlp": 0.05, "transformer": 0.03}
+
+BATCH, SIZES = 1024, (784, 512, 256, 10)
+SAMPLES, TOKENS, WIDTH, HEADS, BLOCKS, P = 16, 128, 256, 4, 4, 0.1
+
+
+def dropout(name: str, p: float) -> nn.Module:
+    """A dropout module of one of the three kinds."""
+    if name == IDENTITY:
+        return nn.Identity()
+    return thinned.torch.Dropout(p) if name == THINNED else nn.Dropout(p)
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block. All kinds have the same operations but for dropout."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.before, self.between = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
+        self.project, self.gather = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.on_weights, self.behind = dropout(name, P), dropout(name, P)
+        self.feed = nn.Sequential(
+            nn.Linear(WIDTH, 4 * WIDTH),
+            nn.GELU(),
+            dropout(name, P),
+            nn.Linear(4 * WIDTH, WIDTH),
+            dropout(name, P),
+        )
+
+    def attend(self, x: Tensor) -> Tensor:
+        heads = self.project(x).view(*x.shape[:2], 3, HEADS, WIDTH // HEADS)
+        q, k, v = heads.permute(2, 0, 3, 1, 4)
+        weights = functional.softmax(q @ k.mT * (WIDTH // HEADS) ** -0.5, -1)
+        attended = self.on_weights(weights) @ v
+        return self.gather(attended.transpose(1, 2).reshape(x.shape))  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.behind(self.attend(self.before(x)))
+        return x + self.feed(self.between(x))  # type: ignore[no-any-return]
+
+
+def mlp(name: str) -> nn.Module:
+    """784-512-256-10, each hidden layer with a ReLU and a dropout behind it."""
+    layers: list[nn.Module] = []
+    for n, m in itertools.pairwise(SIZES[:-1]):
+        layers += [nn.Linear(n, m), nn.ReLU(), dropout(name, 0.5)]
+    return nn.Sequential(*layers, nn.Linear(*SIZES[-2:]))
+
+
+def step(network: str, name: str) -> Callable[[], object]:
+    """One training step of a fresh network, forward, backward and SGD, as a function."""
+    torch.manual_seed(0)
+    if network == "mlp":
+        model, x = mlp(name), torch.randn(BATCH, SIZES[0])
+        labels = torch.randint(0, SIZES[-1], (BATCH,))
+    else:
+        model = nn.Sequential(*(Block(name) for _ in range(BLOCKS)))
+        x, labels = torch.randn(SAMPLES, TOKENS, WIDTH), None
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+
+    def one() -> None:
+        optimizer.zero_grad()
+        y = model(x)
+        loss = y.square().mean() if labels is None else functional.cross_entropy(y, labels)
+        loss.backward()
+        optimizer.step()
+
+    return one
+
+
+def milliseconds(repeats: int, figure: Figure) -> dict[str, dict[str, float]]:
+    """Of one step, by network and kind of dropout."""
+    measured = {}
+    for network in BOUND:
+        timers = {name: of_call(step(network, name)) for name in NAMES}
+        seconds = interleaved(timers, repeats, budget=30.0, shortest=0.1, figure=figure)
+        measured[network] = {name: 1e3 * s for name, s in seconds.items()}
+    return measured
+
+
+def a_step(name: str) -> Callable[[], object]:
+    """A step of the transformer, with threads and libraries there already."""
+    one = step("transformer", name)
+    one()
+    return one
+
+
+def size_of_masks() -> int:
+    """Bytes of the masks of one step of the transformer as PyTorch keeps them: a float each."""
+    rows = SAMPLES * TOKENS
+    return 4 * BLOCKS * rows * (HEADS * TOKENS + WIDTH + 4 * WIDTH + WIDTH)
+
+
+def show(result: dict[str, Any]) -> None:
+    rows = []
+    for network, taken in result["milliseconds"].items():
+        over = {name: taken[name] / taken[IDENTITY] - 1 for name in (THINNED, TORCH)}
+        verdict = "reached" if over[THINNED] <= BOUND[network] else "NOT REACHED"
+        goal = f"at most {BOUND[network]:.0%}: {verdict}"
+        times = [f"{taken[name]:.2f}" for name in NAMES]
+        rows.append([network, *times, f"{over[THINNED]:+.1%}", f"{over[TORCH]:+.1%}", goal])
+    columns = ["milliseconds a step", *NAMES, "thinned over Identity", "torch.nn's", "goal"]
+    table("Training steps", columns, rows)
+    memory = result["peak_bytes"]
+    if memory is not None:
+        shown = [[name, f"{size / 2**20:.1f}"] for name, size in memory.items()]
+        saved = (memory[TORCH] - memory[THINNED]) / 2**20
+        shown.append(["torch.nn less thinned", f"{saved:.1f}"])
+        shown.append(["the masks", f"{result['mask_bytes'] / 2**20:.1f}"])
+        table("Memory that a step of the transformer adds", ["", "MiB at most"], shown)
+
+
+def main() -> None:
+    chosen = command_line(__doc__, repeats=25).parse_args()
+    described = machine("thinned", "torch")
+    if (described["load"] or 0) > 0.3:
+        print(f"The machine is busy (load {described['load']:.2f}): the figures will be low.")
+    result: dict[str, Any] = {
+        "machine": described,
+        "threads": torch.get_num_threads(),
+        "milliseconds": milliseconds(chosen.repeats, chosen.figure),
+        "peak_bytes": peaks(a_step, NAMES),
+        "mask_bytes": size_of_masks(),
+    }
+    described["load at the end"] = load_average()
+    show(result)
+    if chosen.json is not None:
+        write_json(chosen.json, result)
+
+
+if __name__ == "__main__":
+    main()

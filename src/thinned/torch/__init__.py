@@ -1,0 +1,36 @@
+"""Thinned for PyTorch: torch.nn's dropout modules, faster, and with masks that have an address."""
+
+try:
+    import torch as _torch  # noqa: F401 - asked for here, to say what to do where it is not
+except ImportError as error:
+    raise ImportError('thinned.torch needs PyTorch: pip install "thinned[torch]".') from error
+
+from thinned.torch import functional
+from thinned.torch.adoption import Report, adopt, release
+from thinned.torch.attention import scaled_dot_product_attention
+from thinned.torch.checkpointing import checkpoint_context
+from thinned.torch.clock import Clock
+from thinned.torch.modules import (
+    AlphaDropout,
+    Dropout,
+    Dropout1d,
+    Dropout2d,
+    Dropout3d,
+    FeatureAlphaDropout,
+)
+
+__all__ = [
+    "AlphaDropout",
+    "Clock",
+    "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
+    "FeatureAlphaDropout",
+    "Report",
+    "adopt",
+    "checkpoint_context",
+    "functional",
+    "release",
+    "scaled_dot_product_attention",
+]

@@ -1,0 +1,213 @@
+"""Sites, and the modules that adoption makes of torch.nn's dropout modules."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from thinned import checks
+from thinned.address import Address
+from thinned.torch import drawing
+from thinned.torch.clock import HEAD, Clock
+from thinned.torch.graph import bits_of
+from thinned.torch.placing import Shard, address_of, window_of
+from thinned.torch.sharded import is_sharded, on_shards
+
+__all__ = ["ADDRESSED", "Addressed", "Site"]
+
+
+class Site:
+    """A place in an adopted model: its name, its clock, and its p where it has one of its own.
+
+    axis : the axis along which the rows of the batch lie.
+    """
+
+    def __init__(self, clock: Clock, name: str, p: float | None = None, axis: int = 0) -> None:
+        self.clock, self.name, self.axis = clock, name, axis
+        self.index = clock.enter(name)
+        self.address = Address(site=name).site
+        self.p = p
+        self.set(p)
+
+    def set(self, p: float | None) -> None:
+        """Another p: a new tensor for graphs to read. One that a graph keeps stays as it is."""
+        self.p = p
+        words = [self.index, self.address, bits_of(-1.0 if p is None else p)]
+        self.words = torch.tensor(words, dtype=torch.int64)
+
+    def draw(
+        self,
+        x: Tensor,
+        kind: str = "dropout",
+        inplace: bool = False,
+        p: float | None = None,
+        axis: int | None = None,
+    ) -> Tensor:
+        """x as dropout of this kind leaves it at this site's next call. p None: the site's own."""
+        axis = self.axis if axis is None else axis
+        shared = drawing.shared_axes(kind, x)
+        if is_sharded(x):
+
+            def on_shard(local: Tensor, shard: Shard) -> Tensor:
+                return self._draw(local, kind, False, p, axis, shared, shard)
+
+            return on_shards(x, on_shard)
+        return self._draw(x, kind, inplace, p, axis, shared, None)
+
+    def _draw(
+        self,
+        x: Tensor,
+        kind: str,
+        inplace: bool,
+        p: float | None,
+        axis: int,
+        shared: tuple[int, ...],
+        shard: Shard | None,
+    ) -> Tensor:
+        if torch.compiler.is_compiling():
+            y = self._in_graph(x, kind, p, axis, shared, shard)
+            return x.copy_(y) if inplace else y
+        at, window = self.place(tuple(x.shape), axis, shard)
+        p = self.p if p is None else p
+        assert p is not None
+        return drawing.forward(x, p, kind, at, shared, window, inplace)
+
+    def place(self, shape: tuple[int, ...], axis: int, shard: Shard | None = None) -> Any:
+        """Address and window of the next call, in eager code. Asking counts as drawing."""
+        moment, call = self.clock.take(self.index, self.name)
+        return (
+            address_of(moment, self.name, call, shard),
+            window_of(self.name, moment, shape, axis, shard),
+        )
+
+    def _in_graph(
+        self,
+        x: Tensor,
+        kind: str,
+        p: float | None,
+        axis: int,
+        shared: tuple[int, ...],
+        shard: Shard | None,
+    ) -> Tensor:
+        clock = self.clock
+        live = clock.live
+        counting = clock.snapshot() if live is None else live
+        start, shape, covers = ((), (), False) if shard is None else (
+            shard.start, shard.shape, shard.covers
+        )  # fmt: skip
+        y, _, after = torch.ops.thinned.addressed(
+            x,
+            counting,
+            self.words,
+            -1.0 if p is None else p,
+            kind,
+            shared,
+            axis,
+            start,
+            shape,
+            covers,
+        )
+        if live is None:
+            clock.counts = after[HEAD:].clone()
+        else:
+            # Into the tensor that this very graph made: an attribute could not be set where a
+            # checkpoint is being traced.
+            live.copy_(after)
+        return y  # type: ignore[no-any-return]
+
+
+class Addressed:
+    """A dropout module at a site: made by `adopt` of the module that was there."""
+
+    kind = "dropout"
+    training: bool
+    inplace: bool
+    site: Site
+    was: type[nn.Module]
+
+    @property
+    def p(self) -> float:
+        p: float = self.__dict__["p"]
+        return p
+
+    @p.setter
+    def p(self, p: float) -> None:
+        p = checks.probability(type(self).__name__, p)
+        self.__dict__["p"] = p
+        if "site" in self.__dict__:
+            self.site.set(p)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return input
+        return self.site.draw(input, self.kind, self.inplace)
+
+
+class AddressedDropout(Addressed, nn.Dropout):
+    """torch.nn.Dropout in an adopted model."""
+
+
+class AddressedDropout1d(Addressed, nn.Dropout1d):
+    """torch.nn.Dropout1d in an adopted model."""
+
+    kind = "dropout1d"
+
+
+class AddressedDropout2d(Addressed, nn.Dropout2d):
+    """torch.nn.Dropout2d in an adopted model."""
+
+    kind = "dropout2d"
+
+
+class AddressedDropout3d(Addressed, nn.Dropout3d):
+    """torch.nn.Dropout3d in an adopted model."""
+
+    kind = "dropout3d"
+
+
+class AddressedAlphaDropout(Addressed, nn.AlphaDropout):
+    """torch.nn.AlphaDropout in an adopted model."""
+
+    kind = "alpha_dropout"
+
+
+class AddressedFeatureAlphaDropout(Addressed, nn.FeatureAlphaDropout):
+    """torch.nn.FeatureAlphaDropout in an adopted model."""
+
+    kind = "feature_alpha_dropout"
+
+
+class AddressedMultiheadAttention(nn.MultiheadAttention):
+    """torch.nn.MultiheadAttention in an adopted model: `dropout` is its weights' p."""
+
+    site: Site
+    was: type[nn.Module]
+
+    @property
+    def dropout(self) -> float:
+        # Traced, the number would be built into the graph; the site's tensor holds it instead.
+        if torch.compiler.is_compiling():
+            return math.nan
+        p: float = self.__dict__["dropout"]
+        return p
+
+    @dropout.setter
+    def dropout(self, p: float) -> None:
+        p = checks.probability(type(self).__name__, p, "dropout")
+        self.__dict__["dropout"] = p
+        if "site" in self.__dict__:
+            self.site.set(p)
+
+
+# torch.nn's class, or ours that takes its place, and what it becomes.
+ADDRESSED: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Dropout: AddressedDropout,
+    nn.Dropout1d: AddressedDropout1d,
+    nn.Dropout2d: AddressedDropout2d,
+    nn.Dropout3d: AddressedDropout3d,
+    nn.AlphaDropout: AddressedAlphaDropout,
+    nn.FeatureAlphaDropout: AddressedFeatureAlphaDropout,
+}

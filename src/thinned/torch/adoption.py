@@ -1,0 +1,340 @@
+"""adopt: a model's dropout becomes addressed dropout; release: it becomes what it was."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from thinned import checks
+from thinned.checks import message
+from thinned.torch import modules
+from thinned.torch.addressed import ADDRESSED, Addressed, AddressedMultiheadAttention, Site
+from thinned.torch.calls import REACHED, AdoptedForward
+from thinned.torch.clock import BUFFER, Clock
+from thinned.torch.naming import MISSED, called_in, has_own_code, modules_by_name, unwrapped
+from thinned.torch.ranks import require_choice
+
+__all__ = ["Report", "Row", "adopt", "release"]
+
+_RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
+_TIME_FIRST = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
+_MARK = "thinned_adoption"
+
+_OURS = {
+    getattr(modules, kind.__name__): addressed
+    for kind, addressed in ADDRESSED.items()
+    if hasattr(modules, kind.__name__)
+}
+
+
+class Row(NamedTuple):
+    """A line of a report. p is None where a call in the model's code brings its own."""
+
+    site: str
+    kind: str
+    p: float | None
+    done: str
+    reached: bool = True
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `adopt` did, as a table when printed.
+
+    clock : Clock. The model's clock: `tick()` and `piece(start)`.
+    rows : tuple of Row: site, kind, p, done, reached.
+    """
+
+    clock: Clock
+    rows: tuple[Row, ...]
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The names of the sites that were adopted."""
+        return tuple(row.site for row in self.rows if row.reached)
+
+    @property
+    def not_reached(self) -> tuple[Row, ...]:
+        """What may be dropout and was left alone."""
+        return tuple(row for row in self.rows if not row.reached)
+
+    def __str__(self) -> str:
+        lines = [("site", "kind", "p", "what was done")]
+        for row in self.rows:
+            p = "the call's" if row.p is None else f"{row.p:g}"
+            lines.append((row.site or '""', row.kind, p if row.reached else "", row.done))
+        widths = [max(len(line[i]) for line in lines) for i in range(3)]
+        return "\n".join(
+            "  ".join((*(text.ljust(n) for text, n in zip(line, widths, strict=False)), line[3]))
+            for line in lines
+        )
+
+
+@dataclass
+class _Plan:
+    """One module to be changed. The site's name is None where only calls in a graph are counted."""
+
+    module: nn.Module
+    change: Callable[[Clock, _Plan], None]
+    site: str | None = None
+    p: float | None = None
+    axis: int = 0
+
+
+@dataclass
+class _Adoption:
+    clock: Clock
+    changed: list[nn.Module] = field(default_factory=list)
+
+
+def adopt(
+    model: nn.Module,
+    *,
+    seed: int = 0,
+    optimizer: Any = None,
+    ranks: str | None = None,
+    group: Any = None,
+) -> Report:
+    """Give every dropout of a model an address: seed, site, step and call decide its masks.
+
+    In place. Reached are torch.nn's dropout modules and thinned.torch's, dropout inside
+    nn.MultiheadAttention, nn.Transformer*, nn.LSTM, nn.GRU and nn.RNN, and calls in the model's own
+    code of F.dropout and its kin, F.scaled_dot_product_attention and Tensor.bernoulli_ (functional
+    drop_path), all while the module that makes them is in training mode.
+
+    Parameters
+    ----------
+    model : torch.nn.Module, or a wrapper of one (DistributedDataParallel, torch.compile's, ...).
+    seed : int in [0, 2^64). The random field of the model's masks.
+    optimizer : torch.optim.Optimizer or None. The clock's step advances after each of its steps;
+        without one, call report.clock.tick().
+    ranks : "split", "independent", "replicated" or None. What the processes of a group hold: equal
+        parts of one batch in the order of their ranks, batches with masks of their own, the same.
+        Needed with more than one process, unless the data are DTensors, or clock.piece says it. A
+        tensor-parallel layer says it only with use_local_output=False.
+    group : process group or None for all processes. The one over which `ranks` is meant.
+
+    Returns
+    -------
+    Report, a table of what was done and what could not be reached. Its `clock` lives in the model,
+    in the buffer "thinned_clock" of its state_dict.
+
+    Raises
+    ------
+    ValueError if there is no dropout to reach, two sites' names have the same 32-bit number, or the
+    model or a part of it was adopted before. The model is then left as it was. TypeError if it is
+    no module or optimizer no optimizer.
+
+    Examples
+    --------
+    >>> import torch, thinned.torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Dropout(0.5))
+    >>> print(thinned.torch.adopt(model, seed=0))
+    site  kind     p    what was done
+    1     Dropout  0.5  addressed
+    """
+    model, names = _checked(model, seed, optimizer, ranks)
+    plans, rows = _plans(model, names)
+    _require_sites(plans, rows)
+    adoption = _Adoption(Clock(model, seed, ranks, group))
+    try:
+        for plan in plans:
+            adoption.changed.append(plan.module)
+            plan.change(adoption.clock, plan)
+        hooked: Any = model  # PyTorch gives this method no types
+        hooked.register_load_state_dict_pre_hook(adoption.clock.before_load)
+        if optimizer is not None:
+            adoption.clock.follow(optimizer)
+        model.__dict__[_MARK] = adoption
+    except BaseException:
+        _undo(model, adoption)
+        raise
+    return Report(adoption.clock, tuple(rows))
+
+
+def release(model: nn.Module) -> None:
+    """Undo `adopt`: the modules are what they were, with the p that they have now.
+
+    The clock leaves the model and its state_dict, which torch.nn's twin then loads strictly.
+
+    Parameters
+    ----------
+    model : the model that was adopted, or a wrapper of it.
+
+    Raises
+    ------
+    ValueError if the model is not adopted.
+    """
+    model = unwrapped(model) if isinstance(model, nn.Module) else model
+    adoption = getattr(model, "__dict__", {}).get(_MARK)
+    if adoption is None:
+        raise ValueError(
+            message(
+                "release", "model", "an adopted model", f"a {type(model).__name__} that is none"
+            )
+        )
+    _undo(model, adoption)
+
+
+# ---------------------------------------------------------------------------------- before adoption
+
+
+def _checked(
+    model: Any, seed: Any, optimizer: Any, ranks: Any
+) -> tuple[nn.Module, dict[nn.Module, list[str]]]:
+    if not isinstance(model, nn.Module):
+        raise TypeError(message("adopt", "model", "a torch.nn.Module", type(model).__name__))
+    checks.integer("adopt", "seed", seed, 0, 2**64)
+    require_choice("adopt", ranks)
+    if optimizer is not None and not hasattr(optimizer, "register_step_post_hook"):
+        remedy = "Leave it out, and call report.clock.tick() after each step."
+        got = type(optimizer).__name__
+        raise TypeError(message("adopt", "optimizer", "a torch.optim.Optimizer", got, remedy))
+    model = unwrapped(model)
+    names = modules_by_name(model)
+    for module, called in names.items():
+        if _MARK in module.__dict__ or isinstance(module, Addressed):
+            where = f"its part {called[0]!r}" if called[0] else "it"
+            raise ValueError(f"adopt: {where} is adopted already. Call release first.")
+    if BUFFER in dict(model.named_buffers(recurse=False)):
+        raise ValueError(f"adopt: the model has a buffer {BUFFER!r} of its own. Rename it.")
+    return model, names
+
+
+def _plans(model: nn.Module, names: dict[nn.Module, list[str]]) -> tuple[list[_Plan], list[Row]]:
+    plans: list[_Plan] = []
+    rows: list[Row] = []
+    time_first = _children_with_rows_second(names)
+    for module, (name, *others) in names.items():
+        kind, axis = type(module), 1 if module in time_first else 0
+        shared = f", shared with {', '.join(others)}" if others else ""
+        functional = f"{name}/dropout"
+        if kind in ADDRESSED or kind in _OURS:
+            p = checks.probability("adopt", module.p, f"p of {name!r}")
+            plans.append(_Plan(module, _addressed, name, p, axis))
+            rows.append(Row(name, kind.__name__, p, f"addressed{shared}"))
+        elif isinstance(module, nn.MultiheadAttention):
+            p = checks.probability("adopt", module.dropout, f"dropout of {name!r}")
+            plans.append(_Plan(module, _attention, functional, p))
+            if p:
+                rows.append(Row(functional, kind.__name__, p, f"weights addressed{shared}"))
+        elif isinstance(module, _RECURRENT):
+            p = checks.probability("adopt", module.dropout, f"dropout of {name!r}")
+            plans.append(_Plan(module, _forward, functional))
+            if p and module.num_layers > 1:
+                done = f"addressed between layers, which run one by one{shared}"
+                rows.append(Row(functional, kind.__name__, p, done))
+        elif _is_dropout(module):
+            # A subclass with the forward of torch.nn's: its class stays, its call is seen.
+            plans.append(_Plan(module, _forward, name, axis=axis))
+            rows.append(Row(name, kind.__name__, None, f"its call addressed{shared}"))
+        elif isinstance(module, tuple(_OURS)):
+            why = f"not reached: a subclass of thinned.torch.{_ours(module)}"
+            rows.append(Row(name, kind.__name__, None, why, reached=False))
+        elif has_own_code(module):
+            plans.append(_Plan(module, _forward, functional))
+            rows.extend(_rows_of_code(module, functional, shared))
+        elif module is model or _begins_checkpoint(module):
+            plans.append(_Plan(module, _forward))
+    return plans, rows
+
+
+def _begins_checkpoint(module: nn.Module) -> bool:
+    """Whether a module checkpoints its child: a graph must begin to count before that."""
+    return "_checkpoint_wrapped_module" in module._modules
+
+
+def _ours(module: nn.Module) -> str:
+    return next(str(kind.__name__) for kind in _OURS if isinstance(module, kind))
+
+
+def _is_dropout(m: nn.Module) -> bool:
+    return any(isinstance(m, kind) and type(m).forward is kind.forward for kind in ADDRESSED)
+
+
+def _rows_of_code(module: nn.Module, site: str, shared: str) -> list[Row]:
+    called, kind = called_in(module), type(module).__name__
+    rows = []
+    if reached := sorted(called & REACHED):
+        rows.append(Row(site, kind, None, f"calls of {', '.join(reached)} addressed{shared}"))
+    if missed := sorted(called & MISSED):
+        why = f"not reached: {', '.join(missed)} draws from a generator, and may be dropout"
+        rows.append(Row(site, kind, None, why, reached=False))
+    return rows
+
+
+def _children_with_rows_second(names: dict[nn.Module, list[str]]) -> set[nn.Module]:
+    """The dropout modules of transformer layers with batch_first=False."""
+    layers = (m for m in names if isinstance(m, _TIME_FIRST) and not m.self_attn.batch_first)
+    return {child for layer in layers for child in layer.children()}
+
+
+def _require_sites(plans: list[_Plan], rows: list[Row]) -> None:
+    if not any(row.reached for row in rows):
+        missed = "; ".join(row.done for row in rows)
+        raise ValueError(
+            "adopt: the model has no dropout to adopt: no dropout module of torch.nn, and no call "
+            "of one of its functions in the model's code." + (f" {missed}." if missed else "")
+        )
+    numbers: dict[int, str] = {}
+    for plan in plans:
+        if plan.site is None:
+            continue
+        number = zlib.crc32(plan.site.encode())
+        if number in numbers:
+            raise ValueError(
+                f"adopt: sites {numbers[number]!r} and {plan.site!r} have the same 32-bit number "
+                f"{number}, and would draw the same masks. Rename one of the two modules."
+            )
+        numbers[number] = plan.site
+
+
+# -------------------------------------------------------------------------------- adoption and back
+
+
+def _addressed(clock: Clock, plan: _Plan) -> None:
+    module: Any = plan.module
+    assert plan.site is not None
+    module.__dict__["was"] = type(module)
+    module.__dict__["site"] = Site(clock, plan.site, plan.p, plan.axis)
+    module.__class__ = (ADDRESSED | _OURS)[type(module)]
+
+
+def _attention(clock: Clock, plan: _Plan) -> None:
+    module: Any = plan.module
+    assert plan.site is not None
+    exact = type(module) is nn.MultiheadAttention
+    site = Site(clock, plan.site, plan.p if exact else None)
+    if exact:
+        module.__dict__["was"] = type(module)
+        module.__dict__["site"] = site
+        module.__class__ = AddressedMultiheadAttention
+    module.forward = AdoptedForward(module, clock, site, own=exact).method
+
+
+def _forward(clock: Clock, plan: _Plan) -> None:
+    site = None if plan.site is None else Site(clock, plan.site, axis=plan.axis)
+    plan.module.forward = AdoptedForward(plan.module, clock, site).method
+
+
+def _undo(model: nn.Module, adoption: _Adoption) -> None:
+    for module in adoption.changed:
+        state = module.__dict__
+        if "was" in state:
+            state.pop("site", None)
+            module.__class__ = state.pop("was")
+        ours = getattr(state.get("forward"), "__self__", None)
+        if isinstance(ours, AdoptedForward):
+            del state["forward"]
+            if ours.before is not None:
+                module.forward = ours.before
+    hooks = model._load_state_dict_pre_hooks
+    for key, hook in list(hooks.items()):
+        if getattr(getattr(hook, "hook", hook), "__self__", None) is adoption.clock:
+            del hooks[key]
+    adoption.clock.leave()
+    model.__dict__.pop(_MARK, None)

@@ -1,0 +1,472 @@
+"""The functions under the modules: torch.nn.functional's dropout family, with two differences.
+
+`training` has no default: a call that forgets it, and so drops in evaluation, is the commonest
+dropout bug there is. And a mask can be named: by `generator=`, or by `at=`, its address.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from thinned import checks, reference
+from thinned.address import Address
+from thinned.backends.base import Draw
+from thinned.backends.torch import (
+    Coordinates,
+    Noise,
+    _in_transform,
+    _modes,
+    _tracing,
+    backend,
+    coordinates_of,
+    lies_flat,
+    noise,
+    noise_,
+    noise_compiled,
+    noise_drawn,
+    noise_flat,
+)
+from thinned.backends.torch_memory import FLOATING, Drawn
+from thinned.checks import message
+from thinned.window import Window, _window, place
+
+__all__ = [
+    "alpha_dropout",
+    "dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+    "feature_alpha_dropout",
+]
+
+# Klambauer et al., 2017, arXiv:1706.02515: minus the product of SELU's scale and alpha, the value
+# that SELU has at minus infinity.
+ALPHA = -1.7580993408473766
+
+
+class _Required:
+    def __repr__(self) -> str:
+        return "required"
+
+
+REQUIRED = _Required()
+_is_compiling = torch.compiler.is_compiling
+CPU = torch.device("cpu")
+# The half-open range of a seed's 64 bits, as int64; but for one, for the end must be one itself.
+WORDS = -(2**63), 2**63 - 1
+
+# The seed of an address drawn from a generator takes this one's place.
+_NOWHERE = Address()
+
+
+def _training(who: str, training: Any) -> bool:
+    if training is REQUIRED:
+        raise TypeError(
+            f"{who}: training must be given: training=self.training in a module. "
+            "Left out, dropout would go on in evaluation."
+        )
+    return checks.flag(who, "training", training)
+
+
+def _probability(who: str, p: Any) -> Any:
+    """p as a float; under a compiler a 0-d tensor stays one, so that a new p is no new program."""
+    if isinstance(p, Tensor):
+        if p.dim() > 0:
+            raise TypeError(message(who, "p", "one number in [0, 1]", f"shape {tuple(p.shape)}"))
+        return p if torch.compiler.is_compiling() else checks.probability(who, p.item())
+    return checks.probability(who, p)
+
+
+class _Word(threading.local):
+    """Where a thread's random word is put: writing there costs half of making a tensor."""
+
+    def __init__(self) -> None:
+        with torch.inference_mode(False):
+            self.tensor = torch.empty((), dtype=torch.int64, device=CPU)
+
+
+_word = _Word()
+
+
+def _drawn_seed(generator: torch.Generator | None) -> int:
+    """64 fresh bits from PyTorch's CPU generator, which manual_seed and checkpoints rule, or from
+    the generator given, wherever it is."""
+    if generator is None:
+        word = _word.tensor.random_(*WORDS)
+    else:
+        word = torch.empty((), dtype=torch.int64, device=generator.device)
+        word.random_(*WORDS, generator=generator)
+    return int(word.item()) & 0xFFFFFFFFFFFFFFFF
+
+
+def fresh(x: Tensor, p: Any) -> Tensor | None:
+    """Dropout of x at a fresh seed, in training, or None where it takes more than this.
+
+    The commonest call of all, with as few questions as it takes: a small tensor's cost is they.
+    """
+    if type(p) is float and 0.0 < p < 1.0 and not _is_compiling() and lies_flat(x):
+        seed = int(_word.tensor.random_(*WORDS).item()) & 0xFFFFFFFFFFFFFFFF
+        how = (FLOATING[x.dtype], 1.0 / (1.0 - p), seed, 0, 0, 0, round(p * 4294967296.0), 0)
+        return noise_flat(x, how)
+    return None
+
+
+def _traced_seed(generator: torch.Generator | None) -> Tensor:
+    """The same bits where nothing can be read: in a compiler's program, under torch.func.
+
+    A generator that is named, be it None, is one that compilers leave to PyTorch itself; their own
+    would make all 64 bits of 32.
+    """
+    device = CPU if generator is None else generator.device
+    return torch.randint(*WORDS, (), generator=generator, device=device)
+
+
+def _traced_words(generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """The same in words of 32 bits, the lower one first."""
+    seed = _traced_seed(generator)
+    return seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF
+
+
+def _apply(
+    who: str,
+    x: Tensor,
+    p: Any,
+    inplace: bool,
+    generator: torch.Generator | None,
+    at: Address | None,
+    shared_axes: tuple[int, ...],
+    window: Window | None = None,
+    mirror: bool = False,
+    scale: float | None = None,
+    fill: float = 0.0,
+) -> Tensor:
+    """Training: kept elements fill + scale (x - fill), scale None for 1 / (1 - p); dropped fill."""
+    if at is not None and generator is not None:
+        raise ValueError(f"{who}: at and generator both say which mask. Pass one of them.")
+    if _is_compiling() or _modes() or _tracing():
+        y = _compiled(who, x, p, generator, at, shared_axes, window, mirror, scale, fill)
+        return x.copy_(y) if inplace else y
+    if scale is None:
+        scale = reference.scale_for(p)
+    seed = None
+    if at is None:
+        if _in_transform():  # a batch of seeds, perhaps
+            at, seed = _NOWHERE, _traced_seed(generator)
+        else:
+            at = Drawn(_drawn_seed(generator))  # type: ignore[assignment]
+    where = place(who, tuple(x.shape), shared_axes, window)
+    how = Noise(Draw(at, reference.threshold(p), where, mirror), scale, fill)  # type: ignore[arg-type]
+    return noise_(x, seed, how) if inplace else noise(x, seed, how)
+
+
+def _compiled(
+    who: str,
+    x: Tensor,
+    p: Any,
+    generator: torch.Generator | None,
+    at: Address | None,
+    shared_axes: tuple[int, ...],
+    window: Window | None,
+    mirror: bool,
+    scale: Any,
+    fill: float,
+) -> Tensor:
+    threshold, nominal = _traced_rate(p)
+    plain = isinstance(p, float) and scale is None and fill == 0.0
+    if at is None and plain and window is None and not mirror:
+        return noise_drawn(x, _traced_seed(generator), threshold, nominal, shared_axes)
+    words = Coordinates(*_traced_words(generator), 0, 0, 0) if at is None else coordinates_of(at)
+    start, whole = _window(who, tuple(x.shape), shared_axes, window)
+    return noise_compiled(
+        x,
+        words,
+        threshold,
+        nominal if scale is None else scale,
+        fill,
+        shared_axes,
+        start,
+        whole,
+        mirror,
+    )
+
+
+def _traced_rate(p: Any) -> tuple[Any, Any]:
+    """Threshold and nominal scale of p, which may be a 0-d tensor."""
+    if isinstance(p, Tensor):
+        return backend.rate(p)
+    return reference.threshold(p), reference.scale_for(p)
+
+
+def _checked(who: str, x: Any, p: Any, training: Any) -> tuple[Any, bool]:
+    if not isinstance(x, Tensor):
+        raise TypeError(message(who, "input", "a torch tensor", type(x).__name__))
+    if type(p) is not float or not 0.0 <= p <= 1.0:
+        p = _probability(who, p)
+    if training is not True and training is not False:
+        training = _training(who, training)
+    if x.is_nested:
+        if x.layout is not torch.jagged:
+            remedy = "Build it with layout=torch.jagged."
+            raise TypeError(message(who, "input", "jagged where it is nested", "strided", remedy))
+        x = x.values()
+    backend.require_floating(who, x)
+    return p, training
+
+
+def dropout(
+    input: Tensor,
+    p: float = 0.5,
+    training: Any = REQUIRED,
+    inplace: bool = False,
+    *,
+    generator: torch.Generator | None = None,
+    at: Address | None = None,
+    shared_axes: int | tuple[int, ...] = (),
+    window: Window | None = None,
+    mirror: bool = False,
+) -> Tensor:
+    """Drop elements with probability p and scale the others by 1 / (1 - p).
+
+    y = x m / (1 - p),  m ~ Bernoulli(1 - p).
+
+    Parameters
+    ----------
+    input : tensor, any shape: float16, bfloat16, float32 or float64, dense or jagged (then its
+        values are dropped one by one). Not modified unless inplace.
+    p : float in [0, 1], or a 0-d tensor. p = 1 gives zeros.
+    training : bool, required. False gives input itself.
+    inplace : bool. Write into input.
+    generator : torch.Generator (CPU) or None. Where the mask's seed is drawn; None is PyTorch's
+        default one, so that torch.manual_seed and checkpointing rule the mask.
+    at : Address or None. The mask's address; nothing is drawn then.
+    shared_axes, window, mirror : as in `thinned.dropout`.
+
+    Returns
+    -------
+    tensor of input's shape, type, device and strides. E[y] = x for p < 1; Var[y] = x^2 p / (1 - p).
+    For the backward pass nothing of the mask's size is kept.
+
+    Raises
+    ------
+    ValueError if p is outside [0, 1] or NaN, or at and generator are both given. TypeError if
+    training is missing or input is not floating.
+
+    References
+    ----------
+    Hinton et al., 2012, arXiv:1207.0580; Srivastava et al., 2014, JMLR 15, 1929-1958.
+    """
+    if (
+        training is True
+        and generator is None
+        and at is None
+        and window is None
+        and not inplace
+        and type(shared_axes) is tuple
+        and not shared_axes
+        and mirror is False
+    ):
+        y = fresh(input, p)
+        if y is not None:
+            return y
+    p, training = _checked("dropout", input, p, training)
+    if not training or (not isinstance(p, Tensor) and p == 0.0):
+        return input
+    if input.is_nested:
+        return _on_values(input, p, inplace, generator, at, mirror)
+    axes = checks.axes("dropout", shared_axes, input.dim())
+    return _apply("dropout", input, p, inplace, generator, at, axes, window, mirror)
+
+
+def _on_values(
+    x: Any, p: Any, inplace: bool, generator: Any, at: Address | None, mirror: bool
+) -> Tensor:
+    values = x.values()
+    dropped = _apply("dropout", values, p, inplace, generator, at, (), None, mirror)
+    if inplace:
+        return x  # type: ignore[no-any-return]
+    return torch.nested.nested_tensor_from_jagged(
+        dropped, x.offsets(), x.lengths(), jagged_dim=x._ragged_idx
+    )
+
+
+def _channels(
+    who: str, x: Tensor, p: Any, training: Any, inplace: bool, batched: bool, **mask: Any
+) -> Tensor:
+    """One draw for each channel: the second axis, or the first of an input without a batch."""
+    p, training = _checked(who, x, p, training)
+    if not training or (not isinstance(p, Tensor) and p == 0.0):
+        return x
+    first = 2 if batched else 1
+    if x.dim() < first:
+        raise RuntimeError(message(who, "input", f"of at least {first} axes", f"{x.dim()}"))
+    shared = tuple(range(first, x.dim()))
+    return _apply(who, x, p, inplace, mask.get("generator"), mask.get("at"), shared)
+
+
+def dropout1d(
+    input: Tensor,
+    p: float = 0.5,
+    training: Any = REQUIRED,
+    inplace: bool = False,
+    *,
+    generator: torch.Generator | None = None,
+    at: Address | None = None,
+) -> Tensor:
+    """Drop whole channels of sequences: input (N, C, L) or (C, L), one draw per channel.
+
+    Parameters, return value and errors as in `dropout`; RuntimeError for other ranks.
+
+    References
+    ----------
+    Tompson et al., 2015, arXiv:1411.4280.
+    """
+    if isinstance(input, Tensor) and input.dim() not in (2, 3):
+        raise RuntimeError(
+            f"dropout1d: input must be of shape (N, C, L) or (C, L), got {input.dim()} axes."
+        )
+    batched = input.dim() == 3
+    return _channels("dropout1d", input, p, training, inplace, batched, generator=generator, at=at)
+
+
+def dropout2d(
+    input: Tensor,
+    p: float = 0.5,
+    training: Any = REQUIRED,
+    inplace: bool = False,
+    *,
+    generator: torch.Generator | None = None,
+    at: Address | None = None,
+) -> Tensor:
+    """Drop whole channels of images: input (N, C, H, W), one draw per channel.
+
+    As torch.nn.functional.dropout2d does, three axes are taken for (N, C, L), with a warning, and
+    other ranks for (N, C, ...), with a warning.
+
+    Parameters, return value and errors as in `dropout`.
+
+    References
+    ----------
+    Tompson et al., 2015, arXiv:1411.4280.
+    """
+    rank = input.dim() if isinstance(input, Tensor) else 4
+    if rank == 3:
+        warnings.warn(
+            "dropout2d: a 3-D input is taken for (N, C, L), and not for an image (C, H, W) without "
+            "a batch. Use dropout1d for sequences, and input.unsqueeze(0) for one image.",
+            stacklevel=2,
+        )
+    elif rank != 4:
+        warnings.warn(
+            f"dropout2d: a {rank}-D input is deprecated, and an error in PyTorch to come. Use "
+            "dropout for elements, dropout1d or dropout3d for other channels.",
+            stacklevel=2,
+        )
+    return _channels("dropout2d", input, p, training, inplace, True, generator=generator, at=at)
+
+
+def dropout3d(
+    input: Tensor,
+    p: float = 0.5,
+    training: Any = REQUIRED,
+    inplace: bool = False,
+    *,
+    generator: torch.Generator | None = None,
+    at: Address | None = None,
+) -> Tensor:
+    """Drop whole channels of volumes: input (N, C, D, H, W) or (C, D, H, W), one draw per channel.
+
+    Other ranks are taken for (N, C, ...), with a warning. Parameters, return value and errors as in
+    `dropout`.
+
+    References
+    ----------
+    Tompson et al., 2015, arXiv:1411.4280.
+    """
+    rank = input.dim() if isinstance(input, Tensor) else 5
+    if rank not in (4, 5):
+        warnings.warn(
+            f"dropout3d: a {rank}-D input is deprecated, and an error in PyTorch to come. Use "
+            "dropout for elements, dropout1d or dropout2d for other channels.",
+            stacklevel=2,
+        )
+    batched = rank != 4
+    return _channels("dropout3d", input, p, training, inplace, batched, generator=generator, at=at)
+
+
+def _alpha(
+    who: str,
+    x: Tensor,
+    p: Any,
+    training: Any,
+    inplace: bool,
+    generator: torch.Generator | None,
+    at: Address | None,
+    shared: tuple[int, ...],
+) -> Tensor:
+    p, training = _checked(who, x, p, training)
+    traced = isinstance(p, Tensor)
+    if not training or (not traced and p == 0.0):
+        return x
+    if not traced and p == 1.0:
+        return _apply(who, x, p, inplace, generator, at, shared)
+    a = ((1.0 - p) * (1.0 + p * ALPHA**2)) ** -0.5
+    if traced:  # nothing is kept at p = 1, and all of it is to be zero
+        a = torch.where(p == 1.0, 0.0, a)
+    # Half types: the affine map runs in float32 too, so that there is one rounding, at the end.
+    wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
+    kept = _apply(who, wide, p, False, generator, at, shared, scale=1.0, fill=ALPHA)
+    y = (kept * a + -a * ALPHA * p).to(x.dtype)
+    return x.copy_(y) if inplace else y
+
+
+def alpha_dropout(
+    input: Tensor,
+    p: float = 0.5,
+    training: Any = REQUIRED,
+    inplace: bool = False,
+    *,
+    generator: torch.Generator | None = None,
+    at: Address | None = None,
+) -> Tensor:
+    """Dropout for self-normalising networks: dropped elements take SELU's lowest value.
+
+    y = a (x m + alpha' (1 - m)) + b,  a = (q (1 + p alpha'^2))^(-1/2),  b = -a alpha' p,
+    q = 1 - p, alpha' = -1.7580993: an input of mean 0 and variance 1 keeps both. p = 1 gives zeros.
+
+    Parameters, return value and errors as in `dropout`.
+
+    References
+    ----------
+    Klambauer et al., 2017, arXiv:1706.02515.
+    """
+    return _alpha("alpha_dropout", input, p, training, inplace, generator, at, ())
+
+
+def feature_alpha_dropout(
+    input: Tensor,
+    p: float = 0.5,
+    training: Any = REQUIRED,
+    inplace: bool = False,
+    *,
+    generator: torch.Generator | None = None,
+    at: Address | None = None,
+) -> Tensor:
+    """`alpha_dropout` with one draw per channel: input (N, C, ...).
+
+    Parameters, return value and errors as in `dropout`.
+
+    References
+    ----------
+    Klambauer et al., 2017, arXiv:1706.02515.
+    """
+    if isinstance(input, Tensor) and input.dim() < 2:
+        raise RuntimeError(
+            f"feature_alpha_dropout: input must be of shape (N, C, ...), got {input.dim()} axes."
+        )
+    shared = tuple(range(2, input.dim()))
+    return _alpha("feature_alpha_dropout", input, p, training, inplace, generator, at, shared)

@@ -1,0 +1,184 @@
+"""The operators that a compiled graph holds: the clock's reading, a site's draw, and its gradient.
+
+They are functions of their inputs alone, so that a compiler may run them again in the backward pass
+(checkpointing inside a compiled model, an activation memory budget) and get the same mask. Step, p,
+call and piece are tensors: a new value is no new program.
+
+One thing they look up outside: run in a backward pass, and asked for a call not made yet, the
+compiled code as a whole is being recomputed by a checkpoint around it, and the call to repeat is
+found as in eager code.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from thinned.address import Address
+from thinned.torch import checkpointing, drawing
+from thinned.torch.clock import (
+    HEAD,
+    Clock,
+    Moment,
+    clock_by_number,
+    moment_of,
+    require_call,
+    words_of,
+)
+from thinned.torch.placing import Shard, address_of, window_of
+from thinned.window import Window
+
+__all__ = ["BITS_OF_P", "bits_of"]
+
+# Words of a site: its index among the model's sites, its 32-bit name, the bits of p as binary64.
+INDEX, NAME, BITS_OF_P = range(3)
+# Words of a draw, for the backward pass: the address, the bits of p, then start and shape.
+DRAW = 6
+
+
+def bits_of(p: float) -> int:
+    """A binary64 number as an int64: integers and p travel in one tensor."""
+    bits: int = struct.unpack("<q", struct.pack("<d", p))[0]
+    return bits
+
+
+def _number_of(bits: int) -> float:
+    p: float = struct.unpack("<d", struct.pack("<q", bits))[0]
+    return p
+
+
+@torch.library.custom_op("thinned::clock", mutates_args=())
+def _clock(buffer: Tensor, identity: Tensor, counts: Tensor) -> Tensor:
+    clock = clock_by_number(int(identity))
+    assert clock is not None
+    return torch.cat([torch.tensor(words_of(clock.moment()), dtype=torch.int64), counts])
+
+
+@_clock.register_fake
+def _(buffer: Tensor, identity: Tensor, counts: Tensor) -> Tensor:
+    return counts.new_empty(HEAD + counts.shape[0])
+
+
+@torch.library.custom_op("thinned::addressed", mutates_args=())
+def _addressed(
+    x: Tensor,
+    live: Tensor,
+    words: Tensor,
+    p: float,
+    kind: str,
+    shared_axes: Sequence[int],
+    axis: int,
+    start: Sequence[int],
+    shape: Sequence[int],
+    covers: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns y, the words of the draw, and `live` with one call more. p < 0: the site's own."""
+    index, name, bits = words.tolist()
+    moment = moment_of(live[:HEAD].tolist())
+    call, after = int(live[HEAD + index]), live.clone()
+    label = f"number {name}"
+    clock = clock_by_number(moment.clock)
+    repeated = None
+    if clock is not None:
+        label = clock.names[index]
+        if torch._C._current_graph_task_id() >= 0:
+            repeated = _repeated(clock, moment, index, call, label)
+        else:
+            clock.drew(index, moment.epoch)
+            checkpointing.note(clock, index, (moment, call))
+    if repeated is None:
+        require_call(call, label)
+        after[HEAD + index] += 1
+    else:
+        moment, call = repeated
+    shard = Shard(start, shape, covers) if start else None
+    at = address_of(moment, name, call, shard)
+    window = window_of(label, moment, tuple(x.shape), axis, shard)
+    if p >= 0:
+        bits = bits_of(p)
+    with torch.no_grad():
+        y = drawing.forward(x, _number_of(bits), kind, at, tuple(shared_axes), window)
+    return y.clone() if y is x else y, _draw(at, bits, window, x.dim()), after
+
+
+def _repeated(
+    clock: Clock, moment: Moment, index: int, call: int, label: str
+) -> tuple[Moment, int] | None:
+    """What a recompute of the whole compiled code is to draw; None for a draw made again in it."""
+    if clock.moment().epoch != moment.epoch or call < clock.drawn(index):
+        return None
+    return checkpointing.replayed(clock, index, label) or clock.again(index, label)
+
+
+@_addressed.register_fake
+def _(
+    x: Tensor,
+    live: Tensor,
+    words: Tensor,
+    p: float,
+    kind: str,
+    shared_axes: Sequence[int],
+    axis: int,
+    start: Sequence[int],
+    shape: Sequence[int],
+    covers: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    draw = words.new_empty(DRAW + 2 * x.dim())
+    return torch.empty_like(x), draw, torch.empty_like(live)
+
+
+def _draw(at: Address, bits: int, window: Window | None, axes: int) -> Tensor:
+    start: Sequence[int] = [-1] * axes
+    shape: Sequence[int] = start
+    if window is not None:
+        assert isinstance(window.start, tuple)
+        assert isinstance(window.global_shape, tuple)
+        start, shape = window.start, window.global_shape
+    low, high = at.seed & 0xFFFFFFFF, at.seed >> 32
+    return torch.tensor([low, high, at.site, at.step, at.call, bits, *start, *shape])
+
+
+@torch.library.custom_op("thinned::addressed_backward", mutates_args=())
+def _gradient(grad: Tensor, draw: Tensor, kind: str, shared_axes: Sequence[int]) -> Tensor:
+    low, high, site, step, call, bits, *where = draw.tolist()
+    axes = len(where) // 2
+    start, shape = tuple(where[:axes]), tuple(where[axes:])
+    window = Window(start, shape) if start and start[0] >= 0 else None
+    at = Address(low | high << 32, site, step, call)
+    with torch.no_grad():
+        y = drawing.backward(grad, _number_of(bits), kind, at, tuple(shared_axes), window)
+    return y.clone() if y is grad else y
+
+
+@_gradient.register_fake
+def _(grad: Tensor, draw: Tensor, kind: str, shared_axes: Sequence[int]) -> Tensor:
+    return torch.empty_like(grad)
+
+
+def _keep_draw(ctx: object, inputs: tuple[object, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.kind, ctx.shared_axes = inputs[4], inputs[5]  # type: ignore[attr-defined]
+    ctx.save_for_backward(output[1])  # type: ignore[attr-defined]
+
+
+def _backward(ctx: object, grad: Tensor, *_: object) -> tuple[object, ...]:
+    (draw,) = ctx.saved_tensors  # type: ignore[attr-defined]
+    kind, shared = ctx.kind, ctx.shared_axes  # type: ignore[attr-defined]
+    return (_gradient(grad, draw, kind, shared), *(None,) * 9)
+
+
+def _keep_same(ctx: object, inputs: tuple[object, ...], output: Tensor) -> None:
+    _, draw, ctx.kind, ctx.shared_axes = inputs  # type: ignore[attr-defined]
+    ctx.save_for_backward(draw)  # type: ignore[attr-defined]
+
+
+def _backward_twice(ctx: object, grad: Tensor) -> tuple[object, ...]:
+    (draw,) = ctx.saved_tensors  # type: ignore[attr-defined]
+    kind, shared = ctx.kind, ctx.shared_axes  # type: ignore[attr-defined]
+    return _gradient(grad, draw, kind, shared), None, None, None
+
+
+_addressed.register_autograd(_backward, setup_context=_keep_draw)
+_gradient.register_autograd(_backward_twice, setup_context=_keep_same)

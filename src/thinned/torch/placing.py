@@ -1,0 +1,95 @@
+"""From moment, site and call to address and window: one answer for eager and compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from thinned import reference
+from thinned.address import Address
+from thinned.torch.clock import Moment
+from thinned.torch.ranks import CHOICES, UNSAID
+from thinned.window import Window
+
+__all__ = ["Shard", "address_of", "window_of"]
+
+_SPLIT, _INDEPENDENT = CHOICES.index("split"), CHOICES.index("independent")
+
+_fold_in = lru_cache(maxsize=64)(reference.fold_in)
+
+
+class Shard:
+    """Where a local array lies in a sharded one; `covers` says that every process holds a shard."""
+
+    __slots__ = ("covers", "shape", "start")
+
+    def __init__(self, start: Sequence[int], shape: Sequence[int], covers: bool) -> None:
+        self.start, self.shape, self.covers = tuple(start), tuple(shape), covers
+
+
+def _plain(moment: Moment, shard: Shard | None) -> bool:
+    """Whether processes may hold different data of which this array itself says nothing."""
+    return moment.ranks.world > 1 and not (shard is not None and shard.covers)
+
+
+def address_of(moment: Moment, site: int | str, call: int, shard: Shard | None) -> Address:
+    """The address; where ranks are independent, of a seed of this rank's own."""
+    seed = moment.seed
+    if _plain(moment, shard) and moment.ranks.kind == _INDEPENDENT:
+        seed = _fold_in(seed, moment.ranks.rank)
+    return Address(seed, site, moment.step, call)
+
+
+def window_of(
+    name: str, moment: Moment, shape: tuple[int, ...], axis: int, shard: Shard | None
+) -> Window | None:
+    """The window of a local array of `shape`, the rows of the batch lying on `axis` (-1: nowhere).
+
+    RuntimeError where a split cannot know its place.
+    """
+    plain = _plain(moment, shard)
+    if plain and moment.ranks.kind == UNSAID and moment.start < 0:
+        raise RuntimeError(
+            f"thinned: site {name!r} is called on one of {moment.ranks.world} processes, and "
+            "nothing says what each of them holds. Adopt the model with ranks='split' (equal parts "
+            "of one batch), 'independent' (a mask of its own for each) or 'replicated' (the same "
+            "data on each), or say which rows these are: with clock.piece(start)."
+        )
+    in_piece, split = moment.start >= 0, plain and moment.ranks.kind == _SPLIT
+    if not in_piece and not split:
+        return None if shard is None else Window(shard.start, shard.shape)
+    whole = list(shape if shard is None else shard.shape)
+    start = [0] * len(shape) if shard is None else list(shard.start)
+    if not 0 <= axis < len(shape):
+        raise RuntimeError(
+            f"thinned: site {name!r} draws for an array of shape {shape} in which the rows of the "
+            "batch lie along no axis (packed or without a batch): it cannot be a piece of one."
+        )
+    rows = whole[axis]
+    if in_piece:
+        first, total = _scaled(name, moment, rows), moment.of
+        total = -1 if total < 0 else total * (rows // moment.rows if moment.rows > 0 else 1)
+    else:
+        first, total = moment.ranks.rank * rows, moment.ranks.size * rows
+    start[axis] += first
+    if axis == 0:
+        return Window(tuple(start), (first + rows, *whole[1:]))
+    if total < 0:
+        raise RuntimeError(
+            f"thinned: the rows of site {name!r} lie on axis {axis} (batch_first=False), where the "
+            "length of the whole batch enters the mask. Say it: clock.piece(start, of=rows)."
+        )
+    whole[axis] = total
+    return Window(tuple(start), tuple(whole))
+
+
+def _scaled(name: str, moment: Moment, rows: int) -> int:
+    """The first entry along the rows' axis, which may hold several entries to a row."""
+    if moment.rows < 0:
+        return moment.start
+    if rows % moment.rows:
+        raise RuntimeError(
+            f"thinned: site {name!r} has {rows} entries along its leading axis, which are no "
+            f"multiple of the piece's {moment.rows} rows."
+        )
+    return moment.start * (rows // moment.rows)

@@ -1,0 +1,53 @@
+"""What the processes of a group hold: pieces of one batch, batches of their own, or the same."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch.distributed
+
+from thinned.checks import message
+
+__all__ = ["CHOICES", "Ranks", "require_choice"]
+
+CHOICES = ("split", "independent", "replicated")
+ALONE, UNSAID = -1, -2
+
+
+class Ranks(NamedTuple):
+    """kind: an index into CHOICES, ALONE, or UNSAID; and this process's place among `size`.
+
+    `size` counts the processes over which plain tensors lie, `world` all of them.
+    """
+
+    kind: int
+    rank: int
+    size: int
+    world: int
+
+    @staticmethod
+    def now(choice: str | None, group: Any) -> Ranks:
+        """As the process group stands at this time."""
+        if not _initialized():
+            return Ranks(ALONE, 0, 1, 1)
+        world = torch.distributed.get_world_size()
+        rank, size = torch.distributed.get_rank(group), torch.distributed.get_world_size(group)
+        if world == 1:
+            return Ranks(ALONE, 0, 1, 1)
+        return Ranks(UNSAID if choice is None else CHOICES.index(choice), rank, size, world)
+
+    def stale(self) -> bool:
+        """Whether a process group has come or gone since."""
+        return self.world != (torch.distributed.get_world_size() if _initialized() else 1)
+
+
+def _initialized() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def require_choice(who: str, ranks: Any) -> None:
+    """ValueError unless `ranks` is None or one of CHOICES."""
+    if ranks is not None and ranks not in CHOICES:
+        raise ValueError(
+            message(who, "ranks", "'split', 'independent' or 'replicated'", repr(ranks))
+        )

@@ -1,0 +1,207 @@
+"""Compiled: eager's masks, one program for every step, p, call and piece, recomputed or not."""
+
+import pytest
+import torch
+import torch._functorch.config as partitioning
+from observed import batch, build, gradients
+from torch import nn
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch.utils.checkpoint import checkpoint
+
+from thinned.torch import adopt, checkpoint_context
+
+# PyTorch deprecates a part of itself that its compiler imports.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is :DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.torch.jit.script. is :DeprecationWarning"),
+    # Its tracer looks at .grad of a compiled layer's input, which another layer made.
+    pytest.mark.filterwarnings(
+        "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"
+    ),
+]
+
+PLAIN = {"use_reentrant": False}
+NOTED = {"use_reentrant": False, "context_fn": checkpoint_context}
+
+
+@pytest.fixture(autouse=True)
+def _fresh():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def counting(backend="aot_eager_decomp_partition"):
+    """A compiler that counts its programs. This one partitions as Inductor does, and is quicker."""
+    return CompileCounterWithBackend(backend)
+
+
+def two_steps(model, clock, run=None):
+    """Masks and gradients: two micro-batches, a step, two pieces, another p."""
+    run, found = model if run is None else run, []
+
+    def forward(x):
+        y, masks = run(x)
+        y.square().sum().backward()
+        found.extend(masks)
+
+    forward(batch())
+    forward(batch())
+    clock.tick()
+    for start in (0, 4):
+        with clock.piece(start):
+            forward(batch()[start : start + 4])
+    model.drop.p, model.attention.dropout = 0.2, 0.6
+    for start in (0, 4):
+        with clock.piece(start):
+            forward(batch()[start : start + 4])
+    return found, gradients(model), clock.counts.clone()
+
+
+def compare(found, expected):
+    for a, b in zip(found[0], expected[0], strict=True):
+        assert torch.equal(a, b)
+    for a, b in zip(found[1], expected[1], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+    assert torch.equal(found[2], expected[2])
+
+
+def eager(**options):
+    model = build(**options)
+    return two_steps(model, adopt(model, seed=6).clock)
+
+
+@pytest.mark.parametrize("budget", [1.0, 0.0])
+@pytest.mark.parametrize("how", [None, PLAIN, NOTED], ids=["none", "checkpoint", "noted"])
+def test_compiled_is_eager_bit_for_bit(how, budget):
+    model = build(how=how, twice=True)
+    clock = adopt(model, seed=6).clock
+    compiler = counting()
+    with partitioning.patch(activation_memory_budget=budget):
+        compiled = torch.compile(model, fullgraph=True, backend=compiler)
+        compare(two_steps(model, clock, compiled), eager(twice=True))
+    # One for 8 rows, one for any number of rows.
+    assert compiler.frame_count <= 2
+
+
+def test_inductor():
+    model = build(how=PLAIN)
+    clock = adopt(model, seed=6).clock
+    with partitioning.patch(activation_memory_budget=0.5):
+        compare(two_steps(model, clock, torch.compile(model, fullgraph=True)), eager())
+
+
+def test_a_new_step_p_call_or_piece_is_no_new_program():
+    model = nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.5), nn.AlphaDropout(0.1))
+    clock, compiler = adopt(model).clock, counting()
+    compiled = torch.compile(model, fullgraph=True, backend=compiler)
+    for step in range(6):
+        model[1].p = step / 6
+        model[2].p = step / 12
+        for _ in range(step):
+            compiled(torch.ones(4, 6)).sum().backward()
+        with clock.piece(step):
+            compiled(torch.ones(4, 6)).sum().backward()
+        clock.tick()
+    assert compiler.frame_count == 1
+
+
+def test_two_forwards_then_one_backward():
+    results = []
+    for budget, compiled in [(1.0, False), (1.0, True), (0.0, True)]:
+        model = build()
+        adopt(model)
+        run = torch.compile(model, fullgraph=True, backend=counting()) if compiled else model
+        with partitioning.patch(activation_memory_budget=budget):
+            (run(batch())[0] * run(batch())[0]).sum().backward()
+        results.append(gradients(model))
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-3)
+
+
+class Layer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear, self.drop = nn.Linear(8, 8), nn.Dropout(0.3)
+
+    def forward(self, x):
+        return torch.tanh(nn.functional.dropout(self.drop(self.linear(x)), 0.2, self.training))
+
+
+@pytest.mark.parametrize("how", [None, PLAIN], ids=["none", "plain"])
+def test_layers_compiled_one_by_one_share_a_program(how):
+    """Compiled layers in an eager model, checkpoints around them: the recompute runs compiled."""
+    found = []
+    for backend in (None, counting()):
+        torch.manual_seed(0)
+        layers = nn.Sequential(*(Layer() for _ in range(4)))
+        clock = adopt(layers).clock
+        if backend is not None:
+            for layer in layers:
+                layer.compile(fullgraph=True, backend=backend)
+        x = batch()[..., :1].expand(-1, -1, 8).clone().requires_grad_()
+        for _ in range(2):
+            y = x
+            for layer in layers:
+                y = layer(y) if how is None else checkpoint(layer, y, **how)
+            y.square().sum().backward()
+            clock.tick()
+        found.append([x.grad, *gradients(layers)])
+    # A recompute under a checkpoint may be a program of its own, but no layer is.
+    assert backend.frame_count <= (1 if how is None else 2)
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_a_compiled_layer_recomputed_from_outside_needs_the_context_too():
+    expected, *others = [], [], []
+    for found, how in ((expected, None), (others[0], NOTED), (others[1], PLAIN)):
+        model = nn.Sequential(nn.Linear(6, 6), nn.Dropout(0.5))
+        nn.init.eye_(model[0].weight)
+        nn.init.zeros_(model[0].bias)
+        adopt(model)
+        model.compile(fullgraph=True, backend=counting())
+        x = batch().requires_grad_()
+        y = x
+        for _ in range(2):
+            y = (model(y) if how is None else checkpoint(model, y, **how)).tanh()
+        if how is PLAIN:
+            with pytest.raises(RuntimeError, match=r"thinned\.torch\.checkpoint_context"):
+                y.sum().backward()
+        else:
+            y.sum().backward()
+            found.append(x.grad)
+    assert torch.equal(expected[0], others[0][0])
+
+
+def test_evaluation_holds_no_operator_of_ours():
+    model = build().eval()
+    adopt(model)
+    seen = []
+
+    def backend(graph, _):
+        seen.extend(str(node.target) for node in graph.graph.nodes)
+        return graph.forward
+
+    torch.compile(model, fullgraph=True, backend=backend)(batch())
+    assert not [name for name in seen if "thinned" in name]
+
+
+# ----------------------------------------------------------------------------------- planted faults
+
+
+def test_fault_the_number_stands_in_the_program(monkeypatch):
+    """A graph that is given step 0's reading for good."""
+    from thinned.torch.clock import Clock
+
+    snapshot = Clock.snapshot
+    kept = {}
+    monkeypatch.setattr(
+        Clock, "snapshot", lambda self: kept.setdefault(id(self), snapshot(self)).clone()
+    )
+    model = build()
+    clock = adopt(model, seed=6).clock
+    clock.snapshot()
+    with pytest.raises(AssertionError):
+        compare(two_steps(model, clock, torch.compile(model, backend=counting())), eager())

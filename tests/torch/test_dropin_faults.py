@@ -1,0 +1,229 @@
+"""The tests beside this one can fail: each planted fault is caught by the one named here."""
+
+import pytest
+import torch
+
+from thinned import kernel
+from thinned.backends import torch as backend, torch_memory, torch_operator
+from thinned.torch import functional, modules
+
+import test_dropin_autograd as autograd  # isort: skip
+import test_dropin_compile as compiling  # isort: skip
+import test_dropin_modules as standing  # isort: skip
+import test_dropin_values as values  # isort: skip
+
+pytestmark = autograd.pytestmark
+
+
+def another_mask_in_backward(patch):
+    for function, held in ((backend._Flat, "flat"), (backend._Eager, "how")):
+        real = function.backward
+
+        def shifted(ctx, grad, real=real, held=held):
+            how = getattr(ctx, held)
+            if held == "flat":
+                ctx.flat = (*how[:2], how[2] ^ 1, *how[3:])
+            else:
+                at = how.draw.at
+                other = torch_memory.Drawn(at.seed ^ 1, at.site, at.step, at.call)
+                ctx.how = how._replace(draw=how.draw._replace(at=other))
+            return real(ctx, grad)
+
+        patch.setattr(function, "backward", staticmethod(shifted))
+
+
+def no_scale(patch):
+    real = torch_memory.run
+    patch.setattr(
+        torch_memory, "run", lambda x, y, draw, scale=1.0, *rest: real(x, y, draw, 1.0, *rest)
+    )
+    flat = backend._apply_flat
+    patch.setattr(
+        backend, "_apply_flat", lambda x, y, n, kind, scale, *rest: flat(x, y, n, kind, 1.0, *rest)
+    )
+
+
+def no_scale_in_backward(patch):
+    for function, held in ((backend._Flat, "flat"), (backend._Eager, "how")):
+        real = function.backward
+
+        def unscaled(ctx, grad, real=real, held=held):
+            how = getattr(ctx, held)
+            setattr(
+                ctx, held, (how[0], 1.0, *how[2:]) if held == "flat" else how._replace(scale=1.0)
+            )
+            return real(ctx, grad)
+
+        patch.setattr(function, "backward", staticmethod(unscaled))
+
+
+def seed_drawn_twice(patch):
+    real = functional.fresh
+
+    def drawn(x, p):
+        functional._drawn_seed(None)
+        return real(x, p)
+
+    patch.setattr(functional, "fresh", drawn)
+
+
+def seed_drawn_again_in_backward(patch):
+    real = backend._Flat.backward
+
+    def drawn(ctx, grad):
+        ctx.flat = (*ctx.flat[:2], functional._drawn_seed(None), *ctx.flat[3:])
+        return real(ctx, grad)
+
+    patch.setattr(backend._Flat, "backward", staticmethod(drawn))
+
+
+def mask_saved(patch):
+    for function in (backend._Flat, backend._Eager):
+        real = function.forward
+
+        def kept(ctx, x, *how, real=real):
+            y = real(ctx, x, *how)
+            ctx.save_for_backward(y != 0.0)
+            return y
+
+        patch.setattr(function, "forward", staticmethod(kept))
+
+
+def mask_held_without_saving(patch):
+    real = backend._Flat.forward
+
+    def kept(ctx, x, *how):
+        y = real(ctx, x, *how)
+        ctx.mask = y != 0.0
+        return y
+
+    patch.setattr(backend._Flat, "forward", staticmethod(kept))
+
+
+def mask_saved_by_the_operator(patch):
+    real = torch_operator._Registered.forward
+
+    def kept(ctx, x, array, *how):
+        y = real(ctx, x, array, *how)
+        ctx.save_for_backward(*ctx.to_save, y != 0.0)
+        return y
+
+    patch.setattr(torch_operator._Registered, "forward", staticmethod(kept))
+    patch.setattr(
+        torch_operator._Registered,
+        "backward",
+        staticmethod(lambda ctx, grad: (grad * ctx.saved_tensors[2] * 2.0, *(None,) * 8)),
+    )
+
+
+def forward_mode_gives_zero(patch):
+    def zeros(ctx, tangent, *rest):
+        return torch.zeros_like(tangent)
+
+    patch.setattr(torch_operator._Registered, "jvp", staticmethod(zeros))
+
+
+def training_ignored(patch):
+    for module in (modules.Dropout, modules.AlphaDropout):
+        real = module.forward
+
+        def always(self, x, real=real):
+            mode, self.training = self.training, True
+            try:
+                return real(self, x)
+            finally:
+                self.training = mode
+
+        patch.setattr(module, "forward", always)
+
+
+def training_assumed(patch):
+    patch.setattr(functional, "_training", lambda who, training: True)
+
+
+def negated_memory_read_as_it_lies(patch):
+    patch.setattr(torch.Tensor, "is_neg", lambda self: False)
+
+
+def strides_lost(patch):
+    real = torch_memory.make
+    patch.setattr(backend, "make", lambda x, *how: real(x, *how).contiguous())
+
+
+def nothing_is_written_in_place(patch):
+    patch.setattr(functional, "noise_", backend.noise)
+
+
+def multiplied_by_the_mask(patch):
+    real = torch_memory.make
+
+    def product(x, how, out=None, array=None):
+        y = x * real(torch.ones_like(x), how)
+        return y if out is None else out.copy_(y)
+
+    patch.setattr(backend, "make", product)
+    patch.setattr(backend, "lies_flat", lambda x: False)
+    patch.setattr(functional, "lies_flat", lambda x: False)
+
+
+def of(check, *args):
+    return lambda: check(*args)
+
+
+consistent = autograd.test_the_backward_pass_has_the_mask_of_the_forward
+layouts = values.test_any_layout_gives_the_same_values_and_torchs_strides
+in_place = standing.test_inplace_writes_and_gives_back_the_input
+
+CAUGHT = [
+    (another_mask_in_backward, of(consistent, "dropout")),
+    (another_mask_in_backward, of(consistent, "dropout2d")),
+    (another_mask_in_backward, autograd.test_gradients_in_every_layout_are_those_of_the_mask),
+    (no_scale, of(values.test_values_are_numpys_in_every_type, torch.bfloat16)),
+    (no_scale, of(standing.test_share_and_mean, "Dropout", 0.5)),
+    (no_scale_in_backward, autograd.test_gradients_in_every_layout_are_those_of_the_mask),
+    (seed_drawn_twice, of(standing.test_one_call_draws_one_number, "Dropout")),
+    (seed_drawn_again_in_backward, of(standing.test_one_call_draws_one_number, "Dropout")),
+    (mask_saved, of(autograd.test_nothing_is_saved, "dropout")),
+    (mask_saved, of(autograd.test_nothing_is_saved, "alpha_dropout")),
+    (mask_held_without_saving, autograd.test_nothing_is_kept_in_other_ways),
+    (
+        mask_saved_by_the_operator,
+        of(compiling.test_a_few_words_are_saved, "aot_eager", {"at": compiling.AT}),
+    ),
+    (training_ignored, of(standing.test_evaluation_gives_the_input_itself, "Dropout")),
+    (training_ignored, of(standing.test_evaluation_gives_the_input_itself, "AlphaDropout")),
+    (strides_lost, of(layouts, "channels_last")),
+    (negated_memory_read_as_it_lies, of(layouts, "negated")),
+    (multiplied_by_the_mask, of(values.test_dropped_nan_and_infinity_are_zero, torch.float32)),
+    (nothing_is_written_in_place, of(in_place, "Dropout")),
+]
+
+# What is missing shows as no exception where one is due.
+NOT_RAISED = [
+    (training_assumed, lambda: values.test_training_has_no_default(functional.dropout2d)),
+    (forward_mode_gives_zero, compiling.test_forward_mode_through_the_operator_raises),
+]
+
+
+@pytest.fixture(autouse=True)
+def kernel_in_use():
+    assert not kernel.uses_reference()
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize(("fault", "check"), CAUGHT, ids=[fault.__name__ for fault, _ in CAUGHT])
+def test_the_fault_is_caught(fault, check, monkeypatch):
+    fault(monkeypatch)
+    with pytest.raises(AssertionError):
+        check()
+
+
+@pytest.mark.parametrize(
+    ("fault", "check"), NOT_RAISED, ids=[fault.__name__ for fault, _ in NOT_RAISED]
+)
+def test_silence_is_caught(fault, check, monkeypatch):
+    fault(monkeypatch)
+    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+        check()

@@ -1,0 +1,178 @@
+"""The path of tensor operations, where there is no kernel: the reference bit for bit."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+
+import thinned
+import thinned.torch
+from thinned import reference
+from thinned.backends import torch_pure
+from thinned.backends.base import Draw
+from thinned.backends.torch import Noise, backend, coordinates_of
+from thinned.backends.torch_memory import make
+from thinned.kernel import use_kernel
+from thinned.window import Placement, place
+
+CPU = torch.device("cpu")
+AT = thinned.Address(seed=2**63 + 12345, site="here", step=2**32 - 2, call=2**16 - 1)
+
+# The same examples on every machine and every day.
+steady = settings(derandomize=True, database=None, deadline=None, max_examples=80)
+
+addresses = st.builds(
+    thinned.Address,
+    seed=st.integers(0, 2**64 - 1),
+    site=st.integers(0, 2**32 - 1),
+    step=st.integers(0, 2**32 - 2),
+    call=st.integers(0, 2**16 - 1),
+)
+thresholds = st.one_of(
+    st.integers(0, 2**32),
+    st.sampled_from([0, 1, 2, 2**31 - 1, 2**31, 2**31 + 1, 2**32 - 1, 2**32]),
+)
+
+
+@st.composite
+def placements(draw, last=2**46):
+    """Any shape, offset and strides, in order or not, shared axes and repeated draws among them."""
+    shape = tuple(draw(st.lists(st.integers(0, 9), max_size=4)))
+    stride = st.one_of(st.integers(0, 300), st.sampled_from([1, 128, 129, 2**20, 2**32 + 1]))
+    strides = tuple(draw(stride) for _ in shape)
+    offset = draw(st.one_of(st.integers(0, 300), st.integers(0, last)))
+    return Placement(shape, offset, strides, False, strides)
+
+
+@steady
+@given(addresses, thresholds, placements(), st.booleans(), st.booleans())
+def test_masks_are_the_references(at, threshold, where, mirror, as_tensors):
+    expected = reference.keep(at, threshold, where, mirror)
+    words, t = coordinates_of(at), threshold
+    if as_tensors:  # as under a compiler
+        words = torch_pure.Coordinates(*(torch.tensor(word) for word in words))
+        t = torch.tensor(threshold)
+    found = torch_pure.keep(words, t, where, mirror, CPU)
+    np.testing.assert_array_equal(found.numpy(), expected)
+
+
+@steady
+@given(addresses, placements(last=2**41), st.booleans())
+def test_words_are_the_references(at, where, mirror):
+    found = torch_pure.words(coordinates_of(at), where, mirror, CPU)
+    expected = reference.words(at, reference.indices(where, where.drawn), mirror)
+    np.testing.assert_array_equal(found.numpy(), expected.astype(np.int64))
+
+
+@steady
+@given(addresses, placements(last=2**41), st.booleans())
+def test_gaussian_draws_are_the_references(at, where, mirror):
+    found = torch_pure.gaussian(coordinates_of(at), where, mirror, CPU)
+    expected = reference.gaussian(at, reference.indices(where, where.drawn), mirror)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(5000,), (7, 300), (2, 3, 700)])
+def test_longer_runs(shape):
+    for offset in (0, 77, 2**39 - 1000):
+        where = place("test", (math.prod(shape),), (), thinned.Window(offset))
+        found = torch_pure.keep(coordinates_of(AT), 2**30 + 7, where, False, CPU)
+        expected = reference.keep_range(AT, 2**30 + 7, offset, math.prod(shape))
+        np.testing.assert_array_equal(found.numpy(), expected)
+    found = torch_pure.keep(coordinates_of(AT), 2**30, place("test", shape), False, CPU)
+    np.testing.assert_array_equal(found.numpy(), reference.keep(AT, 2**30, place("test", shape)))
+
+
+# --------------------------------------------------------------------------------------- the values
+
+
+@pytest.fixture
+def without_kernel():
+    before = thinned.kernel_info().name
+    use_kernel("reference")
+    yield
+    use_kernel(before)
+
+
+def in_both_ways(call):
+    """What `call` gives by the kernel and by tensor operations."""
+    before = thinned.kernel_info().name
+    by_kernel = call()
+    use_kernel("reference")
+    try:
+        return by_kernel, call()
+    finally:
+        use_kernel(before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("p", [0.0, 1e-9, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("fill", [0.0, -1.7, "array"])
+def test_values_are_the_kernels(dtype, p, fill):
+    x = torch.randn(40, 50).mul(100).to(dtype)
+    x.view(-1)[:6] = torch.tensor([math.nan, math.inf, -math.inf, 0.0, 65504.0, 1e-40]).to(dtype)
+    draw = Draw(AT, reference.threshold(p), place("test", (40, 50), (), thinned.Window(3)))
+    how = Noise(draw, reference.scale_for(p), 0.0 if fill == "array" else fill)
+    array = torch.randn(40, 50).to(dtype) if fill == "array" else None
+    expected, found = in_both_ways(lambda: make(x, how, None, array))
+    np.testing.assert_array_equal(found.double().numpy(), expected.double().numpy())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_gaussian_noise_is_the_kernels(dtype):
+    x = torch.randn(40, 50, dtype=torch.float64).to(dtype)
+    draw = Draw(AT, 0, place("test", (40, 50)))
+    for call in (
+        lambda: backend.gaussian(draw).double(),
+        lambda: backend.apply_gaussian(x, draw, 0.5, None).double(),
+    ):
+        expected, found = in_both_ways(call)
+        tolerance = {torch.bfloat16: 0.02}.get(dtype, 2e-5)
+        torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(
+        backend.gaussian(draw).numpy(),
+        thinned.backends.backend_of("test", np.empty(0)).gaussian(draw),
+        atol=4e-6,
+    )
+
+
+@pytest.mark.usefixtures("without_kernel")
+def test_the_forced_reference_runs_the_modules():
+    x = torch.ones(50, requires_grad=True)
+    y = thinned.torch.Dropout(0.5)(x)
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach())
+    assert torch.equal(
+        thinned.dropout(x.detach(), 0.3, AT).bool(), thinned.keep_mask(50, 0.3, AT, like=x)
+    )
+
+
+def test_packed_and_words_are_numpys():
+    numpy = thinned.backends.backend_of("test", np.empty(0))
+    for shape in ((0,), (13,), (5, 8)):
+        draw = Draw(AT, 2**30, place("test", shape))
+        np.testing.assert_array_equal(backend.packed(draw).numpy(), numpy.packed(draw))
+        np.testing.assert_array_equal(backend.words(draw).numpy(), numpy.words(draw))
+
+
+def test_on_meta_it_gives_shapes():
+    where = place("test", (4, 5), (0,))
+    assert torch_pure.keep(coordinates_of(AT), 5, where, False, torch.device("meta")).shape == (
+        1,
+        5,
+    )
+
+
+def test_a_compiler_may_fuse_it():
+    def call(x, step):
+        at = coordinates_of(AT)._replace(step=step)
+        mask = torch_pure.keep(at, 2**31, place_of, False, x.device)
+        return torch.where(mask, x * 2.0, 0.0)
+
+    place_of = place("test", (6, 40))
+    x = torch.randn(6, 40)
+    found = torch.compile(call, fullgraph=True, backend="aot_eager")(x, torch.tensor(AT.step))
+    assert torch.equal(found, thinned.dropout(x, 0.5, AT))
+    torch._dynamo.reset()
