@@ -1,0 +1,12 @@
+"""The main job as it comes, with every default: what `make demo` runs."""
+
+import json
+
+from thinned import cli
+
+
+def test_digits_with_the_defaults(tmp_path):
+    folder = tmp_path / "digits"
+    assert cli.main(["fit", "digits", "--quiet", "--out", str(folder)]) == 0
+    found = json.loads((folder / "metrics.json").read_text())
+    assert found["test"]["accuracy"] >= 0.97
