@@ -204,6 +204,32 @@ CASE(geometry_of_every_shared_set_in_every_order) {
     }
 }
 
+CASE(geometry_in_place_touches_each_element_once) {
+    // In lengths that no unit of work divides: an element taken twice would be scaled twice.
+    Random random(26);
+    const Shape shapes[] = {{1001, 50}, {1001, 3, 50}, {90001, 2}, {7, 20011}, {3, 100003}};
+    for (const Shape& shape : shapes) {
+        for (u64 set = 0; set < u64{1} << shape.size(); ++set) {
+            Trial t;
+            t.shape = shape;
+            t.in_place = true;
+            t.job.values.scale = 2.0;
+            t.job.stream.threshold = kWhole / 2;
+            t.job.threads = static_cast<int>(random.between(1, 3));
+            u64 step = 1;
+            t.index_steps.assign(shape.size(), 0);
+            for (std::size_t axis = shape.size(); axis-- > 0;) {
+                if ((set >> axis & 1) != 0) continue;
+                t.index_steps[axis] = step;
+                step *= shape[axis];
+            }
+            t.x = std::make_unique<Array>(c_order(shape, 4), Edge::end, 0);
+            t.prepare(random);
+            t.check(*thinned::runnable_kernels().back(), "in place");
+        }
+    }
+}
+
 CASE(geometry_without_fill_has_fill_zero) {
     // Op::scale promises fill 0, whatever number stands beside it; also where the scale is 1.
     Random random(25);

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
@@ -161,13 +162,15 @@ CASE(large_arrays_past_the_ends_of_32_bits) {
 
     const u64 n = kWhole + 100000;
     Endless bytes(n);
-    for (const u64 at : {u64{0}, kWhole / 2, kWhole, n - 1}) bytes.own(at);
+    for (const u64 at : {u64{0}, kWhole / 2, kWhole}) bytes.own(at);
     job.law = Law::mask;
     job.y = bytes.begin();
     job.axis[0] = {n, 0, 1, 0, 1};
     thinned::run(kernel, job);
-    for (const u64 from : {u64{0}, kWhole / 2, kWhole, n - 40000}) {
-        for (u64 i = from; i < from + 40000; ++i) {
+    // Some 100,000 elements from each boundary on: where the rest of the array is cut to 32 bits, it is
+    // too short there, and something is left out.
+    for (const u64 from : {u64{0}, kWhole / 2, kWhole}) {
+        for (u64 i = from; i < std::min(from + 150000, n); ++i) {
             if (draws.keeps(job.offset + i) == (bytes.begin()[i] != 0)) continue;
             CHECK(false, "element %llu of the mask", static_cast<unsigned long long>(i));
             break;
@@ -177,7 +180,7 @@ CASE(large_arrays_past_the_ends_of_32_bits) {
     // The fused pass over halves: 2^31 of them and more, out of one endless array into another.
     const u64 halves = kWhole / 2 + 100000;
     Endless x(halves * 2), y(halves * 2);
-    for (const u64 at : {u64{0}, kWhole / 2, kWhole, halves * 2 - 1}) y.own(at);
+    for (const u64 at : {u64{0}, kWhole / 2, kWhole}) y.own(at);
     const u16 three = twin::nearest(Type::f16, 3.0f), six = twin::nearest(Type::f16, 6.0f);
     for (u64 at = 0; at < Endless::kStretch; at += 2) std::memcpy(x.begin() + at, &three, 2);
     job.law = Law::bernoulli;
@@ -187,8 +190,8 @@ CASE(large_arrays_past_the_ends_of_32_bits) {
     job.y = y.begin();
     job.axis[0] = {halves, 2, 2, 0, 1};
     thinned::run(kernel, job);
-    for (const u64 from : {u64{0}, kWhole / 4, kWhole / 2, halves - 40000}) {
-        for (u64 i = from; i < from + 40000; ++i) {
+    for (const u64 from : {u64{0}, kWhole / 4, kWhole / 2}) {
+        for (u64 i = from; i < std::min(from + 150000, halves); ++i) {
             u16 got;
             std::memcpy(&got, y.begin() + 2 * i, 2);
             if (got == (draws.keeps(job.offset + i) ? six : 0)) continue;

@@ -53,5 +53,11 @@ class Backend(Protocol):
     def apply(self, x: Any, draw: Draw, scale: float, fill: Any, out: Any) -> Any:
         """y = fill + scale m (x - fill), selected, in x's shape and type; into `out` if given."""
 
+    def plain_dropout(self, x: Any, p: Any, at: Any, out: Any) -> Any:
+        """Dropout with nothing particular about it, in few steps; None where anything is.
+
+        Nothing is refused here: whatever is wrong goes the long way, which says so.
+        """
+
     def copy(self, x: Any, out: Any) -> Any:
         """x copied into `out`, which is returned."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinned import _native, kernel, reference
+from thinned.address import Address
 from thinned.backends.base import Draw
 from thinned.checks import message
 
@@ -23,6 +24,10 @@ FLOATING = {
 
 Law, Op, Type = _native.Law, _native.Op, _native.Type
 AFFINE_ARRAY, BFLOAT16 = Op.affine_array, Type.bfloat16
+BERNOULLI, SCALE = Law.bernoulli, Op.scale
+
+# The types that the buffer protocol hands over as they are, in this machine's byte order.
+PLAIN = {np.dtype(name): FLOATING[name] for name in ("float16", "float32", "float64")}
 
 
 class NumpyBackend:
@@ -112,6 +117,41 @@ class NumpyBackend:
                 fill = np.broadcast_to(fill, x.shape)
             op = Op.affine_array
         return self._apply(x, draw, Law.bernoulli, op, scale, fill, out)
+
+    def plain_dropout(self, x: Any, p: Any, at: Any, out: Any) -> Any:
+        # The long way through the checks takes 4 microseconds, and 10 where the array before has
+        # emptied the cache: a third of what the kernel takes for a quarter of a million elements.
+        if (
+            type(x) is not np.ndarray
+            or type(p) is not float
+            or not 0.0 < p < 1.0
+            or type(at) is not Address
+            or kernel.uses_reference()
+        ):
+            return None
+        kind = PLAIN.get(x.dtype)
+        if kind is None:
+            return None
+        if out is None:
+            y = np.empty_like(x)
+        elif (
+            type(out) is np.ndarray
+            and out.dtype is x.dtype
+            and out.shape == x.shape
+            and out.flags.writeable
+            # Two arrays that own their memory have none in common, and are not asked.
+            and (
+                (out.base is None and x.base is None) or out is x or not np.may_share_memory(out, x)
+            )
+        ):
+            y = out
+        else:
+            return None
+        _native.apply(
+            x, y, None, BERNOULLI, kind, SCALE, 1.0 / (1.0 - p), 0.0, at.seed, at.site, at.step,
+            at.call, round(p * 4294967296.0), False, 0, None, 0,
+        )  # fmt: skip
+        return y
 
     def copy(self, x: Any, out: NDArray[Any]) -> NDArray[Any]:
         np.copyto(out, x)

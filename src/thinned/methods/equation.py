@@ -62,6 +62,19 @@ def apply_noise(
     parameter is checked in either case, so that a mistake does not wait for training to show.
     """
     backend = backend_of(who, x)
+    if (
+        training is True
+        and scale is None
+        and window is None
+        and mirror is False
+        and type(shared_axes) is tuple
+        and not shared_axes
+        and type(fill) is float
+        and fill == 0.0
+    ):
+        y = backend.plain_dropout(x, p, at, out)
+        if y is not None:
+            return y
     backend.require_floating(who, x)
     if out is not None:
         backend.require_out(who, x, out)
