@@ -211,7 +211,7 @@ CASE(geometry_in_place_touches_each_element_once) {
     for (const Shape& shape : shapes) {
         for (u64 set = 0; set < u64{1} << shape.size(); ++set) {
             Trial t;
-            t.shape = shape;
+            t.shape = Shape(shape);
             t.in_place = true;
             t.job.values.scale = 2.0;
             t.job.stream.threshold = kWhole / 2;
