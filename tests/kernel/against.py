@@ -110,10 +110,16 @@ def assert_applied(x, d, scale, fill=0.0, misaligned=0):
 
 
 def assert_dropped(x, p, shared_axes=(), window=None, mirror=False, misaligned=0):
-    """Dropout of x, and the mask that keep_mask says it has."""
+    """Dropout of x by the backend and by the public function, and the mask that it has."""
     d = draw(x.shape, p, shared_axes, window, mirror)
     assert_applied(x, d, reference.scale_for(p), misaligned=misaligned)
     where = {"shared_axes": shared_axes, "window": window, "mirror": mirror}
+    want = expected(x, d, reference.scale_for(p))
+    assert_same(thinned.dropout(x, p, AT, **where), want)
+    out = Poisoned(x, misaligned)
+    assert thinned.dropout(x, p, AT, out=out.array, **where) is out.array
+    assert_same(out.array, want)
+    out.assert_only_the_array_was_written()
     mask = thinned.keep_mask(x.shape, p, AT, **where)
     want = np.broadcast_to(reference.keep(*d), x.shape)
     assert mask.dtype == np.bool_
