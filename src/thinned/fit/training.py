@@ -68,7 +68,7 @@ def estimator_for(task: Task, p: float, random_state: int, settings: Settings) -
 
 def one_blas_thread() -> AbstractContextManager[Any]:
     """Matrix products on one thread: split over several, they round differently."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     limited: AbstractContextManager[Any] = threadpool_limits(1)
     return limited

@@ -8,50 +8,19 @@ import sys
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.datasets import load_diabetes, load_digits
 from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler, scale
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
 from thinned import DropoutMLPClassifier, DropoutMLPRegressor
 
+from .material import assert_same, classifier, regressor
+
 # Training is cut short on purpose almost everywhere here; the warning has a test of its own.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-
-SMALL = {"hidden_layer_sizes": (16, 12), "max_iter": 4, "batch_size": 64, "random_state": 0}
-
-
-@pytest.fixture(scope="module")
-def digits():
-    x, y = load_digits(return_X_y=True)
-    return x[:400] / 16, y[:400]
-
-
-@pytest.fixture(scope="module")
-def diabetes():
-    x, y = load_diabetes(return_X_y=True)
-    return scale(x), scale(y)
-
-
-def classifier(**parameters):
-    return DropoutMLPClassifier(**{**SMALL, **parameters})
-
-
-def regressor(**parameters):
-    return DropoutMLPRegressor(**{**SMALL, **parameters})
-
-
-def assert_same(a, b):
-    for x, y in zip(a.coefs_ + a.intercepts_, b.coefs_ + b.intercepts_, strict=True):
-        np.testing.assert_array_equal(x, y)
-
-
-def assert_different(a, b):
-    assert (a.coefs_[0] != b.coefs_[0]).any()
-
 
 # ------------------------------------------------------------------------- scikit-learn's verdict
 
