@@ -202,11 +202,10 @@ inline u16 to_f16(float x) {
     const u32 small = bits_of(float_of(rest) + 0.5f) - 0x3F000000u;
     const u32 normal = (rest - (112u << 23) + 0xFFFu + (rest >> 13 & 1u)) >> 13;
     const u32 finite = rest < 0x38800000u ? small : normal;
-    const u32 bounded = finite > 0x7C00u ? 0x7C00u : finite;
     const u32 nan = 0x7E00u | (rest >> 13 & 0x3FFu);
     return static_cast<u16>(sign | (rest > 0x7F800000u   ? nan
                                     : rest >= 0x47800000u ? 0x7C00u
-                                                          : bounded));
+                                                          : finite));
 }
 
 // --------------------------------------------------------------------------------- Singles, Doubles
