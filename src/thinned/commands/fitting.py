@@ -1,4 +1,4 @@
-"""What can be typed after `thinned`: options, their help, and the words that come back."""
+"""`thinned fit` and `thinned predict`."""
 
 from __future__ import annotations
 
@@ -9,21 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-import thinned
-
 if TYPE_CHECKING:
     from thinned.fit.results import Result
 
-__all__ = ["app"]
-
-app = typer.Typer(
-    name="thinned",
-    help="Dropout and everything that grew from it.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
+__all__ = ["fit", "predict"]
 
 
 class _Task(StrEnum):
@@ -32,22 +21,6 @@ class _Task(StrEnum):
     regression = "regression"
 
 
-def _version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"thinned {thinned.__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _top(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
-    ] = False,
-) -> None:
-    """Dropout and everything that grew from it."""
-
-
-@app.command()
 def fit(
     data: Annotated[
         str,
@@ -115,7 +88,6 @@ def fit(
         typer.echo(f"\nWritten to {folder}: open {folder / 'report.html'} in a browser.")
 
 
-@app.command()
 def predict(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="What thinned fit wrote.", show_default=False)
