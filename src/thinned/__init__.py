@@ -8,9 +8,10 @@ backward pass. Importing this package loads NumPy and nothing else.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from thinned import methods
 from thinned.address import Address
 from thinned.kernel import kernel_info, set_num_threads
-from thinned.methods.bernoulli import dropout, keep_mask, packed_mask
+from thinned.methods import *  # noqa: F403 - the catalogue says what is public
 from thinned.window import Window
 
 if TYPE_CHECKING:
@@ -25,13 +26,12 @@ __all__ = [
     "DropoutMLPRegressor",
     "Window",
     "classic",
-    "dropout",
-    "keep_mask",
     "kernel_info",
+    "methods",
     "numpy",
-    "packed_mask",
     "set_num_threads",
     "torch",
+    *methods.__all__,
 ]
 
 # Loaded at first use: the file that holds the name, or the room that the name itself is.

@@ -63,6 +63,39 @@ class Window:
         object.__setattr__(self, "start", start)
         object.__setattr__(self, "global_shape", whole)
 
+    def onto(
+        self, who: str, held: tuple[int, ...], shape: tuple[int, ...], shared: tuple[int, ...] = ()
+    ) -> Window:
+        """This window, of an array of shape `held`, for draws of another shape made for it.
+
+        Axes on which the two lengths agree are split as the array is. On all others, but for the
+        shared ones, the draws belong to the whole axis, and the array must hold the whole of it.
+
+        Raises
+        ------
+        ValueError if it does not.
+        """
+        start, whole = _window(who, held, (), self)
+        lengths = list(whole)
+        for axis, (n, drawn) in enumerate(zip(held, shape, strict=True)):
+            if n != drawn and axis not in shared:
+                self.require_whole(who, held, (axis,))
+                lengths[axis] = drawn
+        if self.global_shape is None:  # then the leading axis ends nobody knows where
+            return Window(start)
+        return Window(start, tuple(lengths))
+
+    def require_whole(self, who: str, held: tuple[int, ...], axes: tuple[int, ...]) -> None:
+        """ValueError if an array of shape `held` in this window holds a part of one of `axes`."""
+        start, whole = _window(who, held, (), self)
+        for axis in axes:
+            first, n, end = start[axis], held[axis], whole[axis]
+            if first or end != n:
+                raise ValueError(
+                    f"{who}: axis {axis} must be whole, and the window holds "
+                    f"[{first}, {first + n}) of {end}. Split another axis."
+                )
+
 
 @dataclass(frozen=True, slots=True)
 class Placement:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol
 
 from thinned.address import Address
-from thinned.window import Placement
+from thinned.checks import message
+from thinned.window import Placement, Window, place
 
-__all__ = ["Backend", "Draw"]
+__all__ = ["Backend", "Draw", "Located"]
 
 
 class Draw(NamedTuple):
@@ -19,8 +20,53 @@ class Draw(NamedTuple):
     mirror: bool = False
 
 
+class Located(NamedTuple):
+    """An address and the window of the array that takes its draws. What a method draws from; a
+    backend whose compiler holds addresses as arrays has another class of the same form."""
+
+    at: Address
+    window: Window | None
+
+    @staticmethod
+    def checked(who: str, at: Any, window: Any) -> Located:
+        """TypeError where these are no address and no window."""
+        if not isinstance(at, Address):
+            remedy = "Give a mask its address: thinned.Address(seed=0, site='fc1', step=7)."
+            raise TypeError(message(who, "at", "a thinned.Address", type(at).__name__, remedy))
+        if window is not None and not isinstance(window, Window):
+            got = f"{window!r} ({type(window).__name__})"
+            raise TypeError(message(who, "window", "a thinned.Window", got))
+        return Located(at, window)
+
+    def fold_in(self, n: int) -> Located:
+        return self._replace(at=self.at.fold_in(n))
+
+    def place(
+        self, who: str, held: tuple[int, ...], shape: tuple[int, ...], shared: tuple[int, ...]
+    ) -> Placement:
+        """Of draws of `shape` for an array of shape `held`."""
+        window = self.window
+        if window is not None and held != shape:
+            window = window.onto(who, held, shape, shared)
+        return place(who, shape, shared, window)
+
+    def whole(self, who: str, held: tuple[int, ...], axes: tuple[int, ...]) -> Located:
+        """The same, once it is sure that the window splits none of `axes`."""
+        if self.window is not None:
+            self.window.require_whole(who, held, axes)
+        return self
+
+
 class Backend(Protocol):
     """One array library: an object named `backend` in a file of its own."""
+
+    @property
+    def namespace(self) -> Any:
+        """The library's functions under the names of the array API standard."""
+
+    def located(self, who: str, at: Any, window: Any, shape: tuple[int, ...]) -> Any:
+        """Address and window of an array of `shape`, checked: a Located, or, while a compiler reads
+        the program, what stands for it there."""
 
     def require_floating(self, who: str, x: Any) -> None:
         """TypeError, in one sentence, unless x has a floating type that masks can be put on."""
@@ -41,10 +87,14 @@ class Backend(Protocol):
     def packed(self, draw: Draw) -> Any:
         """The keep mask in C order, eight elements to a byte, the first in the lowest bit."""
 
-    def words(self, draw: Draw) -> Any:
-        """The 32-bit word of each element (tag 32), in the placement's whole shape."""
+    def words(self, draw: Draw, like: Any = None) -> Any:
+        """The 32-bit word of each element (tag 32), in the placement's whole shape, as integers
+        that hold it without a sign."""
 
-    def gaussian(self, draw: Draw) -> Any:
+    def uniform(self, draw: Draw, like: Any = None) -> Any:
+        """uniform24 of those words: binary32, inside (0, 1)."""
+
+    def gaussian(self, draw: Draw, like: Any = None) -> Any:
         """The standard normal draw of each element, binary32, in the placement's whole shape."""
 
     def apply_gaussian(self, x: Any, draw: Draw, std: float, out: Any) -> Any:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from thinned import _native, kernel, reference
 from thinned.address import Address
-from thinned.backends.base import Draw
+from thinned.backends.base import Draw, Located
 from thinned.checks import message
 
 __all__ = ["backend"]
@@ -33,6 +33,15 @@ PLAIN = {np.dtype(name): FLOATING[name] for name in ("float16", "float32", "floa
 class NumpyBackend:
     def __init__(self) -> None:
         self._types: dict[np.dtype[Any], Any] = {}
+
+    @property
+    def namespace(self) -> Any:
+        import array_api_compat.numpy as namespace  # which plain dropout has no use for
+
+        return namespace
+
+    def located(self, who: str, at: Any, window: Any, shape: tuple[int, ...]) -> Located:
+        return Located.checked(who, at, window)
 
     def require_floating(self, who: str, x: Any) -> None:
         if x.dtype not in self._types:
@@ -82,14 +91,17 @@ class NumpyBackend:
         )  # fmt: skip
         return out
 
-    def words(self, draw: Draw) -> NDArray[np.uint32]:
+    def words(self, draw: Draw, like: Any = None) -> NDArray[np.uint32]:
         if kernel.uses_reference():
             return reference.words(draw.at, reference.indices(draw.place), draw.mirror)
         out = np.empty(draw.place.shape, np.uint32)
         self._run(draw, Law.words, None, out)
         return out
 
-    def gaussian(self, draw: Draw) -> NDArray[np.float32]:
+    def uniform(self, draw: Draw, like: Any = None) -> NDArray[np.float32]:
+        return reference.uniform24(self.words(draw))
+
+    def gaussian(self, draw: Draw, like: Any = None) -> NDArray[np.float32]:
         if kernel.uses_reference():
             z = reference.gaussian(draw.at, reference.indices(draw.place), draw.mirror)
             return z.astype(np.float32)

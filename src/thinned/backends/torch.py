@@ -13,13 +13,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import array_api_compat.torch
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from thinned import _native, kernel
-from thinned.backends import torch_pure
-from thinned.backends.base import Draw
+from thinned.backends.base import Draw, Located
+from thinned.backends.torch_graph import (
+    GraphAddress,
+    GraphPlace,
+    apply_in_graph,
+    draw_in_graph,
+    draw_values,
+    graph_address,
+    uniform_of,
+)
 from thinned.backends.torch_memory import (
     FLOATING,
     Drawn,
@@ -27,7 +36,6 @@ from thinned.backends.torch_memory import (
     coordinates_of,
     make,
     placed,
-    run,
 )
 from thinned.backends.torch_operator import noise_compiled, noise_drawn, noise_registered
 from thinned.backends.torch_pure import Coordinates
@@ -61,6 +69,20 @@ _apply_flat: Any = _native.apply_flat
 
 
 class TorchBackend:
+    @property
+    def namespace(self) -> Any:
+        return array_api_compat.torch
+
+    def located(
+        self, who: str, at: Any, window: Any, shape: tuple[int, ...]
+    ) -> Located | GraphAddress:
+        if isinstance(at, GraphAddress):
+            return at
+        found = Located.checked(who, at, window)
+        if torch.compiler.is_compiling():
+            return graph_address(at, window, shape)
+        return found
+
     def require_floating(self, who: str, x: Tensor) -> None:
         if x.dtype not in FLOATING:
             names = [str(kind).removeprefix("torch.") for kind in FLOATING]
@@ -98,17 +120,14 @@ class TorchBackend:
 
     def keep(self, draw: Draw, like: Tensor | None = None) -> Tensor:
         device = CPU if like is None else like.device
-        if device.type != "cpu" or kernel.uses_reference():
-            words = coordinates_of(draw.at)
-            mask = torch_pure.keep(words, draw.threshold, draw.place, draw.mirror, device)
-            return mask.expand(draw.place.shape).contiguous()
-        if torch.compiler.is_compiling():
+        if isinstance(draw.place, GraphPlace):
+            assert like is not None
+            return draw_in_graph(draw, "mask", like)
+        if torch.compiler.is_compiling() and device.type == "cpu" and not kernel.uses_reference():
             # What dropout leaves of ones: the operator needs no second form for the mask.
             ones = torch.ones(draw.place.shape, dtype=torch.float32, device=device)
             return noise_registered(ones, Noise(draw, 1.0)).to(torch.bool)
-        out = torch.empty(draw.place.shape, dtype=torch.bool, device=CPU)
-        run(None, out, draw, law=_native.Law.mask)
-        return out
+        return draw_values(draw, "mask", device)
 
     def packed(self, draw: Draw) -> Tensor:
         bits = self.keep(draw).reshape(-1).to(torch.uint8)
@@ -116,24 +135,33 @@ class TorchBackend:
         weights = torch.tensor([1 << i for i in range(8)], dtype=torch.uint8, device=CPU)
         return (bits * weights).sum(1, dtype=torch.uint8)
 
-    def words(self, draw: Draw) -> Tensor:
-        """In int64: PyTorch's uint32 knows few operations."""
-        words = torch_pure.words(coordinates_of(draw.at), draw.place, draw.mirror, CPU)
-        return words.expand(draw.place.shape)
+    def words(self, draw: Draw, like: Tensor | None = None) -> Tensor:
+        if isinstance(draw.place, GraphPlace):
+            assert like is not None
+            return draw_in_graph(draw, "words", like)
+        return draw_values(draw, "words", CPU if like is None else like.device)
 
-    def gaussian(self, draw: Draw) -> Tensor:
-        if kernel.uses_reference():
-            z = torch_pure.gaussian(coordinates_of(draw.at), draw.place, draw.mirror, CPU)
-            return z.to(torch.float32).expand(draw.place.shape)
-        out = torch.empty(draw.place.shape, dtype=torch.float32, device=CPU)
-        run(None, out, draw, law=_native.Law.raw_gaussian)
-        return out
+    def uniform(self, draw: Draw, like: Tensor | None = None) -> Tensor:
+        return uniform_of(self.words(draw, like))
 
-    def apply_gaussian(self, x: Tensor, draw: Draw, std: float, out: Any) -> Tensor:
+    def gaussian(self, draw: Draw, like: Tensor | None = None) -> Tensor:
+        if isinstance(draw.place, GraphPlace):
+            assert like is not None
+            return draw_in_graph(draw, "gaussian", like)
+        return draw_values(draw, "gaussian", CPU if like is None else like.device)
+
+    def apply_gaussian(self, x: Tensor, draw: Draw, std: Any, out: Any) -> Tensor:
+        if isinstance(draw.place, GraphPlace):
+            return apply_in_graph(x, draw, std, 0.0, None, True)
         return self._into(x, Noise(draw, std, 0.0, True), out)
 
-    def apply(self, x: Tensor, draw: Draw, scale: float, fill: Any, out: Any) -> Tensor:
-        if isinstance(fill, (int, float)):
+    def apply(self, x: Tensor, draw: Draw, scale: Any, fill: Any, out: Any) -> Tensor:
+        number = isinstance(fill, (int, float))
+        if isinstance(draw.place, GraphPlace):
+            assert out is None
+            array = None if number else torch.as_tensor(fill, dtype=x.dtype).expand(x.shape)
+            return apply_in_graph(x, draw, scale, float(fill) if number else 0.0, array, False)
+        if number:
             return self._into(x, Noise(draw, scale, float(fill)), out)
         array = torch.as_tensor(fill, dtype=x.dtype, device=x.device).expand(x.shape)
         y = filled(x, array, Noise(draw, scale))

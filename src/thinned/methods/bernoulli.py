@@ -10,12 +10,44 @@ from numpy.typing import NDArray
 from thinned import checks
 from thinned.address import Address
 from thinned.backends import backend_of
+from thinned.laws import BERNOULLI
 from thinned.methods.equation import apply_noise, draw_for
+from thinned.methods.table import INVERTED, Paper, Sample, method
 from thinned.window import Window
 
 __all__ = ["dropout", "keep_mask", "packed_mask"]
 
+HINTON = Paper(
+    "Hinton, Srivastava, Krizhevsky, Sutskever, Salakhutdinov", 2012,
+    "Improving neural networks by preventing co-adaptation of feature detectors",
+    "arXiv:1207.0580",
+)  # fmt: skip
+SRIVASTAVA = Paper(
+    "Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov", 2014,
+    "Dropout: a simple way to prevent neural networks from overfitting", "JMLR 15, 1929-1958",
+)  # fmt: skip
 
+
+@method(
+    title="Dropout",
+    rank="first",
+    target="units",
+    formula="y = x m / (1 - p),  m ~ Bernoulli(1 - p)",
+    law=BERNOULLI,
+    shared="nobody: one draw per element, or per slice along shared_axes",
+    moments=INVERTED,
+    papers=(HINTON, SRIVASTAVA),
+    aliases={
+        "PyTorch": ("nn.Dropout", "functional.dropout"),
+        "Keras": ("Dropout",),
+        "TensorFlow": ("tf.nn.dropout",),
+        "Flax": ("nnx.Dropout", "linen.Dropout"),
+        "Equinox": ("eqx.nn.Dropout",),
+    },
+    module="Dropout",
+    sample=Sample(independent=(0, 1), splits=(0, 1)),
+    note="Before wide fully connected layers; p = .5 there, .1 in transformers.",
+)
 def dropout(
     x: Any,
     p: float,

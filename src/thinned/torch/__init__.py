@@ -5,7 +5,9 @@ try:
 except ImportError as error:
     raise ImportError('thinned.torch needs PyTorch: pip install "thinned[torch]".') from error
 
-from thinned.torch import functional
+from typing import Any
+
+from thinned.torch import catalogue, functional
 from thinned.torch.adoption import Report, adopt, release
 from thinned.torch.attention import scaled_dot_product_attention
 from thinned.torch.checkpointing import checkpoint_context
@@ -34,3 +36,15 @@ __all__ = [
     "release",
     "scaled_dot_product_attention",
 ]
+# The catalogue's classes are made from its rows; those written here take their place.
+__all__ += sorted(set(catalogue.made()) - set(__all__))
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("_") or name not in catalogue.made():
+        raise AttributeError(f"module 'thinned.torch' has no attribute {name!r}")
+    return catalogue.made()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from thinned import checks
 from thinned.address import Address
+from thinned.backends.torch_graph import GraphAddress
 from thinned.torch import drawing
 from thinned.torch.clock import HEAD, Clock
 from thinned.torch.graph import bits_of
 from thinned.torch.placing import Shard, address_of, window_of
 from thinned.torch.sharded import is_sharded, on_shards
+from thinned.window import Window
 
 __all__ = ["ADDRESSED", "Addressed", "Site"]
 
@@ -83,6 +85,37 @@ class Site:
             window_of(self.name, moment, shape, axis, shard),
         )
 
+    def located(
+        self, shape: tuple[int, ...], axis: int | None = None, shard: Shard | None = None
+    ) -> tuple[Any, Window | None, Any]:
+        """Address, window and p of the next call on an array of `shape`. Asking counts as drawing.
+
+        In a graph address and p are tensors, and the address says the window.
+        """
+        axis = self.axis if axis is None else axis
+        if not torch.compiler.is_compiling():
+            at, window = self.place(shape, axis, shard)
+            return at, window, self.p
+        counting = self._counting()
+        words, where, p, after = torch.ops.thinned.located(
+            counting, self.words, shape, axis, *_told(shard)
+        )
+        self._count(after)
+        return GraphAddress(words, where), None, p
+
+    def _counting(self) -> Tensor:
+        live = self.clock.live
+        return self.clock.snapshot() if live is None else live
+
+    def _count(self, after: Tensor) -> None:
+        clock = self.clock
+        if clock.live is None:
+            clock.counts = after[HEAD:].clone()
+        else:
+            # Into the tensor that this very graph made: an attribute could not be set where a
+            # checkpoint is being traced.
+            clock.live.copy_(after)
+
     def _in_graph(
         self,
         x: Tensor,
@@ -92,31 +125,22 @@ class Site:
         shared: tuple[int, ...],
         shard: Shard | None,
     ) -> Tensor:
-        clock = self.clock
-        live = clock.live
-        counting = clock.snapshot() if live is None else live
-        start, shape, covers = ((), (), False) if shard is None else (
-            shard.start, shard.shape, shard.covers
-        )  # fmt: skip
         y, _, after = torch.ops.thinned.addressed(
             x,
-            counting,
+            self._counting(),
             self.words,
             -1.0 if p is None else p,
             kind,
             shared,
             axis,
-            start,
-            shape,
-            covers,
+            *_told(shard),
         )
-        if live is None:
-            clock.counts = after[HEAD:].clone()
-        else:
-            # Into the tensor that this very graph made: an attribute could not be set where a
-            # checkpoint is being traced.
-            live.copy_(after)
+        self._count(after)
         return y  # type: ignore[no-any-return]
+
+
+def _told(shard: Shard | None) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
+    return ((), (), False) if shard is None else (shard.start, shard.shape, shard.covers)
 
 
 class Addressed:

@@ -17,6 +17,7 @@ from thinned.torch.calls import REACHED, AdoptedForward
 from thinned.torch.clock import BUFFER, Clock
 from thinned.torch.naming import MISSED, called_in, has_own_code, modules_by_name, unwrapped
 from thinned.torch.ranks import require_choice
+from thinned.torch.sited import Sited
 
 __all__ = ["Report", "Row", "adopt", "release"]
 
@@ -197,7 +198,8 @@ def _checked(
     model = unwrapped(model)
     names = modules_by_name(model)
     for module, called in names.items():
-        if _MARK in module.__dict__ or isinstance(module, Addressed):
+        drawing = isinstance(module, Sited) and module.site is not None
+        if _MARK in module.__dict__ or drawing or isinstance(module, Addressed):
             where = f"its part {called[0]!r}" if called[0] else "it"
             raise ValueError(f"adopt: {where} is adopted already. Call release first.")
     if BUFFER in dict(model.named_buffers(recurse=False)):
@@ -217,6 +219,9 @@ def _plans(model: nn.Module, names: dict[nn.Module, list[str]]) -> tuple[list[_P
             p = checks.probability("adopt", module.p, f"p of {name!r}")
             plans.append(_Plan(module, _addressed, name, p, axis))
             rows.append(Row(name, kind.__name__, p, f"addressed{shared}"))
+        elif isinstance(module, Sited):
+            plans.append(_Plan(module, _sited, name, module.p, module.batch_axis))
+            rows.append(Row(name, kind.__name__, module.p, f"addressed{shared}"))
         elif isinstance(module, nn.MultiheadAttention):
             p = checks.probability("adopt", module.dropout, f"dropout of {name!r}")
             plans.append(_Plan(module, _attention, functional, p))
@@ -304,6 +309,11 @@ def _addressed(clock: Clock, plan: _Plan) -> None:
     module.__class__ = (ADDRESSED | _OURS)[type(module)]
 
 
+def _sited(clock: Clock, plan: _Plan) -> None:
+    assert plan.site is not None
+    plan.module.__dict__["site"] = Site(clock, plan.site, plan.p, plan.axis)
+
+
 def _attention(clock: Clock, plan: _Plan) -> None:
     module: Any = plan.module
     assert plan.site is not None
@@ -324,8 +334,9 @@ def _forward(clock: Clock, plan: _Plan) -> None:
 def _undo(model: nn.Module, adoption: _Adoption) -> None:
     for module in adoption.changed:
         state = module.__dict__
-        if "was" in state:
+        if "was" in state or isinstance(module, Sited):
             state.pop("site", None)
+        if "was" in state:
             module.__class__ = state.pop("was")
         ours = getattr(state.get("forward"), "__self__", None)
         if isinstance(ours, AdoptedForward):

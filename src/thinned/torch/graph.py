@@ -76,7 +76,21 @@ def _addressed(
     covers: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Returns y, the words of the draw, and `live` with one call more. p < 0: the site's own."""
-    index, name, bits = words.tolist()
+    _, name, bits = words.tolist()
+    moment, call, label, after = _next_call(live, words)
+    shard = Shard(start, shape, covers) if start else None
+    at = address_of(moment, name, call, shard)
+    window = window_of(label, moment, tuple(x.shape), axis, shard)
+    if p >= 0:
+        bits = bits_of(p)
+    with torch.no_grad():
+        y = drawing.forward(x, _number_of(bits), kind, at, tuple(shared_axes), window)
+    return y.clone() if y is x else y, _draw(at, bits, window, x.dim()), after
+
+
+def _next_call(live: Tensor, words: Tensor) -> tuple[Moment, int, str, Tensor]:
+    """The moment and number of a site's next call, its name for messages, and `live` after it."""
+    index, name, _ = words.tolist()
     moment = moment_of(live[:HEAD].tolist())
     call, after = int(live[HEAD + index]), live.clone()
     label = f"number {name}"
@@ -94,14 +108,7 @@ def _addressed(
         after[HEAD + index] += 1
     else:
         moment, call = repeated
-    shard = Shard(start, shape, covers) if start else None
-    at = address_of(moment, name, call, shard)
-    window = window_of(label, moment, tuple(x.shape), axis, shard)
-    if p >= 0:
-        bits = bits_of(p)
-    with torch.no_grad():
-        y = drawing.forward(x, _number_of(bits), kind, at, tuple(shared_axes), window)
-    return y.clone() if y is x else y, _draw(at, bits, window, x.dim()), after
+    return moment, call, label, after
 
 
 def _repeated(
@@ -128,6 +135,45 @@ def _(
 ) -> tuple[Tensor, Tensor, Tensor]:
     draw = words.new_empty(DRAW + 2 * x.dim())
     return torch.empty_like(x), draw, torch.empty_like(live)
+
+
+@torch.library.custom_op("thinned::located", mutates_args=())
+def _located(
+    live: Tensor,
+    words: Tensor,
+    held: Sequence[int],
+    axis: int,
+    start: Sequence[int],
+    shape: Sequence[int],
+    covers: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Where a method's draws of a site's next call lie, for an array of shape `held`.
+
+    Returns the words of the address, the window (start and whole shape, or -1s), the site's p, and
+    `live` with one call more.
+    """
+    name, bits = int(words[NAME]), int(words[BITS_OF_P])
+    moment, call, label, after = _next_call(live, words)
+    shard = Shard(start, shape, covers) if start else None
+    at = address_of(moment, name, call, shard)
+    window = window_of(label, moment, tuple(held), axis, shard)
+    drawn = _draw(at, bits, window, len(held))
+    p = torch.tensor(_number_of(bits), dtype=torch.float64)
+    return drawn[: DRAW - 1].clone(), drawn[DRAW:].clone(), p, after
+
+
+@_located.register_fake
+def _(
+    live: Tensor,
+    words: Tensor,
+    held: Sequence[int],
+    axis: int,
+    start: Sequence[int],
+    shape: Sequence[int],
+    covers: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    where = words.new_empty(2 * len(held))
+    return words.new_empty(5), where, words.new_empty((), dtype=torch.float64), live.clone()
 
 
 def _draw(at: Address, bits: int, window: Window | None, axes: int) -> Tensor:

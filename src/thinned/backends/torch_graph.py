@@ -1,0 +1,277 @@
+"""Addresses that a compiled program holds as tensors, and the operators that draw from them.
+
+A method reads nothing of an address: it asks for draws. So the same method, traced by a compiler,
+leaves these operators in the program, and a new step, call, p or place in the batch is no new
+program. They are functions of their inputs alone: run again, they draw the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from thinned import _native, kernel, reference
+from thinned.backends import torch_pure
+from thinned.backends.base import Draw
+from thinned.backends.torch_memory import Drawn, Noise, coordinates_of, make, run
+from thinned.window import Placement, Window, place
+
+__all__ = [
+    "GraphAddress",
+    "GraphPlace",
+    "apply_in_graph",
+    "draw_in_graph",
+    "draw_values",
+    "graph_address",
+    "uniform_of",
+]
+
+Law = _native.Law
+CPU = torch.device("cpu")
+MASK32 = 0xFFFFFFFF
+
+
+class GraphPlace(NamedTuple):
+    """Where draws lie, as far as a compiler knows: the shape of the array they are made for, their
+    own, the shared axes; and the tensor that says which part of a whole it is."""
+
+    held: tuple[int, ...]
+    shape: tuple[int, ...]
+    shared: tuple[int, ...]
+    where: Tensor
+
+
+class GraphAddress(NamedTuple):
+    """Stands for thinned.backends.base.Located in a compiled program.
+
+    words : int64, shape (5,): seed_low, seed_high, site, step, call.
+    where : int64, shape (2 n,): start and shape of the whole of an array of n axes; empty, or with
+        a start of -1, where the array is the whole.
+    """
+
+    words: Tensor
+    where: Tensor
+
+    @property
+    def at(self) -> Tensor:
+        return self.words
+
+    def fold_in(self, n: int) -> GraphAddress:
+        return GraphAddress(torch.ops.thinned.folded(self.words, n), self.where)
+
+    def place(
+        self, who: str, held: tuple[int, ...], shape: tuple[int, ...], shared: tuple[int, ...]
+    ) -> GraphPlace:
+        return GraphPlace(held, shape, shared, self.where)
+
+    def whole(self, who: str, held: tuple[int, ...], axes: tuple[int, ...]) -> GraphAddress:
+        where = torch.ops.thinned.require_whole(self.where, who, held, axes)
+        return GraphAddress(self.words, where)
+
+
+def _full(number: Any) -> Tensor:
+    """By torch.full, which takes a compiler's symbol as it is; a constant would be a new program
+    each time."""
+    return torch.full((), number, dtype=torch.int64, device=CPU)
+
+
+def graph_address(at: Any, window: Window | None, shape: tuple[int, ...]) -> GraphAddress:
+    """A known address and window, as tensors."""
+    words = torch.stack([_full(word) for word in coordinates_of(at)])
+    numbers: list[int] = []
+    if window is not None:
+        assert isinstance(window.start, tuple)
+        start = window.start + (0,) * (len(shape) - len(window.start))
+        whole = window.global_shape or (start[0] + shape[0], *shape[1:])
+        numbers = [*start, *whole]  # type: ignore[misc]
+    where = torch.stack([_full(n) for n in numbers]) if numbers else torch.empty(0).to(torch.int64)
+    return GraphAddress(words, where)
+
+
+def _window(where: Tensor) -> Window | None:
+    numbers = where.tolist()
+    n = len(numbers) // 2
+    if not n or numbers[0] < 0:
+        return None
+    return Window(tuple(numbers[:n]), tuple(numbers[n:]))
+
+
+def _placement(
+    where: Tensor, held: Sequence[int], shape: Sequence[int], shared: Sequence[int]
+) -> Placement:
+    window = _window(where)
+    lengths, axes = tuple(shape), tuple(shared)
+    if window is not None and tuple(held) != lengths:
+        window = window.onto("thinned", tuple(held), lengths, axes)
+    return place("thinned", lengths, axes, window)
+
+
+def _drawn(words: Tensor) -> Any:
+    low, high, site, step, call = words.tolist()
+    return Drawn(low | high << 32, site, step, call)
+
+
+@torch.library.custom_op("thinned::folded", mutates_args=())
+def _folded(words: Tensor, n: int) -> Tensor:
+    low, high, *rest = words.tolist()
+    seed = reference.fold_in(low | high << 32, n)
+    return torch.tensor([seed & MASK32, seed >> 32, *rest], dtype=torch.int64)
+
+
+@_folded.register_fake
+def _(words: Tensor, n: int) -> Tensor:
+    return torch.empty_like(words)
+
+
+@torch.library.custom_op("thinned::require_whole", mutates_args=())
+def _require_whole(where: Tensor, who: str, held: Sequence[int], axes: Sequence[int]) -> Tensor:
+    window = _window(where)
+    if window is not None:
+        window.require_whole(who, tuple(held), tuple(axes))
+    return where.clone()
+
+
+@_require_whole.register_fake
+def _(where: Tensor, who: str, held: Sequence[int], axes: Sequence[int]) -> Tensor:
+    return torch.empty_like(where)
+
+
+# ------------------------------------------------------------------------------------------- draws
+
+_TYPES = {"mask": torch.bool, "words": torch.int64, "gaussian": torch.float32}
+
+
+def draw_values(draw: Draw, law: str, device: torch.device) -> Tensor:
+    """Draws at a known address: a keep mask, words in int64 or Gaussians, as the placement has it.
+
+    PyTorch's uint32 knows few operations, and so words are int64.
+    """
+    if device.type != "cpu" or kernel.uses_reference():
+        at, where, mirror = coordinates_of(draw.at), draw.place, draw.mirror
+        if law == "mask":
+            pure = torch_pure.keep(at, draw.threshold, where, mirror, device)
+        elif law == "words":
+            pure = torch_pure.words(at, where, mirror, device)
+        else:
+            pure = torch_pure.gaussian(at, where, mirror, device).to(torch.float32)
+        return pure.expand(where.shape).contiguous()
+    if law == "words":
+        words = torch.empty(draw.place.shape, dtype=torch.int32, device=CPU)
+        run(None, words, draw, law=Law.words)
+        return words.to(torch.int64) & MASK32
+    out = torch.empty(draw.place.shape, dtype=_TYPES[law], device=CPU)
+    run(None, out, draw, law=Law.mask if law == "mask" else Law.raw_gaussian)
+    return out
+
+
+def uniform_of(words: Tensor) -> Tensor:
+    """uniform24 of words in int64: binary32, exact."""
+    odd = (words >> 9) * 2 + 1
+    return odd.to(torch.float32) * (1.0 / 2**24)
+
+
+@torch.library.custom_op("thinned::drawn", mutates_args=())
+def _drawn_op(
+    like: Tensor,
+    words: Tensor,
+    where: Tensor,
+    threshold: Tensor,
+    held: Sequence[int],
+    shape: Sequence[int],
+    shared: Sequence[int],
+    mirror: bool,
+    law: str,
+) -> Tensor:
+    placement = _placement(where, held, shape, shared)
+    draw = Draw(_drawn(words), int(threshold), placement, mirror)
+    return draw_values(draw, law, like.device)
+
+
+@_drawn_op.register_fake
+def _(
+    like: Tensor,
+    words: Tensor,
+    where: Tensor,
+    threshold: Tensor,
+    held: Sequence[int],
+    shape: Sequence[int],
+    shared: Sequence[int],
+    mirror: bool,
+    law: str,
+) -> Tensor:
+    return like.new_empty(tuple(shape), dtype=_TYPES[law])
+
+
+def draw_in_graph(draw: Draw, law: str, like: Tensor) -> Tensor:
+    """Draws at an address of tensors."""
+    at: Any = draw.place
+    held, shape, shared, where = at
+    words: Any = draw.at
+    threshold = draw.threshold
+    if not isinstance(threshold, Tensor):
+        threshold = _full(threshold)  # type: ignore[assignment]
+    y: Tensor = torch.ops.thinned.drawn(
+        like.detach(), words, where, threshold, held, shape, shared, draw.mirror, law
+    )
+    return y
+
+
+# -------------------------------------------------------------------------------------------- noise
+
+
+@torch.library.custom_op("thinned::noised", mutates_args=())
+def _noised(
+    x: Tensor,
+    words: Tensor,
+    where: Tensor,
+    threshold: Tensor,
+    scale: Tensor,
+    array: Tensor | None,
+    fill: float,
+    shared: Sequence[int],
+    mirror: bool,
+    gaussian: bool,
+) -> Tensor:
+    shape = tuple(x.shape)
+    draw = Draw(_drawn(words), int(threshold), _placement(where, shape, shape, shared), mirror)
+    return make(x, Noise(draw, float(scale), fill, gaussian), None, array)
+
+
+@_noised.register_fake
+def _(x: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    _, words, where, threshold, scale, _, _, *ctx.how = inputs
+    ctx.save_for_backward(words, where, threshold, scale)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    dx = torch.ops.thinned.noised(grad, *ctx.saved_tensors, None, 0.0, *ctx.how)
+    filled = grad - dx if ctx.needs_input_grad[5] else None
+    return dx, None, None, None, None, filled, None, None, None, None
+
+
+_noised.register_autograd(_backward, setup_context=_keep)
+
+
+def apply_in_graph(
+    x: Tensor, draw: Draw, scale: Any, fill: float, array: Tensor | None, gaussian: bool
+) -> Tensor:
+    """Noise at an address of tensors, differentiable; four words and the scale are kept."""
+    shared, where = draw.place.shared, draw.place.where  # type: ignore[attr-defined]
+    words: Any = draw.at
+    threshold: Any = draw.threshold
+    if not isinstance(threshold, Tensor):
+        threshold = _full(threshold)
+    if not isinstance(scale, Tensor):
+        scale = torch.full((), scale, dtype=torch.float64, device=CPU)
+    y: Tensor = torch.ops.thinned.noised(
+        x, words, where, threshold, scale.to(torch.float64), array, fill, shared,
+        draw.mirror, gaussian,
+    )  # fmt: skip
+    return y

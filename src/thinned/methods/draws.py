@@ -1,0 +1,182 @@
+"""The random numbers that one call of a method takes: what stands between methods and backends.
+
+A method asks for masks, uniforms and Gaussians by shape and shared axes. Where they come from (an
+address or a compiler's stand-in for one, a window, a mirror, this library or that) is settled here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from thinned import checks, reference
+from thinned.backends import backend_of
+from thinned.backends.base import Draw
+from thinned.checks import message
+from thinned.window import Window
+
+__all__ = ["Draws"]
+
+
+class Draws:
+    """All draws of one call of method `who` on the array x, at one address.
+
+    A method that needs several draws for one element numbers them: draw 0 is made at the address
+    itself, draw d at `at.fold_in(d)`.
+
+    Attributes
+    ----------
+    p : float, or a 0-d array while a compiler reads the program. None where the method has none.
+    training : bool.
+    xp : the functions of x's library, under the names of the array API standard.
+    """
+
+    def __init__(
+        self,
+        who: str,
+        x: Any,
+        p: Any,
+        at: Any,
+        training: bool = True,
+        window: Window | None = None,
+        mirror: bool = False,
+    ) -> None:
+        self.who, self.x, self.shape = who, x, tuple(x.shape) if hasattr(x, "shape") else ()
+        self.backend = backend_of(who, x)
+        self.backend.require_floating(who, x)
+        self.training = training if training is True else checks.flag(who, "training", training)
+        self.mirror = mirror if mirror is False else checks.flag(who, "mirror", mirror)
+        self.p: Any = None if p is None else self.probability(p)
+        self._at = self.backend.located(who, at, window, self.shape)
+
+    @property
+    def xp(self) -> Any:
+        return self.backend.namespace
+
+    # ------------------------------------------------------------------------------------------- p
+
+    def probability(self, p: Any, name: str = "p") -> Any:
+        """p checked: a float, or, while a compiler reads the program, a 0-d array as it is."""
+        if type(p) is not float and hasattr(p, "shape") and self.backend.compiling():
+            if p.shape != ():
+                got = f"shape {tuple(p.shape)}"
+                raise TypeError(message(self.who, name, "one number in [0, 1]", got))
+            return p
+        return checks.probability(self.who, p, name)
+
+    def rate(self, p: Any = None) -> tuple[Any, Any]:
+        """Threshold and nominal scale 1 / (1 - p), which is 1 at p = 1; p None is the call's."""
+        p = self.p if p is None else p
+        if isinstance(p, float):
+            return reference.threshold(p), reference.scale_for(p)
+        return self.backend.rate(p)
+
+    # --------------------------------------------------------------------------------------- draws
+
+    def draw(
+        self,
+        threshold: Any = 0,
+        shared_axes: tuple[int, ...] = (),
+        shape: tuple[int, ...] | None = None,
+        number: int = 0,
+        reduced: bool = True,
+    ) -> Draw:
+        """Where draw `number` lies. reduced: with length 1 along shared axes, to be broadcast."""
+        at = self._at if number == 0 else self._at.fold_in(number)
+        lengths = self.shape if shape is None else shape
+        shared = checks.axes(self.who, shared_axes, len(lengths))
+        if reduced:
+            lengths = tuple(1 if axis in shared else n for axis, n in enumerate(lengths))
+        where = at.place(self.who, self.shape, lengths, shared)
+        return Draw(at.at, threshold, where, self.mirror)
+
+    def keep(
+        self,
+        p: Any = None,
+        shared_axes: tuple[int, ...] = (),
+        shape: tuple[int, ...] | None = None,
+        number: int = 0,
+    ) -> Any:
+        """Keep mask at p (the call's): boolean, of `shape` (x's), 1 along shared axes.
+
+        Along an axis where `shape` differs from x's, draws belong to the whole axis, which no
+        window may split.
+        """
+        draw = self.draw(self.rate(p)[0], shared_axes, shape, number)
+        return self.backend.keep(draw, self.x)
+
+    def words(self, shared_axes: tuple[int, ...] = (), shape: Any = None, number: int = 0) -> Any:
+        """32-bit words, as integers."""
+        return self.backend.words(self.draw(0, shared_axes, shape, number), self.x)
+
+    def uniform(self, shared_axes: tuple[int, ...] = (), shape: Any = None, number: int = 0) -> Any:
+        """Uniform draws in the open interval (0, 1), binary32, exact multiples of 2^-24."""
+        return self.backend.uniform(self.draw(0, shared_axes, shape, number), self.x)
+
+    def gaussian(
+        self, shared_axes: tuple[int, ...] = (), shape: Any = None, number: int = 0
+    ) -> Any:
+        """Standard normal draws, binary32."""
+        return self.backend.gaussian(self.draw(0, shared_axes, shape, number), self.x)
+
+    def keep_k_of_n(self, k: int, axis: int, shared_axes: tuple[int, ...] = ()) -> Any:
+        """Keep mask with exactly k of the n elements along `axis` kept: the k largest words, equal
+        ones by lower index. No window may split the axis."""
+        xp, axis = self.xp, axis % len(self.shape)
+        self.require_whole(axis)
+        words = xp.astype(self.words(shared_axes), xp.int64)
+        order = xp.argsort(-words, axis=axis, stable=True)
+        return xp.argsort(order, axis=axis, stable=True) < k
+
+    def require_whole(self, *axes: int) -> None:
+        """ValueError if the window splits one of these axes of x."""
+        self._at = self._at.whole(self.who, self.shape, axes)
+
+    # -------------------------------------------------------------------------------------- values
+
+    def noise(
+        self,
+        x: Any,
+        scale: Any = None,
+        fill: Any = 0.0,
+        shared_axes: tuple[int, ...] = (),
+        number: int = 0,
+        p: Any = None,
+    ) -> Any:
+        """fill + scale m (x - fill) in one fused pass, nothing kept for backward; x of the call's
+        shape. scale None is 1 / (1 - p)."""
+        threshold, nominal = self.rate(p)
+        draw = self.draw(threshold, shared_axes, None, number, reduced=False)
+        return self.backend.apply(x, draw, nominal if scale is None else scale, fill, None)
+
+    def gaussian_noise(self, x: Any, std: Any, shared_axes: tuple[int, ...] = ()) -> Any:
+        """x (1 + std z) in one fused pass, z standard normal."""
+        draw = self.draw(0, shared_axes, reduced=False)
+        return self.backend.apply_gaussian(x, draw, std, None)
+
+    def select(self, x: Any, keep: Any, scale: Any = 1.0, fill: Any = 0.0) -> Any:
+        """fill + scale (x - fill) where `keep` holds and fill elsewhere, in x's type: selected, not
+        multiplied, half types in binary32 and rounded once. For masks that are made of draws."""
+        xp = self.xp
+        plain = isinstance(fill, (int, float)) and fill == 0.0
+        if isinstance(scale, (int, float)) and scale == 1.0:
+            kept = x
+        else:
+            wide = self.wide(x)
+            f = fill if isinstance(fill, (int, float)) else self.wide(fill)
+            s = scale if isinstance(scale, (int, float)) else xp.astype(scale, wide.dtype)
+            kept = xp.astype(wide * s if plain else f + s * (wide - f), x.dtype)
+        if isinstance(fill, (int, float)):
+            fill = xp.full_like(x, fill)
+        return xp.where(keep, kept, fill)
+
+    def scaled(self, x: Any, scale: Any) -> Any:
+        """scale x, in the type of the arithmetic, rounded once to x's."""
+        wide = self.wide(x)
+        if not isinstance(scale, (int, float)):
+            scale = self.xp.astype(scale, wide.dtype)
+        return self.xp.astype(wide * scale, x.dtype)
+
+    def wide(self, x: Any) -> Any:
+        """x in the type its arithmetic runs in: binary64 as it is, all others in binary32."""
+        xp = self.xp
+        return x if x.dtype == xp.float64 else xp.astype(x, xp.float32)

@@ -1,0 +1,94 @@
+"""Modules that draw: at a fresh seed for each call, or, in an adopted model, at their site."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from thinned import checks
+from thinned.address import Address
+from thinned.backends.torch_graph import GraphAddress
+from thinned.torch.addressed import Site
+from thinned.torch.functional import _drawn_seed, _traced_seed
+from thinned.torch.placing import Shard
+from thinned.torch.sharded import is_sharded, on_shards
+from thinned.window import Window
+
+__all__ = ["Sited"]
+
+MASK32 = 0xFFFFFFFF
+_in_transform = torch._C._are_functorch_transforms_active
+
+
+class Sited(nn.Module):
+    """A module whose draws have an address: what `adopt` can reach without changing its class.
+
+    Alone, it draws a fresh 64-bit seed for each call from PyTorch's default generator. A subclass
+    calls `located` once for each call of its own.
+
+    Attributes
+    ----------
+    p : float in [0, 1]. May be set; a compiled adopted model does not compile again for it.
+    site : Site or None. Put there by `adopt`.
+    """
+
+    site: Site | None = None
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__()
+        self.p = p
+
+    @property
+    def p(self) -> float:
+        p: float = self.__dict__["p"]
+        return p
+
+    @p.setter
+    def p(self, p: float) -> None:
+        p = checks.probability(type(self).__name__, p)
+        self.__dict__["p"] = p
+        if self.site is not None:
+            self.site.set(p)
+
+    @property
+    def batch_axis(self) -> int:
+        """The axis of the first array along which the rows of the batch lie."""
+        return 0
+
+    def located(self, x: Tensor, shard: Shard | None = None) -> tuple[Any, Window | None, Any]:
+        """Address, window and p for the draws of this call on x; p a 0-d tensor in a graph."""
+        if self.site is not None:
+            return self.site.located(tuple(x.shape), self.batch_axis, shard)
+        return fresh_address(type(self).__name__), None, self.p
+
+    def on_shard(self, x: Tensor, draw: Callable[[Tensor, Any, Any, Any], Tensor]) -> Tensor:
+        """`draw(x, at, window, p)`, on the shard at hand where x is a DTensor."""
+        if not is_sharded(x):
+            return draw(x, *self.located(x))
+
+        def local(part: Tensor, shard: Shard) -> Tensor:
+            return draw(part, *self.located(part, shard))
+
+        return on_shards(x, local)
+
+
+def fresh_address(who: str) -> Any:
+    """An address of 64 fresh bits from PyTorch's default generator."""
+    if torch.compiler.is_compiling():
+        seed = _traced_seed(None)
+        zero = torch.zeros_like(seed)
+        words = torch.stack([seed & MASK32, seed >> 32 & MASK32, zero, zero, zero])
+        return GraphAddress(words, torch.empty(0, dtype=torch.int64))
+    if _in_transform():
+        seed = _traced_seed(None)
+        if torch._C._functorch.is_batchedtensor(seed):
+            raise RuntimeError(
+                f"{who}: torch.func.vmap with randomness='different' cannot give each entry a mask "
+                "of its own here. Call the function of the method with at=at.fold_in(i) for each, "
+                "or use randomness='same'."
+            )
+        return Address(int(seed.item()) & 0xFFFFFFFFFFFFFFFF)
+    return Address(_drawn_seed(None))
