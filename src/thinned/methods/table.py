@@ -110,6 +110,8 @@ class Sample:
     grad : bool. Whether y can be differentiated in x.
     dtypes : names of the types it takes.
     keeps_shape : bool. Whether y has x's shape.
+    fixed_p : bool. Whether p decides something that a compiler must know (a shape, a count), so
+        that another p is another program.
     """
 
     shape: tuple[int, ...] = (6, 5)
@@ -126,6 +128,7 @@ class Sample:
     grad: bool = True
     dtypes: tuple[str, ...] = ("float16", "bfloat16", "float32", "float64")
     keeps_shape: bool = True
+    fixed_p: bool = False
 
     def inputs(self, seed: int = 0) -> tuple[Any, ...]:
         """The arrays before p, NumPy, binary64 or integers."""
@@ -263,16 +266,16 @@ def find(name: str) -> Method:
     >>> thinned.methods.find("SpatialDropout2D").name
     'spatial_dropout'
     """
-    wanted = _plainly(name)
     rows = every()
-    for names_of in (_own_names, _other_names):
-        for row in rows:
-            if wanted in {_plainly(known) for known in names_of(row)}:
-                return row
+    for wanted in (_plainly(name), _plainly(name.rpartition(".")[2])):
+        for names_of in (_own_names, _other_names):
+            for row in rows:
+                if wanted in {_plainly(known) for known in names_of(row)}:
+                    return row
     import difflib
 
     known = {_plainly(n): n for row in rows for n in (*_own_names(row), *_other_names(row))}
-    near = [known[n] for n in difflib.get_close_matches(wanted, list(known), 3)]
+    near = [known[n] for n in difflib.get_close_matches(_plainly(name), list(known), 3)]
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     raise KeyError(f"find: no method is known as {name!r}.{hint} `thinned methods` lists them all.")
 
