@@ -1,0 +1,168 @@
+"""Scores of predicted numbers, their spread and their intervals."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from thinned.checks import message
+from thinned.members.calibration.arguments import Array, floats, same_length
+
+__all__ = [
+    "crps",
+    "gaussian_crps",
+    "interval_coverage",
+    "interval_width",
+    "test_log_likelihood",
+]
+
+
+def crps(members: ArrayLike, y: ArrayLike) -> Array:
+    """Continuous ranked probability score of an ensemble, a row at a time.
+
+    CRPS = mean_i |m_i - y| - (1/2) mean_ij |m_i - m_j|: 0 is perfect, in the units of y; for one
+    member it is the absolute error.
+
+    Parameters
+    ----------
+    members : (M, N). Members' predictions.
+    y : (N,). What came true.
+
+    Returns
+    -------
+    (N,) array >= 0.
+
+    Raises
+    ------
+    ValueError for shapes that do not fit, NaN, or nothing.
+
+    References
+    ----------
+    Gneiting and Raftery, 2007, JASA 102, 359-378.
+    """
+    m, truth = floats("crps", "members", members), floats("crps", "y", y)
+    if m.ndim != 2 or truth.shape != m.shape[1:]:
+        raise ValueError(message("crps", "members", f"of shape (M, {truth.size})", m.shape))
+    m = np.sort(m, axis=0)
+    n = len(m)
+    # sum_ij |m_i - m_j| = 2 sum_i (2 i - n + 1) m_i over sorted members: no (M, M, N) array.
+    weights = (2 * np.arange(n) - n + 1)[:, None]
+    spread: Array = (weights * m).sum(0) / n**2
+    score: Array = abs(m - truth).mean(0) - spread
+    return score
+
+
+def gaussian_crps(mean: ArrayLike, std: ArrayLike, y: ArrayLike) -> Array:
+    """Continuous ranked probability score of N(mean, std^2), a row at a time.
+
+    Parameters
+    ----------
+    mean, y : (N,). Predicted mean, and what came true.
+    std : (N,) > 0. Predicted standard deviation.
+
+    Returns
+    -------
+    (N,) array >= 0, in the units of y.
+
+    Raises
+    ------
+    ValueError for shapes that differ, NaN, or a std that is not positive.
+
+    References
+    ----------
+    Gneiting, Raftery, Westveld, Goldman, 2005, Monthly Weather Review 133, equation 5.
+    """
+    m, s, truth = same_length("gaussian_crps", mean=mean, std=std, y=y)
+    if s.min() <= 0.0:
+        raise ValueError(message("gaussian_crps", "std", "positive", f"{s.min():g}"))
+    z = (truth - m) / s
+    erf = np.vectorize(math.erf, otypes=[np.float64])
+    density = np.exp(-(z**2) / 2.0) / math.sqrt(2.0 * math.pi)
+    score: Array = s * (z * erf(z / math.sqrt(2.0)) + 2.0 * density - 1.0 / math.sqrt(math.pi))
+    return score
+
+
+def interval_coverage(lower: ArrayLike, upper: ArrayLike, y: ArrayLike) -> float:
+    """Prediction interval coverage probability (PICP): the share of y inside [lower, upper].
+
+    Parameters
+    ----------
+    lower, upper, y : arrays of one shape, lower <= upper.
+
+    Returns
+    -------
+    float in [0, 1].
+
+    Raises
+    ------
+    ValueError for shapes that differ, NaN, or an upper end below its lower one.
+    """
+    low, high, truth = _interval("interval_coverage", lower, upper, y)
+    return float(((low <= truth) & (truth <= high)).mean())
+
+
+def interval_width(lower: ArrayLike, upper: ArrayLike) -> float:
+    """Mean width of the intervals, in the units of y: coverage is worth as much as it is narrow.
+
+    Parameters
+    ----------
+    lower, upper : arrays of one shape, lower <= upper.
+
+    Returns
+    -------
+    float >= 0.
+
+    Raises
+    ------
+    ValueError as `interval_coverage`.
+    """
+    low, high, _ = _interval("interval_width", lower, upper, lower)
+    return float((high - low).mean())
+
+
+def _interval(who: str, lower: ArrayLike, upper: ArrayLike, y: ArrayLike) -> list[Array]:
+    found = same_length(who, lower=lower, upper=upper, y=y)
+    if (found[0] > found[1]).any():
+        raise ValueError(message(who, "upper", "no less than lower", "an end below the other"))
+    return found
+
+
+def test_log_likelihood(members: ArrayLike, y: ArrayLike, tau: float) -> Array:
+    """Log-likelihood of y under the mixture of N(m_t, 1 / tau) over members t, a row at a time.
+
+    ln p(y) = logsumexp_t(-tau (y - m_t)^2 / 2) - ln T - ln(2 pi) / 2 + ln(tau) / 2, in nats.
+
+    Parameters
+    ----------
+    members : (T, N). Members' predictions.
+    y : (N,). What came true.
+    tau : float > 0. The precision of the noise, in 1 / (units of y)^2.
+
+    Returns
+    -------
+    (N,) array.
+
+    Raises
+    ------
+    ValueError for shapes that do not fit, NaN, or a tau that is not positive.
+
+    References
+    ----------
+    Gal and Ghahramani, 2016, arXiv:1506.02142, equation 8 of the appendix (arXiv:1506.02157).
+    """
+    who = "test_log_likelihood"
+    m, truth = floats(who, "members", members), floats(who, "y", y)
+    if m.ndim != 2 or truth.shape != m.shape[1:]:
+        raise ValueError(message(who, "members", f"of shape (T, {truth.size})", m.shape))
+    if not (isinstance(tau, (int, float, np.number)) and 0.0 < float(tau) < math.inf):
+        raise ValueError(message(who, "tau", "a positive number", repr(tau)))
+    exponent = -float(tau) * (truth - m) ** 2 / 2.0
+    top = exponent.max(0)
+    total: Array = top + np.log(np.exp(exponent - top).sum(0))
+    return total - math.log(len(m)) - math.log(2.0 * math.pi) / 2.0 + math.log(tau) / 2.0
+
+
+# Its name is the paper's; pytest would take it for a test.
+test_log_likelihood.__test__ = False  # type: ignore[attr-defined]
