@@ -15,7 +15,7 @@ from thinned.methods import *  # noqa: F403 - the catalogue says what is public
 from thinned.window import Window
 
 if TYPE_CHECKING:
-    from thinned import classic, numpy, torch
+    from thinned import classic, members, numpy, schedules, torch
     from thinned.estimators import DropoutMLPClassifier, DropoutMLPRegressor
 
 __version__ = "0.1.0"
@@ -27,8 +27,10 @@ __all__ = [
     "Window",
     "classic",
     "kernel_info",
+    "members",
     "methods",
     "numpy",
+    "schedules",
     "set_num_threads",
     "torch",
     *methods.__all__,
@@ -39,7 +41,9 @@ _LATER = {
     "DropoutMLPClassifier": "thinned.estimators",
     "DropoutMLPRegressor": "thinned.estimators",
     "classic": "thinned.classic",
+    "members": "thinned.members",
     "numpy": "thinned.numpy",
+    "schedules": "thinned.schedules",
     "torch": "thinned.torch",
 }
 

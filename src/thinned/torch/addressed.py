@@ -18,7 +18,7 @@ from thinned.torch.placing import Shard, address_of, window_of
 from thinned.torch.sharded import is_sharded, on_shards
 from thinned.window import Window
 
-__all__ = ["ADDRESSED", "Addressed", "Site"]
+__all__ = ["ADDRESSED", "Addressed", "Site", "p_of", "set_p"]
 
 
 class Site:
@@ -31,12 +31,38 @@ class Site:
         self.clock, self.name, self.axis = clock, name, axis
         self.index = clock.enter(name)
         self.address = Address(site=name).site
-        self.p = p
-        self.set(p)
+        self.rule = clock.rules.get(name)
+        if self.rule is None:
+            self.set(p)
+        else:
+            clock.followers.append(self)
+            self.follow(clock.step)
+
+    @property
+    def p(self) -> float | None:
+        """The site's own p, now."""
+        return self._p if self.rule is None else self.rule(self.clock.step)
+
+    def p_at(self, step: int) -> float | None:
+        """The site's own p in this step: a checkpoint may recompute one that is over."""
+        return self._p if self.rule is None else self.rule(step)
 
     def set(self, p: float | None) -> None:
-        """Another p: a new tensor for graphs to read. One that a graph keeps stays as it is."""
-        self.p = p
+        """Another p, which a site that follows a schedule refuses."""
+        if self.rule is not None:
+            raise RuntimeError(
+                f"thinned: p of site {self.name!r} follows {self.rule} and cannot be set. Call "
+                "release, and adopt with another schedule."
+            )
+        self._tell(p)
+
+    def follow(self, step: int) -> None:
+        """The p that the site's schedule has for this step."""
+        self._tell(self.p_at(step))
+
+    def _tell(self, p: float | None) -> None:
+        """A new tensor for graphs to read. One that a graph keeps stays as it is."""
+        self._p = p
         words = [self.index, self.address, bits_of(-1.0 if p is None else p)]
         self.words = torch.tensor(words, dtype=torch.int64)
 
@@ -73,7 +99,7 @@ class Site:
             y = self._in_graph(x, kind, p, axis, shared, shard)
             return x.copy_(y) if inplace else y
         at, window = self.place(tuple(x.shape), axis, shard)
-        p = self.p if p is None else p
+        p = self.p_at(at.step) if p is None else p
         assert p is not None
         return drawing.forward(x, p, kind, at, shared, window, inplace)
 
@@ -95,7 +121,7 @@ class Site:
         axis = self.axis if axis is None else axis
         if not torch.compiler.is_compiling():
             at, window = self.place(shape, axis, shard)
-            return at, window, self.p
+            return at, window, self.p_at(at.step)
         counting = self._counting()
         words, where, p, after = torch.ops.thinned.located(
             counting, self.words, shape, axis, *_told(shard)
@@ -143,6 +169,24 @@ def _told(shard: Shard | None) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
     return ((), (), False) if shard is None else (shard.start, shard.shape, shard.covers)
 
 
+def p_of(module: Any, name: str) -> float:
+    """A module's p: its own number, or what its site's schedule says now.
+
+    A schedule leaves the number alone, and so `release` gives back the p that was there before.
+    """
+    site = module.__dict__.get("site")
+    p: float = module.__dict__[name] if site is None or site.rule is None else site.p
+    return p
+
+
+def set_p(module: Any, name: str, p: float) -> None:
+    """Give a module another p, and its site where it has one."""
+    site = module.__dict__.get("site")
+    if site is not None:
+        site.set(p)
+    module.__dict__[name] = p
+
+
 class Addressed:
     """A dropout module at a site: made by `adopt` of the module that was there."""
 
@@ -154,15 +198,11 @@ class Addressed:
 
     @property
     def p(self) -> float:
-        p: float = self.__dict__["p"]
-        return p
+        return p_of(self, "p")
 
     @p.setter
     def p(self, p: float) -> None:
-        p = checks.probability(type(self).__name__, p)
-        self.__dict__["p"] = p
-        if "site" in self.__dict__:
-            self.site.set(p)
+        set_p(self, "p", checks.probability(type(self).__name__, p))
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
@@ -215,15 +255,11 @@ class AddressedMultiheadAttention(nn.MultiheadAttention):
         # Traced, the number would be built into the graph; the site's tensor holds it instead.
         if torch.compiler.is_compiling():
             return math.nan
-        p: float = self.__dict__["dropout"]
-        return p
+        return p_of(self, "dropout")
 
     @dropout.setter
     def dropout(self, p: float) -> None:
-        p = checks.probability(type(self).__name__, p, "dropout")
-        self.__dict__["dropout"] = p
-        if "site" in self.__dict__:
-            self.site.set(p)
+        set_p(self, "dropout", checks.probability(type(self).__name__, p, "dropout"))
 
 
 # torch.nn's class, or ours that takes its place, and what it becomes.

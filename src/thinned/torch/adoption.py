@@ -17,6 +17,7 @@ from thinned.torch.calls import REACHED, AdoptedForward
 from thinned.torch.clock import BUFFER, Clock
 from thinned.torch.naming import MISSED, called_in, has_own_code, modules_by_name, unwrapped
 from thinned.torch.ranks import require_choice
+from thinned.torch.scheduling import Rule, rules_of
 from thinned.torch.sited import Sited
 
 __all__ = ["Report", "Row", "adopt", "release"]
@@ -33,13 +34,18 @@ _OURS = {
 
 
 class Row(NamedTuple):
-    """A line of a report. p is None where a call in the model's code brings its own."""
+    """A line of a report. p is None where a call in the model's code brings its own, and where it
+    is learned.
+
+    Where a site follows a schedule, p is that of step 0.
+    """
 
     site: str
     kind: str
     p: float | None
     done: str
     reached: bool = True
+    learned: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,8 @@ class Report:
     def __str__(self) -> str:
         lines = [("site", "kind", "p", "what was done")]
         for row in self.rows:
-            p = "the call's" if row.p is None else f"{row.p:g}"
+            unknown = "learned" if row.learned else "the call's"
+            p = unknown if row.p is None else f"{row.p:g}"
             lines.append((row.site or '""', row.kind, p if row.reached else "", row.done))
         widths = [max(len(line[i]) for line in lines) for i in range(3)]
         return "\n".join(
@@ -99,6 +106,8 @@ def adopt(
     optimizer: Any = None,
     ranks: str | None = None,
     group: Any = None,
+    schedule: Any = None,
+    steps: int | None = None,
 ) -> Report:
     """Give every dropout of a model an address: seed, site, step and call decide its masks.
 
@@ -118,6 +127,11 @@ def adopt(
         Needed with more than one process, unless the data are DTensors, or clock.piece says it. A
         tensor-parallel layer says it only with use_local_output=False.
     group : process group or None for all processes. The one over which `ranks` is meant.
+    schedule : dict from patterns of sites' names (as a shell's: *, ?, [..]) to what
+        `thinned.schedules` has, to a p, or to a function of (step, steps). From then on the clock's
+        step alone says what p these sites have, and setting it is an error; `release` gives back
+        the p from before. A rule of depth spreads over the layers that match: docs/schedules.md.
+    steps : int or None. All steps of the training; needed where a schedule is relative to it.
 
     Returns
     -------
@@ -126,9 +140,10 @@ def adopt(
 
     Raises
     ------
-    ValueError if there is no dropout to reach, two sites' names have the same 32-bit number, or the
-    model or a part of it was adopted before. The model is then left as it was. TypeError if it is
-    no module or optimizer no optimizer.
+    ValueError if there is no dropout to reach, two sites' names have the same 32-bit number, the
+    model or a part of it was adopted before, or a pattern matches no site, or one that another
+    pattern matches, or one whose p a call brings. The model is then left as it was. TypeError if it
+    is no module or optimizer no optimizer.
 
     Examples
     --------
@@ -141,7 +156,10 @@ def adopt(
     model, names = _checked(model, seed, optimizer, ranks)
     plans, rows = _plans(model, names)
     _require_sites(plans, rows)
+    rules = rules_of(schedule, steps, {row.site: row.p for row in rows if row.reached})
+    rows = [_scheduled(row, rules.get(row.site)) for row in rows]
     adoption = _Adoption(Clock(model, seed, ranks, group))
+    adoption.clock.rules.update(rules)
     try:
         for plan in plans:
             adoption.changed.append(plan.module)
@@ -160,6 +178,7 @@ def adopt(
 def release(model: nn.Module) -> None:
     """Undo `adopt`: the modules are what they were, with the p that they have now.
 
+    Those that followed a schedule have the p from before it.
     The clock leaves the model and its state_dict, which torch.nn's twin then loads strictly.
 
     Parameters
@@ -220,8 +239,10 @@ def _plans(model: nn.Module, names: dict[nn.Module, list[str]]) -> tuple[list[_P
             plans.append(_Plan(module, _addressed, name, p, axis))
             rows.append(Row(name, kind.__name__, p, f"addressed{shared}"))
         elif isinstance(module, Sited):
-            plans.append(_Plan(module, _sited, name, module.p, module.batch_axis))
-            rows.append(Row(name, kind.__name__, module.p, f"addressed{shared}"))
+            p = module.own_p
+            plans.append(_Plan(module, _sited, name, p, module.batch_axis))
+            done = "addressed" if p is not None else "addressed, its noise is learned"
+            rows.append(Row(name, kind.__name__, p, f"{done}{shared}", learned=p is None))
         elif isinstance(module, nn.MultiheadAttention):
             p = checks.probability("adopt", module.dropout, f"dropout of {name!r}")
             plans.append(_Plan(module, _attention, functional, p))
@@ -246,6 +267,12 @@ def _plans(model: nn.Module, names: dict[nn.Module, list[str]]) -> tuple[list[_P
         elif module is model or _begins_checkpoint(module):
             plans.append(_Plan(module, _forward))
     return plans, rows
+
+
+def _scheduled(row: Row, rule: Rule | None) -> Row:
+    if rule is None or not row.reached:
+        return row
+    return row._replace(p=rule(0), done=f"{row.done}, p by {rule}")
 
 
 def _begins_checkpoint(module: nn.Module) -> bool:

@@ -36,7 +36,7 @@ def attend(
         lead = broadcast(query.shape[:-2], (*key.shape[:-3], *heads))
         shape = (*lead, query.shape[-2], key.shape[-2])
         at, window = site.place(shape, axis)
-        p = site.p if p is None else p
+        p = site.p_at(at.step) if p is None else p
         assert p is not None
         return scaled_dot_product_attention(
             query, key, value, attn_mask, p, at,

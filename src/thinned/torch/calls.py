@@ -68,7 +68,8 @@ class Calls(TorchFunctionMode):
         if func is functional.scaled_dot_product_attention:
             return self._attention(*args, **kwargs)
         if func is functional.multi_head_attention_forward and kwargs.get("training", True):
-            p = None if self.own else checks.probability("dropout", args[10])
+            own = self.own or self.site.rule is not None
+            p = None if own else checks.probability("dropout", args[10])
             if p != 0.0:
                 return attending.multi_head(self.site, p, *args, **kwargs)
         if func in recurrent.KINDS and _drops_between_layers(args):

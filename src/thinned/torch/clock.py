@@ -14,9 +14,9 @@ from __future__ import annotations
 import itertools
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,9 @@ from thinned import checks
 from thinned.checks import message
 from thinned.torch import checkpointing
 from thinned.torch.ranks import Ranks
+
+if TYPE_CHECKING:
+    from thinned.torch.addressed import Site
 
 __all__ = ["BUFFER", "HEAD", "SPEC_VERSION", "Clock", "Moment", "clock_by_number", "words_of"]
 
@@ -98,6 +101,9 @@ class Clock:
         # While a graph is traced: the tensor it counts in. A Python number would be built into it.
         self.live: Tensor | None = None
         self.names: list[str] = []
+        # Sites that follow a schedule: their p as a function of the step, by name; and they.
+        self.rules: dict[str, Callable[[int], float]] = {}
+        self.followers: list[Site] = []
         self.counts = torch.zeros(0, dtype=torch.int64)
         self._last: dict[int, int] = {}
         self._unrepeated: dict[int, set[int]] = {}
@@ -213,6 +219,8 @@ class Clock:
         self._unrepeated.clear()
         if self._outside is not None:
             self._outside = (next(self._epochs), torch.zeros_like(fresh))
+        for site in self.followers:
+            site.follow(step)
 
     @contextmanager
     def piece(

@@ -54,7 +54,11 @@ def _number_of(bits: int) -> float:
 def _clock(buffer: Tensor, identity: Tensor, counts: Tensor) -> Tensor:
     clock = clock_by_number(int(identity))
     assert clock is not None
-    return torch.cat([torch.tensor(words_of(clock.moment()), dtype=torch.int64), counts])
+    known, moment = clock.counts, clock.moment()
+    if clock.counts is not known:
+        # The buffer was written into, and this asking began its step: none of its calls was made.
+        counts = torch.zeros_like(counts)
+    return torch.cat([torch.tensor(words_of(moment), dtype=torch.int64), counts])
 
 
 @_clock.register_fake
@@ -76,16 +80,27 @@ def _addressed(
     covers: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Returns y, the words of the draw, and `live` with one call more. p < 0: the site's own."""
-    _, name, bits = words.tolist()
+    name = int(words[NAME])
     moment, call, label, after = _next_call(live, words)
     shard = Shard(start, shape, covers) if start else None
     at = address_of(moment, name, call, shard)
     window = window_of(label, moment, tuple(x.shape), axis, shard)
-    if p >= 0:
-        bits = bits_of(p)
+    bits = bits_of(p) if p >= 0 else _own_bits(words, moment)
     with torch.no_grad():
         y = drawing.forward(x, _number_of(bits), kind, at, tuple(shared_axes), window)
     return y.clone() if y is x else y, _draw(at, bits, window, x.dim()), after
+
+
+def _own_bits(words: Tensor, moment: Moment) -> int:
+    """The bits of the site's own p at this moment.
+
+    Its schedule is asked: who writes into the clock's buffer moves the step, and the words that the
+    site had ready for this run were those of another step.
+    """
+    index, _, bits = words.tolist()
+    clock = clock_by_number(moment.clock)
+    rule = None if clock is None else clock.rules.get(clock.names[index])
+    return int(bits) if rule is None else bits_of(rule(moment.step))
 
 
 def _next_call(live: Tensor, words: Tensor) -> tuple[Moment, int, str, Tensor]:
@@ -152,8 +167,9 @@ def _located(
     Returns the words of the address, the window (start and whole shape, or -1s), the site's p, and
     `live` with one call more.
     """
-    name, bits = int(words[NAME]), int(words[BITS_OF_P])
+    name = int(words[NAME])
     moment, call, label, after = _next_call(live, words)
+    bits = _own_bits(words, moment)
     shard = Shard(start, shape, covers) if start else None
     at = address_of(moment, name, call, shard)
     window = window_of(label, moment, tuple(held), axis, shard)

@@ -43,5 +43,5 @@ def layers(site: Site, run: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         data, *states_now = out
         last.append(tuple(states_now))
         if i + 1 < count:
-            data = site.draw(data, p=p, axis=axis)
+            data = site.draw(data, p=p if site.rule is None else None, axis=axis)
     return (data, *(torch.cat(parts) for parts in zip(*last, strict=True)))

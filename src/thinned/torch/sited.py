@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from thinned import checks
 from thinned.address import Address
 from thinned.backends.torch_graph import GraphAddress
-from thinned.torch.addressed import Site
+from thinned.torch.addressed import Site, p_of, set_p
 from thinned.torch.functional import _drawn_seed, _traced_seed
 from thinned.torch.placing import Shard
 from thinned.torch.sharded import is_sharded, on_shards
@@ -31,38 +31,42 @@ class Sited(nn.Module):
 
     Attributes
     ----------
-    p : float in [0, 1]. May be set; a compiled adopted model does not compile again for it.
+    p : float in [0, 1]. May be set; a compiled adopted model does not compile again for it. A
+        module that learns its noise gives None to Sited and says so by `own_p`.
     site : Site or None. Put there by `adopt`.
     """
 
     site: Site | None = None
 
-    def __init__(self, p: float = 0.5) -> None:
+    def __init__(self, p: float | None = 0.5) -> None:
         super().__init__()
-        self.p = p
+        if p is not None:
+            self.p = p
 
     @property
     def p(self) -> float:
-        p: float = self.__dict__["p"]
-        return p
+        return p_of(self, "p")
 
     @p.setter
     def p(self, p: float) -> None:
-        p = checks.probability(type(self).__name__, p)
-        self.__dict__["p"] = p
-        if self.site is not None:
-            self.site.set(p)
+        set_p(self, "p", checks.probability(type(self).__name__, p))
+
+    @property
+    def own_p(self) -> float | None:
+        """The p that a site keeps for the module: its p, or None where noise is learned."""
+        return self.p
 
     @property
     def batch_axis(self) -> int:
-        """The axis of the first array along which the rows of the batch lie."""
+        """The axis of the first array along which the rows of the batch lie; NO_ROWS where the
+        array is a weight, whose draws belong to the whole batch."""
         return 0
 
     def located(self, x: Tensor, shard: Shard | None = None) -> tuple[Any, Window | None, Any]:
         """Address, window and p for the draws of this call on x; p a 0-d tensor in a graph."""
         if self.site is not None:
             return self.site.located(tuple(x.shape), self.batch_axis, shard)
-        return fresh_address(type(self).__name__), None, self.p
+        return fresh_address(type(self).__name__), None, self.own_p
 
     def on_shard(self, x: Tensor, draw: Callable[[Tensor, Any, Any, Any], Tensor]) -> Tensor:
         """`draw(x, at, window, p)`, on the shard at hand where x is a DTensor."""

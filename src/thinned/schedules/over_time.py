@@ -1,0 +1,259 @@
+# ruff: noqa: N801 - a schedule is called, and prints itself, by its lower-case name
+"""p over training time."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from dataclasses import dataclass
+
+from thinned import checks
+from thinned.checks import message
+from thinned.schedules.schedule import Schedule, in_steps, keep, share_of, time_of
+
+__all__ = ["annealed", "constant", "curriculum", "early", "late", "linear", "piecewise"]
+
+
+@dataclass(frozen=True)
+class constant(Schedule):
+    """The same p always.
+
+    p(t) = p.
+
+    Parameters
+    ----------
+    p : float in [0, 1].
+    """
+
+    p: float
+
+    def __post_init__(self) -> None:
+        keep(self, p=checks.probability("constant", self.p))
+
+    @property
+    def over(self) -> tuple[str, ...]:
+        return ()
+
+    def _p(self, step: int, steps: int | None, layer: int, layers: int) -> float:
+        return self.p
+
+
+@dataclass(frozen=True)
+class early(Schedule):
+    """Dropout at the beginning only: against underfitting.
+
+    p(t) = p for t < until, then 0. With shape="linear", p (1 - t / until) for t < until.
+
+    Parameters
+    ----------
+    p : float in [0, 1].
+    until : float in [0, 1], a fraction of the steps, or int >= 0, a count: the first step without.
+    shape : "constant" or "linear".
+
+    References
+    ----------
+    Liu et al., 2023, arXiv:2303.01500. Their code reaches 0 on the last step before `until`, where
+    here the linear shape reaches it on `until` itself.
+    """
+
+    p: float
+    until: float | int
+    shape: str = "constant"
+
+    def __post_init__(self) -> None:
+        keep(self, p=checks.probability("early", self.p), until=time_of(self, "until", self.until))
+        if self.shape not in ("constant", "linear"):
+            requirement = "'constant' or 'linear'"
+            raise ValueError(message("early", "shape", requirement, repr(self.shape)))
+
+    @property
+    def relative(self) -> bool:
+        return isinstance(self.until, float)
+
+    def _p(self, step: int, steps: int | None, layer: int, layers: int) -> float:
+        end = in_steps(self.until, steps)
+        if step >= end:
+            return 0.0
+        return self.p if self.shape == "constant" else self.p * (1.0 - step / end)
+
+
+@dataclass(frozen=True)
+class late(Schedule):
+    """Dropout at the end only: against overfitting.
+
+    p(t) = 0 for t < after, then p.
+
+    Parameters
+    ----------
+    p : float in [0, 1].
+    after : float in [0, 1], a fraction of the steps, or int >= 0, a count: the first step with it.
+
+    References
+    ----------
+    Liu et al., 2023, arXiv:2303.01500.
+    """
+
+    p: float
+    after: float | int
+
+    def __post_init__(self) -> None:
+        keep(self, p=checks.probability("late", self.p), after=time_of(self, "after", self.after))
+
+    @property
+    def relative(self) -> bool:
+        return isinstance(self.after, float)
+
+    def _p(self, step: int, steps: int | None, layer: int, layers: int) -> float:
+        return self.p if step >= in_steps(self.after, steps) else 0.0
+
+
+@dataclass(frozen=True)
+class linear(Schedule):
+    """A straight line from one p to another, and then that one.
+
+    p(t) = start + (end - start) min(1, t / until).
+
+    Parameters
+    ----------
+    start, end : float in [0, 1]. p on step 0, and p from `until` on.
+    until : float in [0, 1], a fraction of the steps, or int >= 0, a count. With 1.0 the last step,
+        steps - 1, is one short of `end`.
+    """
+
+    start: float
+    end: float
+    until: float | int = 1.0
+
+    def __post_init__(self) -> None:
+        keep(
+            self,
+            start=checks.probability("linear", self.start, "start"),
+            end=checks.probability("linear", self.end, "end"),
+            until=time_of(self, "until", self.until),
+        )
+
+    @property
+    def relative(self) -> bool:
+        return isinstance(self.until, float)
+
+    def _p(self, step: int, steps: int | None, layer: int, layers: int) -> float:
+        share = share_of(step, in_steps(self.until, steps))
+        low, high = sorted((self.start, self.end))
+        # The sum may be a rounding error outside of its ends.
+        return min(max((1.0 - share) * self.start + share * self.end, low), high)
+
+
+@dataclass(frozen=True)
+class annealed(Schedule):
+    """Dropout that fades out: as `linear` from p to 0.
+
+    p(t) = p max(0, 1 - t / until).
+
+    Parameters
+    ----------
+    p : float in [0, 1]. On step 0.
+    until : float in [0, 1], a fraction of the steps, or int >= 0, a count: the first step without.
+
+    References
+    ----------
+    Rennie, Goel and Thomas, 2014, Annealed dropout training of deep networks (SLT 2014).
+    """
+
+    p: float
+    until: float | int = 1.0
+
+    def __post_init__(self) -> None:
+        keep(
+            self, p=checks.probability("annealed", self.p), until=time_of(self, "until", self.until)
+        )
+
+    @property
+    def relative(self) -> bool:
+        return isinstance(self.until, float)
+
+    def _p(self, step: int, steps: int | None, layer: int, layers: int) -> float:
+        return self.p * (1.0 - share_of(step, in_steps(self.until, steps)))
+
+
+@dataclass(frozen=True)
+class curriculum(Schedule):
+    """Dropout that grows from none to p, quickly at first: training begins easy.
+
+    p(t) = p (1 - exp(-gamma t)). In the paper's words the kept share is
+    (1 - k) exp(-gamma t) + k, with k = 1 - p.
+
+    Parameters
+    ----------
+    p : float in [0, 1]. The p that is approached.
+    gamma : float > 0, per step, or None for the paper's 10 / steps, with which p(steps) is within
+        5e-5 of p, relatively.
+
+    References
+    ----------
+    Morerio et al., 2017, arXiv:1703.06229.
+    """
+
+    p: float
+    gamma: float | None = None
+
+    def __post_init__(self) -> None:
+        keep(self, p=checks.probability("curriculum", self.p))
+        gamma = self.gamma
+        if gamma is None:
+            return
+        if not isinstance(gamma, numbers.Real) or isinstance(gamma, bool):
+            got = f"{gamma!r} ({type(gamma).__name__})"
+            raise TypeError(message("curriculum", "gamma", "a float > 0 or None", got))
+        if not 0.0 < float(gamma) < math.inf:
+            raise ValueError(message("curriculum", "gamma", "a float > 0 or None", gamma))
+        keep(self, gamma=float(gamma))
+
+    @property
+    def relative(self) -> bool:
+        return self.gamma is None
+
+    def _p(self, step: int, steps: int | None, layer: int, layers: int) -> float:
+        if self.gamma is None:
+            assert steps is not None
+            return -self.p * math.expm1(-10.0 * step / steps)
+        return -self.p * math.expm1(-self.gamma * step)
+
+
+@dataclass(frozen=True)
+class piecewise(Schedule):
+    """One p after the other.
+
+    p(t) = p[i], i the number of `starts` that are <= t.
+
+    Parameters
+    ----------
+    p : tuple of float in [0, 1], one more than `starts`.
+    starts : tuple in ascending order, all floats in [0, 1], fractions of the steps, or all ints >=
+        0, counts: the step on which p[1], p[2], ... begin.
+    """
+
+    p: tuple[float, ...]
+    starts: tuple[float | int, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("p", "starts"):
+            value = getattr(self, name)
+            if not isinstance(value, tuple | list):
+                got = f"{value!r} ({type(value).__name__})"
+                raise TypeError(message("piecewise", name, "a tuple", got))
+        starts = tuple(time_of(self, "a start", start) for start in self.starts)
+        if len({type(start) for start in starts}) > 1:
+            raise TypeError(message("piecewise", "starts", "all fractions or all counts", starts))
+        if list(starts) != sorted(starts):
+            raise ValueError(message("piecewise", "starts", "in ascending order", starts))
+        if len(self.p) != len(starts) + 1:
+            requirement = f"one p more than there are starts ({len(starts)})"
+            raise ValueError(message("piecewise", "p", requirement, f"{len(self.p)}"))
+        keep(self, p=tuple(checks.probability("piecewise", p) for p in self.p), starts=starts)
+
+    @property
+    def relative(self) -> bool:
+        return any(isinstance(start, float) for start in self.starts)
+
+    def _p(self, step: int, steps: int | None, layer: int, layers: int) -> float:
+        return self.p[sum(step >= in_steps(start, steps) for start in self.starts)]
