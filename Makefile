@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 NATIVE := CMakeLists.txt $(wildcard native/*.cpp native/*.hpp)
 NATIVE_TESTS := $(wildcard native/tests/*.cpp native/tests/*.hpp)
 
-.PHONY: demo test setup bench wheel lint types native native-aarch64 tests clean
+.PHONY: demo test setup bench docs wheel lint types native native-aarch64 tests clean
 
 demo: .venv/.fit
 	$(BIN)/thinned fit digits --out demo --overwrite
@@ -23,6 +23,10 @@ bench: .venv/.dev
 	@mkdir -p build
 	for file in benchmarks/*.py; do name=$$(basename $$file .py); \
 		$(BIN)/python -m benchmarks.$$name --json build/$$name.json || exit 1; done
+
+# The pages of the methods, from their rows.
+docs: .venv/.dev
+	$(BIN)/python docs/methods/build.py
 
 # The wheel as it would be published, tried out where nothing else is.
 wheel: .venv/.dev

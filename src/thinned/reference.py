@@ -32,6 +32,7 @@ __all__ = [
     "uniform24",
     "uniform32",
     "words",
+    "words_at",
 ]
 
 MASK32 = 0xFFFFFFFF
@@ -217,6 +218,20 @@ def words(at: Address, index: NDArray[np.uint64], mirror: bool = False) -> NDArr
         where.reshape(index.shape), (index & np.uint64(3)).astype(np.intp)
     ]
     return ~out if mirror else out
+
+
+def words_at(at: Address, index: NDArray[np.uint64], mirror: bool = False) -> NDArray[np.uint32]:
+    """The same of elements that lie anywhere, a block computed for each: uint32, index's shape.
+
+    There several times as quick as looking for blocks that elements share.
+    """
+    flat = index.reshape(-1)
+    out = np.empty(flat.size, np.uint32)
+    for low in range(0, flat.size, 2 * CHUNK):
+        part = flat[low : low + 2 * CHUNK]
+        block = _blocks(at, part >> np.uint64(2), WORD_TAG)
+        out[low : low + part.size] = np.choose((part & np.uint64(3)).astype(np.intp), block)
+    return (~out if mirror else out).reshape(index.shape)
 
 
 def uniform24(word: NDArray[np.uint32]) -> NDArray[np.float32]:

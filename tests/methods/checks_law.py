@@ -38,6 +38,8 @@ def draws_are_shared_as_the_row_says(row):
         if length < 2:
             continue
         first, second = (m.take(i, axis + 1) for i in (0, 1))
+        if axis in row.sample.coupled:
+            first, second = first != 0, second != 0
         if axis not in row.sample.independent:
             assert (first == second).all(), f"axis {axis} should share its draws"
             continue

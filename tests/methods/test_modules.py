@@ -56,7 +56,7 @@ def test_a_module_copies_pickles_and_shows_its_p(name):
         assert type(twin) is type(one) is getattr(thinned.torch, name)
         assert (twin.p, twin.options) == (one.p, one.options)
     with pytest.raises(ValueError, match=rf"^{name}: p must be a float in \[0, 1\], got 1.5"):
-        made()[name](1.5)
+        made()[name](1.5, **MODULES[name].sample.options)
     with pytest.raises(TypeError, match=rf"^{name}: 'nonsense' is no argument"):
         made()[name](0.5, nonsense=1)
 

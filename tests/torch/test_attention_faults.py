@@ -56,8 +56,10 @@ def without(field, value):
 
 
 def overwritten_instead_of_added(monkeypatch):
-    real = blockwise._put
-    monkeypatch.setattr(blockwise, "_put", lambda part, a, b, s, add: real(part, a, b, s, False))
+    real = blockwise._put_transposed
+    monkeypatch.setattr(
+        blockwise, "_put_transposed", lambda part, a, b, s, add: real(part, a, b, s, False)
+    )
 
 
 def no_derivative_of_the_norm(monkeypatch):

@@ -10,10 +10,11 @@ from hypothesis import given, settings, strategies as st
 import thinned
 import thinned.torch
 from thinned import reference
-from thinned.backends import torch_pure
+from thinned.backends import torch_memory, torch_pure
 from thinned.backends.base import Draw
-from thinned.backends.torch import Noise, backend, coordinates_of
-from thinned.backends.torch_memory import make
+from thinned.backends.torch import Noise, backend, coordinates_of, filled
+from thinned.backends.torch_memory import _pure, make
+from thinned.backends.torch_operator import noise_registered
 from thinned.kernel import use_kernel
 from thinned.window import Placement, place
 
@@ -176,3 +177,69 @@ def test_a_compiler_may_fuse_it():
     found = torch.compile(call, fullgraph=True, backend="aot_eager")(x, torch.tensor(AT.step))
     assert torch.equal(found, thinned.dropout(x, 0.5, AT))
     torch._dynamo.reset()
+
+
+# ------------------------------------------------------------------------------------------- fills
+
+# -0.0 and what rounds to it, what half types and float32 have no finite value for, and what they
+# have only as a subnormal number or not at all.
+FILLS = [-0.0, 1e-8, -1e-320, 0.1, 65519.9, 70000.0, 1e39, math.inf, math.nan]
+WAYS = {
+    "eager": lambda x, how: backend.apply(x, how.draw, how.scale, how.fill, None),
+    "tensor operations": lambda x, how: _pure(x, how, None),
+    "operator": noise_registered,
+    "compiled": lambda x, how: torch.compile(
+        lambda x: backend.apply(x, how.draw, how.scale, how.fill, None),
+        backend="aot_eager",
+        fullgraph=True,
+    )(x),
+}
+
+
+def bits(array):
+    """Bit patterns, all NaN alike."""
+    array = np.where(np.isnan(array), array.dtype.type(np.nan), array)
+    return array.view(f"u{array.itemsize}")
+
+
+def follows_the_reference(way, dtype, fill, p):
+    torch.compiler.reset()
+    x = torch.linspace(-3.0, 3.0, 300, dtype=torch.float64).to(dtype)
+    x[5:8] = torch.tensor([math.nan, math.inf, -0.0])
+    draw = Draw(AT, reference.threshold(p), place("t", (300,), (), None), False)
+    kept = reference.keep(draw.at, draw.threshold, draw.place)
+    for scale in (reference.scale_for(p), 1.0):
+        expected = reference.apply(x.numpy(), kept, scale, fill)
+        y = WAYS[way](x, Noise(draw, scale, fill)).numpy()
+        if not np.array_equal(bits(y), bits(expected)):
+            return False
+    return True
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("fill", FILLS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_a_fill_is_taken_as_the_reference_takes_it(way, dtype, fill):
+    assert follows_the_reference(way, dtype, fill, 0.4)
+
+
+@pytest.mark.parametrize("way", ["eager", "tensor operations", "operator"])
+def test_a_fill_that_is_taken_as_it_came_is_caught(way, monkeypatch):
+    monkeypatch.setattr(torch_memory, "_fill", lambda number, kind: number)
+    assert not follows_the_reference(way, torch.float16, -1e-320, 0.4)
+
+
+@pytest.mark.parametrize("fill", [[70000.0, -0.0, 1e-8], [0.1, -2.5, 3.0]])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_an_array_of_fills_is_taken_in_the_arrays_type(dtype, fill):
+    x = torch.linspace(-3.0, 3.0, 300, dtype=torch.float64).to(dtype)
+    array = torch.tensor(fill * 100, dtype=torch.float64).to(dtype)
+    draw = Draw(AT, reference.threshold(0.4), place("t", (300,), (), None), False)
+    kept = reference.keep(draw.at, draw.threshold, draw.place)
+    how = Noise(draw, reference.scale_for(0.4))
+    expected = bits(reference.apply(x.numpy(), kept, how.scale, array.numpy()))
+    assert np.array_equal(bits(filled(x, array, how).numpy()), expected)
+    assert np.array_equal(bits(_pure(x, how, array).numpy()), expected)
+    assert np.array_equal(bits(noise_registered(x, how, array).numpy()), expected)
+    many = torch.func.vmap(lambda x, f: filled(x, f, how))(x.unsqueeze(0), array.unsqueeze(0))
+    assert np.array_equal(bits(many[0].numpy()), expected)

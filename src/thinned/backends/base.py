@@ -8,7 +8,7 @@ from thinned.address import Address
 from thinned.checks import message
 from thinned.window import Placement, Window, place
 
-__all__ = ["Backend", "Draw", "Located"]
+__all__ = ["Backend", "Draw", "Located", "known_here"]
 
 
 class Draw(NamedTuple):
@@ -20,6 +20,15 @@ class Draw(NamedTuple):
     mirror: bool = False
 
 
+def known_here(who: str, at: Address) -> Address:
+    """The address in numbers; TypeError while JAX traces it."""
+    if at.known:
+        return at
+    from thinned.backends.jax_address import settled
+
+    return settled(who, at)
+
+
 class Located(NamedTuple):
     """An address and the window of the array that takes its draws. What a method draws from; a
     backend whose compiler holds addresses as arrays has another class of the same form."""
@@ -28,15 +37,16 @@ class Located(NamedTuple):
     window: Window | None
 
     @staticmethod
-    def checked(who: str, at: Any, window: Any) -> Located:
-        """TypeError where these are no address and no window."""
+    def checked(who: str, at: Any, window: Any, known: bool = True) -> Located:
+        """TypeError where these are no address and no window, or where JAX traces an address that
+        has to be `known`."""
         if not isinstance(at, Address):
             remedy = "Give a mask its address: thinned.Address(seed=0, site='fc1', step=7)."
             raise TypeError(message(who, "at", "a thinned.Address", type(at).__name__, remedy))
         if window is not None and not isinstance(window, Window):
             got = f"{window!r} ({type(window).__name__})"
             raise TypeError(message(who, "window", "a thinned.Window", got))
-        return Located(at, window)
+        return Located(known_here(who, at) if known else at, window)
 
     def fold_in(self, n: int) -> Located:
         return self._replace(at=self.at.fold_in(n))
@@ -77,8 +87,21 @@ class Backend(Protocol):
     def compiling(self) -> bool:
         """Whether a compiler reads the program now: lengths may be symbols, p a 0-d array."""
 
+    def staged(self) -> bool:
+        """Whether what is drawn now has no value yet, because a compiler reads or records the
+        program."""
+
+    def traced(self, p: Any) -> bool:
+        """Whether p is an array whose value is not known yet, because a compiler reads the program
+        or a transformation runs it."""
+
+    def placed(
+        self, who: str, at: Any, window: Any, shape: tuple[int, ...], shared_axes: Any
+    ) -> tuple[Any, Any]:
+        """Address and placement of draws for an array of `shape`, the address checked before."""
+
     def rate(self, p: Any) -> tuple[Any, Any]:
-        """Threshold and nominal scale of a p that is an array, while compiling."""
+        """Threshold and nominal scale of a p that is traced."""
 
     def keep(self, draw: Draw, like: Any = None) -> Any:
         """The keep mask, boolean, of the placement's whole shape, on the device of `like`. True
@@ -90,6 +113,9 @@ class Backend(Protocol):
     def words(self, draw: Draw, like: Any = None) -> Any:
         """The 32-bit word of each element (tag 32), in the placement's whole shape, as integers
         that hold it without a sign."""
+
+    def words_at(self, at: Any, index: Any, mirror: bool) -> Any:
+        """The 32-bit words of the elements with these indices, below 2^42, in `index`'s shape."""
 
     def uniform(self, draw: Draw, like: Any = None) -> Any:
         """uniform24 of those words: binary32, inside (0, 1)."""
@@ -103,11 +129,29 @@ class Backend(Protocol):
     def apply(self, x: Any, draw: Draw, scale: float, fill: Any, out: Any) -> Any:
         """y = fill + scale m (x - fill), selected, in x's shape and type; into `out` if given."""
 
+    def normal_cdf(self, x: Any) -> Any:
+        """The standard normal distribution function of each element."""
+
+    def on_gradient(self, x: Any, draw: Draw, scale: Any) -> Any:
+        """x, with the noise of `draw` on its gradient; in a library that differentiates nothing,
+        the noise on x, which is then a gradient."""
+
+    def stop_gradient(self, x: Any) -> Any:
+        """x, through which no gradient flows."""
+
     def plain_dropout(self, x: Any, p: Any, at: Any, out: Any) -> Any:
         """Dropout with nothing particular about it, in few steps; None where anything is.
 
         Nothing is refused here: whatever is wrong goes the long way, which says so.
         """
+
+    def remade(self, function: Any, *arguments: Any) -> Any:
+        """function(*arguments), of which a backward pass keeps nothing but the arguments and runs
+        the function again: for what is large and can be drawn again."""
+
+    def plain_rows(self, x: Any, p: Any, at: Any, axes: int, scale: float | None) -> Any:
+        """Noise with one draw for each index of the leading `axes` axes, in few steps; None where
+        anything is particular. scale None is 1 / (1 - p)."""
 
     def copy(self, x: Any, out: Any) -> Any:
         """x copied into `out`, which is returned."""

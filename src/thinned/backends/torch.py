@@ -11,15 +11,21 @@ Three ways lead to one result, bit for bit:
 
 from __future__ import annotations
 
+from sys import getrefcount
 from typing import Any
 
 import array_api_compat.torch
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.utils.checkpoint import checkpoint
 
-from thinned import _native, kernel
-from thinned.backends.base import Draw, Located
+from thinned import _native, kernel, reference
+from thinned.address import Address
+from thinned.backends import torch_pure
+from thinned.backends.base import Draw, Located, known_here
+from thinned.backends.torch_gradients import holders, nobody_else
 from thinned.backends.torch_graph import (
     GraphAddress,
     GraphPlace,
@@ -27,20 +33,25 @@ from thinned.backends.torch_graph import (
     draw_in_graph,
     draw_values,
     graph_address,
+    on_gradient_in_graph,
     uniform_of,
 )
 from thinned.backends.torch_memory import (
     FLOATING,
     Drawn,
     Noise,
+    affine,
     coordinates_of,
+    lies_flat,
     make,
     placed,
+    threads_for,
 )
 from thinned.backends.torch_operator import noise_compiled, noise_drawn, noise_registered
 from thinned.backends.torch_pure import Coordinates
+from thinned.backends.torch_rows import noise_rows, rows_of
 from thinned.checks import message
-from thinned.window import Placement, index_strides
+from thinned.window import Placement, index_strides, place, place_anew
 
 __all__ = [
     "Coordinates",
@@ -61,9 +72,7 @@ _in_transform = torch._C._are_functorch_transforms_active
 _modes = torch._C._len_torch_dispatch_stack
 _tracing = torch._C._get_tracing_state
 _grad_enabled = torch.is_grad_enabled
-_threads = torch.get_num_threads
 _empty_like = torch.empty_like
-_strided = torch.strided
 _in_batch = torch._C._functorch.is_legacy_batchedtensor
 _apply_flat: Any = _native.apply_flat
 
@@ -113,6 +122,18 @@ class TorchBackend:
     def compiling(self) -> bool:
         return torch.compiler.is_compiling()
 
+    def staged(self) -> bool:
+        return torch.compiler.is_compiling()
+
+    def traced(self, p: Any) -> bool:
+        return torch.compiler.is_compiling() and hasattr(p, "shape")
+
+    def placed(
+        self, who: str, at: Any, window: Any, shape: tuple[int, ...], shared_axes: Any
+    ) -> tuple[Any, Any]:
+        where = place_anew if torch.compiler.is_compiling() else place
+        return known_here(who, at), where(who, shape, shared_axes, window)
+
     def rate(self, p: Any) -> tuple[Any, Any]:
         wide = p.to(torch.float64)
         threshold = torch.round(wide * 2.0**32).to(torch.int64)
@@ -141,6 +162,15 @@ class TorchBackend:
             return draw_in_graph(draw, "words", like)
         return draw_values(draw, "words", CPU if like is None else like.device)
 
+    def words_at(self, at: Any, index: Tensor, mirror: bool) -> Tensor:
+        if isinstance(at, Tensor):
+            return torch_pure.words_at(Coordinates(*at.unbind()), index, mirror)
+        if index.is_cpu and not _modes() and not kernel.uses_reference():
+            # Ten times as quick as tensor operations, each of which goes through the memory.
+            drawn = reference.words_at(at, index.numpy().astype(np.uint64), mirror)
+            return torch.from_numpy(drawn.astype(np.int64))
+        return torch_pure.words_at(coordinates_of(at), index, mirror)
+
     def uniform(self, draw: Draw, like: Tensor | None = None) -> Tensor:
         return uniform_of(self.words(draw, like))
 
@@ -167,7 +197,38 @@ class TorchBackend:
         y = filled(x, array, Noise(draw, scale))
         return y if out is None else self.copy(y, out)
 
+    def normal_cdf(self, x: Tensor) -> Tensor:
+        y: Tensor = torch.special.ndtr(x)
+        return y
+
+    def on_gradient(self, x: Tensor, draw: Draw, scale: Any) -> Tensor:
+        if isinstance(draw.place, GraphPlace):
+            return on_gradient_in_graph(x, draw, scale)
+        y: Tensor = _OnGradient.apply(x, Noise(draw, scale))  # type: ignore[no-untyped-call]
+        return y
+
+    def stop_gradient(self, x: Tensor) -> Tensor:
+        return x.detach()
+
     def plain_dropout(self, x: Any, p: Any, at: Any, out: Any) -> Any:
+        return None
+
+    def remade(self, function: Any, *arguments: Any) -> Any:
+        # The transforms of torch.func refuse the hooks that a checkpoint is made of.
+        if torch.compiler.is_compiling() or not _grad_enabled() or _in_transform():
+            return function(*arguments)
+        return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
+
+    def plain_rows(self, x: Any, p: Any, at: Any, axes: int, scale: float | None) -> Any:
+        if (
+            type(p) is float
+            and 0.0 < p < 1.0
+            and type(at) is Address
+            and not torch.compiler.is_compiling()
+            and lies_flat(x)
+            and x.dim() >= axes
+        ):
+            return noise_rows(x, rows_of(x, axes, p, scale, at))
         return None
 
     def copy(self, x: Tensor, out: Tensor) -> Tensor:
@@ -219,11 +280,25 @@ class _Eager(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None, None]:
-        return None if grad is None else noise(grad, None, ctx.how), None, None
+        if grad is None:
+            return None, None, None
+        if (
+            lies_flat(grad)
+            and not _grad_enabled()
+            and not _in_batch(grad)
+            and nobody_else(holders(getrefcount(grad), grad), _Eager)
+        ):
+            return make(grad, ctx.how, grad), None, None
+        return noise(grad, None, ctx.how), None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor | None, *_: Any) -> Tensor | None:
         return None if tangent is None else noise(tangent, None, ctx.how)
+
+    @staticmethod
+    def to_count(x: Tensor) -> Tensor:
+        y: Tensor = _eager(x, _noise_of(SOME, x), False)
+        return y
 
 
 # Function.apply is this and two microseconds of questions about transforms of torch.func, which
@@ -235,23 +310,7 @@ _eager: Any = super(torch.autograd.Function, _Eager).apply
 # small tensor costs is Python's objects. Its noise is one plain tuple, in the kernel's order of
 # arguments: type, scale, seed, site, step, call, threshold, offset.
 Flat = tuple[Any, float, int, int, int, int, int, int]
-
-
-def lies_flat(x: Tensor) -> bool:
-    """Whether the kernel can run through x's memory from end to end, and nobody has to see it."""
-    return (
-        type(x) is Tensor
-        and x.is_cpu
-        and x.layout is _strided
-        and x.is_contiguous()
-        and x.dtype in FLOATING
-        and not x.is_neg()
-        and not x.is_nested
-        and not _in_transform()
-        and not _modes()
-        and not _tracing()
-        and not kernel._use_reference
-    )
+SOME: Flat = (_native.Type.float32, 2.0, 0, 0, 0, 0, 2**31, 0)
 
 
 class _Flat(torch.autograd.Function):
@@ -261,21 +320,27 @@ class _Flat(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, flat: Flat) -> Tensor:
         ctx.flat = flat
-        y = _empty_like(x)
-        _apply_flat(x.data_ptr(), y.data_ptr(), x.numel(), *flat, _threads())
+        y, n = _empty_like(x), x.numel()
+        _apply_flat(x.data_ptr(), y.data_ptr(), n, *flat, threads_for(n))
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None]:
         if lies_flat(grad) and not _grad_enabled() and not _in_batch(grad):
-            dx = _empty_like(grad)
-            _apply_flat(grad.data_ptr(), dx.data_ptr(), grad.numel(), *ctx.flat, _threads())
+            dx = grad if nobody_else(holders(getrefcount(grad), grad), _Flat) else _empty_like(grad)
+            n = grad.numel()
+            _apply_flat(grad.data_ptr(), dx.data_ptr(), n, *ctx.flat, threads_for(n))
             return dx, None
         return noise(grad, None, _noise_of(ctx.flat, grad)), None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
         return noise(tangent, None, _noise_of(ctx.flat, tangent))
+
+    @staticmethod
+    def to_count(x: Tensor) -> Tensor:
+        y: Tensor = _flat(x, SOME)
+        return y
 
 
 def _noise_of(flat: Flat, x: Tensor) -> Noise:
@@ -293,8 +358,8 @@ def noise_flat(x: Tensor, flat: Flat) -> Tensor:
     if (x.requires_grad and _grad_enabled()) or forward_ad._current_level >= 0:
         y: Tensor = _flat(x, flat)
         return y
-    y = _empty_like(x)
-    _apply_flat(x.data_ptr(), y.data_ptr(), x.numel(), *flat, _threads())
+    y, n = _empty_like(x), x.numel()
+    _apply_flat(x.data_ptr(), y.data_ptr(), n, *flat, threads_for(n))
     return y
 
 
@@ -314,6 +379,24 @@ class _Filled(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, dx: Tensor, df: Tensor, *_: Any) -> Tensor:
         return noise(dx, None, ctx.how) + (df - noise(df, None, ctx.how))
+
+
+class _OnGradient(torch.autograd.Function):
+    """y = x, and the gradient of y with noise for that of x. It has no forward mode."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, how: Noise) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        _, ctx.how = inputs
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return noise(grad, None, ctx.how), None
 
 
 class _Transformed(torch.autograd.Function):
@@ -403,8 +486,7 @@ def filled(x: Tensor, array: Tensor, how: Noise) -> Tensor:
     if _in_transform():
         # f + s m (x - f) in parts that carry the transforms, with the dropped elements selected.
         kept = noise(torch.ones_like(x), None, how._replace(scale=1.0)).to(torch.bool)
-        s = torch.ones_like(x) if how.scale == 1.0 else torch.full_like(x, how.scale)
-        return torch.where(kept, x if how.scale == 1.0 else array + s * (x - array), array)
+        return torch.where(kept, affine(x, how.scale, array), array)
     if torch.compiler.is_compiling() or _modes() or _wraps(x):
         return noise_registered(x, how, array)
     y: Tensor = _Filled.apply(x, array, how)  # type: ignore[no-untyped-call]

@@ -26,6 +26,7 @@ __all__ = [
     "draw_in_graph",
     "draw_values",
     "graph_address",
+    "on_gradient_in_graph",
     "uniform_of",
 ]
 
@@ -265,13 +266,58 @@ def apply_in_graph(
     """Noise at an address of tensors, differentiable; four words and the scale are kept."""
     shared, where = draw.place.shared, draw.place.where  # type: ignore[attr-defined]
     words: Any = draw.at
-    threshold: Any = draw.threshold
+    threshold, scale = _numbers(draw.threshold, scale)
+    y: Tensor = torch.ops.thinned.noised(
+        x, words, where, threshold, scale, array, fill, shared, draw.mirror, gaussian
+    )
+    return y
+
+
+def _numbers(threshold: Any, scale: Any) -> tuple[Tensor, Tensor]:
     if not isinstance(threshold, Tensor):
         threshold = _full(threshold)
     if not isinstance(scale, Tensor):
         scale = torch.full((), scale, dtype=torch.float64, device=CPU)
-    y: Tensor = torch.ops.thinned.noised(
-        x, words, where, threshold, scale.to(torch.float64), array, fill, shared,
-        draw.mirror, gaussian,
-    )  # fmt: skip
+    return threshold, scale.to(torch.float64)
+
+
+@torch.library.custom_op("thinned::on_gradient", mutates_args=())
+def _on_gradient(
+    x: Tensor,
+    words: Tensor,
+    where: Tensor,
+    threshold: Tensor,
+    scale: Tensor,
+    shared: Sequence[int],
+    mirror: bool,
+) -> Tensor:
+    return x.clone()
+
+
+@_on_gradient.register_fake
+def _(x: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _keep_for_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    _, words, where, threshold, scale, *ctx.how = inputs
+    ctx.save_for_backward(words, where, threshold, scale)
+
+
+def _noise_of_gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    dx = torch.ops.thinned.noised(grad, *ctx.saved_tensors, None, 0.0, *ctx.how, False)
+    return dx, None, None, None, None, None, None
+
+
+_on_gradient.register_autograd(_noise_of_gradient, setup_context=_keep_for_gradient)
+
+
+def on_gradient_in_graph(x: Tensor, draw: Draw, scale: Any) -> Tensor:
+    """x, with noise at an address of tensors on its gradient."""
+    shared, where = draw.place.shared, draw.place.where  # type: ignore[attr-defined]
+    words: Any = draw.at
+    threshold, scale = _numbers(draw.threshold, scale)
+    y: Tensor = torch.ops.thinned.on_gradient(
+        x, words, where, threshold, scale, shared, draw.mirror
+    )
     return y

@@ -16,7 +16,18 @@ from thinned.backends.base import Draw
 from thinned.backends.torch_pure import Coordinates
 from thinned.window import Placement, index_strides
 
-__all__ = ["FLOATING", "Drawn", "Noise", "coordinates_of", "make", "placed", "run"]
+__all__ = [
+    "FLOATING",
+    "Drawn",
+    "Noise",
+    "affine",
+    "coordinates_of",
+    "lies_flat",
+    "make",
+    "placed",
+    "run",
+    "threads_for",
+]
 
 Law, Op = _native.Law, _native.Op
 
@@ -26,6 +37,30 @@ FLOATING = {
     torch.float32: _native.Type.float32,
     torch.float64: _native.Type.float64,
 }
+
+
+# Asked at every call: looked up once.
+_in_transform = torch._C._are_functorch_transforms_active
+_modes = torch._C._len_torch_dispatch_stack
+_tracing = torch._C._get_tracing_state
+_strided = torch.strided
+
+
+def lies_flat(x: Tensor) -> bool:
+    """Whether the kernel can run through x's memory from end to end, and nobody has to see it."""
+    return (
+        type(x) is Tensor
+        and x.is_cpu
+        and x.layout is _strided
+        and x.is_contiguous()
+        and x.dtype in FLOATING
+        and not x.is_neg()
+        and not x.is_nested
+        and not _in_transform()
+        and not _modes()
+        and not _tracing()
+        and not kernel._use_reference
+    )
 
 
 class Noise(NamedTuple):
@@ -64,6 +99,18 @@ def placed(shape: tuple[int, ...], offset: int, strides: Sequence[int]) -> Place
 
 # A batch of gradients (is_grads_batched=True) has no memory to be read, but knows where and mul.
 _in_batch = torch._C._functorch.is_legacy_batchedtensor
+
+
+# Elements up to which the calling thread does it alone, by kernel; the kernels' own cut-off where
+# none is named. It is higher than theirs, because PyTorch's threads go on spinning for milliseconds
+# after each of its operations, on the processors that ours would wake up on: inside of training
+# steps two threads on two processors took longer than one up to 2M elements, a tenth to a half.
+SERIAL = {"avx512": 2**21, "avx2": 2**20}
+
+
+def threads_for(n: int) -> int:
+    """How many threads dropout of n elements is worth."""
+    return 1 if n <= 2**17 or n <= SERIAL.get(_native.used(), 0) else torch.get_num_threads()
 
 
 def _bytes(strides: Sequence[int], size: int) -> tuple[int, ...]:
@@ -108,7 +155,7 @@ def run(
         0 if x is None else _pointer(x), _pointer(y), f[0], shape, x_strides, y_strides, f[1],
         law, FLOATING.get(y.dtype, _native.Type.float32), op, scale, fill,
         at.seed, at.site, at.step, at.call, threshold, mirror, where.offset, steps,
-        torch.get_num_threads(),
+        threads_for(y.numel()) if law is Law.bernoulli else torch.get_num_threads(),
     )  # fmt: skip
 
 
@@ -125,22 +172,35 @@ def _pure(x: Tensor, how: Noise, array: Tensor | None) -> Tensor:
         z = torch_pure.gaussian(words, where, mirror, x.device).to(kind)
         return (x.to(kind) * (1.0 + _rounded(scale, kind) * z)).to(x.dtype)
     mask = torch_pure.keep(words, threshold, where, mirror, x.device)
+    if array is not None:
+        return torch.where(mask, affine(x, scale, array), array)
+    number = _fill(fill, kind)
+    # By way of the wider type: the narrower refuses a number that it has no finite value for.
+    f = torch.full_like(x, number, dtype=kind).to(x.dtype)
+    return torch.where(mask, affine(x, scale, number), f)
+
+
+def affine(x: Tensor, scale: float, fill: Tensor | float) -> Tensor:
+    """What kept elements are, fill + scale (x - fill), of x's type."""
+    kind = _single(x)
     s = _rounded(scale, kind)
-    f = array if array is not None else torch.full_like(x, fill)
     if s == 1.0:
-        kept = x
-    elif array is not None or fill:
-        wide = f.to(kind) if array is not None else fill
-        kept = (wide + s * (x.to(kind) - wide)).to(x.dtype)
-    else:
-        kept = (x.to(kind) * s).to(x.dtype)
-    return torch.where(mask, kept, f)
+        return x
+    if not isinstance(fill, Tensor) and fill == 0.0:
+        return (x.to(kind) * s).to(x.dtype)
+    wide = fill.to(kind) if isinstance(fill, Tensor) else fill
+    return (wide + s * (x.to(kind) - wide)).to(x.dtype)
 
 
 def _rounded(scale: float, kind: torch.dtype) -> float:
     if kind == torch.float64 or math.isinf(scale):
         return scale
     return float(torch.tensor(scale, dtype=torch.float32, device="cpu"))
+
+
+def _fill(number: float, kind: torch.dtype) -> float:
+    """A fill that is one number, in the type of the arithmetic and with -0.0 as 0."""
+    return _rounded(number, kind) + 0.0
 
 
 def _readable(x: Tensor) -> Tensor:
@@ -163,5 +223,6 @@ def make(x: Tensor, how: Noise, out: Tensor | None = None, array: Tensor | None 
     y = torch.empty_like(x) if out is None else out
     if array is not None:
         array = _readable(array)
-    run(x, y, draw, scale, fill, Law.gaussian if gaussian else Law.bernoulli, array)
+    number = _fill(fill, _single(x)) if fill else 0.0
+    run(x, y, draw, scale, number, Law.gaussian if gaussian else Law.bernoulli, array)
     return y

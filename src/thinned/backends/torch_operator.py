@@ -18,7 +18,15 @@ from torch.autograd import forward_ad
 
 from thinned import _native, kernel
 from thinned.backends.base import Draw
-from thinned.backends.torch_memory import FLOATING, Drawn, Noise, coordinates_of, make, placed
+from thinned.backends.torch_memory import (
+    FLOATING,
+    Drawn,
+    Noise,
+    coordinates_of,
+    make,
+    placed,
+    threads_for,
+)
 from thinned.backends.torch_pure import Coordinates
 from thinned.window import index_strides
 
@@ -37,6 +45,8 @@ _LIBRARY.define(
 _in_transform = torch._C._are_functorch_transforms_active
 _modes = torch._C._len_torch_dispatch_stack
 _tracing = torch._C._get_tracing_state
+_empty_like = torch.empty_like
+_apply_flat: Any = _native.apply_flat
 OPERATOR: Any = torch.ops.thinned.apply.default
 DROPOUT: Any = torch.ops.thinned.dropout.default
 
@@ -64,12 +74,12 @@ def _drop_values(
 ) -> Tensor:
     """seed: int64, 0-d. No strides stand for those of x's own C order."""
     word = int(seed.item()) & 0xFFFFFFFFFFFFFFFF
-    if not strides and x.is_cpu and x.is_contiguous() and not kernel.uses_reference():
-        y = torch.empty_like(x)
-        kind, n, threads = FLOATING[x.dtype], x.numel(), torch.get_num_threads()
-        _native.apply_flat(
-            x.data_ptr(), y.data_ptr(), n, kind, scale, word, 0, 0, 0, threshold, 0, threads
-        )
+    if not strides and x.is_cpu and x.is_contiguous() and not kernel._use_reference:
+        y, n = _empty_like(x), x.numel()
+        _apply_flat(
+            x.data_ptr(), y.data_ptr(), n, FLOATING[x.dtype],
+            scale, word, 0, 0, 0, threshold, 0, threads_for(n),
+        )  # fmt: skip
         return y
     at: Any = Drawn(word)
     shape = tuple(x.shape)
@@ -156,17 +166,20 @@ def _differentiable(keyset: Any, x: Tensor, *how: Any) -> Tensor:
     return y
 
 
-def _differentiable_drop(keyset: Any, x: Tensor, *how: Any) -> Tensor:
+def _differentiable_drop(
+    keyset: Any, x: Tensor, seed: Tensor, threshold: int, scale: float, strides: Sequence[int]
+) -> Tensor:
     y: Tensor
-    if _recorded(x.requires_grad):
-        y = _Dropped.apply(x, *how)  # type: ignore[no-untyped-call]
+    if (x.requires_grad or forward_ad._current_level >= 0) and _recorded(x.requires_grad):
+        y = _Dropped.apply(x, seed, threshold, scale, strides)  # type: ignore[no-untyped-call]
         return y
     if type(x) is Tensor and x.is_cpu and not (_in_transform() or _modes() or _tracing()):
         # Nobody else has to see it. The way back through the dispatcher takes as long as all the
         # rest of the dropout of a small tensor in a compiled program.
-        return _drop_values(x, *how)
+        return _drop_values(x, seed, threshold, scale, strides)
     with torch._C._AutoDispatchBelowAutograd():
-        y = DROPOUT.redispatch(keyset & torch._C._after_autograd_keyset, x, *how)
+        below = keyset & torch._C._after_autograd_keyset
+        y = DROPOUT.redispatch(below, x, seed, threshold, scale, strides)
     return y
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from thinned.window import Placement
 
-__all__ = ["Coordinates", "keep", "words"]
+__all__ = ["Coordinates", "keep", "words", "words_at"]
 
 MASK32 = 0xFFFFFFFF
 WORD_TAG = 32
@@ -112,6 +112,13 @@ def words(at: Coordinates, place: Placement, mirror: bool, device: torch.device)
     if mirror:
         table = table ^ MASK32
     return table.gather(1, position).reshape(place.drawn)
+
+
+def words_at(at: Coordinates, index: Tensor, mirror: bool) -> Tensor:
+    """The 32-bit words of the elements with these indices, in int64 and `index`'s shape."""
+    table = _blocks(at, index >> 2, WORD_TAG)
+    word = table.gather(-1, (index & 3).unsqueeze(-1)).squeeze(-1)
+    return word ^ MASK32 if mirror else word
 
 
 def _uniform(word: Tensor) -> Tensor:

@@ -47,10 +47,12 @@ def _list(console: object, rows: tuple[Method, ...]) -> None:
 
     assert isinstance(console, Console)
     for rank, title in _RANKS.items():
-        table = Table("method", "hits", "noise", box=None, title=title, title_justify="left")
+        table = Table(box=None, show_header=False, title=title, title_justify="left")
+        table.add_column(no_wrap=True)
+        table.add_column()
         for row in rows:
             if row.rank == rank:
-                table.add_row(row.name, row.target, row.formula.partition("\n")[0])
+                table.add_row(row.name, (row.function.__doc__ or "").partition("\n")[0])
         console.print(table)
         console.print()
     console.print("thinned methods NAME shows one of them.")

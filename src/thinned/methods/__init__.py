@@ -4,18 +4,95 @@
 stand in `thinned` too, under the same names.
 """
 
+from thinned.methods.alpha import alpha_dropout, feature_alpha_dropout
+from thinned.methods.attention import attention_dropout, drop_head, drop_key
+from thinned.methods.banks import masksembles, masksembles_bank
 from thinned.methods.bernoulli import dropout, keep_mask, packed_mask
+from thinned.methods.blocks import drop_block
+from thinned.methods.concrete import concrete_dropout, concrete_entropy
+from thinned.methods.counts import k_of_n_dropout
+from thinned.methods.gates import expected_l0, hard_concrete
 from thinned.methods.gaussian import gaussian_dropout, uniform_dropout
+from thinned.methods.gradients import drop_grad
+from thinned.methods.graphs import (
+    drop_edge,
+    drop_message,
+    drop_node,
+    keep_edges,
+    normalise_adjacency,
+)
+from thinned.methods.layers import layer_drop, lora_dropout
+from thinned.methods.losses import fraternal_dropout, multi_sample_dropout, r_drop
+from thinned.methods.members import stratified_dropout
+from thinned.methods.moments import expected_relu, expected_sigmoid, fast_dropout_moments
+from thinned.methods.nested import nested_dropout
 from thinned.methods.paths import drop_path, stochastic_depth
+from thinned.methods.recurrent import locked_dropout, recurrent_dropout, zoneout
+from thinned.methods.regions import cutout, random_erasing
+from thinned.methods.spatial import spatial_dropout
 from thinned.methods.table import Method as Method, every as every, find as find
+from thinned.methods.targeted import targeted_dropout
+from thinned.methods.tokens import patch_dropout
+from thinned.methods.variational import (
+    sparse_variational_dropout,
+    variational_dropout,
+    variational_kl,
+)
+from thinned.methods.weights import drop_connect, mixout, weight_drop
+from thinned.methods.words import embedding_dropout, word_dropout
 
 # What `thinned` takes over: the functions alone.
 __all__ = [
+    "alpha_dropout",
+    "attention_dropout",
+    "concrete_dropout",
+    "concrete_entropy",
+    "cutout",
+    "drop_block",
+    "drop_connect",
+    "drop_edge",
+    "drop_grad",
+    "drop_head",
+    "drop_key",
+    "drop_message",
+    "drop_node",
     "drop_path",
     "dropout",
+    "embedding_dropout",
+    "expected_l0",
+    "expected_relu",
+    "expected_sigmoid",
+    "fast_dropout_moments",
+    "feature_alpha_dropout",
+    "fraternal_dropout",
     "gaussian_dropout",
+    "hard_concrete",
+    "k_of_n_dropout",
+    "keep_edges",
     "keep_mask",
+    "layer_drop",
+    "locked_dropout",
+    "lora_dropout",
+    "masksembles",
+    "masksembles_bank",
+    "mixout",
+    "multi_sample_dropout",
+    "nested_dropout",
+    "normalise_adjacency",
     "packed_mask",
+    "patch_dropout",
+    "r_drop",
+    "random_erasing",
+    "recurrent_dropout",
+    "sparse_variational_dropout",
+    "spatial_dropout",
     "stochastic_depth",
+    "stratified_dropout",
+    "targeted_dropout",
     "uniform_dropout",
+    "variational_dropout",
+    "variational_kl",
+    "weight_drop",
+    "word_dropout",
+    "zoneout",
 ]

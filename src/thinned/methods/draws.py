@@ -14,7 +14,7 @@ from thinned.backends.base import Draw
 from thinned.checks import message
 from thinned.window import Window
 
-__all__ = ["Draws"]
+__all__ = ["Draws", "plain_rows"]
 
 
 class Draws:
@@ -22,6 +22,8 @@ class Draws:
 
     A method that needs several draws for one element numbers them: draw 0 is made at the address
     itself, draw d at `at.fold_in(d)`.
+
+    integers: x must be of integers, where a method says so; else it must be floating.
 
     Attributes
     ----------
@@ -39,10 +41,11 @@ class Draws:
         training: bool = True,
         window: Window | None = None,
         mirror: bool = False,
+        integers: bool = False,
     ) -> None:
         self.who, self.x, self.shape = who, x, tuple(x.shape) if hasattr(x, "shape") else ()
         self.backend = backend_of(who, x)
-        self.backend.require_floating(who, x)
+        (self._require_integers if integers else self.backend.require_floating)(who, x)
         self.training = training if training is True else checks.flag(who, "training", training)
         self.mirror = mirror if mirror is False else checks.flag(who, "mirror", mirror)
         self.p: Any = None if p is None else self.probability(p)
@@ -52,11 +55,22 @@ class Draws:
     def xp(self) -> Any:
         return self.backend.namespace
 
+    @property
+    def to_come(self) -> bool:
+        """Whether draws have no values yet, so that nothing in Python can depend on them."""
+        backend, at = self.backend, self._at.at
+        return backend.staged() or not getattr(at, "known", True) or backend.traced(self.p)
+
+    def _require_integers(self, who: str, x: Any) -> None:
+        if not self.xp.isdtype(x.dtype, "integral"):
+            got = str(x.dtype).rpartition(".")[2]
+            raise TypeError(message(who, "x", "of an integer type", got))
+
     # ------------------------------------------------------------------------------------------- p
 
     def probability(self, p: Any, name: str = "p") -> Any:
-        """p checked: a float, or, while a compiler reads the program, a 0-d array as it is."""
-        if type(p) is not float and hasattr(p, "shape") and self.backend.compiling():
+        """p checked: a float, or, where it is traced, a 0-d array as it is."""
+        if type(p) is not float and self.backend.traced(p):
             if p.shape != ():
                 got = f"shape {tuple(p.shape)}"
                 raise TypeError(message(self.who, name, "one number in [0, 1]", got))
@@ -108,6 +122,12 @@ class Draws:
         """32-bit words, as integers."""
         return self.backend.words(self.draw(0, shared_axes, shape, number), self.x)
 
+    def words_at(self, index: Any, number: int = 0) -> Any:
+        """32-bit words of the elements with these logical indices, in any order: integers of a
+        shape and kind with `index`, whose numbers must be in [0, 2^42)."""
+        at = self._at if number == 0 else self._at.fold_in(number)
+        return self.backend.words_at(at.at, index, self.mirror)
+
     def uniform(self, shared_axes: tuple[int, ...] = (), shape: Any = None, number: int = 0) -> Any:
         """Uniform draws in the open interval (0, 1), binary32, exact multiples of 2^-24."""
         return self.backend.uniform(self.draw(0, shared_axes, shape, number), self.x)
@@ -123,8 +143,8 @@ class Draws:
         ones by lower index. No window may split the axis."""
         xp, axis = self.xp, axis % len(self.shape)
         self.require_whole(axis)
-        words = xp.astype(self.words(shared_axes), xp.int64)
-        order = xp.argsort(-words, axis=axis, stable=True)
+        # Of unsigned words the inverse orders as the negative would, which a uint32 has not.
+        order = xp.argsort(~self.words(shared_axes), axis=axis, stable=True)
         return xp.argsort(order, axis=axis, stable=True) < k
 
     def require_whole(self, *axes: int) -> None:
@@ -153,6 +173,12 @@ class Draws:
         draw = self.draw(0, shared_axes, reduced=False)
         return self.backend.apply_gaussian(x, draw, std, None)
 
+    def gradient_noise(self, x: Any) -> Any:
+        """m / (1 - p) on x's gradient, and x itself as it is. Where the library differentiates
+        nothing, x is that gradient."""
+        threshold, scale = self.rate()
+        return self.backend.on_gradient(x, self.draw(threshold, reduced=False), scale)
+
     def select(self, x: Any, keep: Any, scale: Any = 1.0, fill: Any = 0.0) -> Any:
         """fill + scale (x - fill) where `keep` holds and fill elsewhere, in x's type: selected, not
         multiplied, half types in binary32 and rounded once. For masks that are made of draws."""
@@ -165,8 +191,8 @@ class Draws:
             f = fill if isinstance(fill, (int, float)) else self.wide(fill)
             s = scale if isinstance(scale, (int, float)) else xp.astype(scale, wide.dtype)
             kept = xp.astype(wide * s if plain else f + s * (wide - f), x.dtype)
-        if isinstance(fill, (int, float)):
-            fill = xp.full_like(x, fill)
+        if isinstance(fill, (int, float)):  # one element, which takes no pass over memory
+            fill = xp.full((), fill, dtype=x.dtype, device=getattr(x, "device", None))
         return xp.where(keep, kept, fill)
 
     def scaled(self, x: Any, scale: Any) -> Any:
@@ -176,7 +202,29 @@ class Draws:
             scale = self.xp.astype(scale, wide.dtype)
         return self.xp.astype(wide * scale, x.dtype)
 
+    def stop_gradient(self, x: Any) -> Any:
+        """x, through which no gradient flows."""
+        return self.backend.stop_gradient(x)
+
     def wide(self, x: Any) -> Any:
         """x in the type its arithmetic runs in: binary64 as it is, all others in binary32."""
         xp = self.xp
         return x if x.dtype == xp.float64 else xp.astype(x, xp.float32)
+
+
+def plain_rows(
+    who: str,
+    x: Any,
+    p: Any,
+    at: Any,
+    training: Any,
+    window: Any,
+    mirror: Any,
+    axes: int,
+    scale: float | None = None,
+) -> Any:
+    """Noise with one draw for each index of the leading axes, where nothing is particular about the
+    call; None where anything is, or is wrong, for Draws to say. A small array's cost is objects."""
+    if training is True and window is None and mirror is False:
+        return backend_of(who, x).plain_rows(x, p, at, axes, scale)
+    return None

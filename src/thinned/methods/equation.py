@@ -8,7 +8,7 @@ from thinned import checks, reference
 from thinned.address import Address
 from thinned.backends import Backend, Draw, backend_of
 from thinned.checks import message
-from thinned.window import Window, place, place_anew
+from thinned.window import Window
 
 __all__ = ["apply_noise", "draw_for"]
 
@@ -25,8 +25,9 @@ def draw_for(
 ) -> Draw:
     """A Bernoulli draw for an array of `shape`, its parameters checked in `who`'s name."""
     # Small arrays are many: the common case of each question is settled without a call.
-    compiling = backend is not None and backend.compiling()
-    traced = compiling and hasattr(p, "shape")
+    if backend is None:
+        from thinned.backends.numpy import backend
+    traced = type(p) is not float and backend.traced(p)
     if not traced:
         if type(p) is not float or not 0.0 <= p <= 1.0:
             p = checks.probability(who, p)
@@ -35,8 +36,8 @@ def draw_for(
     if not isinstance(at, Address):
         remedy = "Give a mask its address: thinned.Address(seed=0, site='fc1', step=7)."
         raise TypeError(message(who, "at", "a thinned.Address", type(at).__name__, remedy))
-    placement = (place_anew if compiling else place)(who, shape, shared_axes, window)
-    threshold = backend.rate(p)[0] if traced and backend else reference.threshold(p)
+    at, placement = backend.placed(who, at, window, shape, shared_axes)
+    threshold = backend.rate(p)[0] if traced else reference.threshold(p)
     if mirror is not False:
         mirror = checks.flag(who, "mirror", mirror)
     return Draw(at, threshold, placement, mirror)
@@ -82,6 +83,6 @@ def apply_noise(
     if training is not True and not checks.flag(who, "training", training):
         return x if out is None else backend.copy(x, out)
     if scale is None:
-        traced = type(p) is not float and hasattr(p, "shape") and backend.compiling()
+        traced = type(p) is not float and backend.traced(p)
         scale = backend.rate(p)[1] if traced else reference.scale_for(float(p))
     return backend.apply(x, draw, scale, fill, out)

@@ -7,7 +7,7 @@ from typing import Any
 from thinned.address import Address
 from thinned.checks import message
 from thinned.laws import BERNOULLI, PLAIN_BERNOULLI
-from thinned.methods.draws import Draws
+from thinned.methods.draws import Draws, plain_rows
 from thinned.methods.table import INVERTED, PLAIN, Paper, Sample, method
 from thinned.window import Window
 
@@ -80,12 +80,15 @@ def drop_path(
     Examples
     --------
     >>> import numpy as np, thinned
-    >>> thinned.drop_path(np.ones((4, 2)), 0.5, thinned.Address(seed=1))
+    >>> thinned.drop_path(np.ones((4, 2)), 0.5, thinned.Address(seed=4))
     array([[2., 2.],
            [0., 0.],
            [0., 0.],
-           [0., 0.]])
+           [2., 2.]])
     """
+    y = plain_rows("drop_path", x, p, at, training, window, mirror, 1)
+    if y is not None:
+        return y
     draws = Draws("drop_path", x, p, at, training, window, mirror)
     if not draws.shape:
         raise ValueError(message("drop_path", "x", "of shape (N, ...)", "an array without axes"))
@@ -154,6 +157,9 @@ def stochastic_depth(
     >>> thinned.stochastic_depth(np.ones(3), 0.25, thinned.Address(), training=False)
     array([0.75, 0.75, 0.75])
     """
+    y = plain_rows("stochastic_depth", x, p, at, training, window, mirror, 0, 1.0)
+    if y is not None:
+        return y
     draws = Draws("stochastic_depth", x, p, at, training, window, mirror)
     if not draws.training:
         return draws.scaled(x, 1.0 - draws.p)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 from typing import Any, TypeVar
 
 import numpy as np
@@ -100,6 +100,8 @@ class Sample:
     p : float. Where the law is tried.
     independent : tuple of ints, or None. Axes of y along which draws are independent; along all
         others they are shared. None where neither is so (blocks), and the question is not asked.
+    coupled : tuple of ints. Those of `independent` along which the draws are so, but the scale is
+        of a count over all of them, which ties the values to each other.
     splits : tuple of ints. Axes along which a window may split x.
     p_one : "zeros", "finite" or "refused". What p = 1 does in training.
     evaluation : "identity", or a callable (*arrays, p, **options) -> y.
@@ -108,6 +110,8 @@ class Sample:
     dropped : "binomial", "exact" or None. How the share of dropped elements is spread about p.
     draws : int. Addresses over which moments are averaged.
     grad : bool. Whether y can be differentiated in x.
+    own_gradient : bool. Whether the backward pass is the method's own, by its paper, and not the
+        derivative of the forward pass: tests of its own say what it is.
     dtypes : names of the types it takes.
     keeps_shape : bool. Whether y has x's shape.
     fixed_p : bool. Whether p decides something that a compiler must know (a shape, a count), so
@@ -119,6 +123,7 @@ class Sample:
     options: Mapping[str, Any] = field(default_factory=dict)
     p: float = 0.3
     independent: tuple[int, ...] | None = None
+    coupled: tuple[int, ...] = ()
     splits: tuple[int, ...] = (0,)
     p_one: str = "zeros"
     evaluation: str | Callable[..., Any] = "identity"
@@ -126,6 +131,7 @@ class Sample:
     dropped: str | None = "binomial"
     draws: int = 3000
     grad: bool = True
+    own_gradient: bool = False
     dtypes: tuple[str, ...] = ("float16", "bfloat16", "float32", "float64")
     keeps_shape: bool = True
     fixed_p: bool = False
@@ -222,15 +228,16 @@ def method(
     module: str | None = None,
     sample: Sample | None = None,
     batch_axis: Callable[[Mapping[str, Any]], int] = lambda options: 0,
+    name: str | None = None,
 ) -> Callable[[F], F]:
-    """Put a function into the catalogue, with its row."""
+    """Put a function into the catalogue, with its row. Its name, unless another is given."""
     assert rank in RANKS
 
     def put(function: F) -> F:
-        name = function.__name__
-        assert name not in _TABLE, name
-        _TABLE[name] = Method(
-            name, title, rank, target, formula, law, shared, scale, fill, inference, moments,
+        known = function.__name__ if name is None else name
+        assert known not in _TABLE, known
+        _TABLE[known] = Method(
+            known, title, rank, target, formula, law, shared, scale, fill, inference, moments,
             papers, dict(aliases or {}), module, sample, note, function, batch_axis,
         )  # fmt: skip
         return function
@@ -242,7 +249,7 @@ def every() -> tuple[Method, ...]:
     """All rows: by rank, then by name. Loads every file of the catalogue."""
     import thinned.methods as room
 
-    for found in iter_modules(room.__path__, "thinned.methods."):
+    for found in walk_packages(room.__path__, "thinned.methods."):
         import_module(found.name)
     return tuple(sorted(_TABLE.values(), key=lambda row: (RANKS.index(row.rank), row.name)))
 
@@ -274,8 +281,11 @@ def find(name: str) -> Method:
                     return row
     import difflib
 
-    known = {_plainly(n): n for row in rows for n in (*_own_names(row), *_other_names(row))}
-    near = [known[n] for n in difflib.get_close_matches(_plainly(name), list(known), 3)]
+    known: dict[str, str] = {}
+    for row in rows:
+        for n in (*_own_names(row), *_other_names(row)):
+            known.setdefault(_plainly(n), row.name)
+    near = sorted({known[n] for n in difflib.get_close_matches(_plainly(name), list(known), 3)})
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     raise KeyError(f"find: no method is known as {name!r}.{hint} `thinned methods` lists them all.")
 

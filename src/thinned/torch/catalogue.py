@@ -49,11 +49,14 @@ class MethodModule(Sited):
 
     def forward(self, x: Tensor, *arrays: Tensor) -> Tensor:
         function = self.row.function
+        fixed = self.row.sample is not None and self.row.sample.fixed_p
         if not self.training:
             y: Tensor = function(x, *arrays, self.p, _NOWHERE, training=False, **self.options)
             return y
 
         def draw(x: Tensor, at: Any, window: Any, p: Any) -> Tensor:
+            if fixed and isinstance(p, Tensor):
+                p = self.p  # a number that the program holds: another one is another program
             y: Tensor = function(x, *arrays, p, at, window=window, **self.options)
             return y
 
@@ -74,10 +77,11 @@ def _made(row: Method) -> type[MethodModule]:
     options = "".join(
         f"\n    {name} : default {default!r}." for name, default in row.options.items()
     )
+    where = "thinned.methods.classic" if row.rank == "classic" else "thinned"
     doc = f"""{row.title}: {row.formula}
 
     Every call draws a fresh 64-bit seed from PyTorch's default generator; adopted, the mask of its
-    site. See `thinned.{row.name}` for errors and source.
+    site. See `{where}.{row.name}` for errors and source.
 
     Parameters
     ----------

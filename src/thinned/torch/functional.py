@@ -24,14 +24,14 @@ from thinned.backends.torch import (
     _tracing,
     backend,
     coordinates_of,
-    lies_flat,
     noise,
     noise_,
     noise_compiled,
     noise_drawn,
     noise_flat,
 )
-from thinned.backends.torch_memory import FLOATING, Drawn
+from thinned.backends.torch_memory import FLOATING, Drawn, lies_flat
+from thinned.backends.torch_operator import DROPOUT
 from thinned.checks import message
 from thinned.window import Window, _window, place
 
@@ -56,6 +56,7 @@ class _Required:
 
 REQUIRED = _Required()
 _is_compiling = torch.compiler.is_compiling
+_strided = torch.strided
 CPU = torch.device("cpu")
 # The half-open range of a seed's 64 bits, as int64; but for one, for the end must be one itself.
 WORDS = -(2**63), 2**63 - 1
@@ -107,11 +108,20 @@ def _drawn_seed(generator: torch.Generator | None) -> int:
 def fresh(x: Tensor, p: Any) -> Tensor | None:
     """Dropout of x at a fresh seed, in training, or None where it takes more than this.
 
-    The commonest call of all, with as few questions as it takes: a small tensor's cost is they.
+    The commonest call of all, with as few questions as it takes: a small tensor's cost is they. A
+    compiled program asks at each call for every name that was met here.
     """
-    if type(p) is float and 0.0 < p < 1.0 and not _is_compiling() and lies_flat(x):
-        seed = int(_word.tensor.random_(*WORDS).item()) & 0xFFFFFFFFFFFFFFFF
-        how = (FLOATING[x.dtype], 1.0 / (1.0 - p), seed, 0, 0, 0, round(p * 4294967296.0), 0)
+    if not (type(p) is float and 0.0 < p < 1.0):
+        return None
+    if _is_compiling():
+        # Of floating types only those of one byte are none of ours.
+        if type(x) is Tensor and x.is_floating_point() and x.itemsize > 1 and x.layout is _strided:
+            seed = torch.randint(-(2**63), 2**63 - 1, (), generator=None, device="cpu")
+            y: Tensor = DROPOUT(x, seed, round(p * 4294967296.0), 1.0 / (1.0 - p), ())
+            return y
+    elif lies_flat(x):
+        word = int(_word.tensor.random_(*WORDS).item()) & 0xFFFFFFFFFFFFFFFF
+        how = (FLOATING[x.dtype], 1.0 / (1.0 - p), word, 0, 0, 0, round(p * 4294967296.0), 0)
         return noise_flat(x, how)
     return None
 

@@ -11,7 +11,10 @@ from thinned.torch.clock import Moment
 from thinned.torch.ranks import CHOICES, UNSAID
 from thinned.window import Window
 
-__all__ = ["Shard", "address_of", "window_of"]
+__all__ = ["NO_ROWS", "Shard", "address_of", "window_of"]
+
+# For an axis: the array is no part of a batch but belongs to all of it, as a weight does.
+NO_ROWS = -2
 
 _SPLIT, _INDEPENDENT = CHOICES.index("split"), CHOICES.index("independent")
 
@@ -45,6 +48,7 @@ def window_of(
 ) -> Window | None:
     """The window of a local array of `shape`, the rows of the batch lying on `axis` (-1: nowhere).
 
+    Every piece of a batch, and every process, draws for the whole of an array with NO_ROWS.
     RuntimeError where a split cannot know its place.
     """
     plain = _plain(moment, shard)
@@ -56,7 +60,7 @@ def window_of(
             "data on each), or say which rows these are: with clock.piece(start)."
         )
     in_piece, split = moment.start >= 0, plain and moment.ranks.kind == _SPLIT
-    if not in_piece and not split:
+    if axis == NO_ROWS or (not in_piece and not split):
         return None if shard is None else Window(shard.start, shard.shape)
     whole = list(shape if shard is None else shard.shape)
     start = [0] * len(shape) if shard is None else list(shard.start)

@@ -88,8 +88,9 @@ def _matched(pattern: str, sites: Mapping[str, float | None]) -> list[str]:
         if sites[site] is None:
             raise ValueError(
                 f"adopt: schedule of {pattern!r} matches site {site!r}, which keeps no p: it is "
-                "brought by the call in the model's code, or learned. Put a module there, such as "
-                "thinned.torch.Dropout, or let the pattern match less."
+                "brought by the call in the model's code, learned, or one of several that a module "
+                "was given as numbers. Put a module there, such as thinned.torch.Dropout, or let "
+                "the pattern match less."
             )
     return matched
 

@@ -1,0 +1,114 @@
+"""The pages of the methods, made from their rows: `make docs`.
+
+Every row gives docs/methods/NAME.md: what the row says, its docstring, its moments measured against
+the formula, and a picture of its mask. README.md beside them lists all. Nothing here is typed by
+hand but which.md.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from thinned.commands.methods import lines_of
+from thinned.methods.shown import AT, measured, tiles
+from thinned.methods.table import RANKS, Method, every
+
+HERE = Path(__file__).parent
+RANK_TITLES = {
+    "first": "First rank: used today",
+    "second": "Second rank",
+    "classic": "The classic shelf: history, for study",
+}
+
+
+def where(row: Method) -> str:
+    """The name under which users find the function."""
+    room, name = row.function.__module__, row.function.__name__
+    for shelf in ("thinned.methods.classic", "thinned.schedules"):
+        if room.startswith(shelf):
+            return f"{shelf}.{name}"
+    return f"thinned.{name}"
+
+
+def page(row: Method, picture: bool) -> str:
+    """The page of one row, in Markdown."""
+    lines = [f"# {row.title}", "", row.note, "", "```", row.formula, "```", ""]
+    lines += ["| | |", "|---|---|"]
+    lines += [
+        f"| {label} | {text.replace('|', chr(92) + '|')} |"
+        for label, text in lines_of(row)
+        if label != "formula"
+    ]
+    if picture and row.sample is not None:
+        lines += ["", f"![What {row.name} leaves of ones](images/{row.name}.png)", ""]
+        told = f"What it leaves of ones at p = {row.sample.p:g}, at `{AT!r}`: "
+        lines.append(told + "white is dropped, and each leading index has a tile of its own.")
+    found = measured(row)
+    if found is not None:
+        lines += ["", "## Moments, measured", ""]
+        lines += ["| | measured | by the formula |", "|---|---|---|"]
+        lines += [f"| mean | {found.mean:.3f} | {found.mean_formula:.3f} |"]
+        lines += [f"| variance | {found.variance:.3f} | {found.variance_formula:.3f} |"]
+        told = f"One output of a sample, on average, at p = {found.p:g} over {found.draws:,} "
+        lines += ["", told + "addresses."]
+    signature = f"{where(row)}{inspect.signature(row.function)}"
+    doc = inspect.getdoc(row.function) or ""
+    lines += ["", "## Reference", "", "```text", signature.replace("'", ""), "", doc, "```", ""]
+    return "\n".join(lines)
+
+
+def index(rows: tuple[Method, ...]) -> str:
+    """The list of all pages."""
+    lines = ["# The methods", ""]
+    lines += ["[Which one do I want?](which.md) Every method is one row of one equation,", ""]
+    lines += ["```", "y = f + s m (x - f)", "```", ""]
+    lines += ["and its page is made from its row by `make docs`. `thinned methods` lists them too."]
+    for rank in RANKS:
+        lines += ["", f"## {RANK_TITLES[rank]}", "", "| method | hits | formula | module |"]
+        lines += ["|---|---|---|---|"]
+        for row in rows:
+            if row.rank == rank:
+                formula = row.formula.partition("\n")[0].replace("|", "\\|")
+                module = f"`{row.module}`" if row.module else ""
+                link = f"[{row.title}]({row.name}.md)"
+                lines.append(f"| {link} | {row.target} | `{formula}` | {module} |")
+    return "\n".join([*lines, ""])
+
+
+def draw(row: Method, path: Path) -> bool:
+    """The mask as a picture; False where the row has none."""
+    found = tiles(row)
+    if not found:
+        return False
+    gap = np.full((found[0].shape[0], 1), np.nan)
+    strip = np.concatenate([part for tile in found for part in (np.abs(tile), gap)][:-1], axis=1)
+    height, width = strip.shape
+    side = min(0.16, 8.0 / width)
+    figure = Figure(figsize=(width * side, height * side))
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    colours = matplotlib.colormaps["Blues"].with_extremes(bad="#888888")
+    top = np.nanmax(strip) or 1.0
+    axes.imshow(strip, cmap=colours, vmin=0.0, vmax=top * 1.25, aspect="auto")
+    axes.set_axis_off()
+    figure.savefig(path, dpi=100, metadata={"Software": None})
+    return True
+
+
+def build(out: Path) -> None:
+    """Write every page and picture into `out`."""
+    rows = every()
+    (out / "images").mkdir(parents=True, exist_ok=True)
+    for row in rows:
+        picture = draw(row, out / "images" / f"{row.name}.png")
+        (out / f"{row.name}.md").write_text(page(row, picture), encoding="utf-8")
+    (out / "README.md").write_text(index(rows), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    build(Path(sys.argv[1]) if len(sys.argv) > 1 else HERE)

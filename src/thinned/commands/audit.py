@@ -1,0 +1,92 @@
+"""`thinned audit`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+__all__ = ["audit"]
+
+
+class _Format(StrEnum):
+    text = "text"
+    json = "json"
+    sarif = "sarif"
+    github = "github"
+
+
+def audit(
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PATH...", help="Python files and folders.", show_default=False),
+    ] = None,
+    select: Annotated[
+        str | None, typer.Option(help="Codes, or beginnings of codes, to look for: THN00,THN020.")
+    ] = None,
+    ignore: Annotated[
+        str | None, typer.Option(help="Codes, or beginnings of codes, to leave out.")
+    ] = None,
+    exclude: Annotated[
+        str | None, typer.Option(help="Patterns of files and folders to pass over.")
+    ] = None,
+    form: Annotated[
+        _Format, typer.Option("--format", help="How the findings are written.")
+    ] = _Format.text,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    as_sarif: Annotated[bool, typer.Option("--sarif", help="The same as --format sarif.")] = False,
+    as_github: Annotated[
+        bool, typer.Option("--github", help="The same as --format github.")
+    ] = False,
+    jobs: Annotated[int, typer.Option(min=1, max=256, help="Processes that share the work.")] = 1,
+    explain: Annotated[
+        str | None,
+        typer.Option(metavar="CODE", help="Say what a rule is about, or list all: all."),
+    ] = None,
+) -> None:
+    """Find dropout that is wrong in Python files, without running them.
+
+    The exit code is 0 when nothing is found, 1 with findings, 2 when it could not run.
+    """
+    from thinned.audit import settings_for
+    from thinned.audit.formats import FORMATS
+    from thinned.audit.running import audit as run
+    from thinned.fit.errors import InputError
+
+    if explain is not None:
+        typer.echo(_explained(explain))
+        return
+    if not paths:
+        raise InputError("audit: PATH must be at least one file or folder.")
+    short = {"json": as_json, "sarif": as_sarif, "github": as_github}
+    forms = {name for name, asked in short.items() if asked}
+    if form is not _Format.text:
+        forms.add(form.value)
+    if len(forms) > 1:
+        raise InputError(f"audit: one format can be written, got {', '.join(sorted(forms))}.")
+    settings = settings_for(paths, _words(select), _words(ignore), _words(exclude))
+    report = run(paths, settings, jobs)
+    typer.echo(FORMATS[forms.pop() if forms else "text"](report))
+    if report.findings:
+        raise typer.Exit(1)
+
+
+def _words(text: str | None) -> list[str] | None:
+    return None if text is None else [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _explained(code: str) -> str:
+    from thinned.audit import RULES
+    from thinned.audit.formats import explanation
+    from thinned.fit.errors import InputError, quoted
+
+    if code.lower() == "all":
+        return "\n".join(f"{c} {rule.sentence}" for c, rule in sorted(RULES.items()))
+    rule = RULES.get(code.upper())
+    if rule is None:
+        raise InputError(
+            f"audit: --explain must be the code of a rule, got {quoted(code)}. "
+            "thinned audit --explain all lists them."
+        )
+    return explanation(rule)

@@ -1,0 +1,113 @@
+"""An exact number of units: k of n along an axis are kept, no more and no fewer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from thinned import checks
+from thinned.address import Address
+from thinned.checks import message
+from thinned.laws import K_OF_N
+from thinned.methods.bernoulli import SRIVASTAVA
+from thinned.methods.draws import Draws
+from thinned.methods.table import Moments, Paper, Sample, method
+from thinned.window import Window
+
+__all__ = ["k_of_n_dropout"]
+
+SALMON = Paper(
+    "Salmon, Moraes, Dror, Shaw", 2011, "Parallel random numbers: as easy as 1, 2, 3",
+    "SC'11, doi:10.1145/2063384.2063405",
+)  # fmt: skip
+
+
+def _moments(x: Any, p: float, axis: int = -1, **_: Any) -> tuple[Any, Any]:
+    n = x.shape[axis]
+    k = n - round(p * n)
+    return (x, x**2 * ((n - k) / k)) if k else (0.0 * x, 0.0 * x)
+
+
+@method(
+    title="Exact k-of-n dropout",
+    rank="first",
+    target="units",
+    formula="y = x m n / k,  m: exactly k = n - round(p n) ones among the n along an axis",
+    law=K_OF_N,
+    shared="nobody, or the slices along shared_axes; each group of n is drawn on its own",
+    scale="n / k, and no kept unit where k = 0",
+    moments=Moments("x", "x^2 (n - k) / k", _moments),
+    papers=(SRIVASTAVA, SALMON),
+    module="KOfNDropout",
+    sample=Sample(shape=(6, 10), dropped="exact"),
+    note="Dropout without the noise of the count: for narrow layers, and wherever every thinned "
+    "network shall have one width. p moves in steps of 1 / n.",
+)
+def k_of_n_dropout(
+    x: Any,
+    p: float,
+    at: Address,
+    training: bool = True,
+    *,
+    axis: int = -1,
+    shared_axes: int | tuple[int, ...] = (),
+    window: Window | None = None,
+    mirror: bool = False,
+) -> Any:
+    """Keep exactly k of the n elements along an axis and scale them by n / k.
+
+    y = x m n / k,  k = n - round(p n), halves to even. Every choice of k is equally likely: those
+    with the k largest words of the mask spec, equal words by lower index.
+
+    The sum over a constant input is exact, and two multipliers of one group have the covariance
+    -(n - k) / (k (n - 1)), where dropout's have none.
+
+    Parameters
+    ----------
+    x : array, at least one axis, floating. Never modified.
+    p : float in [0, 1]. Share of a group that is dropped, rounded to a whole number of elements;
+        where none is kept the result is zero.
+    at : Address. Equal addresses give equal masks on every backend.
+    training : bool. False gives x itself.
+    axis : int. A group is the n elements that differ only in this axis.
+    shared_axes : int or tuple of ints. Axes along which one draw is shared; not `axis`.
+    window : Window or None. Where x sits in a larger logical array; it must hold the whole axis.
+    mirror : bool. The antithetic draw: the smallest words are kept.
+
+    Returns
+    -------
+    array of x's kind, shape and dtype. E[y] = x for k > 0; Var[y] = x^2 (n - k) / k.
+
+    Raises
+    ------
+    ValueError if p is outside [0, 1] or NaN, an axis does not exist, `axis` is shared, or the
+    window splits it. TypeError if x is not floating.
+
+    References
+    ----------
+    Dropout as in Srivastava et al., 2014, JMLR 15; the draws by Salmon et al., 2011, SC'11.
+
+    Examples
+    --------
+    >>> import numpy as np, thinned
+    >>> thinned.k_of_n_dropout(np.ones(8), 0.5, thinned.Address(seed=1)).sum()
+    np.float64(8.0)
+    """
+    draws = Draws("k_of_n_dropout", x, p, at, training, window, mirror)
+    n_axes = len(draws.shape)
+    if not n_axes:
+        raise ValueError(message("k_of_n_dropout", "x", "an array with axes", "none"))
+    along = checks.integer("k_of_n_dropout", "axis", axis, -n_axes, n_axes) % n_axes
+    shared = checks.axes("k_of_n_dropout", shared_axes, n_axes)
+    if along in shared:
+        requirement = f"free of axis {along}, along which units are counted"
+        raise ValueError(message("k_of_n_dropout", "shared_axes", requirement, shared))
+    if not draws.training:
+        return x
+    xp, n = draws.xp, draws.shape[along]
+    if isinstance(draws.p, float):
+        k: Any = n - round(draws.p * n)
+        scale: Any = n / k if k else 1.0
+    else:
+        k = n - xp.round(draws.p * n)
+        scale = xp.where(k > 0, n / k, 1.0)
+    return draws.select(x, draws.keep_k_of_n(k, along, shared), scale)

@@ -1,0 +1,140 @@
+"""L0 regularisation by hard concrete gates: weights that learn whether they are there at all."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from thinned import checks
+from thinned.address import Address
+from thinned.backends import backend_of
+from thinned.checks import message
+from thinned.laws import Law
+from thinned.methods.concrete import positive, sigmoid
+from thinned.methods.draws import Draws
+from thinned.methods.table import Paper, method
+from thinned.window import Window
+
+__all__ = ["expected_l0", "hard_concrete"]
+
+LOUIZOS = Paper(
+    "Louizos, Welling, Kingma", 2018,
+    "Learning sparse neural networks through L0 regularization", "arXiv:1712.01312",
+)  # fmt: skip
+HARD = Law(
+    "hard concrete",
+    "min(1, max(0, 1.2 s - .1)),  s = sigmoid((logit u + ln alpha) / t),  u ~ U(0, 1)",
+)
+# The interval (GAMMA, ZETA) over which the gate is stretched before it is clamped.
+GAMMA, ZETA = -0.1, 1.1
+
+
+@method(
+    title="L0 regularisation by hard concrete gates",
+    rank="second",
+    target="weights",
+    formula="y = x z,  z = min(1, max(0, 1.2 s - .1)),  s = sigmoid((logit u + ln alpha) / t),  "
+    "u ~ U(0, 1)",
+    law=HARD,
+    shared="as log_alpha's shape and shared_axes say: a gate for each weight, input or channel",
+    scale="1",
+    inference="z = min(1, max(0, 1.2 sigmoid(ln alpha) - .1)), without a draw",
+    papers=(LOUIZOS,),
+    aliases={"L0_regularization (the authors')": ("L0Dense", "L0Conv2d")},
+    module="L0Linear",
+    sample=None,
+    note="Gates are 0 or 1 exactly with a probability that gradients can move, so that whole "
+    "inputs, heads or channels go. Sensitive to the weight of its penalty.",
+)
+def hard_concrete(
+    x: Any,
+    log_alpha: Any,
+    at: Address,
+    training: bool = True,
+    *,
+    temperature: float = 2 / 3,
+    shared_axes: int | tuple[int, ...] = (),
+    window: Window | None = None,
+    mirror: bool = False,
+) -> Any:
+    """Multiply by hard concrete gates, differentiable in what opens them.
+
+    y = x z,  z = min(1, max(0, 1.2 s - .1)),  s = sigmoid((logit u + ln alpha) / t),  u ~ U(0, 1).
+
+    Parameters
+    ----------
+    x : array, any shape, floating: weights, or activations. Never modified.
+    log_alpha : array that broadcasts to x's shape. ln alpha of each gate.
+    at : Address. Equal addresses give equal u on every backend.
+    training : bool. False takes z = min(1, max(0, 1.2 sigmoid(ln alpha) - .1)).
+    temperature : float > 0. t; the paper's 2/3.
+    shared_axes : int or tuple of ints. Axes along which one draw is shared.
+    window, mirror : as in `thinned.dropout`.
+
+    Returns
+    -------
+    array of x's kind, shape and dtype. P(z = 0) = sigmoid(t ln(.1 / 1.1) - ln alpha); a closed gate
+    gives 0, for NaN and infinity too.
+
+    Raises
+    ------
+    ValueError if log_alpha does not broadcast to x's shape, temperature is not positive, or an axis
+    does not exist. TypeError if x is not floating.
+
+    References
+    ----------
+    Louizos et al., 2018, arXiv:1712.01312, equations 10, 11 and 13.
+    """
+    draws = Draws("hard_concrete", x, None, at, training, window, mirror)
+    t = positive("hard_concrete", "temperature", temperature)
+    shared = checks.axes("hard_concrete", shared_axes, len(draws.shape))
+    _require_broadcast(draws.shape, tuple(log_alpha.shape))
+    xp, wide, a = draws.xp, draws.wide(x), draws.wide(log_alpha)
+    if draws.training:
+        u = xp.astype(draws.uniform(shared), wide.dtype)
+        s = sigmoid(xp, (xp.log(u) - xp.log1p(-u) + a) / t)
+    else:
+        s = sigmoid(xp, a)
+    z = s * (ZETA - GAMMA) + GAMMA
+    z = xp.where(z > 1, xp.ones_like(z), z)
+    # Both are selected before they meet, so that an infinity behind a closed gate is in neither
+    # the value nor the gradient.
+    closed, zero = z <= 0, xp.zeros_like(wide)
+    z = xp.where(closed, xp.zeros_like(z), z)
+    return xp.astype(xp.where(closed, zero, wide) * z, x.dtype)
+
+
+def _require_broadcast(shape: tuple[int, ...], gates: tuple[int, ...]) -> None:
+    trailing = shape[len(shape) - len(gates) :]
+    if len(gates) > len(shape) or any(
+        g not in (1, n) for g, n in zip(gates, trailing, strict=True)
+    ):
+        needed = f"an array that broadcasts to x's shape {shape}"
+        raise ValueError(message("hard_concrete", "log_alpha", needed, f"shape {gates}"))
+
+
+def expected_l0(log_alpha: Any, temperature: float = 2 / 3) -> Any:
+    """The expected number of gates that are not 0.
+
+    sum of P(z > 0) = sigmoid(ln alpha - t ln(.1 / 1.1)) over gates.
+
+    Parameters
+    ----------
+    log_alpha : array, floating. ln alpha of each gate.
+    temperature : float > 0. t.
+
+    Returns
+    -------
+    0-d array (NumPy: a scalar).
+
+    Raises
+    ------
+    TypeError if log_alpha is no array. ValueError if temperature is not positive.
+
+    References
+    ----------
+    Louizos et al., 2018, arXiv:1712.01312, equation 12.
+    """
+    t = positive("expected_l0", "temperature", temperature)
+    xp = backend_of("expected_l0", log_alpha).namespace
+    return xp.sum(sigmoid(xp, log_alpha - t * math.log(-GAMMA / ZETA)))

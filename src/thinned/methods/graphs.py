@@ -1,0 +1,426 @@
+"""Graphs: DropEdge, DropNode and DropMessage, on edge lists, features and SciPy's sparse arrays.
+
+No graph library is needed: an edge list is an array of integers of shape (2, E).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from thinned import checks
+from thinned.address import Address
+from thinned.backends import Backend, backend_of
+from thinned.checks import message
+from thinned.laws import BERNOULLI, PLAIN_BERNOULLI
+from thinned.methods.draws import Draws
+from thinned.methods.table import INVERTED, Paper, Sample, method
+from thinned.window import Window
+
+__all__ = ["drop_edge", "drop_message", "drop_node", "keep_edges", "normalise_adjacency"]
+
+RONG = Paper(
+    "Rong, Huang, Xu, Huang", 2020,
+    "DropEdge: towards deep graph convolutional networks on node classification",
+    "arXiv:1907.10903",
+)  # fmt: skip
+FENG = Paper(
+    "Feng, Zhang, Dong, Han, Luan, Xu, Yang, Kharlamov, Tang", 2020,
+    "Graph random neural networks for semi-supervised learning on graphs", "arXiv:2005.11079",
+)  # fmt: skip
+FANG = Paper(
+    "Fang, Xiao, Wang, Xu, Yang, Yang", 2023,
+    "DropMessage: unifying random dropping for graph neural networks", "arXiv:2204.10037",
+)  # fmt: skip
+
+# Pairs of nodes are numbered below the square of this, and words of draws below 2^42.
+MAX_NODES = 2**21
+
+
+def _is_sparse(x: Any) -> bool:
+    """Whether x is one of SciPy's, which is then loaded already."""
+    if type(x).__module__.partition(".")[0] != "scipy":
+        return False
+    import scipy.sparse
+
+    return bool(scipy.sparse.issparse(x))
+
+
+def _require_list(who: str, edges: Any) -> Backend:
+    """The backend of an edge list; TypeError unless it is an array of integers."""
+    backend = backend_of(who, edges, "edges")
+    if not backend.namespace.isdtype(edges.dtype, "integral"):
+        got = str(edges.dtype).rpartition(".")[2]
+        raise TypeError(message(who, "edges", "of an integer type", got))
+    return backend
+
+
+def _require_square(who: str, adjacency: Any) -> int:
+    shape = tuple(adjacency.shape)
+    if len(shape) != 2 or shape[0] != shape[1] or not shape[0]:
+        requirement = "a square adjacency matrix with a node at least"
+        raise ValueError(message(who, "edges", requirement, f"shape {shape}"))
+    return int(shape[0])
+
+
+def _require_edges(who: str, edges: Any, nodes: Any, compiling: bool) -> None:
+    """ValueError unless all indices lie in [0, nodes), or in what a draw can number."""
+    if len(edges.shape) != 2 or edges.shape[0] != 2:
+        got = f"shape {tuple(edges.shape)}"
+        raise ValueError(message(who, "edges", "of shape (2, E)", got))
+    if nodes is not None:
+        remedy = "A graph without a node has nothing to keep."
+        nodes = checks.integer(who, "nodes", nodes, 1, MAX_NODES + 1, remedy)
+    # A compiler cannot look at values; the library's own checks of indices remain.
+    if compiling or not edges.shape[1]:
+        return
+    least, most = int(edges.min()), int(edges.max())
+    end = MAX_NODES if nodes is None else nodes
+    if least < 0 or most >= end:
+        wrong = least if least < 0 else most
+        raise ValueError(message(who, "an index in edges", f"in [0, {end})", wrong))
+
+
+def _pairs(xp: Any, edges: Any, directed: bool) -> Any:
+    """A number for each edge that only its two nodes decide, not the other edges or the order.
+
+    Undirected {i, j}: the place of (max, min) in a triangle counted by rows. Directed (i, j): the
+    place in a square counted by growing shells. Nodes that come later change no number.
+    """
+    wide = xp.astype(edges, xp.int64)
+    i, j = wide[0], wide[1]
+    low, high = xp.minimum(i, j), xp.maximum(i, j)
+    if not directed:
+        return high * (high + 1) // 2 + low
+    return high * high + xp.where(i < j, i, i + j)
+
+
+@method(
+    title="DropEdge",
+    rank="first",
+    target="edges",
+    formula="edge {i, j} stays where m,  m ~ Bernoulli(1 - p);  exact: round(p E) of E edges go",
+    law=PLAIN_BERNOULLI,
+    shared="the two directions of an undirected edge",
+    scale="1; normalise_adjacency afterwards",
+    fill="no edge",
+    papers=(RONG,),
+    aliases={
+        "PyTorch Geometric": ("dropout_edge", "dropout_adj"),
+        "DGL": ("DropEdge",),
+    },
+    module="DropEdge",
+    note="Against over-smoothing in deep graph convolutions, p up to .8 there. The adjacency is to "
+    "be normalised again afterwards.",
+)
+def drop_edge(
+    edges: Any,
+    p: float,
+    at: Address,
+    training: bool = True,
+    *,
+    nodes: int | None = None,
+    directed: bool = False,
+    exact: bool = False,
+    mirror: bool = False,
+) -> Any:
+    """Take edges out of a graph, both directions of an undirected one together.
+
+    Edge {i, j} stays where m,  m ~ Bernoulli(1 - p); or exact: round(p E) of the E edges go.
+
+    The draw of an edge is the word of the address at an index made of its two nodes alone:
+    j (j + 1) / 2 + i for i <= j, and where directed j^2 + i for i < j, i^2 + i + j else. It is
+    dropped where that word is below p 2^32. So an edge's fate is the same in any order of the
+    edges, in any part of the graph, and listed twice; and at a larger p more edges go.
+
+    Parameters
+    ----------
+    edges : array of integers, shape (2, E), each column an edge from row 0 to row 1; or a sparse
+        array or matrix of SciPy's, shape (N, N), whose stored entries are edges. Never modified. A
+        self-loop is an edge as any other: add loops afterwards, as normalise_adjacency does.
+    p : float in [0, 1]. Probability of dropping an edge; p = 1 leaves none.
+    at : Address. Equal addresses give equal graphs on every backend.
+    training : bool. False gives edges themselves.
+    nodes : int in [1, 2^21], or None. N, to check indices against; of an edge list only.
+    directed : bool. True: (i, j) and (j, i) are two edges with draws of their own.
+    exact : bool. True: of the E different edges exactly E - round(p E) stay, those with the
+        largest words. This is the paper's form; the other is that of the libraries.
+    mirror : bool. The antithetic draw.
+
+    Returns
+    -------
+    edges of the same kind: an edge list of shape (2, E') in the order of `edges`, or a sparse array
+    of the same format, type and shape. `keep_edges` gives the mask, to cut attributes by.
+
+    Raises
+    ------
+    ValueError if p is outside [0, 1] or NaN, the shape is another, an index is negative or not
+    below nodes or 2^21, or the graph has no node (nodes=0, a matrix of shape (0, 0)). A graph
+    without edges is one: it comes back. TypeError if an edge list is not of integers.
+
+    References
+    ----------
+    Rong et al., 2020, arXiv:1907.10903.
+
+    Examples
+    --------
+    >>> import numpy as np, thinned
+    >>> ring = np.array([[0, 1, 1, 2, 2, 3, 3, 0], [1, 0, 2, 1, 3, 2, 0, 3]])
+    >>> thinned.drop_edge(ring, 0.5, thinned.Address(seed=0))
+    array([[0, 1, 3, 0],
+           [1, 0, 0, 3]])
+    """
+    how: Any = {"nodes": nodes, "directed": directed, "exact": exact, "mirror": mirror}
+    keep = _keep("drop_edge", edges, p, at, training, **how)
+    if keep is None:
+        return edges
+    if not _is_sparse(edges):
+        return edges[:, keep]
+    coo = edges.tocoo()
+    kept = (coo.data[keep], (coo.row[keep], coo.col[keep]))
+    return type(coo)(kept, shape=coo.shape, dtype=coo.dtype).asformat(edges.format)
+
+
+def keep_edges(
+    edges: Any,
+    p: float,
+    at: Address,
+    training: bool = True,
+    *,
+    nodes: int | None = None,
+    directed: bool = False,
+    exact: bool = False,
+    mirror: bool = False,
+) -> Any:
+    """The mask of `drop_edge`: True for an edge that stays. Its shape does not depend on a draw.
+
+    Parameters
+    ----------
+    edges, p, at, training, nodes, directed, exact, mirror : as in `drop_edge`; of a sparse array
+        the entries in the order of its `tocoo()`.
+
+    Returns
+    -------
+    boolean array of shape (E,), of edges' kind (NumPy's for SciPy's).
+
+    Raises
+    ------
+    ValueError, TypeError as `drop_edge`.
+
+    Examples
+    --------
+    >>> import numpy as np, thinned
+    >>> path = np.array([[0, 1, 1, 2], [1, 0, 2, 1]])
+    >>> thinned.keep_edges(path, 0.5, thinned.Address(seed=0))
+    array([ True,  True, False, False])
+    """
+    how: Any = {"nodes": nodes, "directed": directed, "exact": exact, "mirror": mirror}
+    keep = _keep("keep_edges", edges, p, at, training, **how)
+    if keep is not None:
+        return keep
+    if _is_sparse(edges):
+        return np.ones(edges.tocoo().data.shape, np.bool_)
+    return backend_of("keep_edges", edges).namespace.ones_like(edges[0]) > 0
+
+
+def _keep(
+    who: str, edges: Any, p: Any, at: Any, training: Any, nodes: Any, directed: Any, exact: Any,
+    mirror: Any,
+) -> Any:  # fmt: skip
+    """The mask, or None in evaluation, once all is checked."""
+    directed = checks.flag(who, "directed", directed)
+    exact = checks.flag(who, "exact", exact)
+    if _is_sparse(edges):
+        nodes = _require_square(who, edges)
+        coo = edges.tocoo()
+        edges = np.stack([coo.row, coo.col]).astype(np.int64)
+    _require_list(who, edges)
+    draws = Draws(who, edges, p, at, training, None, mirror, integers=True)
+    _require_edges(who, edges, nodes, draws.backend.compiling())
+    if not draws.training:
+        return None
+    xp = draws.xp
+    pairs = _pairs(xp, edges, directed)
+    if not exact:
+        threshold = draws.rate()[0]
+        return xp.astype(draws.words_at(pairs), xp.int64) >= threshold
+    found = xp.unique_inverse(pairs)
+    words = xp.astype(draws.words_at(found.values), xp.int64)
+    n = words.shape[0]
+    rank = xp.argsort(xp.argsort(-words, stable=True), stable=True)
+    keep = rank < n - round(float(draws.p) * n)
+    return keep[xp.reshape(found.inverse_indices, pairs.shape)]
+
+
+@method(
+    title="DropNode",
+    rank="first",
+    target="nodes",
+    formula="y = x m / (1 - p),  m ~ Bernoulli(1 - p), one draw per node: a row of x",
+    law=BERNOULLI,
+    shared="a node's features",
+    moments=INVERTED,
+    papers=(FENG, FANG),
+    aliases={"PyTorch Geometric": ("dropout_node",), "DGL": ("DropNode",)},
+    module="DropNode",
+    sample=Sample(shape=(8, 5), independent=(0,)),
+    note="For graphs with few labelled nodes. dropout_node and DGL's DropNode take a node's edges "
+    "away too, and do not scale.",
+)
+def drop_node(
+    x: Any,
+    p: float,
+    at: Address,
+    training: bool = True,
+    *,
+    window: Window | None = None,
+    mirror: bool = False,
+) -> Any:
+    """Drop all features of some nodes, before they are propagated.
+
+    y = x m / (1 - p),  m ~ Bernoulli(1 - p), one draw per node.
+
+    Parameters
+    ----------
+    x : array, shape (N, ...), floating: a row of features for each node. Never modified.
+    p : float in [0, 1]. Probability of dropping a node; p = 1 gives zeros.
+    at : Address. Equal addresses give equal masks on every backend.
+    training : bool. False gives x itself.
+    window, mirror : as in `thinned.dropout`: Window(start) for the nodes from start on.
+
+    Returns
+    -------
+    array of x's kind, shape and dtype. E[y] = x for p < 1; Var[y] = x^2 p / (1 - p).
+
+    Raises
+    ------
+    ValueError if p is outside [0, 1] or NaN, or x has no axis. TypeError if x is not floating.
+
+    References
+    ----------
+    Feng et al., 2020, arXiv:2005.11079; so defined in Fang et al., 2023, arXiv:2204.10037, too.
+    """
+    draws = Draws("drop_node", x, p, at, training, window, mirror)
+    if not draws.shape:
+        raise ValueError(message("drop_node", "x", "of shape (N, ...)", "an array without axes"))
+    if not draws.training:
+        return x
+    return draws.noise(x, shared_axes=tuple(range(1, len(draws.shape))))
+
+
+@method(
+    title="DropMessage",
+    rank="first",
+    target="messages",
+    formula="y = x m / (1 - p),  m ~ Bernoulli(1 - p), one draw per edge and feature",
+    law=BERNOULLI,
+    moments=INVERTED,
+    papers=(FANG,),
+    module="DropMessage",
+    sample=Sample(shape=(7, 4), independent=(0, 1), splits=(0, 1)),
+    note="Where a graph network's messages are at hand: of the graph methods the one with the "
+    "least variance of a sum over neighbours.",
+)
+def drop_message(
+    x: Any,
+    p: float,
+    at: Address,
+    training: bool = True,
+    *,
+    window: Window | None = None,
+    mirror: bool = False,
+) -> Any:
+    """Drop elements of the messages that go along edges, before they are summed up.
+
+    y = x m / (1 - p),  m ~ Bernoulli(1 - p), one draw per edge and feature.
+
+    Parameters
+    ----------
+    x : array, shape (E, ...), floating: a message for each edge, as features[edges[0]] gives them.
+        Never modified. A draw follows the position in x: other than with `drop_edge`, another order
+        of the edges is another mask, and an edge's two directions draw apart.
+    p : float in [0, 1]. Probability of dropping an element; p = 1 gives zeros.
+    at : Address. Equal addresses give equal masks on every backend.
+    training : bool. False gives x itself.
+    window, mirror : as in `thinned.dropout`.
+
+    Returns
+    -------
+    array of x's kind, shape and dtype. E[y] = x for p < 1; Var[y] = x^2 p / (1 - p).
+
+    Raises
+    ------
+    ValueError if p is outside [0, 1] or NaN, or x has no axis. TypeError if x is not floating.
+
+    References
+    ----------
+    Fang et al., 2023, arXiv:2204.10037.
+    """
+    draws = Draws("drop_message", x, p, at, training, window, mirror)
+    if not draws.shape:
+        raise ValueError(message("drop_message", "x", "of shape (E, ...)", "an array without axes"))
+    if not draws.training:
+        return x
+    return draws.noise(x)
+
+
+def normalise_adjacency(edges: Any, nodes: int | None = None) -> Any:
+    """D^-1/2 (A + I) D^-1/2, D the row sums of A + I: what `drop_edge` leaves, made ready again.
+
+    Parameters
+    ----------
+    edges : array of integers, shape (2, E), every entry 1; or a sparse array or matrix of SciPy's,
+        shape (N, N), without negative entries. Never modified.
+    nodes : int in [1, 2^21]. N; needed of an edge list, and of it only.
+
+    Returns
+    -------
+    Of an edge list: the pair of an edge list of shape (2, E + N), a loop at each node behind the
+    edges, and the weights of these edges, shape (E + N,), binary32. Of a sparse array: the sparse
+    array, in CSR format, binary64 (binary32 where the entries are). Rows sum to 1 only where all
+    neighbours have equal degrees.
+
+    Raises
+    ------
+    ValueError if the shape is another, an index is negative or not below nodes, the graph has no
+    node, or an entry is negative or NaN. TypeError if an edge list is not of integers, or nodes is
+    not given with one.
+
+    Examples
+    --------
+    >>> import numpy as np, thinned
+    >>> loops, weights = thinned.normalise_adjacency(np.array([[0, 1], [1, 0]]), nodes=3)
+    >>> loops
+    array([[0, 1, 0, 1, 2],
+           [1, 0, 0, 1, 2]])
+    >>> weights
+    array([0.5, 0.5, 0.5, 0.5, 1. ], dtype=float32)
+    """
+    who = "normalise_adjacency"
+    if _is_sparse(edges):
+        return _normalised_matrix(who, edges)
+    backend = _require_list(who, edges)
+    if nodes is None:
+        raise TypeError(f"{who}: nodes must be given with an edge list: how many nodes there are.")
+    _require_edges(who, edges, nodes, backend.compiling())
+    from array_api_compat import device  # which an import of thinned has no use for
+
+    xp = backend.namespace
+    loops = xp.arange(nodes, dtype=edges.dtype, device=device(edges))
+    looped = xp.concat([edges, xp.stack([loops, loops])], axis=1)
+    scale = xp.astype(xp.bincount(looped[0], minlength=nodes), xp.float64) ** -0.5
+    return looped, xp.astype(scale[looped[0]] * scale[looped[1]], xp.float32)
+
+
+def _normalised_matrix(who: str, adjacency: Any) -> Any:
+    import scipy.sparse
+
+    n = _require_square(who, adjacency)
+    kind = np.float32 if adjacency.dtype == np.float32 else np.float64
+    looped = (adjacency + scipy.sparse.eye_array(n, format="csr")).tocsr().astype(kind)
+    if not (looped.data >= 0).all():
+        raise ValueError(message(who, "edges", "free of negative entries", looped.data.min()))
+    scale = scipy.sparse.diags_array(np.asarray(looped.sum(axis=1)).reshape(-1) ** -0.5)
+    made = (scale @ looped @ scale).tocsr().astype(kind)
+    return made if isinstance(adjacency, scipy.sparse.sparray) else scipy.sparse.csr_matrix(made)

@@ -1,0 +1,292 @@
+"""Regions of the input: Cutout's square, and random erasing's rectangle."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from thinned import checks
+from thinned.address import Address
+from thinned.checks import message
+from thinned.methods.draws import Draws
+from thinned.methods.spatial import channel_of
+from thinned.methods.table import Moments, Paper, Sample, method
+from thinned.window import Window
+
+__all__ = ["cutout", "random_erasing"]
+
+DEVRIES = Paper(
+    "DeVries, Taylor", 2017,
+    "Improved regularization of convolutional neural networks with Cutout", "arXiv:1708.04552",
+)  # fmt: skip
+ZHONG = Paper(
+    "Zhong, Zheng, Kang, Li, Yang", 2017, "Random erasing data augmentation", "arXiv:1708.04896"
+)
+
+# Rectangles that each sample proposes. At the paper's ranges one in three lies inside the image,
+# so that all miss once in 10^11.
+PROPOSALS = 64
+
+
+def _within(xp: Any, x: Any, axis: int, start: Any, length: Any) -> Any:
+    """Where axis's coordinate lies in [start, start + length), to broadcast with x."""
+    n = x.shape[axis]
+    place = xp.arange(n, dtype=xp.float64, device=getattr(x, "device", None))
+    place = xp.reshape(place, (n,) + (1,) * (len(x.shape) - axis - 1))
+    return (place >= start) & (place < start + length)
+
+
+def _covered(n: int, size: int) -> Any:
+    """Share of the centres of a square whose side covers each coordinate of an axis."""
+    i = np.arange(n)[:, None]
+    start = np.arange(n)[None, :] - size // 2
+    return ((i >= start) & (i < start + size)).mean(axis=1)
+
+
+def _cutout_moments(
+    x: Any, p: float, size: Any = 16, fill: float = 0.0, channel_axis: int = 1, **_: Any
+) -> tuple[Any, Any]:
+    spatial = [a for a in range(1, x.ndim) if a != channel_axis % x.ndim]
+    sizes = size if isinstance(size, (tuple, list)) else (size,) * len(spatial)
+    hit = np.full((1,) * x.ndim, float(p))
+    for axis, side in zip(spatial, sizes, strict=True):
+        share = _covered(x.shape[axis], side)
+        hit = hit * share.reshape((-1,) + (1,) * (x.ndim - axis - 1))
+    return x + hit * (fill - x), hit * (1.0 - hit) * (x - fill) ** 2
+
+
+def _fill(who: str, fill: Any) -> float:
+    if isinstance(fill, bool) or not isinstance(fill, (int, float)):
+        got = f"{fill!r} ({type(fill).__name__})"
+        raise TypeError(message(who, "fill", "one number", got))
+    return float(fill)
+
+
+@method(
+    title="Cutout",
+    rank="first",
+    target="regions of the input",
+    formula="y = fill in a square with its centre anywhere, cut off at the border; x elsewhere",
+    shared="the elements of the square, all channels",
+    scale="1",
+    fill="fill",
+    moments=Moments(
+        "x + h (fill - x), h = p times the share of centres whose square covers the element",
+        "h (1 - h) (x - fill)^2",
+        _cutout_moments,
+    ),
+    papers=(DEVRIES,),
+    aliases={
+        "KerasCV": ("RandomCutout",),
+        "albumentations": ("Cutout", "CoarseDropout"),
+    },
+    module="Cutout",
+    sample=Sample(
+        shape=(3, 2, 5, 6), options={"size": (2, 3)}, p=0.7, dropped=None, splits=(0, 1),
+        p_one="finite",
+    ),
+    note="Augmentation of small images; the paper cuts every image (p = 1), with the mean of the "
+    "normalised data for fill.",
+)  # fmt: skip
+def cutout(
+    x: Any,
+    p: float,
+    at: Address,
+    training: bool = True,
+    *,
+    size: int | tuple[int, ...] = 16,
+    fill: float = 0.0,
+    channel_axis: int = 1,
+    window: Window | None = None,
+    mirror: bool = False,
+) -> Any:
+    """Cut a square out of each image, anywhere, also over the border (Cutout).
+
+    y = fill in the square, x elsewhere, nothing rescaled. The centre is any element of the map with
+    equal probability; what lies outside of the image is cut off.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, L), (N, C, H, W) or (N, C, D, H, W), floating; channels elsewhere by
+        channel_axis. Never modified.
+    p : float in [0, 1]. Probability that a sample is cut at all; the paper's is 1.
+    at : Address. Draw 0 says which samples are cut, draw d where the centre lies on axis d.
+    training : bool. False gives x itself.
+    size : int, or a tuple with one for each spatial axis, elements. Side of the square; an even
+        side reaches one element further before the centre than behind it. The paper takes 16 for
+        CIFAR-10, 8 for CIFAR-100.
+    fill : float. What stands in the square.
+    channel_axis : int. 1 is channels first, -1 channels last.
+    window : Window or None. Where x sits in a larger logical array; it must hold whole maps.
+    mirror : bool. The antithetic draw: other samples, and centres mirrored.
+
+    Returns
+    -------
+    array of x's kind, shape and dtype. With h = p times the share of centres whose square covers
+    the element: E[y] = x + h (fill - x); Var[y] = h (1 - h) (x - fill)^2.
+
+    Raises
+    ------
+    ValueError if p is outside [0, 1] or NaN, size is not positive, x is no batch of maps, the
+    channel axis does not exist, or the window splits a map. TypeError if x is not floating or fill
+    no number.
+
+    References
+    ----------
+    DeVries and Taylor, 2017, arXiv:1708.04552. Their code gives an odd side one element less.
+
+    Examples
+    --------
+    >>> import numpy as np, thinned
+    >>> thinned.cutout(np.ones((1, 1, 3, 4)), 1.0, thinned.Address(seed=1), size=2)[0, 0]
+    array([[0., 1., 1., 1.],
+           [0., 1., 1., 1.],
+           [1., 1., 1., 1.]])
+    """
+    who = "cutout"
+    draws = Draws(who, x, p, at, training, window, mirror)
+    shape = draws.shape
+    channel = channel_of(who, shape, channel_axis, range(3, 6))
+    spatial = tuple(axis for axis in range(1, len(shape)) if axis != channel)
+    sizes = tuple(size) if isinstance(size, (tuple, list)) else (size,) * len(spatial)
+    if len(sizes) != len(spatial):
+        requirement = f"one integer, or one for each of the {len(spatial)} spatial axes"
+        raise ValueError(message(who, "size", requirement, sizes))
+    sizes = tuple(checks.integer(who, "size", side, 1, 2**31) for side in sizes)
+    fill = _fill(who, fill)
+    if not draws.training:
+        return x
+    draws.require_whole(*spatial)
+    xp, shared = draws.xp, tuple(range(1, len(shape)))
+    keep = draws.keep(draws.p, shared)
+    hole: Any = ~keep
+    for number, (axis, side) in enumerate(zip(spatial, sizes, strict=True), 1):
+        # binary64, where no product of a uniform and a length is rounded up to the length
+        u = xp.astype(draws.uniform(shared, number=number), xp.float64)
+        hole = hole & _within(xp, x, axis, xp.floor(u * shape[axis]) - side // 2, side)
+    return draws.select(x, ~hole, 1.0, fill)
+
+
+def _range(who: str, name: str, value: Any, high: float) -> tuple[float, float]:
+    """A range of two numbers, 0 < first <= second <= high."""
+    bounds = math.isinf(high)
+    requirement = f"two numbers, 0 < first <= second{'' if bounds else f' <= {high:g}'}"
+    pair = tuple(value) if isinstance(value, (tuple, list)) else ()
+    if len(pair) != 2 or any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in pair):
+        raise TypeError(message(who, name, requirement, repr(value)))
+    first, second = float(pair[0]), float(pair[1])
+    if not 0.0 < first <= second <= high or math.isinf(second):
+        raise ValueError(message(who, name, requirement, pair))
+    return first, second
+
+
+@method(
+    title="Random erasing",
+    rank="first",
+    target="regions of the input",
+    formula="y = fill in a rectangle of area s H W and sides' ratio r inside the image, "
+    "s ~ U(scale), r ~ U(ratio); x elsewhere",
+    shared="the elements of the rectangle, all channels",
+    scale="1",
+    fill="fill",
+    papers=(ZHONG,),
+    aliases={
+        "torchvision": ("transforms.RandomErasing", "transforms.v2.RandomErasing"),
+        "timm": ("RandomErasing",),
+        "Keras": ("RandomErasing",),
+    },
+    module="RandomErasing",
+    sample=Sample(
+        shape=(4, 2, 6, 7), p=0.7, dropped=None, splits=(0, 1), p_one="finite", draws=500
+    ),
+    note="Augmentation of images against occlusion; the paper erases half of them, p = .5, best "
+    "with noise of its own in each pixel, which a fill of one number is not.",
+)
+def random_erasing(
+    x: Any,
+    p: float,
+    at: Address,
+    training: bool = True,
+    *,
+    scale: tuple[float, float] = (0.02, 0.33),
+    ratio: tuple[float, float] = (0.3, 3.3),
+    fill: float = 0.0,
+    channel_axis: int = 1,
+    window: Window | None = None,
+    mirror: bool = False,
+) -> Any:
+    """Erase a rectangle of random size and shape inside each image (random erasing).
+
+    y = fill in the rectangle, x elsewhere, nothing rescaled. Its area is s H W with s ~ U(scale),
+    its height over its width r ~ U(ratio), its upper left corner any element of the image; what
+    does not lie inside is drawn again.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, H, W), or (N, H, W, C) with channel_axis=-1; floating. Never modified.
+    p : float in [0, 1]. Probability that a sample is erased at all; the paper's is 0.5.
+    at : Address. Draw 0 says which samples are erased; draws 1 to 4 are the area, the ratio, the
+        row and the column of each of 64 proposals, of which the first that lies inside is taken.
+        Where none does (once in 10^11 at these ranges), the first is cut off at the border.
+    training : bool. False gives x itself.
+    scale : (least, most), floats in (0, 1]. Share of the image's area.
+    ratio : (least, most), positive floats. Height over width.
+    fill : float. What stands in the rectangle.
+    channel_axis : int. 1 is channels first, -1 channels last.
+    window : Window or None. Where x sits in a larger logical array; it must hold whole maps.
+    mirror : bool. The antithetic draw: other samples, and 1 - u for each u.
+
+    Returns
+    -------
+    array of x's kind, shape and dtype.
+
+    Raises
+    ------
+    ValueError if p is outside [0, 1] or NaN, a range is empty or leaves its bounds, x is no batch
+    of images, the channel axis does not exist, or the window splits an image. TypeError if x is not
+    floating, a range is not two numbers or fill is no number.
+
+    References
+    ----------
+    Zhong et al., 2017, arXiv:1708.04896, algorithm 1, which draws size and corner again until both
+    fit, so that large rectangles are rarer. Their code, torchvision's and timm's draw the corner
+    among those that fit, and torchvision's and timm's the logarithm of the ratio.
+
+    Examples
+    --------
+    >>> import numpy as np, thinned
+    >>> thinned.random_erasing(np.ones((1, 1, 4, 5)), 1.0, thinned.Address(seed=2))[0, 0]
+    array([[1., 1., 1., 1., 1.],
+           [1., 1., 0., 0., 1.],
+           [1., 1., 0., 0., 1.],
+           [1., 1., 0., 0., 1.]])
+    """
+    who = "random_erasing"
+    draws = Draws(who, x, p, at, training, window, mirror)
+    shape = draws.shape
+    channel = channel_of(who, shape, channel_axis, range(4, 5))
+    across, along = (axis for axis in range(1, 4) if axis != channel)
+    least, most = _range(who, "scale", scale, 1.0)
+    low, high = _range(who, "ratio", ratio, math.inf)
+    fill = _fill(who, fill)
+    if not draws.training:
+        return x
+    draws.require_whole(across, along)
+    xp, h, w = draws.xp, shape[across], shape[along]
+    erased = ~draws.keep(draws.p, (1, 2, 3))
+    # One proposal for each place along the first spatial axis of a shape of their own.
+    many = tuple(n if a == 0 else PROPOSALS if a == across else 1 for a, n in enumerate(shape))
+    u = [xp.astype(draws.uniform((channel,), many, d), xp.float64) for d in (1, 2, 3, 4)]
+    area = (least + (most - least) * u[0]) * (h * w)
+    tall = low + (high - low) * u[1]
+    rows, columns = xp.round(xp.sqrt(area * tall)), xp.round(xp.sqrt(area / tall))
+    top, left = xp.floor(u[2] * h), xp.floor(u[3] * w)
+    inside = (top + rows <= h) & (left + columns <= w)
+    first = xp.argmax(xp.astype(inside, xp.int32), axis=across, keepdims=True)
+    top, left, rows, columns = (
+        xp.take_along_axis(a, first, axis=across) for a in (top, left, rows, columns)
+    )
+    hole = _within(xp, x, across, top, rows) & _within(xp, x, along, left, columns)
+    return draws.select(x, ~(erased & hole), 1.0, fill)

@@ -1,0 +1,165 @@
+"""Tokens that leave the sequence: patch dropout, and FLIP's token dropping."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from thinned import checks
+from thinned.address import Address
+from thinned.checks import message
+from thinned.laws import K_OF_N
+from thinned.methods.draws import Draws
+from thinned.methods.table import Paper, Sample, method
+from thinned.window import Window
+
+__all__ = ["patch_dropout"]
+
+LIU = Paper(
+    "Liu, Matsoukas, Strand, Azizpour, Smith", 2022,
+    "PatchDropout: economizing vision transformers using patch dropout", "arXiv:2208.07220",
+)  # fmt: skip
+FLIP = Paper(
+    "Li, Fan, Hu, Feichtenhofer, He", 2022,
+    "Scaling language-image pre-training via masking", "arXiv:2212.00794",
+)  # fmt: skip
+
+# Above every word: tokens that stay whatever is drawn.
+ALWAYS = 2**32
+
+
+def _prefix(who: str, prefix: Any, length: int) -> tuple[int, ...]:
+    """Places of the tokens that always stay, in order."""
+    if not isinstance(prefix, (tuple, list)):
+        remedy = "Name the places one by one where they are not the first: prefix=(0, 5)."
+        return tuple(range(checks.integer(who, "prefix", prefix, 0, length + 1, remedy)))
+    places = tuple(checks.integer(who, "a place in prefix", i, 0, length) for i in prefix)
+    if any(b <= a for a, b in itertools.pairwise(places)):
+        requirement = "places in rising order, each once"
+        remedy = f"Pass {tuple(sorted(set(places)))}: tokens keep their order."
+        raise ValueError(message(who, "prefix", requirement, places, remedy))
+    return places
+
+
+@method(
+    title="Patch dropout",
+    rank="first",
+    target="tokens",
+    formula="y = x[kept], kept = the prefix and k = max(1, round(L (1 - p))) of the L other tokens,"
+    " in order",
+    law=K_OF_N,
+    shared="the features of a token",
+    scale="1: nothing is rescaled",
+    inference="identity: all tokens",
+    papers=(LIU, FLIP),
+    aliases={
+        "timm": ("PatchDropout",),
+        "open_clip": ("PatchDropout",),
+        "FLIP": ("token dropping",),
+    },
+    module="PatchDropout",
+    sample=Sample(
+        shape=(3, 9, 2),
+        p=0.5,
+        dropped=None,
+        splits=(0, 2),
+        p_one="finite",
+        keeps_shape=False,
+        fixed_p=True,
+    ),
+    note="Halves the sequence of a vision transformer and so the cost of a training step; put it "
+    "behind the position embedding.",
+)
+def patch_dropout(
+    x: Any,
+    p: float,
+    at: Address,
+    training: bool = True,
+    *,
+    prefix: int | tuple[int, ...] = 1,
+    axis: int = 1,
+    return_indices: bool = False,
+    window: Window | None = None,
+    mirror: bool = False,
+) -> Any:
+    """Take tokens out of each sequence and keep the others in order (patch dropout).
+
+    Of the L tokens that are not of the prefix, k = max(1, round(L (1 - p))) stay, halves to even;
+    every choice of k is equally likely: those with the k largest words of the mask spec, equal
+    words by lower index. The result is shorter than x, and nothing is rescaled.
+
+    Parameters
+    ----------
+    x : array, shape (N, T, ...), floating: tokens along `axis`. Never modified.
+    p : float in [0, 1]. Share of the tokens that is taken out; at p = 1 one is left beside the
+        prefix. It says how long the result is, so that another p is another compiled program.
+    at : Address. Equal addresses keep equal tokens on every backend.
+    training : bool. False gives x itself.
+    prefix : int, or a tuple of ints. How many tokens at the front always stay (class and register
+        tokens); or their places, in rising order, each once.
+    axis : int. The axis along which the tokens lie; not 0, along which the samples do.
+    return_indices : bool. Return (y, indices) instead of y.
+    window : Window or None. Where x sits in a larger logical array; it must hold whole sequences.
+    mirror : bool. The antithetic draw: the smallest words stay.
+
+    Returns
+    -------
+    array of x's kind and dtype, with P + k tokens along `axis`, P those of the prefix. With
+    return_indices also the places of the kept tokens, integers of shape (N, P + k), rising in each
+    row; in evaluation those of all.
+
+    Raises
+    ------
+    ValueError if p is outside [0, 1] or NaN, the axis does not exist or is 0, the prefix is longer
+    than the sequence, unsorted or outside of it, or the window splits a sequence. TypeError if x is
+    not floating, or p is a tensor in a compiled program.
+
+    References
+    ----------
+    Liu et al., 2022, arXiv:2208.07220; for pairs of images and text Li et al., 2022 (FLIP),
+    arXiv:2212.00794.
+
+    Examples
+    --------
+    >>> import numpy as np, thinned
+    >>> tokens = np.arange(6.0).reshape(1, 6, 1)
+    >>> thinned.patch_dropout(tokens, 0.5, thinned.Address(seed=1))[0, :, 0]
+    array([0., 1., 4.])
+    """
+    who = "patch_dropout"
+    draws = Draws(who, x, p, at, training, window, mirror)
+    shape = draws.shape
+    if len(shape) < 2:
+        requirement = "of shape (N, T, ...), sequences of tokens"
+        raise ValueError(message(who, "x", requirement, f"shape {shape}"))
+    along = checks.integer(who, "axis", axis, -len(shape), len(shape)) % len(shape)
+    if along == 0:
+        requirement = "another axis than 0, along which the samples lie"
+        raise ValueError(message(who, "axis", requirement, axis))
+    length = shape[along]
+    places = _prefix(who, prefix, length)
+    return_indices = checks.flag(who, "return_indices", return_indices)
+    if not isinstance(draws.p, float):
+        remedy = "It says how long the result is. Run the module in eager code."
+        raise TypeError(message(who, "p", "a Python number", "a tensor in a graph", remedy))
+    xp, device = draws.xp, getattr(x, "device", None)
+    if not draws.training:
+        if not return_indices:
+            return x
+        every = xp.reshape(xp.arange(length, dtype=xp.int64, device=device), (1, length))
+        return x, xp.broadcast_to(every, (shape[0], length))
+    draws.require_whole(along)
+    free = length - len(places)
+    stay = len(places) + (max(1, round(free * (1.0 - draws.p))) if free else 0)
+    shared = tuple(a for a in range(1, len(shape)) if a != along)
+    words = xp.reshape(xp.astype(draws.words(shared), xp.int64), (shape[0], length))
+    if places:
+        always = xp.asarray([i in places for i in range(length)], device=device)
+        words = xp.where(always, ALWAYS, words)
+    order = xp.argsort(-words, axis=1, stable=True)
+    indices = xp.sort(order[:, :stay], axis=1)
+    spread = tuple(shape[0] if a == 0 else stay if a == along else 1 for a in range(len(shape)))
+    wide = tuple(stay if a == along else n for a, n in enumerate(shape))
+    every = xp.broadcast_to(xp.reshape(indices, spread), wide)
+    y = xp.take_along_axis(x, every, axis=along)
+    return (y, indices) if return_indices else y

@@ -1,0 +1,240 @@
+"""Variational dropout: Gaussian noise on weights, drawn where it is cheap: on what they add up to.
+
+The sum of independent normal terms is normal. So a mask per example and weight, which nobody could
+hold, becomes one draw per example and output (the local reparametrisation).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from thinned.address import Address
+from thinned.backends import backend_of
+from thinned.checks import message
+from thinned.laws import Law
+from thinned.methods.concrete import sigmoid
+from thinned.methods.draws import Draws
+from thinned.methods.table import Moments, Paper, method
+from thinned.methods.weights import _require_layer
+from thinned.window import Window
+
+__all__ = [
+    "log_alpha_of",
+    "sparse_variational_dropout",
+    "variational_dropout",
+    "variational_kl",
+    "with_variance",
+]
+
+KINGMA = Paper(
+    "Kingma, Salimans, Welling", 2015,
+    "Variational dropout and the local reparameterization trick", "arXiv:1506.02557",
+)  # fmt: skip
+MOLCHANOV = Paper(
+    "Molchanov, Ashukha, Vetrov", 2017, "Variational dropout sparsifies deep neural networks",
+    "arXiv:1701.05369",
+)  # fmt: skip
+ADDITIVE = Law("Gaussian, learned", "N(1, alpha),  alpha learned", has_one=False)
+# The fit of the second paper to the KL divergence from the log-uniform prior.
+K1, K2, K3 = 0.63576, 1.87320, 1.48695
+# Of the authors' code: weights of size 0 have an alpha too.
+TINY = 1e-8
+
+
+def _moments(mean: str, variance: str) -> Moments:
+    def of(x: Any, weight: Any, spread: Any, bias: Any = 0.0, **_: Any) -> tuple[Any, Any]:
+        return x @ weight.T + bias, x**2 @ spread.T
+
+    return Moments(mean, variance, of)
+
+
+@method(
+    title="Variational dropout",
+    rank="second",
+    target="weights",
+    formula="y ~ N(W x + b, (alpha W^2) x^2),  alpha learned",
+    law=ADDITIVE,
+    shared="nobody: one draw per example and output",
+    scale="1: the noise has mean 1",
+    moments=_moments("W x + b", "(alpha W^2) x^2"),
+    papers=(KINGMA, MOLCHANOV),
+    module="VariationalLinear",
+    sample=None,
+    note="Gaussian dropout whose variance alpha = p / (1 - p) is learned, per layer or per weight. "
+    "Today mostly a step to the sparse form.",
+)
+def variational_dropout(
+    x: Any,
+    weight: Any,
+    log_alpha: Any,
+    at: Address,
+    training: bool = True,
+    *,
+    bias: Any = None,
+    window: Window | None = None,
+    mirror: bool = False,
+) -> Any:
+    """A linear layer with multiplicative Gaussian noise on its weights, of learned variance.
+
+    y = W x + b + z sqrt((alpha W^2) x^2),  z ~ N(0, 1), one draw per example and output.
+
+    Parameters
+    ----------
+    x : array, shape (..., in), floating. Never modified.
+    weight : array, shape (out, in).
+    log_alpha : array that broadcasts to weight's shape. ln alpha; alpha = p / (1 - p) has the noise
+        of dropout at p.
+    at : Address. Equal addresses give equal noise on every backend, to 4e-6 of a draw.
+    training : bool. False gives W x + b.
+    bias : array, shape (out,), or None. Without noise.
+    window, mirror : as in `thinned.dropout`; the window is x's, and must hold whole rows.
+
+    Returns
+    -------
+    array of x's kind and dtype, shape (..., out). E[y] = W x + b; Var[y] = (alpha W^2) x^2.
+
+    Raises
+    ------
+    ValueError if shapes do not fit, or a window splits the last axis. TypeError if x is not
+    floating.
+
+    References
+    ----------
+    Kingma et al., 2015, arXiv:1506.02557, who hold alpha below 1; `variational_kl` needs no such
+    bound.
+    """
+    draws = Draws("variational_dropout", x, None, at, training, window, mirror)
+    _require_layer(draws.who, draws.shape, weight, bias)
+    xp, w = draws.xp, draws.wide(weight)
+    mean = _linear(draws, x, w, bias)
+    if not draws.training:
+        return xp.astype(mean, x.dtype)
+    spread = xp.exp(draws.wide(log_alpha)) * w * w
+    return with_variance(draws, mean, _linear(draws, x, spread, None, squared=True), x.dtype)
+
+
+@method(
+    title="Sparse variational dropout",
+    rank="second",
+    target="weights",
+    formula="y ~ N(W x + b, S x^2),  S learned, one per weight;  evaluation: weights with "
+    "ln alpha = ln(S / W^2) > 3 are 0",
+    law=ADDITIVE,
+    shared="nobody: one draw per example and output",
+    scale="1: the noise has mean 1",
+    inference="weights with ln alpha above the threshold are pruned",
+    moments=_moments("W x + b", "S x^2"),
+    papers=(MOLCHANOV,),
+    module="SparseVariationalLinear",
+    sample=None,
+    note="Prunes nine weights of ten and more of small networks. Let the weight of its KL term "
+    "grow from 0 over the first epochs, or it prunes before anything is learned.",
+)
+def sparse_variational_dropout(
+    x: Any,
+    weight: Any,
+    log_sigma2: Any,
+    at: Address,
+    training: bool = True,
+    *,
+    bias: Any = None,
+    threshold: float = 3.0,
+    window: Window | None = None,
+    mirror: bool = False,
+) -> Any:
+    """A linear layer with Gaussian noise on its weights, of which the noisiest are pruned.
+
+    y = W x + b + z sqrt(S x^2),  z ~ N(0, 1), one draw per example and output. The variance S, not
+    alpha = S / W^2, is the parameter: so the gradient of W carries no noise.
+
+    Parameters
+    ----------
+    x : array, shape (..., in), floating. Never modified.
+    weight : array, shape (out, in).
+    log_sigma2 : array of weight's shape. ln S.
+    at : Address. Equal addresses give equal noise on every backend, to 4e-6 of a draw.
+    training : bool. False gives W x + b with the weights above the threshold set to 0.
+    bias : array, shape (out,), or None. Without noise.
+    threshold : float. Of ln alpha; the paper's 3 is p = .95.
+    window, mirror : as in `thinned.dropout`; the window is x's, and must hold whole rows.
+
+    Returns
+    -------
+    array of x's kind and dtype, shape (..., out). E[y] = W x + b; Var[y] = S x^2.
+
+    Raises
+    ------
+    ValueError if shapes do not fit, or a window splits the last axis. TypeError if x is not
+    floating.
+
+    References
+    ----------
+    Molchanov et al., 2017, arXiv:1701.05369.
+    """
+    draws = Draws("sparse_variational_dropout", x, None, at, training, window, mirror)
+    _require_layer(draws.who, draws.shape, weight, bias)
+    if tuple(log_sigma2.shape) != tuple(weight.shape):
+        got = tuple(log_sigma2.shape)
+        needed = f"of weight's shape {tuple(weight.shape)}"
+        raise ValueError(message(draws.who, "log_sigma2", needed, got))
+    xp, w = draws.xp, draws.wide(weight)
+    log_s = draws.wide(log_sigma2)
+    if not draws.training:
+        noisy = log_alpha_of(xp, w, log_s) > threshold
+        return xp.astype(_linear(draws, x, xp.where(noisy, xp.zeros_like(w), w), bias), x.dtype)
+    variance = _linear(draws, x, xp.exp(log_s), None, squared=True)
+    return with_variance(draws, _linear(draws, x, w, bias), variance, x.dtype)
+
+
+def variational_kl(log_alpha: Any) -> Any:
+    """KL divergence of N(w, alpha w^2) from the log-uniform prior, added up over weights, in nats.
+
+    KL = -(.63576 sigmoid(1.87320 + 1.48695 ln alpha) - .5 ln(1 + 1 / alpha) - .63576): to within
+    .01 the true one, up to a constant, which is set so that KL goes to 0 as alpha grows. It is
+    above 0 and falls all the way: weights cost, and noise saves.
+
+    Parameters
+    ----------
+    log_alpha : array, floating. ln alpha of each weight.
+
+    Returns
+    -------
+    0-d array (NumPy: a scalar). Add it to the negative log-likelihood of all the data, or, divided
+    by the number of examples, to its mean.
+
+    Raises
+    ------
+    TypeError if log_alpha is no array.
+
+    References
+    ----------
+    Molchanov et al., 2017, arXiv:1701.05369, equation 14.
+    """
+    xp = backend_of("variational_kl", log_alpha).namespace
+    # ln(1 + 1 / alpha) in the form that does not overflow where alpha is next to nothing.
+    zero = xp.zeros_like(log_alpha)
+    tail = xp.log1p(xp.exp(-xp.abs(log_alpha))) + xp.where(log_alpha < 0, -log_alpha, zero)
+    return xp.sum(K1 * (1.0 - sigmoid(xp, K2 + K3 * log_alpha)) + 0.5 * tail)
+
+
+def log_alpha_of(xp: Any, weight: Any, log_sigma2: Any) -> Any:
+    """ln alpha = ln(S / W^2)."""
+    return log_sigma2 - xp.log(weight * weight + TINY)
+
+
+def with_variance(draws: Draws, mean: Any, variance: Any, dtype: Any) -> Any:
+    """mean + z sqrt(variance) of x's type; z of mean's shape, which splits as x does on its first
+    axis alone."""
+    xp = draws.xp
+    draws.require_whole(*range(min(1, len(draws.shape) - 1), len(draws.shape)))
+    z = xp.astype(draws.gaussian(shape=tuple(mean.shape)), mean.dtype)
+    # The root of 0 has no derivative, and its gradient would be NaN.
+    varies = variance > 0
+    std = xp.sqrt(xp.where(varies, variance, xp.ones_like(variance)))
+    return xp.astype(mean + xp.where(varies, std, xp.zeros_like(std)) * z, dtype)
+
+
+def _linear(draws: Draws, x: Any, w: Any, bias: Any, squared: bool = False) -> Any:
+    xp, wide = draws.xp, draws.wide(x)
+    y = xp.matmul(wide * wide if squared else wide, xp.permute_dims(w, (1, 0)))
+    return y if bias is None else y + draws.wide(bias)

@@ -1,0 +1,108 @@
+"""What is made from the rows: pages, pictures, examples in docstrings, the command."""
+
+import doctest
+import importlib.util
+import pkgutil
+import re
+import struct
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import thinned.methods
+from thinned.cli import main
+from thinned.methods import every, find
+from thinned.methods.shown import in_characters, measured, tiles
+
+PAGES = Path(__file__).parents[2] / "docs" / "methods"
+FILES = [
+    found.name for found in pkgutil.walk_packages(thinned.methods.__path__, "thinned.methods.")
+]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    spec = importlib.util.spec_from_file_location("build_pages", PAGES / "build.py")
+    build = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(build)
+    folder = tmp_path_factory.mktemp("pages")
+    build.build(folder)
+    return folder
+
+
+def test_the_pages_are_those_of_the_rows(built):
+    """Remade by `make docs`."""
+    made = {path.name: path.read_text(encoding="utf-8") for path in built.glob("*.md")}
+    kept = {path.name: path.read_text(encoding="utf-8") for path in PAGES.glob("*.md")}
+    kept.pop("which.md")
+    assert sorted(kept) == sorted(made)
+    assert [name for name in made if made[name] != kept[name]] == []
+
+
+def test_every_picture_that_a_page_shows_is_there(built):
+    for folder in (built, PAGES):
+        for page in folder.glob("*.md"):
+            for image in re.findall(r"\]\((images/[^)]+)\)", page.read_text(encoding="utf-8")):
+                head = (folder / image).read_bytes()[:24]
+                assert head.startswith(b"\x89PNG")
+                width, height = struct.unpack(">II", head[16:24])
+                assert width > 20
+                assert height > 3
+
+
+def test_the_page_of_choices_names_methods_that_exist():
+    links = re.findall(r"\]\(([a-z0-9_]+)\.md\)", (PAGES / "which.md").read_text(encoding="utf-8"))
+    names = {row.name for row in every()}
+    assert set(links) <= names
+    assert {row.name for row in every() if row.rank == "first"} <= set(links)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_examples_in_docstrings(name):
+    assert doctest.testmod(import_module(name)).failed == 0
+
+
+def test_measured_moments_are_near_the_formulas():
+    for row in every():
+        found = measured(row, 200)
+        if found is not None:
+            assert found.mean == pytest.approx(found.mean_formula, rel=0.2, abs=0.2), row.name
+
+
+def test_pictures_show_what_is_dropped():
+    lines = in_characters(find("drop_path")).split("\n")
+    tile = tiles(find("drop_path"))
+    assert len(lines) == tile[0].shape[0]
+    for shown, values in zip(lines[0].split("  "), tile, strict=True):
+        assert ("·" in shown) == (values[0] == 0).any()
+    assert set("".join(lines)) <= set(" ·░▒▓█")
+
+
+def run(capsys, *arguments):
+    code = main(arguments)
+    told = capsys.readouterr()
+    return code, told.out, told.err
+
+
+def test_the_command_lists_every_method(capsys):
+    code, out, _ = run(capsys, "methods")
+    assert code == 0
+    for row in every():
+        assert row.name in out
+
+
+@pytest.mark.parametrize("row", every(), ids=lambda row: row.name)
+def test_the_command_shows_one(capsys, row):
+    code, out, _ = run(capsys, "methods", row.name)
+    assert code == 0
+    words = " ".join(out.split())
+    for text in (row.title, row.papers[0].where, *row.formula.split("\n")[0].split()[:3]):
+        assert " ".join(text.split()) in words
+
+
+def test_the_command_finds_by_alias_and_refuses_what_it_does_not_know(capsys):
+    assert "drop_path: DropPath" in run(capsys, "methods", "timm.layers.DropPath")[1]
+    code, out, err = run(capsys, "methods", "drop_bath")
+    assert (code, out) == (2, "")
+    assert "no method is known as 'drop_bath'. Did you mean drop_path" in err
