@@ -44,3 +44,16 @@ def test_finetune_resume():
     first, second = said("finetune_resume.py").splitlines()
     assert first == "bit for bit the same: True"
     assert float(second.rpartition(" ")[2]) > 0.7
+
+
+def test_learned_rates():
+    lines = dict(line.split(": ", 1) for line in said("learned_rates.py").splitlines())
+    found = {name: [float(v) for v in re.findall(r"\d\.\d+", line)] for name, line in lines.items()}
+    few, many = (found[f"Concrete dropout, {n} digits"] for n in (100, 1400))
+    assert max(many[1:3]) < few[0] < min(few[1:3])  # from p = .1 down, and up
+    few, many = (found[f"Variational, {n} digits"] for n in (100, 1400))
+    assert many[1] < few[0] < few[1]
+    assert min(found["Sparse variational"][:2]) > 0.5
+    pixels, noise, _ = found["L0"]
+    assert noise < pixels - 0.2
+    assert min(values[-1] for values in found.values()) > 0.75

@@ -12,6 +12,11 @@ MODULES = [
     "thinned.window",
     "thinned.kernel",
     "thinned.methods.bernoulli",
+    "thinned.methods.alpha",
+    "thinned.methods.recurrent",
+    "thinned.torch.rnn",
+    "thinned.methods.concrete",
+    "thinned.torch.parametrisations",
     "thinned.classic",
 ]
 PAGES = ["docs/mask-spec.md"]

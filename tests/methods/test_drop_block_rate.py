@@ -193,6 +193,6 @@ def test_what_a_window_may_split():
     np.testing.assert_array_equal(part, whole[1:])
     with pytest.raises(ValueError, match=r"^drop_block: axis 1 must be whole"):
         drop_block(x[:, :2], 0.3, AT, block_size=2, window=Window((0,) * 4, (4, 3, 6, 6)))
+    window = Window((1, 0, 0, 0), (4, 3, 6, 6))
     with pytest.raises(ValueError, match=r"^drop_block: axis 0 must be whole"):
-        window = Window((1, 0, 0, 0), (4, 3, 6, 6))
         drop_block(x[1:], 0.3, AT, block_size=2, rescale="batch", window=window)

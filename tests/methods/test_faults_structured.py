@@ -4,15 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from contract.kinds import TorchKind
 
 import thinned
 from thinned.methods.draws import Draws
 
 from . import checks_law as law, checks_values as values, trying
-from .trying import DOUBLE, FASTEST, outputs, row_named
-
-TORCH = TorchKind("float64", FASTEST)
+from .trying import DOUBLE, outputs, row_named
 
 
 def bernoulli_instead_of_k(x, p, at, training=True, **how):
@@ -20,9 +17,9 @@ def bernoulli_instead_of_k(x, p, at, training=True, **how):
 
 
 def k_scaled_by_p(x, p, at, training=True, *, axis=-1, **how):
-    """1 / (1 - p) where n / k is due: p = .25 of 10 keeps 8."""
-    y = thinned.k_of_n_dropout(x, 0.25, at, training, axis=axis, **how)
-    return y if not training else y * 0.8 / 0.75
+    """k of n + 1 in the scale."""
+    y = thinned.k_of_n_dropout(x, p, at, training, axis=axis, **how)
+    return y * (x.shape[axis] + 1) / x.shape[axis] if training else y
 
 
 def k_without_the_rank(x, p, at, training=True, *, axis=-1, **how):

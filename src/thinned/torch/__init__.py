@@ -12,6 +12,17 @@ from thinned.torch.adoption import Report, adopt, release
 from thinned.torch.attention import scaled_dot_product_attention
 from thinned.torch.checkpointing import checkpoint_context
 from thinned.torch.clock import Clock
+from thinned.torch.gates import HardConcrete, L0Linear
+from thinned.torch.layers import DropEdge, DropGrad, EmbeddingDropout, LayerDrop, LoRALinear
+from thinned.torch.learned import (
+    ConcreteDropout,
+    SparseVariationalConv2d,
+    SparseVariationalLinear,
+    VariationalLinear,
+    regularizer,
+)
+from thinned.torch.linear import DropConnectLinear
+from thinned.torch.masksembles import Masksembles
 from thinned.torch.modules import (
     AlphaDropout,
     Dropout,
@@ -20,21 +31,50 @@ from thinned.torch.modules import (
     Dropout3d,
     FeatureAlphaDropout,
 )
+from thinned.torch.parametrisations import (
+    drop_connect,
+    mixout,
+    remove_noise,
+    targeted_dropout,
+    weight_drop,
+)
+from thinned.torch.rnn import GRU, LSTM
 
 __all__ = [
+    "GRU",
+    "LSTM",
     "AlphaDropout",
     "Clock",
+    "ConcreteDropout",
+    "DropConnectLinear",
+    "DropEdge",
+    "DropGrad",
     "Dropout",
     "Dropout1d",
     "Dropout2d",
     "Dropout3d",
+    "EmbeddingDropout",
     "FeatureAlphaDropout",
+    "HardConcrete",
+    "L0Linear",
+    "LayerDrop",
+    "LoRALinear",
+    "Masksembles",
     "Report",
+    "SparseVariationalConv2d",
+    "SparseVariationalLinear",
+    "VariationalLinear",
     "adopt",
     "checkpoint_context",
+    "drop_connect",
     "functional",
+    "mixout",
+    "regularizer",
     "release",
+    "remove_noise",
     "scaled_dot_product_attention",
+    "targeted_dropout",
+    "weight_drop",
 ]
 # The catalogue's classes are made from its rows; those written here take their place.
 __all__ += sorted(set(catalogue.made()) - set(__all__))

@@ -34,8 +34,8 @@ _OURS = {
 
 
 class Row(NamedTuple):
-    """A line of a report. p is None where a call in the model's code brings its own, and where it
-    is learned.
+    """A line of a report. p is None where a call in the model's code brings its own, where it is
+    learned, and where a module has several of its own.
 
     Where a site follows a schedule, p is that of step 0.
     """
@@ -46,6 +46,7 @@ class Row(NamedTuple):
     done: str
     reached: bool = True
     learned: bool = False
+    several: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Report:
     def __str__(self) -> str:
         lines = [("site", "kind", "p", "what was done")]
         for row in self.rows:
-            unknown = "learned" if row.learned else "the call's"
+            unknown = "learned" if row.learned else "its own" if row.several else "the call's"
             p = unknown if row.p is None else f"{row.p:g}"
             lines.append((row.site or '""', row.kind, p if row.reached else "", row.done))
         widths = [max(len(line[i]) for line in lines) for i in range(3)]
@@ -239,10 +240,12 @@ def _plans(model: nn.Module, names: dict[nn.Module, list[str]]) -> tuple[list[_P
             plans.append(_Plan(module, _addressed, name, p, axis))
             rows.append(Row(name, kind.__name__, p, f"addressed{shared}"))
         elif isinstance(module, Sited):
-            p = module.own_p
-            plans.append(_Plan(module, _sited, name, p, module.batch_axis))
-            done = "addressed" if p is not None else "addressed, its noise is learned"
-            rows.append(Row(name, kind.__name__, p, f"{done}{shared}", learned=p is None))
+            own = module.own_p
+            plans.append(_Plan(module, _sited, name, own, module.batch_axis))
+            learned, several = (own is None and module.several is v for v in (False, True))
+            done = "addressed, its noise is learned" if learned else "addressed"
+            done += shared
+            rows.append(Row(name, kind.__name__, own, done, learned=learned, several=several))
         elif isinstance(module, nn.MultiheadAttention):
             p = checks.probability("adopt", module.dropout, f"dropout of {name!r}")
             plans.append(_Plan(module, _attention, functional, p))

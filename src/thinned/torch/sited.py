@@ -34,9 +34,12 @@ class Sited(nn.Module):
     p : float in [0, 1]. May be set; a compiled adopted model does not compile again for it. A
         module that learns its noise gives None to Sited and says so by `own_p`.
     site : Site or None. Put there by `adopt`.
+    several : bool. Whether `own_p` None means that the module has p's of its own that no schedule
+        moves, instead of learned noise.
     """
 
     site: Site | None = None
+    several = False
 
     def __init__(self, p: float | None = 0.5) -> None:
         super().__init__()
@@ -53,7 +56,7 @@ class Sited(nn.Module):
 
     @property
     def own_p(self) -> float | None:
-        """The p that a site keeps for the module: its p, or None where noise is learned."""
+        """The p that a site keeps for the module: its p, or None: see `several`."""
         return self.p
 
     @property
