@@ -209,7 +209,7 @@ def _key_moments(x: Any, p: float) -> tuple[Any, Any]:
     module="DropKey",
     sample=Sample(
         shape=(3, 4, 3, 5), independent=(0, 1, 2, 3), splits=(0, 1, 2, 3), p_one="finite",
-        linear=False, dropped=None,
+        linear=False, dropped=None, dropped_as=DROPPED,
     ),
     note="In place of attention dropout in vision transformers, where rows that sum to 1 matter; "
     "the paper lets p fall with depth.",

@@ -32,6 +32,7 @@ def tiles(row: Method, at: Address = AT) -> list[NDArray[np.float64]] | None:
         return None
     ones = np.ones(_FLAT if sample.arrays is None and x.ndim == 2 else x.shape)
     y = np.asarray(row.function(ones, *rest, sample.p, at, **sample.options), np.float64)
+    y = np.where(y == sample.dropped_as, 0.0, y)
     if y.ndim == 1:
         y = y[None]
     whole = y.reshape(-1, *y.shape[-2:])[:_TILES, :_SIDE, :_SIDE]

@@ -107,6 +107,7 @@ class Sample:
     evaluation : "identity", or a callable (*arrays, p, **options) -> y.
     linear : bool. Whether y is linear in x at given draws, so that the backward pass is the same
         call on the gradient.
+    dropped_as : float. What a dropped element becomes.
     dropped : "binomial", "exact" or None. How the share of dropped elements is spread about p.
     draws : int. Addresses over which moments are averaged.
     grad : bool. Whether y can be differentiated in x.
@@ -128,6 +129,7 @@ class Sample:
     p_one: str = "zeros"
     evaluation: str | Callable[..., Any] = "identity"
     linear: bool = True
+    dropped_as: float = 0.0
     dropped: str | None = "binomial"
     draws: int = 3000
     grad: bool = True

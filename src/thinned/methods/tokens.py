@@ -24,9 +24,6 @@ FLIP = Paper(
     "Scaling language-image pre-training via masking", "arXiv:2212.00794",
 )  # fmt: skip
 
-# Above every word: tokens that stay whatever is drawn.
-ALWAYS = 2**32
-
 
 def _prefix(who: str, prefix: Any, length: int) -> tuple[int, ...]:
     """Places of the tokens that always stay, in order."""
@@ -152,11 +149,13 @@ def patch_dropout(
     free = length - len(places)
     stay = len(places) + (max(1, round(free * (1.0 - draws.p))) if free else 0)
     shared = tuple(a for a in range(1, len(shape)) if a != along)
-    words = xp.reshape(xp.astype(draws.words(shared), xp.int64), (shape[0], length))
-    if places:
-        always = xp.asarray([i in places for i in range(length)], device=device)
-        words = xp.where(always, ALWAYS, words)
-    order = xp.argsort(-words, axis=1, stable=True)
+    words = xp.reshape(draws.words(shared), (shape[0], length))
+    # Of unsigned words the inverse orders as the negative would, which a uint32 has not.
+    order = xp.argsort(~words, axis=1, stable=True)
+    if places:  # in front of all others, whatever is drawn
+        late = xp.asarray([[int(i not in places) for i in range(length)]], device=device)
+        late = xp.take_along_axis(xp.broadcast_to(late, (shape[0], length)), order, axis=1)
+        order = xp.take_along_axis(order, xp.argsort(late, axis=1, stable=True), axis=1)
     indices = xp.sort(order[:, :stay], axis=1)
     spread = tuple(shape[0] if a == 0 else stay if a == along else 1 for a in range(len(shape)))
     wide = tuple(stay if a == along else n for a, n in enumerate(shape))

@@ -1,0 +1,183 @@
+"""What a call does, and which call made the value that it is given."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from thinned.audit.source import Called, Source
+
+__all__ = ["Operation", "Step", "before", "chains", "operation", "producer"]
+
+_SEQUENTIAL = frozenset({"torch.nn.Sequential", "keras.Sequential"})
+# A chain of calls that is followed backwards, and the statements that are searched for each.
+# Generated functions have many thousands, and all of them for each call would take hours.
+_STEPS = 12
+_STATEMENTS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A call of a function that is known by name, or of a layer that was built from a known class.
+
+    `built` is the call that built the layer, None for a function; `input` is what it is given.
+    """
+
+    name: str
+    node: ast.Call
+    called: Called
+    built: Called | None
+    attribute: str | None
+
+    @property
+    def input(self) -> ast.expr | None:
+        return self.node.args[0] if self.node.args else None
+
+    @property
+    def made(self) -> Called:
+        """The call that carries p: the layer's construction, or the function's own."""
+        return self.built if self.built is not None else self.called
+
+
+def operation(source: Source, node: ast.AST | None) -> Operation | None:
+    """Return what a call does, where that is known."""
+    if not isinstance(node, ast.Call):
+        return None
+    called = source.called(node)
+    if called.name is not None:
+        return Operation(called.name, node, called, None, None)
+    layer = node.func if isinstance(node.func, ast.Call) else source.given(node.func)
+    if isinstance(layer, ast.Call):
+        built = source.called(layer)
+        if built.name is not None and built.name.rpartition(".")[2][:1].isupper():
+            attribute = node.func.attr if isinstance(node.func, ast.Attribute) else None
+            return Operation(built.name, node, called, built, attribute)
+    return None
+
+
+def producer(source: Source, node: ast.expr | None) -> ast.expr | None:
+    """Return the expression that gave a value: itself, or what a local name was last given.
+
+    Followed is a straight line of statements; after a branch or a loop that may give the name
+    another value nothing is said.
+    """
+    if not isinstance(node, ast.Name):
+        return node
+    statement = source.statement_of(node)
+    if statement is None:
+        return None
+    block, place = source.block_of(statement)
+    for earlier in reversed(block[max(0, place - _STATEMENTS) : place]):
+        if isinstance(earlier, ast.Assign):
+            if len(earlier.targets) == 1 and _is_name(earlier.targets[0], node.id):
+                return earlier.value
+        elif isinstance(earlier, ast.AnnAssign) and _is_name(earlier.target, node.id):
+            return earlier.value
+        if _gives(earlier, node.id):
+            return None
+    return None
+
+
+def _is_name(node: ast.AST, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
+
+
+def _gives(statement: ast.stmt, name: str) -> bool:
+    return any(
+        isinstance(n, ast.Name) and n.id == name and not isinstance(n.ctx, ast.Load)
+        for n in ast.walk(statement)
+    )
+
+
+def before(source: Source, node: ast.expr | None) -> Iterator[Operation]:
+    """Yield the operations that made a value, the last one first, as far as they are seen."""
+    for _ in range(_STEPS):
+        found = operation(source, producer(source, node))
+        if found is None:
+            return
+        yield found
+        node = found.input
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One layer of a sequence: where it stands, and the call that builds it."""
+
+    node: ast.expr
+    built: Called | None
+
+    @property
+    def name(self) -> str:
+        return self.built.name or "" if self.built is not None else ""
+
+
+def chains(source: Source) -> Iterator[tuple[ast.Call | None, list[Step]]]:
+    """Yield the sequences of layers that run one after the other, with the call that holds them."""
+    for called in source.calls_of(_SEQUENTIAL):
+        if called.args:
+            yield called.node, [_step(source, e) for e in _members(source, called)]
+    for block in source.blocks:
+        run: list[Step] = []
+        onto: str | None = None
+        for statement in block:
+            name, layer = _added(source, statement)
+            if name is None or name != onto:
+                if len(run) > 1:
+                    yield None, run
+                run, onto = [], name
+            if layer is not None:
+                run.append(_step(source, layer))
+        if len(run) > 1:
+            yield None, run
+
+
+def _members(source: Source, called: Called) -> list[ast.expr]:
+    found: list[ast.expr] = []
+    for arg in called.args:
+        inner: ast.expr | None = arg
+        if isinstance(arg, ast.Starred):
+            inner = arg.value
+        if isinstance(inner, ast.Name):
+            inner = source.given(inner) or inner
+        if isinstance(inner, ast.Call) and inner.args and _is_ordered(source, inner):
+            inner = inner.args[0]
+        if isinstance(inner, (ast.List, ast.Tuple)):
+            found += [_value_of(e) for e in inner.elts]
+        elif isinstance(inner, ast.Dict):
+            found += inner.values
+        else:
+            found.append(arg)
+    return found
+
+
+def _value_of(element: ast.expr) -> ast.expr:
+    """The layer of an (name, layer) pair, else the element itself."""
+    if isinstance(element, ast.Tuple) and len(element.elts) == 2:
+        return element.elts[1]
+    return element
+
+
+def _is_ordered(source: Source, call: ast.Call) -> bool:
+    return source.resolve(call.func) == "collections.OrderedDict"
+
+
+def _step(source: Source, node: ast.expr) -> Step:
+    made = source.given(node) if isinstance(node, (ast.Name, ast.Attribute)) else node
+    return Step(node, source.called(made) if isinstance(made, ast.Call) else None)
+
+
+def _added(source: Source, statement: ast.stmt) -> tuple[str | None, ast.expr | None]:
+    """The list or model that `layers.append(x)` or `model.add(x)` extends, and x."""
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+        call = statement.value
+        func = call.func
+        if (
+            isinstance(func, ast.Attribute)
+            and func.attr in ("append", "add")
+            and isinstance(func.value, ast.Name)
+            and len(call.args) == 1
+            and isinstance(call.args[0], ast.Call)
+        ):
+            return func.value.id, call.args[0]
+    return None, None

@@ -1,0 +1,167 @@
+"""An audit as text, JSON, SARIF and annotations of GitHub's."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import PurePath
+from typing import Any
+from urllib.parse import quote
+
+from thinned.audit.finding import Finding
+from thinned.audit.rule import RULES, Rule
+from thinned.audit.running import Report
+
+__all__ = ["FORMATS", "as_github", "as_json", "as_sarif", "as_text", "explanation"]
+
+_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+
+
+def as_text(report: Report) -> str:
+    """Return the findings for a terminal: place and sentence, the line, the mend; reasons last."""
+    blocks = []
+    for finding in report.findings:
+        lines = [f"{finding.path}:{finding.line}:{finding.column} {finding.code} {_said(finding)}"]
+        if finding.text:
+            lines.append(f"    {_printable(finding.text)}")
+        lines.append(f"    mend: {RULES[finding.code].mend}")
+        blocks.append("\n".join(lines))
+    codes = sorted({finding.code for finding in report.findings})
+    if codes:
+        blocks.append("\n".join(["Why it matters:", *(f"  {c} {RULES[c].why}" for c in codes)]))
+    blocks.append(_summary(report))
+    return "\n\n".join(blocks)
+
+
+def _said(finding: Finding) -> str:
+    return _printable(finding.sentence)
+
+
+def _printable(text: str) -> str:
+    """Text without what would drive a terminal: files may hold escape sequences."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _summary(report: Report) -> str:
+    found = len(report.findings)
+    places = len({finding.path for finding in report.findings})
+    read = f"{report.files:,} file{_s(report.files)}, {report.lines:,} line{_s(report.lines)} read"
+    if not found:
+        return f"No findings ({read})."
+    return f"{found:,} finding{_s(found)} in {places:,} file{_s(places)} ({read})."
+
+
+def _s(number: int) -> str:
+    return "" if number == 1 else "s"
+
+
+def as_json(report: Report) -> str:
+    """Return the report as a JSON object: findings, each with its rule's words, and counts."""
+    findings = []
+    for finding in report.findings:
+        rule = RULES[finding.code]
+        findings.append(finding.as_dict() | {"name": rule.name, "why": rule.why, "mend": rule.mend})
+    whole = {"findings": findings, "files": report.files, "lines": report.lines}
+    return json.dumps(whole, indent=2, ensure_ascii=True)
+
+
+def as_sarif(report: Report) -> str:
+    """Return the report in SARIF 2.1.0, the format that code-scanning services read."""
+    import thinned
+
+    codes = sorted(RULES)
+    driver = {
+        "name": "thinned audit",
+        "semanticVersion": thinned.__version__,
+        "rules": [_sarif_rule(RULES[code]) for code in codes],
+    }
+    run = {
+        "tool": {"driver": driver},
+        "columnKind": "unicodeCodePoints",
+        "results": [_sarif_result(finding, codes) for finding in report.findings],
+    }
+    whole = {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
+    return json.dumps(whole, indent=2, ensure_ascii=True)
+
+
+def _sarif_rule(rule: Rule) -> dict[str, Any]:
+    return {
+        "id": rule.code,
+        "name": "".join(word.capitalize() for word in rule.name.split("-")),
+        "shortDescription": {"text": rule.sentence},
+        "fullDescription": {"text": rule.why},
+        "help": {"text": rule.mend},
+        "defaultConfiguration": {"level": "warning"},
+    }
+
+
+def _sarif_result(finding: Finding, codes: list[str]) -> dict[str, Any]:
+    region = {
+        "startLine": finding.line,
+        "startColumn": finding.column,
+        "endLine": finding.end_line,
+        "endColumn": finding.end_column,
+    }
+    place = {"artifactLocation": {"uri": _uri(finding.path)}, "region": region}
+    return {
+        "ruleId": finding.code,
+        "ruleIndex": codes.index(finding.code),
+        "level": "warning",
+        "message": {"text": f"{finding.sentence} {RULES[finding.code].mend}"},
+        "locations": [{"physicalLocation": place}],
+    }
+
+
+def _uri(path: str) -> str:
+    if os.path.isabs(path):
+        return PurePath(path).as_uri()
+    return quote(path.removeprefix("./"))
+
+
+def as_github(report: Report) -> str:
+    """Return commands that a workflow's log turns into annotations of the lines."""
+    lines = []
+    for finding in report.findings:
+        place = ",".join(
+            f"{name}={_property(str(value))}"
+            for name, value in (
+                ("file", finding.path.removeprefix("./")),
+                ("line", finding.line),
+                ("endLine", finding.end_line),
+                ("col", finding.column),
+                ("endColumn", finding.end_column),
+                ("title", f"{finding.code} {RULES[finding.code].name}"),
+            )
+        )
+        message = f"{finding.sentence} {RULES[finding.code].mend}"
+        lines.append(f"::error {place}::{_message(message)}")
+    lines.append(_summary(report))
+    return "\n".join(lines)
+
+
+def _message(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _message(text).replace(":", "%3A").replace(",", "%2C")
+
+
+FORMATS: dict[str, Callable[[Report], str]] = {
+    "text": as_text,
+    "json": as_json,
+    "sarif": as_sarif,
+    "github": as_github,
+}
+
+
+def explanation(rule: Rule) -> str:
+    """Return all that is known about a rule, for a terminal."""
+    wrong, right = (part.replace("\n", "\n    ") for part in (rule.wrong, rule.right))
+    return (
+        f"{rule.code} {rule.name}\n\n{rule.sentence}\n\n"
+        f"Why it matters: {rule.why}\n\nMend: {rule.mend}\n\n"
+        f"Wrong:\n    {wrong}\n\nRight:\n    {right}\n\n"
+        f"To silence it on one line: # noqa: {rule.code}"
+    )

@@ -1,0 +1,206 @@
+"""The names that rules look for, as facts about the frameworks: what drops, and where p stands.
+
+Positions count from 0, `self` apart. The test tests/audit/test_layers.py holds those of installed
+packages against their signatures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = [
+    "BATCH_NORM",
+    "DROPOUT_LAYERS",
+    "FLASH",
+    "FUNCTIONAL",
+    "KERAS_DROPOUT",
+    "LOSSES",
+    "MODULES",
+    "NORMALISING",
+    "PASSING",
+    "RATES",
+    "RECURRENT",
+    "SAVES_OUTPUT",
+    "TORCH_DROPOUT",
+    "Functional",
+    "ranks",
+]
+
+_KINDS = (
+    "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
+    "AlphaDropout",
+    "FeatureAlphaDropout",
+)
+# Layers that drop elements or channels, with torch.nn's arguments (p, inplace).
+TORCH_DROPOUT = frozenset(
+    f"{room}.{kind}" for room in ("torch.nn", "thinned.torch") for kind in _KINDS
+)
+_TORCH_PATHS = frozenset(
+    {"timm.layers.DropPath", "timm.layers.DropBlock2d", "torchvision.ops.StochasticDepth"}
+    | {"torchvision.ops.DropBlock2d", "torchvision.ops.DropBlock3d"}
+)
+# Everything of PyTorch's world that is a module and drops.
+DROPOUT_LAYERS = TORCH_DROPOUT | _TORCH_PATHS
+
+_KERAS_KINDS = (
+    "Dropout",
+    "AlphaDropout",
+    "GaussianDropout",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
+    "SpatialDropout3D",
+)
+KERAS_DROPOUT = frozenset(f"keras.layers.{kind}" for kind in _KERAS_KINDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Functional:
+    """A function that drops: where p and the mode are passed, and the mode where it is not.
+
+    `default` is None where the mode must be passed.
+    """
+
+    p: int
+    training: int
+    default: bool | None
+    mode: str = "training"
+    inplace: int | None = None
+
+
+def _functional() -> dict[str, Functional]:
+    table: dict[str, Functional] = {}
+    for kind in ("dropout", "dropout1d", "dropout2d", "dropout3d"):
+        table[f"torch.nn.functional.{kind}"] = Functional(1, 2, True, inplace=3)
+        table[f"thinned.torch.functional.{kind}"] = Functional(1, 2, None, inplace=3)
+    for kind in ("alpha_dropout", "feature_alpha_dropout"):
+        table[f"torch.nn.functional.{kind}"] = Functional(1, 2, False, inplace=3)
+        table[f"thinned.torch.functional.{kind}"] = Functional(1, 2, None, inplace=3)
+    for kind in ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"):
+        table[f"torch.{kind}"] = table[f"torch.{kind}_"] = Functional(1, 2, None, "train")
+    table["torch.nn.functional.multi_head_attention_forward"] = Functional(10, 13, True)
+    table["torchvision.ops.stochastic_depth"] = Functional(1, 3, True)
+    table["torchvision.ops.drop_block2d"] = Functional(1, 5, True)
+    table["torchvision.ops.drop_block3d"] = Functional(1, 5, True)
+    table["timm.layers.drop_path"] = Functional(1, 2, False)
+    table["torch_geometric.utils.dropout_edge"] = Functional(1, 3, True)
+    table["torch_geometric.utils.dropout_node"] = Functional(1, 3, True)
+    table["torch_geometric.utils.dropout_path"] = Functional(1, 6, True)
+    table["torch_geometric.utils.dropout_adj"] = Functional(2, 5, True)
+    table["torch_geometric.utils.mask_feature"] = Functional(1, 4, True)
+    table["paddle.nn.functional.dropout"] = Functional(1, 3, True)
+    for kind in ("dropout2d", "dropout3d", "alpha_dropout"):
+        table[f"paddle.nn.functional.{kind}"] = Functional(1, 2, True)
+    return table
+
+
+FUNCTIONAL = _functional()
+
+# Fused attention: where its probability to drop stands. None of these knows the mode.
+FLASH: dict[str, tuple[int, str]] = {
+    "flash_attn.flash_attn_func": (3, "dropout_p"),
+    "flash_attn.flash_attn_qkvpacked_func": (1, "dropout_p"),
+    "flash_attn.flash_attn_kvpacked_func": (2, "dropout_p"),
+    "flash_attn.flash_attn_varlen_func": (7, "dropout_p"),
+    "flash_attn.flash_attn_varlen_qkvpacked_func": (3, "dropout_p"),
+    "flash_attn.flash_attn_varlen_kvpacked_func": (6, "dropout_p"),
+    "xformers.ops.memory_efficient_attention": (4, "p"),
+}
+
+# Where else a probability to drop is passed: position and name.
+RATES: dict[str, tuple[int, str]] = {
+    **dict.fromkeys(TORCH_DROPOUT, (0, "p")),
+    **{name: (made.p, "p") for name, made in FUNCTIONAL.items()},
+    **FLASH,
+    "torch.nn.functional.scaled_dot_product_attention": (4, "dropout_p"),
+    "thinned.torch.functional.scaled_dot_product_attention": (4, "dropout_p"),
+    "torch.nn.functional.multi_head_attention_forward": (10, "dropout_p"),
+    **{f"torch.nn.{kind}": (5, "dropout") for kind in ("LSTM", "GRU")},
+    "torch.nn.MultiheadAttention": (2, "dropout"),
+    "torch.nn.TransformerEncoderLayer": (3, "dropout"),
+    "torch.nn.TransformerDecoderLayer": (3, "dropout"),
+    "torch.nn.Transformer": (5, "dropout"),
+    "torchvision.ops.StochasticDepth": (0, "p"),
+    "torchvision.ops.DropBlock2d": (0, "p"),
+    "torchvision.ops.DropBlock3d": (0, "p"),
+    "timm.layers.DropPath": (0, "drop_prob"),
+    "timm.layers.drop_path": (1, "drop_prob"),
+    **dict.fromkeys(KERAS_DROPOUT, (0, "rate")),
+    "keras.random.dropout": (1, "rate"),
+    "tensorflow.nn.dropout": (1, "rate"),
+    "tensorflow.nn.experimental.stateless_dropout": (1, "rate"),
+    "flax.linen.Dropout": (0, "rate"),
+    "flax.nnx.Dropout": (0, "rate"),
+    "equinox.nn.Dropout": (0, "p"),
+    "haiku.dropout": (1, "rate"),
+    "thinned.dropout": (1, "p"),
+    "thinned.keep_mask": (1, "p"),
+}
+
+RECURRENT = frozenset({"torch.nn.LSTM", "torch.nn.GRU", "torch.nn.RNN"})
+
+BATCH_NORM = frozenset(
+    {f"torch.nn.BatchNorm{d}d" for d in (1, 2, 3)}
+    | {f"torch.nn.LazyBatchNorm{d}d" for d in (1, 2, 3)}
+    | {"torch.nn.SyncBatchNorm", "torch.nn.functional.batch_norm"}
+    | {"keras.layers.BatchNormalization"}
+)
+
+# Turn scores into probabilities.
+NORMALISING = frozenset(
+    {"torch.nn.Softmax", "torch.nn.LogSoftmax", "torch.nn.Softmax2d", "torch.softmax"}
+    | {"torch.log_softmax", "torch.nn.functional.softmax", "torch.nn.functional.log_softmax"}
+    | {"keras.layers.Softmax"}
+)
+
+# Losses that take logits first.
+LOSSES = frozenset(
+    {"torch.nn.CrossEntropyLoss", "torch.nn.BCEWithLogitsLoss", "torch.nn.NLLLoss"}
+    | {"torch.nn.functional.cross_entropy", "torch.nn.functional.nll_loss"}
+    | {"torch.nn.functional.binary_cross_entropy_with_logits"}
+)
+
+# What keeps its output for the backward pass, so that writing into it is an error there: found by
+# trying each on torch 2.13. GELU, SiLU, Hardswish and most others keep their input.
+SAVES_OUTPUT = frozenset(
+    {
+        "torch.nn.ReLU",
+        "torch.nn.Sigmoid",
+        "torch.nn.Tanh",
+        "torch.nn.Softmax",
+        "torch.nn.LogSoftmax",
+    }
+    | {f"torch.nn.functional.{f}" for f in ("relu", "sigmoid", "tanh", "softmax", "log_softmax")}
+    | {f"torch.{f}" for f in ("relu", "sigmoid", "tanh", "softmax", "log_softmax")}
+    | {f"torch.{f}" for f in ("exp", "sqrt", "rsqrt", "reciprocal")}
+)
+
+_ACTIVATIONS = ("ReLU", "LeakyReLU", "GELU", "SiLU", "ELU", "Tanh", "Sigmoid", "Hardswish", "Mish")
+# Layers after which the number of axes is what it was before.
+PASSING = frozenset(
+    {f"torch.nn.{kind}" for kind in _ACTIVATIONS}
+    | {f"torch.nn.functional.{f}" for f in ("relu", "leaky_relu", "gelu", "silu", "elu", "tanh")}
+    | {"torch.relu", "torch.tanh", "torch.sigmoid", "torch.nn.functional.selu"}
+)
+
+
+def ranks() -> dict[str, int]:
+    """Return how many axes the output of a layer has, the batch's counted."""
+    table = {}
+    for d in (1, 2, 3):
+        kinds = ("Conv", "ConvTranspose", "BatchNorm", "MaxPool", "AvgPool", "InstanceNorm")
+        for kind in (*kinds, "AdaptiveAvgPool", "AdaptiveMaxPool"):
+            table[f"torch.nn.{kind}{d}d"] = d + 2
+    # These take other ranks as well: of (N, C) and (N, C, L) nothing is known for sure.
+    del table["torch.nn.BatchNorm1d"]
+    for kind in ("conv", "max_pool", "avg_pool"):
+        for d in (1, 2, 3):
+            table[f"torch.nn.functional.{kind}{d}d"] = d + 2
+    table["torch.nn.Embedding"] = 3
+    return table
+
+
+# The base classes by which a class is known to be a module, with a mode.
+MODULES = frozenset({"torch.nn.Module", "lightning.LightningModule"})

@@ -1,0 +1,145 @@
+"""A file's bytes: whether it is worth parsing, its lines, and what `# noqa` silences."""
+
+from __future__ import annotations
+
+import ast
+import io
+import os
+import re
+import stat
+import tokenize
+import warnings
+from functools import lru_cache
+
+__all__ = [
+    "UnreadableError",
+    "is_silenced",
+    "lines_of",
+    "may_matter",
+    "package_of",
+    "parse",
+    "read",
+]
+
+# The tree of a file takes some hundred bytes for each byte of it. No file written by hand is near
+# this; a table of data may be, and would take the machine's memory.
+LARGEST = 8 * 2**20
+
+# A file is parsed if it names a framework and one of the things that rules start from. Every rule
+# starts from a name that comes to the file through an import, so that the framework's name is in
+# the text; and each word below is the part that the names of one group of rules share. In a large
+# package about one file in twenty remains, and reading bytes is fifty times quicker than parsing.
+_FRAMEWORK = re.compile(
+    rb"torch|jax|flax|equinox|haiku|keras|tensorflow|thinned|timm|paddle|flash_attn|xformers"
+)
+_WORD = re.compile(
+    rb"[Dd]rop|flash_attn|memory_efficient_attention|multi_head_attention_forward"
+    rb"|stochastic_depth|StochasticDepth|mask_feature|no_grad|inference_mode|manual_seed"
+    rb"|LSTM|GRU|RNN|MultiheadAttention|Transformer(?:En|De)coderLayer|keep_mask|bernoulli"
+    rb"|train(?:ing)?=True|deterministic=False|seed_everything|set_seed|\.train\(|\.eval\("
+)
+
+_NEWLINE = re.compile(r"\r\n|\r|\n")
+_NOQA = re.compile(
+    r"#\s*noqa(?P<codes>\s*:\s*[A-Z]+[0-9]+(?:(?:\s*,\s*|\s+)[A-Z]+[0-9]+)*)?(?![\w:])", re.I
+)
+
+
+class UnreadableError(Exception):
+    """Why a file could not be read or parsed, and on which line."""
+
+    def __init__(self, sentence: str, line: int = 1) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.line = line
+
+
+def read(path: str) -> bytes:
+    """Return the bytes of a regular file of moderate size."""
+    try:
+        found = os.stat(path)
+        if stat.S_ISDIR(found.st_mode):
+            os.listdir(path)
+        if not stat.S_ISREG(found.st_mode):
+            raise UnreadableError("The file is no regular file.")
+        if found.st_size > LARGEST:
+            size, most = found.st_size / 2**20, LARGEST // 2**20
+            raise UnreadableError(f"The file has {size:.0f} MiB, and at most {most} are read.")
+        with open(path, "rb") as stream:
+            return stream.read(LARGEST + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UnreadableError(f"The file could not be read: {reason}.") from None
+
+
+def may_matter(data: bytes) -> bool:
+    """Say whether any rule could find something in a file of these bytes."""
+    return _FRAMEWORK.search(data) is not None and _WORD.search(data) is not None
+
+
+def parse(data: bytes) -> ast.Module:
+    """Return the tree of a file. Nothing of it is run or compiled."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # invalid escapes and the like are not our subject
+        try:
+            return ast.parse(data)
+        except SyntaxError as error:
+            raise UnreadableError(
+                f"The file does not parse: {_one_line(error.msg)}.", max(1, error.lineno or 1)
+            ) from None
+        except (RecursionError, MemoryError):
+            raise UnreadableError("The file is nested too deeply to be parsed.") from None
+        except (ValueError, UnicodeError, LookupError, OverflowError) as error:
+            raise UnreadableError(f"The file does not parse: {_one_line(str(error))}.") from None
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split()).rstrip(".")
+
+
+def lines_of(data: bytes) -> list[str]:
+    """Return the lines as Python counts them, for a file that parsed."""
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
+        text = data.decode(encoding, errors="replace")
+    except (SyntaxError, LookupError):
+        text = data.decode("utf-8", errors="replace")
+    return _NEWLINE.split(text)
+
+
+def is_silenced(lines: list[str], first: int, last: int, code: str) -> bool:
+    """Say whether a `# noqa` on one of the lines `first` to `last`, from 1, silences `code`."""
+    for number in {first, last}:
+        line = lines[number - 1] if number <= len(lines) else ""
+        match = _NOQA.search(line)
+        if match is None or not _is_comment(line, match.start()):
+            continue
+        if match["codes"] is None or code in re.findall(r"[A-Z]+[0-9]+", match["codes"].upper()):
+            return True
+    return False
+
+
+def _is_comment(line: str, at: int) -> bool:
+    """Whether the `#` is one, and no part of a string that this line holds."""
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(line.strip()).readline):
+            if token.type == tokenize.COMMENT:
+                start = token.start[1] + len(line) - len(line.lstrip())
+                return start <= at < start + len(token.string)
+    except (tokenize.TokenError, SyntaxError):  # brackets that close on another line
+        return line.count('"', 0, at) % 2 == 0 and line.count("'", 0, at) % 2 == 0
+    return False
+
+
+def package_of(path: str) -> str:
+    """Return the dotted name of the package that the file is in, "" for none."""
+    return _package(os.path.dirname(os.path.abspath(path)))
+
+
+@lru_cache(maxsize=4096)
+def _package(folder: str) -> str:
+    parent, name = os.path.split(folder)
+    if not name or not os.path.isfile(os.path.join(folder, "__init__.py")):
+        return ""
+    above = _package(parent)
+    return f"{above}.{name}" if above else name

@@ -1,0 +1,327 @@
+"""Evaluation in the wrong mode, and the mode set for the wrong reason."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from thinned.audit.context import is_evaluation, is_monte_carlo, is_test_code
+from thinned.audit.rule import Hit, rule
+from thinned.audit.source import Function, Source
+
+__all__ = ["evaluated_in_training_mode", "left_in_evaluation", "monte_carlo_by_train", "traced"]
+
+_NO_GRAD = frozenset({"torch.no_grad", "torch.inference_mode"})
+_MODEL = re.compile(
+    r"(?i)^(?:\w+_)?(?:model|net|network|classifier|encoder|decoder|module|cnn|rnn|lstm|mlp|gnn|vit"
+    r"|resnet|transformer|backbone|student)\d*$"
+)
+_LOADER = re.compile(r"(?i)load|batch|data|iter|_dl$|^dl$|set$|graphs?$")
+_OF_MODULES = frozenset(
+    {"modules", "named_modules", "children", "named_children", "ModuleList", "values"}
+)
+
+
+def _inside(function: Function) -> Iterator[ast.AST]:
+    """Everything in a function, functions inside it left out."""
+    waiting: list[ast.AST] = list(function.body)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            waiting.extend(ast.iter_child_nodes(node))
+
+
+def _key(node: ast.AST) -> str | None:
+    """A name or a chain of attributes as a word, to compare two."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    if not isinstance(node, ast.Name):
+        return None
+    return ".".join([node.id, *reversed(parts)])
+
+
+def _method_calls(function: Function, *names: str) -> list[ast.Call]:
+    found = [
+        node
+        for node in _inside(function)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in names
+    ]
+    return sorted(found, key=lambda node: (node.lineno, node.col_offset))
+
+
+def _of(call: ast.Call) -> str | None:
+    """What the method of a call belongs to."""
+    return _key(call.func.value) if isinstance(call.func, ast.Attribute) else None
+
+
+def _sets_training(source: Source, call: ast.Call) -> bool:
+    mode = call.args[0] if call.args else next((k.value for k in call.keywords), None)
+    return mode is None or source.value(mode) is True
+
+
+def _forward_calls(function: Function, of: str) -> list[ast.Call]:
+    return [
+        node
+        for node in _inside(function)
+        if isinstance(node, ast.Call) and _key(node.func) in (of, f"{of}.forward")
+    ]
+
+
+def _learns(function: Function) -> bool:
+    """Whether a function takes gradient steps."""
+    return bool(_method_calls(function, "backward", "zero_grad", "manual_backward"))
+
+
+def _without_gradient(source: Source, function: Function) -> bool:
+    for node in function.decorator_list:
+        inner = node.func if isinstance(node, ast.Call) else node
+        if source.resolve(inner) in _NO_GRAD:
+            return True
+    return any(
+        isinstance(node, ast.Call) and source.resolve(node.func) in _NO_GRAD
+        for statement in _inside(function)
+        if isinstance(statement, ast.With)
+        for node in (item.context_expr for item in statement.items)
+    )
+
+
+@rule(
+    "THN040",
+    "train-for-monte-carlo-dropout",
+    sentence="model.train() is used to get Monte-Carlo dropout.",
+    why="train() also makes BatchNorm use and update the statistics of each batch: the predictions "
+    "depend on what else is in the batch, and the model is changed by predicting.",
+    mend="Call eval(), then train() on the dropout modules only; or use thinned's members.",
+    wrong="model.train(); ys = [model(x) for _ in range(50)]  # in mc_predict",
+    right="model.eval(); [m.train() for m in model.modules() if isinstance(m, nn.Dropout)]",
+)
+def monte_carlo_by_train(source: Source) -> Iterator[Hit]:
+    if "train" not in source.attributes:
+        return
+    for function in source.functions:
+        if not (is_monte_carlo(source, function) or is_evaluation(function.name)):
+            continue
+        if _learns(function) or not _samples(source, function):
+            continue
+        for call in _method_calls(function, "train"):
+            of = _of(call)
+            if of is None or not _sets_training(source, call) or _is_of_modules(source, call):
+                continue
+            later = [c for c in _forward_calls(function, of) if c.lineno > call.lineno]
+            if later and not _batch_norm_seen_to(function):
+                yield (
+                    call,
+                    f"{of}.train() turns BatchNorm to training as well as dropout.",
+                )
+
+
+def _samples(source: Source, function: Function) -> bool:
+    """Whether it is named for Monte Carlo, or repeats the forward pass without gradients."""
+    return is_monte_carlo(source, function) or _without_gradient(source, function)
+
+
+def _is_of_modules(source: Source, call: ast.Call) -> bool:
+    """Whether train() goes to modules that a loop or comprehension picks."""
+    func = call.func
+    if not isinstance(func, ast.Attribute) or not isinstance(func.value, ast.Name):
+        return False
+    name = func.value.id
+    for at in source.above(call):
+        targets: list[ast.AST] = []
+        if isinstance(at, (ast.For, ast.AsyncFor)):
+            targets = [at.target]
+        elif isinstance(at, (ast.ListComp, ast.SetComp, ast.GeneratorExp)):
+            targets = [g.target for g in at.generators]
+        for target in targets:
+            if any(isinstance(n, ast.Name) and n.id == name for n in ast.walk(target)):
+                return True
+    return False
+
+
+def _batch_norm_seen_to(function: Function) -> bool:
+    for node in _inside(function):
+        word = node.id if isinstance(node, ast.Name) else getattr(node, "attr", "")
+        if isinstance(word, str) and re.search(r"(?i)batch_?norm|(?:^|_)bn(?:_|$)|freeze", word):
+            return True
+    return False
+
+
+@rule(
+    "THN041",
+    "evaluation-without-eval",
+    sentence="A function evaluates a model, and nothing in the file ever calls eval().",
+    why="torch.no_grad() stops gradients and not dropout: the figures are those of a model with "
+    "units missing.",
+    mend="Call model.eval() before, and model.train() when training goes on.",
+    wrong="with torch.no_grad(): y = model(x)  # and model.eval() nowhere",
+    right="model.eval()  # then: with torch.no_grad(): y = model(x)",
+)
+def evaluated_in_training_mode(source: Source) -> Iterator[Hit]:
+    # A file that trains is the place where the mode is set; of any other, nothing is known.
+    if "backward" not in source.attributes or "eval" in source.attributes:
+        return
+    if _sets_mode_elsewise(source):
+        return
+    for function in source.functions:
+        if not is_evaluation(function.name) or is_test_code(source, function):
+            continue
+        if _learns(function) or not _without_gradient(source, function):
+            continue
+        for node in _inside(function):
+            if not isinstance(node, ast.Call) or not source.loops_of(node):
+                continue
+            key = _key(node.func)
+            if key is None or not _MODEL.match(key.rpartition(".")[2]):
+                continue
+            if not any(_is_over_data(loop) for loop in source.loops_of(node)):
+                continue
+            yield node, f"{key} is evaluated here, and nothing in this file calls {key}.eval()."
+            break
+
+
+def _is_over_data(loop: ast.For | ast.AsyncFor | ast.While) -> bool:
+    if isinstance(loop, ast.While):
+        return False
+    for node in ast.walk(loop.iter):
+        word = node.id if isinstance(node, ast.Name) else getattr(node, "attr", "")
+        if isinstance(word, str) and _LOADER.search(word):
+            return True
+    return False
+
+
+def _sets_mode_elsewise(source: Source) -> bool:
+    """train(False), train(mode), set_mode(...), or a name imported that may do it."""
+    for call in source.calls:
+        is_train = isinstance(call.func, ast.Attribute) and call.func.attr == "train"
+        if is_train and not _sets_training(source, call):
+            return True
+    words = [*source.attributes, *source.loads]
+    return any(re.search(r"(?i)eval(?:uation)?_mode|set_mode|set_eval|set_train", w) for w in words)
+
+
+@rule(
+    "THN042",
+    "training-mode-not-restored",
+    sentence="A training loop evaluates with eval() and never returns to train().",
+    why="After the first evaluation dropout is off: the rest of the training runs without it.",
+    mend="Call model.train() at the start of each epoch.",
+    wrong="model.train()\nfor epoch in range(9): step(model); model.eval(); validate(model)",
+    right="for epoch in range(9): model.train(); step(model); model.eval(); validate(model)",
+)
+def left_in_evaluation(source: Source) -> Iterator[Hit]:
+    if "eval" not in source.attributes or "backward" not in source.attributes:
+        return
+    for loop in source.loops:
+        inside = [n for s in loop.body for n in _walk_here(s)]
+        calls = [n for n in inside if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)]
+        calls.sort(key=lambda n: (n.lineno, n.col_offset))
+        names = {c.func.attr for c in calls if isinstance(c.func, ast.Attribute)}
+        if "backward" not in names or "eval" not in names:
+            continue
+        trained = {_of(c) for c in calls if _attr(c) == "train"}
+        for call in calls:
+            of = _of(call)
+            if _attr(call) != "eval" or call.args or call.keywords or of is None:
+                continue
+            if of in trained or not _is_trained(source, call, of, inside):
+                continue
+            if _is_built_inside(inside, of) or _leaves(source, call, loop):
+                continue
+            if source.loops_of(call)[:1] == [loop]:
+                yield call, f"{of}.eval() is called in the loop that trains, and train() is not."
+
+
+def _walk_here(statement: ast.stmt) -> Iterator[ast.AST]:
+    waiting: list[ast.AST] = [statement]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
+            waiting.extend(ast.iter_child_nodes(node))
+
+
+def _attr(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else ""
+
+
+def _is_trained(source: Source, call: ast.Call, of: str, inside: list[ast.AST]) -> bool:
+    """Whether the model that is put to eval() is the one that learns, and no teacher beside it.
+
+    It runs in the loop before that line, or train() was called before the loop.
+    """
+    for node in inside:
+        if isinstance(node, ast.Call) and _key(node.func) == of and node.lineno < call.lineno:
+            return True
+    function = source.function_of(call)
+    if function is None:
+        return False
+    return any(_of(c) == of for c in _method_calls(function, "train"))
+
+
+def _is_built_inside(nodes: list[ast.AST], of: str) -> bool:
+    return any(isinstance(n, ast.Assign) and any(_key(t) == of for t in n.targets) for n in nodes)
+
+
+def _leaves(source: Source, call: ast.Call, loop: ast.AST) -> bool:
+    """Whether what follows eval() leaves the loop, so that nothing trains after it."""
+    statement = source.statement_of(call)
+    if statement is None:
+        return False
+    block, place = source.block_of(statement)
+    return any(isinstance(s, (ast.Return, ast.Break, ast.Raise)) for s in block[place:])
+
+
+@rule(
+    "THN045",
+    "exported-in-training-mode",
+    sentence="A model that was just built, and is in training mode, is traced or exported.",
+    why="The trace keeps the dropout of training mode: the exported program drops for ever.",
+    mend="Call model.eval() before tracing.",
+    wrong="model = Net(); torch.jit.trace(model, x)",
+    right="model = Net().eval(); torch.jit.trace(model, x)",
+)
+def traced(source: Source) -> Iterator[Hit]:
+    for called in source.calls_of(("torch.jit.trace", "torch.export.export")):
+        node = called.node
+        model = called.argument(0, "func", "mod")
+        if model is None or is_test_code(source, node):
+            continue
+        made = model if isinstance(model, ast.Call) else source.given(model)
+        if not isinstance(made, ast.Call) or not _drops_inside(source, made):
+            continue
+        key = _key(model)
+        if key is not None and _mode_set(source, key):
+            continue
+        what = (called.name or "").removeprefix("torch.")
+        yield node, f"{what} sees the model in training mode, and keeps its dropout."
+
+
+def _drops_inside(source: Source, made: ast.Call) -> bool:
+    """Whether a call builds a class of this file that holds dropout."""
+    if not isinstance(made.func, ast.Name):
+        return False
+    found = source.names.one(made.func.id, source.scope(made))
+    if found is None or not isinstance(found[1].node, ast.ClassDef):
+        return False
+    info = source.classes[found[1].node]
+    return any(
+        isinstance(value, ast.Call)
+        and (source.resolve(value.func) or "").rpartition(".")[2].endswith("Dropout")
+        for values in info.given.values()
+        for value in values
+    )
+
+
+def _mode_set(source: Source, key: str) -> bool:
+    return any(
+        _key(attribute.value) == key
+        for name in ("eval", "train", "load_state_dict")
+        for attribute in source.attributes.get(name, ())
+        if name != "load_state_dict"
+    )

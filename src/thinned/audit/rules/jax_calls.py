@@ -1,0 +1,363 @@
+"""Dropout in JAX: keys used twice, keys left out, keys that never change; the mode in Flax."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from thinned.audit.context import (
+    is_evaluation,
+    is_guarded,
+    is_monte_carlo,
+    is_test_code,
+    mentions,
+    mentions_mode,
+)
+from thinned.audit.flow import operation
+from thinned.audit.rule import Hit, rule
+from thinned.audit.source import Called, Function, Source
+
+__all__ = ["always_on", "evaluated_with_dropout", "fixed_key", "key_twice", "no_rngs", "shared_key"]
+
+_KEYS = frozenset({"jax.random.PRNGKey", "jax.random.key"})
+_FLAX = frozenset({"flax.linen.Dropout", "flax.nnx.Dropout"})
+_TRAINING = re.compile(r"(?i)train|(?:^|_)step$|update|loss|^forward$|^__call__$")
+_APPLY = frozenset({"apply", "apply_fn"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """A key handed to dropout: the expression that is the key, and the call that takes it."""
+
+    key: ast.expr
+    call: ast.Call
+
+
+def _uses(source: Source) -> Iterator[_Use]:
+    for call in source.calls:
+        rngs = next((k.value for k in call.keywords if k.arg == "rngs"), None)
+        if isinstance(rngs, ast.Dict) and not _is_init(call):
+            for name, value in zip(rngs.keys, rngs.values, strict=True):
+                if isinstance(name, ast.Constant) and name.value == "dropout":
+                    yield _Use(value, call)
+            continue
+        found = operation(source, call)
+        if found is None:
+            continue
+        key: ast.expr | None = None
+        if found.name == "equinox.nn.Dropout" and found.built is not None:
+            key = next((k.value for k in call.keywords if k.arg == "key"), None)
+        elif found.name in ("haiku.dropout", "jax.random.bernoulli"):
+            key = found.called.argument(0, "rng", "key")
+        if key is not None:
+            yield _Use(key, call)
+
+
+def _is_init(call: ast.Call) -> bool:
+    return isinstance(call.func, ast.Attribute) and call.func.attr in ("init", "init_with_output")
+
+
+@rule(
+    "THN060",
+    "key-used-twice",
+    sentence="One JAX key is used for two draws of dropout.",
+    why="Equal keys draw equal masks: the layers, or the steps, drop the same units, and "
+    "their noise is not independent.",
+    mend="Split it: key1, key2 = jax.random.split(key).",
+    wrong="x = self.drop1(x, key=key); x = self.drop2(x, key=key)",
+    right="k1, k2 = jax.random.split(key); x = self.drop1(x, key=k1); x = self.drop2(x, key=k2)",
+)
+def key_twice(source: Source) -> Iterator[Hit]:
+    by_name: dict[tuple[Function | None, str], list[_Use]] = defaultdict(list)
+    for use in _uses(source):
+        if isinstance(use.key, ast.Name) and not is_test_code(source, use.call):
+            by_name[source.function_of(use.call), use.key.id].append(use)
+    for (_, name), uses in by_name.items():
+        uses.sort(key=lambda use: (use.call.lineno, use.call.col_offset))
+        told = False
+        for first, second in pairwise(uses):
+            if not _given_between(source, name, first, second) and not _apart(
+                source, first, second
+            ):
+                told = True
+                yield second.call, f"The key {name} draws a second mask here: the same one."
+                break
+        if not told and uses and _repeats(source, name, uses[0]):
+            yield uses[0].call, f"The key {name} draws the same mask in each turn of the loop."
+
+
+def _stores(source: Source, name: str, inside: ast.AST) -> list[int]:
+    return [
+        node.lineno
+        for node in ast.walk(inside)
+        if isinstance(node, ast.Name) and node.id == name and not isinstance(node.ctx, ast.Load)
+    ]
+
+
+def _given_between(source: Source, name: str, first: _Use, second: _Use) -> bool:
+    inside = source.function_of(first.call) or source.tree
+    low, high = first.call.lineno, second.call.lineno
+    return any(low <= line <= high for line in _stores(source, name, inside))
+
+
+def _apart(source: Source, first: _Use, second: _Use) -> bool:
+    """Whether only one of the two calls runs: other branches or lambdas, or a return between."""
+    above = {id(at): at for at in source.above(second.call)}
+    child: ast.AST = first.call
+    for at in source.above(first.call):
+        if isinstance(at, (ast.Lambda, ast.FunctionDef)) and id(at) not in above:
+            return True
+        if isinstance(at, ast.If) and _leaves(at, child):
+            return id(child) not in above
+        if id(at) in above:
+            return isinstance(at, (ast.If, ast.IfExp, ast.Try, ast.Match)) and not (
+                _same_branch(at, child, above)
+            )
+        child = at
+    return False
+
+
+def _leaves(branch: ast.If, child: ast.AST) -> bool:
+    block = branch.body if child in branch.body else branch.orelse
+    return child in block and isinstance(block[-1], (ast.Return, ast.Raise, ast.Continue))
+
+
+def _same_branch(at: ast.AST, child: ast.AST, above: dict[int, ast.AST]) -> bool:
+    for name in ("body", "orelse", "handlers", "finalbody", "cases"):
+        block = getattr(at, name, None)
+        members = block if isinstance(block, list) else [block]
+        if child in members:
+            return any(id(member) in above for member in members)
+    return False
+
+
+def _repeats(source: Source, name: str, use: _Use) -> bool:
+    loops = source.loops_of(use.call)
+    return bool(loops) and not _stores(source, name, loops[0])
+
+
+@rule(
+    "THN061",
+    "flax-apply-without-rngs",
+    sentence="A Flax model that has dropout is applied in training without rngs.",
+    why="Dropout finds no key: Flax raises an error, in the first training step and not before.",
+    mend="Pass rngs={'dropout': key}, with a new key at each step.",
+    wrong="logits = model.apply(params, x, train=True)",
+    right="logits = model.apply(params, x, train=True, rngs={'dropout': key})",
+)
+def no_rngs(source: Source) -> Iterator[Hit]:
+    if not _has_flax_dropout(source):
+        return
+    for call in source.calls:
+        if not isinstance(call.func, ast.Attribute) or call.func.attr not in _APPLY:
+            continue
+        if any(k.arg is None or k.arg == "rngs" for k in call.keywords):
+            continue
+        if len(call.args) < 2 or is_test_code(source, call) or _is_bound(source, call):
+            continue
+        if _in_training(source, call):
+            yield call, "The model is applied in training without rngs: dropout has no key."
+
+
+def _is_bound(source: Source, call: ast.Call) -> bool:
+    """Whether apply belongs to a transformation, as jax.tree.apply or optimizer.apply would."""
+    func = call.func
+    return not isinstance(func, ast.Attribute) or source.resolve(func.value) is not None
+
+
+def _has_flax_dropout(source: Source) -> bool:
+    return any(source.calls_of(("flax.linen.Dropout",)))
+
+
+def _in_training(source: Source, call: ast.Call) -> bool:
+    """Whether the mode is passed as a constant that means training."""
+    for keyword in call.keywords:
+        value = source.value(keyword.value)
+        if keyword.arg in ("train", "training", "is_training") and value is True:
+            return True
+        if keyword.arg in ("deterministic", "eval", "inference") and value is False:
+            return True
+    return False
+
+
+@rule(
+    "THN062",
+    "constant-dropout-key",
+    sentence="The key for dropout is made from a constant at each step.",
+    why="Every step then draws the same masks: one thinned network is trained, and no "
+    "other ever is.",
+    mend="Split the key outside, or fold the step in: jax.random.fold_in(key, step).",
+    wrong="logits = model.apply(params, x, rngs={'dropout': jax.random.key(0)})  # in train_step",
+    right="logits = model.apply(params, x, rngs={'dropout': jax.random.fold_in(key, step)})",
+)
+def fixed_key(source: Source) -> Iterator[Hit]:
+    for use in _uses(source):
+        function = source.function_of(use.call)
+        if is_test_code(source, use.call):
+            continue
+        loops = source.loops_of(use.call)
+        made = use.key if isinstance(use.key, ast.Call) else None
+        if isinstance(use.key, ast.Name):
+            given = source.given(use.key)
+            if isinstance(given, ast.Call) and source.function_of(given) is function:
+                made = given
+                loops = [loop for loop in loops if loop in source.loops_of(given)]
+        if made is None or source.resolve(made.func) not in _KEYS or not made.args:
+            continue
+        if not isinstance(source.value(made.args[0]), int):
+            continue
+        in_step = function is not None and _TRAINING.search(function.name) is not None
+        if loops or (in_step and made is use.key) or (in_step and _is_inner(source, function)):
+            yield use.call, "The key for dropout is the same at each step: so is the mask."
+
+
+def _is_inner(source: Source, function: Function | None) -> bool:
+    """Whether a function is one step, and not a whole training run that holds a loop."""
+    return function is not None and not any(
+        isinstance(n, (ast.For, ast.While)) for n in ast.walk(function)
+    )
+
+
+@rule(
+    "THN063",
+    "dropout-on-in-evaluation",
+    sentence="A function that evaluates runs a model with dropout on.",
+    why="The figures are those of a model with units missing.",
+    mend="Pass deterministic=True (train=False, training=False) there. Where draws are meant, say "
+    "so in the function's name: mc_..., sample_...",
+    wrong="logits = model.apply(params, x, deterministic=False)  # in eval_step",
+    right="logits = model.apply(params, x, deterministic=True)  # in eval_step",
+)
+def evaluated_with_dropout(source: Source) -> Iterator[Hit]:
+    for call in source.calls:
+        if not call.keywords:
+            continue
+        on = _on(source, call)
+        function = source.function_of(call)
+        if on is None or function is None or not is_evaluation(function.name):
+            continue
+        if is_monte_carlo(source, call) or is_test_code(source, call) or is_guarded(source, call):
+            continue
+        if _is_model_call(source, call):
+            yield call, f"{function.name} runs the model with {on}: dropout is on in evaluation."
+
+
+def _on(source: Source, call: ast.Call) -> str | None:
+    for keyword in call.keywords:
+        if keyword.arg == "deterministic" and source.value(keyword.value) is False:
+            return "deterministic=False"
+        if keyword.arg in ("train", "training", "is_training") and (
+            source.value(keyword.value) is True
+        ):
+            return f"{keyword.arg}=True"
+    return None
+
+
+def _is_model_call(source: Source, call: ast.Call) -> bool:
+    """Whether a call applies a model, by the look of it."""
+    func = call.func
+    if isinstance(func, ast.Attribute) and func.attr in (*_APPLY, "call", "__call__"):
+        return True
+    return mentions(func, re.compile(r"(?i)(?:^|_)(?:model|net|network|encoder|decoder|forward)$"))
+
+
+@rule(
+    "THN064",
+    "flax-dropout-always-on",
+    sentence="A Flax dropout layer has a constant deterministic=False.",
+    why="The layer drops in evaluation too, whatever the model is told.",
+    mend="Pass the model's own flag: deterministic=not train.",
+    wrong="x = nn.Dropout(0.5, deterministic=False)(x)",
+    right="x = nn.Dropout(0.5, deterministic=not train)(x)",
+)
+def always_on(source: Source) -> Iterator[Hit]:
+    for call in source.calls:
+        found = operation(source, call)
+        if found is None or found.name not in _FLAX:
+            continue
+        if is_test_code(source, call) or is_monte_carlo(source, call) or is_guarded(source, call):
+            continue
+        mode = next((k.value for k in call.keywords if k.arg == "deterministic"), None)
+        if found.name == "flax.linen.Dropout" and mode is None and found.built is not None:
+            mode = found.built.keywords.get("deterministic")
+        if mode is None and found.built is not None and len(call.args) > 1:
+            mode = call.args[1]
+        # nnx layers carry a switch that eval() sets: built with False is how they should be built.
+        if found.built is None or mode is None or source.value(mode) is not False:
+            continue
+        yield call, "This dropout has deterministic=False for good: it drops in evaluation too."
+
+
+@rule(
+    "THN065",
+    "haiku-dropout-not-guarded",
+    sentence="haiku.dropout is called whatever the mode is.",
+    why="The function knows no mode: it drops in evaluation too.",
+    mend="Call it only if is_training, or pass rate if is_training else 0.0.",
+    wrong="x = hk.dropout(hk.next_rng_key(), 0.5, x)",
+    right="x = hk.dropout(hk.next_rng_key(), 0.5 if is_training else 0.0, x)",
+)
+def haiku_unguarded(source: Source) -> Iterator[Hit]:
+    for called in source.calls_of(("haiku.dropout",)):
+        rate = called.argument(1, "rate")
+        if rate is None or called.open or is_test_code(source, called.node):
+            continue
+        if _is_callers(source, rate) or source.value(rate) == 0 or mentions_mode(source, rate):
+            continue
+        if not is_guarded(source, called.node) and not is_monte_carlo(source, called.node):
+            yield called.node, "haiku.dropout is called whatever the mode is."
+
+
+def _is_callers(source: Source, node: ast.expr) -> bool:
+    if not isinstance(node, ast.Name):
+        return False
+    found = source.names.lookup(node.id, source.scope(node))
+    return found is not None and any(b.kind == "parameter" for b in found[1])
+
+
+@rule(
+    "THN066",
+    "one-key-for-the-whole-batch",
+    sentence="A model is mapped over a batch with one dropout key for all rows.",
+    why="Every row of the batch then has the same mask, where dropout means one for each.",
+    mend="Split the key into one for each row, and map over the keys too.",
+    wrong="jax.vmap(model, in_axes=(0, None))(x, key)",
+    right="jax.vmap(model)(x, jax.random.split(key, x.shape[0]))",
+)
+def shared_key(source: Source) -> Iterator[Hit]:
+    if not _speaks_of_dropout(source):
+        return
+    for call in source.calls:
+        if not isinstance(call.func, ast.Call):
+            continue
+        mapped = source.called(call.func)
+        if mapped.name not in ("jax.vmap", "equinox.filter_vmap"):
+            continue
+        if is_test_code(source, call) or not _runs_model(mapped):
+            continue
+        axes = mapped.argument(1, "in_axes")
+        if not isinstance(axes, (ast.Tuple, ast.List)):
+            continue
+        for axis, arg in zip(axes.elts, call.args, strict=False):
+            if source.value(axis) is None and _is_key(arg):
+                yield call, "One key serves all rows of the batch: they share one dropout mask."
+                break
+
+
+def _runs_model(mapped: Called) -> bool:
+    return bool(mapped.args) and mentions(
+        mapped.args[0], re.compile(r"(?i)(?:^|_)(?:model|net|network|forward|encoder|decoder|mlp)$")
+    )
+
+
+def _is_key(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and re.search(r"(?i)key|rng", node.id) is not None
+
+
+def _speaks_of_dropout(source: Source) -> bool:
+    words = [*source.attributes, *source.loads]
+    return any(re.search(r"(?i)dropout", word) for word in words)

@@ -1,0 +1,149 @@
+"""Dropout in Keras and TensorFlow: a fixed mode or seed, keep_prob, functions."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from thinned.audit.context import (
+    is_guarded,
+    is_monte_carlo,
+    is_test_code,
+    mentions_mode,
+)
+from thinned.audit.flow import operation
+from thinned.audit.layers import KERAS_DROPOUT
+from thinned.audit.rule import Hit, rule
+from thinned.audit.rules.rates import keep_word
+from thinned.audit.source import Source
+
+__all__ = ["always_training", "integer_seed", "keep_prob", "unguarded"]
+
+_FUNCTIONS = {"tensorflow.nn.dropout": 1, "keras.random.dropout": 1}
+_V1 = "tensorflow.compat.v1.nn.dropout"
+_OF_VERSION_1 = ("placeholder", "Session", "get_variable", "variable_scope", "contrib")
+
+
+@rule(
+    "THN080",
+    "keras-dropout-always-training",
+    sentence="A Keras dropout layer is called with a constant training=True.",
+    why="The layer drops in predict() and evaluate() too, and a saved model drops for ever.",
+    mend="Leave training out: Keras passes it on. Where draws are meant, say so in the function's "
+    "name: mc_..., sample_...",
+    wrong="x = layers.Dropout(0.5)(x, training=True)",
+    right="x = layers.Dropout(0.5)(x)",
+)
+def always_training(source: Source) -> Iterator[Hit]:
+    for call in source.calls:
+        found = operation(source, call)
+        if found is None or found.built is None or found.name not in KERAS_DROPOUT:
+            continue
+        if is_test_code(source, call) or is_monte_carlo(source, call) or is_guarded(source, call):
+            continue
+        mode = next((k.value for k in call.keywords if k.arg == "training"), None)
+        if mode is None and len(call.args) > 1:
+            mode = call.args[1]
+        if mode is not None and source.value(mode) is True:
+            kind = found.name.rpartition(".")[2]
+            yield call, f"{kind} is called with training=True: it drops in predict() too."
+
+
+@rule(
+    "THN081",
+    "keras-dropout-integer-seed",
+    sentence="A Keras dropout layer has an integer seed.",
+    why="Layers with the same integer draw the same masks, and so does every model that is built "
+    "again: each fold and each member of an ensemble.",
+    mend="Leave seed out and call keras.utils.set_random_seed once, or pass one "
+    "keras.random.SeedGenerator to all layers.",
+    wrong="layers.Dropout(0.5, seed=42)",
+    right="layers.Dropout(0.5)",
+)
+def integer_seed(source: Source) -> Iterator[Hit]:
+    for called in source.calls_of(KERAS_DROPOUT):
+        value = source.value(called.keywords.get("seed"))
+        if isinstance(value, bool) or not isinstance(value, int):
+            continue
+        if not is_test_code(source, called.node):
+            kind = (called.name or "").rpartition(".")[2]
+            yield (
+                called.node,
+                f"{kind} has the integer seed {value}: others of that seed repeat it.",
+            )
+
+
+@rule(
+    "THN082",
+    "tensorflow-keep-prob",
+    sentence="tf.nn.dropout is given a probability to keep.",
+    why="Since TensorFlow 2 the second argument is rate, the probability to drop; in version 1 it "
+    "was keep_prob. The same line drops what it kept before.",
+    mend="Pass rate=1 - keep_prob.",
+    wrong="x = tf.nn.dropout(x, keep_prob=0.8)",
+    right="x = tf.nn.dropout(x, rate=0.2 if training else 0.0)",
+)
+def keep_prob(source: Source) -> Iterator[Hit]:
+    if _is_version_1(source):
+        return
+    for called in source.calls_of((*_FUNCTIONS, _V1)):
+        if is_test_code(source, called.node) or called.open:
+            continue
+        if "keep_prob" in called.keywords and called.name != _V1:
+            yield called.node, "tf.nn.dropout has no keep_prob any more: it takes rate, to drop."
+            continue
+        rate = called.argument(1, "rate")
+        if called.name == "tensorflow.nn.dropout" and rate is not None and keep_word(rate):
+            yield called.node, f"tf.nn.dropout takes rate, and is given {keep_word(rate)}."
+        if called.name == _V1 and len(called.args) > 1 and "rate" in called.keywords:
+            yield called.node, "tf.nn.dropout is given both keep_prob and rate."
+
+
+@rule(
+    "THN083",
+    "tensorflow-dropout-not-guarded",
+    sentence="tf.nn.dropout or keras.random.dropout is called whatever the mode is.",
+    why="The function knows no mode: it drops in predict() and evaluate() too.",
+    mend="Use a Dropout layer, or call it only if training.",
+    wrong="x = tf.nn.dropout(x, rate=0.5)",
+    right="x = tf.nn.dropout(x, rate=0.5 if training else 0.0)",
+)
+def unguarded(source: Source) -> Iterator[Hit]:
+    if _is_version_1(source):
+        return
+    for called in source.calls_of(_FUNCTIONS):
+        node = called.node
+        rate = called.argument(1, "rate")
+        if rate is None or called.open or is_test_code(source, node):
+            continue
+        if isinstance(rate, ast.Name) and _is_parameter(source, rate):
+            continue
+        if source.value(rate) == 0 or mentions_mode(source, rate):
+            continue
+        if _is_chosen(source, node) or is_guarded(source, node) or is_monte_carlo(source, node):
+            continue
+        short = (called.name or "").replace("tensorflow.", "tf.")
+        yield node, f"{short} is called whatever the mode is: it drops in predict() too."
+
+
+def _is_version_1(source: Source) -> bool:
+    """Whether a file is written for TensorFlow 1, where keep_prob was right and graphs had a mode
+    of their own."""
+    return any(word in source.attributes for word in _OF_VERSION_1)
+
+
+def _is_parameter(source: Source, node: ast.Name) -> bool:
+    found = source.names.lookup(node.id, source.scope(node))
+    return found is not None and any(b.kind == "parameter" for b in found[1])
+
+
+def _is_chosen(source: Source, node: ast.AST) -> bool:
+    """Whether the call is handed to one that asks for the mode: tf.cond, in_train_phase."""
+    for at in source.above(node):
+        if isinstance(at, ast.Call):
+            name = at.func.attr if isinstance(at.func, ast.Attribute) else ""
+            if name in ("cond", "smart_cond", "in_train_phase", "where"):
+                return True
+        if isinstance(at, ast.stmt):
+            return False
+    return False

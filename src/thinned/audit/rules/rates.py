@@ -1,0 +1,110 @@
+"""The number itself: outside [0, 1], or the probability to keep where that to drop is asked for."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from thinned.audit.context import is_test_code
+from thinned.audit.layers import RATES
+from thinned.audit.rule import Hit, rule
+from thinned.audit.source import Source
+
+__all__ = ["keep_for_drop", "keep_word", "out_of_range"]
+
+# There the word was right once: THN082 tells.
+_RENAMED = "tensorflow.nn.dropout"
+
+_KEEP = re.compile(
+    r"(?i)^(?:(?:\w*_)?keep_?(?:prob|probability|probs|rate|ratio|p|pct|proba)?|p_?keep|prob_?keep"
+    r"|(?:\w*_)?survival_?(?:prob|probability|rate)|(?:\w*_)?(?:retain|retention)_?(?:prob|rate|p)"
+    r"|keeprate|p_?survive)$"
+)
+_DROP = re.compile(
+    r"(?i)^(?:(?:\w*_)?drop_?(?:out|path|connect)?_?(?:prob|probability|rate|ratio|p)?|p_?drop(?:out)?"
+    r"|(?:\w*_)?pdrop)$"
+)
+
+
+@rule(
+    "THN006",
+    "probability-out-of-range",
+    sentence="A probability to drop is outside [0, 1].",
+    why="Flax and Equinox take it in silence and give zeros; PyTorch refuses it, attention only "
+    "when it is first called. 50 is a percentage, and 0.5 was meant.",
+    mend="Write the probability: 0.5, not 50.",
+    wrong="drop = nn.Dropout(50)",
+    right="drop = nn.Dropout(0.5)",
+)
+def out_of_range(source: Source) -> Iterator[Hit]:
+    for full, p in _rates(source):
+        value = source.value(p)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            continue
+        if not 0 <= value <= 1 and not is_test_code(source, p) and not _is_tried(source, p):
+            hint = " Is it a percentage?" if 1 < value <= 100 else ""
+            name = full.rpartition(".")[2]
+            yield p, f"{name}: p must be in [0, 1], and is {value:g}.{hint}"
+
+
+def _is_tried(source: Source, node: ast.AST) -> bool:
+    """Whether the error is what the code is after: `with pytest.raises(ValueError):`."""
+    for at in source.above(node):
+        if isinstance(at, (ast.With, ast.AsyncWith)) and any(
+            isinstance(item.context_expr, ast.Call)
+            and isinstance(item.context_expr.func, ast.Attribute)
+            and "raises" in item.context_expr.func.attr.lower()
+            for item in at.items
+        ):
+            return True
+    return False
+
+
+@rule(
+    "THN007",
+    "keep-probability-as-p",
+    sentence="A probability to keep is passed where the probability to drop is asked for, or the "
+    "other way round.",
+    why="keep_prob=0.9 read as p drops nine units in ten: the model trains, badly, and no error "
+    "says so.",
+    mend="Pass 1 - keep_prob; or, where 1 - drop_prob stands, drop_prob itself.",
+    wrong="drop = nn.Dropout(keep_prob)",
+    right="drop = nn.Dropout(1 - keep_prob)",
+)
+def keep_for_drop(source: Source) -> Iterator[Hit]:
+    for full, p in _rates(source):
+        name = full.rpartition(".")[2]
+        word = keep_word(p)
+        if word is not None:
+            if full != _RENAMED:
+                yield p, f"{name} takes the probability to drop: for {word} pass 1 - {word}."
+        elif isinstance(p, ast.BinOp) and isinstance(p.op, ast.Sub) and source.value(p.left) == 1:
+            word = _word(p.right)
+            if word is not None and _DROP.match(word):
+                yield p, f"{name} takes the probability to drop: for 1 - {word} pass {word}."
+
+
+def keep_word(node: ast.expr) -> str | None:
+    """Return the name of an expression if that is one for a probability to keep."""
+    word = _word(node)
+    return word if word is not None and _KEEP.match(word) else None
+
+
+def _word(node: ast.expr) -> str | None:
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+        return node.slice.value if isinstance(node.slice.value, str) else None
+    return None
+
+
+def _rates(source: Source) -> Iterator[tuple[str, ast.expr]]:
+    """Every probability to drop that is passed, with the whole name of what takes it."""
+    for called in source.calls_of(RATES):
+        position, keyword = RATES[called.name or ""]
+        p = called.argument(position, keyword)
+        if p is not None and not (called.open and keyword not in called.keywords):
+            yield called.name or "", p

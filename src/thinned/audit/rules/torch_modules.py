@@ -1,0 +1,246 @@
+"""Dropout modules of PyTorch: where they are built, and whether they are ever reached."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from thinned.audit.context import is_guarded, is_module, is_monte_carlo, is_test_code
+from thinned.audit.layers import DROPOUT_LAYERS, RECURRENT
+from thinned.audit.rule import Hit, rule
+from thinned.audit.source import Called, ClassInfo, Source, is_self
+
+__all__ = ["built_in_forward", "never_called", "one_layer", "out_of_reach"]
+
+_FORWARD = frozenset({"forward", "__call__", "training_step", "validation_step", "test_step"})
+# What hands a module on to code that is not seen here.
+_REGISTERING = frozenset({"ModuleList", "Sequential", "ModuleDict"})
+_BY_NAME = frozenset({"getattr", "setattr", "vars"})
+_ALL_CHILDREN = frozenset(
+    {"children", "named_children", "modules", "named_modules", "_modules", "__dict__"}
+    | {"get_submodule"}
+)
+
+
+def _layers(source: Source) -> Iterator[Called]:
+    yield from source.calls_of(DROPOUT_LAYERS)
+
+
+@rule(
+    "THN020",
+    "dropout-built-in-forward",
+    sentence="A dropout layer is built where it is called, inside forward.",
+    why="A new module is in training mode, and model.eval() never saw it: it drops in evaluation "
+    "too.",
+    mend="Build it in __init__ as self.drop and call that; or "
+    "F.dropout(x, p, training=self.training).",
+    wrong="def forward(self, x): return nn.Dropout(0.5)(x)",
+    right="def forward(self, x): return self.drop(x)",
+)
+def built_in_forward(source: Source) -> Iterator[Hit]:
+    for called in _layers(source):
+        node = called.node
+        if is_test_code(source, node) or is_monte_carlo(source, node):
+            continue
+        if source.value(called.argument(0, "p")) == 0:
+            continue
+        is_called = _is_called_at_once(source, node) or _is_called_by_name(source, node)
+        if is_called and not is_guarded(source, node):
+            name = (called.name or "").rpartition(".")[2]
+            yield node, f"{name} is built anew at each call: eval() never reaches it."
+
+
+def _is_called_at_once(source: Source, node: ast.Call) -> bool:
+    parent = source.parents[node]
+    if not (isinstance(parent, ast.Call) and parent.func is node):
+        return False
+    return source.function_of(node) is not None and _is_step(source, node)
+
+
+def _is_step(source: Source, node: ast.AST) -> bool:
+    """Whether the code runs at each step of a model: a module's method, or a model function."""
+    function = source.function_of(node)
+    if function is None:
+        return False
+    info = source.class_of(function)
+    if info is not None:
+        return function.name != "__init__" and (
+            is_module(source, info) or function.name in _FORWARD
+        )
+    return bool(function.args.args)
+
+
+def _is_called_by_name(source: Source, node: ast.Call) -> bool:
+    """Whether a local of forward, or an attribute set in forward, holds it and is called there."""
+    functions = source.functions_of(node)
+    if not functions or functions[0].name not in _FORWARD:
+        return False
+    statement = source.parents[node]
+    if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
+        return False
+    target = statement.targets[0]
+    if isinstance(target, ast.Attribute) and is_self(target.value):
+        return not _is_first_time_only(source, statement)
+    if not isinstance(target, ast.Name):
+        return False
+    called = handled = False
+    for use in source.loads.get(target.id, ()):
+        if source.function_of(use) is not functions[0]:
+            continue
+        parent = source.parents[use]
+        called |= isinstance(parent, ast.Call) and parent.func is use
+        # drop.train(self.training), drop.eval(): the mode is set by hand.
+        handled |= isinstance(parent, ast.Attribute) and parent.attr in (
+            "train",
+            "eval",
+            "training",
+        )
+    return called and not handled
+
+
+def _is_first_time_only(source: Source, statement: ast.stmt) -> bool:
+    return any(isinstance(at, ast.If) for at in source.above(statement))
+
+
+@rule(
+    "THN021",
+    "recurrent-dropout-with-one-layer",
+    sentence="LSTM, GRU or RNN is given dropout and has one layer.",
+    why="dropout acts between stacked layers only: with num_layers=1 nothing is dropped.",
+    mend="Put a Dropout after the layer, or use num_layers of 2 or more, or leave dropout out.",
+    wrong="rnn = nn.LSTM(32, 64, dropout=0.3)",
+    right="rnn = nn.LSTM(32, 64, num_layers=2, dropout=0.3)",
+)
+def one_layer(source: Source) -> Iterator[Hit]:
+    for called in source.calls_of(RECURRENT):
+        if called.open or is_test_code(source, called.node):
+            continue
+        # RNN has its nonlinearity before bias: there only the keyword is looked at.
+        name = (called.name or "").rpartition(".")[2]
+        p = called.argument(None if name == "RNN" else 5, "dropout")
+        layers = called.argument(2, "num_layers")
+        if p is None or source.value(p) == 0:
+            continue
+        if layers is None or source.value(layers) == 1:
+            if isinstance(p, ast.IfExp) or is_guarded(source, called.node):
+                continue
+            yield called.node, f"{name} has one layer, and its dropout acts between layers only."
+
+
+@rule(
+    "THN026",
+    "dropout-module-never-called",
+    sentence="A dropout module is built and never called.",
+    why="The model trains without the dropout that its printout and its settings show.",
+    mend="Call it in forward, or delete it.",
+    wrong="self.drop = nn.Dropout(0.5)  # and forward: return self.fc(x)",
+    right="self.drop = nn.Dropout(0.5)  # and forward: return self.fc(self.drop(x))",
+)
+def never_called(source: Source) -> Iterator[Hit]:
+    for info in source.classes.values():
+        if not _is_seen_whole(source, info):
+            continue
+        for attribute, values in info.given.items():
+            if len(values) != 1 or not isinstance(values[0], ast.Call):
+                continue
+            called = source.called(values[0])
+            if called.name not in DROPOUT_LAYERS or source.value(called.argument(0, "p")) == 0:
+                continue
+            if not _is_used(source, attribute):
+                yield values[0], f"self.{attribute} is dropout that nothing in this file calls."
+
+
+def _is_seen_whole(source: Source, info: ClassInfo) -> bool:
+    """Whether all that uses the class's attributes stands in the class itself."""
+    if any(base not in ("torch.nn.Module", "lightning.LightningModule") for base in info.bases):
+        return False
+    forward = info.methods.get("forward")
+    if not info.bases or forward is None or _is_stub(forward):
+        return False
+    for node in ast.walk(info.node):
+        if isinstance(node, ast.Attribute) and node.attr in _ALL_CHILDREN:
+            return False
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            if node.func.id in _BY_NAME:
+                return False
+            # self handed on whole: f(self)
+            if any(is_self(a) for a in node.args) and node.func.id != "super":
+                return False
+    # A class of this file that builds on it may call what it has.
+    return not any(info in other.local_bases for other in source.classes.values())
+
+
+def _is_stub(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return all(
+        isinstance(s, (ast.Pass, ast.Raise))
+        or (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))
+        for s in function.body
+    )
+
+
+def _is_used(source: Source, attribute: str) -> bool:
+    return any(isinstance(a.ctx, ast.Load) for a in source.attributes.get(attribute, ()))
+
+
+@rule(
+    "THN027",
+    "dropout-modules-in-a-plain-list",
+    sentence="Dropout modules are kept in a plain list, tuple or dict of a module.",
+    why="PyTorch registers modules, ModuleLists and ModuleDicts: eval() does not reach what a "
+    "plain list holds, which drops in evaluation too.",
+    mend="Keep them in nn.ModuleList, nn.ModuleDict or nn.Sequential.",
+    wrong="self.drops = [nn.Dropout(0.1) for _ in range(4)]",
+    right="self.drops = nn.ModuleList(nn.Dropout(0.1) for _ in range(4))",
+)
+def out_of_reach(source: Source) -> Iterator[Hit]:
+    for info in source.classes.values():
+        if not is_module(source, info):
+            continue
+        for attribute, values in info.given.items():
+            for value in values:
+                if value is None or not any(_is_dropout(source, e) for e in _held(value)):
+                    continue
+                if not _is_registered(source, info, attribute):
+                    yield value, f"self.{attribute} is a plain container: eval() does not reach it."
+
+
+def _held(value: ast.expr | None) -> list[ast.expr]:
+    if isinstance(value, (ast.List, ast.Tuple)):
+        return value.elts
+    if isinstance(value, ast.ListComp):
+        return [value.elt]
+    if isinstance(value, ast.Dict):
+        return value.values
+    if isinstance(value, ast.DictComp):
+        return [value.value]
+    return []
+
+
+def _is_dropout(source: Source, node: ast.expr) -> bool:
+    if not isinstance(node, ast.Call):
+        return False
+    called = source.called(node)
+    return called.name in DROPOUT_LAYERS and source.value(called.argument(0, "p")) != 0
+
+
+def _is_registered(source: Source, info: ClassInfo, attribute: str) -> bool:
+    """Whether the list goes on into something that registers what it holds."""
+    for use in source.attributes.get(attribute, ()):
+        if not isinstance(use.ctx, ast.Load):
+            continue
+        if source.class_of(use) is not info:
+            continue
+        for at in source.above(use):
+            if isinstance(at, ast.Call) and isinstance(at.func, (ast.Attribute, ast.Name)):
+                name = at.func.attr if isinstance(at.func, ast.Attribute) else at.func.id
+                if name in _REGISTERING or name in ("add_module", "register_module", "setattr"):
+                    return True
+            if isinstance(at, (ast.For, ast.AsyncFor)) and any(
+                isinstance(n, ast.Attribute)
+                and n.attr in ("add_module", "register_module", "train", "eval")
+                for n in ast.walk(at)
+            ):
+                return True
+            if isinstance(at, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                break
+    return False

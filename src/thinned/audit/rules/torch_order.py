@@ -1,0 +1,313 @@
+"""Where dropout stands among other layers: before BatchNorm, on logits, in place."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+
+from thinned.audit.context import is_test_code
+from thinned.audit.flow import Operation, Step, before, chains, operation
+from thinned.audit.layers import (
+    BATCH_NORM,
+    FUNCTIONAL,
+    KERAS_DROPOUT,
+    LOSSES,
+    NORMALISING,
+    PASSING,
+    SAVES_OUTPUT,
+    TORCH_DROPOUT,
+    ranks,
+)
+from thinned.audit.names import UNKNOWN
+from thinned.audit.rule import Hit, rule
+from thinned.audit.source import Called, Source
+
+__all__ = ["before_batch_norm", "in_place", "on_logits", "wrong_axes"]
+
+_FUNCTIONS = frozenset(
+    n for n in FUNCTIONAL if n.rpartition(".")[2].startswith("dropout") and n.startswith("torch.nn")
+) | {"torch.dropout"}
+_DROPOUT = TORCH_DROPOUT | KERAS_DROPOUT | _FUNCTIONS
+
+_CLASSES = re.compile(
+    r"(?i)^(?:n|num|nb|no_of)_?(?:class|classes|labels?|categories|vocab)$"
+    r"|^n_?tokens?$|^(?:vocab|vocabulary)_?(?:size|len)$|^len_vocab$"
+)
+_LOGITS = re.compile(r"(?i)^(?:\w+_)?logits?$")
+_HEAD = re.compile(r"(?i)^(?:classifier|lm_head|cls_head|logits?|output_layer|final_fc)$")
+_RANKS = ranks()
+_CHANNELS = {"1d": 3, "2d": 4, "3d": 5}
+
+
+def _drops(source: Source, found: Operation) -> bool:
+    p = found.made.argument(*_place(found.name))
+    return found.name in _DROPOUT and source.value(p) != 0
+
+
+def _place(name: str) -> tuple[int, str]:
+    if name in KERAS_DROPOUT:
+        return 0, "rate"
+    return (1 if name in FUNCTIONAL else 0), "p"
+
+
+def _is_dropout(source: Source, step: Step) -> bool:
+    if step.built is None or step.name not in _DROPOUT:
+        return False
+    return bool(source.value(step.built.argument(*_place(step.name))) != 0)
+
+
+@rule(
+    "THN022",
+    "dropout-before-batch-norm",
+    sentence="Dropout stands directly before BatchNorm.",
+    why="Dropout raises the variance in training and not in evaluation, and BatchNorm keeps the "
+    "variance of training: in evaluation it divides by one that is too large.",
+    mend="Put dropout after BatchNorm, best after the last (Li et al., 2019, arXiv:1801.05134).",
+    wrong="nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5), nn.BatchNorm1d(8))",
+    right="nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Dropout(0.5))",
+)
+def before_batch_norm(source: Source) -> Iterator[Hit]:
+    sentence = "Dropout stands directly before BatchNorm, whose variance holds in training only."
+    for _, steps in chains(source):
+        for first, second in pairwise(steps):
+            if second.name in BATCH_NORM and _is_dropout(source, first):
+                yield first.node, sentence
+    for call in source.calls:
+        found = operation(source, call)
+        if found is None or found.name not in BATCH_NORM:
+            continue
+        last = next(before(source, found.input), None)
+        if last is not None and _drops(source, last):
+            yield last.node, sentence
+
+
+@rule(
+    "THN023",
+    "dropout-on-logits",
+    sentence="Dropout acts on the output layer: on logits, or on what a softmax or loss is given.",
+    why="A dropped logit is 0, which is a probability like any other and often a large one; the "
+    "loss then teaches the network to undo the noise.",
+    mend="Put dropout before the last layer: self.fc(self.drop(x)).",
+    wrong="return F.log_softmax(self.drop(self.fc(x)), dim=1)",
+    right="return F.log_softmax(self.fc(self.drop(x)), dim=1)",
+)
+def on_logits(source: Source) -> Iterator[Hit]:
+    sentence = "Dropout acts on the output: dropped logits are 0, which is no missing value."
+    told: set[ast.AST] = set()
+    for node in [*_in_sequences(source), *_in_calls(source)]:
+        if node not in told and not is_test_code(source, node):
+            told.add(node)
+            yield node, sentence
+
+
+def _in_sequences(source: Source) -> Iterator[ast.AST]:
+    for _, steps in chains(source):
+        for place, step in enumerate(steps):
+            if place == 0 or not _is_dropout(source, step):
+                continue
+            last = steps[place - 1]
+            after = steps[place + 1 :]
+            if after:
+                scores = after[0].name in NORMALISING and last.name.startswith("torch.nn.")
+            else:
+                scores = last.built is not None and _has_classes(last.built)
+            if scores:
+                yield step.node
+
+
+def _has_classes(built: Called) -> bool:
+    """Whether a linear layer has an output for each class, by the name of their number."""
+    if built.name not in ("torch.nn.Linear", "torch.nn.LazyLinear", "keras.layers.Dense"):
+        return False
+    position = 1 if built.name == "torch.nn.Linear" else 0
+    outputs = built.argument(position, "out_features", "units")
+    name = _name_of(outputs)
+    return name is not None and _CLASSES.match(name) is not None
+
+
+def _name_of(node: ast.expr | None) -> str | None:
+    if isinstance(node, ast.Name):
+        return node.id
+    return node.attr if isinstance(node, ast.Attribute) else None
+
+
+def _in_calls(source: Source) -> Iterator[ast.AST]:
+    for call in source.calls:
+        found = operation(source, call)
+        if found is None:
+            continue
+        if found.name in NORMALISING or found.name in LOSSES:
+            last = next(before(source, found.input), None)
+            if last is not None and _drops(source, last):
+                yield last.node
+        elif _drops(source, found):
+            last = next(before(source, found.input), None)
+            if (last is not None and _is_output(last)) or _is_named_logits(source, found):
+                yield call
+
+
+def _is_output(found: Operation) -> bool:
+    if found.name in ("torch.nn.LogSoftmax", "torch.nn.functional.log_softmax"):
+        return True
+    if found.built is not None and found.name == "torch.nn.Linear":
+        is_head = found.attribute is not None and _HEAD.match(found.attribute) is not None
+        return is_head or _has_classes(found.built)
+    return False
+
+
+def _is_named_logits(source: Source, found: Operation) -> bool:
+    name = _name_of(found.input)
+    if name is None or not _LOGITS.match(name):
+        return False
+    return not _goes_on(source, found.node)
+
+
+def _goes_on(source: Source, call: ast.Call) -> bool:
+    """Whether the next line feeds the result to another layer: then the name alone says logits."""
+    statement = source.parents[call]
+    if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
+        return isinstance(statement, ast.Call)
+    target = _name_of(statement.targets[0])
+    block, place = source.block_of(statement)
+    for later in block[place + 1 : place + 2]:
+        if isinstance(later, (ast.Assign, ast.Return)) and isinstance(later.value, ast.Call):
+            follows = later.value
+            name = source.called(follows).name
+            if name not in NORMALISING and name not in LOSSES:
+                return bool(follows.args) and _name_of(follows.args[0]) == target
+    return False
+
+
+@rule(
+    "THN024",
+    "channel-dropout-on-other-axes",
+    sentence="Channel dropout (Dropout1d, 2d, 3d) is given another number of axes.",
+    why="Dropout2d on (N, C, L) or (N, L, C) takes the axes for others than they are: it drops "
+    "whole steps or samples, and what it does has changed between versions of PyTorch.",
+    mend="Use the one that fits: Dropout1d after Conv1d, Dropout2d after Conv2d; for (N, L, C) "
+    "move the channels first, or use thinned's shared_axes.",
+    wrong="nn.Sequential(nn.Conv1d(8, 8, 3), nn.Dropout2d(0.2))",
+    right="nn.Sequential(nn.Conv1d(8, 8, 3), nn.Dropout1d(0.2))",
+)
+def wrong_axes(source: Source) -> Iterator[Hit]:
+    for _, steps in chains(source):
+        axes: int | None = None
+        for step in steps:
+            wanted = _wanted(step.name)
+            if wanted and axes and wanted != axes:
+                yield step.node, _about_axes(step.name, wanted, axes)
+            elif not (wanted or step.name in PASSING):
+                axes = _RANKS.get(step.name)
+    for call in source.calls:
+        found = operation(source, call)
+        wanted = _wanted(found.name) if found is not None else None
+        if found is None or not wanted:
+            continue
+        for earlier in before(source, found.input):
+            if earlier.name in PASSING:
+                continue
+            axes = _RANKS.get(earlier.name)
+            if axes is not None and axes != wanted:
+                yield call, _about_axes(found.name, wanted, axes)
+            break
+
+
+def _wanted(name: str) -> int | None:
+    room, _, last = name.rpartition(".")
+    rooms = ("torch.nn", "thinned.torch", "torch.nn.functional", "thinned.torch.functional")
+    is_ours = room in rooms and last[:-2].lower() == "dropout"
+    return _CHANNELS.get(last[-2:]) if is_ours else None
+
+
+def _about_axes(name: str, wanted: int, axes: int) -> str:
+    last = name.rpartition(".")[2]
+    return f"{last} is for inputs of {wanted} axes, and what it is given here has {axes}."
+
+
+@rule(
+    "THN008",
+    "inplace-dropout-on-needed-tensor",
+    sentence="Dropout in place overwrites a tensor that is needed again.",
+    why="ReLU, sigmoid, tanh and softmax keep their output for the backward pass, which then "
+    "fails; and a tensor used again afterwards, in a residual sum say, is dropped there too.",
+    mend="Leave inplace out: the memory it saves is small.",
+    wrong="return x + F.dropout(x, 0.1, self.training, inplace=True)",
+    right="return x + F.dropout(x, 0.1, self.training)",
+)
+def in_place(source: Source) -> Iterator[Hit]:
+    for _, steps in chains(source):
+        for first, second in pairwise(steps):
+            inplace = second.built is not None and _is_inplace(source, second.built)
+            if inplace and first.name in SAVES_OUTPUT:
+                yield second.node, _about_output(first.name)
+    for call in source.calls:
+        found = operation(source, call)
+        if found is None or not _is_inplace(source, found.made):
+            continue
+        if is_test_code(source, call):
+            continue
+        last = next(before(source, found.input), None)
+        if last is not None and last.name in SAVES_OUTPUT:
+            yield call, _about_output(last.name)
+        elif isinstance(found.input, ast.Name) and _is_used_again(source, call, found.input):
+            name = found.input.id
+            yield call, f"Dropout in place overwrites {name}, which is used again afterwards."
+
+
+def _about_output(name: str) -> str:
+    last = name.rpartition(".")[2]
+    return f"Dropout in place overwrites the output that {last} needs for the backward pass."
+
+
+def _is_inplace(source: Source, made: Called) -> bool:
+    name = made.name or ""
+    if name in TORCH_DROPOUT:
+        position = 1
+    elif name in FUNCTIONAL and FUNCTIONAL[name].inplace is not None:
+        position = FUNCTIONAL[name].inplace or 0
+    else:
+        return False
+    value = source.value(made.argument(position, "inplace"))
+    return value is not UNKNOWN and value is True
+
+
+def _is_used_again(source: Source, call: ast.Call, name: ast.Name) -> bool:
+    """Whether the tensor is read after the call: in its own statement, or in the block's rest."""
+    statement = source.statement_of(call)
+    if statement is None:
+        return False
+    if any(
+        isinstance(n, ast.Name) and n.id == name.id and n is not name and _is_load(n)
+        for n in ast.walk(statement)
+    ):
+        # x = x + drop(x) reads both sides; F.dropout(x, x.p) does not use the values again.
+        return _in_arithmetic(source, call, statement)
+    if isinstance(statement, ast.Assign) and any(
+        isinstance(t, ast.Name) and t.id == name.id for t in statement.targets
+    ):
+        return False
+    if isinstance(statement, (ast.Return, ast.Expr)):
+        return False
+    block, place = source.block_of(statement)
+    for later in block[place + 1 : place + 101]:  # as far as flow looks back
+        names = [n for n in ast.walk(later) if isinstance(n, ast.Name) and n.id == name.id]
+        if any(_is_load(n) for n in names):
+            return True
+        if names:
+            return False
+    return False
+
+
+def _is_load(node: ast.Name) -> bool:
+    return isinstance(node.ctx, ast.Load)
+
+
+def _in_arithmetic(source: Source, call: ast.Call, statement: ast.stmt) -> bool:
+    for at in source.above(call):
+        if at is statement:
+            return False
+        if isinstance(at, ast.BinOp):
+            return True
+    return False

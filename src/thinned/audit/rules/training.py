@@ -1,0 +1,140 @@
+"""Training that repeats or loses a mask: checkpoints without RNG state, a seed set at each step."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from thinned.audit.context import is_test_code, mentions
+from thinned.audit.layers import FUNCTIONAL
+from thinned.audit.names import UNKNOWN
+from thinned.audit.rule import Hit, rule
+from thinned.audit.source import Source
+
+__all__ = ["recompute", "reseeded"]
+
+_CHECKPOINT = frozenset(
+    {"torch.utils.checkpoint.checkpoint", "torch.utils.checkpoint.checkpoint_sequential"}
+)
+_SEEDS = frozenset(
+    {"torch.manual_seed", "torch.random.manual_seed", "torch.cuda.manual_seed"}
+    | {"torch.cuda.manual_seed_all", "lightning.seed_everything", "transformers.set_seed"}
+    | {"accelerate.utils.set_seed", "tensorflow.random.set_seed", "keras.utils.set_random_seed"}
+)
+_DROP = re.compile(r"(?i)drop(?!_last|na|_dup|_col)")
+_STEPS = frozenset({"backward", "manual_backward", "apply_gradients", "train_on_batch"})
+_BUILDS = frozenset({"parameters", "from_pretrained", "load_state_dict", "init"})
+
+
+@rule(
+    "THN043",
+    "checkpoint-without-rng-state",
+    sentence="checkpoint is called with preserve_rng_state=False in code that has dropout.",
+    why="The recomputation draws another mask than the forward pass did: the gradient belongs to "
+    "no network that was run, and nothing says so.",
+    mend="Leave preserve_rng_state at True, or give dropout addresses (thinned.torch.adopt), which "
+    "draw the same mask again without it.",
+    wrong="y = checkpoint(self.block, x, preserve_rng_state=False)",
+    right="y = checkpoint(self.block, x)",
+)
+def recompute(source: Source) -> Iterator[Hit]:
+    found = [
+        called
+        for called in source.calls_of(_CHECKPOINT)
+        if source.value(called.keywords.get("preserve_rng_state")) is False
+    ]
+    if not found or not _has_dropout(source):
+        return
+    for called in found:
+        if not is_test_code(source, called.node):
+            yield (
+                called.node,
+                "checkpoint with preserve_rng_state=False draws another mask in the backward pass.",
+            )
+
+
+def _has_dropout(source: Source) -> bool:
+    """Whether the code, comments and strings apart, speaks of dropout, thinned's addressed one
+    apart."""
+    if "adopt" in source.loads or "adopt" in source.attributes:
+        return False
+    words = [*source.attributes, *source.loads]
+    words += [argument for call in source.calls for argument in _keywords(call)]
+    return any(_DROP.search(word) for word in words)
+
+
+def _keywords(call: ast.Call) -> list[str]:
+    return [k.arg for k in call.keywords if k.arg]
+
+
+@rule(
+    "THN044",
+    "seed-reset-in-loop",
+    sentence="One seed is set again at each step or epoch, or in forward.",
+    why="Every pass then draws the same masks: one thinned network is trained, and no "
+    "other ever is.",
+    mend="Set the seed once, before the loop; or let it depend on the step.",
+    wrong="for x in data: torch.manual_seed(0); loss(model(x)).backward()",
+    right="torch.manual_seed(0)\nfor x in data: loss(model(x)).backward()",
+)
+def reseeded(source: Source) -> Iterator[Hit]:
+    for called in source.calls_of(_SEEDS):
+        seed = called.argument(0, "seed")
+        node = called.node
+        if seed is None or is_test_code(source, node) or not _is_fixed(source, seed, node):
+            continue
+        function = source.function_of(node)
+        info = source.class_of(node)
+        if function is not None and info is not None and function.name == "forward":
+            if _calls_dropout(source, function):
+                yield node, "The same seed is set in each forward pass: every mask is the same."
+            continue
+        for loop in source.loops_of(node):
+            if _trains(loop) and not _builds(loop):
+                yield node, "The same seed is set again in the loop that trains: the masks repeat."
+                break
+
+
+def _is_fixed(source: Source, seed: ast.expr, node: ast.AST) -> bool:
+    """Whether the seed is the same each time: a constant, or a name that the loops do not give."""
+    value = source.value(seed)
+    if value is not UNKNOWN:
+        return isinstance(value, int)
+    if isinstance(seed, ast.Attribute):  # args.seed, self.seed
+        return isinstance(seed.value, ast.Name) and re.search(r"(?i)seed", seed.attr) is not None
+    if not isinstance(seed, ast.Name):
+        return False
+    return not any(
+        isinstance(n, ast.Name) and n.id == seed.id and not isinstance(n.ctx, ast.Load)
+        for loop in source.loops_of(node)
+        for n in ast.walk(loop)
+    )
+
+
+def _calls_dropout(source: Source, function: ast.AST) -> bool:
+    for node in ast.walk(function):
+        if isinstance(node, ast.Call) and (
+            source.called(node).name in FUNCTIONAL or mentions(node.func, _DROP)
+        ):
+            return True
+    return False
+
+
+def _trains(loop: ast.AST) -> bool:
+    return any(isinstance(n, ast.Attribute) and n.attr in _STEPS for n in ast.walk(loop))
+
+
+def _builds(loop: ast.AST) -> bool:
+    """Whether the loop makes a model or an optimizer: each turn is then a run of its own."""
+    for node in ast.walk(loop):
+        if isinstance(node, ast.Attribute) and node.attr in _BUILDS:
+            return True
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+            func = node.value.func
+            name = func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "")
+            targets = [t.id for t in node.targets if isinstance(t, ast.Name)]
+            builds = name[:1].isupper() or name.startswith(("make_", "build_", "create_", "get_"))
+            if builds and any(re.search(r"(?i)model|net|optim", target) for target in targets):
+                return True
+    return False

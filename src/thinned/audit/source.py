@@ -1,0 +1,442 @@
+"""A parsed file, and the questions that rules ask of it.
+
+The tree is walked once, without recursion: every node learns its parent, every name its scope, and
+calls, classes and functions are sorted into lists. A rule asks for what it starts from and looks
+around from there, so that a file costs one walk however many rules there are.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from thinned.audit.names import UNKNOWN, Binding, Names, Scope
+
+__all__ = ["Called", "ClassInfo", "Function", "Source"]
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_LOOPS = (ast.For, ast.AsyncFor, ast.While)
+_PARTIAL = "functools.partial"
+
+
+@dataclass(slots=True)
+class Called:
+    """A call with the arguments that `functools.partial` put in before it.
+
+    `open` says that `*args` or `**kwargs` may bring arguments that are not seen.
+    """
+
+    node: ast.Call
+    name: str | None
+    args: list[ast.expr]
+    keywords: dict[str, ast.expr]
+    open: bool
+
+    def argument(self, index: int | None, *names: str) -> ast.expr | None:
+        """Return what is passed by one of these names or at this position."""
+        for name in names:
+            if name in self.keywords:
+                return self.keywords[name]
+        if index is not None and index < len(self.args):
+            return self.args[index]
+        return None
+
+
+@dataclass(slots=True, eq=False)
+class ClassInfo:
+    """A class: its bases, methods, and what its attributes are given."""
+
+    node: ast.ClassDef
+    scope: Scope
+    bases: list[str | None] = field(default_factory=list)
+    local_bases: list[ClassInfo] = field(default_factory=list)
+    methods: dict[str, Function] = field(default_factory=dict)
+    given: dict[str, list[ast.expr | None]] = field(default_factory=lambda: defaultdict(list))
+    at: dict[str, list[ast.AST]] = field(default_factory=lambda: defaultdict(list))
+
+    def family(self) -> Iterator[ClassInfo]:
+        """Yield the class and those of its bases that stand in the same file."""
+        seen: set[int] = set()
+        waiting = [self]
+        while waiting:
+            info = waiting.pop(0)
+            if id(info) not in seen:
+                seen.add(id(info))
+                yield info
+                waiting.extend(info.local_bases)
+
+
+class Source:
+    """A parsed file.
+
+    Parameters
+    ----------
+    tree : ast.Module.
+    package : str. The dotted name of the package that the file is in, "" for none.
+    path : str. As findings name it.
+    """
+
+    def __init__(self, tree: ast.Module, package: str = "", path: str = "") -> None:
+        self.tree = tree
+        self.path = path
+        self.names = Names(package)
+        self.parents: dict[ast.AST, ast.AST] = {}
+        self.calls: list[ast.Call] = []
+        self.functions: list[Function] = []
+        self.loops: list[ast.For | ast.AsyncFor | ast.While] = []
+        self.attributes: dict[str, list[ast.Attribute]] = defaultdict(list)
+        self.loads: dict[str, list[ast.Name]] = defaultdict(list)
+        self.blocks: list[list[ast.stmt]] = []
+        self._places: dict[ast.AST, tuple[list[ast.stmt], int]] = {}
+        self._scope_at: dict[ast.AST, Scope] = {}
+        self.classes: dict[ast.ClassDef, ClassInfo] = {}
+        self.left_at: dict[int, int] = {}  # by block: where the mode may leave it; see context
+        self._called: dict[ast.Call, Called] = {}
+        self._walk()
+        self._describe_classes()
+
+    # -- the walk ------------------------------------------------------------------------------
+
+    def _walk(self) -> None:
+        module = Scope(self.tree, None)
+        self.names.scopes[self.tree] = module
+        stack: list[tuple[ast.AST, Scope]] = [(self.tree, module)]
+        parents = self.parents
+        while stack:
+            node, scope = stack.pop()
+            self._scope_at[node] = scope
+            inner = self._enter(node, scope)
+            fresh: list[tuple[ast.AST, Scope]] = []
+            for name in node._fields:
+                value = getattr(node, name, None)
+                if isinstance(value, ast.AST):
+                    parents[value] = node
+                    fresh.append((value, inner))
+                elif isinstance(value, list):
+                    outside = name in ("decorator_list", "bases", "keywords")
+                    at = scope if outside else inner
+                    for item in value:
+                        if isinstance(item, ast.AST):
+                            parents[item] = node
+                            fresh.append((item, at))
+                    if value and isinstance(value[0], ast.stmt):
+                        self.blocks.append(value)
+                        self._places.update((s, (value, i)) for i, s in enumerate(value))
+            stack.extend(reversed(fresh))
+
+    def _enter(self, node: ast.AST, scope: Scope) -> Scope:
+        """Note what one node brings, and return the scope of what is inside it."""
+        enter = _ENTER.get(type(node))
+        return scope if enter is None else enter(self, node, scope)
+
+    def _new_scope(self, node: ast.AST, scope: Scope) -> Scope:
+        inner = Scope(node, scope)
+        self.names.scopes[node] = inner
+        return inner
+
+    def _enter_function(self, node: Function, scope: Scope) -> Scope:
+        self.functions.append(node)
+        scope.bind(node.name, Binding("function", node=node))
+        return self._enter_parameters(node, scope)
+
+    def _enter_parameters(self, node: Function | ast.Lambda, scope: Scope) -> Scope:
+        inner = self._new_scope(node, scope)
+        for arg in _parameters(node.args):
+            inner.bind(arg.arg, Binding("parameter", node=arg))
+        return inner
+
+    def _enter_class(self, node: ast.ClassDef, scope: Scope) -> Scope:
+        scope.bind(node.name, Binding("class", node=node))
+        inner = self._new_scope(node, scope)
+        self.classes[node] = ClassInfo(node, inner)
+        return inner
+
+    def _enter_call(self, node: ast.Call, scope: Scope) -> Scope:
+        self.calls.append(node)
+        return scope
+
+    def _enter_attribute(self, node: ast.Attribute, scope: Scope) -> Scope:
+        self.attributes[node.attr].append(node)
+        return scope
+
+    def _enter_name(self, node: ast.Name, scope: Scope) -> Scope:
+        if isinstance(node.ctx, ast.Load):
+            self.loads[node.id].append(node)
+        elif isinstance(node.ctx, ast.Del):
+            scope.bind(node.id, Binding("other"))
+        return scope
+
+    def _enter_assign(self, node: ast.Assign, scope: Scope) -> Scope:
+        for target in node.targets:
+            self.names.enter_target(target, node.value, scope)
+        return scope
+
+    def _enter_annotated(self, node: ast.AnnAssign, scope: Scope) -> Scope:
+        if node.value is not None or scope.is_class:
+            self.names.enter_target(node.target, node.value, scope)
+        return scope
+
+    def _enter_augmented(self, node: ast.AugAssign, scope: Scope) -> Scope:
+        self.names.enter_target(node.target, None, scope)
+        return scope
+
+    def _enter_walrus(self, node: ast.NamedExpr, scope: Scope) -> Scope:
+        at = scope
+        while isinstance(at.owner, _COMPREHENSIONS) and at.parent is not None:
+            at = at.parent
+        self.names.enter_target(node.target, node.value, at)
+        return scope
+
+    def _enter_for(self, node: ast.For | ast.AsyncFor, scope: Scope) -> Scope:
+        self.loops.append(node)
+        self.names.enter_target(node.target, None, scope)
+        return scope
+
+    def _enter_while(self, node: ast.While, scope: Scope) -> Scope:
+        self.loops.append(node)
+        return scope
+
+    def _enter_generator(self, node: ast.comprehension, scope: Scope) -> Scope:
+        self.names.enter_target(node.target, None, scope)
+        return scope
+
+    def _enter_with(self, node: ast.withitem, scope: Scope) -> Scope:
+        if node.optional_vars is not None:
+            self.names.enter_target(node.optional_vars, None, scope)
+        return scope
+
+    def _enter_named(
+        self, node: ast.ExceptHandler | ast.MatchAs | ast.MatchStar, scope: Scope
+    ) -> Scope:
+        if node.name:
+            scope.bind(node.name, Binding("other"))
+        return scope
+
+    def _enter_elsewhere(self, node: ast.Global | ast.Nonlocal, scope: Scope) -> Scope:
+        scope.elsewhere.update(node.names)
+        return scope
+
+    def _enter_import(self, node: ast.Import, scope: Scope) -> Scope:
+        self.names.enter_import(node, scope)
+        return scope
+
+    def _enter_import_from(self, node: ast.ImportFrom, scope: Scope) -> Scope:
+        self.names.enter_import_from(node, scope)
+        return scope
+
+    # -- classes -------------------------------------------------------------------------------
+
+    def _describe_classes(self) -> None:
+        for node, info in self.classes.items():
+            outer = self.scope(node)
+            for base in node.bases:
+                info.bases.append(self.names.resolve(base, outer))
+                if isinstance(base, ast.Name):
+                    found = self.names.one(base.id, outer)
+                    if found is not None and isinstance(found[1].node, ast.ClassDef):
+                        info.local_bases.append(self.classes[found[1].node])
+            for statement in node.body:
+                if isinstance(statement, _FUNCTIONS):
+                    info.methods[statement.name] = statement
+        for attributes in self.attributes.values():
+            for attribute in attributes:
+                if isinstance(attribute.ctx, ast.Store) and is_self(attribute.value):
+                    self._note_given(attribute)
+
+    def _note_given(self, attribute: ast.Attribute) -> None:
+        owner = self.class_of(attribute)
+        if owner is None:
+            return
+        parent = self.parents[attribute]
+        value: ast.expr | None = None
+        if (isinstance(parent, ast.Assign) and attribute in parent.targets) or isinstance(
+            parent, ast.AnnAssign
+        ):
+            value = parent.value
+        owner.given[attribute.attr].append(value)
+        owner.at[attribute.attr].append(attribute)
+
+    # -- around a node -------------------------------------------------------------------------
+
+    def scope(self, node: ast.AST) -> Scope:
+        """Return the scope that a node's names are looked up in, a definition's the outer one."""
+        return self._scope_at[node]
+
+    def above(self, node: ast.AST) -> Iterator[ast.AST]:
+        """Yield the parent, its parent, and so on."""
+        at = self.parents.get(node)
+        while at is not None:
+            yield at
+            at = self.parents.get(at)
+
+    def function_of(self, node: ast.AST) -> Function | None:
+        """Return the innermost function around a node."""
+        return next((a for a in self.above(node) if isinstance(a, _FUNCTIONS)), None)
+
+    def functions_of(self, node: ast.AST) -> list[Function]:
+        """Return the functions around a node, the innermost first."""
+        return [a for a in self.above(node) if isinstance(a, _FUNCTIONS)]
+
+    def class_of(self, node: ast.AST) -> ClassInfo | None:
+        """Return the class that `self` belongs to at a node."""
+        for at in self.above(node):
+            if isinstance(at, ast.ClassDef):
+                return self.classes[at]
+        return None
+
+    def statement_of(self, node: ast.AST) -> ast.stmt | None:
+        """Return the statement that a node is part of."""
+        if isinstance(node, ast.stmt):
+            return node
+        return next((a for a in self.above(node) if isinstance(a, ast.stmt)), None)
+
+    def block_of(self, statement: ast.stmt) -> tuple[list[ast.stmt], int]:
+        """Return the list of statements that one stands in, and its place there."""
+        return self._places[statement]
+
+    def loops_of(self, node: ast.AST) -> list[ast.For | ast.AsyncFor | ast.While]:
+        """Return the loops whose body a node is in, within its function, the innermost first."""
+        found: list[ast.For | ast.AsyncFor | ast.While] = []
+        child = node
+        for at in self.above(node):
+            if isinstance(at, (*_FUNCTIONS, ast.Lambda, ast.ClassDef)):
+                break
+            if isinstance(at, _LOOPS) and self._is_in(child, at.body):
+                found.append(at)
+            child = at
+        return found
+
+    def _is_in(self, child: ast.AST, block: list[ast.stmt]) -> bool:
+        return child in self._places and self._places[child][0] is block
+
+    # -- what things stand for -----------------------------------------------------------------
+
+    def resolve(self, node: ast.AST) -> str | None:
+        """Return the dotted name that an expression stands for, or None."""
+        return self.names.resolve(node, self.scope(node))
+
+    def value(self, node: ast.AST | None) -> Any:
+        """Return the constant that an expression is, or UNKNOWN."""
+        return UNKNOWN if node is None else self.names.value(node, self.scope(node))
+
+    def called(self, node: ast.Call) -> Called:
+        """Return a call with its resolved name, seen through `functools.partial`."""
+        found = self._called.get(node)
+        if found is None:
+            found = self._called[node] = self._called_anew(node)
+        return found
+
+    def _called_anew(self, node: ast.Call) -> Called:
+        args = list(node.args)
+        keywords = {k.arg: k.value for k in node.keywords if k.arg is not None}
+        is_open = any(isinstance(a, ast.Starred) for a in args)
+        is_open = is_open or any(k.arg is None for k in node.keywords)
+        name = self.resolve(node.func)
+        if name is None:
+            before = self._partial(node.func)
+            if before is not None:
+                bound = {k.arg: k.value for k in before.keywords if k.arg is not None}
+                name = self.resolve(before.args[0])
+                args = [*before.args[1:], *args]
+                is_open = is_open or any(isinstance(a, ast.Starred) for a in before.args)
+                is_open = is_open or any(k.arg is None for k in before.keywords)
+                keywords = {**bound, **keywords}
+        return Called(node, name, args, keywords, is_open)
+
+    def _partial(self, func: ast.expr) -> ast.Call | None:
+        """Return the call of `functools.partial` that made a local name."""
+        made: ast.AST | None = func
+        if isinstance(func, ast.Name):
+            found = self.names.one(func.id, self.scope(func))
+            made = found[1].node if found is not None and found[1].kind == "value" else None
+        if isinstance(made, ast.Call) and made.args and self.resolve(made.func) == _PARTIAL:
+            return made
+        return None
+
+    @cached_property
+    def holds_tests(self) -> bool:
+        """Whether a function is called as tests are: a script may well be named test_model.py."""
+        return any(f.name.startswith("test_") for f in self.functions)
+
+    @cached_property
+    def all_called(self) -> list[Called]:
+        """Every call whose name is known, in the order of the file."""
+        found = [self.called(node) for node in self.calls]
+        return [called for called in found if called.name is not None]
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[Called]]:
+        table: dict[str, list[Called]] = defaultdict(list)
+        for called in self.all_called:
+            if called.name is not None:
+                table[called.name].append(called)
+        return table
+
+    def calls_of(self, names: Iterable[str]) -> Iterator[Called]:
+        """Yield the calls of any of these names."""
+        table = self._by_name
+        for name in table:
+            if name in names:
+                yield from table[name]
+
+    def given(self, node: ast.expr) -> ast.expr | None:
+        """Return the one expression that a local name or an attribute of self is given."""
+        if isinstance(node, ast.Name):
+            found = self.names.one(node.id, self.scope(node))
+            value = found[1].node if found is not None and found[1].kind == "value" else None
+            return value if isinstance(value, ast.expr) else None
+        if isinstance(node, ast.Attribute) and is_self(node.value):
+            owner = self.class_of(node)
+            for info in owner.family() if owner is not None else ():
+                if node.attr in info.given:
+                    values = info.given[node.attr]
+                    return values[0] if len(values) == 1 else None
+        return None
+
+
+def is_self(node: ast.AST) -> bool:
+    """Say whether an expression is the name `self`."""
+    return isinstance(node, ast.Name) and node.id == "self"
+
+
+def _parameters(arguments: ast.arguments) -> list[ast.arg]:
+    found = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    found += [a for a in (arguments.vararg, arguments.kwarg) if a is not None]
+    return found
+
+
+_ENTER: dict[type[ast.AST], Any] = {
+    ast.FunctionDef: Source._enter_function,
+    ast.AsyncFunctionDef: Source._enter_function,
+    ast.Lambda: Source._enter_parameters,
+    ast.ClassDef: Source._enter_class,
+    ast.ListComp: Source._new_scope,
+    ast.SetComp: Source._new_scope,
+    ast.DictComp: Source._new_scope,
+    ast.GeneratorExp: Source._new_scope,
+    ast.Call: Source._enter_call,
+    ast.Attribute: Source._enter_attribute,
+    ast.Name: Source._enter_name,
+    ast.Assign: Source._enter_assign,
+    ast.AnnAssign: Source._enter_annotated,
+    ast.AugAssign: Source._enter_augmented,
+    ast.NamedExpr: Source._enter_walrus,
+    ast.For: Source._enter_for,
+    ast.AsyncFor: Source._enter_for,
+    ast.While: Source._enter_while,
+    ast.comprehension: Source._enter_generator,
+    ast.withitem: Source._enter_with,
+    ast.ExceptHandler: Source._enter_named,
+    ast.MatchAs: Source._enter_named,
+    ast.MatchStar: Source._enter_named,
+    ast.Global: Source._enter_elsewhere,
+    ast.Nonlocal: Source._enter_elsewhere,
+    ast.Import: Source._enter_import,
+    ast.ImportFrom: Source._enter_import_from,
+}

@@ -1,0 +1,62 @@
+"""docs/audit.md: its table is that of the rules, its commands and settings work."""
+
+import re
+import tomllib
+from pathlib import Path
+
+from tests.audit.corpus import pairs
+from thinned.audit import RULES, audit_source
+from thinned.audit.settings import Settings, chosen
+
+PAGE = (Path(__file__).parents[2] / "docs/audit.md").read_text(encoding="utf-8")
+
+
+def table():
+    """The table as the rules have it."""
+    lines = ["| code | what is wrong | wrong | right |", "| --- | --- | --- | --- |"]
+    for code, rule in sorted(RULES.items()):
+        wrong, right = (f"`{'; '.join(text.splitlines())}`" for text in (rule.wrong, rule.right))
+        lines.append(f"| {code} | {rule.sentence} | {wrong} | {right} |")
+    return "\n".join(lines)
+
+
+def test_the_table_is_that_of_the_rules():
+    found = re.search(r"^\| code \|.*?(?=\n\n)", PAGE, flags=re.M | re.S)
+    assert found is not None
+    assert found[0] == table()
+
+
+def test_the_number_of_pairs():
+    assert f"{len(pairs())} pairs of snippets" in PAGE
+
+
+def test_the_settings_shown_are_understood():
+    (shown,) = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.S)
+    said = tomllib.loads(shown)["tool"]["thinned"]["audit"]
+    assert set(said) == {"select", "ignore", "exclude"}
+    assert chosen(Settings(tuple(said["select"]), tuple(said["ignore"]), tuple(said["exclude"])))
+
+
+def test_the_output_shown_is_what_is_printed(tmp_path, monkeypatch, capsys):
+    from thinned.cli import main
+
+    source, *_ = re.findall(r"```python\n(.*?)```", PAGE, flags=re.S)
+    (shown,) = re.findall(r"    \$ thinned audit net\.py\n(.*?)\n\n[^ ]", PAGE, flags=re.S)
+    (tmp_path / "net.py").write_text(source, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert main(["audit", "net.py"]) == 1
+    printed = capsys.readouterr().out.rstrip()
+    assert printed == "\n".join(line.removeprefix("    ") for line in shown.splitlines())
+
+
+def test_what_it_cannot_see_is_not_seen():
+    """The limits that the page names, each by an example."""
+    before = "import torch\nimport torch.nn.functional as F\n"
+    limits = (
+        "def f(x, mode):\n    return F.dropout(x, 0.5, mode)\n",
+        "def f(x, **more):\n    return F.dropout(x, 0.5, **more)\n",
+        "drop = getattr(F, 'dropout')\ndef f(x):\n    return drop(x, 0.5)\n",
+        "def f(x, p):\n    return F.dropout(x, p)\n",
+    )
+    for text in limits:
+        assert audit_source((before + text).encode(), "a.py") == []
