@@ -2,6 +2,8 @@
 
 import math
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -129,6 +131,27 @@ def gradients_use_the_forwards_mask(row, kind):
             assert (dx == 0).all()
 
 
+def jax_gradients_use_the_forwards_mask(row, kind):
+    if kind.backend != "jax" or not row.sample.grad:
+        return
+    x, *rest = inputs(row, kind)
+    y, pulled = jax.vjp(lambda x: call(row, (x, *rest)), x)
+    grad = jnp.arange(1.0, y.size + 1, dtype=y.dtype).reshape(y.shape)
+    (dx,) = pulled(grad)
+    assert jnp.isfinite(dx).all()
+    if row.sample.linear and row.sample.keeps_shape and not row.sample.own_gradient:
+        expected = as_numpy(call(row, (grad, *rest)))
+        np.testing.assert_allclose(as_numpy(dx), expected, rtol=1e-5, atol=1e-6)
+        moved = jax.jvp(lambda x: call(row, (x, *rest)), (x,), (grad,))[1]
+        np.testing.assert_allclose(as_numpy(moved), expected, rtol=1e-5, atol=1e-6)
+    if row.sample.p_one != "refused":
+        y, pulled = jax.vjp(lambda x: call(row, (x, *rest), p=1.0), x)
+        (dx,) = pulled(jnp.ones_like(y))
+        assert jnp.isfinite(dx).all()
+        if row.sample.p_one == "zeros":
+            assert (dx == 0).all()
+
+
 def gradients_are_those_of_differences(row, kind):
     if kind.backend != "torch" or kind.dtype != "float64" or not row.sample.grad:
         return
@@ -164,7 +187,7 @@ def bad_input_is_refused(row, kind):
     with pytest.raises(TypeError, match=rf"^{row.name}: window must be a thinned.Window"):
         call(row, arrays, window=3)
     if arrays[0].dtype in (np.float32, np.float64, torch.float32, torch.float64):
-        whole = arrays[0].astype(np.int64) if kind.backend == "numpy" else arrays[0].long()
+        whole = arrays[0].long() if kind.backend == "torch" else arrays[0].astype(np.int32)
         with pytest.raises(TypeError, match=rf"^{row.name}: x must be of type"):
             call(row, (whole, *arrays[1:]))
 
@@ -177,6 +200,7 @@ VALUES = (
     a_mirrored_call_is_another,
     an_empty_batch_stays_empty,
     gradients_use_the_forwards_mask,
+    jax_gradients_use_the_forwards_mask,
     gradients_are_those_of_differences,
     bad_input_is_refused,
 )

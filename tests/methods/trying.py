@@ -2,10 +2,11 @@
 
 from functools import lru_cache
 
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import torch
-from contract.kinds import NumpyKind, TorchKind
+from contract.kinds import JaxKind, NumpyKind, TorchKind
 
 import thinned
 from thinned.methods import every
@@ -18,6 +19,7 @@ KINDS = (
     NumpyKind("float32", "reference"),
     TorchKind("float32", FASTEST),
     TorchKind("float64", "reference"),
+    JaxKind("float32", FASTEST),
 )
 AT = thinned.Address(seed=20, site="battery", step=3)
 
@@ -34,6 +36,8 @@ def as_kind(kind, array):
     """An array of a sample as a kind's; integers and booleans keep their type."""
     if array.dtype.kind == "f":
         return kind.array(array)
+    if kind.backend == "jax":
+        return jnp.asarray(array)
     return torch.from_numpy(array.copy()) if kind.backend == "torch" else array.copy()
 
 
@@ -67,5 +71,5 @@ def outputs(name, ones=False):
 def half(row):
     kinds = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
     return [NumpyKind(n, FASTEST) for n in kinds if n in row.sample.dtypes] + [
-        TorchKind(n, FASTEST) for n in kinds if n in row.sample.dtypes
+        each(n, FASTEST) for n in kinds if n in row.sample.dtypes for each in (TorchKind, JaxKind)
     ]

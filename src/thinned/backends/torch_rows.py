@@ -1,8 +1,8 @@
 """Noise of which whole rows share a draw, on plain memory: residual branches, channels.
 
 There are few draws and much memory, and so it is PyTorch's own multiply that runs over it: its
-threads are awake inside of a training step, where ours would wait for the processors. A dropped row
-is written and never read.
+threads are awake inside of a training step, where ours would wait for the processors. What a
+dropped row held, a NaN too, is written over.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from thinned.torch.learned import (
 )
 from thinned.torch.linear import DropConnectLinear
 from thinned.torch.masksembles import Masksembles
+from thinned.torch.member import member
 from thinned.torch.modules import (
     AlphaDropout,
     Dropout,
@@ -39,6 +40,7 @@ from thinned.torch.parametrisations import (
     weight_drop,
 )
 from thinned.torch.rnn import GRU, LSTM
+from thinned.torch.thin import thin
 
 __all__ = [
     "GRU",
@@ -68,12 +70,14 @@ __all__ = [
     "checkpoint_context",
     "drop_connect",
     "functional",
+    "member",
     "mixout",
     "regularizer",
     "release",
     "remove_noise",
     "scaled_dot_product_attention",
     "targeted_dropout",
+    "thin",
     "weight_drop",
 ]
 # The catalogue's classes are made from its rows; those written here take their place.

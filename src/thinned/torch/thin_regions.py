@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import operator
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from thinned.torch import modules
 from thinned.torch.addressed import ADDRESSED
 from thinned.torch.sited import Sited
 
-__all__ = ["Found", "homogeneous", "regions_in"]
+__all__ = ["DROPOUTS", "LAYERS", "Found", "regions_in"]
 
 # A layer -> the axis of its units, counted from the end, so that a batch may be missing.
 LAYERS: dict[type[nn.Module], int] = {nn.Linear: -1, nn.Conv1d: -2, nn.Conv2d: -3}
@@ -30,7 +31,7 @@ _UNITS = {
 DROPOUTS = tuple(ADDRESSED)
 
 # f(s x) = s f(x) for s > 0, so that a scale may be moved past them.
-_HOMOGENEOUS = (nn.Identity, nn.ReLU, nn.LeakyReLU, nn.Flatten)
+_HOMOGENEOUS = (nn.Identity, nn.ReLU, nn.LeakyReLU)
 # f(0) = 0 as well, and each unit by itself: a dropped unit behind them is 0, as if not computed.
 _ZERO_KEPT = (
     nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU,
@@ -120,6 +121,9 @@ class _Search:
             known: Any = layer
             if known.dropout in self.dropouts:
                 continue
+            for name in ("dropout1", "dropout2", "dropout3"):
+                if hasattr(known, name):
+                    self.reasons[getattr(known, name)] = "its output is added to the whole trunk"
             activation = known.activation
             plain = activation in _ELEMENTWISE_CALLS or type(activation) in _ELEMENTWISE
             parts = (known.linear1, known.dropout, known.linear2)
@@ -173,8 +177,6 @@ class _Search:
                         self.reasons.setdefault(child, why)
             else:
                 _Graph(self, graph, module, name).search()
-        if not module.children():
-            return
         for child_name, child in module.named_children():
             if any(i not in self.dropouts and i not in self.reasons for i in _dropouts_of(child)):
                 self.look(child, f"{name}.{child_name}" if name else child_name)
@@ -185,8 +187,6 @@ def _dropouts_of(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def _traced(module: nn.Module) -> fx.Graph:
-    import inspect
-
     parameters = inspect.signature(module.forward).parameters.values()
     # A proxy is not None: arguments that may be left out are taken as left out.
     given = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
@@ -278,11 +278,12 @@ class _Graph:
             module = self.module(node)
             if isinstance(module, tuple(LAYERS)):
                 for other in passed:
-                    if why := self._not_through(other, type(module), _ELEMENTWISE, _ELEMENTWISE_CALLS):
+                    why = self._not_through(other, type(module), _ELEMENTWISE, _ELEMENTWISE_CALLS)
+                    if why:
                         return why
                 return node
             if why := self._not_through(node, None, _ELEMENTWISE, _ELEMENTWISE_CALLS):
-                return f"{why} comes before it" if module is None or not why else why
+                return why
             passed.append(node)
 
     def _behind(self, node: fx.Node, kind: type[nn.Module]) -> tuple[fx.Node, bool] | str:
@@ -299,7 +300,7 @@ class _Graph:
                 return node, same
             if why := self._not_through(node, kind, _ZERO_KEPT, _ZERO_KEPT_CALLS):
                 return why
-            same = same and homogeneous(module, node, kind)
+            same = same and _homogeneous(module, node, kind)
 
     def _not_through(
         self, node: fx.Node, kind: Any, allowed: tuple[Any, ...], calls: set[Any]
@@ -329,7 +330,7 @@ class _Graph:
         return target if isinstance(target, str) else getattr(target, "__name__", str(target))
 
 
-def homogeneous(module: nn.Module | None, node: fx.Node, kind: type[nn.Module]) -> bool:
+def _homogeneous(module: nn.Module | None, node: fx.Node, kind: type[nn.Module]) -> bool:
     """Whether f(s x) = s f(x) for every s > 0, of a step that a thin array may pass."""
     if module is not None:
         return type(module) in (*_HOMOGENEOUS, *_POOLING.get(kind, ()))
