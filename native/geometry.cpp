@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cmath>
 #include <cstring>
 
 #include "threads.hpp"
@@ -17,6 +18,8 @@ constexpr u64 kNoiseSegment = 2048;    // the same for noise, 4 bytes a draw
 constexpr u64 kFusedSegment = 65536;   // elements a thread takes at a time
 constexpr u64 kTurnElements = 32768;   // the like where runs are short or draws are shared
 constexpr u64 kSerialBelow = 131072;   // elements; waking a second thread costs some 10 microseconds
+constexpr u64 kTeamSerialBelow = 32768;     // the same for threads that are awake
+constexpr u64 kTeamSegment = 16384;         // elements that such a thread takes at a time
 constexpr u64 kPiece = 256;            // elements copied together where memory is not contiguous
 constexpr u64 kStreamingBytes = 24u << 20;  // outputs above this pass the cache by
 
@@ -47,8 +50,11 @@ struct Plan {
     u64 shared_count = 1, segment = 1, segments = 1, chunk = 1, chunks = 1, units = 0, turn = 1;
     bool contiguous = false;  // the run of draws, or where draws are spread the spread run
     bool fused = false, streams = false;
+    bool clears = false;  // a dropped element is a zero of all zero bits
+    bool copies = false;  // a kept one is x, to the bit
     ApplyBits apply = nullptr;
     FusedScale scale = nullptr;
+    ApplyWhole whole = nullptr;
 
     Plan(const Kernel& k, const Job& j);
     template <class Source>
@@ -125,12 +131,13 @@ Plan::Plan(const Kernel& k, const Job& j) : kernel(k), job(j), item(item_size(j)
     }
     contiguous = has_spread || dense(draws) || draws.n == 1;
 
-    if (elements < kSerialBelow) job.threads = 1;
+    if (elements < (job.on_team ? kTeamSerialBelow : kSerialBelow)) job.threads = 1;
     const bool alone = shared_count == 1 && !has_spread;
     fused = job.law == Law::bernoulli && alone && contiguous && draws.n >= 2 * kGroup &&
             !settled(job.stream);
     const bool is_noise = job.law != Law::bernoulli && job.law != Law::mask;
-    const u64 mine = job.threads > 1 ? kFusedSegment : draws.n;
+    const u64 theirs = job.on_team ? kTeamSegment : kFusedSegment;
+    const u64 mine = job.threads > 1 ? theirs : draws.n;
     const u64 longest = is_noise ? kNoiseSegment : fused ? mine : kSegment;
     segment = std::min(draws.n, std::max<u64>(1, longest / std::min(spread.n, longest)));
     segments = (draws.n + segment - 1) / segment;
@@ -141,14 +148,19 @@ Plan::Plan(const Kernel& k, const Job& j) : kernel(k), job(j), item(item_size(j)
     turn = std::max<u64>(1, kTurnElements / (segment * spread.n * chunk));
 
     if (job.law == Law::bernoulli) {
+        clears = !reads_fill(job.op) && job.values.fill == 0.0 && !std::signbit(job.values.fill);
+        copies = job.op == Op::select || job.op == Op::select_array;
         const int type = static_cast<int>(job.type);
-        streams = fused && job.op == Op::scale && job.x != job.y &&
-                  elements * item >= kStreamingBytes;
+        const bool scales = job.op == Op::scale && (fused || has_spread);
+        streams = scales && job.x != job.y && elements * item >= kStreamingBytes;
         // y may lie anywhere, but a store that streams wants it aligned, in every row.
         std::uintptr_t off = reinterpret_cast<std::uintptr_t>(job.y) % item;
         for (int a = 0; a < outers; ++a) off |= static_cast<u64>(outer[a].y) % item;
+        for (int a = 0; a < shareds; ++a) off |= static_cast<u64>(shared[a].y) % item;
+        if (has_spread) off |= static_cast<u64>(draws.y) % item;
         streams = streams && off == 0;
         apply = kernel.apply[type][static_cast<int>(job.op)];
+        if (scales) whole = streams ? kernel.whole_streaming[type] : kernel.whole[type];
         scale = streams ? kernel.fused_scale_streaming[type] : kernel.fused_scale[type];
     }
 }
@@ -196,6 +208,18 @@ struct Bits {
         const bool keep = (word[bit / 64] >> bit % 64 & 1) != 0;
         if (plan.job.law == Law::mask) {
             std::memset(y, keep ? 1 : 0, n);
+            return;
+        }
+        if (!keep && plan.clears) {
+            std::memset(y, 0, n * plan.item);
+            return;
+        }
+        if (keep && plan.copies) {
+            if (x != y) std::memcpy(y, x, n * plan.item);
+            return;
+        }
+        if (keep && plan.whole != nullptr) {
+            plan.whole(static_cast<std::size_t>(n), x, y, plan.job.values);
             return;
         }
         const u64* same = keep ? kOnes.word : kZeros;
@@ -422,7 +446,7 @@ void pack(const Kernel& kernel, const Stream& stream, std::uint64_t offset, std:
 void run(const Kernel& kernel, const Job& job) {
     Plan plan(kernel, job);
     const u64 turns = (plan.units + plan.turn - 1) / plan.turn;
-    parallel(static_cast<std::size_t>(turns), plan.job.threads, take_turn, &plan);
+    parallel(static_cast<std::size_t>(turns), plan.job.threads, take_turn, &plan, plan.job.on_team);
 }
 
 }  // namespace thinned

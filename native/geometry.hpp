@@ -34,6 +34,7 @@ struct Job {
     int axes = 0;
     Axis axis[kMaxAxes];
     int threads = 1;
+    bool on_team = false;  // the threads are another runtime's: see threads.hpp
 };
 
 // Elements are independent: y may be x (the same memory and strides), and otherwise does not overlap

@@ -46,6 +46,9 @@ using ApplyNoise = void (*)(const float* z, bool one, std::size_t n, const void*
 using FusedScale = void (*)(const Stream&, std::uint64_t start, std::size_t n, const void* x,
                             void* y, const Values& values);
 
+// y = x * s for all n: elements that share one draw, and are kept.
+using ApplyWhole = void (*)(std::size_t n, const void* x, void* y, const Values& values);
+
 struct Kernel {
     const char* name;
     // Keep bits of the 1,024 elements of group g: 16 words, the first element in the lowest bit.
@@ -54,6 +57,9 @@ struct Kernel {
     void (*words)(const Stream&, std::uint64_t start, std::size_t n, std::uint32_t* out);
     void (*gaussian)(const Stream&, std::uint64_t start, std::size_t n, float* out);
     ApplyBits apply[kTypes][kOps];
+    // y may be x. Streaming as below.
+    ApplyWhole whole[kTypes];
+    ApplyWhole whole_streaming[kTypes];
     ApplyNoise noise[kTypes];
     // Keep bits to bytes, 1 = kept.
     void (*expand)(const std::uint64_t* bits, std::uint32_t bit, std::size_t n, std::uint8_t* out);

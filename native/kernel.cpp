@@ -512,6 +512,27 @@ void fused_scale(const Stream& s, u64 start, std::size_t n, const void* x, void*
     waiting.exactly(waiting.n);
 }
 
+// As Waiting, without a draw to look at.
+template <class T, bool streaming>
+void whole(std::size_t n, const void* x, void* y, const Values& values) {
+    static constexpr u64 kept[3] = {~u64{0}, ~u64{0}, ~u64{0}};
+    Waiting<T, streaming> w(values, x, y);
+    w.keep = kept;
+    w.n = n;
+    const std::size_t head = (64 - reinterpret_cast<std::uintptr_t>(y) % 64) % 64 / sizeof(*w.y);
+    w.exactly(head < n ? head : n);
+    while (w.n >= 64) {
+        if (streaming) {
+            const char* ahead = reinterpret_cast<const char*>(w.x) + 4096;
+            for (std::size_t i = 0; i < 64 * sizeof(*w.x); i += 64) prefetch(ahead + i);
+        }
+        w.bit = 0;
+        w.some(64);
+    }
+    w.bit = 0;
+    w.exactly(w.n);
+}
+
 template <class T>
 void enter(Kernel& k, Type type) {
     ApplyBits* row = k.apply[static_cast<int>(type)];
@@ -522,6 +543,8 @@ void enter(Kernel& k, Type type) {
     row[static_cast<int>(Op::affine_array)] = affine<T, true>;
     k.fused_scale[static_cast<int>(type)] = fused_scale<T, false>;
     k.fused_scale_streaming[static_cast<int>(type)] = fused_scale<T, true>;
+    k.whole[static_cast<int>(type)] = whole<T, false>;
+    k.whole_streaming[static_cast<int>(type)] = whole<T, true>;
     k.noise[static_cast<int>(type)] = noise<T>;
 }
 

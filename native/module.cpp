@@ -22,6 +22,7 @@
 #include "geometry.hpp"
 #include "philox.hpp"
 #include "threads.hpp"
+#include "xla.hpp"
 
 namespace nb = nanobind;
 using namespace thinned;
@@ -80,8 +81,10 @@ void released(F f) {
     if (thrown) std::rethrow_exception(thrown);
 }
 
+// threads: so many of this module's; 0 for its limit; below 0, so many of the team that was lent.
 void go(Job& job, int threads) {
-    job.threads = threads > 0 ? threads : num_threads();
+    job.on_team = threads < 0 && has_team();
+    job.threads = threads == 0 ? num_threads() : threads < 0 ? -threads : threads;
     const Kernel& kernel = *current.load(std::memory_order_relaxed);
     if (elements(job) < kReleaseAbove) {
         run(kernel, job);
@@ -232,6 +235,26 @@ void apply_flat(std::uintptr_t x, std::uintptr_t y, std::uint64_t n, Type type, 
     go(job, threads);
 }
 
+// As apply_flat, with one draw for each of n rows of m elements.
+void apply_rows(std::uintptr_t x, std::uintptr_t y, std::uint64_t n, std::uint64_t m, Type type,
+                double scale, std::uint64_t seed, std::uint32_t site, std::uint32_t step,
+                std::uint32_t call, std::uint64_t threshold, int threads) {
+    Job job;
+    job.law = Law::bernoulli;
+    job.type = type;
+    job.op = Op::scale;
+    job.values = {scale, 0.0};
+    job.stream = stream_of(seed, site, step, call, threshold, false);
+    job.x = reinterpret_cast<const void*>(x);
+    job.y = reinterpret_cast<void*>(y);
+    const auto size = static_cast<std::int64_t>(size_of(type));
+    const auto row = static_cast<std::int64_t>(m) * size;
+    job.axes = 2;
+    job.axis[0] = {n, row, row, 0, 1};
+    job.axis[1] = {m, size, size, 0, 0};
+    go(job, threads);
+}
+
 void packed(nb::handle out, std::uint64_t n, std::uint64_t seed, std::uint32_t site,
             std::uint32_t step, std::uint32_t call, std::uint64_t threshold, bool mirror,
             std::uint64_t offset, int threads) {
@@ -264,6 +287,8 @@ bool use(const std::string& name) {
 }
 
 }  // namespace
+
+const Kernel& thinned::kernel_in_use() { return *current.load(std::memory_order_relaxed); }
 
 NB_MODULE(_native, m) {
     m.doc() = "Masks and their application, compiled: see thinned.kernel and native/.";
@@ -299,6 +324,9 @@ NB_MODULE(_native, m) {
     m.def("apply_flat", &apply_flat, nb::arg("x"), nb::arg("y"), nb::arg("n"), nb::arg("type"),
           nb::arg("scale"), nb::arg("seed"), nb::arg("site"), nb::arg("step"), nb::arg("call"),
           nb::arg("threshold"), nb::arg("offset"), nb::arg("threads"));
+    m.def("apply_rows", &apply_rows, nb::arg("x"), nb::arg("y"), nb::arg("n"), nb::arg("m"),
+          nb::arg("type"), nb::arg("scale"), nb::arg("seed"), nb::arg("site"), nb::arg("step"),
+          nb::arg("call"), nb::arg("threshold"), nb::arg("threads"));
     m.def("packed", &packed, nb::arg("out"), nb::arg("n"), nb::arg("seed"), nb::arg("site"),
           nb::arg("step"), nb::arg("call"), nb::arg("threshold"), nb::arg("mirror"),
           nb::arg("offset"), nb::arg("threads"));
@@ -314,6 +342,12 @@ NB_MODULE(_native, m) {
     }, "The kernels that this build holds.");
     m.def("use", &use, nb::arg("name"), "Run this kernel from now on; False if it cannot run.");
     m.def("used", [] { return current.load(std::memory_order_relaxed)->name; });
+    // For jax.ffi.register_ffi_target.
+    m.attr("xla_noise") = nb::capsule(reinterpret_cast<void*>(&xla::noise));
+    m.attr("xla_draw") = nb::capsule(reinterpret_cast<void*>(&xla::draw));
     m.def("set_num_threads", &set_num_threads, nb::arg("n"));
+    m.def("set_team", [](std::uintptr_t parallel) { set_team(reinterpret_cast<Team>(parallel)); },
+          nb::arg("parallel"),
+          "Lend the threads of another runtime: the address of its GOMP_parallel, 0 for none.");
     m.def("num_threads", &num_threads);
 }

@@ -15,6 +15,7 @@ namespace thinned {
 namespace {
 
 std::atomic<int> limit{1};
+std::atomic<Team> team{nullptr};
 
 class Pool {
   public:
@@ -95,7 +96,10 @@ std::atomic<Pool*> pool{nullptr};
 #if !defined(_WIN32)
 // Said when the module is loaded: said with the first pool, a fork on another thread could come between.
 [[maybe_unused]] const int told =
-    pthread_atfork(nullptr, nullptr, [] { pool.store(nullptr, std::memory_order_release); });
+    pthread_atfork(nullptr, nullptr, [] {
+        pool.store(nullptr, std::memory_order_release);
+        team.store(nullptr, std::memory_order_release);
+    });
 #endif
 
 Pool& the_pool() {
@@ -107,14 +111,43 @@ Pool& the_pool() {
     return *now;
 }
 
+// What one call gives the team to do.
+struct Shared {
+    std::size_t items;
+    void (*body)(void*, std::size_t);
+    void* context;
+    std::atomic<std::size_t> next{0};
+};
+
+void take_part(void* data) {
+    Shared& shared = *static_cast<Shared*>(data);
+    for (;;) {
+        const std::size_t i = shared.next.fetch_add(1, std::memory_order_relaxed);
+        if (i >= shared.items) return;
+        shared.body(shared.context, i);
+    }
+}
+
 }  // namespace
+
+void set_team(Team t) { team.store(t, std::memory_order_release); }
+
+bool has_team() { return team.load(std::memory_order_acquire) != nullptr; }
 
 void set_num_threads(int n) { limit.store(n < 1 ? 1 : n, std::memory_order_relaxed); }
 
 int num_threads() { return limit.load(std::memory_order_relaxed); }
 
-void parallel(std::size_t items, int threads, void (*body)(void*, std::size_t), void* context) {
+void parallel(std::size_t items, int threads, void (*body)(void*, std::size_t), void* context,
+              bool on_team) {
     if (threads > 1 && items > 1) {
+        const Team others = on_team ? team.load(std::memory_order_acquire) : nullptr;
+        if (others != nullptr) {
+            Shared shared{items, body, context};
+            const auto most = items < static_cast<std::size_t>(threads) ? items : threads;
+            others(take_part, &shared, static_cast<unsigned>(most), 0);
+            return;
+        }
         Pool& mine = the_pool();
         std::unique_lock<std::mutex> lock(mine.busy, std::try_to_lock);
         if (lock.owns_lock()) {

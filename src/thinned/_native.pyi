@@ -79,6 +79,20 @@ def apply_flat(
     offset: int,
     threads: int,
 ) -> None: ...
+def apply_rows(
+    x: int,
+    y: int,
+    n: int,
+    m: int,
+    type: Type,
+    scale: float,
+    seed: int,
+    site: int,
+    step: int,
+    call: int,
+    threshold: int,
+    threads: int,
+) -> None: ...
 def packed(
     out: Any,
     n: int,
@@ -99,4 +113,8 @@ def built() -> list[str]: ...
 def use(name: str) -> bool: ...
 def used() -> str: ...
 def set_num_threads(n: int) -> None: ...
+def set_team(parallel: int) -> None: ...
 def num_threads() -> int: ...
+
+xla_noise: Any
+xla_draw: Any

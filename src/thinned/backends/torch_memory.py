@@ -14,6 +14,7 @@ from thinned.address import Address
 from thinned.backends import torch_pure
 from thinned.backends.base import Draw
 from thinned.backends.torch_pure import Coordinates
+from thinned.backends.torch_threads import threads_for
 from thinned.window import Placement, index_strides
 
 __all__ = [
@@ -99,18 +100,6 @@ def placed(shape: tuple[int, ...], offset: int, strides: Sequence[int]) -> Place
 
 # A batch of gradients (is_grads_batched=True) has no memory to be read, but knows where and mul.
 _in_batch = torch._C._functorch.is_legacy_batchedtensor
-
-
-# Elements up to which the calling thread does it alone, by kernel; the kernels' own cut-off where
-# none is named. It is higher than theirs, because PyTorch's threads go on spinning for milliseconds
-# after each of its operations, on the processors that ours would wake up on: inside of training
-# steps two threads on two processors took longer than one up to 2M elements, a tenth to a half.
-SERIAL = {"avx512": 2**21, "avx2": 2**20}
-
-
-def threads_for(n: int) -> int:
-    """How many threads dropout of n elements is worth."""
-    return 1 if n <= 2**17 or n <= SERIAL.get(_native.used(), 0) else torch.get_num_threads()
 
 
 def _bytes(strides: Sequence[int], size: int) -> tuple[int, ...]:

@@ -1,0 +1,90 @@
+"""The kernel on PyTorch's own threads: the same values, and none in a forked child."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import thinned
+from thinned import _native
+from thinned.backends import torch_threads
+from thinned.backends.torch_threads import SERIAL_LENT, lend, threads_for
+
+lendable = pytest.mark.skipif(
+    not torch_threads._address(), reason="this PyTorch brings no libgomp to lend threads"
+)
+AT = thinned.Address(seed=8, site="threads")
+
+
+@pytest.fixture(autouse=True)
+def _as_before():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+    lend()
+
+
+@lendable
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("shape", [(2**20 + 13,), (64, 9001), (3, 200_003), (300, 2000)])
+def test_lent_threads_draw_what_our_own_do(threads, shape):
+    torch.set_num_threads(threads)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    rows = tuple(range(1, x.dim()))
+    found = {}
+    for lent in (False, True):
+        assert lend(lent) is lent
+        assert (threads_for(2**24) < 0) is lent
+        found[lent] = [
+            thinned.dropout(x, p, AT, shared_axes=axes)
+            for p in (0.1, 0.5)
+            for axes in ((), (0,), rows)
+        ]
+        found[lent].append(thinned.zoneout(x, -x, 0.3, AT))
+        found[lent].append(thinned.gaussian_dropout(x, 0.3, AT))
+    for a, b in zip(found[False], found[True], strict=True):
+        assert torch.equal(a, b)
+
+
+@lendable
+def test_what_is_small_stays_on_the_calling_thread():
+    lend()
+    assert threads_for(SERIAL_LENT) == 1
+    assert threads_for(SERIAL_LENT + 1) == -torch.get_num_threads()
+
+
+@lendable
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_goes_without_them():
+    """PyTorch's threads are not there in a child, and waiting for them would never end."""
+    code = """
+import os, torch, thinned
+from thinned.backends import torch_threads
+torch.set_num_threads(2)
+x, at = torch.ones(2**22), thinned.Address(3)
+whole = thinned.dropout(x, 0.3, at)
+assert torch_threads.lend()
+child = os.fork()
+if child == 0:
+    same = torch_threads.threads_for(2**22) > 0
+    y = thinned.dropout(x, 0.3, at)
+    same = same and bytes(y[::4099].numpy()) == bytes(whole[::4099].numpy())
+    os._exit(0 if same else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert torch.equal(thinned.dropout(x, 0.3, at), whole)
+"""
+    settings = {**os.environ, "PYTHONWARNINGS": "ignore::DeprecationWarning"}
+    done = subprocess.run([sys.executable, "-c", code], timeout=120, env=settings, check=False)
+    assert done.returncode == 0
+
+
+def test_a_number_below_zero_without_a_team_means_our_own():
+    lend(False)
+    x = torch.ones(2**18)
+    y = torch.empty_like(x)
+    _native.apply_flat(
+        x.data_ptr(), y.data_ptr(), x.numel(), _native.Type.float32, 2.0, 8, 0, 0, 0, 2**31, 0, -2
+    )
+    assert torch.equal(y, thinned.dropout(x, 0.5, thinned.Address(8)))
