@@ -71,7 +71,7 @@ def test_names_are_scikit_learns(ours, theirs, early_stopping, digits):
     assert public(b) <= public(a)
     assert public(a) - public(b) == {"p_", "seed_", "sites_", "step_"}
     extra = set(a.get_params()) - set(b.get_params())
-    assert extra == {"p", "weight_decay", "max_norm"}
+    assert extra == {"p", "weight_decay", "max_norm", "execution"}
     for name in ("n_iter_", "t_", "n_layers_", "n_features_in_"):
         assert getattr(a, name) == getattr(b, name), name
     for name in ("loss_curve_", "validation_scores_"):

@@ -33,7 +33,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 def test_learns_digits(solver, activation):
     x, y = load_digits(return_X_y=True)
     x, x_test, y, y_test = train_test_split(x / 16, y, random_state=0)
-    rate = {"adam": 0.003, "sgd": 0.1}[solver]
+    # At .1 steps of momentum are chaotic: another processor's rounding can end at .90.
+    rate = {"adam": 0.003, "sgd": 0.05}[solver]
     model = classifier(
         solver=solver, activation=activation, learning_rate_init=rate, max_iter=25, p=(0, 0.1, 0.1)
     )

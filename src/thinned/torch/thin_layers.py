@@ -69,12 +69,12 @@ class _Take(torch.autograd.Function):
         ctx.save_for_forward(rows, columns)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Any:
         rows, columns = ctx.saved_tensors
-        return _Put.apply(grad, rows, columns, ctx.shape), None, None
+        return _put(grad, rows, columns, ctx.shape), None, None
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Any:  # type: ignore[override]
+    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Any:
         rows, columns = ctx.saved_tensors
         return _gathered(tangent, rows, columns)
 
@@ -91,9 +91,14 @@ class _Put(torch.autograd.Function):
         ctx.save_for_backward(inputs[1], inputs[2])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Any:
         rows, columns = ctx.saved_tensors
-        return _Take.apply(grad, rows, columns), None, None, None
+        return _take(grad, rows, columns), None, None, None
+
+
+# PyTorch gives `apply` no types.
+_take: Any = _Take.apply
+_put: Any = _Put.apply
 
 
 def taken(weight: Tensor, rows: Tensor | None, columns: Tensor | None = None) -> Tensor:
@@ -105,7 +110,8 @@ def taken(weight: Tensor, rows: Tensor | None, columns: Tensor | None = None) ->
         return weight
     if torch.compiler.is_compiling() or _in_transform():
         return _gathered(weight, rows, columns)
-    return _Take.apply(weight, rows, columns)  # type: ignore[no-any-return]
+    thin: Tensor = _take(weight, rows, columns)
+    return thin
 
 
 # --------------------------------------------------------------------------------- what was drawn
@@ -180,37 +186,23 @@ def _(words: Tensor, p: Tensor, units: int) -> tuple[Tensor, Tensor, Tensor]:
 # ------------------------------------------------------------------------------------- the regions
 
 
-class _Held(threading.local):
-    """What one thread's forward has drawn and not yet used, and inside how many scopes it is."""
-
-    def __init__(self) -> None:
-        self.drawn: Drawn | None = None
-        self.hooks: Any = None
-        self.depth = 0
-
-
 class Scope:
-    """The forward of a module in which regions were found. Outside it they do not run thin: what
-    calls its layers there may do anything with what they return."""
+    """The forward of a module in which regions were found, and how deep it is entered now.
+
+    Outside it eager layers do not run thin: what calls them there may do anything with what they
+    return. Compiled ones do, as they cannot ask where they are without being compiled again.
+    """
 
     def __init__(self) -> None:
         self.regions: list[Region] = []
-        self.held = _Held()
-        self.traced = 0
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"regions": self.regions}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.regions = state["regions"]
-        self.held, self.traced = _Held(), 0
+        self.depth = 0
 
     @property
     def active(self) -> bool:
         if torch.compiler.is_compiling():
-            return self.traced > 0
+            return True
         # A checkpoint recomputes a part of a forward that was in its scope.
-        return self.held.depth > 0 or torch._C._current_graph_task_id() >= 0
+        return self.depth > 0 or torch._C._current_graph_task_id() >= 0
 
 
 class Region:
@@ -230,23 +222,21 @@ class Region:
     ) -> None:
         self.site, self.dropout, self.units, self.axis = site, dropout, units, axis
         self.scope, self.names = scope, names
-        self.held = _Held()
-        # While a graph is traced; a thread's own store cannot be followed there.
-        self.traced: Drawn | None = None
+        # What the producer drew and the consumer has not used yet. An attribute, and not a store
+        # for each thread: compiled and eager code must both find it. `thread` tells of the misuse.
+        self.drawn: Drawn | None = None
+        self.hooks: Any = None
+        self.thread: int | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("held", "traced")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self.held, self.traced = _Held(), None
+        return {**self.__dict__, "drawn": None, "hooks": None, "thread": None}
 
     def begin(self, x: Tensor) -> Tensor | None:
         """The producer's question which units to compute; None for all."""
-        if not self.dropout.training or not self.scope.active or is_sharded(x):
-            self._hold(None)
+        if not self.dropout.training:
             return None
-        if torch.compiler.is_compiling() and self.units < LEAST_IN_GRAPH:
+        few = torch.compiler.is_compiling() and self.units < LEAST_IN_GRAPH
+        if few or _for_each_row(self.site) or not self.scope.active or is_sharded(x):
             self._hold(None)
             return None
         at, _, p = self.site.located((self.units,), NO_ROWS)
@@ -267,6 +257,8 @@ class Region:
 
     def end(self, x: Tensor) -> Tensor | None:
         """The consumer's question which columns its input has; None for all."""
+        if not self.dropout.training:
+            return None
         drawn = self._read(x)
         self._hold(None)
         if drawn is None or drawn.kept is None:
@@ -279,30 +271,27 @@ class Region:
             )
         return drawn.kept
 
-    @property
-    def pending(self) -> bool:
-        return self.held.drawn is not None
-
-    def forget(self) -> None:
-        self._hold(None)
-
     def _hold(self, drawn: Drawn | None) -> None:
+        self.drawn = drawn
         if torch.compiler.is_compiling():
-            self.traced = drawn
-            return
-        self.held.drawn = drawn
-        if drawn is not None:
-            self.held.hooks = _segment()
+            self.hooks = self.thread = None
+        elif drawn is not None:
+            self.hooks, self.thread = _segment(), threading.get_ident()
 
     def _read(self, x: Tensor) -> Drawn | None:
-        if torch.compiler.is_compiling():
-            return self.traced
-        drawn = self.held.drawn
-        if drawn is None:
-            return None
+        drawn = self.drawn
+        if drawn is None or torch.compiler.is_compiling():
+            return drawn
+        if self.thread is None:  # drawn in a compiled program
+            return drawn
+        if self.thread != threading.get_ident():
+            raise RuntimeError(
+                f"thinned: two threads train the same thin model, and its region {self.names} "
+                f"holds one draw at a time. Give each thread a copy. {_REMEDY}"
+            )
         # A checkpoint that keeps its hooks, and one that runs its forward without gradients on what
         # was made with them. Its recompute would begin without a draw, or with another's.
-        other = self.held.hooks is not _segment()
+        other = self.hooks is not _segment()
         if other or (x.requires_grad and not torch.is_grad_enabled()):
             raise RuntimeError(
                 f"thinned: a checkpoint begins or ends inside the thin region {self.names}, and "
@@ -328,8 +317,15 @@ def whole(site: Site, x: Tensor, axis: int) -> Tensor:
             "support yet. Adopt the model instead of thinning it."
         )
     n = x.dim()
-    shared = tuple(i for i in range(n) if i != n + axis)
-    return site._draw(x, "dropout", False, None, NO_ROWS, shared, None)
+    own, rows = ((0, n + axis), 0) if _for_each_row(site) else ((n + axis,), NO_ROWS)
+    shared = tuple(i for i in range(n) if i not in own)
+    return site._draw(x, "dropout", False, None, rows, shared, None)
+
+
+def _for_each_row(site: Site) -> bool:
+    """Whether members are asked that shall be other ones for each row."""
+    awake = site.clock.awake
+    return awake is not None and awake.share == "row"
 
 
 # ------------------------------------------------------------------------------------ the forwards
@@ -380,24 +376,24 @@ class ThinScope(AdoptedForward):
     def _run(self, args: Any, kwargs: Any) -> Any:
         scope = self.scope
         if torch.compiler.is_compiling():
-            scope.traced += 1
+            scope.depth += 1
             y = super()._run(args, kwargs)
-            scope.traced -= 1
+            scope.depth -= 1
             return y
-        scope.held.depth += 1
+        scope.depth += 1
         try:
             y = super()._run(args, kwargs)
             _require_done(scope)
             return y
         finally:
-            scope.held.depth -= 1
+            scope.depth -= 1
             for region in scope.regions:
-                region.forget()
+                region.drawn = None
 
 
 def _require_done(scope: Scope) -> None:
     for region in scope.regions:
-        if region.pending:
+        if region.drawn is not None:
             raise RuntimeError(
                 f"thinned: the thin region {region.names} began and did not end: the model's code "
                 f"went another way than when it was looked at. {_REMEDY}"

@@ -41,7 +41,7 @@ _ELEMENTWISE = (
     *_ZERO_KEPT, nn.Sigmoid, nn.Hardsigmoid, nn.Hardtanh, nn.LogSigmoid, nn.Softplus, nn.Threshold,
 )  # fmt: skip
 # One channel by itself, 0 where the channel is 0, and homogeneous.
-_POOLING = {
+_POOLING: dict[type[nn.Module], tuple[type[nn.Module], ...]] = {
     nn.Conv1d: (nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d),
     nn.Conv2d: (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d),
 }
@@ -156,7 +156,7 @@ class _Search:
             return f"{name!r} is a {type(module).__name__}: parametrised, or a subclass"
         return ""
 
-    # ------------------------------------------------------------------------------------ by tracing
+    # ----------------------------------------------------------------------------------- by tracing
 
     def look(self, module: nn.Module, name: str) -> None:
         """Trace a module; where that fails, its children."""
@@ -221,7 +221,8 @@ class _Graph:
     def module(self, node: fx.Node) -> nn.Module | None:
         if node.op != "call_module":
             return None
-        return self.all.raw[self.prefix + str(node.target)]
+        found: nn.Module = self.all.raw[self.prefix + str(node.target)]
+        return found
 
     def search(self) -> None:
         for node in self.graph.nodes:
@@ -242,11 +243,12 @@ class _Graph:
         producer = self.module(first)
         assert producer is not None
         kind = type(producer)
+        if kind not in LAYERS:
+            return self.all.unfit(producer)
         if type(dropout) not in _UNITS.get(kind, ()):
-            wanted = _UNITS[kind][0].__name__ if kind in _UNITS else "none"
             return (
                 f"a {type(dropout).__name__} behind a {kind.__name__} drops no whole units; "
-                f"{wanted} does"
+                f"{_UNITS[kind][0].__name__} does"
             )
         behind = self._behind(node, kind)
         if isinstance(behind, str):
@@ -255,15 +257,17 @@ class _Graph:
         consumer = self.module(last)
         assert consumer is not None
         if type(consumer) is not kind:
+            if why := self.all.unfit(consumer):
+                return why
             return f"behind a {kind.__name__} comes {self._called(last)}, of another kind"
         for part in (first, node, last):
             if self.calls[part.target] > 1:
                 return f"{self.prefix}{part.target} is called more than once"
             if why := self.all.unfit(self.module(part) or dropout):
                 return why
-        for part in (producer, consumer):
-            if getattr(part, "groups", 1) != 1:
-                return f"{self._called(first if part is producer else last)} has groups"
+        for layer, at in ((producer, first), (consumer, last)):
+            if getattr(layer, "groups", 1) != 1:
+                return f"{self._called(at)} has groups"
         return Found(producer, dropout, consumer, self.scope, LAYERS[kind], homogeneous)
 
     def _before(self, node: fx.Node) -> fx.Node | str:
@@ -306,6 +310,8 @@ class _Graph:
         self, node: fx.Node, kind: Any, allowed: tuple[Any, ...], calls: set[Any]
     ) -> str:
         """Why a thin array may not pass a node; nothing if it may. kind None: of any layer."""
+        if node.op in ("placeholder", "output"):
+            return f"no layer lies between it and the {node.op.replace('placeholder', 'input')}"
         module = self.module(node)
         if module is not None:
             kinds = _POOLING.values() if kind is None else [_POOLING.get(kind, ())]

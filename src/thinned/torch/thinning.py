@@ -23,8 +23,6 @@ from thinned.torch.thin_regions import Found, regions_in
 __all__ = ["PlacedRegion", "ThinReport", "regions_of", "thin"]
 
 _EXECUTIONS = ("thin", "elementwise")
-_TIME_FIRST = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
-_RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
 
 
 @dataclass(frozen=True)
@@ -233,9 +231,7 @@ def _require_groups(model: nn.Module, ranks: str | None) -> None:
     for name, module in model.named_modules():
         if isinstance(module, _BatchNorm):
             why = f"{name!r} is a {type(module).__name__}, whose statistics are those of a batch"
-        elif isinstance(module, _TIME_FIRST) and not _batch_first(module):
-            why = f"the rows of {name!r} lie on the second axis. Build it with batch_first=True"
-        elif isinstance(module, _RECURRENT) and not module.batch_first:
+        elif getattr(module, "batch_first", True) is False:
             why = f"the rows of {name!r} lie on the second axis. Build it with batch_first=True"
         else:
             continue
@@ -245,11 +241,6 @@ def _require_groups(model: nn.Module, ranks: str | None) -> None:
             "thin: groups must be 1 with ranks='split', where all processes share one mask. With "
             "ranks='independent' each process has a mask of its own already."
         )
-
-
-def _batch_first(layer: Any) -> bool:
-    first: bool = layer.self_attn.batch_first
-    return first
 
 
 class GroupedForward(AdoptedForward):
@@ -270,7 +261,7 @@ class GroupedForward(AdoptedForward):
                 f"thin: a batch of {rows} rows cannot run in {self.groups} groups. Give it more "
                 "rows, or thin the model with fewer groups."
             )
-        if not torch.compiler.is_compiling() and self.clock.moment().start >= 0:
+        if self.clock._place[0] >= 0:
             raise RuntimeError(
                 "thin: with groups, the rows of a piece do not say which masks of the batch are "
                 "theirs. Leave clock.piece, or thin the model with groups=1."
@@ -299,7 +290,7 @@ def _rows(tensors: list[Tensor]) -> int:
 
 def _joined(results: list[Any], lengths: Iterable[int]) -> Any:
     flat = [pytree.tree_flatten(result) for result in results]
-    leaves = []
+    leaves: list[Tensor | None] = []
     for same in zip(*(values for values, _ in flat), strict=True):
         if all(value is None for value in same):
             leaves.append(None)

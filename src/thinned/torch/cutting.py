@@ -13,8 +13,8 @@ from thinned.address import Address
 from thinned.checks import message
 from thinned.torch.adoption import _MARK, release
 from thinned.torch.naming import unwrapped
-from thinned.torch.thin import PlacedRegion, regions_of
 from thinned.torch.thin_layers import kept_of
+from thinned.torch.thinning import PlacedRegion, regions_of
 
 __all__ = ["Scaled", "kept_units", "member"]
 
@@ -92,10 +92,10 @@ def member(model: nn.Module, k: int) -> nn.Module:
     >>> report = thinned.torch.thin(model, seed=0)
     >>> thinned.torch.member(model, 3)
     Sequential(
-      (0): Linear(in_features=8, out_features=33, bias=True)
+      (0): Linear(in_features=8, out_features=25, bias=True)
       (1): ReLU()
       (2): Identity()
-      (3): Linear(in_features=33, out_features=2, bias=True)
+      (3): Linear(in_features=25, out_features=2, bias=True)
     )
 
     References
@@ -176,7 +176,7 @@ def _smaller(layer: Any, rows: Tensor | None, columns: Tensor | None, scale: flo
     weight = weight if columns is None else weight.index_select(1, columns.to(weight.device))
     if scale != 1.0:
         weight = torch.zeros_like(weight) if scale == 0.0 else weight * scale
-    new = copy.copy(layer)
+    new: Any = copy.copy(layer)
     new._parameters = dict(layer._parameters)
     new.weight = nn.Parameter(weight.clone(), layer.weight.requires_grad)
     if layer.bias is not None:
@@ -187,4 +187,5 @@ def _smaller(layer: Any, rows: Tensor | None, columns: Tensor | None, scale: flo
         new.out_features, new.in_features = weight.shape
     else:
         new.out_channels, new.in_channels = weight.shape[:2]
-    return new
+    smaller: nn.Module = new
+    return smaller

@@ -1,0 +1,43 @@
+"""docs/audit-model.md: the output that it shows is what is printed, its table that of the kinds."""
+
+import re
+from pathlib import Path
+
+import torch
+
+import thinned.torch
+from thinned.torch.audit_judging import KINDS
+
+PAGE = (Path(__file__).parents[2] / "docs/audit-model.md").read_text(encoding="utf-8")
+
+
+def network():
+    (source,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.S)
+    names = {}
+    exec(compile(source, "net.py", "exec"), names)
+    return names["Net"]()
+
+
+def without_measures(text):
+    """Rates and ratios depend on the machine's generator; so do the widths of their columns."""
+    return re.sub(r"\d\.\d+", "#", " ".join(text.split()))
+
+
+def test_the_output_shown_is_what_is_printed():
+    (shown,) = re.findall(r"measure=False\)\)\n(.*?)\n\n[^ ]", PAGE, flags=re.S)
+    torch.manual_seed(0)
+    report = thinned.torch.audit(network(), torch.randn(64, 1, 28, 28), measure=False)
+    assert without_measures(str(report)) == without_measures(shown)
+    assert [finding.site for finding in report.findings] == ["/dropout", "drop2", "drop1"]
+
+
+def test_the_variance_shown_is_what_is_measured():
+    (shown,) = re.findall(r"(\d\.\d\d) times", PAGE)
+    torch.manual_seed(0)
+    report = thinned.torch.audit(network(), torch.randn(64, 1, 28, 28), measure=False)
+    (found,) = re.findall(r"(\d\.\d\d) times", report.findings[-1].detail)
+    assert abs(float(found) - float(shown)) < 0.3
+
+
+def test_the_table_is_that_of_the_kinds():
+    assert tuple(re.findall(r"^\| ([a-z][\w ]+?) \|", PAGE, flags=re.M)[1:]) == KINDS
