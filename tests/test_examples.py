@@ -5,13 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
-def said(name: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", EXAMPLES / name], capture_output=True, text=True
-    )
+def said(name: str, *arguments: object) -> str:
+    command = [sys.executable, "-W", "error", EXAMPLES / name, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -57,3 +58,30 @@ def test_learned_rates():
     pixels, noise, _ = found["L0"]
     assert noise < pixels - 0.2
     assert min(values[-1] for values in found.values()) > 0.75
+
+
+def test_uci(tmp_path):
+    def found(*arguments):
+        lines = said("uci.py", "--quick", *arguments).splitlines()
+        return lines[0], [float(re.search(r": (-?[\d.]+) ±", line)[1]) for line in lines[1:4]]
+
+    head, (members, whole, likelihood) = found()
+    assert head.startswith("diabetes: 442 rows, 3 splits, 100 members")
+    assert 45 < members < 65  # the target's standard deviation is 77
+    assert abs(members - whole) < 3
+    assert -5.7 < likelihood < -5.3
+    # A line of noise .1 through columns of another scale, as blanks and as commas.
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 3)) * (1, 10, 1000)
+    table = np.column_stack([x, x @ (1, 0.1, 0.001) + rng.normal(size=200) * 0.1])
+    np.savetxt(tmp_path / "blanks.txt", table)
+    np.savetxt(tmp_path / "commas.csv", table, delimiter=",")
+    _, blanks = found(tmp_path / "blanks.txt")
+    assert found(tmp_path / "commas.csv")[1] == blanks
+    assert blanks[0] < 0.8 < table[:, -1].std()
+
+
+def test_jax_digits():
+    first, second = said("jax_digits.py").splitlines()
+    assert first == "bit for bit the same: True"
+    assert float(second.rpartition(" ")[2]) > 0.95

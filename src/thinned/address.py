@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from thinned import reference
 from thinned.checks import integer, message
 
-__all__ = ["Address"]
+__all__ = ["Address", "Mirrored"]
 
 _RANGES = {"seed": 2**64, "site": 2**32, "step": 2**32 - 1, "call": 2**16}
 _REMEDY = {"call": "For more calls in one step, use another seed: at.fold_in(n)."}
 
 
-def _coordinate(name: str, value: int) -> int:
+# Once JAX is there, what knows its tracers: thinned.backends.jax_address. An address is a tree of
+# JAX's from the first one on that is made after JAX was imported; PyTorch's compiler need not know.
+_jax: Any = None
+
+
+def _meet_jax() -> None:
+    global _jax
+    from thinned.backends import jax_address  # as a statement, which PyTorch's compiler follows
+
+    _jax = jax_address
+
+
+def _coordinate(name: str, value: Any) -> Any:
     end = _RANGES[name]
     if type(value) is int and 0 <= value < end:
         return value
+    if _jax is not None and _jax.is_traced(value):
+        return _jax.coordinate(name, value)
     return integer("Address", name, value, 0, end, _REMEDY.get(name, ""))
 
 
@@ -30,7 +45,7 @@ def _crc32(name: str) -> int:
         raise ValueError(message("Address", "site", requirement, ascii(name))) from None
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@dataclass(frozen=True, slots=True, init=False, eq=False)
 class Address:
     """The address of a mask: equal addresses give equal masks, everywhere and always.
 
@@ -41,6 +56,14 @@ class Address:
         UTF-8 bytes, and is kept for the repr.
     step : int in [0, 2^32 - 1). Which training step.
     call : int in [0, 2^16). Which call of that site within the step.
+
+    Under JAX's transformations each may be a traced integer, whose range nobody can check before
+    the program runs: out of it, masks are undefined and noise is NaN. An address is a tree of five
+    32-bit words there, without the site's name.
+
+    Attributes
+    ----------
+    known : bool. Whether all coordinates are numbers, and none is an array or a tracer of JAX's.
 
     Raises
     ------
@@ -59,9 +82,14 @@ class Address:
     site: int
     step: int
     call: int
-    _name: str | None = field(repr=False, compare=False)
+    _name: str | None = field(repr=False)
+    known: bool = field(repr=False)
+    # Whether draws here are those of `mirror=True`.
+    mirrored: ClassVar[bool] = False
 
     def __init__(self, seed: int = 0, site: int | str = 0, step: int = 0, call: int = 0) -> None:
+        if _jax is None and "jax" in sys.modules:
+            _meet_jax()
         put = object.__setattr__
         # As a plain string, also where a subclass came (numpy.str_): the repr is to read back.
         put(self, "_name", str.__str__(site) if isinstance(site, str) else None)
@@ -71,8 +99,25 @@ class Address:
         put(self, "site", _coordinate("site", site))
         put(self, "step", _coordinate("step", step))
         put(self, "call", _coordinate("call", call))
+        words = self.seed, self.site, self.step, self.call
+        put(self, "known", all(type(word) is int for word in words))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Address):
+            return NotImplemented
+        return self._numbers() == other._numbers()
+
+    def __hash__(self) -> int:
+        return hash(self._numbers())
+
+    def _numbers(self) -> tuple[int, int, int, int]:
+        at = self if self.known else _jax.settled("Address", self)
+        return at.seed, at.site, at.step, at.call
 
     def __repr__(self) -> str:
+        if not self.known:
+            shown: str = _jax.shown(self)
+            return shown
         site = self.site if self._name is None else self._name
         return f"Address(seed={self.seed}, site={site!r}, step={self.step}, call={self.call})"
 
@@ -86,9 +131,31 @@ class Address:
                 f"Address.replace: {sorted(unknown)[0]!r} is no coordinate; "
                 "the coordinates are seed, site, step and call."
             )
-        return Address(**{**now, **coordinates})
+        return type(self)(**{**now, **coordinates})
 
     def fold_in(self, n: int) -> Address:
         """Another seed, made of this one and `n`: a member, an epoch, a rank. n in [0, 2^64)."""
+        if _jax is not None and (not self.known or _jax.is_traced(n)):
+            folded: Address = _jax.fold_in(self, n)
+            return folded
         n = integer("Address.fold_in", "n", n, 0, 2**64)
         return self.replace(seed=reference.fold_in(self.seed, n))
+
+
+class Mirrored(Address):
+    """The same address, at which every draw is the mirror of that of the plain one.
+
+    What `mirror=True` says in a call, for code that hands on an address and nothing else.
+    """
+
+    __slots__ = ()
+    mirrored: ClassVar[bool] = True
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Mirrored) and self._numbers() == other._numbers()
+
+    def __hash__(self) -> int:
+        return hash((True, self._numbers()))
+
+    def __repr__(self) -> str:
+        return f"Mirrored{Address.__repr__(self).removeprefix('Address')}"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 from thinned import checks
 from thinned.checks import message
 
-__all__ = ["Placement", "Window", "index_strides", "place", "place_anew"]
+__all__ = ["Placement", "Repeated", "Window", "index_strides", "place", "place_anew"]
 
 MAX_ELEMENTS = 2**47  # 2^40 blocks of 128 lanes: what the spec can address
 
@@ -75,15 +75,17 @@ class Window:
         ------
         ValueError if it does not.
         """
-        start, whole = _window(who, held, (), self)
+        if isinstance(self, Repeated):
+            shared = (*shared, self.axis)
+        start, whole = _window(who, held, shared, self)
         lengths = list(whole)
         for axis, (n, drawn) in enumerate(zip(held, shape, strict=True)):
             if n != drawn and axis not in shared:
                 self.require_whole(who, held, (axis,))
                 lengths[axis] = drawn
         if self.global_shape is None:  # then the leading axis ends nobody knows where
-            return Window(start)
-        return Window(start, tuple(lengths))
+            return replace(self, start=start)
+        return replace(self, start=start, global_shape=tuple(lengths))
 
     def require_whole(self, who: str, held: tuple[int, ...], axes: tuple[int, ...]) -> None:
         """ValueError if an array of shape `held` in this window holds a part of one of `axes`."""
@@ -95,6 +97,16 @@ class Window:
                     f"{who}: axis {axis} must be whole, and the window holds "
                     f"[{first}, {first + n}) of {end}. Split another axis."
                 )
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated(Window):
+    """A window in which all rows along `axis` take the same draws: the axis counts as shared.
+
+    For code that hands on a window, and does not ask which axes of its draws are shared.
+    """
+
+    axis: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +156,10 @@ def _fitting(
     if window is not None and not isinstance(window, Window):
         got = f"{window!r} ({type(window).__name__})"
         raise TypeError(message(who, "window", "a thinned.Window", got))
-    return checks.axes(who, shared_axes, len(shape)), window
+    axes = checks.axes(who, shared_axes, len(shape))
+    if isinstance(window, Repeated) and window.axis not in axes:
+        axes = tuple(sorted((*axes, window.axis)))
+    return axes, window
 
 
 @lru_cache(maxsize=1024)

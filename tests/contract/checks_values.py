@@ -34,7 +34,10 @@ def values_are_exact(kind):
             expected = [
                 twin.value(float(v), p, twin.kept(at, p, i), kind.dtype) for i, v in enumerate(old)
             ]
-            assert_same(kind.read(thinned.dropout(x, p, at)), np.array(expected))
+            expected = np.array(expected)
+            if getattr(kind, "flushes", False):
+                expected[abs(expected) < np.finfo(np.float32).tiny] *= 0.0
+            assert_same(kind.read(thinned.dropout(x, p, at)), expected)
 
 
 def values_are_the_published_ones(kind):

@@ -7,6 +7,8 @@ values always belong to the same kind: `read` refuses an array of another.
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
@@ -21,6 +23,10 @@ TYPES = {
     "float32": np.float32,
     "float64": np.float64,
 }
+
+
+SPLITS = ("splits_give_the_whole", "splits_of_shared_draws_give_the_whole")
+SPLITS += ("shared_masks_are_the_twins",)
 
 
 @contextmanager
@@ -108,6 +114,61 @@ class TorchKind:
         return mask.numpy()
 
 
+@dataclass(frozen=True)
+class JaxKind:
+    """Arrays on JAX's CPU. Kernel "reference" stands for the path of XLA's own operations."""
+
+    dtype: str
+    kernel: str = "reference"
+    backend: str = "jax"
+
+    @property
+    def flushes(self):
+        """Whether products below the smallest normal number are zero, as XLA has them on a CPU."""
+        return self.kernel == "reference"
+
+    @property
+    def left_out(self):
+        """Checks of places that others make, too, with fewer programs to compile for them."""
+        return SPLITS if self.kernel == "reference" else ()
+
+    def __str__(self):
+        return f"{self.backend}-{self.kernel}-{self.dtype}"
+
+    @contextmanager
+    def in_use(self):
+        """Binary64 is there only where a program asks for it; for all threads."""
+        before = jax.config.jax_enable_x64
+        jax.config.update("jax_enable_x64", self.dtype == "float64")
+        try:
+            with using(self.kernel):
+                yield
+        finally:
+            jax.config.update("jax_enable_x64", before)
+
+    @property
+    def type(self):
+        return np.dtype(TYPES[self.dtype])
+
+    @property
+    def epsilon(self):
+        return float(ml_dtypes.finfo(self.type).eps)
+
+    def array(self, values):
+        with np.errstate(over="ignore"):
+            return jnp.asarray(np.array(values, dtype=np.float64).astype(self.type))
+
+    def read(self, x):
+        assert isinstance(x, jax.Array)
+        assert x.dtype == self.type
+        return np.asarray(x).astype(np.float64)
+
+    def read_mask(self, mask):
+        assert isinstance(mask, jax.Array)
+        assert mask.dtype == np.bool_
+        return np.asarray(mask)
+
+
 RUNNABLE = thinned.kernel_info().runnable
 
 # Every kernel that this processor can run; one that it cannot run is refused by use_kernel. What is
@@ -115,6 +176,8 @@ RUNNABLE = thinned.kernel_info().runnable
 KINDS = [NumpyKind(dtype, kernel) for kernel in RUNNABLE for dtype in TYPES]
 KINDS += [TorchKind(dtype, RUNNABLE[-1]) for dtype in TYPES]
 KINDS += [TorchKind("float32"), TorchKind("bfloat16")]
+KINDS += [JaxKind(dtype, RUNNABLE[-1]) for dtype in TYPES]
+KINDS += [JaxKind("float32")]
 
 # Layout is NumPy's own matter: strides, memory order, byte order, writing into what is there.
 NUMPY_KINDS = [kind for kind in KINDS if kind.backend == "numpy"]

@@ -22,9 +22,20 @@ def _torch() -> Backend:
     return backend
 
 
+def _jax() -> Backend:
+    from thinned.backends.jax import backend
+
+    return backend
+
+
 # Root package of an array's type (or of a base of it) -> what loads its backend. Import statements,
 # because compilers of Python follow them, and importlib they do not.
-_FILES: dict[str, Callable[[], Backend]] = {"numpy": _numpy, "torch": _torch}
+_FILES: dict[str, Callable[[], Backend]] = {
+    "numpy": _numpy,
+    "torch": _torch,
+    "jax": _jax,
+    "jaxlib": _jax,
+}
 
 
 def backend_of(who: str, x: Any, name: str = "x") -> Backend:
@@ -34,7 +45,7 @@ def backend_of(who: str, x: Any, name: str = "x") -> Backend:
     if found is None:
         plain = isinstance(x, (list, tuple, int, float))
         remedy = f"Wrap it in numpy.asarray({name})." if plain else ""
-        kinds = " or ".join(f"a {library} array" for library in _FILES)
+        kinds = " or ".join(f"a {library} array" for library in _FILES if library != "jaxlib")
         raise TypeError(f"{who}: {name} must be {kinds}, got {type(x).__name__}. {remedy}".rstrip())
     return found
 

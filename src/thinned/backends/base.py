@@ -117,6 +117,9 @@ class Backend(Protocol):
     def words_at(self, at: Any, index: Any, mirror: bool) -> Any:
         """The 32-bit words of the elements with these indices, below 2^42, in `index`'s shape."""
 
+    def at_least(self, words: Any, threshold: Any) -> Any:
+        """Whether each word is no less than a threshold in [0, 2^32], as `rate` gives it."""
+
     def uniform(self, draw: Draw, like: Any = None) -> Any:
         """uniform24 of those words: binary32, inside (0, 1)."""
 

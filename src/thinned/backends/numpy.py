@@ -113,6 +113,9 @@ class NumpyBackend:
     def words_at(self, at: Any, index: Any, mirror: bool) -> NDArray[np.uint32]:
         return reference.words_at(at, np.asarray(index).astype(np.uint64), mirror)
 
+    def at_least(self, words: Any, threshold: Any) -> Any:
+        return words.astype(np.int64) >= threshold
+
     def uniform(self, draw: Draw, like: Any = None) -> NDArray[np.float32]:
         return reference.uniform24(self.words(draw))
 

@@ -171,6 +171,9 @@ class TorchBackend:
             return torch.from_numpy(drawn.astype(np.int64))
         return torch_pure.words_at(coordinates_of(at), index, mirror)
 
+    def at_least(self, words: Tensor, threshold: Any) -> Any:
+        return words >= threshold
+
     def uniform(self, draw: Draw, like: Tensor | None = None) -> Tensor:
         return uniform_of(self.words(draw, like))
 

@@ -48,6 +48,8 @@ class Draws:
         (self._require_integers if integers else self.backend.require_floating)(who, x)
         self.training = training if training is True else checks.flag(who, "training", training)
         self.mirror = mirror if mirror is False else checks.flag(who, "mirror", mirror)
+        if getattr(at, "mirrored", False):
+            self.mirror = not self.mirror
         self.p: Any = None if p is None else self.probability(p)
         self._at = self.backend.located(who, at, window, self.shape)
 
@@ -127,6 +129,10 @@ class Draws:
         shape and kind with `index`, whose numbers must be in [0, 2^42)."""
         at = self._at if number == 0 else self._at.fold_in(number)
         return self.backend.words_at(at.at, index, self.mirror)
+
+    def kept(self, words: Any) -> Any:
+        """Whether each word is at or above p's threshold: a keep mask of words at hand."""
+        return self.backend.at_least(words, self.rate()[0])
 
     def uniform(self, shared_axes: tuple[int, ...] = (), shape: Any = None, number: int = 0) -> Any:
         """Uniform draws in the open interval (0, 1), binary32, exact multiples of 2^-24."""

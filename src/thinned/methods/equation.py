@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from thinned import checks, reference
 from thinned.address import Address
 from thinned.backends import Backend, Draw, backend_of
@@ -25,8 +27,7 @@ def draw_for(
 ) -> Draw:
     """A Bernoulli draw for an array of `shape`, its parameters checked in `who`'s name."""
     # Small arrays are many: the common case of each question is settled without a call.
-    if backend is None:
-        from thinned.backends.numpy import backend
+    backend = backend_of(who, np.empty(0)) if backend is None else backend
     traced = type(p) is not float and backend.traced(p)
     if not traced:
         if type(p) is not float or not 0.0 <= p <= 1.0:
@@ -40,6 +41,8 @@ def draw_for(
     threshold = backend.rate(p)[0] if traced else reference.threshold(p)
     if mirror is not False:
         mirror = checks.flag(who, "mirror", mirror)
+    if at.mirrored:
+        mirror = not mirror
     return Draw(at, threshold, placement, mirror)
 
 

@@ -5,6 +5,7 @@ No graph library is needed: an edge list is an array of integers of shape (2, E)
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -64,19 +65,21 @@ def _require_square(who: str, adjacency: Any) -> int:
     return int(shape[0])
 
 
-def _require_edges(who: str, edges: Any, nodes: Any, compiling: bool) -> None:
+def _require_edges(
+    who: str, edges: Any, nodes: Any, compiling: bool, most_nodes: int = MAX_NODES
+) -> None:
     """ValueError unless all indices lie in [0, nodes), or in what a draw can number."""
     if len(edges.shape) != 2 or edges.shape[0] != 2:
         got = f"shape {tuple(edges.shape)}"
         raise ValueError(message(who, "edges", "of shape (2, E)", got))
     if nodes is not None:
         remedy = "A graph without a node has nothing to keep."
-        nodes = checks.integer(who, "nodes", nodes, 1, MAX_NODES + 1, remedy)
+        nodes = checks.integer(who, "nodes", nodes, 1, most_nodes + 1, remedy)
     # A compiler cannot look at values; the library's own checks of indices remain.
     if compiling or not edges.shape[1]:
         return
     least, most = int(edges.min()), int(edges.max())
-    end = MAX_NODES if nodes is None else nodes
+    end = most_nodes if nodes is None else nodes
     if least < 0 or most >= end:
         wrong = least if least < 0 else most
         raise ValueError(message(who, "an index in edges", f"in [0, {end})", wrong))
@@ -237,18 +240,19 @@ def _keep(
         edges = np.stack([coo.row, coo.col]).astype(np.int64)
     _require_list(who, edges)
     draws = Draws(who, edges, p, at, training, None, mirror, integers=True)
-    _require_edges(who, edges, nodes, draws.backend.compiling())
+    end = min(MAX_NODES, math.isqrt(int(draws.xp.iinfo(draws.xp.int64).max)))
+    unknown = draws.backend.compiling() or draws.backend.traced(edges)
+    _require_edges(who, edges, nodes, unknown, end)
     if not draws.training:
         return None
     xp = draws.xp
     pairs = _pairs(xp, edges, directed)
     if not exact:
-        threshold = draws.rate()[0]
-        return xp.astype(draws.words_at(pairs), xp.int64) >= threshold
+        return draws.kept(draws.words_at(pairs))
     found = xp.unique_inverse(pairs)
-    words = xp.astype(draws.words_at(found.values), xp.int64)
+    words = draws.words_at(found.values)
     n = words.shape[0]
-    rank = xp.argsort(xp.argsort(-words, stable=True), stable=True)
+    rank = xp.argsort(xp.argsort(~words, stable=True), stable=True)
     keep = rank < n - round(float(draws.p) * n)
     return keep[xp.reshape(found.inverse_indices, pairs.shape)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -306,7 +307,7 @@ def _moved(window: Window | None, first: int) -> Window:
     if window is None:
         return Window(first)
     assert isinstance(window.start, tuple)
-    return Window((window.start[0] + first, *window.start[1:]), window.global_shape)
+    return replace(window, start=(window.start[0] + first, *window.start[1:]))
 
 
 def _sums(draws: Draws, x: Any, weight: Any, bias: Any) -> Any:

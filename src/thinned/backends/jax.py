@@ -1,0 +1,350 @@
+"""The JAX backend: pure functions of the address, under every transformation.
+
+Two primitives (jax_operator.py) do all of it. What is known while a program is traced, p and the
+coordinates as Python's numbers, becomes constants; what is traced becomes 32-bit words.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from thinned import kernel
+from thinned.address import Address
+from thinned.backends import jax_pure
+from thinned.backends.base import Draw, Located
+from thinned.backends.jax_address import Halves, fold_in, words_of
+from thinned.backends.jax_operator import Draws, How, draw_p, noise_p, on_gradient_p
+from thinned.checks import axes as checked_axes, message
+from thinned.window import Placement, Window, index_strides, place
+
+__all__ = ["JaxPlace", "PartOf", "backend"]
+
+MASK32 = 0xFFFFFFFF
+FLOATING = ("float16", "bfloat16", "float32", "float64")
+Array = jax.Array
+
+
+def is_tracer(value: Any) -> bool:
+    return isinstance(value, jax.core.Tracer)
+
+
+class PartOf(NamedTuple):
+    """Stands for a Window in the body of a shard_map: where the part begins is traced.
+
+    start : for each axis, an int or a traced uint32. whole : the shape of the logical array.
+    """
+
+    start: tuple[Any, ...]
+    whole: tuple[int, ...]
+
+
+class JaxPlace(NamedTuple):
+    """A placement whose offset may be traced: `placed` has the rest, and 0 for it there."""
+
+    placed: Placement
+    offset: Halves
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.placed.shape
+
+    @property
+    def drawn(self) -> tuple[int, ...]:
+        return self.placed.drawn
+
+
+class JaxLocated(NamedTuple):
+    """As thinned.backends.base.Located, of what may be traced."""
+
+    at: Address
+    window: Window | PartOf | None
+
+    def fold_in(self, n: int) -> JaxLocated:
+        return self._replace(at=self.at.fold_in(n) if self.at.known else fold_in(self.at, n))
+
+    def place(
+        self, who: str, held: tuple[int, ...], shape: tuple[int, ...], shared: tuple[int, ...]
+    ) -> Placement | JaxPlace:
+        window = self.window
+        if not isinstance(window, PartOf):
+            return Located(self.at, window).place(who, held, shape, shared)
+        whole, start = list(window.whole), list(window.start)
+        for axis, (n, drawn) in enumerate(zip(held, shape, strict=True)):
+            if n != drawn and axis not in shared:
+                self.whole(who, held, (axis,))
+                whole[axis], start[axis] = drawn, 0
+        strides = index_strides(tuple(whole), shared)
+        place(who, tuple(whole), shared)  # which refuses what is too large
+        low, high = jnp.uint32(0), jnp.uint32(0)
+        for first, stride in zip(start, strides, strict=True):
+            if stride:
+                low, high = jax_pure.offset_plus(low, high, jnp.uint32(first), stride)
+        return JaxPlace(Placement(shape, 0, strides, False, strides), Halves(low, high))
+
+    def whole(self, who: str, held: tuple[int, ...], axes: tuple[int, ...]) -> JaxLocated:
+        if isinstance(self.window, Window):
+            self.window.require_whole(who, held, axes)
+        elif self.window is not None:
+            for axis in axes:
+                n, end = held[axis], self.window.whole[axis]
+                if n != end:
+                    raise ValueError(
+                        f"{who}: axis {axis} must be whole, and the window holds {n} of {end}. "
+                        "Split another axis."
+                    )
+        return self
+
+
+def _x64() -> bool:
+    return bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined]
+
+
+class Namespace:
+    """jax.numpy, whose 64-bit types are its own widest: of 32 bits, unless x64 is on."""
+
+    @property
+    def float64(self) -> Any:
+        return jnp.float64 if _x64() else jnp.float32
+
+    @property
+    def int64(self) -> Any:
+        return jnp.int64 if _x64() else jnp.int32
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(jnp, name)
+
+
+_NAMESPACE = Namespace()
+
+
+class JaxBackend:
+    @property
+    def namespace(self) -> Any:
+        return _NAMESPACE
+
+    def located(self, who: str, at: Any, window: Any, shape: tuple[int, ...]) -> JaxLocated:
+        if isinstance(window, PartOf):
+            if len(window.whole) != len(shape):
+                raise ValueError(
+                    message(who, "window", f"of {len(shape)} axes, as the array", window.whole)
+                )
+            return JaxLocated(Located.checked(who, at, None, known=False).at, window)
+        return JaxLocated(*Located.checked(who, at, window, known=False))
+
+    def require_floating(self, who: str, x: Any) -> None:
+        name = str(x.dtype)
+        if name not in FLOATING:
+            listed = ", ".join(FLOATING[:-1]) + f" or {FLOATING[-1]}"
+            remedy = "Convert it first: x.astype(jnp.float32)."
+            raise TypeError(message(who, "x", f"of type {listed}", name, remedy))
+
+    def require_out(self, who: str, x: Any, out: Any) -> None:
+        raise TypeError(
+            f"{who}: out cannot be used with JAX, whose arrays are never written into. "
+            "Take the result, and donate x where its memory matters."
+        )
+
+    def compiling(self) -> bool:
+        return False  # Python reads the program, whoever compiles it then
+
+    def staged(self) -> bool:
+        return is_tracer(lax.add(np.uint32(0), np.uint32(0)))
+
+    def traced(self, p: Any) -> bool:
+        return is_tracer(p)
+
+    def rate(self, p: Any) -> tuple[Any, Any]:
+        """Threshold, as two words, and scale; both are such that noise of a p out of [0, 1] is NaN
+        everywhere, where no error can be raised."""
+        p = lax.stop_gradient(p)
+        if not jnp.issubdtype(p.dtype, jnp.floating) or p.dtype.itemsize < 4:
+            p = p.astype(jnp.float32)
+        fine = (p >= 0) & (p <= 1)
+        # p 2^32, rounded half to even, in parts that are exact in p's own type.
+        high = jnp.floor(p * 2.0**16)
+        low = jnp.round((p * 2.0**16 - high) * 2.0**16)
+        carried = low == 2.0**16
+        high = jnp.where(carried, high + 1, high)
+        one = high == 2.0**16
+        words = [
+            jnp.where(fine & keep, part, 0).astype(jnp.int32).astype(jnp.uint32)
+            for part, keep in ((high, ~one), (low, ~carried))
+        ]
+        threshold = Halves(words[0] << 16 | words[1], (fine & one).astype(jnp.uint32))
+        return threshold, jnp.where(fine, jnp.where(p == 1, 1.0, _inverse(p)), jnp.nan)
+
+    def placed(
+        self, who: str, at: Any, window: Any, shape: tuple[int, ...], shared_axes: Any
+    ) -> tuple[Any, Any]:
+        if not isinstance(window, PartOf):
+            return at, place(who, shape, shared_axes, window)
+        shared = checked_axes(who, shared_axes, len(shape))
+        return at, self.located(who, at, window, shape).place(who, shape, shape, shared)
+
+    # --------------------------------------------------------------------------------------- draws
+
+    def _draw(self, draw: Draw, law: str, like: Any) -> Any:
+        shape, strides, words = _words(draw)
+        sharding = _sharding_like(shape, like)
+        how = Draws(shape, strides, law, draw.mirror, 0, kernel.uses_reference(), sharding)
+        return draw_p.bind(words, how=how)
+
+    def keep(self, draw: Draw, like: Any = None) -> Array:
+        y: Array = self._draw(draw, "mask", like)
+        return y
+
+    def packed(self, draw: Draw) -> Array:
+        return jnp.packbits(self.keep(draw).reshape(-1), bitorder="little")
+
+    def words(self, draw: Draw, like: Any = None) -> Array:
+        y: Array = self._draw(draw, "words", like)
+        return y
+
+    def words_at(self, at: Any, index: Any, mirror: bool) -> Array:
+        low = index.astype(jnp.uint32)
+        high = jnp.zeros_like(low)
+        if index.dtype.itemsize == 8:
+            high = (index >> 32).astype(jnp.uint32)
+        words = tuple(jnp.asarray(word, jnp.uint32) for word in words_of(at))
+        y: Array = jax_pure.words_at(words, low, high, mirror)
+        return y
+
+    def at_least(self, words: Array, threshold: Any) -> Any:
+        if not isinstance(threshold, Halves):
+            threshold = Halves(np.uint32(threshold & MASK32), np.uint32(threshold >> 32))
+        return (words >= threshold.low) & (threshold.high == 0)
+
+    def uniform(self, draw: Draw, like: Any = None) -> Array:
+        y: Array = jax_pure.uniform24(self.words(draw, like))
+        return y
+
+    def gaussian(self, draw: Draw, like: Any = None) -> Array:
+        y: Array = self._draw(draw, "gaussian", like)
+        return y
+
+    # -------------------------------------------------------------------------------------- values
+
+    def _noise(self, x: Any, draw: Draw, scale: Any, law: str, fill: Any, primitive: Any) -> Any:
+        _, strides, words = _words(draw)
+        kind = jnp.float64 if x.dtype == jnp.float64 else jnp.float32
+        scale = _poisoned(draw.at, lax.stop_gradient(jnp.asarray(scale, kind)))
+        number = isinstance(fill, (int, float))
+        how = How(
+            strides, law, draw.mirror, float(fill) if number else 0.0, 0, kernel.uses_reference()
+        )
+        rest = () if number else (_like(jnp.asarray(fill, x.dtype), x),)
+        return primitive.bind(*jax_pure.alike(x, words, scale, *rest), how=how)
+
+    def apply_gaussian(self, x: Array, draw: Draw, std: Any, out: Any) -> Array:
+        y: Array = self._noise(x, draw, std, "gaussian", 0.0, noise_p)
+        return y
+
+    def apply(self, x: Array, draw: Draw, scale: Any, fill: Any, out: Any) -> Array:
+        y: Array = self._noise(x, draw, scale, "bernoulli", fill, noise_p)
+        return y
+
+    def on_gradient(self, x: Array, draw: Draw, scale: Any) -> Array:
+        y: Array = self._noise(x, draw, scale, "bernoulli", 0.0, on_gradient_p)
+        return y
+
+    def normal_cdf(self, x: Array) -> Array:
+        y: Array = jax.scipy.special.ndtr(x)
+        return y
+
+    def stop_gradient(self, x: Array) -> Array:
+        y: Array = lax.stop_gradient(x)
+        return y
+
+    def plain_rows(self, x: Any, p: Any, at: Any, axes: int, scale: float | None) -> Any:
+        return None
+
+    def plain_dropout(self, x: Any, p: Any, at: Any, out: Any) -> Any:
+        return None
+
+    def remade(self, function: Any, *arguments: Any) -> Any:
+        return jax.checkpoint(function)(*arguments)
+
+    def copy(self, x: Array, out: Array) -> Array:
+        raise AssertionError("no array of JAX's was taken for `out`")
+
+
+def _inverse(p: Any) -> Any:
+    """1 / (1 - p), rounded as from binary64 also where p is of binary32.
+
+    1 - p is q + e without error, and one step of Newton's brings in what q and the quotient lack.
+    """
+    one = jnp.ones((), p.dtype)
+    q = one - p
+    e = (one - q) - p
+    s = one / jnp.where(q == 0, one, q)
+    if p.dtype != jnp.float32:
+        return s
+    s1, s0 = _parts(s)
+    q1, q0 = _parts(q)
+    rest = (((one - s1 * q1) - s1 * q0) - s0 * q1) - s0 * q0 - s * e
+    return s + s * rest
+
+
+def _parts(a: Any) -> tuple[Any, Any]:
+    """a binary32 number as the sum of two with 12 bits each, whose products are exact."""
+    bits = lax.bitcast_convert_type(a, jnp.uint32) & np.uint32(0xFFFFF000)
+    high = lax.bitcast_convert_type(bits, jnp.float32)
+    return high, a - high
+
+
+def _words(draw: Draw) -> tuple[tuple[int, ...], tuple[int, ...], Any]:
+    """Shape, strides and operand of a draw: its words as constants, or as traced."""
+    where: Any = draw.place
+    if isinstance(where, JaxPlace):
+        shape, strides, offset = where.shape, where.placed.strides, tuple(where.offset)
+    else:
+        shape, strides = where.shape, where.strides
+        offset = where.offset & MASK32, where.offset >> 32
+    threshold: Any = draw.threshold
+    if not isinstance(threshold, Halves):
+        threshold = threshold & MASK32, threshold >> 32
+    words = (*words_of(draw.at), *threshold, *offset)
+    # A stride of an axis of length 1 moves nothing, and need not make another program.
+    strides = tuple(s if n > 1 else min(s, 1) for n, s in zip(shape, strides, strict=True))
+    return shape, strides, jax_pure.stacked(words)
+
+
+def _poisoned(at: Address, scale: Any) -> Any:
+    """The scale, or NaN where a traced coordinate is out of its range."""
+    for word, end in ((at.step, 2**32 - 1), (at.call, 2**16)):
+        if not isinstance(word, int):
+            scale = jnp.where(jnp.asarray(word, jnp.uint32) < np.uint32(end), scale, jnp.nan)
+    return scale
+
+
+def _like(fill: Any, x: Any) -> Any:
+    """A fill array of x's shape, sharded as x is where types say so."""
+    if fill.shape != x.shape:
+        fill = jnp.broadcast_to(fill, x.shape)
+    sharding = _sharding_like(x.shape, x)
+    return fill if sharding is None else jax.sharding.reshard(fill, sharding)  # type: ignore[no-untyped-call]
+
+
+def _sharding_like(shape: tuple[int, ...], like: Any) -> Any:
+    """How draws of `shape` are sharded for an array whose type says how it is, along the axes where
+    their lengths agree."""
+    sharding: Any = getattr(jax.typeof(like), "sharding", None) if like is not None else None
+    mesh = getattr(sharding, "mesh", None)
+    if mesh is None or mesh.empty or AxisType.Explicit not in mesh.axis_types:
+        return None
+    if len(like.shape) != len(shape):
+        return None
+    spec = [
+        names if n == m else None
+        for names, n, m in zip(sharding.spec, shape, like.shape, strict=True)
+    ]
+    return NamedSharding(mesh, PartitionSpec(*spec))  # type: ignore[no-untyped-call]
+
+
+backend = JaxBackend()

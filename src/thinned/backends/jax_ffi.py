@@ -1,0 +1,61 @@
+"""The compiled kernel as a foreign function of XLA's, on the CPU."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any
+
+import jax
+import numpy as np
+
+from thinned import _native
+
+__all__ = ["kernel_draw", "kernel_noise", "runs_kernel"]
+
+LAWS = {"bernoulli": 0, "gaussian": 1, "mask": 2, "words": 3, "raw_gaussian": 4}
+_struct: Any = jax.ShapeDtypeStruct
+_registered: bool | None = None
+
+
+def runs_kernel() -> bool:
+    """Whether XLA takes our kernel, which is registered at the first question."""
+    global _registered
+    if _registered is None:
+        try:
+            for name in ("noise", "draw"):
+                target = getattr(_native, f"xla_{name}")
+                jax.ffi.register_ffi_target(f"thinned_{name}", target, platform="cpu")
+            _registered = True
+        except Exception as error:  # of another major version of that interface
+            if os.environ.get("THINNED_KERNEL"):  # asked for, and nothing takes its place
+                raise
+            warnings.warn(
+                f"thinned: this JAX does not take the compiled kernel ({error}); dropout runs as "
+                "operations of XLA, several times slower.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            _registered = False
+    return _registered
+
+
+def _how(law: str, how: Any) -> Any:
+    return np.array([LAWS[law], how.mirror, how.batch, *how.strides], np.int64)
+
+
+def kernel_noise(*operands: Any, how: Any) -> Any:
+    """The values of jax_operator.noise_p."""
+    x = operands[0]
+    call: Any = jax.ffi.ffi_call("thinned_noise", _struct(x.shape, x.dtype))
+    return call(*operands, fill=np.array([how.fill], np.float64), how=_how(how.law, how))
+
+
+def kernel_draw(words: Any, how: Any) -> Any:
+    """The values of jax_operator.draw_p."""
+    from thinned.backends.jax_operator import TYPES
+
+    law = "raw_gaussian" if how.law == "gaussian" else how.law
+    shape = (*words.shape[: how.batch], *how.shape)
+    call: Any = jax.ffi.ffi_call("thinned_draw", _struct(shape, TYPES[how.law]))
+    return call(words, how=_how(law, how))

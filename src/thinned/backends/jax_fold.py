@@ -1,0 +1,65 @@
+"""fold_in of traced seeds: a primitive, since its loop over rounds would else ask of every array
+how it is divided among devices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from thinned.backends.jax_pure import alike, philox, stacked
+
+__all__ = ["folded"]
+
+FOLD_STEP = np.uint32(2**32 - 1)
+
+# Operands: seeds and numbers to fold in, uint32, both of shape (..., 2), the lower word first.
+fold_p: Any = Primitive("thinned_fold_in")
+
+
+def folded(seed: tuple[Any, Any], n: tuple[Any, Any]) -> tuple[Any, Any]:
+    """The two words of the seed that the number `n` (two words) makes of `seed`."""
+    made = fold_p.bind(*alike(stacked(seed), stacked(n)))
+    return made[0], made[1]
+
+
+@fold_p.def_abstract_eval  # type: ignore[untyped-decorator]
+def _(seed: Any, n: Any) -> Any:
+    return n
+
+
+def _pure(seed: Any, n: Any) -> Any:
+    low, high = n[..., 0], n[..., 1]
+    zero = jnp.zeros_like(low)
+    # The key is a word for each: of a batch of seeds, too.
+    out = philox((low, high, zero, zero + FOLD_STEP), (seed[..., 0], seed[..., 1]))
+    return jnp.stack([out[0], out[1]], -1)
+
+
+def _lowering(ctx: Any, seed: Any, n: Any) -> Any:
+    plain = [jax.core.ShapedArray(a.shape, a.dtype) for a in ctx.avals_in]
+    return mlir.lower_fun(_pure, multiple_results=False)(ctx.replace(avals_in=plain), seed, n)
+
+
+def _batched(args: Any, axes: Any) -> tuple[Any, int]:
+    size = next(x.shape[axis] for x, axis in zip(args, axes, strict=True) if axis is not None)
+    operands = [
+        jnp.broadcast_to(x, (size, *x.shape)) if axis is None else jnp.moveaxis(x, axis, 0)
+        for x, axis in zip(args, axes, strict=True)
+    ]
+    return fold_p.bind(*operands), 0
+
+
+def _jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    y = fold_p.bind(*primals)
+    return y, ad.Zero.from_primal_value(y)  # type: ignore[attr-defined]
+
+
+ad.primitive_jvps[fold_p] = _jvp
+batching.primitive_batchers[fold_p] = _batched
+mlir.register_lowering(fold_p, _lowering)
+fold_p.def_impl(jax.jit(fold_p.bind))

@@ -1,0 +1,270 @@
+"""Two primitives of our own: noise on an array, and draws by themselves.
+
+To JAX both are opaque until a program is compiled, so that their rules are what is true of them:
+noise is linear, its own adjoint, and keeps nothing for the backward pass but its operands, which
+are the address and the scale. What they do when lowered depends on where to: the compiled kernel on
+a CPU, the operations of jax_pure.py elsewhere, and on several devices a partition in which every
+one draws its own part (jax_sharding.py).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad as _ad, batching, mlir
+
+from thinned.backends import jax_pure
+from thinned.backends.jax_ffi import kernel_draw, kernel_noise, runs_kernel
+from thinned.backends.jax_sharding import division_of, needs_devices, partitioned
+
+__all__ = ["Draws", "How", "draw_p", "noise_p", "on_gradient_p"]
+
+# Operands of both: `words`, uint32, shape (..., 9): seed_low, seed_high, site, step, call, and
+# threshold and offset in two words each. The axes in front are those of a batch of addresses.
+
+
+class How(NamedTuple):
+    """What a noise is besides its operands: x, words, scale of words' leading axes, and, where the
+    fill is an array, that.
+
+    strides : index strides of x's axes behind those of the batch of addresses.
+    law : "bernoulli", y = fill + scale m (x - fill); or "gaussian", y = x (1 + scale z).
+    batch : number of leading axes of words.
+    pure : whether the kernel is not to be used.
+    """
+
+    strides: tuple[int, ...]
+    law: str = "bernoulli"
+    mirror: bool = False
+    fill: float = 0.0
+    batch: int = 0
+    pure: bool = False
+
+    @property
+    def linear(self) -> How:
+        return self._replace(fill=0.0)
+
+
+class Draws(NamedTuple):
+    """What a draw is besides its words: its shape and index strides, without the axes of a batch of
+    addresses; the law, "mask" (bool), "words" (uint32) or "gaussian" (float32); and, in a program
+    whose types say how arrays are sharded, how."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    law: str
+    mirror: bool = False
+    batch: int = 0
+    pure: bool = False
+    sharding: Any = None
+
+
+TYPES = {"mask": np.dtype(bool), "words": np.dtype(np.uint32), "gaussian": np.dtype(np.float32)}
+
+ad: Any = _ad  # which is typed in part
+noise_p: Any = Primitive("thinned_noise")
+draw_p: Any = Primitive("thinned_draw")
+on_gradient_p: Any = Primitive("thinned_on_gradient")
+
+
+# ------------------------------------------------------------------------------------------- types
+
+
+@noise_p.def_abstract_eval  # type: ignore[untyped-decorator]
+def _(x: Any, words: Any, scale: Any, *fill: Any, how: How) -> Any:
+    return x.update(weak_type=False)
+
+
+@on_gradient_p.def_abstract_eval  # type: ignore[untyped-decorator]
+def _(x: Any, words: Any, scale: Any, how: How) -> Any:
+    return x.update(weak_type=False)
+
+
+@draw_p.def_abstract_eval  # type: ignore[untyped-decorator]
+def _(words: Any, how: Draws) -> Any:
+    shape = (*words.shape[: how.batch], *how.shape)
+    made = words.update(shape=shape, dtype=TYPES[how.law], weak_type=False)
+    if how.sharding is None or how.batch:
+        return made
+    return made.update(sharding=how.sharding)
+
+
+# ------------------------------------------------------------------------------------- derivatives
+
+
+def _noise_jvp(primals: Any, tangents: Any, *, how: How) -> tuple[Any, Any]:
+    words, scale = primals[1:3]
+    dx, _, _, *dfill = tangents  # p and the address take no part in derivatives
+    y = noise_p.bind(*primals, how=how)
+    moved = [dx, *dfill]
+    if all(type(d) is ad.Zero for d in moved):
+        return y, ad.Zero.from_primal_value(y)
+    dx, *dfill = (ad.instantiate_zeros(d) for d in moved)
+    return y, noise_p.bind(dx, words, scale, *dfill, how=how.linear)
+
+
+def _noise_transpose(ct: Any, x: Any, words: Any, scale: Any, *fill: Any, how: How) -> Any:
+    nothing = [None, None, None, *(None for _ in fill)]
+    if type(ct) is ad.Zero:
+        return nothing
+    dx = noise_p.bind(ct, words, scale, how=how.linear)
+    if ad.is_undefined_primal(x):
+        nothing[0] = dx
+    if fill and ad.is_undefined_primal(fill[0]):
+        nothing[3] = ct - dx
+    return nothing
+
+
+ad.primitive_jvps[noise_p] = _noise_jvp
+ad.primitive_transposes[noise_p] = _noise_transpose
+
+
+def _on_gradient_jvp(primals: Any, tangents: Any, *, how: How) -> tuple[Any, Any]:
+    words, scale = primals[1:]
+    y = on_gradient_p.bind(*primals, how=how)
+    if type(tangents[0]) is ad.Zero:
+        return y, ad.Zero.from_primal_value(y)
+    return y, on_gradient_p.bind(tangents[0], words, scale, how=how)
+
+
+def _on_gradient_transpose(ct: Any, x: Any, words: Any, scale: Any, how: How) -> Any:
+    if type(ct) is ad.Zero:
+        return [None, None, None]
+    return [noise_p.bind(ct, words, scale, how=how), None, None]
+
+
+ad.primitive_jvps[on_gradient_p] = _on_gradient_jvp
+ad.primitive_transposes[on_gradient_p] = _on_gradient_transpose
+
+
+def _draw_jvp(primals: Any, tangents: Any, *, how: Draws) -> tuple[Any, Any]:
+    y = draw_p.bind(*primals, how=how)
+    return y, ad.Zero.from_primal_value(y)
+
+
+ad.primitive_jvps[draw_p] = _draw_jvp
+
+
+# ----------------------------------------------------------------------------------------- batches
+
+
+def _batched(primitive: Any, args: Any, axes: Any, *, how: How) -> tuple[Any, int]:
+    pairs = list(zip(args, axes, strict=True))
+    size = next(x.shape[axis] for x, axis in pairs if axis is not None)
+    # One mask for all of them, if only arrays are many: along their axis no index moves on.
+    one_mask = axes[1] is None and axes[2] is None
+    at = how.batch if one_mask else 0
+
+    def put(x: Any, axis: Any) -> Any:
+        if axis is not None:
+            return jnp.moveaxis(x, axis, at)
+        return jnp.broadcast_to(jnp.expand_dims(x, at), (*x.shape[:at], size, *x.shape[at:]))
+
+    operands = [
+        x if one_mask and i in (1, 2) else put(x, axis) for i, (x, axis) in enumerate(pairs)
+    ]
+    more = {"strides": (0, *how.strides)} if one_mask else {"batch": how.batch + 1}
+    return primitive.bind(*operands, how=how._replace(**more)), at
+
+
+def _draw_batched(args: Any, axes: Any, *, how: Draws) -> tuple[Any, int]:
+    words = jnp.moveaxis(args[0], axes[0], 0)
+    return draw_p.bind(words, how=how._replace(batch=how.batch + 1)), 0
+
+
+batching.primitive_batchers[noise_p] = partial(_batched, noise_p)
+batching.primitive_batchers[on_gradient_p] = partial(_batched, on_gradient_p)
+batching.primitive_batchers[draw_p] = _draw_batched
+
+
+# ---------------------------------------------------------------------------------------- lowering
+
+
+def _over_batch(function: Any, batch: int) -> Any:
+    for _ in range(batch):
+        function = jax.vmap(function)
+    return function
+
+
+def _when_there_is(x: Any, words: Any) -> Any:
+    """The same words, but not before x is there.
+
+    Else XLA would see that the forward and the backward pass draw one mask, and keep it between
+    them; or draw the masks of all layers at once, and keep them all. So they are made to depend on
+    one element of x, by a zero that is not known to be one: no square has its second bit set. An
+    optimization barrier does not last: it is taken away before the last common parts are merged.
+    """
+    if not x.size:
+        return words
+    kind = {2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint64}[x.dtype.itemsize]
+    bits = lax.bitcast_convert_type(x.reshape(-1)[0], kind).astype(jnp.uint32)
+    return words ^ (bits * bits & np.uint32(2))
+
+
+def _pure_noise(*operands: Any, how: How) -> Any:
+    def one(x: Any, words: Any, scale: Any, *fill: Any) -> Any:
+        words = _when_there_is(x, words)
+        return jax_pure.noise(x, tuple(words), scale, fill[0] if fill else None, how)
+
+    return _over_batch(one, how.batch)(*operands)
+
+
+def _pure_draw(words: Any, how: Draws) -> Any:
+    def one(words: Any) -> Any:
+        return jax_pure.draw(tuple(words), how)
+
+    return _over_batch(one, how.batch)(words)
+
+
+def _lowering(primitive: Any, pure: Any, kernel: Any, ctx: Any, *operands: Any, how: Any) -> Any:
+    division = division_of(ctx)
+    if division == "divided":
+        function = partitioned(primitive, how, len(operands))
+    elif division == "whole" and kernel is not None and not how.pure and runs_kernel():
+        function = partial(kernel, how=how)
+    else:
+        function = partial(pure, how=how)
+    # What varies over which devices, or is divided how, is no matter of types any more: loops and
+    # reshapes would ask for it.
+    keep = {"sharding": True} if division == "divided" else {}
+    plain = [
+        jax.core.ShapedArray(a.shape, a.dtype, **{name: getattr(a, name) for name in keep})
+        for a in ctx.avals_in
+    ]
+    ctx = ctx.replace(avals_in=plain)
+    return mlir.lower_fun(function, multiple_results=False)(ctx, *operands)
+
+
+def _same(ctx: Any, x: Any, words: Any, scale: Any, *, how: How) -> Any:
+    return [x]
+
+
+mlir.register_lowering(on_gradient_p, _same)
+for _primitive, _pure, _kernel in (
+    (noise_p, _pure_noise, kernel_noise),
+    (draw_p, _pure_draw, kernel_draw),
+):
+    mlir.register_lowering(_primitive, partial(_lowering, _primitive, _pure, None))
+    mlir.register_lowering(
+        _primitive, partial(_lowering, _primitive, _pure, _kernel), platform="cpu"
+    )
+
+
+def _eagerly(primitive: Any) -> None:
+    @partial(jax.jit, static_argnames="how")
+    def run(*operands: Any, how: Any) -> Any:
+        return primitive.bind(*operands, how=how)
+
+    primitive.def_impl(run)
+
+
+for _primitive in (noise_p, draw_p, on_gradient_p):
+    _eagerly(_primitive)
+for _primitive in (noise_p, draw_p):
+    needs_devices(_primitive)

@@ -1,0 +1,157 @@
+"""Programs for several devices: each draws its own part of the mask, and nothing is sent.
+
+Left alone, the compiler would have every device draw the whole mask, since it cannot know that a
+part of it needs no more than where that part begins. So where a program is for several devices the
+primitives are lowered to a partition of our own: on each device the same primitive, on that
+device's part of x, with the offset moved by where the part lies.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax._src import dispatch  # of which a part is needed that has no public name: see below
+from jax.experimental.custom_partitioning import custom_partitioning
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as _PartitionSpec
+
+from thinned.backends.jax_pure import offset_plus
+
+PartitionSpec: Any = _PartitionSpec  # which is not typed
+
+__all__ = ["division_of", "needs_devices", "partitioned"]
+
+
+def needs_devices(primitive: Any) -> None:
+    """Say that a primitive is lowered to a partition, for which the devices must be known."""
+    dispatch.prim_requires_devices_during_lowering.add(primitive)
+
+
+def division_of(ctx: Any) -> str:
+    """How the program that is lowered is divided among devices: "whole", there is one device, or
+    this is the body of a shard_map over all axes; "divided", the compiler will see to it; "mixed",
+    the body of a shard_map over some axes, inside of which the compiler names no device."""
+    axes = ctx.module_context.axis_context
+    manual = getattr(axes, "manual_axes", None)
+    if manual is None:
+        return "divided" if int(getattr(axes, "num_devices", 1) or 1) > 1 else "whole"
+    if set(manual) == set(axes.mesh.axis_names) or axes.mesh.size == 1:
+        return "whole"
+    return "mixed" if manual else "divided"
+
+
+class Division(NamedTuple):
+    """How a sharding divides the axes of an array: in so many parts, and which of them each device
+    holds, in the order of the program's own numbers of devices."""
+
+    mesh: Mesh
+    parts: tuple[int, ...]
+    held: Any  # int32, shape (devices, axes)
+
+    def lengths(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Of a device's part; the last ones may be padded."""
+        return tuple(-(-n // k) for n, k in zip(shape, self.parts, strict=True))
+
+    def starts(self, lengths: tuple[int, ...]) -> list[Any]:
+        """Where the part of the device that asks begins along each axis; None where all hold the
+        whole."""
+        mine = jnp.asarray(self.held)[lax.axis_index(self.mesh.axis_names[0])]
+        return [
+            mine[axis].astype(jnp.uint32) * np.uint32(n) if k > 1 else None
+            for axis, (n, k) in enumerate(zip(lengths, self.parts, strict=True))
+        ]
+
+
+def _division(sharding: Any, ndim: int) -> Division:
+    """Of any kind of sharding: the compiler names a mesh only where the program's arguments do."""
+    count = len(sharding.device_set)
+    # In an array of so many elements along each axis no part is empty, and all are as long.
+    slices = sharding.devices_indices_map((count,) * ndim)
+    bounds = np.array(
+        [
+            [(s.start or 0, count if s.stop is None else s.stop) for s in of]
+            for of in slices.values()
+        ],
+        np.int32,
+    ).reshape(len(slices), ndim, 2)
+    length = bounds[:, :, 1] - bounds[:, :, 0]
+    mesh = Mesh(np.array(list(slices)), ("device",))
+    return Division(mesh, tuple(int(count // n) for n in length[0]), bounds[:, :, 0] // length)
+
+
+def _moved(words: Any, starts: list[Any], strides: tuple[int, ...]) -> Any:
+    """Words with the offset of the part that begins there."""
+    low, high = words[..., 7], words[..., 8]
+    for start, stride in zip(starts, strides, strict=True):
+        if start is not None and stride:
+            low, high = offset_plus(low, high, start, stride)
+    return jnp.concatenate([words[..., :7], low[..., None], high[..., None]], -1)
+
+
+@lru_cache(maxsize=4096)
+def partitioned(primitive: Any, how: Any, operands: int) -> Any:
+    """The primitive as a function that the compiler divides among devices by these rules."""
+    is_draw = operands == 1
+    batch = how.batch
+    ndim = batch + len(how.strides)
+    local_how = how._replace(sharding=None) if is_draw else how
+
+    @custom_partitioning
+    def whole(*args: Any) -> Any:
+        return primitive.bind(*args, how=how)
+
+    def partition(mesh: Any, args: Any, result: Any) -> Any:
+        sharding = result.sharding
+        if not is_draw and sharding.is_fully_replicated:  # nobody asks for a division: x's own
+            sharding = args[0].sharding
+        division = _division(sharding, ndim)
+        spec = getattr(sharding, "spec", None)
+        named = spec is not None or not batch
+        of_words = NamedSharding(division.mesh, PartitionSpec())
+        if batch and spec is not None:
+            of_words = NamedSharding(sharding.mesh, PartitionSpec(*spec[:batch]))
+        shape = result.shape
+        lengths = division.lengths(shape)
+
+        def local(*parts: Any) -> Any:
+            starts = division.starts(lengths)
+            *front, words = parts[:1] if is_draw else parts[:2]
+            rest = parts[2:]
+            if not named:  # whole, of all addresses
+                words, *some = (_part(a, starts[:batch], lengths) for a in (words, *rest[:1]))
+                rest = (*some, *rest[1:])
+            words = _moved(words, starts[batch:], how.strides)
+            here = local_how._replace(shape=lengths[batch:]) if is_draw else local_how
+            return primitive.bind(*front, words, *rest, how=here)
+
+        taken = (of_words,) if is_draw else (sharding, of_words, of_words, sharding)[:operands]
+        return division.mesh, local, sharding, taken
+
+    def infer(mesh: Any, args: Any, result: Any) -> Any:
+        sharding = args[0].sharding
+        if not is_draw:
+            return sharding
+        spec = tuple(getattr(sharding, "spec", ()))[:batch]
+        return NamedSharding(mesh, PartitionSpec(*spec))
+
+    axes = [f"i{k}" for k in range(ndim)]
+    every, some = " ".join(axes), " ".join(axes[:batch])
+    taken = [f"{some} w"] if is_draw else [every, f"{some} w", some, every][:operands]
+    whole.def_partition(  # type: ignore[no-untyped-call]
+        partition,
+        infer_sharding_from_operands=infer,
+        sharding_rule=f"{', '.join(taken)} -> {every}",
+        need_replication_factors=("w",),
+    )
+    return whole
+
+
+def _part(array: Any, starts: list[Any], lengths: tuple[int, ...]) -> Any:
+    """The part of an array that begins there along its leading axes, and is as long."""
+    for axis, start in enumerate(starts):
+        if start is not None:
+            array = lax.dynamic_slice_in_dim(array, start.astype(jnp.int32), lengths[axis], axis)
+    return array

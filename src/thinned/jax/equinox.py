@@ -1,0 +1,176 @@
+"""Layers for Equinox: one class for each row of the catalogue that has one array in and out.
+
+As all of Equinox's layers they take one sample, without a batch axis: map over a batch by
+`jax.vmap`. Options that name axes count them with a batch axis in front, as the rows do.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+from jax.tree_util import keystr, tree_flatten_with_path, tree_unflatten
+
+from thinned import checks
+from thinned.address import Address
+from thinned.checks import message
+from thinned.jax.keys import address
+from thinned.jax.layers import Report, Row, chosen_options, default_p, layer_rows, samples_alone
+from thinned.methods.table import Method
+
+__all__ = ["Layer", "adopt", "made"]
+
+_NOWHERE = Address()  # what inference, which draws nothing, is given
+
+
+class Layer(eqx.Module):
+    """A method of the catalogue as a layer of Equinox's: x in, the method's y out.
+
+    Parameters
+    ----------
+    p : float in [0, 1]. Probability to drop.
+    inference : bool. True leaves x as the method's evaluation does; eqx.nn.inference_mode sets it.
+    site : str or int. Where in the network it stands: layers at different sites draw different
+        masks of one key. `adopt` gives each its own.
+    """
+
+    row: ClassVar[Method]
+
+    p: Any
+    inference: bool
+    site: int | str = eqx.field(static=True)
+    options: tuple[tuple[str, Any], ...] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        p: float | None = None,
+        inference: bool = False,
+        *,
+        site: int | str = 0,
+        **options: Any,
+    ) -> None:
+        name = type(self).__name__
+        self.p = checks.probability(name, default_p(self.row) if p is None else p)
+        self.inference = checks.flag(name, "inference", inference)
+        self.site = site
+        self.options = tuple(chosen_options(name, self.row, options).items())
+
+    def __call__(
+        self, x: Any, *, key: Any = None, at: Address | None = None, inference: bool | None = None
+    ) -> Any:
+        """y for x, a sample.
+
+        key : a key of jax.random, of which the layer's site makes an address. at : an Address,
+        instead; the layer's site, if it has one, takes the place of its own. inference : takes the
+        place of the layer's.
+
+        Raises
+        ------
+        RuntimeError if neither came, as Equinox's own layers; ValueError if both did.
+        """
+        name = type(self).__name__
+        how = dict(self.options)
+        if self.inference if inference is None else inference:
+            return self._called(x, _NOWHERE, training=False, **how)
+        if key is not None and at is not None:
+            raise ValueError(f"{name}: key and at both came. Give one of them.")
+        if at is None:
+            if key is None:
+                raise RuntimeError(
+                    f"{name} requires a key, or an address (at=...), when running in "
+                    "non-deterministic mode."
+                )
+            at = address(key, site=self.site)
+        elif not isinstance(at, Address):
+            raise TypeError(message(name, "at", "a thinned.Address", type(at).__name__))
+        elif self.site != 0:
+            at = at.replace(site=self.site)
+        return self._called(x, at, **how)
+
+    def _called(self, x: Any, at: Address, **how: Any) -> Any:
+        if samples_alone(self.row):
+            return self.row.function(x[None], self.p, at, **how)[0]
+        return self.row.function(x, self.p, at, **how)
+
+
+def _made(row: Method) -> type[Layer]:
+    assert row.module is not None
+    options = "".join(f"\n    {n} : default {default!r}." for n, default in row.options.items())
+    doc = f"""{row.title}: {row.formula}
+
+    See `thinned.{row.name}` for errors and source, and `Layer` for the call.
+
+    Parameters
+    ----------
+    p : float in [0, 1]. Probability to drop.
+    inference : bool. True draws nothing.{options}
+    """
+    space = {"row": row, "__doc__": doc, "__module__": __name__, "__qualname__": row.module}
+    return type(row.module, (Layer,), space)
+
+
+_MADE: dict[str, type[Layer]] = {}
+
+
+def made() -> dict[str, type[Layer]]:
+    """Every class that is made from a row, by its name."""
+    if not _MADE:
+        _MADE.update({name: _made(row) for name, row in layer_rows().items()})
+    return _MADE
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("_") or name not in made():
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return made()[name]
+
+
+def adopt(model: Any) -> tuple[Any, Report]:
+    """The model with every `eqx.nn.Dropout` in it replaced by an addressed one at its own site.
+
+    The model goes on threading keys as it does; its layers make addresses of them. A site is the
+    layer's place in the tree, such as "layers/2/dropout". The given model stays as it was.
+
+    Parameters
+    ----------
+    model : any pytree. Addressed layers without a site get theirs, too.
+
+    Returns
+    -------
+    (model, Report).
+
+    Raises
+    ------
+    ValueError if there is no dropout in the model.
+    """
+
+    def is_ours(node: Any) -> bool:
+        return isinstance(node, (eqx.nn.Dropout, Layer))
+
+    leaves, form = tree_flatten_with_path(model, is_leaf=is_ours)
+    rows, new = [], []
+    for path, leaf in leaves:
+        if is_ours(leaf):
+            site = keystr(path, simple=True, separator="/")
+            leaf, row = _adopted(leaf, site)
+            rows.append(row)
+        new.append(leaf)
+    if not rows:
+        raise ValueError("adopt: the model holds no dropout. Is it a model of Equinox's?")
+    return tree_unflatten(form, new), Report(tuple(rows))
+
+
+def _adopted(layer: Any, site: str) -> tuple[Any, Row]:
+    kind = type(layer).__name__
+    p = layer.p if isinstance(layer.p, (int, float)) else None
+    if isinstance(layer, Layer):
+        if layer.site != 0:
+            return layer, Row(site, kind, p, f"has its site: {layer.site!r}")
+        how = dict(layer.options)
+        made_new = type(layer)(layer.p, layer.inference, site=site, **how)
+        return made_new, Row(site, kind, p, "given its site")
+    # A p that is an array stays one, to be traced.
+    fresh = made()["Dropout"](0.5, bool(layer.inference), site=site)
+    fresh = jax.tree_util.tree_map(lambda a: a, fresh)
+    return eqx.tree_at(lambda m: m.p, fresh, layer.p), Row(site, kind, p, "replaced")

@@ -1,0 +1,99 @@
+"""What the layers for both libraries share: which rows they are made of, and what adopt reports."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, NamedTuple
+
+from thinned.methods.table import Method, every
+
+__all__ = ["Report", "Row", "chosen_options", "default_p", "layer_rows", "samples_alone"]
+
+# Rows whose draws are shared within a sample: they need to know where one ends.
+_SAMPLES = (
+    "cutout",
+    "drop_block",
+    "drop_head",
+    "drop_path",
+    "feature_alpha_dropout",
+    "locked_dropout",
+    "nested_dropout",
+    "random_erasing",
+    "spatial_dropout",
+)
+# Rows whose draws are each element's own, so that a sample is an array like any other.
+_ELEMENTS = (
+    "alpha_dropout",
+    "attention_dropout",
+    "dropout",
+    "gaussian_dropout",
+    "k_of_n_dropout",
+    "recurrent_dropout",
+    "uniform_dropout",
+)
+
+
+def layer_rows() -> dict[str, Method]:
+    """The rows that layers are made of, by the name of the layer: one array in, one of its shape
+    out, the samples along the leading axis."""
+    rows = {row.name: row for row in every()}
+    return {str(rows[name].module): rows[name] for name in (*_SAMPLES, *_ELEMENTS)}
+
+
+def samples_alone(row: Method) -> bool:
+    """Whether a sample without a batch axis needs one for the row's function."""
+    return row.name in _SAMPLES
+
+
+def default_p(row: Method) -> float:
+    default = row.parameters["p"].default
+    return 0.5 if default is inspect.Parameter.empty else float(default)
+
+
+def chosen_options(who: str, row: Method, given: dict[str, Any]) -> dict[str, Any]:
+    """The row's options with those given; TypeError for others."""
+    unknown = sorted(set(given) - set(row.options))
+    if unknown:
+        known = ", ".join(("p", *row.options))
+        raise TypeError(f"{who}: {unknown[0]!r} is no argument. The arguments are {known}.")
+    return {**row.options, **given}
+
+
+class Row(NamedTuple):
+    """A line of a report: the site, the class that stood there, its p, and what was done."""
+
+    site: str
+    kind: str
+    p: float | None
+    done: str
+    reached: bool = True
+
+
+class Report(NamedTuple):
+    """What `adopt` did, as a table when printed.
+
+    rows : tuple of Row. clock : the model's clock (NNX), or None where keys are threaded (Equinox).
+    """
+
+    rows: tuple[Row, ...]
+    clock: Any = None
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The names of the sites that were adopted."""
+        return tuple(row.site for row in self.rows if row.reached)
+
+    @property
+    def not_reached(self) -> tuple[Row, ...]:
+        """What may be dropout and was left alone."""
+        return tuple(row for row in self.rows if not row.reached)
+
+    def __str__(self) -> str:
+        lines = [("site", "kind", "p", "what was done")]
+        for row in self.rows:
+            lines.append((row.site, row.kind, "" if row.p is None else f"{row.p:g}", row.done))
+        widths = [max(len(line[i]) for line in lines) for i in range(3)]
+        return "\n".join(
+            "  ".join((*(text.ljust(n) for text, n in zip(line, widths, strict=False)), line[3]))
+            for line in lines
+        )

@@ -1,0 +1,275 @@
+"""Layers for Flax NNX: one class for each row of the catalogue that has one array in and out.
+
+They take batches, with channels along the last axis unless told otherwise, as Flax's layers do; and
+keys of `rngs`, an address, or, in an adopted model, its clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from thinned import checks
+from thinned.address import Address
+from thinned.backends.jax_address import Halves, words_of
+from thinned.checks import message
+from thinned.jax.keys import address
+from thinned.jax.layers import Report, Row, chosen_options, default_p, layer_rows
+from thinned.methods.table import Method
+
+__all__ = ["Calls", "Clock", "Dropout", "Layer", "adopt", "made"]
+
+_NOWHERE = Address()  # what evaluation, which draws nothing, is given
+
+
+class Clock(nnx.Variable[Any]):
+    """The clock of an adopted model, a part of its state: seed and step, three 32-bit words."""
+
+    def tick(self) -> None:
+        """Begin the next step: once after each update of the parameters."""
+        self.set_value(self.get_value().at[2].add(np.uint32(1)))
+
+    @property
+    def step(self) -> Any:
+        return self.get_value()[2]
+
+    def address(self, site: int | str, call: Any) -> Address:
+        """Of a site's call in this step."""
+        low, high, step = self.get_value()
+        return Address(Halves(low, high), site, step, call)  # type: ignore[arg-type]
+
+
+class Calls(nnx.Variable[Any]):
+    """How often a site was called in the step of its last call: (step, calls)."""
+
+    def next(self, step: Any) -> Any:
+        last, count = self.get_value()
+        call = jnp.where(last == step, count, np.uint32(0))
+        self.set_value(jnp.stack([step, call + np.uint32(1)]))
+        return call
+
+
+class _Drawn:
+    """Where a layer's address comes from: `at`, `rngs`, or the clock of an adopted model."""
+
+    __slots__ = ()  # so that a layer of NNX's own can become one of ours in place
+
+    rngs: Any
+    rng_collection: str
+    site: int | str = 0
+    clock: Clock | None = None
+    calls: Calls | None = None
+
+    def _address(self, at: Any, rngs: Any) -> Address:
+        name = type(self).__name__
+        if at is not None:
+            if not isinstance(at, Address):
+                raise TypeError(message(name, "at", "a thinned.Address", type(at).__name__))
+            return at if self.site == 0 else at.replace(site=self.site)
+        if rngs is None and self.clock is not None and self.calls is not None:
+            return self.clock.address(self.site, self.calls.next(self.clock.step))
+        rngs = self.rngs if rngs is None else rngs
+        if rngs is None:
+            raise ValueError(
+                f"{name}: `deterministic` is False, but there is neither `rngs` nor `at` to draw "
+                "from. Pass rngs=nnx.Rngs(0) to the layer, or adopt the model."
+            )
+        if isinstance(rngs, nnx.Rngs):
+            rngs = rngs[self.rng_collection]
+        if isinstance(rngs, nnx.RngStream):
+            rngs = rngs()
+        return address(rngs, site=self.site)
+
+    def _is_off(self, deterministic: bool | None, own: bool | None) -> bool:
+        chosen = own if deterministic is None else deterministic
+        if chosen is None:
+            raise ValueError(
+                f"{type(self).__name__}: no `deterministic` came. Pass it to the constructor or to "
+                "the call, or use model.train() and model.eval()."
+            )
+        return bool(chosen)
+
+
+class Dropout(nnx.Dropout, _Drawn):
+    """Dropout with the arguments of `flax.nnx.Dropout`, whose subclass it is.
+
+    Parameters
+    ----------
+    rate : float in [0, 1]. Probability to drop: NNX's name for p.
+    broadcast_dims : axes that share one draw, as `shared_axes` of `thinned.dropout`.
+    deterministic : bool or None. True draws nothing; model.eval() sets it.
+    rng_collection : str. The stream of `rngs` that keys are taken from.
+    rngs : nnx.Rngs, nnx.RngStream or None.
+    site : str or int. Where in the network it stands; `adopt` gives each layer its own.
+
+    Raises
+    ------
+    ValueError if `rate` is outside [0, 1] or NaN. TypeError if x is not floating.
+    """
+
+    def __init__(
+        self,
+        rate: float,
+        *,
+        broadcast_dims: Sequence[int] = (),
+        deterministic: bool | None = False,
+        rng_collection: str = "dropout",
+        rngs: Any = None,
+        site: int | str = 0,
+    ) -> None:
+        checks.probability("Dropout", rate, "rate")
+        super().__init__(
+            rate,
+            broadcast_dims=broadcast_dims,
+            deterministic=deterministic,
+            rng_collection=rng_collection,
+            rngs=rngs,
+        )
+        self.site = site
+
+    def __call__(
+        self,
+        inputs: Any,
+        *,
+        deterministic: bool | None = None,
+        rngs: Any = None,
+        at: Address | None = None,
+    ) -> jax.Array:
+        from thinned import dropout
+
+        how = {"shared_axes": tuple(self.broadcast_dims)}
+        if self._is_off(deterministic, self.deterministic):
+            return dropout(inputs, self.rate, _NOWHERE, training=False, **how)  # type: ignore
+        return dropout(inputs, self.rate, self._address(at, rngs), **how)  # type: ignore
+
+
+class Layer(nnx.Module, _Drawn):
+    """A method of the catalogue as a layer of NNX's: a batch in, the method's y out."""
+
+    row: ClassVar[Method]
+
+    def __init__(
+        self,
+        rate: float | None = None,
+        *,
+        deterministic: bool | None = False,
+        rng_collection: str = "dropout",
+        rngs: Any = None,
+        site: int | str = 0,
+        **options: Any,
+    ) -> None:
+        name = type(self).__name__
+        self.rate = checks.probability(name, default_p(self.row) if rate is None else rate, "rate")
+        self.deterministic = deterministic
+        self.rng_collection = rng_collection
+        self.site = site
+        if "channel_axis" in self.row.options:  # Flax's channels come last
+            options = {"channel_axis": -1, **options}
+        self.options = tuple(chosen_options(name, self.row, options).items())
+        if isinstance(rngs, nnx.Rngs):
+            rngs = rngs[rng_collection]
+        self.rngs = rngs.fork() if isinstance(rngs, nnx.RngStream) else nnx.data(rngs)
+
+    def __call__(
+        self,
+        x: Any,
+        *,
+        deterministic: bool | None = None,
+        rngs: Any = None,
+        at: Address | None = None,
+    ) -> Any:
+        function, how = self.row.function, dict(self.options)
+        if self._is_off(deterministic, self.deterministic):
+            return function(x, self.rate, _NOWHERE, training=False, **how)
+        return function(x, self.rate, self._address(at, rngs), **how)
+
+    def set_view(self, deterministic: bool | None = None) -> None:
+        """For nnx.view. deterministic : True draws nothing."""
+        if deterministic is not None:
+            self.deterministic = deterministic
+
+
+def _made(row: Method) -> type[Any]:
+    assert row.module is not None
+    options = "".join(f"\n    {n} : default {default!r}." for n, default in row.options.items())
+    doc = f"""{row.title}: {row.formula}
+
+    See `thinned.{row.name}` for errors and source. Channels lie along the last axis.
+
+    Parameters
+    ----------
+    rate : float in [0, 1]. Probability to drop: p.
+    deterministic, rng_collection, rngs, site : as for `Dropout`.{options}
+    """
+    space = {"row": row, "__doc__": doc, "__module__": __name__, "__qualname__": row.module}
+    return type(row.module, (Layer,), space)
+
+
+_MADE: dict[str, type[Any]] = {}
+
+
+def made() -> dict[str, type[Any]]:
+    """Every layer by its name."""
+    if not _MADE:
+        _MADE.update({name: _made(row) for name, row in layer_rows().items()})
+        _MADE["Dropout"] = Dropout
+    return _MADE
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("_") or name not in made():
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return made()[name]
+
+
+def adopt(model: nnx.Module, *, seed: int = 0) -> Report:
+    """Give every dropout layer of a model an address: its site, at the step of one clock.
+
+    In place. `nnx.Dropout` becomes `thinned.jax.nnx.Dropout`, which is its subclass; layers of this
+    file get sites and the clock. The clock is a part of the model's state, so that a saved model
+    goes on with the masks it would have had. Tick it once after each update.
+
+    Parameters
+    ----------
+    model : nnx.Module.
+    seed : int in [0, 2^64).
+
+    Returns
+    -------
+    Report. Its `clock` is the model's. Attention that drops its own weights is not reached, and
+    listed.
+
+    Raises
+    ------
+    ValueError if there is no dropout in the model, or it was adopted before.
+    """
+    words = words_of(Address(seed))
+    clock = Clock(jnp.array([*words[:2], 0], jnp.uint32))
+    rows: list[Row] = []
+    found: list[tuple[str, Any]] = []
+    for path, module in nnx.iter_modules(model):
+        site = "/".join(str(part) for part in path)
+        if getattr(module, "clock", None) is not None and isinstance(module, _Drawn):
+            raise ValueError("adopt: the model was adopted before, and has its clock.")
+        if isinstance(module, _Drawn) or type(module) is nnx.Dropout:
+            found.append((site, module))
+        elif isinstance(module, nnx.MultiHeadAttention) and module.dropout_rate > 0.0:
+            done = "not reached: it drops its weights in its own code; use thinned.dropout there"
+            kind, p = type(module).__name__, float(module.dropout_rate)
+            rows.append(Row(site, kind, p, done, reached=False))
+    if not found:
+        raise ValueError("adopt: the model holds no dropout.")
+    for site, module in found:
+        kind, is_theirs = type(module).__name__, type(module) is nnx.Dropout
+        if is_theirs:
+            module.__class__ = Dropout
+        module.site = site
+        module.clock = clock
+        module.calls = Calls(jnp.zeros(2, jnp.uint32))
+        rows.append(Row(site, kind, float(module.rate), "addressed"))
+    return Report(tuple(rows), clock)

@@ -1,0 +1,13 @@
+"""The JAX page says what happens."""
+
+import doctest
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_page():
+    page = ROOT / "docs" / "jax.md"
+    result = doctest.testfile(str(page), module_relative=False)
+    assert result.attempted > 15
+    assert result.failed == 0

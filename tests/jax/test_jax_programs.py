@@ -1,0 +1,146 @@
+"""What is compiled: nothing of a mask is kept for the backward pass; nothing leaks or grows."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import thinned
+from thinned import Address
+from thinned.backends import jax_operator
+
+AT = Address(seed=5, site="fc1", step=7)
+ROWS, WIDTH = 1024, 64
+
+
+def layers(x, w, at, count, drop):
+    """Linear in x: but for the masks there is nothing to keep for its gradient."""
+    for i in range(count):
+        x = drop(x, at.replace(site=i)) @ w
+    return x.sum()
+
+
+def addressed(x, at):
+    return thinned.dropout(x, 0.3, at)
+
+
+def keyed(x, at):
+    key = jax.random.fold_in(jax.random.key(0), at.site)
+    return jnp.where(jax.random.bernoulli(key, 0.7, x.shape), x / 0.7, 0.0)
+
+
+def program(count, drop):
+    f = jax.jit(jax.value_and_grad(lambda x, w, at: layers(x, w, at, count, drop)))
+    return f.lower(jnp.ones((ROWS, WIDTH)), jnp.ones((WIDTH, WIDTH)), AT).compile()
+
+
+def bytes_a_layer(drop):
+    """What each layer more adds to the program's temporary memory, per element."""
+    few, many = (program(n, drop).memory_analysis().temp_size_in_bytes for n in (2, 5))
+    return (many - few) / 3 / (ROWS * WIDTH)
+
+
+def nothing_of_the_mask_is_kept():
+    # A packed mask would be an eighth of a byte.
+    assert bytes_a_layer(addressed) < 1 / 32
+
+
+def masks_are_drawn_again():
+    draws = program(3, addressed).as_text().count("thinned_noise/while")
+    alone = jax.jit(addressed).lower(jnp.ones((ROWS, WIDTH)), AT).compile().as_text()
+    assert draws == 6 * alone.count("thinned_noise/while") > 0
+
+
+@pytest.mark.usefixtures("either")
+def test_nothing_of_the_mask_is_kept():
+    nothing_of_the_mask_is_kept()
+
+
+def test_what_others_keep_would_show():
+    assert bytes_a_layer(keyed) > 1
+
+
+def test_a_mask_that_is_merged_is_caught(pure, monkeypatch):
+    nothing_of_the_mask_is_kept()
+    monkeypatch.setattr(jax_operator, "_when_there_is", lambda x, words: words)
+    jax.clear_caches()
+    with pytest.raises(AssertionError):
+        nothing_of_the_mask_is_kept()
+    jax.clear_caches()
+
+
+@pytest.mark.usefixtures("either")
+def test_residuals_are_addresses():
+    """What jax.vjp keeps between the passes has the size of an address."""
+    x = jnp.ones((ROWS, WIDTH))
+    _, pulled = jax.vjp(lambda x: addressed(x, AT), x)
+    assert sum(leaf.size for leaf in jax.tree.leaves(pulled)) < 32
+    _, pulled = jax.vjp(jax.jit(lambda x, at: addressed(x, at)), x, AT)
+    assert sum(leaf.size for leaf in jax.tree.leaves(pulled)) < 32
+
+
+def test_nothing_leaks():
+    with jax.checking_leaks():
+        f = jax.jit(jax.grad(lambda x, p, at: (thinned.dropout(x, p, at) ** 2).sum()))
+        f(jnp.ones((3, 4)), 0.3, AT)
+        jax.vmap(lambda n: thinned.gaussian_dropout(jnp.ones(4), 0.3, AT.fold_in(n)))(jnp.arange(2))
+        jax.lax.scan(
+            lambda c, i: (thinned.drop_path(c, 0.3, AT.replace(step=i)), None),
+            jnp.ones((3, 4)),
+            jnp.arange(2),
+        )
+
+
+def test_neither_step_nor_p_nor_site_is_a_new_program():
+    traces = []
+
+    @jax.jit
+    def f(x, p, at):
+        traces.append(1)
+        return jax.grad(lambda x: (thinned.dropout(x, p, at) ** 2).sum())(x)
+
+    x = jnp.ones((3, 4))
+    for step in range(5):
+        for site in ("fc1", "fc2"):
+            f(x, 0.1 * step, Address(step, site, step, step))
+    assert len(traces) == f._cache_size() == 1
+
+
+def test_eager_calls_compile_once():
+    x = jnp.ones((3, 5))
+    thinned.dropout(x, 0.3, AT)
+    counted = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, *_, **__: counted.append(name) if "backend_compile" in name else None
+    )
+    for step in range(4):
+        at = AT.replace(step=step).fold_in(step)
+        thinned.dropout(x, 0.1 * step, at, window=thinned.Window(step))
+    assert counted == []
+    thinned.dropout(jnp.ones((3, 6)), 0.3, AT)
+    assert counted  # the listener does listen
+
+
+def test_a_program_for_the_gpu_holds_no_kernel_of_the_cpus():
+    """Lowered for other platforms: operations of XLA, of 32 bits."""
+    f = jax.jit(jax.grad(lambda x, at: (thinned.dropout(x, 0.3, at) ** 2).sum()))
+    for platform in ("cuda", "tpu"):
+        text = f.trace(jnp.ones((16, 8)), AT).lower(lowering_platforms=(platform,)).as_text()
+        assert "thinned_noise" not in text
+        assert "ui32" in text
+        assert not {"ui64", "xi64>", "f64"} & set(re.findall(r"ui64|xi64>|f64", text))
+    assert "thinned_noise" in f.lower(jnp.ones((16, 8)), AT).as_text()
+
+
+@pytest.mark.usefixtures("either")
+def test_it_runs_in_many_threads_at_once():
+    from concurrent.futures import ThreadPoolExecutor
+
+    f = jax.jit(addressed)
+    x = np.ones((300, 1000), np.float32)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda n: np.asarray(f(x, AT.replace(step=n % 4))), range(16)))
+    for n, y in enumerate(found):
+        np.testing.assert_array_equal(y, thinned.dropout(x, 0.3, AT.replace(step=n % 4)))
