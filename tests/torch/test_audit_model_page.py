@@ -1,10 +1,13 @@
 """docs/audit-model.md: the output that it shows is what is printed, its table that of the kinds."""
 
+import doctest
 import re
 from pathlib import Path
 
+import pytest
 import torch
 
+import thinned.testing
 import thinned.torch
 from thinned.torch.audit_judging import KINDS
 
@@ -41,3 +44,10 @@ def test_the_variance_shown_is_what_is_measured():
 
 def test_the_table_is_that_of_the_kinds():
     assert tuple(re.findall(r"^\| ([a-z][\w ]+?) \|", PAGE, flags=re.M)[1:]) == KINDS
+
+
+@pytest.mark.parametrize("module", [thinned.testing, thinned.torch.auditing])
+def test_the_examples_run(module):
+    failed, tried = doctest.testmod(module)
+    assert tried > 0
+    assert failed == 0

@@ -1,0 +1,247 @@
+"""What one operation of PyTorch draws: read by a dispatch mode, beneath every module and function.
+
+torch.nn's dropout, its functional calls, attention and recurrent layers all end in `bernoulli_` on
+the CPU; ours end in operators whose mask can be drawn again, for it has an address.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from thinned.backends import torch_operator
+from thinned.backends.base import Draw
+from thinned.backends.torch_graph import draw_values
+from thinned.backends.torch_memory import Drawn, placed
+
+__all__ = ["LIKELY", "Law", "Read", "Seen", "identified", "read", "same_rows"]
+
+# log10 of the chance below which two equal masks are no accident.
+LIKELY = -9.0
+
+# How many elements of two masks of different sizes are compared.
+_HEAD = 256
+
+
+class Law:
+    """What is known of a draw: keep bits, numbers, an address or seed alone, or nothing of it."""
+
+    mask, noise, seed, hidden = "mask", "noise", "seed", "hidden"
+
+
+@dataclass(frozen=True)
+class Read:
+    """What an operation drew. values: True where kept, or numbers; length 1 along shared axes."""
+
+    what: str
+    law: str
+    p: float | None = None
+    values: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A draw with its place, and of its values only what is compared.
+
+    chance : log10 of the chance that another draw of this law is equal to it.
+    constant : whether every row of the batch has the same draws.
+    again : whether a backward pass drew it, to recompute.
+    """
+
+    site: str
+    module: str
+    line: str
+    what: str
+    law: str
+    p: float | None
+    shape: tuple[int, ...] = ()
+    identity: bytes = b""
+    head: bytes = b""
+    drawn: int = 0
+    dropped: int = 0
+    chance: float = 0.0
+    constant: bool = False
+    again: bool = False
+    in_module: bool = True
+
+
+def read(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Read | None:
+    """What `func` drew when it gave `out`; None where it drew nothing, or drops with p = 0."""
+    if func.namespace == "thinned":
+        return _ours(func, args, kwargs, out)
+    if torch.Tag.nondeterministic_seeded not in func.tags:
+        return None
+    name = func._schema.name.split("::")[1].rstrip("_")
+    given = _given(func, args, kwargs)
+    if name == "bernoulli":
+        return _bernoulli(given, out)
+    if name == "native_dropout":
+        p = float(given["p"])
+        idle = given.get("train") is False or p == 0.0
+        return None if idle else Read("native_dropout", Law.mask, p, out[1].bool())
+    for key in ("dropout_p", "dropout"):
+        if key in given:  # attention, or a recurrent network, in one piece
+            p = float(given[key])
+            idle = p == 0.0 or given.get("train") is False
+            return None if idle else Read(name, Law.hidden, p)
+    if given.get("training") is False:
+        return None
+    first = out[0] if isinstance(out, (tuple, list)) and out else out
+    if not isinstance(first, Tensor) or not first.numel():
+        return None
+    if first.dim() == 0 and not first.is_floating_point():
+        return Read(name, Law.seed, values=first)
+    if not first.is_floating_point() and first.numel() < 32:
+        return None  # a few integers may well be equal
+    return Read(name, Law.noise, values=first)
+
+
+def _given(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Every argument by its name, those left out with their defaults."""
+    declared = func._schema.arguments
+    left_out = {one.name: one.default_value for one in declared if one.has_default_value()}
+    named = dict(zip((one.name for one in declared), args, strict=False))
+    return {**left_out, **named, **kwargs}
+
+
+def _bernoulli(given: dict[str, Any], out: Tensor) -> Read | None:
+    keep = given["p"] if given.get("p") is not None else given["self"]
+    if isinstance(keep, Tensor):
+        keep = float(keep.double().mean()) if keep.numel() else 0.0
+    p = 1.0 - float(keep)
+    if not 0.0 < p < 1.0 or not out.numel():
+        return None  # nothing is drawn
+    return Read("bernoulli", Law.mask, p, out.bool())
+
+
+def _ours(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Read | None:
+    name = func._schema.name.split("::")[1]
+    given = _given(func, args, kwargs)
+    if name == "dropout":
+        x, threshold, strides = given["x"], int(given["threshold"]), given["strides"]
+        again = func(torch.ones_like(x), given["seed"], threshold, 1.0, strides)
+        return _kept("dropout", threshold, again != 0, strides)
+    if name == "apply":
+        return _applied(given)
+    if name == "noised":
+        ones = torch.ones_like(given["x"])
+        given = {**given, "x": ones, "scale": torch.ones((), dtype=torch.float64)}
+        again = func(**{**given, "array": None, "fill": 0.0})
+        at = [0 if axis in given["shared"] else 1 for axis in range(ones.dim())]
+        if given["gaussian"]:
+            return Read("gaussian", Law.noise, values=_single(again, at))
+        return _kept("dropout", int(given["threshold"]), again != 0, at)
+    if name == "attention":
+        return _attended(given)
+    if name == "drawn":
+        if given["law"] == "mask":
+            p = int(given["threshold"]) / 2**32
+            return None if p in (0.0, 1.0) else Read("drawn", Law.mask, p, out)
+        return Read("drawn", Law.noise, values=out)
+    return None
+
+
+def _applied(given: dict[str, Any]) -> Read | None:
+    ones, gaussian = torch.ones_like(given["x"]), bool(given["gaussian"])
+    scale = torch.ones_like(given["scale"])
+    places = (given["offset"], given["strides"], given["mirror"], gaussian)
+    again = torch_operator.OPERATOR(ones, given["coordinates"], scale, 0.0, *places)
+    if gaussian:
+        return Read("gaussian", Law.noise, values=_single(again, given["strides"]))
+    return _kept("dropout", int(given["coordinates"][5]), again != 0, given["strides"])
+
+
+def _attended(given: dict[str, Any]) -> Read | None:
+    """The mask of the weights, which attention itself never has as a whole."""
+    low, high, site, step, call, threshold = given["coordinates"].tolist()
+    if threshold in (0, 2**32):
+        return None
+    q, k = given["q"], given["k"]
+    shape = (*q.shape[:-1], k.shape[-2])
+    where = placed(shape, given["offset"], given["strides"])
+    at: Any = Drawn(low | high << 32, site, step, call)
+
+    keep = draw_values(Draw(at, threshold, where, given["mirror"]), "mask", q.device)
+    return Read("attention", Law.mask, threshold / 2**32, _single(keep, given["strides"]))
+
+
+def _kept(what: str, threshold: int, keep: Tensor, strides: Any) -> Read | None:
+    p = threshold / 2**32
+    return None if p in (0.0, 1.0) else Read(what, Law.mask, p, _single(keep, strides))
+
+
+def _single(values: Tensor, strides: Any) -> Tensor:
+    """One of the elements that share a draw: those along axes whose stride is 0."""
+    for axis, stride in enumerate(strides):
+        if int(stride) == 0:
+            values = values.narrow(axis, 0, min(1, values.shape[axis]))
+    return values
+
+
+def identified(read: Read) -> dict[str, Any]:
+    """The fields of `Seen` that say which draw it was. Equal draws have equal ones."""
+    values = read.values
+    if values is None:
+        return {}
+    shape, n = tuple(values.shape), values.numel()
+    array = values.detach().contiguous().cpu()
+    if read.law == Law.mask:
+        bits = np.packbits(array.numpy().reshape(-1))
+        raw, head = bits.tobytes(), bits[: _HEAD // 8].tobytes()
+        dropped = n - int(array.sum())
+    else:
+        # bfloat16 has no counterpart in NumPy; its bytes have.
+        raw = array.reshape(-1).view(torch.uint8).numpy().tobytes()
+        head, dropped = raw[: _HEAD * array.element_size()], 0
+    return {
+        "shape": shape,
+        "identity": hashlib.blake2b(raw, digest_size=16).digest(),
+        "head": head if n >= _HEAD else b"",
+        "drawn": n,
+        "dropped": dropped,
+        "chance": _chance(read, n),
+    }
+
+
+def _chance(read: Read, n: int) -> float:
+    if read.law == Law.mask and read.p is not None:
+        return n * math.log10(read.p**2 + (1.0 - read.p) ** 2)
+    return -19.0 if read.law == Law.seed else -2.0 * n  # bfloat16 tells a hundred uniforms apart
+
+
+def same_rows(
+    read: Read,
+    axis: int,
+    rows: int,
+    others: tuple[int, ...] = (),
+    onto: tuple[int, ...] | None = None,
+    weights: frozenset[tuple[int, ...]] = frozenset(),
+) -> bool:
+    """Whether every row of a batch of `rows` has the same draws. False where it cannot be told.
+
+    others : lengths of an axis that may be the batch as well, in sequences with time in front.
+    onto : the shape of what is dropped, where it is known.
+    weights : shapes of weights that may be what is dropped.
+    """
+    values = read.values
+    if values is None or rows < 2 or values.numel() < 2 or read.law not in (Law.mask, Law.noise):
+        return False
+    shape = tuple(values.shape)
+    if len(shape) > axis and shape[axis] > 1 and shape[axis] % rows == 0:
+        first = values.narrow(axis, 0, 1)
+        expected = _chance(read, values.numel() - first.numel())
+        return expected < LIKELY and bool((values == first).all())
+    if len(shape) == 1:
+        if onto is not None:
+            return len(onto) > 1 and axis == 0 and onto[0] == rows
+        return read.law == Law.mask and bool(shape[0] % rows) and shape[0] not in others
+    if len(shape) <= axis or shape[axis] != 1 or shape in weights:
+        return False
+    time_in_front = axis == 0 and len(shape) > 2 and shape[1] in others
+    return not time_in_front

@@ -1,0 +1,415 @@
+"""What the observed runs of a model say: findings, each with its mend, and the sites."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from torch import nn
+
+from thinned.torch.audit_draws import LIKELY, Law, Seen
+from thinned.torch.audit_observer import Observer, is_dropout, nominal_p
+from thinned.torch.layers import LayerDrop
+
+__all__ = ["KINDS", "Finding", "Observed", "SiteRow", "findings_of", "sites_of_runs"]
+
+# What can be found, in the order of a report.
+KINDS = (
+    "drops in evaluation",
+    "differs in evaluation",
+    "modes left changed",
+    "never drops",
+    "wrong rate",
+    "shared mask",
+    "repeated mask",
+    "one mask for the batch",
+    "feeds BatchNorm",
+    "recomputes another mask",
+)
+
+# The chance of a false "wrong rate", for each site.
+_FALSE_ALARM = 1e-9
+
+
+class Finding(NamedTuple):
+    """One thing that is wrong at one site: what, how it shows, and the mend. kind: of KINDS."""
+
+    site: str
+    kind: str
+    detail: str
+    mend: str
+
+
+class SiteRow(NamedTuple):
+    """A site as it was seen in training: p, the part of the draws that dropped, how many draws.
+
+    p and rate are None where they cannot be known: noise of another law, or drawn unseen.
+    """
+
+    site: str
+    p: float | None
+    rate: float | None
+    drawn: int
+
+
+@dataclass
+class Observed:
+    """The runs of one audit.
+
+    awake : names of modules in training mode after model.eval().
+    left : names of modules whose mode differed after a forward, and what had happened.
+    """
+
+    model: nn.Module
+    names: dict[nn.Module, list[str]]
+    rows: int
+    evaluations: list[Observer] = field(default_factory=list)
+    trainings: list[Observer] = field(default_factory=list)
+    still: Observer | None = None
+    awake: set[str] = field(default_factory=set)
+    left: list[tuple[list[str], str]] = field(default_factory=list)
+    refused: Exception | None = None
+
+
+def findings_of(seen: Observed) -> tuple[Finding, ...]:
+    """Everything that is wrong, in the order of KINDS."""
+    found: list[Finding] = []
+    for ask in (
+        _evaluation,
+        _unsteady,
+        _modes,
+        _idle,
+        _rates,
+        _shared,
+        _repeated,
+        _constant,
+        _normalised,
+        _recomputed,
+    ):
+        found.extend(ask(seen))
+    return tuple(found)
+
+
+def _by_site(draws: Iterable[Seen]) -> dict[str, list[Seen]]:
+    found: dict[str, list[Seen]] = defaultdict(list)
+    for one in draws:
+        found[one.site].append(one)
+    return found
+
+
+def _forward(run: Observer) -> list[Seen]:
+    return [one for one in run.seen if not one.again]
+
+
+def _p(draws: list[Seen]) -> str:
+    found = sorted({one.p for one in draws if one.p is not None})
+    return f"p = {', '.join(f'{p:g}' for p in found)}" if found else "noise"
+
+
+def _at(draws: list[Seen]) -> str:
+    lines = list(dict.fromkeys(one.line for one in draws if one.line))
+    return f" ({', '.join(lines[:3])})" if lines else ""
+
+
+# ----------------------------------------------------------------------------------- in evaluation
+
+_PASS_MODE = (
+    "Pass training=self.training (to attention dropout_p=p if self.training else 0.0); build "
+    "dropout modules in __init__, not in forward."
+)
+
+
+def _differing(seen: Observed) -> dict[str, int]:
+    """Modules that gave different outputs for equal inputs, and in how many of their calls."""
+    if len(seen.evaluations) < 2:
+        return {}
+    first, second = (run.outputs for run in seen.evaluations[:2])
+    found: dict[str, int] = defaultdict(int)
+    for key, (given, made) in first.items():
+        other = second.get(key)
+        if other is not None and other[0] == given and other[1] != made:
+            found[key[0]] += 1
+    return found
+
+
+def _evaluation(seen: Observed) -> Iterator[Finding]:
+    differing = _differing(seen)
+    modules = {names[0]: module for module, names in seen.names.items()}
+    for site, draws in _by_site(one for run in seen.evaluations for one in run.seen).items():
+        module = modules.get(draws[0].module)
+        dropping = [one for one in draws if one.law != Law.noise or one.p is not None]
+        if not dropping and draws[0].module not in differing:
+            continue  # numbers that change nothing
+        times = len([one for one in seen.evaluations[0].seen if one.site == site])
+        how = f"{times} draw{'s' if times != 1 else ''} in one evaluation, {_p(draws)}{_at(draws)}"
+        mend = _PASS_MODE
+        if draws[0].module in seen.awake:
+            how += "; in training mode after model.eval()"
+            mend = "Let train(mode) of this module, and of those above it, pass the mode on."
+        elif module is not None and is_dropout(module) and site == draws[0].module:
+            mend = "Let its forward return its input where self.training is False."
+        yield Finding(site, "drops in evaluation", how + ".", mend)
+
+
+def _unsteady(seen: Observed) -> Iterator[Finding]:
+    differing = _differing(seen)
+    drawing = {one.module for run in seen.evaluations for one in run.seen}
+    for name in differing:
+        under = f"{name}." if name else ""
+        if any(other != name and other.startswith(under) for other in differing):
+            continue  # said of the part
+        if any(module == name or module.startswith(under) for module in drawing):
+            continue  # said already, with the draw
+        yield Finding(
+            name,
+            "differs in evaluation",
+            "Two evaluations of equal inputs differ, and no draw of PyTorch was seen.",
+            "Look for NumPy's or Python's random numbers, or for state that is kept between calls.",
+        )
+
+
+def _modes(seen: Observed) -> Iterator[Finding]:
+    for names, when in seen.left:
+        shown = ", ".join(repr(name) for name in names[1:4])
+        others = f", with {len(names) - 1} others ({shown})" if names[1:] else ""
+        yield Finding(
+            names[0],
+            "modes left changed",
+            f"{when}, its training flag is another one than before{others}.",
+            "Set the mode outside of forward, or put it back in a finally clause.",
+        )
+
+
+# ------------------------------------------------------------------------------------- in training
+
+
+def _idle(seen: Observed) -> Iterator[Finding]:
+    drawing = {one.module for run in seen.trainings for one in run.seen}
+    drawing |= {one.site for run in seen.trainings for one in run.seen}
+    skipping = [n for m, names in seen.names.items() if isinstance(m, LayerDrop) for n in names]
+    steps = len(seen.trainings)
+    for module, (name, *_) in seen.names.items():
+        weighted = isinstance(module, (nn.MultiheadAttention, nn.LSTM, nn.GRU, nn.RNN))
+        if not (weighted or is_dropout(module)) or not steps:
+            continue
+        p = nominal_p(module)
+        if not p or name in drawing or p == 1.0:  # nothing is drawn to drop everything
+            continue
+        if any(name.startswith(f"{above}." if above else "") for above in skipping):
+            continue  # skipped by chance, it may be
+        calls = sum(run.calls.get(name, 0) for run in seen.trainings)
+        kind = type(module).__name__
+        if isinstance(module, (nn.LSTM, nn.GRU, nn.RNN)) and module.num_layers == 1:
+            detail = f"{kind} with p = {p:g} has one layer, and drops between layers only."
+            mend = "Put a Dropout after it, use more layers, or leave dropout out."
+        elif calls:
+            off = "" if module.training else ": it is in evaluation mode after model.train()"
+            detail = f"{kind} with p = {p:g} was called {calls} times in training, and drew nothing"
+            detail += f"{off}."
+            mend = "Let its forward draw where self.training is True, or take it out."
+            if not module.training:
+                mend = "Let train(mode) reach it, or take it out."
+        else:
+            detail = f"{kind} with p = {p:g} was not called in {steps} training forwards."
+            mend = "Call it in forward, or take it out."
+        yield Finding(name, "never drops", detail, mend)
+
+
+def _unlikely(dropped: int, n: int, p: float) -> bool:
+    """Whether `dropped` of n is out of bounds: Chernoff's, 2 exp(-n KL(dropped / n, p))."""
+    if n == 0 or not 0.0 < p < 1.0:
+        return False
+    rate = dropped / n
+    divergence = sum(a * math.log(a / b) for a, b in ((rate, p), (1.0 - rate, 1.0 - p)) if a > 0.0)
+    return n * divergence > math.log(2.0 / _FALSE_ALARM)
+
+
+def _bound(n: int, p: float) -> float:
+    """How far a rate may lie from p, in the normal approximation, at 6 standard errors."""
+    return 6.0 * math.sqrt(p * (1.0 - p) / n)
+
+
+def _rates(seen: Observed) -> Iterator[Finding]:
+    modules = {names[0]: module for module, names in seen.names.items()}
+    counted: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    for run in seen.trainings:
+        for name, numbers in run.rates.items():
+            counted[name] = [a + b for a, b in zip(counted[name], numbers, strict=True)]
+    for name, (dropped, elements, draws) in counted.items():
+        p = nominal_p(modules[name])
+        if p is None or not elements:
+            continue
+        rate = dropped / elements
+        # As many independent draws as there were, not as many as elements.
+        if _unlikely(round(rate * draws), draws, p):
+            yield _rate_finding(name, rate, p, draws)
+    for row in sites_of_runs(seen):
+        unlike = row.p is not None and row.rate is not None and row.site not in counted
+        if unlike and _unlikely(round(row.rate * row.drawn), row.drawn, row.p):  # type: ignore[operator, arg-type]
+            yield _rate_finding(row.site, row.rate, row.p, row.drawn)  # type: ignore[arg-type]
+
+
+def _rate_finding(site: str, rate: float, p: float, draws: int) -> Finding:
+    detail = (
+        f"{rate:.4g} of its inputs are dropped, and p = {p:g}: {draws} draws allow "
+        f"{p:g} ± {_bound(draws, p):.2g}."
+    )
+    kept = abs(rate - (1.0 - p)) < _bound(draws, p) and p != 0.5
+    mend = "p is taken for the probability to keep: drop where u < p." if kept else (
+        "Compare the draws with p: an element is dropped where u < p, and scaled by 1 / (1 - p)."
+    )  # fmt: skip
+    return Finding(site, "wrong rate", detail, mend)
+
+
+def _named(one: Seen, draws: list[Seen]) -> str:
+    """The site, and which of its calls where it was called more often."""
+    calls = [other for other in draws if other.site == one.site and other.law == one.law]
+    if len(calls) < 2:
+        return repr(one.site)
+    return f"call {calls.index(one)} of {one.site!r}"
+
+
+def _equal(draws: list[Seen]) -> list[list[Seen]]:
+    """Groups of draws that are equal, or begin equal, and not by accident."""
+    groups: dict[bytes, list[Seen]] = defaultdict(list)
+    for one in draws:
+        if one.identity and one.chance < LIKELY:
+            groups[one.identity].append(one)
+    heads: dict[tuple[bytes, float | None, str], list[Seen]] = defaultdict(list)
+    for one in draws:
+        if one.head and one.chance < LIKELY:
+            per_draw = one.chance / max(one.drawn, 1)
+            if per_draw * 256 < LIKELY:
+                heads[one.head, one.p, one.law].append(one)
+    found = [group for group in groups.values() if len(group) > 1]
+    for group in heads.values():
+        if len({one.identity for one in group}) > 1:
+            found.append(group)
+    return found
+
+
+def _shared(seen: Observed) -> Iterator[Finding]:
+    told = set()
+    for run in seen.trainings:
+        draws = _forward(run)
+        for first, *others in _equal(draws):
+            for other in others:
+                pair = (first.site, other.site)
+                if pair in told:
+                    continue
+                told.add(pair)
+                whole = "the mask" if first.identity == other.identity else "the first draws"
+                detail = f"{_named(other, draws)} has {whole} of {_named(first, draws)}"
+                detail += f"{_at([first, other])}."
+                yield Finding(
+                    other.site,
+                    "shared mask",
+                    detail,
+                    "Set no seed in forward, and give each call a generator or an address (site, "
+                    "call) of its own.",
+                )
+
+
+def _repeated(seen: Observed) -> Iterator[Finding]:
+    before: dict[str, set[bytes]] = defaultdict(set)
+    told = set()
+    for run in seen.trainings:
+        draws = [one for one in _forward(run) if one.identity and one.chance < LIKELY]
+        for one in draws:
+            if one.identity in before[one.site] and one.site not in told:
+                told.add(one.site)
+                yield Finding(
+                    one.site,
+                    "repeated mask",
+                    f"Two training steps drew the same mask{_at([one])}.",
+                    "Set no seed in forward, keep no mask between steps, and let an address have "
+                    "the step's number.",
+                )
+        for one in draws:
+            before[one.site].add(one.identity)
+
+
+def _constant(seen: Observed) -> Iterator[Finding]:
+    draws = [one for run in seen.trainings for one in _forward(run) if one.constant]
+    for site, found in _by_site(draws).items():
+        one = found[0]
+        yield Finding(
+            site,
+            "one mask for the batch",
+            f"All {seen.rows} rows have the same draws, of shape {one.shape}{_at(found)}.",
+            "Draw for each row: a mask of the input's length along the batch's axis. If rows lie "
+            "along another axis, say batch_axis=.",
+        )
+
+
+def _normalised(seen: Observed) -> Iterator[Finding]:
+    fed = {site: source for run in seen.trainings for site, source in run.fed.items()}
+    for site, source in fed.items():
+        training = [v for run in seen.trainings for v in run.variances.get(site, [])]
+        still = [] if seen.still is None else seen.still.variances.get(site, [])
+        shift = ""
+        if training and still and sum(still) > 0.0:
+            ratio = (sum(training) / len(training)) / (sum(still) / len(still))
+            shift = f": its variance in training is {ratio:.2f} times that in evaluation"
+        yield Finding(
+            source,
+            "feeds BatchNorm",
+            f"What it dropped goes into {site!r}{shift}. BatchNorm remembers the one and is given "
+            "the other.",
+            "Put dropout after the BatchNorm, best after the last one of the network.",
+        )
+
+
+def _recomputed(seen: Observed) -> Iterator[Finding]:
+    mend = (
+        "Leave preserve_rng_state at True, or adopt the model: its masks have an address, and a "
+        "recompute draws them again."
+    )
+    told = set()
+    for run in seen.trainings:
+        forward = _by_site(_forward(run))
+        everything = {one.identity for one in _forward(run)}
+        for one in run.seen:
+            if not one.again or not one.identity or one.site in told:
+                continue
+            there = {other.identity for other in forward.get(one.site, [])}
+            if one.identity not in (there if one.in_module and there else everything):
+                told.add(one.site)
+                yield Finding(
+                    one.site,
+                    "recomputes another mask",
+                    f"The backward pass recomputes with a mask that no forward drew{_at([one])}: "
+                    "its gradients are those of another network.",
+                    mend,
+                )
+    if seen.refused is not None:
+        yield Finding(
+            "",
+            "recomputes another mask",
+            f"The backward pass raises: {seen.refused}",
+            "Pass context_fn=thinned.torch.checkpoint_context and use_reentrant=False to "
+            "torch.utils.checkpoint.checkpoint.",
+        )
+
+
+# ---------------------------------------------------------------------------------------- the sites
+
+
+def sites_of_runs(seen: Observed) -> tuple[SiteRow, ...]:
+    """Every site that dropped in training, in the order of the first forward."""
+    rows = []
+    for site, draws in _by_site(one for run in seen.trainings for one in _forward(run)).items():
+        masks = [one for one in draws if one.law == Law.mask and one.p is not None]
+        drawn = sum(one.drawn for one in masks)
+        p = sum(one.drawn * one.p for one in masks if one.p is not None) / drawn if drawn else None
+        if p is None:
+            told = {one.p for one in draws}
+            p = told.pop() if len(told) == 1 else None
+        if p is None and all(one.law == Law.noise for one in draws):
+            continue
+        rate = sum(one.dropped for one in masks) / drawn if drawn else None
+        rows.append(SiteRow(site, p, rate, drawn))
+    return tuple(rows)

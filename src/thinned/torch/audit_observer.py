@@ -1,0 +1,444 @@
+"""What happens while a model runs: which module draws what, and what its draws lead to.
+
+Hooks say which module is running; a dispatch mode sees every operation, and so functional calls,
+attention and recurrent layers as well as modules. A tensor that was dropped is known by its memory
+until something else than an elementwise function makes another of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections import defaultdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import thinned
+from thinned.torch.audit_draws import Law, Read, Seen, identified, read, same_rows
+from thinned.torch.audit_keeping import clock_of
+from thinned.torch.naming import modules_by_name, unwrapped
+from thinned.torch.placing import NO_ROWS
+from thinned.torch.sited import Sited
+
+__all__ = ["InterruptedForwardError", "Observer", "is_dropout", "nominal_p", "tensors_in"]
+
+_NATIVE = nn.modules.dropout._DropoutNd
+_WEIGHTED = (nn.MultiheadAttention, nn.LSTM, nn.GRU, nn.RNN)
+_P = ("p", "drop_prob", "drop_rate", "dropout_p", "rate", "prob", "keep_prob")
+
+# What makes a dropped tensor of a dropped tensor, or of a mask.
+_ELEMENTWISE = frozenset(
+    [
+        "mul",
+        "div",
+        "where",
+        "masked_fill",
+        "clone",
+        "_to_copy",
+        "floor",
+        "lt",
+        "gt",
+        "le",
+        "ge",
+        "logical_not",
+        "bitwise_not",
+        "relu",
+        "leaky_relu",
+        "elu",
+        "gelu",
+        "silu",
+        "mish",
+        "tanh",
+        "sigmoid",
+        "hardtanh",
+        "hardswish",
+        "threshold",
+    ]
+)
+# Files whose frames are not the user's.
+_OURS = tuple(
+    str(Path(module.__file__).parent) + os.sep for module in (torch, thinned) if module.__file__
+)
+
+# Beyond this file's frames stands whoever asked for the audit.
+_AUDIT = str(Path(__file__).with_name("auditing.py"))
+
+
+class InterruptedForwardError(Exception):
+    """Raised in a model's forward on purpose, to see what it leaves behind."""
+
+
+def is_dropout(module: nn.Module) -> bool:
+    """Whether a module is dropout and nothing else."""
+    if isinstance(module, (_NATIVE, Sited)):
+        return True
+    if module._modules or module._parameters:
+        return False
+    name = type(module).__name__.lower()
+    told = any(part in name for part in ("drop", "stochasticdepth"))
+    return told or any(isinstance(getattr(module, p, None), float) for p in _P[1:4])
+
+
+def nominal_p(module: nn.Module) -> float | None:
+    """The probability to drop that a module says it has; None where it says none."""
+    if isinstance(module, Sited):
+        return module.own_p
+    if isinstance(module, _WEIGHTED):
+        return float(module.dropout)
+    for name in _P:
+        found = getattr(module, name, None)
+        if isinstance(found, (int, float)) and not isinstance(found, bool) and 0 <= found <= 1:
+            return 1.0 - float(found) if name == "keep_prob" else float(found)
+    return None
+
+
+def tensors_in(held: Any) -> list[Tensor]:
+    """Every tensor in tuples, lists, dicts and objects with attributes, in order."""
+    if isinstance(held, Tensor):
+        return [held]
+    if isinstance(held, dict):
+        held = list(held.values())
+    if isinstance(held, (list, tuple)):
+        return [tensor for item in held for tensor in tensors_in(item)]
+    fields = getattr(held, "__dataclass_fields__", None)
+    return [] if fields is None else tensors_in([getattr(held, name) for name in fields])
+
+
+class _Frame:
+    """A module that runs: what it was given, and how often it was entered before."""
+
+    def __init__(self, module: nn.Module, name: str, number: int, first: Tensor | None) -> None:
+        self.module, self.name, self.number = module, name, number
+        self.given = b""
+        self.shape: tuple[int, ...] | None = None
+        self.nonzero = None if first is None else first != 0
+        self.draws: list[Seen] = []
+
+
+class Observer(TorchDispatchMode):
+    """Runs parts of a model's step under hooks and a mode, and remembers what it saw.
+
+    Attributes
+    ----------
+    seen : list of Seen, in order.
+    calls : how often each module was entered outside of recomputation, by name.
+    outputs : of each module's each call, what it was given and what it gave (digests).
+    rates : of modules with dropout code of their own: dropped, elements, draws, by name.
+    fed : BatchNorm's site -> the site whose dropped tensor it was given.
+    variances : BatchNorm's site -> variances of what it was given, one a call.
+    switched : number of the entry into a module at which modes differed from the start, or None.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        rows: int = 0,
+        axis: int = 0,
+        others: tuple[int, ...] = (),
+        compare: bool = False,
+        stop_at: int | None = None,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.model = unwrapped(model)
+        self.names = {m: names[0] for m, names in modules_by_name(self.model).items()}
+        self.rows, self.axis, self.others = rows, axis, others
+        self.compare, self.stop_at = compare, stop_at
+        self.seen: list[Seen] = []
+        self.calls: dict[str, int] = defaultdict(int)
+        self.outputs: dict[tuple[str, int], tuple[bytes, bytes]] = {}
+        self.rates: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+        self.fed: dict[str, str] = {}
+        self.variances: dict[str, list[float]] = defaultdict(list)
+        self.switched: int | None = None
+        self.error: Exception | None = None
+        self._entries = 0
+        self._frames: list[_Frame] = []
+        self._dropped: dict[int, str] = {}
+        self._busy = False
+        self._handles: list[Any] = []
+        self._modes = [m.training for m in self.names]
+
+    # ----------------------------------------------------------------------------- hooks, the clock
+
+    def __enter__(self) -> Observer:
+        hook: Any
+        for module in self.names:
+            hook = module.register_forward_pre_hook(self._before, with_kwargs=True)
+            self._handles.append(hook)
+            hook = module.register_forward_hook(self._after, with_kwargs=True, always_call=True)
+            self._handles.append(hook)
+        clock = clock_of(self.model)
+        if clock is not None:
+            take = clock.take
+
+            def noted(index: int, name: str) -> Any:
+                drawn = take(index, name)
+                self._address(name, drawn)
+                return drawn
+
+            clock.__dict__["take"] = noted
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
+        for handle in self._handles:
+            handle.remove()
+        clock = clock_of(self.model)
+        if clock is not None:
+            clock.__dict__.pop("take", None)
+        self._frames.clear()
+
+    def _before(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        self._entries += 1
+        if self.switched is None and [m.training for m in self.names] != self._modes:
+            self.switched = self._entries
+        if self.stop_at == self._entries:
+            raise InterruptedForwardError
+        name = self.names.get(module, "")
+        inputs = tensors_in((args, kwargs))
+        own = inputs[0] if inputs and self._has_own_rate(module) else None
+        with self._aside():
+            number = self.calls[name]
+            if not _in_backward():
+                self.calls[name] += 1
+            frame = _Frame(module, name, number, own)
+            frame.shape = tuple(inputs[0].shape) if inputs else None
+            if self.compare:
+                frame.given = _digest(inputs)
+        self._frames.append(frame)
+
+    def _after(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        if not any(frame.module is module for frame in self._frames):
+            return
+        while (frame := self._frames.pop()).module is not module:
+            pass
+        with self._aside():
+            if self.compare:
+                made = _digest(tensors_in(output))
+                self.outputs[frame.name, frame.number] = (frame.given, made)
+            if frame.nonzero is not None and isinstance(output, Tensor):
+                self._rate(frame, output)
+
+    def _has_own_rate(self, module: nn.Module) -> bool:
+        """Whether dropout was written anew in a module that says its p."""
+        ours = isinstance(module, Sited) or type(module).__module__.startswith(
+            ("torch.", "thinned.")
+        )
+        return is_dropout(module) and not ours and nominal_p(module) is not None
+
+    def _rate(self, frame: _Frame, output: Tensor) -> None:
+        nonzero = frame.nonzero
+        assert nonzero is not None
+        draws = [seen for seen in frame.draws if seen.law in (Law.mask, Law.noise)]
+        if len(draws) != 1 or output.shape != nonzero.shape or _in_backward():
+            return
+        shape = draws[0].shape
+        if len(shape) != output.dim() or any(
+            n not in (1, m) for n, m in zip(shape, output.shape, strict=True)
+        ):
+            return  # not one draw for each element or group of them: a law of its own
+        rate = self.rates[frame.name]
+        total = int(nonzero.sum())
+        rate[0] += int((nonzero & (output == 0)).sum())
+        rate[1] += total
+        rate[2] += min(draws[0].drawn, total)
+
+    # ------------------------------------------------------------------------------- the operations
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        # A gradient draws nothing; a recompute runs modules, or has gradients on.
+        gradient = _in_backward() and not self._frames and not torch.is_grad_enabled()
+        if self._busy or gradient:
+            return out
+        with self._aside():
+            self._operation(func, args, kwargs, out)
+        return out
+
+    def _aside(self) -> _Aside:
+        return _Aside(self)
+
+    def _operation(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+        name = func._schema.name.split("::")[1].rstrip("_")
+        drawn = read(func, args, kwargs, out)
+        seen = None
+        if drawn is not None and (drawn.law != Law.seed or self._innermost_is_ours()):
+            seen = self._note(drawn)
+        if "batch_norm" in name and "backward" not in name and isinstance(args[0], Tensor):
+            self._normalised(args[0])
+        self._follow(func, name, args, out, seen)
+
+    def _innermost_is_ours(self) -> bool:
+        return bool(self._frames) and type(self._frames[-1].module).__module__.startswith(
+            "thinned."
+        )
+
+    def _site(self, what: str) -> str:
+        if not self._frames:
+            return ""
+        frame = self._frames[-1]
+        return frame.name if is_dropout(frame.module) else f"{frame.name}/{what}"
+
+    def _note(self, drawn: Read) -> Seen | None:
+        frame = self._frames[-1] if self._frames else None
+        module = None if frame is None else frame.module
+        if isinstance(module, Sited) and module.own_p == 0.0:
+            return None
+        noise = drawn.law == Law.noise and not (module is not None and is_dropout(module))
+        site = self._site(drawn.what if noise else "dropout")
+        axis = self._axis_of(module)
+        same = (
+            axis is not None
+            and not noise
+            and same_rows(drawn, axis, self.rows, self.others, *self._target(frame))
+        )
+        p = drawn.p
+        if p is None and module is not None and is_dropout(module):
+            p = nominal_p(module)
+        seen = Seen(
+            site,
+            "" if frame is None else frame.name,
+            _line(),
+            drawn.what,
+            drawn.law,
+            p,
+            constant=same,
+            again=_in_backward(),
+            in_module=frame is not None,
+            **identified(drawn),
+        )
+        self.seen.append(seen)
+        for above in self._frames:
+            above.draws.append(seen)
+        return seen
+
+    def _target(self, frame: _Frame | None) -> tuple[Any, frozenset[tuple[int, ...]]]:
+        """The shape of what a module of dropout drops; shapes of weights that may be dropped."""
+        if frame is None:
+            return None, frozenset()
+        weights = frozenset(tuple(p.shape) for p in frame.module.parameters(recurse=False))
+        return (frame.shape if is_dropout(frame.module) else None), weights
+
+    def _axis_of(self, module: nn.Module | None) -> int | None:
+        """Where the rows of a batch lie; None where draws are not meant to differ by row."""
+        site = None if module is None else module.__dict__.get("site")
+        if site is not None:
+            return None if site.axis == NO_ROWS else int(site.axis)
+        if isinstance(module, Sited):
+            return None if module.batch_axis == NO_ROWS else int(module.batch_axis)
+        shared = module is not None and "thin" in type(module).__module__.split(".")[-1]
+        return None if shared else self.axis
+
+    def _address(self, name: str, drawn: Any) -> None:
+        """A site of an adopted model asked its clock where it stands."""
+        moment, call = drawn
+        frame = self._frames[-1] if self._frames else None
+        words = (moment.seed, name, moment.step, call, moment.start)
+        p = None if frame is None else nominal_p(frame.module)
+        if p == 0.0:
+            return
+        identity = hashlib.blake2b(repr(words).encode(), digest_size=16).digest()
+        module = "" if frame is None else frame.name
+        self.seen.append(
+            Seen(
+                name, module, "", "address", Law.seed, p, identity=identity, chance=-19.0,
+                again=_in_backward(), in_module=frame is not None,
+            )
+        )  # fmt: skip
+
+    def _follow(self, func: Any, name: str, args: Any, out: Any, seen: Seen | None) -> None:
+        if not isinstance(out, Tensor) and not (isinstance(out, (tuple, list)) and out):
+            return
+        # A mask counts as dropped, and so does what it is multiplied by.
+        source = None
+        if seen is not None and seen.p is not None and seen.law in (Law.mask, Law.noise):
+            source = seen.site
+        elif name in _ELEMENTWISE or (name == "add" and func._overloadname == "Scalar"):
+            known = (self._dropped.get(_memory(tensor)) for tensor in tensors_in(args))
+            source = next((site for site in known if site is not None), None)
+        given = {_memory(tensor) for tensor in tensors_in(args)}
+        for tensor in tensors_in(out):
+            memory = _memory(tensor)
+            if source is not None and memory:
+                self._dropped[memory] = source
+            elif memory not in given:
+                self._dropped.pop(memory, None)
+
+    def _normalised(self, x: Tensor) -> None:
+        frame = self._frames[-1] if self._frames else None
+        if _in_backward() or frame is None or x.dim() < 2:
+            return
+        site = frame.name if isinstance(frame.module, nn.modules.batchnorm._NormBase) else (
+            f"{frame.name}/batch_norm"
+        )  # fmt: skip
+        wide = x.detach().transpose(0, 1).reshape(x.shape[1], -1).double()
+        self.variances[site].append(float(wide.var(1, correction=0).sum()))
+        source = self._dropped.get(_memory(x))
+        if source is not None:
+            self.fed[site] = source
+
+
+class _Aside:
+    """The observer's own operations, which are not the model's."""
+
+    def __init__(self, observer: Observer) -> None:
+        self.observer = observer
+
+    def __enter__(self) -> None:
+        self.before, self.observer._busy = self.observer._busy, True
+        self.grad = torch.no_grad()
+        self.grad.__enter__()
+
+    def __exit__(self, *_: Any) -> None:
+        self.grad.__exit__(None, None, None)
+        self.observer._busy = self.before
+
+
+def _in_backward() -> bool:
+    return bool(torch._C._current_graph_task_id() >= 0)
+
+
+def _memory(tensor: Tensor) -> int:
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except (NotImplementedError, RuntimeError):  # a sparse tensor, or one around others
+        return id(tensor)
+
+
+def _digest(tensors: list[Tensor]) -> bytes:
+    found = hashlib.blake2b(digest_size=16)
+    for tensor in tensors:
+        found.update(repr(tuple(tensor.shape)).encode())
+        if tensor.layout == torch.strided and not tensor.is_nested:
+            dense = tensor.detach().contiguous().cpu().reshape(-1)
+            found.update(dense.resolve_conj().resolve_neg().view(torch.uint8).numpy().data)
+    return found.digest()
+
+
+def _line() -> str:
+    """The innermost line of a user's file: "net.py:14", or nothing."""
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        path = frame.f_code.co_filename
+        if path == _AUDIT:
+            return ""
+        if not path.startswith((*_OURS, "<frozen")):
+            return f"{Path(path).name}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
