@@ -15,7 +15,7 @@ from thinned.methods import *  # noqa: F403 - the catalogue says what is public
 from thinned.window import Window
 
 if TYPE_CHECKING:
-    from thinned import classic, members, numpy, schedules, torch
+    from thinned import classic, jax, members, numpy, schedules, testing, torch
     from thinned.estimators import DropoutMLPClassifier, DropoutMLPRegressor
 
 __version__ = "0.1.0"
@@ -26,12 +26,14 @@ __all__ = [
     "DropoutMLPRegressor",
     "Window",
     "classic",
+    "jax",
     "kernel_info",
     "members",
     "methods",
     "numpy",
     "schedules",
     "set_num_threads",
+    "testing",
     "torch",
     *methods.__all__,
 ]
@@ -41,9 +43,11 @@ _LATER = {
     "DropoutMLPClassifier": "thinned.estimators",
     "DropoutMLPRegressor": "thinned.estimators",
     "classic": "thinned.classic",
+    "jax": "thinned.jax",
     "members": "thinned.members",
     "numpy": "thinned.numpy",
     "schedules": "thinned.schedules",
+    "testing": "thinned.testing",
     "torch": "thinned.torch",
 }
 

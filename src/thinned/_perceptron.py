@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from itertools import pairwise
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from thinned import checks, reference
+from thinned._thin_perceptron import ThinLinear, UnitDropout
 from thinned.address import Address
 from thinned.checks import message
 from thinned.methods.equation import draw_for
@@ -32,6 +33,9 @@ from thinned.numpy import (
     batches,
 )
 from thinned.numpy.settings import choice, number
+
+if TYPE_CHECKING:
+    from thinned.members import Prediction
 
 __all__ = ["DropoutMLP"]
 
@@ -76,6 +80,20 @@ class SparseDropout(Dropout):
         return csr_array((data, x.indices, x.indptr), shape=x.shape)
 
 
+def _thin(layers: list[Layer]) -> list[Layer]:
+    """The same network with one mask for all rows of a minibatch, running thin."""
+    linear = [layer for layer in layers if isinstance(layer, Linear)]
+    masks = [layer for layer in layers if isinstance(layer, Dropout)]
+    units = []
+    for i, (mask, layer) in enumerate(zip(masks, linear, strict=True)):
+        assert mask.at is not None
+        units.append(UnitDropout(mask.p, mask.at, layer.n_in, selects=i == 0))
+    taken: dict[int, Layer] = {id(mask): unit for mask, unit in zip(masks, units, strict=True)}
+    for layer, below, above in zip(linear, units, [*units[1:], None], strict=True):
+        taken[id(layer)] = ThinLinear(layer, below, above)
+    return [taken.get(id(layer), layer) for layer in layers]
+
+
 class DropoutMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """What the classifier and the regressor share: everything but the meaning of y."""
 
@@ -109,6 +127,7 @@ class DropoutMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         random_state: Any = None,
         warm_start: bool = False,
         verbose: bool | int = False,
+        execution: str = "elementwise",
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.p = p
@@ -128,6 +147,7 @@ class DropoutMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         self.random_state = random_state
         self.warm_start = warm_start
         self.verbose = verbose
+        self.execution = execution
 
     # ------------------------------------------------------------------------------ what y means
 
@@ -292,7 +312,7 @@ class DropoutMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
             layers.append(layer)
             if hidden:
                 layers.append(ReLU() if self.activation == "relu" else Tanh())
-        network = Sequential(*layers)
+        network = Sequential(*(layers if self.execution == "elementwise" else _thin(layers)))
         parameters = [parameter.value for parameter in network.parameters()]
         self.coefs_, self.intercepts_ = parameters[::2], parameters[1::2]
         optimizer = self._new_optimizer(network)
@@ -365,6 +385,76 @@ class DropoutMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         kinds = [np.float64, np.float32]
         return self._scores(validate_data(self, X, reset=False, accept_sparse="csr", dtype=kinds))
 
+    # ---------------------------------------------------------------------------------- members
+
+    def predict_members(
+        self,
+        X: Any,
+        members: int = 64,
+        *,
+        seed: int = 0,
+        share: str = "member",
+        antithetic: bool = False,
+        until: float | None = None,
+        keep: bool = False,
+        quantiles: Any = None,
+    ) -> Prediction:
+        """Ask many thinned networks, and say what they answer and how far they agree.
+
+        Network k drops what `thinned.keep_mask(units, p_[i], thinned.Address(seed,
+        sites_[i]).fold_in(k))` says of layer i, and is run without it.
+
+        Parameters
+        ----------
+        X : array or sparse matrix, shape (n_samples, n_features).
+        members, seed, share, antithetic, until, keep, quantiles : as in `thinned.members.predict`.
+
+        Returns
+        -------
+        thinned.members.Prediction: of the classes' probabilities, in the order of classes_; of the
+        targets for the regressor, shape (n_samples,) or (n_samples, n_outputs).
+
+        Raises
+        ------
+        ValueError if all members say the same, as they do at p = 0, or a parameter is out of range.
+
+        References
+        ----------
+        Gal and Ghahramani, 2016, arXiv:1506.02142.
+        """
+        from thinned.members.asked import checked
+        from thinned.members.perceptrons import Perceptron, predict_perceptron
+
+        check_is_fitted(self)
+        who = f"{type(self).__name__}.predict_members"
+        task = "regression" if isinstance(self, RegressorMixin) else "classification"
+        asked = checked(who, members, seed, share, antithetic, until, keep, quantiles, task)
+        X = validate_data(self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32])
+        layers = [
+            (coef.astype(X.dtype, copy=False), intercept.astype(X.dtype, copy=False))
+            for coef, intercept in zip(self.coefs_, self.intercepts_, strict=True)
+        ]
+        network = Perceptron(layers, self.sites_, self.p_, self.activation)
+        single = task == "regression" and self.n_outputs_ == 1
+        return predict_perceptron(who, network, X, asked, single)
+
+    def predict_std(self, X: Any, members: int = 64, **how: Any) -> Array:
+        """The standard deviation between thinned networks, of each target or probability.
+
+        Parameters
+        ----------
+        X, members, how : as in `predict_members`.
+
+        Returns
+        -------
+        array, shape (n_samples,) or (n_samples, n_outputs); (n_samples, n_classes) for classes.
+
+        Raises
+        ------
+        As `predict_members`.
+        """
+        return self.predict_members(X, members, **how).std
+
     # ------------------------------------------------------------------------------------ checks
 
     def _read(self, X: Any, y: Any, fresh: bool, classes: Any = None) -> tuple[Any, Array]:
@@ -401,6 +491,7 @@ class DropoutMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
             checks.flag(who, name, getattr(self, name))
         choice(who, "activation", self.activation, ("relu", "tanh"))
         choice(who, "solver", self.solver, ("adam", "sgd"))
+        choice(who, "execution", self.execution, ("elementwise", "thin"))
         number(who, "learning_rate_init", self.learning_rate_init, 0, open_low=True)
         number(who, "weight_decay", self.weight_decay, 0)
         number(who, "momentum", self.momentum, 0, 1)

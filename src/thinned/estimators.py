@@ -62,6 +62,10 @@ class DropoutMLPClassifier(ClassifierMixin, DropoutMLP):  # type: ignore[misc]
         the others give a seed when training begins anew. Either way it is `seed_`.
     warm_start : bool. fit goes on where it stopped, optimizer and masks included.
     verbose : bool or int. Print a line after each epoch.
+    execution : "elementwise", where each row has a mask of its own, or "thin", where the rows of a
+        minibatch share one and what it drops is not computed: faster for wide hidden layers and
+        large minibatches. The masks are then ``keep_mask(..., shared_axes=(0,))`` of the same
+        addresses.
 
     Attributes
     ----------
@@ -124,8 +128,17 @@ class DropoutMLPClassifier(ClassifierMixin, DropoutMLP):  # type: ignore[misc]
         labels: Array = self.classes_[scores.argmax(axis=1)]
         return labels
 
-    def predict_proba(self, X: Any) -> Array:
-        """The probability of each class, in the order of classes_: shape (n_samples, n_classes)."""
+    def predict_proba(self, X: Any, members: int | None = None, *, seed: int = 0) -> Array:
+        """The probability of each class, in the order of classes_: shape (n_samples, n_classes).
+
+        Parameters
+        ----------
+        X : array or sparse matrix, shape (n_samples, n_features).
+        members : int >= 2, or None for the whole network. The mean over so many thinned networks.
+        seed : int in [0, 2^64). Which networks: see `predict_members`.
+        """
+        if members is not None:
+            return self.predict_members(X, members, seed=seed).mean
         return softmax(self._checked_scores(X))
 
     def predict_log_proba(self, X: Any) -> Array:

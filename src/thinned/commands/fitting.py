@@ -99,12 +99,25 @@ def predict(
         Path | None, typer.Option(help="File to write. Default: standard output.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file.")] = False,
+    members: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            max=1_000_000,
+            help="Thinned networks whose mean is the answer, and whose spread is given.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Which members.")] = 0,
 ) -> None:
-    """Apply a fitted model to DATA: a CSV of predictions, with a probability for each class."""
+    """Apply a fitted model to DATA: a CSV of predictions, with a probability for each class.
+
+    With --members each row has the standard deviation between members too, and, for classes, the
+    predictive entropy and the mutual information, in nats.
+    """
     import numpy as np
 
     from thinned.fit.folder import check_file, whole_file
-    from thinned.fit.model import write_predictions
+    from thinned.fit.model import Answers, write_predictions
     from thinned.fit.saved import load_model
 
     if out is not None:
@@ -113,7 +126,10 @@ def predict(
     frame, target, notes = model.read(data)
     for note in notes:
         typer.echo(f"thinned: {note}", err=True)
-    answers = model.answers(frame)
+    if members is None:
+        answers = model.answers(frame)
+    else:
+        answers = Answers.of_members(model.members(frame, members, seed))
     rows = np.arange(1, len(frame) + 1)
     if out is None:
         write_predictions(sys.stdout, model, answers, rows, target)

@@ -15,6 +15,7 @@ from thinned.fit.results import Data, Result, Settings, metrics
 from thinned.fit.saved import MASK_SPEC, save_model
 from thinned.fit.search import Search
 from thinned.fit.tables import Problem
+from thinned.fit.uncertainty import uncertainty_of
 from thinned.fit.words import HEADLINES, sentences
 
 __all__ = ["default_epochs", "read_hidden", "read_p", "result_of", "write_result"]
@@ -90,7 +91,10 @@ def result_of(problem: Problem, search: Search) -> Result:
         search.refits,
         problem.target_name,
     )
+    test = problem.features.iloc[search.test_rows]
+    residual = next(r.training["loss"] for r in search.refits if r.p == search.best.p)
     return Result(
+        uncertainty=uncertainty_of(model, test, problem.target[search.test_rows], residual),
         settings=search.settings,
         data=data,
         looks=search.looks,

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thinned.fit.encoding import Encoder
-from thinned.fit.errors import quoted
+from thinned.fit.errors import InputError, quoted
 from thinned.fit.network import Network, probabilities
 from thinned.fit.tables import Column, Task, features_for, open_data
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from thinned.members.prediction import Prediction
 
 __all__ = ["Answers", "Model", "write_predictions"]
 
@@ -43,6 +45,34 @@ class Model:
             return Answers(outputs, outputs[:, 0])
         return Answers(outputs, outputs.argmax(axis=1), probabilities(outputs))
 
+    def members(self, frame: pd.DataFrame, members: int, seed: int = 0) -> Prediction:
+        """What thinned networks of the model say: each drops at the p that it was fitted with.
+
+        Raises
+        ------
+        InputError if that p is 0.
+        """
+        from thinned.members.asked import checked
+        from thinned.members.perceptrons import Perceptron, predict_perceptron
+
+        p, who = float(self.training.get("p", 0.0)), "thinned predict"
+        if p == 0.0:
+            raise InputError(
+                "--members: this model was fitted at p = 0, without dropout, so it has no thinned "
+                "networks to ask. Fit it with --p that does not include 0."
+            )
+        layers = [
+            (weight.astype(np.float64), bias.astype(np.float64))
+            for weight, bias in zip(self.network.weights, self.network.biases, strict=True)
+        ]
+        # The estimator's own names: see DropoutMLP.
+        sites = ["input", *(f"hidden.{i}" for i in range(1, len(layers)))]
+        scale, mean = self.network.scale, self.network.mean
+        network = Perceptron(layers, sites, [p] * len(layers), "relu", scale, mean)
+        inputs = self.encoder.encode(frame).astype(np.float64)
+        asked = checked(who, members, seed, "member", task=self.task)
+        return predict_perceptron(who, network, inputs, asked, self.task == "regression")
+
     def read(self, data: str) -> tuple[pd.DataFrame, NDArray[Any] | None, list[str]]:
         """The model's columns in DATA, its target if it is there, and notes on what was met."""
         texts = {column.name for column in self.columns if column.kind == "text"}
@@ -62,11 +92,28 @@ class Model:
 
 @dataclass(frozen=True)
 class Answers:
-    """Outputs of the network; the class numbers or values they mean; probabilities of classes."""
+    """Outputs of the network; the class numbers or values they mean; probabilities of classes.
+
+    more : further columns, by name.
+    """
 
     outputs: NDArray[Any]
     prediction: NDArray[Any]
     probabilities: NDArray[np.float64] | None = None
+    more: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    @staticmethod
+    def of_members(answer: Prediction) -> Answers:
+        """The mean of members, and in `more` how far they agree; entropies in nats."""
+        if answer.probabilities is None:
+            return Answers(answer.mean, answer.mean, more={"std": answer.std})
+        best = answer.mean.argmax(axis=1)
+        entropy, shared = answer.predictive_entropy, answer.mutual_information
+        assert entropy is not None
+        assert shared is not None
+        std = np.take_along_axis(answer.std, best[:, None], axis=1)[:, 0]
+        more = {"std": std, "entropy": entropy, "mutual information": shared}
+        return Answers(answer.mean, best, answer.probabilities, more)
 
 
 def write_predictions(
@@ -76,13 +123,15 @@ def write_predictions(
     rows: NDArray[np.int64],
     target: Sequence[Any] | NDArray[Any] | None = None,
 ) -> None:
-    """Write answers as CSV: row, target where it is known, prediction, a probability per class.
+    """Write answers as CSV: row, target where it is known, prediction, a probability per class,
+    and what else the answers have.
 
     Probabilities have six decimals, values eight digits.
     """
     writer = csv.writer(stream, lineterminator="\n")
     head = ["row", *(["target"] if target is not None else []), "prediction"]
-    writer.writerow([*head, *(f"probability of {name}" for name in model.classes)])
+    head += [f"probability of {name}" for name in model.classes]
+    writer.writerow([*head, *answers.more])
     for i, row in enumerate(rows):
         line: list[Any] = [int(row)]
         if target is not None:
@@ -91,6 +140,7 @@ def write_predictions(
         line.append(model.classes[found] if model.classes else f"{found:.8g}")
         if answers.probabilities is not None:
             line += [f"{share:.6f}" for share in answers.probabilities[i]]
+        line += [f"{column[i]:.8g}" for column in answers.more.values()]
         writer.writerow(line)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thinned.fit.model import Answers
 from thinned.fit.tables import Column, Task
+
+if TYPE_CHECKING:
+    from thinned.fit.uncertainty import Uncertainty
 
 __all__ = [
     "Comparison",
@@ -187,6 +190,8 @@ class Result:
     headline: str
     sentences: tuple[str, ...]
     versions: dict[str, str] = field(default_factory=dict)
+    # Of the saved model; None where it was fitted at p = 0.
+    uncertainty: Uncertainty | None = None
 
     def refit(self, p: float) -> Refit:
         """The refit at this p: there is one at 0 and one at the best p above it."""
@@ -196,7 +201,7 @@ class Result:
 def metrics(result: Result) -> dict[str, Any]:
     """What metrics.json holds: all but predictions and masks; nothing that changes by the hour."""
     facts = asdict(result)
-    for name in ("predictions", "masks", "best"):
+    for name in ("predictions", "masks", "best", "uncertainty"):
         del facts[name]
     confusion = result.predictions.confusion
     return {

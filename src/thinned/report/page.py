@@ -11,7 +11,7 @@ from pathlib import Path
 from thinned.fit.errors import quoted
 from thinned.fit.results import Level, Refit, Result
 from thinned.fit.words import count, number, percent, with_error
-from thinned.report import figures
+from thinned.report import figures, uncertainty
 from thinned.report.colours import variables
 from thinned.report.svg import Picture, clean
 
@@ -61,20 +61,28 @@ def page(result: Result) -> str:
     -------
     str. A whole HTML document without scripts and without references to anything outside of it.
     """
-    light, dark = variables(len(result.levels))
+    title = f"{result.headline} {result.data.name}"
+    parts = [section.html() for section in sections(result)]
+    return document(title, _header(result), parts, _footer(result), len(result.levels))
+
+
+def document(title: str, header: str, parts: list[str], footer: str, levels: int = 0) -> str:
+    """A whole page around its parts (HTML), which are what they were given as; the title is text.
+
+    levels : of how many ps the page has a colour.
+    """
+    light, dark = variables(levels)
     style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
     style += f":root {{ {light} }}\n"
     style += f"@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
-    title = f"{result.headline} {result.data.name}"
-    parts = [section.html() for section in sections(result)]
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         f'<title>{_text(title)}</title>\n<link rel="icon" href="data:,">\n'
-        f"<style>\n{style}</style>\n</head>\n<body>\n{_header(result)}\n<main>\n"
+        f"<style>\n{style}</style>\n</head>\n<body>\n{header}\n<main>\n"
         + "\n".join(parts)
-        + f"\n</main>\n{_footer(result)}\n</body>\n</html>\n"
+        + f"\n</main>\n{footer}\n</body>\n</html>\n"
     )
 
 
@@ -84,6 +92,7 @@ def sections(result: Result) -> list[Section]:
         _levels(result),
         _curves(result),
         _test(result),
+        *_members(result),
         _masks(result),
         _replay(result),
         _settings(result),
@@ -233,6 +242,24 @@ def _test(result: Result) -> Section:
         f"saved model, p = {result.best.p:g}."
     )
     return Section("test", "On rows that no choice has seen", lead, table + _figures(pictures))
+
+
+def _members(result: Result) -> list[Section]:
+    """Nothing for a model without thinned networks."""
+    found = result.uncertainty
+    if found is None:
+        return []
+    measure = "predictive entropy" if result.data.classes else "standard deviation between them"
+    lead = (
+        f"The saved model was asked {found.members} times on the test part, each time as another "
+        "of its thinned networks. What is shown is their mean, and as its uncertainty the "
+        f"{measure}. <code>thinned predict --members {found.members}</code> says the same of other "
+        "rows."
+    )
+    rows = ", ".join(str(result.predictions.rows[i]) for i in found.least)
+    body = _figures(uncertainty.pictures(result, found))
+    body += f"<p>The rows that the model is least sure of: {rows}.</p>"
+    return [Section("members", "How sure its thinned networks are", lead, body)]
 
 
 def _refit_row(refit: Refit, saved: bool, classes: bool) -> str:

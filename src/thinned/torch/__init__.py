@@ -10,8 +10,12 @@ from typing import Any
 from thinned.torch import catalogue, functional
 from thinned.torch.adoption import Report, adopt, release
 from thinned.torch.attention import scaled_dot_product_attention
+from thinned.torch.audit_judging import Finding
+from thinned.torch.audit_result import ModelAudit
+from thinned.torch.auditing import audit
 from thinned.torch.checkpointing import checkpoint_context
 from thinned.torch.clock import Clock
+from thinned.torch.cutting import member
 from thinned.torch.gates import HardConcrete, L0Linear
 from thinned.torch.layers import DropEdge, DropGrad, EmbeddingDropout, LayerDrop, LoRALinear
 from thinned.torch.learned import (
@@ -23,7 +27,6 @@ from thinned.torch.learned import (
 )
 from thinned.torch.linear import DropConnectLinear
 from thinned.torch.masksembles import Masksembles
-from thinned.torch.member import member
 from thinned.torch.modules import (
     AlphaDropout,
     Dropout,
@@ -40,7 +43,7 @@ from thinned.torch.parametrisations import (
     weight_drop,
 )
 from thinned.torch.rnn import GRU, LSTM
-from thinned.torch.thin import thin
+from thinned.torch.thinning import thin
 
 __all__ = [
     "GRU",
@@ -57,16 +60,19 @@ __all__ = [
     "Dropout3d",
     "EmbeddingDropout",
     "FeatureAlphaDropout",
+    "Finding",
     "HardConcrete",
     "L0Linear",
     "LayerDrop",
     "LoRALinear",
     "Masksembles",
+    "ModelAudit",
     "Report",
     "SparseVariationalConv2d",
     "SparseVariationalLinear",
     "VariationalLinear",
     "adopt",
+    "audit",
     "checkpoint_context",
     "drop_connect",
     "functional",

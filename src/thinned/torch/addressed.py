@@ -44,8 +44,13 @@ class Site:
         return self._p if self.rule is None else self.rule(self.clock.step)
 
     def p_at(self, step: int) -> float | None:
-        """The site's own p in this step: a checkpoint may recompute one that is over."""
-        return self._p if self.rule is None else self.rule(step)
+        """The site's own p in this step: a checkpoint may recompute one that is over.
+
+        Members, whose addresses all have step 0, are drawn with the p of now.
+        """
+        if self.rule is None or self.clock.awake is not None:
+            return self.p
+        return self.rule(step)
 
     def set(self, p: float | None) -> None:
         """Another p, which a site that follows a schedule refuses."""
@@ -98,6 +103,8 @@ class Site:
         if torch.compiler.is_compiling():
             y = self._in_graph(x, kind, p, axis, shared, shard)
             return x.copy_(y) if inplace else y
+        if self.clock.awake is not None and shard is None:
+            return self.clock.awake.draw(self, x, kind, inplace, p, axis, shared)
         at, window = self.place(tuple(x.shape), axis, shard)
         p = self.p_at(at.step) if p is None else p
         assert p is not None
@@ -105,6 +112,8 @@ class Site:
 
     def place(self, shape: tuple[int, ...], axis: int, shard: Shard | None = None) -> Any:
         """Address and window of the next call, in eager code. Asking counts as drawing."""
+        if self.clock.awake is not None:
+            return self.clock.awake.place(self, shape, axis, shard)
         moment, call = self.clock.take(self.index, self.name)
         return (
             address_of(moment, self.name, call, shard),

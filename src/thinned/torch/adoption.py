@@ -98,6 +98,7 @@ class _Plan:
 class _Adoption:
     clock: Clock
     changed: list[nn.Module] = field(default_factory=list)
+    rows: tuple[Row, ...] = ()
 
 
 def adopt(
@@ -169,11 +170,12 @@ def adopt(
         hooked.register_load_state_dict_pre_hook(adoption.clock.before_load)
         if optimizer is not None:
             adoption.clock.follow(optimizer)
+        adoption.rows = tuple(rows)
         model.__dict__[_MARK] = adoption
     except BaseException:
         _undo(model, adoption)
         raise
-    return Report(adoption.clock, tuple(rows))
+    return Report(adoption.clock, adoption.rows)
 
 
 def release(model: nn.Module) -> None:

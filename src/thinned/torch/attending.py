@@ -41,6 +41,7 @@ def attend(
         return scaled_dot_product_attention(
             query, key, value, attn_mask, p, at,
             training=True, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa, window=window,
+            mirror=at.mirrored,
         )  # fmt: skip
     if enable_gqa:
         key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)

@@ -65,9 +65,14 @@ class Calls(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in _KINDS:
             return self._dropout(func, *args, **kwargs)
+        awake = self.site.clock.awake
         if func is functional.scaled_dot_product_attention:
+            if awake is not None and (len(args) > 4 or "dropout_p" in kwargs):
+                awake.told(self.site, kwargs["dropout_p"] if "dropout_p" in kwargs else args[4])
             return self._attention(*args, **kwargs)
-        if func is functional.multi_head_attention_forward and kwargs.get("training", True):
+        if func is functional.multi_head_attention_forward and (
+            awake is not None or kwargs.get("training", True)
+        ):
             own = self.own or self.site.rule is not None
             p = None if own else checks.probability("dropout", args[10])
             if p != 0.0:
@@ -89,7 +94,7 @@ class Calls(TorchFunctionMode):
     ) -> Any:
         if training is None:
             training = train if train is not None else func not in _AWAKE_IF_TOLD
-        if not training:
+        if not training and self.site.clock.awake is None:
             return func(input, p, False)
         given = None if self.own else checks.probability("dropout", p)
         return self.site.draw(input, _KINDS[func], inplace or func in _IN_PLACE, given)
@@ -148,9 +153,11 @@ class AdoptedForward:
         return types.MethodType(_signed(self.before or type(self.module).forward), self)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        clock = self.clock
+        if clock.awake is not None:
+            return self._addressed(args, kwargs)
         if not self.module.training:
             return self._run(args, kwargs)
-        clock = self.clock
         if not torch.compiler.is_compiling() or clock.live is not None:
             return self._addressed(args, kwargs)
         clock.live = clock.snapshot()

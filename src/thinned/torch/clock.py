@@ -28,6 +28,7 @@ from thinned.torch.ranks import Ranks
 
 if TYPE_CHECKING:
     from thinned.torch.addressed import Site
+    from thinned.torch.awake import Awake
 
 __all__ = ["BUFFER", "HEAD", "SPEC_VERSION", "Clock", "Moment", "clock_by_number", "words_of"]
 
@@ -100,6 +101,8 @@ class Clock:
         self._epoch, self._counted = next(self._epochs), 0
         # While a graph is traced: the tensor it counts in. A Python number would be built into it.
         self.live: Tensor | None = None
+        # While members are asked: whose draws the sites make, in place of this clock's own.
+        self.awake: Awake | None = None
         self.names: list[str] = []
         # Sites that follow a schedule: their p as a function of the step, by name; and they.
         self.rules: dict[str, Callable[[int], float]] = {}
@@ -133,6 +136,7 @@ class Clock:
             "_moment",
             "_epochs",
             "live",
+            "awake",
         ):
             state.pop(name, None)
         return state
@@ -141,7 +145,7 @@ class Clock:
         self.__dict__.update(state)
         self._lock = threading.RLock()
         self._epochs = itertools.count(self._epoch + 1)
-        self._handle = self.live = None
+        self._handle = self.live = self.awake = None
         self._enter_service()
 
     # --------------------------------------------------------------------------------- what it says

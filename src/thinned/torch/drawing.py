@@ -40,7 +40,9 @@ def forward(
 ) -> Tensor:
     """The values in training, differentiable in eager code."""
     if kind not in ALPHA_KINDS:
-        return functional.dropout(x, p, True, inplace, at=at, shared_axes=shared, window=window)
+        return functional.dropout(
+            x, p, True, inplace, at=at, shared_axes=shared, window=window, mirror=at.mirrored
+        )
     if p == 0.0:
         return x
     if p == 1.0:
@@ -82,4 +84,4 @@ def _drawn(
     x: Tensor, p: float, at: Address, shared: tuple[int, ...], window: Window | None
 ) -> Draw:
     where = place("alpha_dropout", tuple(x.shape), shared, window)
-    return Draw(at, reference.threshold(p), where)
+    return Draw(at, reference.threshold(p), where, at.mirrored)

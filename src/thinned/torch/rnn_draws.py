@@ -30,7 +30,7 @@ from torch import Tensor
 from thinned.backends.torch_graph import GraphAddress
 from thinned.checks import message
 from thinned.methods.draws import Draws
-from thinned.window import Window
+from thinned.window import Repeated, Window
 
 __all__ = [
     "BETWEEN",
@@ -74,6 +74,7 @@ class Masks:
         if window is not None:
             assert isinstance(window.start, tuple)
             self._first = window.start[0]
+        self._repeated = isinstance(window, Repeated)
 
     def _draws(self, x: Tensor) -> Draws:
         """For an array (N, T, F), a beginning of (N, STEPS, F)."""
@@ -82,7 +83,8 @@ class Masks:
         if isinstance(at, GraphAddress):
             return Draws(self.who, x, None, _placed(at, self.n, features))
         first = self._first
-        window = Window((first, 0, 0), (first + self.n, STEPS, features))
+        kind = Repeated if self._repeated else Window
+        window = kind((first, 0, 0), (first + self.n, STEPS, features))
         return Draws(self.who, x, None, at, True, window)
 
     def on_sequence(self, x: Tensor, p: Any, number: int, locked: bool) -> Tensor:

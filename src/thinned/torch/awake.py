@@ -1,0 +1,152 @@
+"""Members of an adopted model: whose draws its sites make while thinned networks are asked.
+
+Number k of the networks that share a model's weights draws at Address(fold_in(seed, k), site,
+step 0, call), the call being that of the site within one forward. The clock stands still meanwhile.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from thinned.address import Address, Mirrored
+from thinned.torch import drawing
+from thinned.torch.clock import Moment, require_call
+from thinned.torch.placing import NO_ROWS, Shard, window_of
+from thinned.torch.ranks import ALONE, Ranks
+from thinned.window import Repeated, Window
+
+if TYPE_CHECKING:
+    from thinned.torch.addressed import Site
+
+__all__ = ["Awake"]
+
+Key = tuple[str, int]  # a site and the number of its call within a forward
+
+
+class Awake:
+    """What takes the place of a clock while members are asked.
+
+    share : "member": all rows take the same draws. "row": each row its own, by its number.
+    pool : the rows of all batches together.
+
+    Attributes
+    ----------
+    seen : of each call of a site in this forward the shape it drew for and the axis of its rows.
+    entries : what an array's axis of rows holds of each row; 0 where it holds no rows. Found out
+        by `observed`; while it is None, sites draw for whatever they are given as it is.
+    quiet : sites of attention that were told p = 0.
+    """
+
+    def __init__(self, share: str, pool: int) -> None:
+        self.share, self.pool = share, pool
+        self.seed, self.mirrored, self.first, self.rows = 0, False, 0, 0
+        self.seen: dict[Key, tuple[tuple[int, ...], int]] = {}
+        self.entries: dict[Key, int] | None = None
+        self.quiet: set[str] = set()
+        self._counts: dict[str, int] = {}
+
+    def begin(self, seed: int, mirrored: bool, first: int, rows: int) -> None:
+        """The next forward is that of this member on rows first, first + 1, ... of the pool."""
+        self.seed, self.mirrored, self.first, self.rows = seed, mirrored, first, rows
+        self.seen, self._counts = {}, {}
+
+    def observed(self, few: tuple[int, dict[Key, Any]], more: tuple[int, dict[Key, Any]]) -> None:
+        """Where rows lie, from what two forwards on different numbers of rows have seen."""
+        (n, first), (m, second) = few, more
+        self.entries = {}
+        for key in first.keys() & second.keys():
+            (shape, axis), (other, _) = first[key], second[key]
+            if not 0 <= axis < len(shape):
+                continue
+            if shape[axis] == other[axis]:
+                self.entries[key] = 0
+            elif shape[axis] * m == other[axis] * n and shape[axis] % n == 0:
+                self.entries[key] = shape[axis] // n
+
+    def told(self, site: Site, p: Any) -> None:
+        """Attention was given this p: where 0, it may be more in training, which nobody can say."""
+        if not p:
+            self.quiet.add(site.name)
+
+    # ---------------------------------------------------------------------------------- the draws
+
+    def draw(
+        self,
+        site: Site,
+        x: Tensor,
+        kind: str,
+        inplace: bool,
+        p: float | None,
+        axis: int,
+        shared: tuple[int, ...],
+    ) -> Tensor:
+        """x as dropout of this kind leaves it at the site's next call."""
+        p = site.p if p is None else p
+        assert p is not None
+        entries = self._entries(site, tuple(x.shape), axis)
+        shape = x.shape
+        if self.share == "member" and axis == 0 and entries > 1:
+            # Several entries to a row, one after the other: rows and they get an axis each.
+            wide, entries = x.reshape(self.rows, entries, *shape[1:]), 1
+            shared = tuple(i + 1 for i in shared) + ((0,) if 0 in shared else ())
+        else:
+            wide = x
+        at, window = self._placed(site, tuple(wide.shape), axis, entries, None)
+        y = drawing.forward(wide, p, kind, at, shared, window).reshape(shape)
+        # Written by PyTorch, which counts what is written: the prefix asks for it.
+        return x.copy_(y) if inplace else y
+
+    def place(self, site: Site, shape: tuple[int, ...], axis: int, shard: Any = None) -> Any:
+        """Address and window of the site's next call."""
+        entries = self._entries(site, shape if shard is None else shard.shape, axis)
+        return self._placed(site, shape, axis, entries, shard)
+
+    def _placed(
+        self, site: Site, shape: tuple[int, ...], axis: int, entries: int, shard: Any
+    ) -> Any:
+        call = self._counts.get(site.name, 0)
+        require_call(call, site.name)
+        self._counts[site.name] = call + 1
+        self.seen[site.name, call] = shape, axis
+        at = (Mirrored if self.mirrored else Address)(self.seed, site.name, 0, call)
+        if self.entries is None or axis == NO_ROWS or entries == 0:
+            return at, None if shard is None else Window(shard.start, shard.shape)
+        return at, self._window(site, shape, axis, entries, shard)
+
+    def _entries(self, site: Site, shape: tuple[int, ...], axis: int) -> int:
+        """What the array of the site's next call holds of each row along its axis of rows."""
+        if self.entries is None or not 0 <= axis < len(shape):
+            return 1
+        known = self.entries.get((site.name, self._counts.get(site.name, 0)))
+        if known == 0:
+            return 0
+        entries, rest = divmod(shape[axis], self.rows)
+        if rest or (known is not None and known != entries):
+            raise RuntimeError(
+                f"thinned: site {site.name!r} draws for an array of shape {shape}, whose axis "
+                f"{axis} does not hold the batch's {self.rows} rows, or as many entries of each as "
+                "in other batches: which draws are a row's cannot be said."
+            )
+        return entries
+
+    def _window(
+        self, site: Site, shape: tuple[int, ...], axis: int, entries: int, shard: Shard | None
+    ) -> Window | None:
+        moment = Moment(self.seed, 0, 0, 0, self.first, self.rows, self.pool, _ALONE)
+        if self.share == "row" or not 0 <= axis < len(shape):  # the latter says what is wrong
+            return window_of(site.name, moment, shape, axis, shard)
+        if entries > 1 and shape[axis] != self.rows:
+            raise RuntimeError(
+                f"thinned: site {site.name!r} draws for an array of shape {shape} with {entries} "
+                "entries of each row along one axis, whose draws rows cannot share here. Pass "
+                "share='row'."
+            )
+        if shard is None:
+            return Repeated((0,) * len(shape), None, axis)
+        return Repeated(shard.start, shard.shape, axis)
+
+
+# Every process asks its own pool: nothing is known of others, and nothing asked.
+_ALONE = Ranks(ALONE, 0, 1, 1)

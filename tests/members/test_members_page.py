@@ -1,0 +1,13 @@
+"""The page on members says what happens."""
+
+import doctest
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_page():
+    page = ROOT / "docs" / "members.md"
+    result = doctest.testfile(str(page), module_relative=False)
+    assert result.attempted > 12
+    assert result.failed == 0
