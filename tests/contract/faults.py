@@ -12,8 +12,8 @@ import numpy as np
 
 import thinned
 from thinned import checks, reference
+from thinned.backends import numpy as numpy_backend
 from thinned.backends.numpy import NumpyBackend
-from thinned.methods import equation
 
 ENDS = (0, 2**32)
 
@@ -59,7 +59,7 @@ def places(patch, change):
     def changed(real, who, shape, shared=(), window=None):
         return change(lambda *a: real(who, *a), shape, checks.axes(who, shared, len(shape)), window)
 
-    around(patch, equation, "place", changed)
+    around(patch, numpy_backend, "place", changed)
 
 
 def moved(place, strides=None, offset=None):
@@ -276,7 +276,7 @@ def shared_axes_keep_their_length(patch):
 def negative_axes_counted_from_the_front(patch):
     around(
         patch,
-        equation,
+        numpy_backend,
         "place",
         lambda real, who, shape, shared=(), window=None: real(
             who,

@@ -226,7 +226,7 @@ def _lowering(primitive: Any, pure: Any, kernel: Any, ctx: Any, *operands: Any, 
     division = division_of(ctx)
     if division == "divided":
         function = partitioned(primitive, how, len(operands))
-    elif division == "whole" and kernel is not None and not how.pure and runs_kernel():
+    elif division in ("alone", "whole") and kernel is not None and not how.pure and runs_kernel():
         function = partial(kernel, how=how)
     else:
         function = partial(pure, how=how)
@@ -238,7 +238,11 @@ def _lowering(primitive: Any, pure: Any, kernel: Any, ctx: Any, *operands: Any, 
         for a in ctx.avals_in
     ]
     ctx = ctx.replace(avals_in=plain)
-    return mlir.lower_fun(function, multiple_results=False)(ctx, *operands)
+    before = jax_pure.one_cpu.set(division == "alone" and kernel is not None)
+    try:
+        return mlir.lower_fun(function, multiple_results=False)(ctx, *operands)
+    finally:
+        jax_pure.one_cpu.reset(before)
 
 
 def _same(ctx: Any, x: Any, words: Any, scale: Any, *, how: How) -> Any:

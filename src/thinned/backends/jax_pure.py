@@ -3,13 +3,15 @@
 The same planes as in reference.py, as many as it takes until every lane is decided. Philox is a
 loop over its rounds: written out, XLA takes it into the expansion of each word to its 32 lanes and
 runs it for every one of them, 20 times slower. Products of 32-bit words are put together from
-16-bit halves, since lax.mulhi does not compile for more than one device.
+16-bit halves, since lax.mulhi does not compile for more than one device; for one CPU it does, and
+saves a third of the time.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from contextvars import ContextVar
 from typing import Any
 
 import jax
@@ -21,6 +23,7 @@ __all__ = [
     "alike",
     "keep",
     "offset_plus",
+    "one_cpu",
     "philox",
     "stacked",
     "uniform24",
@@ -35,11 +38,16 @@ PLANES = 4  # compared at a time; 1 starts too many small loops, 8 draws planes 
 FEW = 16  # of so many blocks one goes on alone when the others are decided
 WORTH = 64  # from so many on that go on
 
+# Whether what is traced is for one CPU alone.
+one_cpu: ContextVar[bool] = ContextVar("one_cpu", default=False)
+
 Words = tuple[Any, ...]  # seed_low, seed_high, site, step, call: uint32, 0-d
 
 
 def _multiply(a: Any, m: int) -> tuple[Any, Any]:
     """The upper and the lower 32 bits of a times the constant m."""
+    if one_cpu.get():
+        return lax.mulhi(a, jnp.full_like(a, u32(m))), a * u32(m)
     low, high = u32(m & 0xFFFF), u32(m >> 16)
     a0, a1 = a & u32(0xFFFF), a >> u32(16)
     middle = a1 * low + (a0 * low >> u32(16))

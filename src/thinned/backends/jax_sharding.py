@@ -31,13 +31,13 @@ def needs_devices(primitive: Any) -> None:
 
 
 def division_of(ctx: Any) -> str:
-    """How the program that is lowered is divided among devices: "whole", there is one device, or
-    this is the body of a shard_map over all axes; "divided", the compiler will see to it; "mixed",
-    the body of a shard_map over some axes, inside of which the compiler names no device."""
+    """How the program that is lowered is divided among devices: "alone", there is one device;
+    "whole", this is the body of a shard_map over all axes; "divided", the compiler will see to it;
+    "mixed", the body of a shard_map over some axes, inside of which it names no device."""
     axes = ctx.module_context.axis_context
     manual = getattr(axes, "manual_axes", None)
     if manual is None:
-        return "divided" if int(getattr(axes, "num_devices", 1) or 1) > 1 else "whole"
+        return "divided" if int(getattr(axes, "num_devices", 1) or 1) > 1 else "alone"
     if set(manual) == set(axes.mesh.axis_names) or axes.mesh.size == 1:
         return "whole"
     return "mixed" if manual else "divided"

@@ -12,7 +12,7 @@ from thinned.report.svg import Picture, canvas, clean, inline
 
 __all__ = ["pictures"]
 
-MOST_INTERVALS = 80
+MOST_INTERVALS = 60
 
 
 def pictures(result: Result, found: Uncertainty) -> list[Picture]:
@@ -107,7 +107,7 @@ def _intervals(result: Result, found: Uncertainty) -> Picture:
     picked = order[np.unique(np.linspace(0, len(order) - 1, MOST_INTERVALS).round().astype(int))]
     place = np.arange(len(picked))
     with canvas(4.2, 3.9) as (figure, axes):
-        axes.vlines(place, found.low[picked], found.high[picked], color=GRID, linewidth=3)
+        axes.vlines(place, found.low[picked], found.high[picked], color=GRID, linewidth=2)
         axes.plot(place, found.answers.prediction[picked], color=MUTED, linewidth=1)
         axes.scatter(place, target[picked], s=12, color=ACCENT, linewidths=0)
         axes.set_xticks([])

@@ -1,0 +1,58 @@
+"""The report's part on members: its numbers, from the saved model itself."""
+
+import re
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pandas")
+
+from thinned import cli
+from thinned.fit.saved import load_model
+from thinned.fit.uncertainty import MEMBERS, uncertainty_of
+
+
+@pytest.fixture(scope="module", params=["digits", "diabetes"])
+def fitted(request, tmp_path_factory):
+    """The data's name, the model with p = .2, whatever was better, rows and their target."""
+    out = tmp_path_factory.mktemp("fitted") / "result"
+    how = ["--p", "0,0.2", "--hidden", "24", "--epochs", "8", "--repeats", "1", "--quiet"]
+    assert cli.main(["fit", request.param, "--out", str(out), *how]) == 0
+    model = load_model(out)
+    frame, target, _ = model.read(request.param)
+    frame = frame.iloc[:200]
+    known = target[:200]
+    if model.classes:
+        known = np.array([model.classes.index(value) for value in known])
+    report = (out / "report.html").read_text(encoding="utf-8")
+    return request.param, model, frame, np.asarray(known, np.float64), report
+
+
+def test_members_of_the_saved_model(fitted):
+    data, model, frame, target, report = fitted
+    assert ('id="members"' in report) == (model.training["p"] > 0)
+    model.training["p"] = 0.2
+    known = target.astype(int) if data == "digits" else target
+    found = uncertainty_of(model, frame, known, 2500.0)
+    asked = model.members(frame, MEMBERS)
+    if data == "digits":
+        np.testing.assert_array_equal(found.uncertainty, asked.predictive_entropy)
+        assert found.reliability.rows.sum() == 200
+        assert found.images.shape == (12, 8, 8)
+        # The picture of a row is the row.
+        row = frame.iloc[found.least[0]]
+        names = [re.fullmatch(r"pixel_(\d)_(\d)", name).groups() for name in frame.columns]
+        for (i, j), value in zip(names, row, strict=True):
+            assert found.images[0, int(i), int(j)] == value
+    else:
+        np.testing.assert_array_equal(found.uncertainty, asked.std)
+        half = 1.6448536 * np.sqrt(asked.std**2 + 2500.0)
+        np.testing.assert_allclose(found.high - asked.mean, half, rtol=1e-6)
+        inside = (found.low <= target) & (target <= found.high)
+        assert found.covered == pytest.approx(inside.mean())
+        assert found.images is None
+    assert found.kept.risk[-1] == pytest.approx(found.wrong.mean())
+    assert (np.diff(found.uncertainty[found.least]) <= 0).all()
+    assert found.uncertainty[found.least[-1]] >= np.sort(found.uncertainty)[-12]
+    model.training["p"] = 0.0
+    assert uncertainty_of(model, frame, known, 2500.0) is None
