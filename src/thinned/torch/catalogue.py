@@ -6,10 +6,11 @@ import inspect
 from typing import Any, ClassVar
 
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from thinned.address import Address
 from thinned.methods.table import Method, every
-from thinned.torch.sited import Sited
+from thinned.torch.sited import Sited, fresh_address
 
 __all__ = ["MethodModule", "made", "module_of"]
 
@@ -49,10 +50,14 @@ class MethodModule(Sited):
 
     def forward(self, x: Tensor, *arrays: Tensor) -> Tensor:
         function = self.row.function
-        fixed = self.row.sample is not None and self.row.sample.fixed_p
         if not self.training:
-            y: Tensor = function(x, *arrays, self.p, _NOWHERE, training=False, **self.options)
-            return y
+            quiet: Tensor = function(x, *arrays, self.p, _NOWHERE, training=False, **self.options)
+            return quiet
+        if self.site is None and type(x) is Tensor and not is_compiling():  # few steps for small x
+            p, at = self.__dict__["p"], fresh_address(self.row.module or "")
+            alone: Tensor = function(x, *arrays, p, at, **self.options)
+            return alone
+        fixed = self.row.sample is not None and self.row.sample.fixed_p
 
         def draw(x: Tensor, at: Any, window: Any, p: Any) -> Tensor:
             if fixed and isinstance(p, Tensor):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from thinned import checks
-from thinned.address import Address
+from thinned.address import Address, address_of_seed
 from thinned.backends.torch_graph import GraphAddress
 from thinned.torch.addressed import Site, p_of, set_p
 from thinned.torch.functional import _drawn_seed, _traced_seed
@@ -17,7 +17,7 @@ from thinned.torch.placing import Shard
 from thinned.torch.sharded import is_sharded, on_shards
 from thinned.window import Window
 
-__all__ = ["Sited"]
+__all__ = ["Sited", "fresh_address"]
 
 MASK32 = 0xFFFFFFFF
 _in_transform = torch._C._are_functorch_transforms_active
@@ -98,4 +98,4 @@ def fresh_address(who: str) -> Any:
                 "or use randomness='same'."
             )
         return Address(int(seed.item()) & 0xFFFFFFFFFFFFFFFF)
-    return Address(_drawn_seed(None))
+    return address_of_seed(_drawn_seed(None))
