@@ -66,7 +66,7 @@ RATES = {
 }
 
 
-@pytest.mark.parametrize("name", RATES)
+@pytest.mark.parametrize("name", sorted(RATES))
 def test_rates_stand_where_the_table_says(name):
     position, keyword = RATES[name]
     assert parameters(found(name))[position].name == keyword
