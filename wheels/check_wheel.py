@@ -126,7 +126,8 @@ def try_out(wheel: Path, work: Path) -> None:
     run(*pip, "install", "-q", "-c", ROOT / "constraints.txt", wheel, cwd=elsewhere)
     listed = run(*pip, "list", "--format=freeze", cwd=elsewhere).split()
     there = {line.partition("==")[0] for line in listed} - {"pip", "setuptools"}
-    require(there == {"thinned", "numpy"}, f"the wheel brings {sorted(there)}")
+    expected = {"thinned", "numpy", "array-api-compat"}
+    require(there == expected, f"the wheel brings {sorted(there)}")
     check = ROOT / "wheels" / "check_installed.py"
     vectors = ROOT / "tests" / "data" / "mask_vectors.json"
     print(run(python, check, vectors, cwd=elsewhere), end="")
