@@ -88,3 +88,26 @@ def test_a_number_below_zero_without_a_team_means_our_own():
         x.data_ptr(), y.data_ptr(), x.numel(), _native.Type.float32, 2.0, 8, 0, 0, 0, 2**31, 0, -2
     )
     assert torch.equal(y, thinned.dropout(x, 0.5, thinned.Address(8)))
+
+
+@pytest.mark.parametrize("p", [0.3, 0.8])
+@pytest.mark.parametrize("shape", [(2**17 + 1,), (3, 60_000), (1, 2**18)])
+def test_one_draw_for_all_of_a_large_array(p, shape):
+    """Kept or dropped whole, in both passes, as NumPy has it; a dropped NaN is zero."""
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(2))
+    x.view(-1)[5] = torch.nan
+    fates = set()
+    for seed in range(8):
+        at = thinned.Address(seed=seed, site="whole")
+        for method in (thinned.stochastic_depth, thinned.drop_path):
+            leaf = x.clone().requires_grad_()
+            y = method(leaf, p, at)
+            expected = torch.from_numpy(method(x.numpy(), p, at))
+            assert torch.equal(y.nan_to_num(9.0), expected.nan_to_num(9.0))
+            grad = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+            before = grad.clone()
+            y.backward(grad)
+            assert torch.equal(grad, before)
+            assert torch.equal(leaf.grad, torch.from_numpy(method(grad.numpy(), p, at)))
+            fates.add(bool(leaf.grad.any()))
+    assert fates == {False, True}

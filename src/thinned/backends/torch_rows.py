@@ -26,7 +26,10 @@ from thinned.window import place
 
 __all__ = ["noise_rows", "rows_of"]
 
+CPU = torch.device("cpu")
+
 _apply_rows: Any = _native.apply_rows
+_apply_at: Any = _native.apply_at
 _empty_like = torch.empty_like
 _grad_enabled = torch.is_grad_enabled
 _in_batch = torch._C._functorch.is_legacy_batchedtensor
@@ -46,6 +49,33 @@ def rows_of(x: Tensor, axes: int, p: float, scale: float | None, at: Any) -> Row
     )  # fmt: skip
 
 
+# Elements from which on one draw for all is worth PyTorch's own operations: they split among their
+# threads what is one row to the kernel.
+LONG = 2**17
+
+
+def _kept(rows: Rows) -> bool:
+    """Whether the one row is kept."""
+    keep = torch.empty((), dtype=torch.bool, device=CPU)
+    _apply_at(
+        0, keep.data_ptr(), 0, (), (), (), (), _native.Law.mask, rows[2], _native.Op.scale, 1.0,
+        0.0, *rows[4:9], False, 0, None, 1,
+    )  # fmt: skip
+    return bool(keep)
+
+
+def _into(x: Tensor, y: Tensor, rows: Rows) -> None:
+    """The noise on x's memory, into y's, which is another or the same."""
+    if rows[0] != 1 or rows[1] < LONG:
+        _apply_rows(x.data_ptr(), y.data_ptr(), *rows)
+    elif not _kept(rows):
+        y.detach().zero_()
+    elif rows[3] != 1.0:
+        torch.mul(x.detach(), rows[3], out=y.detach())
+    elif x.data_ptr() != y.data_ptr():
+        y.detach().copy_(x.detach())
+
+
 class _Rows(torch.autograd.Function):
     """y = noise(x), linear in x: every derivative is the same call on something else."""
 
@@ -53,14 +83,14 @@ class _Rows(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, rows: Rows) -> Tensor:
         ctx.rows = rows
         y = _empty_like(x)
-        _apply_rows(x.data_ptr(), y.data_ptr(), *rows)
+        _into(x, y, rows)
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None]:
         if lies_flat(grad) and not _grad_enabled() and not _in_batch(grad):
             dx = grad if nobody_else(holders(getrefcount(grad), grad), _Rows) else _empty_like(grad)
-            _apply_rows(grad.data_ptr(), dx.data_ptr(), *ctx.rows)
+            _into(grad, dx, ctx.rows)
             return dx, None
         return _elsewhere(grad, ctx.rows), None
 
@@ -94,5 +124,5 @@ def noise_rows(x: Tensor, rows: Rows) -> Tensor:
         y: Tensor = _rows(x, rows)
         return y
     y = _empty_like(x)
-    _apply_rows(x.data_ptr(), y.data_ptr(), *rows)
+    _into(x, y, rows)
     return y
