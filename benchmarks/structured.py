@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -125,7 +126,7 @@ def measure(repeats: int, figure: Figure) -> list[Row]:
                     }
                     if (form, what) == ("function", "forward"):
                         numpys = at_addresses(function, **options)
-                        timers[NUMPY] = of_call(lambda f=numpys, a=array: f(a))  # type: ignore[misc]
+                        timers[NUMPY] = of_call(partial(numpys, array))
                     taken = interleaved(timers, repeats, figure=figure)
                     times = {name: 1e6 * s for name, s in taken.items()}
                     rows.append(

@@ -64,7 +64,8 @@ def train(state: TrainState, x: Any, y: Any, until: int) -> TrainState:
 
 def save(state: TrainState, file: Path) -> None:
     leaves = jax.tree.leaves(state)
-    np.savez(file, **{str(i): np.asarray(leaf) for i, leaf in enumerate(leaves)})  # type: ignore
+    named: Any = {str(i): np.asarray(leaf) for i, leaf in enumerate(leaves)}
+    np.savez(file, **named)
 
 
 def load(like: TrainState, file: Path) -> TrainState:

@@ -96,7 +96,8 @@ class ThinLinear(Layer):
     def backward(self, dy: Array) -> Array:
         """dx of the kept inputs; sets the gradients."""
         self.gradients(dy)
-        return dy @ self._recall()[1].T  # type: ignore[no-any-return]
+        dx: Array = dy @ self._recall()[1].T
+        return dx
 
     def gradients(self, dy: Array) -> None:
         """Set the whole gradients, zero where nothing was kept."""

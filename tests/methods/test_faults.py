@@ -14,6 +14,7 @@ from thinned.torch.addressed import Site
 from thinned.torch.sited import Sited
 
 from . import checks_law as law, checks_values as values, test_modules
+from .planted import a_patch_is_caught
 from .trying import DOUBLE, FASTEST, outputs, row_named
 
 TORCH = TorchKind("float64", FASTEST)
@@ -92,16 +93,7 @@ CAUGHT = [
 
 @pytest.mark.parametrize(("fault", "name", "check", "kind"), CAUGHT)
 def test_a_fault_is_caught(fault, name, check, kind, monkeypatch):
-    row = row_named(name)
-    arguments = (row,) if check in law.LAW else (row, kind)
-    check(*arguments)
-    outputs.cache_clear()
-    fault(monkeypatch)
-    try:
-        with pytest.raises(AssertionError), kind.in_use():
-            check(*arguments)
-    finally:
-        outputs.cache_clear()
+    a_patch_is_caught(fault, name, check, kind, monkeypatch)
 
 
 def test_a_backend_that_disagrees_is_caught(monkeypatch):

@@ -1,7 +1,5 @@
 """Wrong versions of this family's methods, each caught by a named check of the battery."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from contract.kinds import TorchKind
@@ -10,8 +8,9 @@ import thinned
 from thinned.methods.attention import DROPPED
 from thinned.methods.draws import Draws
 
-from . import checks_law as law, checks_values as values, trying
-from .trying import DOUBLE, FASTEST, outputs, row_named
+from . import checks_law as law, checks_values as values
+from .planted import another_function_is_caught
+from .trying import DOUBLE, FASTEST
 
 TORCH = TorchKind("float64", FASTEST)
 
@@ -133,17 +132,4 @@ CAUGHT = [
 
 @pytest.mark.parametrize(("fault", "name", "check", "kind"), CAUGHT)
 def test_a_wrong_version_is_caught(fault, name, check, kind, monkeypatch):
-    right = row_named(name)
-    wrong = dataclasses.replace(right, function=fault)
-    assert check in (*law.LAW, *law.ENDS, *values.VALUES)
-    arguments = (kind,) if check not in law.LAW else ()
-    outputs.cache_clear()
-    with kind.in_use():
-        check(right, *arguments)
-    outputs.cache_clear()
-    monkeypatch.setattr(trying, "row_named", lambda _: wrong)
-    try:
-        with kind.in_use(), pytest.raises(AssertionError):
-            check(wrong, *arguments)
-    finally:
-        outputs.cache_clear()
+    another_function_is_caught(fault, name, check, kind, monkeypatch)

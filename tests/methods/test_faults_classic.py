@@ -8,7 +8,8 @@ from thinned.methods.classic import adaptive, attention, information, shaking, s
 from thinned.methods.draws import Draws
 
 from . import checks_law as law, checks_values as values, test_classic_shelf as shelf
-from .trying import DOUBLE, FASTEST, outputs, row_named
+from .planted import a_patch_is_caught
+from .trying import DOUBLE, FASTEST
 
 TORCH = TorchKind("float64", FASTEST)
 
@@ -94,17 +95,7 @@ def called(value):
 
 @pytest.mark.parametrize(("fault", "name", "check", "kind"), CAUGHT, ids=called)
 def test_the_battery_catches_it(fault, name, check, kind, monkeypatch):
-    row = row_named(name)
-    arguments = (row,) if check in law.LAW else (row, kind)
-    outputs.cache_clear()
-    check(*arguments)
-    outputs.cache_clear()
-    fault(monkeypatch)
-    try:
-        with pytest.raises(AssertionError), kind.in_use():
-            check(*arguments)
-    finally:
-        outputs.cache_clear()
+    a_patch_is_caught(fault, name, check, kind, monkeypatch)
 
 
 draws_exchanged = around(

@@ -12,7 +12,8 @@ from thinned.torch.rnn_draws import CELL, HIDDEN, Masks
 from thinned.torch.rnn_input import Rows
 
 from . import checks_law as law, checks_values as values, test_rnn
-from .trying import DOUBLE, FASTEST, outputs, row_named
+from .planted import a_patch_is_caught
+from .trying import DOUBLE, FASTEST, row_named
 
 TORCH = TorchKind("float64", FASTEST)
 
@@ -242,17 +243,7 @@ ROWS = [
 
 @pytest.mark.parametrize(("fault", "name", "check", "kind"), ROWS)
 def test_a_fault_in_a_row_is_caught(fault, name, check, kind, monkeypatch):
-    row = row_named(name)
-    arguments = (row,) if check in law.LAW else (row, kind)
-    outputs.cache_clear()
-    check(*arguments)
-    outputs.cache_clear()
-    fault(monkeypatch)
-    try:
-        with pytest.raises(AssertionError), kind.in_use():
-            check(*arguments)
-    finally:
-        outputs.cache_clear()
+    a_patch_is_caught(fault, name, check, kind, monkeypatch)
 
 
 def test_a_gradient_with_another_mask_is_caught(monkeypatch):

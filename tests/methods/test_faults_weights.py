@@ -8,7 +8,8 @@ from thinned.methods import targeted, weights
 from thinned.methods.draws import Draws
 
 from . import checks_law as law, checks_values as values
-from .trying import DOUBLE, FASTEST, outputs, row_named
+from .planted import a_patch_is_caught
+from .trying import DOUBLE, FASTEST
 
 TORCH = TorchKind("float64", FASTEST)
 noise, keep, select, uniform = Draws.noise, Draws.keep, Draws.select, Draws.uniform
@@ -88,13 +89,4 @@ CAUGHT = [
 
 @pytest.mark.parametrize(("fault", "name", "check", "kind"), CAUGHT)
 def test_a_fault_is_caught(fault, name, check, kind, monkeypatch):
-    row = row_named(name)
-    arguments = (row,) if check in law.LAW else (row, kind)
-    check(*arguments)
-    outputs.cache_clear()
-    fault(monkeypatch)
-    try:
-        with pytest.raises(AssertionError), kind.in_use():
-            check(*arguments)
-    finally:
-        outputs.cache_clear()
+    a_patch_is_caught(fault, name, check, kind, monkeypatch)
