@@ -6,7 +6,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-NATIVE := CMakeLists.txt $(wildcard native/*.cpp native/*.hpp)
+NATIVE := CMakeLists.txt $(wildcard native/*.cpp native/*.hpp native/*.py)
 NATIVE_TESTS := $(wildcard native/tests/*.cpp native/tests/*.hpp)
 
 .PHONY: demo test setup bench docs wheel lint types native native-aarch64 tests clean
@@ -83,7 +83,7 @@ clean:
 	touch $@
 
 # What development needs besides. torch goes first, by its exact version, so that no other package
-# can ask for the newest one.
+# can ask for the newest one, and so that the part compiled for it is built.
 .venv/.dev: .venv/.fit
 	$(PIP) install -q torch==2.13.0
 	$(PIP) install -q -c constraints.txt --no-build-isolation -e '.[dev]'

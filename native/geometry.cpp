@@ -19,6 +19,7 @@ constexpr u64 kFusedSegment = 65536;   // elements a thread takes at a time
 constexpr u64 kTurnElements = 32768;   // the like where runs are short or draws are shared
 constexpr u64 kSerialBelow = 131072;   // elements; waking a second thread costs some 10 microseconds
 constexpr u64 kTeamSerialBelow = 32768;     // the same for threads that are awake
+constexpr u64 kTeamAlone = 65536;      // elements that noise beside a team is not worth a second thread
 constexpr u64 kTeamSegment = 16384;         // elements that such a thread takes at a time
 constexpr u64 kPiece = 256;            // elements copied together where memory is not contiguous
 constexpr u64 kStreamingBytes = 24u << 20;  // outputs above this pass the cache by
@@ -45,9 +46,10 @@ struct Plan {
     int shareds = 0;
     Axis draws{1, 0, 0, 0, 1};
     Axis spread{1, 0, 0, 0, 0};
-    // A unit is one segment of a run of draws, for one chunk of those who share it; a turn is as many
-    // units as a thread takes at a time.
-    u64 shared_count = 1, segment = 1, segments = 1, chunk = 1, chunks = 1, units = 0, turn = 1;
+    // A unit is one segment of a run of draws, for one chunk of those who share it and one piece of the
+    // elements that take one draw; a turn is as many units as a thread takes at a time.
+    u64 shared_count = 1, segment = 1, segments = 1, chunk = 1, chunks = 1, piece = 1, pieces = 1,
+        units = 0, turn = 1;
     bool contiguous = false;  // the run of draws, or where draws are spread the spread run
     bool fused = false, streams = false;
     bool clears = false;  // a dropped element is a zero of all zero bits
@@ -60,7 +62,8 @@ struct Plan {
     template <class Source>
     void turn_with(Source& source, u64 first) const;
     template <class Source>
-    void share(Source& source, u64 n, const char* x, char* y, const char* f, u64 s0, u64 s1) const;
+    void share(Source& source, u64 n, u64 m, const char* x, char* y, const char* f, u64 s0,
+               u64 s1) const;
 };
 
 // At the ends of the threshold every fate is known, and nothing is drawn.
@@ -141,11 +144,14 @@ Plan::Plan(const Kernel& k, const Job& j) : kernel(k), job(j), item(item_size(j)
     const u64 longest = is_noise ? kNoiseSegment : fused ? mine : kSegment;
     segment = std::min(draws.n, std::max<u64>(1, longest / std::min(spread.n, longest)));
     segments = (draws.n + segment - 1) / segment;
-    chunk = std::min(shared_count, std::max<u64>(1, kTurnElements / (segment * spread.n)));
+    // A single draw may be all there is: of its elements, too, each thread gets its share.
+    piece = job.threads > 1 ? std::min(spread.n, kTurnElements) : spread.n;
+    pieces = (spread.n + piece - 1) / piece;
+    chunk = std::min(shared_count, std::max<u64>(1, kTurnElements / (segment * piece)));
     chunks = (shared_count + chunk - 1) / chunk;
-    units = segments * chunks;
+    units = segments * chunks * pieces;
     for (int a = 0; a < outers; ++a) units *= outer[a].n;
-    turn = std::max<u64>(1, kTurnElements / (segment * spread.n * chunk));
+    turn = std::max<u64>(1, kTurnElements / (segment * piece * chunk));
 
     if (job.law == Law::bernoulli) {
         clears = !reads_fill(job.op) && job.values.fill == 0.0 && !std::signbit(job.values.fill);
@@ -303,9 +309,9 @@ void scatter(std::size_t size, const char* from, u64 n, char* to, i64 step) {
 
 const char* moved(const char* p, i64 by) { return p == nullptr ? p : p + by; }
 
-// The draws of n elements are there; apply them to the shared positions s0 to s1.
+// The draws of n elements are there; apply them to the shared positions s0 to s1, each to m elements.
 template <class Source>
-void Plan::share(Source& source, u64 n, const char* x, char* y, const char* f, u64 s0,
+void Plan::share(Source& source, u64 n, u64 m, const char* x, char* y, const char* f, u64 s0,
                  u64 s1) const {
     for (u64 s = s0; s < s1; ++s) {
         i64 dx = 0, dy = 0, df = 0;
@@ -321,7 +327,7 @@ void Plan::share(Source& source, u64 n, const char* x, char* y, const char* f, u
         if (spread.n > 1) {
             for (u64 l = 0; l < n; ++l) {
                 const i64 step = static_cast<i64>(l);
-                source.one(l, spread.n, moved(from, step * draws.x), to + step * draws.y,
+                source.one(l, m, moved(from, step * draws.x), to + step * draws.y,
                            moved(fill, step * draws.f));
             }
         } else if (contiguous) {
@@ -329,12 +335,12 @@ void Plan::share(Source& source, u64 n, const char* x, char* y, const char* f, u
         } else {
             char px[kPiece * 8], py[kPiece * 8], pf[kPiece * 8];
             for (u64 l = 0; l < n; l += kPiece) {
-                const u64 m = std::min(n - l, kPiece);
+                const u64 some = std::min(n - l, kPiece);
                 const i64 step = static_cast<i64>(l);
-                if (from != nullptr) gather(item, from + step * draws.x, draws.x, m, px);
-                if (fill != nullptr) gather(item, fill + step * draws.f, draws.f, m, pf);
-                source.each(l, m, px, py, fill == nullptr ? nullptr : pf);
-                scatter(item, py, m, to + step * draws.y, draws.y);
+                if (from != nullptr) gather(item, from + step * draws.x, draws.x, some, px);
+                if (fill != nullptr) gather(item, fill + step * draws.f, draws.f, some, pf);
+                source.each(l, some, px, py, fill == nullptr ? nullptr : pf);
+                scatter(item, py, some, to + step * draws.y, draws.y);
             }
         }
     }
@@ -345,6 +351,8 @@ void Plan::turn_with(Source& source, u64 first) const {
     const u64 end = std::min(first + turn, units);
     for (u64 unit = first; unit < end; ++unit) {
         u64 rest = unit;
+        const u64 m0 = rest % pieces * piece;
+        rest /= pieces;
         const u64 s0 = rest % chunks * chunk;
         rest /= chunks;
         const u64 l0 = rest % segments * segment;
@@ -352,6 +360,8 @@ void Plan::turn_with(Source& source, u64 first) const {
         u64 index = job.offset + l0;
         i64 step = static_cast<i64>(l0);
         i64 dx = step * draws.x, dy = step * draws.y, df = step * draws.f;
+        step = static_cast<i64>(m0);
+        dx += step * spread.x, dy += step * spread.y, df += step * spread.f;
         for (int a = outers - 1; a >= 0; --a) {
             const u64 at = rest % outer[a].n;
             rest /= outer[a].n;
@@ -371,7 +381,8 @@ void Plan::turn_with(Source& source, u64 first) const {
             }
         } else {
             source.draw(index, n);
-            share(source, n, x, y, f, s0, std::min(s0 + chunk, shared_count));
+            share(source, n, std::min(piece, spread.n - m0), x, y, f, s0,
+                  std::min(s0 + chunk, shared_count));
         }
     }
 }
@@ -441,6 +452,11 @@ void pack(const Kernel& kernel, const Stream& stream, std::uint64_t offset, std:
     Packing packing{kernel, stream, offset, n, out};
     const u64 turns = (n + kSegment - 1) / kSegment;
     parallel(static_cast<std::size_t>(turns), n < kSerialBelow ? 1 : threads, pack_turn, &packing);
+}
+
+int threads_beside(const Kernel& kernel, std::uint64_t n, int allowed) {
+    if (has_team()) return n <= kTeamAlone ? 1 : -allowed;
+    return n <= kernel.alone_up_to ? 1 : allowed;
 }
 
 void run(const Kernel& kernel, const Job& job) {

@@ -41,6 +41,10 @@ struct Job {
 // with x or f. Nothing outside the elements named is read or written.
 void run(const Kernel& kernel, const Job& job);
 
+// How many threads noise on n elements is worth beside another runtime that uses `allowed`: below 0, so
+// many of its own, where it has lent them.
+int threads_beside(const Kernel& kernel, std::uint64_t n, int allowed);
+
 // The keep bits of elements [offset, offset + n), eight to a byte, the first in the lowest bit; bits
 // behind the last element are 0.
 void pack(const Kernel& kernel, const Stream& stream, std::uint64_t offset, std::uint64_t n,

@@ -51,6 +51,9 @@ using ApplyWhole = void (*)(std::size_t n, const void* x, void* y, const Values&
 
 struct Kernel {
     const char* name;
+    // Elements up to which it is quicker on one thread than on two of ours that wake up on processors
+    // on which another runtime's threads spin.
+    std::uint64_t alone_up_to;
     // Keep bits of the 1,024 elements of group g: 16 words, the first element in the lowest bit.
     void (*bits)(const Stream&, std::uint64_t g, std::uint64_t* out);
     // The words (tag 32), and the Gaussian draws made of them, of elements [start, start + n).

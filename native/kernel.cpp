@@ -5,11 +5,14 @@
 #if defined(THINNED_AVX512)
 #define THINNED_TABLE kernel_avx512
 #define THINNED_NAME "avx512"
+#define THINNED_ALONE_UP_TO (1u << 21)
 #elif defined(THINNED_AVX2)
 #define THINNED_TABLE kernel_avx2
 #define THINNED_NAME "avx2"
+#define THINNED_ALONE_UP_TO (1u << 20)
 #else
 #define THINNED_TABLE kernel_plain
+#define THINNED_ALONE_UP_TO (1u << 17)
 #if defined(__aarch64__) || defined(_M_ARM64)
 #define THINNED_NAME "neon"
 #else
@@ -551,6 +554,7 @@ void enter(Kernel& k, Type type) {
 Kernel make() {
     Kernel k{};
     k.name = THINNED_NAME;
+    k.alone_up_to = THINNED_ALONE_UP_TO;
     k.bits = bits;
     k.words = words;
     k.gaussian = gaussian;

@@ -19,6 +19,7 @@
 #endif
 
 #include "dispatch.hpp"
+#include "entry.hpp"
 #include "geometry.hpp"
 #include "philox.hpp"
 #include "threads.hpp"
@@ -30,6 +31,7 @@ using namespace thinned;
 namespace {
 
 std::atomic<const Kernel*> current{nullptr};
+std::atomic<bool> reference{false};  // said by Python: whether masks are drawn there instead
 
 // Releasing the interpreter costs some 100 ns: worth it where others could do something meanwhile.
 constexpr std::uint64_t kReleaseAbove = 8192;
@@ -82,16 +84,26 @@ void released(F f) {
 }
 
 // threads: so many of this module's; 0 for its limit; below 0, so many of the team that was lent.
-void go(Job& job, int threads) {
+void run_on(Job& job, int threads) {
     job.on_team = threads < 0 && has_team();
     job.threads = threads == 0 ? num_threads() : threads < 0 ? -threads : threads;
-    const Kernel& kernel = *current.load(std::memory_order_relaxed);
+    run(*current.load(std::memory_order_relaxed), job);
+}
+
+void go(Job& job, int threads) {
     if (elements(job) < kReleaseAbove) {
-        run(kernel, job);
+        run_on(job, threads);
     } else {
-        released([&] { run(kernel, job); });
+        released([&] { run_on(job, threads); });
     }
 }
+
+int threads_beside_another(std::uint64_t n, int allowed) {
+    return thinned::threads_beside(*current.load(std::memory_order_relaxed), n, allowed);
+}
+
+const Entry the_entry{sizeof(Entry), [] { return !reference.load(std::memory_order_relaxed); }, &run_on,
+                      &threads_beside_another};
 
 // The step of the logical index along each axis; None stands for C order over the array itself.
 void set_index(Job& job, nb::handle strides) {
@@ -215,46 +227,6 @@ void apply_at(std::uintptr_t x, std::uintptr_t y, std::uintptr_t f, nb::tuple sh
     go(job, threads);
 }
 
-// The same where memory and indices both run on by one: what a call on a small tensor costs is mostly
-// the passing of its arguments, so these are few and plain.
-void apply_flat(std::uintptr_t x, std::uintptr_t y, std::uint64_t n, Type type, double scale,
-                std::uint64_t seed, std::uint32_t site, std::uint32_t step, std::uint32_t call,
-                std::uint64_t threshold, std::uint64_t offset, int threads) {
-    Job job;
-    job.law = Law::bernoulli;
-    job.type = type;
-    job.op = Op::scale;
-    job.values = {scale, 0.0};
-    job.stream = stream_of(seed, site, step, call, threshold, false);
-    job.offset = offset;
-    job.x = reinterpret_cast<const void*>(x);
-    job.y = reinterpret_cast<void*>(y);
-    const auto size = static_cast<std::int64_t>(size_of(type));
-    job.axes = 1;
-    job.axis[0] = {n, size, size, 0, 1};
-    go(job, threads);
-}
-
-// As apply_flat, with one draw for each of n rows of m elements.
-void apply_rows(std::uintptr_t x, std::uintptr_t y, std::uint64_t n, std::uint64_t m, Type type,
-                double scale, std::uint64_t seed, std::uint32_t site, std::uint32_t step,
-                std::uint32_t call, std::uint64_t threshold, int threads) {
-    Job job;
-    job.law = Law::bernoulli;
-    job.type = type;
-    job.op = Op::scale;
-    job.values = {scale, 0.0};
-    job.stream = stream_of(seed, site, step, call, threshold, false);
-    job.x = reinterpret_cast<const void*>(x);
-    job.y = reinterpret_cast<void*>(y);
-    const auto size = static_cast<std::int64_t>(size_of(type));
-    const auto row = static_cast<std::int64_t>(m) * size;
-    job.axes = 2;
-    job.axis[0] = {n, row, row, 0, 1};
-    job.axis[1] = {m, size, size, 0, 0};
-    go(job, threads);
-}
-
 void packed(nb::handle out, std::uint64_t n, std::uint64_t seed, std::uint32_t site,
             std::uint32_t step, std::uint32_t call, std::uint64_t threshold, bool mirror,
             std::uint64_t offset, int threads) {
@@ -321,12 +293,6 @@ NB_MODULE(_native, m) {
           nb::arg("type"), nb::arg("op"), nb::arg("scale"), nb::arg("fill"), nb::arg("seed"),
           nb::arg("site"), nb::arg("step"), nb::arg("call"), nb::arg("threshold"),
           nb::arg("mirror"), nb::arg("offset"), nb::arg("strides").none(), nb::arg("threads"));
-    m.def("apply_flat", &apply_flat, nb::arg("x"), nb::arg("y"), nb::arg("n"), nb::arg("type"),
-          nb::arg("scale"), nb::arg("seed"), nb::arg("site"), nb::arg("step"), nb::arg("call"),
-          nb::arg("threshold"), nb::arg("offset"), nb::arg("threads"));
-    m.def("apply_rows", &apply_rows, nb::arg("x"), nb::arg("y"), nb::arg("n"), nb::arg("m"),
-          nb::arg("type"), nb::arg("scale"), nb::arg("seed"), nb::arg("site"), nb::arg("step"),
-          nb::arg("call"), nb::arg("threshold"), nb::arg("threads"));
     m.def("packed", &packed, nb::arg("out"), nb::arg("n"), nb::arg("seed"), nb::arg("site"),
           nb::arg("step"), nb::arg("call"), nb::arg("threshold"), nb::arg("mirror"),
           nb::arg("offset"), nb::arg("threads"));
@@ -341,13 +307,22 @@ NB_MODULE(_native, m) {
         return names;
     }, "The kernels that this build holds.");
     m.def("use", &use, nb::arg("name"), "Run this kernel from now on; False if it cannot run.");
+    m.def("use_reference", [](bool wanted) { reference.store(wanted, std::memory_order_relaxed); },
+          nb::arg("wanted"), "Say to other compiled modules that Python draws the masks.");
     m.def("used", [] { return current.load(std::memory_order_relaxed)->name; });
     // For jax.ffi.register_ffi_target.
     m.attr("xla_noise") = nb::capsule(reinterpret_cast<void*>(&xla::noise));
     m.attr("xla_draw") = nb::capsule(reinterpret_cast<void*>(&xla::draw));
     m.def("set_num_threads", &set_num_threads, nb::arg("n"));
-    m.def("set_team", [](std::uintptr_t parallel) { set_team(reinterpret_cast<Team>(parallel)); },
-          nb::arg("parallel"),
-          "Lend the threads of another runtime: the address of its GOMP_parallel, 0 for none.");
+    m.def("set_team", [](std::uintptr_t parallel, std::uintptr_t number) {
+              set_team(reinterpret_cast<Team>(parallel), reinterpret_cast<TeamNumber>(number));
+          }, nb::arg("parallel"), nb::arg("number"),
+          "Lend the threads of another runtime: the addresses of its GOMP_parallel and "
+          "omp_get_thread_num, 0 for none.");
     m.def("num_threads", &num_threads);
+    m.def("threads_beside", &threads_beside_another, nb::arg("n"), nb::arg("allowed"),
+          "How many threads noise on n elements is worth where another runtime uses `allowed`: lent "
+          "ones negative.");
+    // For the compiled module of PyTorch.
+    m.attr("entry") = nb::capsule(&the_entry, kEntryName);
 }

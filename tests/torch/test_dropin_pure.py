@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 import thinned
 import thinned.torch
 from thinned import reference
-from thinned.backends import torch_memory, torch_pure
+from thinned.backends import torch_memory, torch_native, torch_pure
 from thinned.backends.base import Draw
 from thinned.backends.torch import Noise, backend, coordinates_of, filled
 from thinned.backends.torch_memory import _pure, make
@@ -225,6 +225,7 @@ def test_a_fill_is_taken_as_the_reference_takes_it(way, dtype, fill):
 
 @pytest.mark.parametrize("way", ["eager", "tensor operations", "operator"])
 def test_a_fill_that_is_taken_as_it_came_is_caught(way, monkeypatch):
+    monkeypatch.setattr(torch_native, "noise", torch_native._nothing)
     monkeypatch.setattr(torch_memory, "_fill", lambda number, kind: number)
     assert not follows_the_reference(way, torch.float16, -1e-320, 0.4)
 

@@ -8,12 +8,14 @@ import pytest
 import torch
 
 import thinned
-from thinned import _native
-from thinned.backends import torch_threads
-from thinned.backends.torch_threads import SERIAL_LENT, lend, threads_for
+from thinned.backends import torch_memory, torch_threads
+from thinned.backends.base import Draw
+from thinned.backends.torch_memory import Noise, make
+from thinned.backends.torch_threads import lend, threads_for
+from thinned.window import place
 
 lendable = pytest.mark.skipif(
-    not torch_threads._address(), reason="this PyTorch brings no libgomp to lend threads"
+    not all(torch_threads._addresses()), reason="this PyTorch brings no libgomp to lend threads"
 )
 AT = thinned.Address(seed=8, site="threads")
 
@@ -51,8 +53,8 @@ def test_lent_threads_draw_what_our_own_do(threads, shape):
 @lendable
 def test_what_is_small_stays_on_the_calling_thread():
     lend()
-    assert threads_for(SERIAL_LENT) == 1
-    assert threads_for(SERIAL_LENT + 1) == -torch.get_num_threads()
+    assert threads_for(2**14) == 1
+    assert threads_for(2**18) == -torch.get_num_threads()
 
 
 @lendable
@@ -80,14 +82,12 @@ assert torch.equal(thinned.dropout(x, 0.3, at), whole)
     assert done.returncode == 0
 
 
-def test_a_number_below_zero_without_a_team_means_our_own():
+def test_a_number_below_zero_without_a_team_means_our_own(monkeypatch):
     lend(False)
-    x = torch.ones(2**18)
-    y = torch.empty_like(x)
-    _native.apply_flat(
-        x.data_ptr(), y.data_ptr(), x.numel(), _native.Type.float32, 2.0, 8, 0, 0, 0, 2**31, 0, -2
-    )
-    assert torch.equal(y, thinned.dropout(x, 0.5, thinned.Address(8)))
+    x, at = torch.ones(2**18), thinned.Address(8)
+    how = Noise(Draw(at, 2**31, place("test", tuple(x.shape), (), None)), 2.0)
+    monkeypatch.setattr(torch_memory, "threads_for", lambda n: -2)
+    assert torch.equal(make(x, how), thinned.dropout(x, 0.5, at))
 
 
 @pytest.mark.parametrize("p", [0.3, 0.8])

@@ -2,8 +2,9 @@
 
 Three ways lead to one result, bit for bit:
 
-- eager, on the CPU: a torch.autograd.Function straight over the compiled kernel (torch_memory.py).
-  It carries forward mode and the transforms of torch.func, and keeps no tensor for backward.
+- eager, on the CPU: a node of autograd over the compiled kernel, keeping no tensor for backward.
+  Plain tensors have it in C++ (torch_native.py), where that was built for the PyTorch at hand;
+  a torch.autograd.Function does the same, and carries forward mode and torch.func's transforms.
 - compiled and exported graphs, dispatch modes and wrapper tensors: the registered operator
   (torch_operator.py), whose address, threshold and scale are tensors. It calls the same kernel.
 - devices without a kernel of ours: tensor operations (torch_pure.py) under either of the two.
@@ -11,7 +12,7 @@ Three ways lead to one result, bit for bit:
 
 from __future__ import annotations
 
-from sys import getrefcount
+import struct
 from typing import Any
 
 import array_api_compat.torch
@@ -21,11 +22,10 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
-from thinned import _native, kernel, reference
+from thinned import kernel, reference
 from thinned.address import Address
-from thinned.backends import torch_pure
+from thinned.backends import torch_native, torch_pure
 from thinned.backends.base import Draw, Located, known_here
-from thinned.backends.torch_gradients import holders, nobody_else
 from thinned.backends.torch_graph import (
     GraphAddress,
     GraphPlace,
@@ -42,14 +42,16 @@ from thinned.backends.torch_memory import (
     Noise,
     affine,
     coordinates_of,
-    lies_flat,
     make,
     placed,
-    threads_for,
 )
-from thinned.backends.torch_operator import noise_compiled, noise_drawn, noise_registered
+from thinned.backends.torch_operator import (
+    drop_values,
+    noise_compiled,
+    noise_drawn,
+    noise_registered,
+)
 from thinned.backends.torch_pure import Coordinates
-from thinned.backends.torch_rows import noise_rows, rows_of
 from thinned.checks import message
 from thinned.window import Placement, index_strides, place, place_anew
 
@@ -72,9 +74,6 @@ _in_transform = torch._C._are_functorch_transforms_active
 _modes = torch._C._len_torch_dispatch_stack
 _tracing = torch._C._get_tracing_state
 _grad_enabled = torch.is_grad_enabled
-_empty_like = torch.empty_like
-_in_batch = torch._C._functorch.is_legacy_batchedtensor
-_apply_flat: Any = _native.apply_flat
 
 
 class TorchBackend:
@@ -214,7 +213,7 @@ class TorchBackend:
         return x.detach()
 
     def plain_dropout(self, x: Any, p: Any, at: Any, out: Any) -> Any:
-        return None
+        return None if out is not None else self.plain_rows(x, p, at, -1, None)
 
     def remade(self, function: Any, *arguments: Any) -> Any:
         # The transforms of torch.func refuse the hooks that a checkpoint is made of.
@@ -223,16 +222,9 @@ class TorchBackend:
         return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
 
     def plain_rows(self, x: Any, p: Any, at: Any, axes: int, scale: float | None) -> Any:
-        if (
-            type(p) is float
-            and 0.0 < p < 1.0
-            and type(at) is Address
-            and not torch.compiler.is_compiling()
-            and lies_flat(x)
-            and x.dim() >= axes
-        ):
-            return noise_rows(x, rows_of(x, axes, p, scale, at))
-        return None
+        if torch.compiler.is_compiling() or type(at) is not Address:
+            return None
+        return torch_native.dropout(x, p, at, axes, scale)
 
     def copy(self, x: Tensor, out: Tensor) -> Tensor:
         return out.copy_(x)
@@ -285,23 +277,11 @@ class _Eager(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None, None]:
         if grad is None:
             return None, None, None
-        if (
-            lies_flat(grad)
-            and not _grad_enabled()
-            and not _in_batch(grad)
-            and nobody_else(holders(getrefcount(grad), grad), _Eager)
-        ):
-            return make(grad, ctx.how, grad), None, None
         return noise(grad, None, ctx.how), None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor | None, *_: Any) -> Tensor | None:
         return None if tangent is None else noise(tangent, None, ctx.how)
-
-    @staticmethod
-    def to_count(x: Tensor) -> Tensor:
-        y: Tensor = _eager(x, _noise_of(SOME, x), False)
-        return y
 
 
 # Function.apply is this and two microseconds of questions about transforms of torch.func, which
@@ -309,61 +289,14 @@ class _Eager(torch.autograd.Function):
 _eager: Any = super(torch.autograd.Function, _Eager).apply
 
 
-# Dropout of memory that runs in the order of the indices has a way of its own: what a call on a
-# small tensor costs is Python's objects. Its noise is one plain tuple, in the kernel's order of
-# arguments: type, scale, seed, site, step, call, threshold, offset.
-Flat = tuple[Any, float, int, int, int, int, int, int]
-SOME: Flat = (_native.Type.float32, 2.0, 0, 0, 0, 0, 2**31, 0)
-
-
-class _Flat(torch.autograd.Function):
-    """_Eager for tensors that lie flat. Its three lines are written out in each place: a call more
-    is a hundredth of the whole."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, flat: Flat) -> Tensor:
-        ctx.flat = flat
-        y, n = _empty_like(x), x.numel()
-        _apply_flat(x.data_ptr(), y.data_ptr(), n, *flat, threads_for(n))
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None]:
-        if lies_flat(grad) and not _grad_enabled() and not _in_batch(grad):
-            dx = grad if nobody_else(holders(getrefcount(grad), grad), _Flat) else _empty_like(grad)
-            n = grad.numel()
-            _apply_flat(grad.data_ptr(), dx.data_ptr(), n, *ctx.flat, threads_for(n))
-            return dx, None
-        return noise(grad, None, _noise_of(ctx.flat, grad)), None
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
-        return noise(tangent, None, _noise_of(ctx.flat, tangent))
-
-    @staticmethod
-    def to_count(x: Tensor) -> Tensor:
-        y: Tensor = _flat(x, SOME)
-        return y
-
-
-def _noise_of(flat: Flat, x: Tensor) -> Noise:
-    _, scale, seed, site, step, call, threshold, offset = flat
-    at: Any = Drawn(seed, site, step, call)
-    where = placed(tuple(x.shape), offset, index_strides(tuple(x.shape), ()))
-    return Noise(Draw(at, threshold, where), scale)
-
-
-_flat: Any = super(torch.autograd.Function, _Flat).apply
-
-
-def noise_flat(x: Tensor, flat: Flat) -> Tensor:
-    """`noise` of a tensor that lies flat, without a fill."""
-    if (x.requires_grad and _grad_enabled()) or forward_ad._current_level >= 0:
-        y: Tensor = _flat(x, flat)
-        return y
-    y, n = _empty_like(x), x.numel()
-    _apply_flat(x.data_ptr(), y.data_ptr(), n, *flat, threads_for(n))
-    return y
+def _elsewhere(x: Tensor, numbers: tuple[int, ...]) -> Tensor:
+    """The noise on a gradient that is not plain, for the compiled part: numbers as in its `How`."""
+    seed, site, step, call, threshold, mirror, gaussian, scale, offset, *strides = numbers
+    at: Any = Drawn(seed & 0xFFFFFFFFFFFFFFFF, site, step, call)
+    where = placed(tuple(x.shape), offset, strides or index_strides(tuple(x.shape), ()))
+    (number,) = struct.unpack("d", struct.pack("q", scale))
+    draw = Draw(at, threshold, where, bool(mirror))
+    return noise(x, None, Noise(draw, number, 0.0, bool(gaussian)))
 
 
 class _Filled(torch.autograd.Function):
@@ -456,6 +389,14 @@ def noise(x: Tensor, seed: Tensor | None, how: Noise) -> Tensor:
         return y
     if seed is not None:
         how = _seeded(how, seed)
+    (at, threshold, where, mirror), scale, fill, gaussian = how
+    short = torch_native.noise(
+        x, scale, fill, gaussian, at.seed, at.site, at.step, at.call, threshold, mirror,
+        where.offset, where.steps,
+    )  # fmt: skip
+    if short is not None:
+        y = short
+        return y
     if _modes() or _tracing() or (type(x) is not Tensor and _wraps(x)):
         return noise_registered(x, how)
     if (x.requires_grad and _grad_enabled()) or forward_ad._current_level >= 0:
@@ -496,4 +437,5 @@ def filled(x: Tensor, array: Tensor, how: Noise) -> Tensor:
     return y
 
 
+torch_native.connect(_elsewhere, drop_values)
 backend = TorchBackend()

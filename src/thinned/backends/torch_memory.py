@@ -23,11 +23,9 @@ __all__ = [
     "Noise",
     "affine",
     "coordinates_of",
-    "lies_flat",
     "make",
     "placed",
     "run",
-    "threads_for",
 ]
 
 Law, Op = _native.Law, _native.Op
@@ -38,30 +36,6 @@ FLOATING = {
     torch.float32: _native.Type.float32,
     torch.float64: _native.Type.float64,
 }
-
-
-# Asked at every call: looked up once.
-_in_transform = torch._C._are_functorch_transforms_active
-_modes = torch._C._len_torch_dispatch_stack
-_tracing = torch._C._get_tracing_state
-_strided = torch.strided
-
-
-def lies_flat(x: Tensor) -> bool:
-    """Whether the kernel can run through x's memory from end to end, and nobody has to see it."""
-    return (
-        type(x) is Tensor
-        and x.is_cpu
-        and x.layout is _strided
-        and x.is_contiguous()
-        and x.dtype in FLOATING
-        and not x.is_neg()
-        and not x.is_nested
-        and not _in_transform()
-        and not _modes()
-        and not _tracing()
-        and not kernel._use_reference
-    )
 
 
 class Noise(NamedTuple):
@@ -144,7 +118,7 @@ def run(
         0 if x is None else _pointer(x), _pointer(y), f[0], shape, x_strides, y_strides, f[1],
         law, FLOATING.get(y.dtype, _native.Type.float32), op, scale, fill,
         at.seed, at.site, at.step, at.call, threshold, mirror, where.offset, steps,
-        threads_for(y.numel()) if law is Law.bernoulli else torch.get_num_threads(),
+        threads_for(y.numel()),
     )  # fmt: skip
 
 

@@ -3,8 +3,9 @@
 In `thinned::apply` address, threshold and scale are tensors, so that a new step or a new p is no
 new program; where the draws lie (offset and index strides) are integers, which may be symbols.
 `thinned::dropout` is its commonest case, a drawn seed and a p that stays, where making those
-tensors would cost more than the dropout of a small one. Both are registered by the parts of
-torch.library rather than by custom_op, whose checks cost 30 microseconds a call.
+tensors would cost more than the dropout of a small one. Below autograd it is `thinned::drop`, which
+is what a compiled program runs, in C++ where that was built (torch_native.py). All are registered
+by the parts of torch.library rather than by custom_op, whose checks cost 30 microseconds a call.
 """
 
 from __future__ import annotations
@@ -16,21 +17,18 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from thinned import _native, kernel
 from thinned.backends.base import Draw
 from thinned.backends.torch_memory import (
-    FLOATING,
     Drawn,
     Noise,
     coordinates_of,
     make,
     placed,
-    threads_for,
 )
 from thinned.backends.torch_pure import Coordinates
 from thinned.window import index_strides
 
-__all__ = ["noise_compiled", "noise_drawn", "noise_registered"]
+__all__ = ["drop_values", "noise_compiled", "noise_drawn", "noise_registered"]
 
 _LIBRARY: Any = torch.library.Library("thinned", "FRAGMENT")
 _LIBRARY.define(
@@ -42,13 +40,14 @@ _LIBRARY.define(
     "dropout(Tensor x, Tensor seed, int threshold, float scale, SymInt[] strides) -> Tensor",
     tags=(torch.Tag.pt2_compliant_tag,),
 )
+_LIBRARY.define(
+    "drop(Tensor x, Tensor seed, int threshold, float scale, SymInt[] strides) -> Tensor",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
 _in_transform = torch._C._are_functorch_transforms_active
-_modes = torch._C._len_torch_dispatch_stack
-_tracing = torch._C._get_tracing_state
-_empty_like = torch.empty_like
-_apply_flat: Any = _native.apply_flat
 OPERATOR: Any = torch.ops.thinned.apply.default
 DROPOUT: Any = torch.ops.thinned.dropout.default
+DROP: Any = torch.ops.thinned.drop.default
 
 
 def _values(
@@ -69,19 +68,13 @@ def _values(
     return make(x, Noise(draw, scale.item(), fill, gaussian), None, array)
 
 
-def _drop_values(
+def drop_values(
     x: Tensor, seed: Tensor, threshold: int, scale: float, strides: Sequence[int]
 ) -> Tensor:
     """seed: int64, 0-d. No strides stand for those of x's own C order."""
-    word = int(seed.item()) & 0xFFFFFFFFFFFFFFFF
-    if not strides and x.is_cpu and x.is_contiguous() and not kernel._use_reference:
-        y, n = _empty_like(x), x.numel()
-        _apply_flat(
-            x.data_ptr(), y.data_ptr(), n, FLOATING[x.dtype],
-            scale, word, 0, 0, 0, threshold, 0, threads_for(n),
-        )  # fmt: skip
-        return y
-    at: Any = Drawn(word)
+    if forward_ad._current_level >= 0 and forward_ad.unpack_dual(x).tangent is not None:
+        raise NotImplementedError(NO_FORWARD_MODE)
+    at: Any = Drawn(int(seed.item()) & 0xFFFFFFFFFFFFFFFF)
     shape = tuple(x.shape)
     where = placed(shape, 0, strides or index_strides(shape, ()))
     return make(x, Noise(Draw(at, threshold, where), scale))
@@ -124,7 +117,7 @@ class _Dropped(torch.autograd.Function):
         ctx.save_for_backward(seed)
         ctx.set_materialize_grads(False)
         with torch._C._AutoDispatchBelowAutograd():
-            y: Tensor = DROPOUT(x, seed, *how)
+            y: Tensor = DROP(x, seed, *how)
         return y
 
     @staticmethod
@@ -167,28 +160,28 @@ def _differentiable(keyset: Any, x: Tensor, *how: Any) -> Tensor:
 
 
 def _differentiable_drop(
-    keyset: Any, x: Tensor, seed: Tensor, threshold: int, scale: float, strides: Sequence[int]
+    _: Any, x: Tensor, seed: Tensor, threshold: int, scale: float, strides: Sequence[int]
 ) -> Tensor:
     y: Tensor
     if (x.requires_grad or forward_ad._current_level >= 0) and _recorded(x.requires_grad):
         y = _Dropped.apply(x, seed, threshold, scale, strides)  # type: ignore[no-untyped-call]
         return y
-    if type(x) is Tensor and x.is_cpu and not (_in_transform() or _modes() or _tracing()):
-        # Nobody else has to see it. The way back through the dispatcher takes as long as all the
-        # rest of the dropout of a small tensor in a compiled program.
-        return _drop_values(x, seed, threshold, scale, strides)
     with torch._C._AutoDispatchBelowAutograd():
-        below = keyset & torch._C._after_autograd_keyset
-        y = DROPOUT.redispatch(below, x, seed, threshold, scale, strides)
+        y = DROP(x, seed, threshold, scale, strides)
     return y
 
 
 for _name, _impl, _outer in (
     ("apply", _values, _differentiable),
-    ("dropout", _drop_values, _differentiable_drop),
+    ("dropout", drop_values, _differentiable_drop),
+    # Without a derivative: `thinned::dropout`, around it, has one.
+    ("drop", drop_values, None),
 ):
     _LIBRARY.impl(_name, _impl, "CompositeExplicitAutograd")
-    _LIBRARY.impl(_name, _outer, "Autograd", with_keyset=True)
+    if _outer is None:
+        _LIBRARY.impl(_name, torch.library.fallthrough_kernel, "Autograd")
+    else:
+        _LIBRARY.impl(_name, _outer, "Autograd", with_keyset=True)
     torch.library.register_fake(f"thinned::{_name}", _shape, lib=_LIBRARY)
 
 

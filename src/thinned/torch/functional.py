@@ -15,6 +15,7 @@ from torch import Tensor
 
 from thinned import checks, reference
 from thinned.address import Address
+from thinned.backends import torch_native
 from thinned.backends.base import Draw
 from thinned.backends.torch import (
     Coordinates,
@@ -28,9 +29,8 @@ from thinned.backends.torch import (
     noise_,
     noise_compiled,
     noise_drawn,
-    noise_flat,
 )
-from thinned.backends.torch_memory import FLOATING, Drawn, lies_flat
+from thinned.backends.torch_memory import Drawn
 from thinned.backends.torch_operator import DROPOUT
 from thinned.checks import message
 from thinned.window import Window, _window, place
@@ -108,21 +108,19 @@ def _drawn_seed(generator: torch.Generator | None) -> int:
 def fresh(x: Tensor, p: Any) -> Tensor | None:
     """Dropout of x at a fresh seed, in training, or None where it takes more than this.
 
-    The commonest call of all, with as few questions as it takes: a small tensor's cost is they. A
-    compiled program asks at each call for every name that was met here.
+    The commonest call of all. A compiled program asks at each call for every name that was met
+    here, so these are few.
     """
+    if not _is_compiling():
+        y: Tensor | None = torch_native.dropout(x, p, None, -1, None)
+        return y
     if not (type(p) is float and 0.0 < p < 1.0):
         return None
-    if _is_compiling():
-        # Of floating types only those of one byte are none of ours.
-        if type(x) is Tensor and x.is_floating_point() and x.itemsize > 1 and x.layout is _strided:
-            seed = torch.randint(-(2**63), 2**63 - 1, (), generator=None, device="cpu")
-            y: Tensor = DROPOUT(x, seed, round(p * 4294967296.0), 1.0 / (1.0 - p), ())
-            return y
-    elif lies_flat(x):
-        word = int(_word.tensor.random_(*WORDS).item()) & 0xFFFFFFFFFFFFFFFF
-        how = (FLOATING[x.dtype], 1.0 / (1.0 - p), word, 0, 0, 0, round(p * 4294967296.0), 0)
-        return noise_flat(x, how)
+    # Of floating types only those of one byte are none of ours.
+    if type(x) is Tensor and x.is_floating_point() and x.itemsize > 1 and x.layout is _strided:
+        seed = torch.randint(-(2**63), 2**63 - 1, (), generator=None, device="cpu")
+        staged: Tensor = DROPOUT(x, seed, round(p * 4294967296.0), 1.0 / (1.0 - p), ())
+        return staged
     return None
 
 

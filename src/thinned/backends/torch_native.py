@@ -1,0 +1,60 @@
+"""The compiled part for PyTorch: noise on plain CPU tensors as a node of its autograd in C++.
+
+Built for one minor version of PyTorch (native/torch.cpp). With another one everything goes the ways
+of torch.py, whose results are the same and whose calls on small tensors take some 15 microseconds
+more. The environment variable THINNED_TORCH says which: "compiled" (refused where it was not
+built) or "python".
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+
+from thinned import _native
+
+__all__ = ["connect", "dropout", "is_compiled", "noise"]
+
+
+def _nothing(*_: Any) -> None:
+    """What there is to say where nothing was compiled: let Python do it."""
+    return
+
+
+# dropout(x, p, at, leading, scale) and noise(x, scale, fill, gaussian, seed, site, step, call,
+# threshold, mirror, offset, strides), as native/torch.cpp has them: a tensor, or None for whatever
+# is not theirs to do.
+dropout: Callable[..., Any] = _nothing
+noise: Callable[..., Any] = _nothing
+# overlook(kinds): for tests of which holders of a gradient keep it from being written into.
+overlook: Callable[..., Any] = _nothing
+
+
+def is_compiled() -> bool:
+    """Whether the compiled part is in use."""
+    return noise is not _nothing
+
+
+def connect(noise_elsewhere: Callable[..., Any], dropout_elsewhere: Callable[..., Any]) -> None:
+    """Load the compiled part, if there is one; it calls these for tensors that are not plain."""
+    global dropout, noise, overlook
+    wanted = os.environ.get("THINNED_TORCH", "")
+    if wanted not in ("", "compiled", "python"):
+        raise ValueError(f"thinned: THINNED_TORCH must be compiled or python, got {wanted!r}.")
+    name = "thinned._torch_" + "_".join(torch.__version__.split(".")[:2])
+    if wanted == "python" or find_spec(name) is None:
+        if wanted == "compiled":
+            raise ImportError(
+                f"thinned: THINNED_TORCH=compiled, but no compiled part was built for PyTorch "
+                f"{torch.__version__}. Install from source beside it: pip install "
+                "--no-build-isolation --no-binary thinned thinned; or unset THINNED_TORCH."
+            )
+        return
+    module: Any = import_module(name)
+    module.connect(_native.entry, noise_elsewhere, dropout_elsewhere)
+    dropout, noise, overlook = module.dropout, module.noise, module.overlook

@@ -1,0 +1,155 @@
+"""What is compiled for PyTorch: the same bits as without it, and none of what is not its to do."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import thinned
+from thinned import kernel
+from thinned.backends import torch as backend, torch_native
+from thinned.backends.base import Draw
+from thinned.backends.torch_memory import Drawn, Noise
+from thinned.torch import functional
+from thinned.window import Window, place
+
+HERE = Path(__file__).parent
+AT = thinned.Address(seed=2**63 + 11, site="native", step=9, call=3)
+
+if os.environ.get("THINNED_TORCH") == "python" or kernel.uses_reference():
+    pytest.skip("the compiled part is switched off", allow_module_level=True)
+
+
+def test_it_is_there():
+    """A build beside the PyTorch that is developed against has it."""
+    assert torch_native.is_compiled()
+
+
+def noises():
+    """Noise of every kind that it is given, on tensors of several shapes and layouts."""
+    images = torch.randn(4, 6, 10, 10)
+    tensors = {
+        "flat": torch.randn(3000),
+        "large": torch.randn(300_001),
+        "permuted": torch.randn(30, 40, 5).permute(2, 0, 1),
+        "channels_last": images.to(memory_format=torch.channels_last),
+        "part": torch.randn(50, 60)[3:40, 5:33],
+        "scalar": torch.randn(()),
+        "empty": torch.randn(0, 4),
+    }
+    for name, x in tensors.items():
+        n = x.dim()
+        for shared in ((), tuple(range(1, n)), tuple(range(n))):
+            for window in (None, Window(7) if n else None):
+                where = place("test", tuple(x.shape), shared, window)
+                for gaussian, fill, mirror in ((False, 0.0, False), (False, -1.5, True),
+                                               (True, 0.0, True)):  # fmt: skip
+                    how = Noise(Draw(AT, 2**30 + 77, where, mirror), 1.25, fill, gaussian)
+                    yield name, x, how
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str
+)
+def test_values_and_gradients_are_those_of_the_python_form(dtype):
+    for name, x, how in noises():
+        x = x.detach().to(dtype).requires_grad_()
+        with torch.no_grad():
+            grad = torch.randn_like(x)
+        y = backend.noise(x, None, how)
+        assert "Noise" in y.grad_fn.name(), name
+        expected = backend._eager(x, how, False)
+        assert torch.equal(y, expected), name
+        assert y.stride() == expected.stride(), name
+        (dx,) = torch.autograd.grad(y, x, grad)
+        (wanted,) = torch.autograd.grad(expected, x, grad)
+        assert torch.equal(dx, wanted), name
+        assert dx.stride() == wanted.stride(), name
+
+
+def test_a_fresh_seed_is_the_one_that_python_draws():
+    x = torch.randn(500)
+    for seed in range(5):
+        torch.manual_seed(seed)
+        drawn = functional._drawn_seed(None)
+        after = torch.get_rng_state()
+        torch.manual_seed(seed)
+        y = torch_native.dropout(x, 0.3, None, -1, None)
+        assert torch.equal(torch.get_rng_state(), after)
+        where = place("test", (500,), (), None)
+        how = Noise(Draw(Drawn(drawn), round(0.3 * 2**32), where), 1 / 0.7)
+        assert torch.equal(y, backend.make(x, how))
+
+
+def not_its_own():
+    yield "an int p", (torch.ones(3), 1, AT, -1, None)
+    yield "p = 0", (torch.ones(3), 0.0, AT, -1, None)
+    yield "p = 1", (torch.ones(3), 1.0, AT, -1, None)
+    yield "NaN", (torch.ones(3), float("nan"), AT, -1, None)
+    yield "no tensor", ([1.0], 0.5, AT, -1, None)
+    yield "integers", (torch.arange(3), 0.5, AT, -1, None)
+    yield "complex", (torch.ones(3, dtype=torch.complex64), 0.5, AT, -1, None)
+    yield "sparse", (torch.eye(3).to_sparse(), 0.5, AT, -1, None)
+    yield "meta", (torch.ones(3, device="meta"), 0.5, AT, -1, None)
+    yield "negated", (torch.ones(3, dtype=torch.complex64).conj().imag, 0.5, AT, -1, None)
+    yield "too few axes", (torch.ones(()), 0.5, AT, 1, None)
+    yield "a subclass", (torch.ones(3).as_subclass(type("Own", (torch.Tensor,), {})), 0.5, AT, -1,
+                         None)  # fmt: skip
+
+
+@pytest.mark.parametrize("call", [c for _, c in not_its_own()], ids=[n for n, _ in not_its_own()])
+def test_what_is_particular_is_left_to_python(call):
+    assert torch_native.dropout(*call) is None
+
+
+def test_who_wants_to_see_the_call_sees_it():
+    class Looking(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            seen.append(str(function))
+            return function(*args, **(kwargs or {}))
+
+    seen = []
+    x = torch.randn(100, requires_grad=True)
+    y = functional.dropout(x, 0.5, True, at=AT)
+    with Looking():
+        y.sum().backward()
+        again = functional.dropout(x.detach(), 0.5, True, at=AT)
+    assert torch.equal(x.grad, torch.where(y == 0, 0.0, 2.0))
+    assert torch.equal(again, y)
+    assert seen.count("thinned.apply.default") == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [("python", ""), ("compiled", ""), ("fast", "THINNED_TORCH must be compiled or python, got")],
+)
+def test_the_environment_chooses(value, error):
+    code = (
+        "import thinned.torch; from thinned.backends import torch_native; "
+        "print(torch_native.is_compiled())"
+    )
+    settings = {**os.environ, "THINNED_TORCH": value}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=settings, capture_output=True, text=True, check=False
+    )
+    if error:
+        assert error in done.stderr
+    else:
+        assert done.stdout.strip() == str(value == "compiled")
+
+
+def test_the_drop_ins_hold_without_it():
+    """The tests of the drop-ins, in a process in which everything goes through Python."""
+    files = [HERE / f"test_dropin_{name}.py" for name in ("autograd", "modules", "values")]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, files)],
+        env={**os.environ, "THINNED_TORCH": "python"},
+        cwd=HERE.parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
