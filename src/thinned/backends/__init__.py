@@ -7,7 +7,7 @@ from typing import Any
 
 from thinned.backends.base import Backend, Draw
 
-__all__ = ["Backend", "Draw", "backend_of"]
+__all__ = ["Backend", "Draw", "backend_of", "known"]
 
 
 def _numpy() -> Backend:
@@ -61,3 +61,10 @@ def _find(kind: Any) -> Backend | None:
             _FOUND[kind] = load()
             return _FOUND[kind]
     return None
+
+
+def known(backend: Backend, *kinds: Any) -> None:
+    """Said by a backend of the classes that its arrays have, so that no compiler needs to look for
+    them: it cannot read the bases of every class."""
+    for kind in kinds:
+        _FOUND[kind] = backend

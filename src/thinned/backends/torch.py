@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 from thinned import kernel, reference
 from thinned.address import Address
-from thinned.backends import torch_native, torch_pure
+from thinned.backends import known, torch_native, torch_pure
 from thinned.backends.base import Draw, Located, known_here
 from thinned.backends.torch_graph import (
     GraphAddress,
@@ -267,6 +267,7 @@ class _Eager(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, how: Noise, inplace: bool) -> Tensor:
         ctx.how = how._replace(fill=0.0) if how.fill else how
+        ctx.inplace = inplace
         ctx.set_materialize_grads(False)
         if inplace:
             ctx.mark_dirty(x)
@@ -281,7 +282,10 @@ class _Eager(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor | None, *_: Any) -> Tensor | None:
-        return None if tangent is None else noise(tangent, None, ctx.how)
+        if tangent is None:
+            return None
+        moved = noise(tangent, None, ctx.how)
+        return tangent.copy_(moved) if ctx.inplace else moved
 
 
 # Function.apply is this and two microseconds of questions about transforms of torch.func, which
@@ -373,6 +377,23 @@ class _Transformed(torch.autograd.Function):
         return noise(x, seed, _shared_in_front(how, n)), 0
 
 
+def _entry_by_entry(x: Tensor) -> Tensor:
+    """x as a batch, under a vmap that wants another mask for each entry of one address: an x that
+    is the same for all would not show _Transformed that there are several."""
+    vmap = torch._C._functorch.peek_interpreter_stack()
+    if vmap is None or vmap.key() != torch._C._functorch.TransformType.Vmap:
+        return x
+    level = torch._C._functorch.CVmapInterpreterPtr(vmap)
+    if level.randomness() != torch._C._functorch.RandomnessType.Different or (
+        torch._C._functorch.is_batchedtensor(x)
+        and torch._C._functorch.maybe_get_level(x) == vmap.level()
+    ):
+        return x
+    batch = x.unsqueeze(0).expand(level.batchSize(), *x.shape)
+    y: Tensor = torch._C._functorch._add_batch_dim(batch, 0, vmap.level())
+    return y
+
+
 def _wraps(x: Tensor) -> bool:
     """Whether x is a tensor around others (a DTensor, a FakeTensor), for the dispatcher to open.
 
@@ -385,6 +406,7 @@ def noise(x: Tensor, seed: Tensor | None, how: Noise) -> Tensor:
     """The noise on x, differentiable. A seed (0-d, int64) takes the place of the address's."""
     y: Tensor
     if _in_transform():
+        x = x if seed is not None else _entry_by_entry(x)
         y = _Transformed.apply(x, seed, how)  # type: ignore[no-untyped-call]
         return y
     if seed is not None:
@@ -439,3 +461,4 @@ def filled(x: Tensor, array: Tensor, how: Noise) -> Tensor:
 
 torch_native.connect(_elsewhere, drop_values)
 backend = TorchBackend()
+known(backend, Tensor, torch.nn.Parameter)

@@ -131,8 +131,9 @@ class _Dropped(torch.autograd.Function):
 
 
 NO_FORWARD_MODE = (
-    "thinned::apply: forward-mode differentiation does not go through the registered operator. "
-    "Call thinned's functions outside of torch.compile, where it does."
+    "thinned::apply: forward-mode differentiation does not go through the registered operator, "
+    "which compilers, tracers (torch.func.linearize's too) and dispatch modes see. Call thinned's "
+    "functions outside of those, where it does."
 )
 
 

@@ -36,12 +36,11 @@ from thinned.torch import blockwise
 from thinned.torch.blockwise import Plan
 from thinned.torch.functional import (
     REQUIRED,
-    _drawn_seed,
     _probability,
     _traced_rate,
-    _traced_words,
     _training,
 )
+from thinned.torch.seeds import _drawn_seed, _traced_words
 from thinned.window import Window, _window, index_strides, place
 
 __all__ = ["attention_compiled", "scaled_dot_product_attention"]

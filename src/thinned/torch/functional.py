@@ -6,7 +6,6 @@ dropout bug there is. And a mask can be named: by `generator=`, or by `at=`, its
 
 from __future__ import annotations
 
-import threading
 import warnings
 from typing import Any
 
@@ -33,6 +32,8 @@ from thinned.backends.torch import (
 from thinned.backends.torch_memory import Drawn
 from thinned.backends.torch_operator import DROPOUT
 from thinned.checks import message
+from thinned.torch.seeds import _drawn_seed, _traced_seed, _traced_words
+from thinned.torch.sharded import is_sharded, on_shards
 from thinned.window import Window, _window, place
 
 __all__ = [
@@ -57,10 +58,6 @@ class _Required:
 REQUIRED = _Required()
 _is_compiling = torch.compiler.is_compiling
 _strided = torch.strided
-CPU = torch.device("cpu")
-# The half-open range of a seed's 64 bits, as int64; but for one, for the end must be one itself.
-WORDS = -(2**63), 2**63 - 1
-
 # The seed of an address drawn from a generator takes this one's place.
 _NOWHERE = Address()
 
@@ -83,28 +80,6 @@ def _probability(who: str, p: Any) -> Any:
     return checks.probability(who, p)
 
 
-class _Word(threading.local):
-    """Where a thread's random word is put: writing there costs half of making a tensor."""
-
-    def __init__(self) -> None:
-        with torch.inference_mode(False):
-            self.tensor = torch.empty((), dtype=torch.int64, device=CPU)
-
-
-_word = _Word()
-
-
-def _drawn_seed(generator: torch.Generator | None) -> int:
-    """64 fresh bits from PyTorch's CPU generator, which manual_seed and checkpoints rule, or from
-    the generator given, wherever it is."""
-    if generator is None:
-        word = _word.tensor.random_(*WORDS)
-    else:
-        word = torch.empty((), dtype=torch.int64, device=generator.device)
-        word.random_(*WORDS, generator=generator)
-    return int(word.item()) & 0xFFFFFFFFFFFFFFFF
-
-
 def fresh(x: Tensor, p: Any) -> Tensor | None:
     """Dropout of x at a fresh seed, in training, or None where it takes more than this.
 
@@ -124,22 +99,6 @@ def fresh(x: Tensor, p: Any) -> Tensor | None:
     return None
 
 
-def _traced_seed(generator: torch.Generator | None) -> Tensor:
-    """The same bits where nothing can be read: in a compiler's program, under torch.func.
-
-    A generator that is named, be it None, is one that compilers leave to PyTorch itself; their own
-    would make all 64 bits of 32.
-    """
-    device = CPU if generator is None else generator.device
-    return torch.randint(*WORDS, (), generator=generator, device=device)
-
-
-def _traced_words(generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-    """The same in words of 32 bits, the lower one first."""
-    seed = _traced_seed(generator)
-    return seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF
-
-
 def _apply(
     who: str,
     x: Tensor,
@@ -154,8 +113,11 @@ def _apply(
     fill: float = 0.0,
 ) -> Tensor:
     """Training: kept elements fill + scale (x - fill), scale None for 1 / (1 - p); dropped fill."""
-    if at is not None and generator is not None:
-        raise ValueError(f"{who}: at and generator both say which mask. Pass one of them.")
+    _check_mask(who, at, generator, mirror)
+    if is_sharded(x):
+        return _on_shards(
+            who, x, p, inplace, generator, at, shared_axes, window, mirror, scale, fill
+        )
     if _is_compiling() or _modes() or _tracing():
         y = _compiled(who, x, p, generator, at, shared_axes, window, mirror, scale, fill)
         return x.copy_(y) if inplace else y
@@ -170,6 +132,40 @@ def _apply(
     where = place(who, tuple(x.shape), shared_axes, window)
     how = Noise(Draw(at, reference.threshold(p), where, mirror), scale, fill)  # type: ignore[arg-type]
     return noise_(x, seed, how) if inplace else noise(x, seed, how)
+
+
+def _check_mask(who: str, at: Any, generator: Any, mirror: Any) -> None:
+    """What says which mask: one thing at most, and what it is said to be."""
+    if at is not None and generator is not None:
+        raise ValueError(f"{who}: at and generator both say which mask. Pass one of them.")
+    if at is not None and not isinstance(at, (Address, Drawn)):
+        remedy = "Give a mask its address: thinned.Address(seed=0, site='fc1', step=7)."
+        got = f"{at!r} ({type(at).__name__})"
+        raise TypeError(message(who, "at", "a thinned.Address or None", got, remedy))
+    if generator is not None and not isinstance(generator, torch.Generator):
+        got = f"{generator!r} ({type(generator).__name__})"
+        raise TypeError(message(who, "generator", "a torch.Generator or None", got))
+    if mirror is not True and mirror is not False:
+        checks.flag(who, "mirror", mirror)
+
+
+def _on_shards(
+    who: str, x: Any, p: Any, inplace: bool, generator: Any, at: Any, shared: Any, window: Any,
+    mirror: bool, scale: Any, fill: float,
+) -> Tensor:  # fmt: skip
+    """A DTensor: each process drops its own part of one mask. Without an address the seed comes
+    from the generator of each, which PyTorch wants to be seeded alike for DTensors."""
+    if window is not None:
+        raise ValueError(f"{who}: x is a DTensor, which says where it lies. Leave out window.")
+    if at is None:
+        at = Address(_drawn_seed(generator))
+
+    def on_part(part: Tensor, shard: Any) -> Tensor:
+        here = Window(shard.start, shard.shape)
+        return _apply(who, part, p, False, None, at, shared, here, mirror, scale, fill)
+
+    y = on_shards(x, on_part)
+    return x.copy_(y) if inplace else y
 
 
 def _compiled(
@@ -217,10 +213,15 @@ def _checked(who: str, x: Any, p: Any, training: Any) -> tuple[Any, bool]:
         p = _probability(who, p)
     if training is not True and training is not False:
         training = _training(who, training)
+    if not training or (not isinstance(p, Tensor) and p == 0.0):
+        return p, training  # what is left alone may be of any type: a quantised model's, say
     if x.is_nested:
         if x.layout is not torch.jagged:
             remedy = "Build it with layout=torch.jagged."
             raise TypeError(message(who, "input", "jagged where it is nested", "strided", remedy))
+        if who != "dropout":
+            remedy = "Only dropout takes those: on their values, one by one."
+            raise TypeError(message(who, "input", "a dense tensor", "a nested one", remedy))
         x = x.values()
     backend.require_floating(who, x)
     return p, training
@@ -337,7 +338,7 @@ def dropout1d(
         raise RuntimeError(
             f"dropout1d: input must be of shape (N, C, L) or (C, L), got {input.dim()} axes."
         )
-    batched = input.dim() == 3
+    batched = isinstance(input, Tensor) and input.dim() == 3
     return _channels("dropout1d", input, p, training, inplace, batched, generator=generator, at=at)
 
 
@@ -472,9 +473,10 @@ def feature_alpha_dropout(
     ----------
     Klambauer et al., 2017, arXiv:1706.02515.
     """
-    if isinstance(input, Tensor) and input.dim() < 2:
+    rank = input.dim() if isinstance(input, Tensor) else 2
+    if rank < 2 and training:
         raise RuntimeError(
-            f"feature_alpha_dropout: input must be of shape (N, C, ...), got {input.dim()} axes."
+            f"feature_alpha_dropout: input must be of shape (N, C, ...), got {rank} axes."
         )
-    shared = tuple(range(2, input.dim()))
+    shared = tuple(range(2, rank))
     return _alpha("feature_alpha_dropout", input, p, training, inplace, generator, at, shared)

@@ -6,7 +6,11 @@ whatever else a program does with them stay as they are.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, ClassVar
+
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from thinned import checks
 from thinned.torch import functional
@@ -21,15 +25,34 @@ __all__ = [
 ]
 
 
-class _Checked:
-    """p is checked where it is given: a NaN, too, which torch.nn lets through."""
+class _DropIn:
+    """What the six have in common: p checked where it is given (a NaN, too, which torch.nn lets
+    through), and a forward by the function of their kind."""
+
+    p: float
+    training: bool
+    inplace: bool
+    function: ClassVar[Callable[..., Tensor]]
+    writes = True  # whether `inplace` does what it says
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         checks.probability(type(self).__name__, p)
-        super().__init__(p, inplace)  # type: ignore[call-arg]
+        super().__init__(p, inplace)  # type: ignore[call-arg]  # torch.nn's class comes next
+
+    def forward(self, input: Tensor) -> Tensor:
+        if isinstance(input, Proxy):
+            return self._traced(input)
+        return type(self).function(input, self.p, self.training, self.writes and self.inplace)
+
+    def _traced(self, input: Proxy) -> Tensor:
+        """A node of torch.fx's for this module as a whole, as it makes for modules of torch.nn: p
+        and the mode stay the module's."""
+        tracer: Any = input.tracer
+        y: Tensor = tracer.create_proxy("call_module", tracer.path_of_module(self), (input,), {})
+        return y
 
 
-class Dropout(_Checked, nn.Dropout):
+class Dropout(_DropIn, nn.Dropout):
     """torch.nn.Dropout with a mask that is not stored. See `functional.dropout`.
 
     Every call draws a fresh 64-bit seed from PyTorch's default generator.
@@ -40,47 +63,75 @@ class Dropout(_Checked, nn.Dropout):
     inplace : bool. Write into the input.
     """
 
+    function = staticmethod(functional.dropout)
+
     def forward(self, input: Tensor) -> Tensor:
         if self.training is True and not self.inplace:
             y = functional.fresh(input, self.p)
             if y is not None:
                 return y
-        return functional.dropout(input, self.p, self.training, self.inplace)
+        return super().forward(input)
 
 
-class Dropout1d(_Checked, nn.Dropout1d):
-    """torch.nn.Dropout1d with a mask that is not stored. See `functional.dropout1d`."""
+class Dropout1d(_DropIn, nn.Dropout1d):
+    """torch.nn.Dropout1d with a mask that is not stored. See `functional.dropout1d`.
 
-    def forward(self, input: Tensor) -> Tensor:
-        return functional.dropout1d(input, self.p, self.training, self.inplace)
+    Parameters
+    ----------
+    p : float in [0, 1]. Probability of dropping a channel.
+    inplace : bool. Write into the input.
+    """
 
-
-class Dropout2d(_Checked, nn.Dropout2d):
-    """torch.nn.Dropout2d with a mask that is not stored. See `functional.dropout2d`."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        return functional.dropout2d(input, self.p, self.training, self.inplace)
+    function = staticmethod(functional.dropout1d)
 
 
-class Dropout3d(_Checked, nn.Dropout3d):
-    """torch.nn.Dropout3d with a mask that is not stored. See `functional.dropout3d`."""
+class Dropout2d(_DropIn, nn.Dropout2d):
+    """torch.nn.Dropout2d with a mask that is not stored. See `functional.dropout2d`.
 
-    def forward(self, input: Tensor) -> Tensor:
-        return functional.dropout3d(input, self.p, self.training, self.inplace)
+    Parameters
+    ----------
+    p : float in [0, 1]. Probability of dropping a channel.
+    inplace : bool. Write into the input.
+    """
 
-
-class AlphaDropout(_Checked, nn.AlphaDropout):
-    """torch.nn.AlphaDropout with a mask that is not stored. See `functional.alpha_dropout`."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        return functional.alpha_dropout(input, self.p, self.training, self.inplace)
+    function = staticmethod(functional.dropout2d)
 
 
-class FeatureAlphaDropout(_Checked, nn.FeatureAlphaDropout):
+class Dropout3d(_DropIn, nn.Dropout3d):
+    """torch.nn.Dropout3d with a mask that is not stored. See `functional.dropout3d`.
+
+    Parameters
+    ----------
+    p : float in [0, 1]. Probability of dropping a channel.
+    inplace : bool. Write into the input.
+    """
+
+    function = staticmethod(functional.dropout3d)
+
+
+class AlphaDropout(_DropIn, nn.AlphaDropout):
+    """torch.nn.AlphaDropout with a mask that is not stored. See `functional.alpha_dropout`.
+
+    Parameters
+    ----------
+    p : float in [0, 1]. Probability of dropping an element.
+    inplace : bool. Taken and left alone, as torch.nn's does.
+    """
+
+    function = staticmethod(functional.alpha_dropout)
+    writes = False
+
+
+class FeatureAlphaDropout(_DropIn, nn.FeatureAlphaDropout):
     """torch.nn.FeatureAlphaDropout with a mask that is not stored.
 
     See `functional.feature_alpha_dropout`.
+
+    Parameters
+    ----------
+    p : float in [0, 1]. Probability of dropping a channel.
+    inplace : bool. Taken and left alone, as torch.nn's does.
     """
 
-    def forward(self, input: Tensor) -> Tensor:
-        return functional.feature_alpha_dropout(input, self.p, self.training, self.inplace)
+    function = staticmethod(functional.feature_alpha_dropout)
+    writes = False

@@ -12,8 +12,8 @@ from thinned import checks
 from thinned.address import Address, address_of_seed
 from thinned.backends.torch_graph import GraphAddress
 from thinned.torch.addressed import Site, p_of, set_p
-from thinned.torch.functional import _drawn_seed, _traced_seed
 from thinned.torch.placing import Shard
+from thinned.torch.seeds import _drawn_seed, _traced_seed
 from thinned.torch.sharded import is_sharded, on_shards
 from thinned.window import Window
 
@@ -69,7 +69,8 @@ class Sited(nn.Module):
         """Address, window and p for the draws of this call on x; p a 0-d tensor in a graph."""
         if self.site is not None:
             return self.site.located(tuple(x.shape), self.batch_axis, shard)
-        return fresh_address(type(self).__name__), None, self.own_p
+        window = None if shard is None else Window(shard.start, shard.shape)
+        return fresh_address(type(self).__name__), window, self.own_p
 
     def on_shard(self, x: Tensor, draw: Callable[[Tensor, Any, Any, Any], Tensor]) -> Tensor:
         """`draw(x, at, window, p)`, on the shard at hand where x is a DTensor."""

@@ -133,6 +133,17 @@ def any_axis_unevenly(mesh, placements):
     equal([y.full_tensor() != 0, sharded.grad.full_tensor() != 0], [kept, kept])
 
 
+def a_drop_in_that_nobody_adopted(mesh):
+    """Seeded alike, as DTensors want it, each process drops its part of one mask."""
+    x = torch.ones(5, 6)
+    for module in (thinned.torch.Dropout(0.5), thinned.torch.DropPath(0.5)):
+        torch.manual_seed(7)
+        y = module(distribute_tensor(x, mesh, [Shard(0)]))
+        assert y.placements == (Shard(0),)
+        torch.manual_seed(7)
+        equal([y.full_tensor()], [module(x)])
+
+
 def saying_nothing_is_an_error():
     model = build()
     adopt(model, seed=SEED)
@@ -173,6 +184,7 @@ def main():
     if n == 2:
         sharded_and_compiled(wanted)
     tensor_and_sequence_parallel(line)
+    a_drop_in_that_nobody_adopted(line)
     for axis in range(3):
         any_axis_unevenly(line, [Shard(axis)])
     if n == 4:
