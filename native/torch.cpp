@@ -413,7 +413,7 @@ PyObject* overlook(PyObject*, PyObject* kinds) {
 // without a step through Python. seed: int64, 0-d. No strides stand for those of x's own C order.
 Tensor drop(const Tensor& x, const Tensor& seed, std::int64_t threshold, double scale,
             at::IntArrayRef strides) {
-    if (!is_plain(x) || !seed.is_cpu()) {
+    if (!is_plain(x) || has_tangent(x) || !seed.is_cpu()) {
         return by_python(dropout_elsewhere, x, seed, threshold, scale, strides);
     }
     How how;
@@ -425,16 +425,7 @@ Tensor drop(const Tensor& x, const Tensor& seed, std::int64_t threshold, double 
 }
 
 TORCH_LIBRARY_IMPL(thinned, CPU, m) { m.impl("drop", &drop); }
-TORCH_LIBRARY_IMPL(thinned, AutogradCPU, m) {
-    m.impl("drop", [](const Tensor& x, const Tensor& seed, std::int64_t threshold, double scale,
-                      at::IntArrayRef strides) {
-        if (has_tangent(x)) {
-            return by_python(dropout_elsewhere, x, seed, threshold, scale, strides);  // says why not
-        }
-        at::AutoDispatchBelowADInplaceOrView below;
-        return drop(x, seed, threshold, scale, strides);
-    });
-}
+TORCH_LIBRARY_IMPL(thinned, AutogradCPU, m) { m.impl("drop", torch::CppFunction::makeFallthrough()); }
 
 PyMethodDef methods[] = {
     {"connect", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&connect)),
