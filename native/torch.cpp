@@ -413,7 +413,11 @@ PyObject* overlook(PyObject*, PyObject* kinds) {
 // without a step through Python. seed: int64, 0-d. No strides stand for those of x's own C order.
 Tensor drop(const Tensor& x, const Tensor& seed, std::int64_t threshold, double scale,
             at::IntArrayRef strides) {
-    if (!is_plain(x) || has_tangent(x) || !seed.is_cpu()) {
+    TORCH_CHECK_NOT_IMPLEMENTED(
+        !has_tangent(x),
+        "thinned::drop: forward-mode differentiation does not go through the registered operator. Call "
+        "thinned's functions outside of torch.compile, where it does.");
+    if (!is_plain(x) || !seed.is_cpu()) {
         return by_python(dropout_elsewhere, x, seed, threshold, scale, strides);
     }
     How how;
@@ -424,6 +428,14 @@ Tensor drop(const Tensor& x, const Tensor& seed, std::int64_t threshold, double 
     return made(x, how);
 }
 
+// thinned::seed: the place is for compilers, who merge what is equal.
+Tensor seed(std::int64_t) {
+    Tensor word = at::detail::empty_cpu({}, at::kLong);
+    *word.mutable_data_ptr<std::int64_t>() = static_cast<std::int64_t>(drawn_seed());
+    return word;
+}
+
+TORCH_LIBRARY_IMPL(thinned, BackendSelect, m) { m.impl("seed", &seed); }
 TORCH_LIBRARY_IMPL(thinned, CPU, m) { m.impl("drop", &drop); }
 TORCH_LIBRARY_IMPL(thinned, AutogradCPU, m) { m.impl("drop", torch::CppFunction::makeFallthrough()); }
 

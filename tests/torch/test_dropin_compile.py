@@ -149,6 +149,40 @@ def test_two_modules_of_one_graph_draw_apart():
     assert not torch.equal(a, b)
 
 
+def test_one_module_called_three_times_draws_three_masks():
+    """Compilers merge operators of equal arguments: each place in a program has a number."""
+    drop, flip = thinned.torch.Dropout(0.5), thinned.torch.DropPath(0.5)
+    call = compiled(lambda x: [m(x) for m in (drop, drop, drop, flip, flip)], "inductor")
+    a, b, c, d, e = call(torch.ones(300, 2))
+    assert len({bytes(y.bool().flatten().tolist()) for y in (a, b, c)}) == 3
+    assert not torch.equal(d, e)
+
+
+@pytest.mark.parametrize("budget", [1.0, 0.5, 0.1, 0.01])
+@pytest.mark.parametrize("name", ["Dropout", "AlphaDropout", "Dropout1d", "DropPath"])
+def test_a_short_memory_recomputes_the_mask_that_was(name, budget):
+    """Parts of the forward pass run again in the backward pass; the seed is not drawn again."""
+    module = getattr(thinned.torch, name)(0.5)
+    weights = torch.eye(40) * 0.9
+
+    def net(x):
+        for _ in range(3):
+            x = module(torch.tanh(x @ weights))
+        return x
+
+    x = torch.randn(6, 40, 40, dtype=torch.float32)
+    tail = torch.randn(6, 40, 40)
+    found = []
+    for call in (net, compiled(net, "aot_eager_decomp_partition")):
+        leaf = x.clone().requires_grad_()
+        torch.manual_seed(12)
+        with torch._functorch.config.patch(activation_memory_budget=budget):
+            y = call(leaf)
+            y.backward(tail)
+        found.append((y.detach(), leaf.grad))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-5)
+
+
 def test_the_public_function_compiles_without_a_word():
     x = torch.randn(6, 7)
     how = {"shared_axes": (0,), "window": thinned.Window(3)}

@@ -1,10 +1,18 @@
 """The tests beside this one can fail: each planted fault is caught by the one named here."""
 
+import itertools
+
 import pytest
 import torch
 
 from thinned import kernel
-from thinned.backends import torch as backend, torch_memory, torch_native, torch_operator
+from thinned.backends import (
+    torch as backend,
+    torch_memory,
+    torch_native,
+    torch_operator,
+    torch_seed,
+)
 from thinned.torch import functional, modules
 
 import test_dropin_autograd as autograd  # isort: skip
@@ -108,6 +116,14 @@ def mask_saved_by_the_operator(patch):
     )
 
 
+def seed_drawn_again_by_the_compiler(patch):
+    patch.setattr(torch_seed, "get_proxy_mode", lambda: None)  # nothing is marked
+
+
+def places_without_a_number(patch):
+    patch.setattr(torch_seed, "_places", itertools.repeat(0))
+
+
 def forward_mode_gives_zero(patch):
     def zeros(ctx, tangent, *rest):
         return torch.zeros_like(tangent)
@@ -180,6 +196,11 @@ CAUGHT = [
         mask_saved_by_the_operator,
         of(compiling.test_a_few_words_are_saved, "aot_eager", {"at": compiling.AT}),
     ),
+    (
+        seed_drawn_again_by_the_compiler,
+        of(compiling.test_a_short_memory_recomputes_the_mask_that_was, "Dropout", 0.1),
+    ),
+    (places_without_a_number, compiling.test_one_module_called_three_times_draws_three_masks),
     (training_ignored, of(standing.test_evaluation_gives_the_input_itself, "Dropout")),
     (training_ignored, of(standing.test_evaluation_gives_the_input_itself, "AlphaDropout")),
     (strides_lost, of(layouts, "channels_last")),

@@ -72,8 +72,6 @@ def drop_values(
     x: Tensor, seed: Tensor, threshold: int, scale: float, strides: Sequence[int]
 ) -> Tensor:
     """seed: int64, 0-d. No strides stand for those of x's own C order."""
-    if forward_ad._current_level >= 0 and forward_ad.unpack_dual(x).tangent is not None:
-        raise NotImplementedError(NO_FORWARD_MODE)
     at: Any = Drawn(int(seed.item()) & 0xFFFFFFFFFFFFFFFF)
     shape = tuple(x.shape)
     where = placed(shape, 0, strides or index_strides(shape, ()))
@@ -172,17 +170,22 @@ def _differentiable_drop(
     return y
 
 
+def _without_derivative(_: Any, x: Tensor, *how: Any) -> Tensor:
+    """`thinned::drop`: `thinned::dropout`, around it, has a derivative."""
+    if forward_ad._current_level >= 0 and forward_ad.unpack_dual(x).tangent is not None:
+        raise NotImplementedError(NO_FORWARD_MODE)
+    with torch._C._AutoDispatchBelowAutograd():
+        y: Tensor = DROP(x, *how)
+    return y
+
+
 for _name, _impl, _outer in (
     ("apply", _values, _differentiable),
     ("dropout", drop_values, _differentiable_drop),
-    # Without a derivative: `thinned::dropout`, around it, has one.
-    ("drop", drop_values, None),
+    ("drop", drop_values, _without_derivative),
 ):
     _LIBRARY.impl(_name, _impl, "CompositeExplicitAutograd")
-    if _outer is None:
-        _LIBRARY.impl(_name, torch.library.fallthrough_kernel, "Autograd")
-    else:
-        _LIBRARY.impl(_name, _outer, "Autograd", with_keyset=True)
+    _LIBRARY.impl(_name, _outer, "Autograd", with_keyset=True)
     torch.library.register_fake(f"thinned::{_name}", _shape, lib=_LIBRARY)
 
 

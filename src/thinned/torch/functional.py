@@ -30,7 +30,7 @@ from thinned.backends.torch import (
     noise_drawn,
 )
 from thinned.backends.torch_memory import Drawn
-from thinned.backends.torch_operator import DROPOUT
+from thinned.backends.torch_seed import FRESH, place_in_program
 from thinned.checks import message
 from thinned.torch.seeds import _drawn_seed, _traced_seed, _traced_words
 from thinned.torch.sharded import is_sharded, on_shards
@@ -89,12 +89,17 @@ def fresh(x: Tensor, p: Any) -> Tensor | None:
     if not _is_compiling():
         y: Tensor | None = torch_native.dropout(x, p, None, -1, None)
         return y
-    if not (type(p) is float and 0.0 < p < 1.0):
-        return None
     # Of floating types only those of one byte are none of ours.
-    if type(x) is Tensor and x.is_floating_point() and x.itemsize > 1 and x.layout is _strided:
-        seed = torch.randint(-(2**63), 2**63 - 1, (), generator=None, device="cpu")
-        staged: Tensor = DROPOUT(x, seed, round(p * 4294967296.0), 1.0 / (1.0 - p), ())
+    if (
+        type(p) is float
+        and 0.0 < p < 1.0
+        and type(x) is Tensor
+        and x.is_floating_point()
+        and x.itemsize > 1
+        and x.layout is _strided
+        and not _in_transform()
+    ):
+        staged: Tensor = FRESH(x, p, place_in_program())
         return staged
     return None
 

@@ -7,11 +7,12 @@ import threading
 import torch
 from torch import Tensor
 
+from thinned.backends.torch_seed import FRESH_SEED, WORDS, place_in_program
+
 __all__: list[str] = []
 
 CPU = torch.device("cpu")
-# The half-open range of a seed's 64 bits, as int64; but for one, for the end must be one itself.
-WORDS = -(2**63), 2**63 - 1
+_in_transform = torch._C._are_functorch_transforms_active
 
 
 class _Word(threading.local):
@@ -37,11 +38,13 @@ def _drawn_seed(generator: torch.Generator | None) -> int:
 
 
 def _traced_seed(generator: torch.Generator | None) -> Tensor:
-    """The same bits where nothing can be read: in a compiler's program, under torch.func.
-
-    A generator that is named, be it None, is one that compilers leave to PyTorch itself; their own
-    would make all 64 bits of 32.
-    """
+    """The same bits where nothing can be read: in a compiler's program, under torch.func."""
+    # Under vmap one seed is asked for, or one for each entry: PyTorch's own draw knows which.
+    if generator is None and torch.compiler.is_compiling() and not _in_transform():
+        seed: Tensor = FRESH_SEED(place_in_program())
+        return seed
+    # A generator that is named, be it None, is one that compilers leave to PyTorch itself; their own
+    # would make all 64 bits of 32.
     device = CPU if generator is None else generator.device
     return torch.randint(*WORDS, (), generator=generator, device=device)
 
