@@ -1,9 +1,9 @@
 """A fresh seed inside of a compiled program: `thinned::fresh_seed`, and dropout at one.
 
-PyTorch's own draw would do but for two things. Compilers merge operators of equal arguments, and two
-dropouts would share a mask: so each place in a program has a number. And where memory is short
-(activation_memory_budget below 1) they repeat cheap operators in the backward pass, a draw among them,
-and the mask would be another one: so the seed, eight bytes, is marked as one to be kept.
+PyTorch's own draw would do but for two things. Compilers merge operators of equal arguments, and
+two dropouts would share a mask: so each place in a program has a number. And where memory is short
+(activation_memory_budget below 1) they repeat cheap operators in the backward pass, a draw among
+them, and the mask would be another one: so the seed, eight bytes, is marked as one to be kept.
 """
 
 from __future__ import annotations

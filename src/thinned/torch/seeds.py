@@ -43,8 +43,8 @@ def _traced_seed(generator: torch.Generator | None) -> Tensor:
     if generator is None and torch.compiler.is_compiling() and not _in_transform():
         seed: Tensor = FRESH_SEED(place_in_program())
         return seed
-    # A generator that is named, be it None, is one that compilers leave to PyTorch itself; their own
-    # would make all 64 bits of 32.
+    # A generator that is named, be it None, is one that compilers leave to PyTorch itself; their
+    # own would make all 64 bits of 32.
     device = CPU if generator is None else generator.device
     return torch.randint(*WORDS, (), generator=generator, device=device)
 
