@@ -125,6 +125,15 @@ def a_step(name: str) -> Callable[[], object]:
     return one
 
 
+def a_forward_pass(name: str) -> Callable[[], object]:
+    """The same up to where the backward pass begins, with all that it keeps for that."""
+    torch.manual_seed(0)
+    model = nn.Sequential(*(Block(name) for _ in range(BLOCKS)))
+    x = torch.randn(SAMPLES, TOKENS, WIDTH)
+    model(x)
+    return lambda: model(x)
+
+
 def size_of_masks() -> int:
     """Bytes of the masks of one step of the transformer as PyTorch keeps them: a float each."""
     rows = SAMPLES * TOKENS
@@ -141,13 +150,16 @@ def show(result: dict[str, Any]) -> None:
         rows.append([network, *times, f"{over[THINNED]:+.1%}", f"{over[TORCH]:+.1%}", goal])
     columns = ["milliseconds a step", *NAMES, "thinned over Identity", "torch.nn's", "goal"]
     table("Training steps", columns, rows)
-    memory = result["peak_bytes"]
-    if memory is not None:
-        shown = [[name, f"{size / 2**20:.1f}"] for name, size in memory.items()]
-        saved = (memory[TORCH] - memory[THINNED]) / 2**20
-        shown.append(["torch.nn less thinned", f"{saved:.1f}"])
-        shown.append(["the masks", f"{result['mask_bytes'] / 2**20:.1f}"])
-        table("Memory that a step of the transformer adds", ["", "MiB at most"], shown)
+    step_s, forward_s = result["peak_bytes"], result["forward_bytes"]
+    if step_s is not None and forward_s is not None:
+        both = {name: [step_s[name], forward_s[name]] for name in NAMES}
+        both["torch.nn less thinned"] = [m[TORCH] - m[THINNED] for m in (step_s, forward_s)]
+        # A step is at its largest in the backward pass, when the last dropout's mask is gone.
+        whole, last = result["mask_bytes"], 4 * SAMPLES * TOKENS * WIDTH
+        both["the masks there at that time"] = [whole - last, whole]
+        shown = [[name, *(f"{size / 2**20:.1f}" for size in sizes)] for name, sizes in both.items()]
+        columns = ["MiB at most", "a step", "its forward pass"]
+        table("Memory that the transformer's step adds", columns, shown)
 
 
 def main() -> None:
@@ -160,6 +172,7 @@ def main() -> None:
         "threads": torch.get_num_threads(),
         "milliseconds": milliseconds(chosen.repeats, chosen.figure),
         "peak_bytes": peaks(a_step, NAMES),
+        "forward_bytes": peaks(a_forward_pass, NAMES),
         "mask_bytes": size_of_masks(),
     }
     described["load at the end"] = load_average()
