@@ -17,14 +17,14 @@ __all__ = ["peaks"]
 KEPT_BELOW = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 
 
-def _peak(make: Callable[[str], Callable[[], object]], name: str) -> int:
-    return growth(make(name))["peak"]
+def _rise(make: Callable[[str], Callable[[], object]], name: str, what: str) -> int:
+    return growth(make(name))[what]
 
 
 def peaks(
-    make: Callable[[str], Callable[[], object]], names: Iterable[str]
+    make: Callable[[str], Callable[[], object]], names: Iterable[str], what: str = "peak"
 ) -> dict[str, int] | None:
-    """Bytes that `make(name)()` adds at most to the memory in use, by name.
+    """Bytes that `make(name)()` adds at most ("peak"), or leaves behind ("left"), by name.
 
     `make`, a function of a module, prepares the call and may make it once itself. None where the
     system does not say: anywhere but on Linux.
@@ -36,7 +36,7 @@ def peaks(
     os.environ.update(KEPT_BELOW)
     try:
         with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
-            return {name: pool.submit(_peak, make, name).result() for name in names}
+            return {name: pool.submit(_rise, make, name, what).result() for name in names}
     finally:
         os.environ.clear()
         os.environ.update(before)
