@@ -9,6 +9,7 @@ them, and the mask would be another one: so the seed, eight bytes, is marked as 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -37,10 +38,12 @@ FRESH: Any = torch.ops.thinned.fresh.default
 _places = itertools.count()
 
 
-@torch.compiler.assume_constant_result
-def place_in_program() -> int:
-    """Another number for each place at which a program draws: its compiler calls this once."""
+def _next_place() -> int:
     return next(_places)
+
+
+# Another number for each place at which a program draws: its compiler calls this once.
+place_in_program: Callable[[], int] = torch.compiler.assume_constant_result(_next_place)
 
 
 def _drawn(place: int) -> Tensor:
