@@ -9,7 +9,16 @@ pytest.importorskip("matplotlib")
 
 from thinned import cli
 from thinned.commands import schedule as drawing
-from thinned.schedules import SCHEDULES, depth_linear, early
+from thinned.schedules import (
+    SCHEDULES,
+    annealed,
+    depth_linear,
+    early,
+    late,
+    linear,
+    maximum,
+    minimum,
+)
 
 
 @pytest.fixture
@@ -133,7 +142,7 @@ def test_out_writes_a_picture(command, tmp_path, suffix, begins):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["eearly"], '"eearly" is no schedule. There are: constant, early, late'),
+        (["eearly"], '"eearly" is no schedule. Did you mean early? There are: constant, early'),
         (["early", "--after", 3], "early has no --after. It takes: --p, --until, --shape."),
         (["early", "--p", 30], r"early: p must be a float in [0, 1], got 30. Did you pass a perc"),
         (["early", "--p", "x"], '--p: "x" is no number.'),
@@ -168,6 +177,36 @@ def test_nothing_is_left_of_a_picture_that_fails(command, tmp_path, monkeypatch)
     assert code == 1
     assert "No space left" in err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("made", [
+    *drawing._SHOWN.values(),
+    depth_linear(0.4) * late(1.0, after=100),
+    minimum(linear(0.0, 1.0, until=10), 0.5),
+    maximum(early(0.1, until=0.2) * annealed(0.5), late(0.2, after=0.9)),
+], ids=repr)  # fmt: skip
+def test_what_a_schedule_prints_is_what_may_be_typed(command, made):
+    code, out, err = command(repr(made))
+    assert (code, err) == (0, "")
+    assert out.startswith(repr(made))
+
+
+@pytest.mark.parametrize(("typed", "words"), [
+    (["erly"], '"erly" is no schedule. Did you mean early? There are: constant, '),
+    (["early(2"], "is no schedule. Write numbers in its parentheses, 'early(0.1, until=0.2)'"),
+    (["erly(0.1, 3)"], "is no schedule. Write numbers in its parentheses"),
+    (["early(**{})"], "is no schedule. Write numbers"),
+    (["early(0.1, 3) * 'a'"], "is no schedule. Write numbers"),
+    (["__import__('os').getcwd()"], "is no schedule. Write numbers"),
+    (["custom(early)"], "is no schedule. Write numbers"),
+    (["early(0.1)"], "early: missing a required argument: 'until'. It takes p, until, shape."),
+    (["early(1.5, 3)"], "early: p must be a float in [0, 1], got 1.5. Did you pass a percentage?"),
+    (["early(0.1, 3)", "--p", "0.2"], "written out: --p. Its numbers stand between its paren"),
+])  # fmt: skip
+def test_what_cannot_be_read_is_refused(command, typed, words):
+    code, out, err = command(*typed)
+    assert (code, out) == (2, "")
+    assert words in " ".join(err.split())
 
 
 # ---------------------------------------------------------------------------------- planted faults

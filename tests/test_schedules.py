@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import doctest
+import inspect
 import math
 import pickle
 import subprocess
@@ -270,6 +271,53 @@ def test_they_are_frozen_equal_hashable_and_can_be_copied(name):
 def test_refusals(make, error, says):
     with pytest.raises(error, match=says):
         make()
+
+
+RISES = [
+    (linear(0.5, 1.0, until=3), True),
+    (linear(0.5, 1.0), False),  # the last step is one short of it
+    (linear(0.5, 1.0, until=0.99), True),
+    (late(1.0, after=0.5) * early(1.0, until=0.6), True),
+    (late(1.0, after=0.6) * early(1.0, until=0.5), False),
+    (minimum(late(1.0, after=30), linear(1.0, 0.2, until=31)), False),
+    (maximum(0.3, annealed(1.0)), True),
+    (piecewise((0.1, 1.0, 0.2), (0.3, 0.301)), True),
+    (early(1.0, until=0.9, shape="linear") * late(1.0, after=1), False),
+    (curriculum(1.0), False),
+    (curriculum(1.0, gamma=1.0), True),
+    (curriculum(1.0, gamma=1.0) * early(1.0, until=500), True),
+    (depth_linear(1.0) * late(1.0, after=700), True),
+    (scheduled_drop_path(1.0), False),
+    (constant(1.0), True),
+]
+
+
+@pytest.mark.parametrize(("schedule", "rises"), RISES, ids=repr)
+def test_turns_tell_whether_p_comes_to_one(schedule, rises):
+    def highest(steps):
+        return max(schedule.p_at(step, T, layer=4, layers=5) for step in steps)
+
+    turns = schedule.turns(T)
+    assert turns == tuple(sorted(set(turns)))
+    assert (turns[0], turns[-1]) == (0, T - 1)
+    assert (highest(turns) == 1.0) == (highest(range(T)) == 1.0) == rises
+
+
+def test_turns_without_an_end():
+    assert linear(0.5, 1.0, until=3).turns() == (0, 2, 3, 2**32 - 1)
+    with pytest.raises(ValueError, match=r"^linear: steps must be "):
+        linear(0.5, 1.0).turns()
+    with pytest.raises(ValueError, match=r"^late: steps must be an integer in"):
+        late(0.1, after=3).turns(0)
+
+
+def test_every_name_has_its_whole_docstring():
+    for name in schedules.__all__:
+        if name in ("SCHEDULES", "Schedule"):
+            continue
+        doc = inspect.getdoc(getattr(schedules, name))
+        for section in ("Parameters", "Raises"):
+            assert f"{section}\n---" in doc, f"{name}: no {section}"
 
 
 def test_the_examples():

@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from thinned.commands.methods import lines_of
-from thinned.methods.shown import AT, measured, tiles
+from thinned.methods.shown import AT, caption, measured, tiles, without_picture
 from thinned.methods.table import RANKS, Method, every
 
 HERE = Path(__file__).parent
@@ -25,15 +25,6 @@ RANK_TITLES = {
     "second": "Second rank",
     "classic": "The classic shelf: history, for study",
 }
-
-
-def where(row: Method) -> str:
-    """The name under which users find the function."""
-    room, name = row.function.__module__, row.function.__name__
-    for shelf in ("thinned.methods.classic", "thinned.schedules"):
-        if room.startswith(shelf):
-            return f"{shelf}.{name}"
-    return f"thinned.{name}"
 
 
 def page(row: Method, picture: bool) -> str:
@@ -45,22 +36,33 @@ def page(row: Method, picture: bool) -> str:
         for label, text in lines_of(row)
         if label != "formula"
     ]
-    if picture and row.sample is not None:
-        lines += ["", f"![What {row.name} leaves of ones](images/{row.name}.png)", ""]
-        told = f"What it leaves of ones at p = {row.sample.p:g}, at `{AT!r}`: "
-        lines.append(told + "white is dropped, and each leading index has a tile of its own.")
-    found = measured(row)
-    if found is not None:
-        lines += ["", "## Moments, measured", ""]
-        lines += ["| | measured | by the formula |", "|---|---|---|"]
-        lines += [f"| mean | {found.mean:.3f} | {found.mean_formula:.3f} |"]
-        lines += [f"| variance | {found.variance:.3f} | {found.variance_formula:.3f} |"]
-        told = f"One output of a sample, on average, at p = {found.p:g} over {found.draws:,} "
-        lines += ["", told + "addresses."]
-    signature = f"{where(row)}{inspect.signature(row.function)}"
+    if picture:
+        lines += ["", f"![The mask of {row.name}](images/{row.name}.png)", ""]
+        told = caption(row, "white is dropped, and each leading index has a tile of its own")
+        lines.append(f"{told}, at `{AT!r}`.")
+    else:
+        lines += ["", f"No picture of a mask. {without_picture(row)}"]
+    lines += ["", "## Moments, measured", "", *_measured(row)]
+    signature = f"{row.where}{inspect.signature(row.function)}"
     doc = inspect.getdoc(row.function) or ""
     lines += ["", "## Reference", "", "```text", signature.replace("'", ""), "", doc, "```", ""]
     return "\n".join(lines)
+
+
+def _measured(row: Method) -> list[str]:
+    found = measured(row)
+    if found is None:
+        return [f"None. {row.apart}"]
+    p = f" at p = {found.p:g}" if row.has_p else ""
+    told = f"One output of a sample, on average,{p} over {found.draws:,} addresses."
+    if found.mean_formula is None or found.variance_formula is None:
+        lines = ["| | measured |", "|---|---|"]
+        lines += [f"| mean, without its sign | {found.mean:.3f} |"]
+        return [*lines, f"| variance | {found.variance:.3f} |", "", told]
+    lines = ["| | measured | by the formula |", "|---|---|---|"]
+    lines += [f"| mean | {found.mean:.3f} | {found.mean_formula:.3f} |"]
+    lines += [f"| variance | {found.variance:.3f} | {found.variance_formula:.3f} |"]
+    return [*lines, "", told]
 
 
 def index(rows: tuple[Method, ...]) -> str:
@@ -92,9 +94,11 @@ def draw(row: Method, path: Path) -> bool:
     side = min(0.16, 8.0 / width)
     figure = Figure(figsize=(width * side, height * side))
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    colours = matplotlib.colormaps["Blues"].with_extremes(bad="#888888")
+    colours = matplotlib.colormaps["Blues"].with_extremes(bad="#888888", under="white")
     top = np.nanmax(strip) or 1.0
-    axes.imshow(strip, cmap=colours, vmin=0.0, vmax=top * 1.25, aspect="auto")
+    # What was kept is never white, however small it is.
+    shown = np.where(strip == 0.0, -2.0 * top, strip)
+    axes.imshow(shown, cmap=colours, vmin=-0.5 * top, vmax=1.25 * top, aspect="auto")
     axes.set_axis_off()
     figure.savefig(path, dpi=100, metadata={"Software": None})
     return True

@@ -12,7 +12,7 @@ SIGMAS = 6.0
 
 
 def moments_are_the_rows(row):
-    if row.moments is None:
+    if row.moments.of is None:
         return
     arrays, sample = inputs(row), row.sample
     y = outputs(row.name)
@@ -67,13 +67,15 @@ def the_dropped_share_is_p(row):
 
 
 def p_zero_is_the_identity(row, kind):
-    if not row.sample.keeps_shape:
+    if not row.sample.keeps_shape or not row.has_p:
         return
     arrays = inputs(row, kind)
     np.testing.assert_array_equal(as_numpy(call(row, arrays, p=0.0)), as_numpy(arrays[0]))
 
 
 def p_one_is_as_the_row_says(row, kind):
+    if not row.has_p:
+        return
     arrays = inputs(row, kind)
     if row.sample.p_one == "refused":
         with pytest.raises(ValueError, match=rf"^{row.name}: p must be below 1\b.*\.$"):

@@ -123,7 +123,7 @@ def gradients_use_the_forwards_mask(row, kind):
         np.testing.assert_allclose(
             as_numpy(dx), as_numpy(call(row, (grad, *arrays[1:]))), rtol=1e-5, atol=1e-6
         )
-    if row.sample.p_one != "refused":
+    if row.sample.p_one != "refused" and row.has_p:
         ended = arrays[0].clone().requires_grad_()
         (dx,) = torch.autograd.grad(call(row, (ended, *arrays[1:]), p=1.0).sum(), ended)
         assert torch.isfinite(dx).all()
@@ -144,7 +144,7 @@ def jax_gradients_use_the_forwards_mask(row, kind):
         np.testing.assert_allclose(as_numpy(dx), expected, rtol=1e-5, atol=1e-6)
         moved = jax.jvp(lambda x: call(row, (x, *rest)), (x,), (grad,))[1]
         np.testing.assert_allclose(as_numpy(moved), expected, rtol=1e-5, atol=1e-6)
-    if row.sample.p_one != "refused":
+    if row.sample.p_one != "refused" and row.has_p:
         y, pulled = jax.vjp(lambda x: call(row, (x, *rest), p=1.0), x)
         (dx,) = pulled(jnp.ones_like(y))
         assert jnp.isfinite(dx).all()
@@ -172,12 +172,13 @@ def gradients_are_those_of_differences(row, kind):
 
 def bad_input_is_refused(row, kind):
     arrays = inputs(row, kind)
-    for p in (-0.1, 1.5, math.nan, 50):
+    for p in (-0.1, 1.5, math.nan, 50) if row.has_p else ():
         with pytest.raises(ValueError, match=rf"^{row.name}: p must be .*, got "):
             call(row, arrays, p=p)
-    for p in ("half", True):
-        with pytest.raises(TypeError, match=rf"^{row.name}: p must be .*, got "):
-            call(row, arrays, p=p)
+    for p in ("half", True, None) if row.has_p else ():
+        for training in (True, False):
+            with pytest.raises(TypeError, match=rf"^{row.name}: p must be .*, got "):
+                row.function(*arrays, p, AT, training, **row.sample.options)
     with pytest.raises(TypeError, match=rf"^{row.name}: at must be a thinned.Address, got int"):
         call(row, arrays, at=3)
     with pytest.raises(TypeError, match=rf"^{row.name}: training must be True or False, got 0.5"):

@@ -17,7 +17,7 @@ MODULES = {name: row for name, row in NAMED.items() if getattr(thinned.torch, na
 
 
 def module(row):
-    return made()[row.module](row.sample.p, **row.sample.options)
+    return made()[row.module](*((row.sample.p,) if row.has_p else ()), **row.sample.options)
 
 
 class Garden(nn.Module):

@@ -1,10 +1,13 @@
 """Row by kind by check."""
 
 import inspect
+import re
+from pathlib import Path
 
 import pytest
 
 from thinned.methods import every
+from thinned.methods.table import method
 
 from .checks_law import ENDS, LAW
 from .checks_values import VALUES
@@ -39,10 +42,43 @@ def test_a_row_tells_what_it_is(row):
         assert section in doc, f"{row.name}: no {section.strip()} in its docstring"
 
 
+# Rows that the battery does not try, and the file whose tests do. Why, the row says itself.
+APART = {
+    "drop_edge": "test_graphs.py",
+    "drop_grad": "test_words.py",
+    "layer_drop": "test_layers.py",
+    "masksembles": "test_structured.py",
+    "fast_dropout_moments": "test_moments.py",
+    "r_drop": "test_losses.py",
+    "fraternal_dropout": "test_losses.py",
+    "multi_sample_dropout": "test_losses.py",
+    "early_dropout": "../test_schedules.py",
+    "late_dropout": "../test_schedules.py",
+    "annealed_dropout": "../test_schedules.py",
+    "curriculum_dropout": "../test_schedules.py",
+    "scheduled_drop_path": "../test_schedules.py",
+}
+
+
+def test_no_row_slips_past_the_battery():
+    apart = {row.name: row for row in every() if row.sample is None}
+    assert set(apart) == set(APART)
+    for name, row in apart.items():
+        assert row.apart.endswith(".")
+        tests = (Path(__file__).parent / APART[name]).read_text(encoding="utf-8")
+        assert re.search(rf"\b{row.function.__name__}\b", tests), name
+    with pytest.raises(AssertionError, match="Nameless"):
+        method(
+            title="Nameless", rank="first", target="", formula="", papers=(), note="",
+            moments=apart["r_drop"].moments,
+        )(len)  # fmt: skip
+
+
 @over_rows
 def test_a_row_has_the_common_form(row):
     names = list(row.parameters)
     start = len(row.arrays)
-    assert names[start : start + 3] == ["p", "at", "training"]
+    expected = ["p", "at", "training"] if row.has_p else ["at", "training"]
+    assert names[start : start + len(expected)] == expected
     assert {"window", "mirror"} <= set(names)
     assert row.parameters["training"].default is True

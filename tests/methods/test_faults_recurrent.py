@@ -6,7 +6,7 @@ import torch
 from contract.kinds import TorchKind
 
 from thinned.methods import alpha, recurrent
-from thinned.methods.draws import Draws
+from thinned.methods.draws import NO_P, Draws
 from thinned.torch import rnn_layer, rnn_steps
 from thinned.torch.rnn_draws import CELL, HIDDEN, Masks
 from thinned.torch.rnn_input import Rows
@@ -136,7 +136,7 @@ def piece_forgotten(patch):
 
 
 def length_enters_the_index(patch):
-    patch.setattr(Masks, "_draws", lambda self, x: Draws(self.who, x, None, self._at))
+    patch.setattr(Masks, "_draws", lambda self, x: Draws(self.who, x, NO_P, self._at))
 
 
 def evaluation_as_training(patch):

@@ -1,10 +1,12 @@
 """Edges go in pairs, by their nodes alone, in edge lists and sparse matrices alike."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.sparse
 import torch
 from contract.kinds import using
+from jax.experimental.sparse import BCOO
 
 import thinned
 from thinned import Address
@@ -230,6 +232,33 @@ def test_the_adjacency_is_normalised_again(kind):
         y = thinned.normalise_adjacency(matrix.asformat(form))
         assert (y.format, y.dtype) == ("csr", np.float64)
         np.testing.assert_allclose(y.toarray(), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [
+    *((np.asarray, t) for t in ("int8", "uint8", "int16", "uint16", "int32", "uint32", "uint64")),
+    *((torch.from_numpy, t) for t in ("int8", "uint8", "int16", "int32", "int64")),
+    *((jnp.asarray, t) for t in ("int8", "uint8", "int16", "int32", "uint32")),
+])  # fmt: skip
+@pytest.mark.parametrize("nodes", [100, 300, 70_000])
+def test_narrow_indices_count_all_nodes(kind, dtype, nodes):
+    narrow = (EDGES % 100).astype(dtype)
+    expected, weights = thinned.normalise_adjacency(narrow.astype(np.int64), nodes=nodes)
+    found, mine = thinned.normalise_adjacency(kind(narrow), nodes=nodes)
+    np.testing.assert_array_equal(np.asarray(found), expected)
+    np.testing.assert_allclose(np.asarray(mine), weights, rtol=1e-6)
+    fits = np.iinfo(dtype).max >= nodes - 1
+    assert (found.dtype == kind(narrow).dtype) == (fits or dtype in ("int64",))
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta:UserWarning")
+def test_a_sparse_tensor_is_told_to_bring_its_indices():
+    sparse = torch.eye(3).to_sparse()
+    words = r"edges must be an array of integers, shape \(2, E\), got a sparse Tensor\. Pass"
+    for tensor in (sparse, torch.eye(3).to_sparse_csr(), sparse.to(torch.int64)):
+        with pytest.raises(TypeError, match=f"^drop_edge: {words}"):
+            thinned.drop_edge(tensor, 0.5, AT)
+    with pytest.raises(TypeError, match=r"^keep_edges: edges must be .* got a sparse BCOO\."):
+        thinned.keep_edges(BCOO.fromdense(jnp.eye(3)), 0.5, AT)
 
 
 def test_weighted_and_old_matrices_are_normalised():

@@ -119,7 +119,7 @@ def test_the_base_path_has_no_noise():
     ({"up": np.ones((4, 3))}, ValueError, r"up must be of shape \(outputs, rank\)"),
     ({"up": np.ones(4)}, ValueError, "up must be of shape"),
     ({"x": np.float64(1)}, ValueError, "x must be of shape"),
-    ({"alpha": "1"}, TypeError, "alpha must be a number or None"),
+    ({"alpha": "1"}, TypeError, "alpha must be a finite number, got "),
     ({"alpha": np.inf}, ValueError, "alpha must be a finite number"),
 ])  # fmt: skip
 def test_wrong_updates_are_refused(named, error, words):

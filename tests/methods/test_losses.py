@@ -1,5 +1,7 @@
 """R-Drop, fraternal and multi-sample dropout: against the formula, of outputs and of callables."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -147,9 +149,10 @@ BOTH = (FIRST, SECOND)
     ((BOTH, LABELS * 1.0), TypeError, "labels must be an array of integers, got float64"),
     ((BOTH, [0] * 9), TypeError, "labels must be an array of integers, got list"),
     (((FIRST[:0], SECOND[:0]), LABELS[:0]), ValueError, "outputs must be of shape"),
-    ((BOTH, LABELS, -1.0), ValueError, "alpha must be a finite number, 0 or more, got -1.0"),
+    ((BOTH, torch.from_numpy(LABELS)), TypeError, "labels must be an array of the first output's"),
+    ((BOTH, LABELS, -1.0), ValueError, "alpha must be a finite number of at least 0, got -1"),
     ((BOTH, LABELS, np.nan), ValueError, "alpha must be a finite number"),
-    ((BOTH, LABELS, "1"), TypeError, "alpha must be a number, got '1'"),
+    ((BOTH, LABELS, "1"), TypeError, "alpha must be a finite number of at least 0, got '1'"),
     (((LABELS, LABELS), LABELS), TypeError, "x must be of type"),
 ])  # fmt: skip
 def test_what_are_no_two_passes_is_refused(given, error, words):
@@ -157,9 +160,54 @@ def test_what_are_no_two_passes_is_refused(given, error, words):
         thinned.r_drop(*given)
 
 
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy, jnp.asarray])
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32])
+@pytest.mark.parametrize("wrong", [-100, -1, 5])
+def test_a_label_of_no_class_is_refused(kind, dtype, wrong):
+    labels = LABELS.astype(dtype)
+    labels[[3, 7]] = wrong
+    passes = tuple(kind(a.astype(np.float32)) for a in BOTH)
+    words = rf"^r_drop: a label must be in \[0, 5\), got {wrong}\. .*outputs\[keep\] and labels"
+    with pytest.raises(ValueError, match=words):
+        thinned.r_drop(passes, kind(labels))
+    keep = labels != wrong
+    left = tuple(a[keep].astype(np.float32) for a in BOTH)
+    found = thinned.r_drop(tuple(map(kind, left)), kind(labels[keep]))
+    np.testing.assert_allclose(found, thinned.r_drop(left, labels[keep]), rtol=1e-5)
+
+
+def test_more_classes_than_a_narrow_type_can_count():
+    logits = np.random.default_rng(1).standard_normal((2, 4, 300))
+    labels = np.array([0, 127, 255, 1], np.uint8)
+    expected = thinned.r_drop(tuple(logits), labels.astype(np.int64))
+    assert thinned.r_drop(tuple(logits), labels) == expected
+    x, y = torch.from_numpy(logits)
+    torch.testing.assert_close(thinned.r_drop((x, y), torch.from_numpy(labels)).item(), expected)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is :DeprecationWarning")
+def test_labels_that_cannot_be_read_are_left_alone():
+    """By a compiler, under a transformation, and where there are none."""
+    torch._dynamo.reset()
+    x, y, labels = (torch.from_numpy(a) for a in (FIRST, SECOND, LABELS))
+    expected = thinned.r_drop((x, y), labels)
+
+    def loss(x, y, labels):
+        return thinned.r_drop((x, y), labels)
+
+    compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x, y, labels), expected)
+    torch.testing.assert_close(torch.func.vmap(loss)(x, y, labels).mean(), expected)
+    assert loss(x.to("meta"), y.to("meta"), labels.to("meta")).shape == ()
+    found = jax.jit(loss)(*map(jnp.asarray, (FIRST, SECOND, LABELS)))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    within = jax.jit(lambda x, y: loss(x, y, jnp.asarray(LABELS)))
+    np.testing.assert_allclose(within(*map(jnp.asarray, BOTH)), expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize(("given", "error", "words"), [
     ((BOTH, 3), TypeError, "loss must be a callable of an output, got int"),
-    ((BOTH, None, -0.1), ValueError, "kappa must be a finite number, 0 or more, got -0.1"),
+    ((BOTH, None, -0.1), ValueError, "kappa must be a finite number of at least 0, got -0.1"),
     (((FIRST[:0],) * 2,), ValueError, "outputs must be not empty"),
 ])  # fmt: skip
 def test_what_is_no_fraternity_is_refused(given, error, words):
@@ -171,6 +219,7 @@ def test_what_is_no_fraternity_is_refused(given, error, words):
     (([], np.mean), ValueError, "outputs must be one array at least, got none"),
     (([FIRST], None), TypeError, "loss must be a callable of an output, got NoneType"),
     ((np.mean, np.mean, 0), ValueError, "samples must be an integer in"),
+    ((BOTH, np.mean, 3), ValueError, "samples must be 2 or None, got 3. Leave it out"),
 ])  # fmt: skip
 def test_what_are_no_samples_is_refused(given, error, words):
     with pytest.raises(error, match=rf"^multi_sample_dropout: {words}"):

@@ -162,7 +162,7 @@ def test_a_network_goes_through_two_layers():
     ((X, W), {"variance": B}, ValueError, r"variance must be of x's shape \(4, 6\), got \(3,\)"),
     ((X, W), {"p": 1.5}, ValueError, "p must be a float in"),
     ((X, W), {"inverted": 1}, TypeError, "inverted must be True or False"),
-    ((X, torch.from_numpy(W)), {}, TypeError, "weight must be of x's kind"),
+    ((X, torch.from_numpy(W)), {}, TypeError, "weight must be an array of x's library"),
     ((X.astype(int), W), {}, TypeError, "x must be of type"),
     ((X.tolist(), W), {}, TypeError, "x must be a numpy array"),
 ])  # fmt: skip
@@ -174,7 +174,7 @@ def test_wrong_layers_are_refused(given, named, error, words):
 def test_activations_want_arrays_of_one_kind():
     for function in (thinned.expected_sigmoid, thinned.expected_relu):
         with pytest.raises(
-            TypeError, match=f"^{function.__name__}: variance must be of mean's kin"
+            TypeError, match=f"^{function.__name__}: variance must be an array of mean's library"
         ):
             function(X, torch.from_numpy(X))
         with pytest.raises(TypeError, match=f"^{function.__name__}: mean must be a numpy array"):

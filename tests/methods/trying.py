@@ -53,7 +53,7 @@ def inputs(row, kind=DOUBLE, seed=0):
 
 def call(row, arrays, at=AT, p=None, **how):
     p = row.sample.p if p is None else p
-    return row.function(*arrays, p, at, **{**row.sample.options, **how})
+    return row.call(tuple(arrays), p, at, **{**row.sample.options, **how})
 
 
 @lru_cache(maxsize=8)

@@ -62,6 +62,7 @@ def lines_of(row: Method) -> list[tuple[str, str]]:
     """A row as (label, text), for people: what is empty is left out."""
     arguments = {"p": row.parameters["p"].default} if "p" in row.parameters else {}
     arguments |= row.options
+    in_torch = (*((row.module,) if row.module else ()), *row.in_torch)
     told = [
         f"{name}={value!r}"
         for name, value in arguments.items()
@@ -75,10 +76,11 @@ def lines_of(row: Method) -> list[tuple[str, str]]:
         ("scale", row.scale),
         ("fill", row.fill),
         ("evaluation", row.inference),
-        ("mean", row.moments.mean if row.moments else ""),
-        ("variance", row.moments.variance if row.moments else ""),
+        ("mean", row.moments.mean),
+        ("variance", row.moments.variance),
         ("defaults", ", ".join(told)),
-        ("PyTorch", f"thinned.torch.{row.module}" if row.module else ""),
+        ("function", row.where),
+        ("PyTorch", ", ".join(f"thinned.torch.{name}" for name in in_torch)),
         *((f"in {library}", ", ".join(names)) for library, names in row.aliases.items() if names),
         *(("paper", str(paper)) for paper in row.papers),
     ]
@@ -90,7 +92,7 @@ def _show(console: object, row: Method) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from thinned.methods.shown import in_characters
+    from thinned.methods.shown import caption, in_characters, without_picture
 
     assert isinstance(console, Console)
     console.print(Text(f"{row.name}: {row.title} ({_RANKS[row.rank].lower()})"))
@@ -101,6 +103,12 @@ def _show(console: object, row: Method) -> None:
         table.add_row(Text(label), Text(text))
     console.print(table)
     picture = in_characters(row)
-    if picture and row.sample is not None:
-        console.print(Text(f"\nWhat it leaves of ones at p = {row.sample.p:g} (· dropped):\n"))
-        console.print(Text(picture), soft_wrap=True)
+    if not picture:
+        console.print(Text(f"\nNo picture of a mask: {_continued(without_picture(row))}"))
+        return
+    console.print(Text(f"\n{caption(row, '· dropped')}:\n"))
+    console.print(Text(picture), soft_wrap=True)
+
+
+def _continued(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import difflib
 import inspect
 import sys
 from collections.abc import Sequence
@@ -29,6 +31,11 @@ _SHOWN: dict[str, Any] = {
     "stochastic_depth_rule": schedules.stochastic_depth_rule(0.5),
     "scheduled_drop_path": schedules.scheduled_drop_path(0.3),
 }
+# What a schedule that is written out is made of; custom takes a function, which no line can be.
+_WRITTEN: dict[str, Any] = {
+    **{kind.__name__: kind for kind in SCHEDULES},
+    **{kind.__name__: kind for kind in (schedules.product, schedules.minimum, schedules.maximum)},
+}
 _COLUMNS, _ROWS, _SMALL = 60, 10, 16
 # From empty to full, by eighths of a row; and what every terminal can show.
 _BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -42,7 +49,9 @@ def schedule(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME]", help="Which one to draw. Without it, all are listed.", show_default=""
+            metavar="[NAME]",
+            help="early, or 'early(0.1, until=0.2)'. Without it, all are listed.",
+            show_default="",
         ),
     ] = None,
     p: Annotated[
@@ -127,8 +136,16 @@ def _made(name: str, given: dict[str, str]) -> Schedule:
     """The schedule of this name, as it is shown, with what was given."""
     from thinned.fit.errors import InputError, quoted
 
+    if name not in _SHOWN and "(" in name:
+        if given:
+            remedy = "Its numbers stand between its parentheses."
+            raise InputError(f"{quoted(name)} is written out: --{next(iter(given))}. {remedy}")
+        return _written(name)
     if name not in _SHOWN:
-        raise InputError(f"{quoted(name)} is no schedule. There are: {', '.join(_SHOWN)}.")
+        near = difflib.get_close_matches(name, list(_SHOWN), 1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        known = ", ".join(_SHOWN)
+        raise InputError(f"{quoted(name)} is no schedule.{hint} There are: {known}.")
     shown = _SHOWN[name]
     fields = [field.name for field in dataclasses.fields(shown)]
     for option in given:
@@ -141,6 +158,49 @@ def _made(name: str, given: dict[str, str]) -> Schedule:
     except (TypeError, ValueError) as error:
         raise InputError(str(error)) from None
     return made
+
+
+def _written(text: str) -> Schedule:
+    """A schedule in the form in which it prints itself: names, numbers and *, and nothing else."""
+    from thinned.fit.errors import InputError, quoted
+
+    try:
+        found = _value(ast.parse(text.strip(), mode="eval").body)
+    except (SyntaxError, RecursionError):
+        found = None
+    except (TypeError, ValueError) as error:
+        raise InputError(str(error)) from None
+    if not isinstance(found, Schedule):
+        raise InputError(
+            f"{quoted(text)} is no schedule. Write numbers in its parentheses, 'early(0.1, "
+            "until=0.2)', and * between two: 'depth_linear(0.4) * late(1.0, after=100)'."
+        )
+    return found
+
+
+def _value(part: ast.expr) -> Any:
+    """What a part of it is; SyntaxError for whatever is no number, word, tuple or schedule."""
+    if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Mult):
+        factors = _value(part.left), _value(part.right)
+        if not all(isinstance(factor, Schedule | float | int) for factor in factors):
+            raise SyntaxError
+        return factors[0] * factors[1]
+    if isinstance(part, ast.Call):
+        name = part.func.id if isinstance(part.func, ast.Name) else ""
+        named = {option.arg: _value(option.value) for option in part.keywords if option.arg}
+        if name not in _WRITTEN or len(named) < len(part.keywords):
+            raise SyntaxError
+        kind, parts = _WRITTEN[name], [_value(argument) for argument in part.args]
+        try:
+            inspect.signature(kind).bind(*parts, **named)
+        except TypeError as error:
+            takes = ", ".join(inspect.signature(kind).parameters)
+            raise TypeError(f"{name}: {error}. It takes {takes}.") from None
+        return kind(*parts, **named)
+    try:
+        return ast.literal_eval(part)
+    except ValueError:
+        raise SyntaxError from None
 
 
 def _read(name: str, option: str, text: str) -> Any:

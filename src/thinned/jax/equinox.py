@@ -52,6 +52,7 @@ class Layer(eqx.Module):
     ) -> None:
         name = type(self).__name__
         self.p = checks.probability(name, default_p(self.row) if p is None else p)
+        self.row.require_law(name, self.p)
         self.inference = checks.flag(name, "inference", inference)
         self.site = site
         self.options = tuple(chosen_options(name, self.row, options).items())

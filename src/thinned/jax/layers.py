@@ -56,7 +56,10 @@ def chosen_options(who: str, row: Method, given: dict[str, Any]) -> dict[str, An
     if unknown:
         known = ", ".join(("p", *row.options))
         raise TypeError(f"{who}: {unknown[0]!r} is no argument. The arguments are {known}.")
-    return {**row.options, **given}
+    chosen = {**row.options, **given}
+    if row.check is not None:
+        row.check(who, **chosen)
+    return chosen
 
 
 class Row(NamedTuple):

@@ -165,6 +165,7 @@ class Layer(nnx.Module, _Drawn):
     ) -> None:
         name = type(self).__name__
         self.rate = checks.probability(name, default_p(self.row) if rate is None else rate, "rate")
+        self.row.require_law(name, self.rate)
         self.deterministic = deterministic
         self.rng_collection = rng_collection
         self.site = site

@@ -7,7 +7,7 @@ stand in `thinned` too, under the same names.
 from thinned.methods.alpha import alpha_dropout, feature_alpha_dropout
 from thinned.methods.attention import attention_dropout, drop_head, drop_key
 from thinned.methods.banks import masksembles, masksembles_bank
-from thinned.methods.bernoulli import dropout, keep_mask, packed_mask
+from thinned.methods.bernoulli import dropout, keep_mask, packed_mask, vanilla_dropout
 from thinned.methods.blocks import drop_block
 from thinned.methods.concrete import concrete_dropout, concrete_entropy
 from thinned.methods.counts import k_of_n_dropout
@@ -30,7 +30,12 @@ from thinned.methods.paths import drop_path, stochastic_depth
 from thinned.methods.recurrent import locked_dropout, recurrent_dropout, zoneout
 from thinned.methods.regions import cutout, random_erasing
 from thinned.methods.spatial import spatial_dropout
-from thinned.methods.table import Method as Method, every as every, find as find
+from thinned.methods.table import (
+    LEFT_OUT as LEFT_OUT,
+    Method as Method,
+    every as every,
+    find as find,
+)
 from thinned.methods.targeted import targeted_dropout
 from thinned.methods.tokens import patch_dropout
 from thinned.methods.variational import (
@@ -90,6 +95,7 @@ __all__ = [
     "stratified_dropout",
     "targeted_dropout",
     "uniform_dropout",
+    "vanilla_dropout",
     "variational_dropout",
     "variational_kl",
     "weight_drop",

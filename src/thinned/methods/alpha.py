@@ -41,6 +41,11 @@ def _moments(x: Any, p: float, **_: Any) -> tuple[Any, Any]:
     return a * (1.0 - p) * x, a * a * p * (1.0 - p) * (x - ALPHA) ** 2
 
 
+def _lowest(x: Any, p: float, **_: Any) -> float:
+    a, b = _affine(p, None)
+    return float(ALPHA * a + b)
+
+
 _MOMENTS = Moments("a (1 - p) x", "a^2 p (1 - p) (x - alpha')^2", _moments)
 
 
@@ -70,7 +75,9 @@ def _dropped(draws: Draws, x: Any, shared: tuple[int, ...]) -> Any:
         "Keras": ("AlphaDropout",),
     },
     module="AlphaDropout",
-    sample=Sample(independent=(0, 1), splits=(0, 1), linear=False, dropped=None),
+    sample=Sample(
+        independent=(0, 1), splits=(0, 1), linear=False, dropped=None, dropped_as=_lowest
+    ),
     note="For networks of SELU alone, with p = .05 or .1; behind any other activation its promise "
     "of mean 0 and variance 1 does not hold.",
 )
@@ -135,7 +142,14 @@ def alpha_dropout(
     papers=(KLAMBAUER,),
     aliases={"PyTorch": ("nn.FeatureAlphaDropout", "functional.feature_alpha_dropout")},
     module="FeatureAlphaDropout",
-    sample=Sample(shape=(4, 5, 3), independent=(0, 1), splits=(0, 1), linear=False, dropped=None),
+    sample=Sample(
+        shape=(4, 5, 3),
+        independent=(0, 1),
+        splits=(0, 1),
+        linear=False,
+        dropped=None,
+        dropped_as=_lowest,
+    ),
     note="Alpha dropout of whole feature maps, for convolutions with SELU. PyTorch's own form; the "
     "paper draws per element.",
 )

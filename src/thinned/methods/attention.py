@@ -8,9 +8,10 @@ from typing import Any
 from thinned import checks
 from thinned.address import Address
 from thinned.checks import message
-from thinned.laws import BERNOULLI
+from thinned.laws import BERNOULLI, PLAIN_BERNOULLI
+from thinned.methods.arguments import MOST_AXES
 from thinned.methods.draws import Draws
-from thinned.methods.table import INVERTED, Moments, Paper, Sample, method
+from thinned.methods.table import Moments, Paper, Sample, inverted, method
 from thinned.window import Window
 
 __all__ = ["attention_dropout", "drop_head", "drop_key"]
@@ -34,7 +35,7 @@ LI = Paper(
     target="attention weights",
     formula="y = w m / (1 - p),  m ~ Bernoulli(1 - p),  w = softmax(q k' / sqrt(d))",
     law=BERNOULLI,
-    moments=INVERTED,
+    moments=inverted("w"),
     papers=(VASWANI,),
     aliases={
         "PyTorch": (
@@ -100,12 +101,20 @@ def _head_moments(x: Any, p: float, head_axis: int = 1) -> tuple[Any, Any]:
     return x * mean, x**2 * (square - mean**2)
 
 
+def _head_axis(who: str, head_axis: Any, axes: int = MOST_AXES) -> int:
+    found = checks.integer(who, "head_axis", head_axis, -axes, axes) % axes
+    if found == 0:
+        remedy = "Samples lie on axis 0: give heads of one sample as x[None]."
+        raise ValueError(message(who, "head_axis", "any axis but 0", 0, remedy))
+    return found
+
+
 @method(
     title="DropHead",
     rank="first",
     target="attention heads",
     formula="y = x m H / K,  m ~ Bernoulli(1 - p) for each head,  K = sum of m over the H heads",
-    law=BERNOULLI,
+    law=PLAIN_BERNOULLI,
     shared="all axes but the samples' and the heads'",
     scale="H / K, and zeros where K = 0",
     moments=Moments(
@@ -115,6 +124,7 @@ def _head_moments(x: Any, p: float, head_axis: int = 1) -> tuple[Any, Any]:
     ),
     papers=(ZHOU,),
     module="DropHead",
+    check=_head_axis,
     sample=Sample(
         shape=(4, 5, 3, 2), independent=(0, 1), coupled=(1,), splits=(0, 2, 3), draws=4000
     ),
@@ -172,10 +182,7 @@ def drop_head(
     if axes < 2:
         got = f"shape {draws.shape}"
         raise ValueError(message("drop_head", "x", "of shape (N, H, ...)", got))
-    head_axis = checks.integer("drop_head", "head_axis", head_axis, -axes, axes) % axes
-    if head_axis == 0:
-        remedy = "Samples lie on axis 0: give heads of one sample as x[None]."
-        raise ValueError(message("drop_head", "head_axis", "any axis but 0", 0, remedy))
+    head_axis = _head_axis("drop_head", head_axis, axes)
     draws.require_whole(head_axis)
     if not draws.training:
         return x
@@ -201,7 +208,7 @@ def _key_moments(x: Any, p: float) -> tuple[Any, Any]:
     rank="first",
     target="attention logits",
     formula="y = x where m, else -30720 (softmax's zero),  m ~ Bernoulli(1 - p);  before softmax",
-    law=BERNOULLI,
+    law=PLAIN_BERNOULLI,
     scale="1: softmax makes the rest sum to 1",
     fill="-30720, which softmax takes for -inf",
     moments=Moments("(1 - p) x - 30720 p", "p (1 - p) (x + 30720)^2", _key_moments),

@@ -12,7 +12,8 @@ from thinned import checks, reference
 from thinned.address import Address
 from thinned.backends import backend_of
 from thinned.checks import message
-from thinned.methods.table import Paper, method
+from thinned.methods.arguments import number
+from thinned.methods.table import Moments, Paper, method
 from thinned.window import Window
 
 __all__ = ["masksembles", "masksembles_bank"]
@@ -82,18 +83,14 @@ def masksembles_bank(
     who = "masksembles_bank"
     features = checks.integer(who, "features", features, 1, 2**31)
     n = checks.integer(who, "n", n, 1, 2**16)
-    if isinstance(scale, bool) or not isinstance(scale, (int, float)):
-        got = f"{scale!r} ({type(scale).__name__})"
-        raise TypeError(message(who, "scale", "a float, at least 1", got))
-    if not 1.0 <= scale < math.inf:
-        raise ValueError(message(who, "scale", "a float, at least 1", f"{scale:g}"))
+    scale = number(who, "scale", scale, 1.0)
     if not isinstance(at, Address):
         remedy = "Give the bank its address: thinned.Address(seed=0, site='fc1')."
         raise TypeError(message(who, "at", "a thinned.Address", type(at).__name__, remedy))
-    ones, positions = _sizes(features, n, float(scale))
+    ones, positions = _sizes(features, n, scale)
     index = np.arange(n * positions, dtype=np.uint64).reshape(n, positions)
-    for number in range(TRIES):
-        words = reference.words(at if number == 0 else at.fold_in(number), index).astype(np.int64)
+    for d in range(TRIES):
+        words = reference.words(at if d == 0 else at.fold_in(d), index).astype(np.int64)
         order = np.argsort(-words, axis=1, kind="stable")
         bank: NDArray[np.bool_] = np.argsort(order, axis=1, kind="stable") < ones
         bank = bank[:, bank.any(axis=0)]
@@ -115,7 +112,10 @@ def masksembles_bank(
     inference="the same as training",
     papers=(DURASOV,),
     aliases={"masksembles": ("Masksembles1D", "Masksembles2D")},
+    moments=Moments("x m_i: nothing is drawn in a call", "0"),
     module="Masksembles",
+    apart="No call draws: the masks are fixed, and the function takes no address.",
+    picture=lambda p, at: masksembles_bank(40, at),
     note="An ensemble at the price of one network: repeat a batch n times for n predictions, and "
     "their spread is the uncertainty.",
 )

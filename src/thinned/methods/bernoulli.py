@@ -1,4 +1,4 @@
-"""Dropout, and the mask it draws."""
+"""Dropout in both its forms, and the mask it draws."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from thinned import checks
 from thinned.address import Address
 from thinned.backends import backend_of
-from thinned.laws import BERNOULLI
+from thinned.laws import BERNOULLI, PLAIN_BERNOULLI
+from thinned.methods.arguments import require_axes
+from thinned.methods.draws import Draws
 from thinned.methods.equation import apply_noise, draw_for
-from thinned.methods.table import INVERTED, Paper, Sample, method
+from thinned.methods.table import INVERTED, PLAIN, Paper, Sample, method
 from thinned.window import Window
 
-__all__ = ["dropout", "keep_mask", "packed_mask"]
+__all__ = ["dropout", "keep_mask", "packed_mask", "times_q", "vanilla_dropout"]
 
 HINTON = Paper(
     "Hinton, Srivastava, Krizhevsky, Sutskever, Salakhutdinov", 2012,
@@ -45,6 +47,7 @@ SRIVASTAVA = Paper(
         "Equinox": ("eqx.nn.Dropout",),
     },
     module="Dropout",
+    check=require_axes,
     sample=Sample(independent=(0, 1), splits=(0, 1)),
     note="Before wide fully connected layers; p = .5 there, .1 in transformers.",
 )
@@ -109,6 +112,85 @@ def dropout(
         mirror=mirror,
         out=out,
     )
+
+
+def times_q(x: Any, p: float, **_: Any) -> Any:
+    """(1 - p) x: the evaluation of what was not scaled in training."""
+    return x * (1.0 - p)
+
+
+@method(
+    title="Vanilla dropout",
+    rank="first",
+    target="units",
+    formula="y = x m,  m ~ Bernoulli(1 - p);  evaluation: (1 - p) x",
+    law=PLAIN_BERNOULLI,
+    shared="nobody: one draw per element, or per slice along shared_axes",
+    scale="1 in training",
+    inference="times 1 - p",
+    moments=PLAIN,
+    papers=(HINTON, SRIVASTAVA),
+    aliases={"papers": ("standard dropout", "non-inverted dropout", 'rescale="test"')},
+    module="VanillaDropout",
+    check=require_axes,
+    sample=Sample(independent=(0, 1), splits=(0, 1), evaluation=times_q),
+    note="The form of the papers, which scales when it is tested: for networks that were trained "
+    "so. With the layer behind it times 1 - p, it is dropout.",
+)
+def vanilla_dropout(
+    x: Any,
+    p: float,
+    at: Address,
+    training: bool = True,
+    *,
+    shared_axes: int | tuple[int, ...] = (),
+    window: Window | None = None,
+    mirror: bool = False,
+) -> Any:
+    """Drop elements of x with probability p, and in evaluation scale all by 1 - p.
+
+    y = x m,  m ~ Bernoulli(1 - p), one draw per element (or per slice, see shared_axes);
+    evaluation: y = (1 - p) x.
+
+    It drops what `dropout` drops at the same address, and is (1 - p) times that, in training and in
+    evaluation.
+
+    Parameters
+    ----------
+    x : array, any shape, floating. Never modified.
+    p : float in [0, 1]. Probability of dropping an element; p = 1 gives zeros, p = 0 gives x.
+    at : Address. Equal addresses give equal masks on every backend.
+    training : bool. False gives (1 - p) x.
+    shared_axes : int or tuple of ints. Axes along which one draw is shared.
+    window, mirror : as in `thinned.dropout`.
+
+    Returns
+    -------
+    array of x's kind, shape and dtype. E[y] = (1 - p) x; Var[y] = x^2 p (1 - p).
+
+    Raises
+    ------
+    ValueError if p is outside [0, 1] or NaN, an axis does not exist or is named twice, or the
+    window does not fit. TypeError if x is not floating.
+
+    References
+    ----------
+    Hinton et al., 2012, arXiv:1207.0580; Srivastava et al., 2014, JMLR 15, section 4.
+
+    Examples
+    --------
+    >>> import numpy as np, thinned
+    >>> at = thinned.Address(seed=0, site="fc1", step=7)
+    >>> thinned.vanilla_dropout(np.ones(8), 0.5, at)
+    array([1., 0., 1., 0., 0., 0., 1., 0.])
+    >>> thinned.vanilla_dropout(np.ones(2), 0.25, at, training=False)
+    array([0.75, 0.75])
+    """
+    draws = Draws("vanilla_dropout", x, p, at, training, window, mirror)
+    shared = checks.axes("vanilla_dropout", shared_axes, len(draws.shape))
+    if not draws.training:
+        return draws.scaled(x, 1.0 - draws.p)
+    return draws.noise(x, scale=1.0, shared_axes=shared)
 
 
 def keep_mask(

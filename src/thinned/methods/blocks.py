@@ -10,9 +10,10 @@ from typing import Any
 from thinned import checks
 from thinned.address import Address
 from thinned.checks import message
+from thinned.methods.arguments import one_of
 from thinned.methods.draws import Draws
-from thinned.methods.spatial import channel_of
-from thinned.methods.table import Paper, Sample, method
+from thinned.methods.spatial import channel_of, require_channel
+from thinned.methods.table import Moments, Paper, Sample, method
 from thinned.window import Window
 
 __all__ = ["drop_block", "exact_gamma", "paper_gamma"]
@@ -102,6 +103,21 @@ def paper_gamma(p: Any, maps: Sequence[int], block: Sequence[int]) -> Any:
     return p * (math.prod(maps) / (math.prod(block) * math.prod(places)))
 
 
+def _length(who: str, length: Any) -> int:
+    return checks.integer(who, "block_size", length, 1, 2**31)
+
+
+def _check(
+    who: str, block_size: Any, gamma: Any, shared_channels: Any, rescale: Any, channel_axis: Any
+) -> None:
+    for length in block_size if isinstance(block_size, (tuple, list)) else (block_size,):
+        _length(who, length)
+    one_of(who, "gamma", gamma, GAMMAS)
+    one_of(who, "rescale", rescale, RESCALES)
+    checks.flag(who, "shared_channels", shared_channels)
+    require_channel(who, channel_axis)
+
+
 def _block(who: str, block_size: Any, maps: tuple[int, ...]) -> tuple[int, ...]:
     """Lengths of the block along the map's axes."""
     if isinstance(block_size, (tuple, list)):
@@ -111,19 +127,13 @@ def _block(who: str, block_size: Any, maps: tuple[int, ...]) -> tuple[int, ...]:
         lengths = tuple(block_size)
     else:
         lengths = (block_size,) * len(maps)
-    block = tuple(checks.integer(who, "block_size", b, 1, 2**31) for b in lengths)
+    block = tuple(_length(who, b) for b in lengths)
     if any(b > n for b, n in zip(block, maps, strict=True)):
         requirement = f"no larger than the map, which is {' x '.join(map(str, maps))}"
         got = " x ".join(map(str, block))
         remedy = "Take a smaller block here, or drop no blocks on maps as small as this."
         raise ValueError(message(who, "block_size", requirement, got, remedy))
     return block
-
-
-def _choice(who: str, name: str, value: Any, known: tuple[str, ...]) -> str:
-    if not isinstance(value, str) or value not in known:
-        raise ValueError(message(who, name, " or ".join(map(repr, known)), repr(value)))
-    return value
 
 
 def _spread(xp: Any, keep: Any, spatial: Sequence[int], block: Sequence[int]) -> Any:
@@ -157,6 +167,11 @@ def _spread(xp: Any, keep: Any, spatial: Sequence[int], block: Sequence[int]) ->
     "Bernoulli(gamma) where a whole block fits",
     shared="the elements of a block; all channels with shared_channels=True",
     scale="numel / kept, counted in each sample or over the batch",
+    moments=Moments(
+        "near x k / (mean of k),  k = (1 - gamma)^n the chance to be kept, n the seeds that cover "
+        "the element: x alone where all n are equal. No closed form, since the scale is drawn too",
+        "near x^2 k (1 - k) / (mean of k)^2, the nearer, the more blocks a sample has room for",
+    ),
     papers=(GHIASI,),
     aliases={
         "torchvision": (
@@ -166,6 +181,7 @@ def _spread(xp: Any, keep: Any, spatial: Sequence[int], block: Sequence[int]) ->
         "KerasCV": ("DropBlock2D",),
     },
     module="DropBlock",
+    check=_check,
     sample=Sample(
         shape=(3, 2, 6, 5), options={"block_size": (2, 3)}, dropped=None, splits=(0,), draws=500
     ),
@@ -263,9 +279,7 @@ def drop_block(
     spatial = tuple(axis for axis in range(1, len(shape)) if axis != channel)
     maps = tuple(shape[axis] for axis in spatial)
     block = _block(who, block_size, maps)
-    gamma = _choice(who, "gamma", gamma, GAMMAS)
-    rescale = _choice(who, "rescale", rescale, RESCALES)
-    shared_channels = checks.flag(who, "shared_channels", shared_channels)
+    _check(who, block_size, gamma, shared_channels, rescale, channel_axis)
     if not draws.training:
         return x
     draws.require_whole(*range(0 if rescale == "batch" else 1, len(shape)))

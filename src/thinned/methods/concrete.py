@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,12 @@ from thinned.address import Address
 from thinned.backends import backend_of
 from thinned.checks import message
 from thinned.laws import Law
-from thinned.methods.draws import Draws
-from thinned.methods.table import Paper, Sample, method
+from thinned.methods.arguments import positive, require_axes
+from thinned.methods.draws import NO_P, Draws
+from thinned.methods.table import Moments, Paper, Sample, method
 from thinned.window import Window
 
-__all__ = ["concrete_dropout", "concrete_entropy", "positive", "sigmoid"]
+__all__ = ["concrete_dropout", "concrete_entropy", "over_uniform", "sigmoid"]
 
 GAL = Paper("Gal, Hron, Kendall", 2017, "Concrete dropout", "arXiv:1705.07832")
 CONCRETE = Law(
@@ -26,12 +28,41 @@ CONCRETE = Law(
 )
 
 
+def _check(who: str, temperature: Any, shared_axes: Any) -> None:
+    positive(who, "temperature", temperature)
+    require_axes(who, shared_axes)
+
+
+# Midpoints of a uniform variable, over which moments without a closed form are summed up.
+_EVENLY = (np.arange(100_000) + 0.5) / 100_000
+
+
+def over_uniform(z: Callable[[Any], Any], x: Any) -> tuple[Any, Any]:
+    """Mean and variance of x z(u), u ~ U(0, 1)."""
+    values = z(_EVENLY)
+    return x * values.mean(), x**2 * values.var()
+
+
+def _moments(x: Any, p: float, temperature: float = 0.1, **_: Any) -> tuple[Any, Any]:
+    def kept(u: Any) -> Any:
+        odds = np.log(u / (1.0 - u)) + math.log(p / (1.0 - p))
+        return sigmoid(np, -odds / temperature) / (1.0 - p)
+
+    return over_uniform(kept, x)
+
+
 @method(
     title="Concrete dropout",
     rank="second",
     target="units",
     formula="y = x (1 - z) / (1 - p),  z = sigmoid((logit p + logit u) / t),  u ~ U(0, 1)",
     law=CONCRETE,
+    moments=Moments(
+        "x E[1 - z] / (1 - p), an integral over u; to x as t goes to 0",
+        "x^2 Var[z] / (1 - p)^2; to x^2 p / (1 - p) as t goes to 0",
+        _moments,
+    ),
+    check=_check,
     papers=(GAL,),
     aliases={"ConcreteDropout (the authors')": ("ConcreteDropout", "SpatialConcreteDropout")},
     module="ConcreteDropout",
@@ -81,7 +112,7 @@ def concrete_dropout(
     ----------
     Gal et al., 2017, arXiv:1705.07832.
     """
-    draws = Draws("concrete_dropout", x, None, at, training, window, mirror)
+    draws = Draws("concrete_dropout", x, NO_P, at, training, window, mirror)
     p = _learnable(draws, p)
     t = positive("concrete_dropout", "temperature", temperature)
     shared = checks.axes("concrete_dropout", shared_axes, len(draws.shape))
@@ -145,11 +176,3 @@ def sigmoid(xp: Any, a: Any) -> Any:
     """1 / (1 + e^-a), which neither overflows nor loses small values."""
     e = xp.exp(-xp.abs(a))
     return xp.where(a < 0, e, xp.ones_like(e)) / (1.0 + e)
-
-
-def positive(who: str, name: str, value: Any) -> float:
-    """`value` as a float above 0."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0.0 < value < math.inf:
-        return float(value)
-    kind = TypeError if isinstance(value, (bool, str, type(None))) else ValueError
-    raise kind(message(who, name, "a positive number", repr(value)))

@@ -8,6 +8,7 @@ from thinned import checks
 from thinned.address import Address
 from thinned.checks import message
 from thinned.laws import K_OF_N
+from thinned.methods.arguments import MOST_AXES, require_axes
 from thinned.methods.bernoulli import SRIVASTAVA
 from thinned.methods.draws import Draws
 from thinned.methods.table import Moments, Paper, Sample, method
@@ -27,6 +28,11 @@ def _moments(x: Any, p: float, axis: int = -1, **_: Any) -> tuple[Any, Any]:
     return (x, x**2 * ((n - k) / k)) if k else (0.0 * x, 0.0 * x)
 
 
+def _check(who: str, axis: Any, shared_axes: Any) -> None:
+    checks.integer(who, "axis", axis, -MOST_AXES, MOST_AXES)
+    require_axes(who, shared_axes)
+
+
 @method(
     title="Exact k-of-n dropout",
     rank="first",
@@ -38,6 +44,7 @@ def _moments(x: Any, p: float, axis: int = -1, **_: Any) -> tuple[Any, Any]:
     moments=Moments("x", "x^2 (n - k) / k", _moments),
     papers=(SRIVASTAVA, SALMON),
     module="KOfNDropout",
+    check=_check,
     sample=Sample(shape=(6, 10), dropped="exact"),
     note="Dropout without the noise of the count: for narrow layers, and wherever every thinned "
     "network shall have one width. p moves in steps of 1 / n.",

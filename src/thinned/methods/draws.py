@@ -12,9 +12,14 @@ from thinned import checks, reference
 from thinned.backends import backend_of
 from thinned.backends.base import Draw
 from thinned.checks import message
+from thinned.methods.arguments import require_alike
 from thinned.window import Window
 
-__all__ = ["Draws", "plain_rows"]
+__all__ = ["NO_P", "Draws", "plain_rows"]
+
+
+class NO_P:  # noqa: N801 - a constant; a class, because compilers of Python know one by identity
+    """Stands for p in a call that has none. None will not do: it is a p that was forgotten."""
 
 
 class Draws:
@@ -23,11 +28,12 @@ class Draws:
     A method that needs several draws for one element numbers them: draw 0 is made at the address
     itself, draw d at `at.fold_in(d)`.
 
+    p: NO_P for a method without one, or with its own ways of checking it.
     integers: x must be of integers, where a method says so; else it must be floating.
 
     Attributes
     ----------
-    p : float, or a 0-d array while a compiler reads the program. None where the method has none.
+    p : float, or a 0-d array while a compiler reads the program. None where there is NO_P.
     training : bool.
     xp : the functions of x's library, under the names of the array API standard.
     """
@@ -50,7 +56,7 @@ class Draws:
         self.mirror = mirror if mirror is False else checks.flag(who, "mirror", mirror)
         if getattr(at, "mirrored", False):
             self.mirror = not self.mirror
-        self.p: Any = None if p is None else self.probability(p)
+        self.p: Any = None if p is NO_P else self.probability(p)
         self._at = self.backend.located(who, at, window, self.shape)
 
     @property
@@ -62,6 +68,18 @@ class Draws:
         """Whether draws have no values yet, so that nothing in Python can depend on them."""
         backend, at = self.backend, self._at.at
         return backend.staged() or not getattr(at, "known", True) or backend.traced(self.p)
+
+    def require_alike(self, name: str, array: Any) -> None:
+        """TypeError unless `array` is one of x's library."""
+        require_alike(self.who, name, array, "x", self.x)
+
+    def beside(self, name: str, array: Any, shape: tuple[int, ...]) -> Any:
+        """An array of x's library and of this shape, in the type of x's arithmetic."""
+        self.require_alike(name, array)
+        if tuple(array.shape) != shape:
+            raise ValueError(message(self.who, name, f"of shape {shape}", tuple(array.shape)))
+        xp = self.xp
+        return xp.astype(array, xp.float64 if self.x.dtype == xp.float64 else xp.float32)
 
     def _require_integers(self, who: str, x: Any) -> None:
         if not self.xp.isdtype(x.dtype, "integral"):

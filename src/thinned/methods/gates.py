@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from thinned import checks
 from thinned.address import Address
 from thinned.backends import backend_of
 from thinned.checks import message
 from thinned.laws import Law
-from thinned.methods.concrete import positive, sigmoid
-from thinned.methods.draws import Draws
-from thinned.methods.table import Paper, method
+from thinned.methods.arguments import positive, require_axes
+from thinned.methods.concrete import over_uniform, sigmoid
+from thinned.methods.draws import NO_P, Draws
+from thinned.methods.table import Moments, Paper, Sample, method
 from thinned.window import Window
 
 __all__ = ["expected_l0", "hard_concrete"]
@@ -29,6 +32,33 @@ HARD = Law(
 GAMMA, ZETA = -0.1, 1.1
 
 
+def _check(who: str, temperature: Any, shared_axes: Any) -> None:
+    positive(who, "temperature", temperature)
+    require_axes(who, shared_axes)
+
+
+def _gate(s: Any) -> Any:
+    return np.clip(s * (ZETA - GAMMA) + GAMMA, 0.0, 1.0)
+
+
+def _moments(
+    x: Any, log_alpha: Any, p: Any = None, temperature: float = 2 / 3, **_: Any
+) -> tuple[Any, Any]:
+    parts = []
+    for a in log_alpha.reshape(-1):
+
+        def z(u: Any, a: float = a) -> Any:
+            return _gate(sigmoid(np, (np.log(u / (1.0 - u)) + a) / temperature))
+
+        parts.append(over_uniform(z, 1.0))
+    mean, variance = np.array(parts).T.reshape(2, *log_alpha.shape)
+    return x * mean, x**2 * variance
+
+
+def _sample(rng: np.random.Generator) -> tuple[Any, ...]:
+    return rng.standard_normal((6, 5)), rng.standard_normal((1, 5))
+
+
 @method(
     title="L0 regularisation by hard concrete gates",
     rank="second",
@@ -41,8 +71,21 @@ GAMMA, ZETA = -0.1, 1.1
     inference="z = min(1, max(0, 1.2 sigmoid(ln alpha) - .1)), without a draw",
     papers=(LOUIZOS,),
     aliases={"L0_regularization (the authors')": ("L0Dense", "L0Conv2d")},
+    moments=Moments(
+        "x E[z], an integral over u",
+        "x^2 Var[z];  P(z = 0) = sigmoid(t ln(.1 / 1.1) - ln alpha)",
+        _moments,
+    ),
     module="L0Linear",
-    sample=None,
+    in_torch=("HardConcrete",),
+    check=_check,
+    sample=Sample(
+        arrays=_sample,
+        independent=(0, 1),
+        splits=(0, 1),
+        dropped=None,
+        evaluation=lambda x, log_alpha, p: x * _gate(sigmoid(np, log_alpha)),
+    ),
     note="Gates are 0 or 1 exactly with a probability that gradients can move, so that whole "
     "inputs, heads or channels go. Sensitive to the weight of its penalty.",
 )
@@ -79,15 +122,16 @@ def hard_concrete(
     Raises
     ------
     ValueError if log_alpha does not broadcast to x's shape, temperature is not positive, or an axis
-    does not exist. TypeError if x is not floating.
+    does not exist. TypeError if x is not floating, or log_alpha no array of its library.
 
     References
     ----------
     Louizos et al., 2018, arXiv:1712.01312, equations 10, 11 and 13.
     """
-    draws = Draws("hard_concrete", x, None, at, training, window, mirror)
+    draws = Draws("hard_concrete", x, NO_P, at, training, window, mirror)
     t = positive("hard_concrete", "temperature", temperature)
     shared = checks.axes("hard_concrete", shared_axes, len(draws.shape))
+    draws.require_alike("log_alpha", log_alpha)
     _require_broadcast(draws.shape, tuple(log_alpha.shape))
     xp, wide, a = draws.xp, draws.wide(x), draws.wide(log_alpha)
     if draws.training:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from thinned.address import Address
+from thinned.checks import message
 from thinned.laws import GAUSSIAN, UNIFORM
 from thinned.methods.bernoulli import SRIVASTAVA
 from thinned.methods.draws import Draws
@@ -18,9 +19,8 @@ def _std(draws: Draws) -> Any:
     """sqrt(p / (1 - p)); the law has no member at p = 1."""
     p = draws.p
     if isinstance(p, float) and p == 1.0:
-        raise ValueError(
-            f"{draws.who}: p must be below 1, where the noise p / (1 - p) is infinite, got 1."
-        )
+        requirement = "below 1, where the noise p / (1 - p) is infinite"
+        raise ValueError(message(draws.who, "p", requirement, "1"))
     return (p / (1.0 - p)) ** 0.5
 
 

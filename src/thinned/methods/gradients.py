@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from thinned.address import Address
 from thinned.laws import BERNOULLI
 from thinned.methods.draws import Draws
-from thinned.methods.table import INVERTED, Paper, method
+from thinned.methods.table import Moments, Paper, method
 from thinned.window import Window
 
 __all__ = ["drop_grad"]
@@ -18,13 +20,20 @@ TSENG = Paper(
 )  # fmt: skip
 
 
+def _gradient(p: float, at: Address) -> Any:
+    """What is left of a gradient of ones."""
+    return drop_grad(np.ones((8, 40)), p, at)
+
+
 @method(
     title="DropGrad",
     rank="second",
     target="gradients",
     formula="y = x;  dL/dx = dL/dy m / (1 - p),  m ~ Bernoulli(1 - p)",
     law=BERNOULLI,
-    moments=INVERTED,
+    moments=Moments("dL/dy", "(dL/dy)^2 p / (1 - p)"),
+    apart="Its noise is on the gradient alone, and y is x; NumPy is given that gradient.",
+    picture=_gradient,
     papers=(TSENG,),
     module="DropGrad",
     note="For the inner steps of meta-learning, on the gradient of each parameter. On activations "

@@ -16,7 +16,7 @@ from thinned.backends import Backend, backend_of
 from thinned.checks import message
 from thinned.laws import BERNOULLI, PLAIN_BERNOULLI
 from thinned.methods.draws import Draws
-from thinned.methods.table import INVERTED, Paper, Sample, method
+from thinned.methods.table import INVERTED, Moments, Paper, Sample, method
 from thinned.window import Window
 
 __all__ = ["drop_edge", "drop_message", "drop_node", "keep_edges", "normalise_adjacency"]
@@ -50,6 +50,9 @@ def _is_sparse(x: Any) -> bool:
 
 def _require_list(who: str, edges: Any) -> Backend:
     """The backend of an edge list; TypeError unless it is an array of integers."""
+    if "sparse" in f"{getattr(edges, 'layout', '')} {type(edges).__module__}":
+        got, remedy = f"a sparse {type(edges).__name__}", "Pass the indices of its entries."
+        raise TypeError(message(who, "edges", "an array of integers, shape (2, E)", got, remedy))
     backend = backend_of(who, edges, "edges")
     if not backend.namespace.isdtype(edges.dtype, "integral"):
         got = str(edges.dtype).rpartition(".")[2]
@@ -99,6 +102,15 @@ def _pairs(xp: Any, edges: Any, directed: bool) -> Any:
     return high * high + xp.where(i < j, i, i + j)
 
 
+def _complete(p: float, at: Address) -> Any:
+    """The adjacency matrix of 24 nodes of which each is tied to each."""
+    ends = np.stack(np.nonzero(~np.eye(24, dtype=bool)))
+    left = drop_edge(ends, p, at)
+    matrix = np.zeros((24, 24))
+    matrix[left[0], left[1]] = 1.0
+    return matrix
+
+
 @method(
     title="DropEdge",
     rank="first",
@@ -113,7 +125,13 @@ def _pairs(xp: Any, edges: Any, directed: bool) -> Any:
         "PyTorch Geometric": ("dropout_edge", "dropout_adj"),
         "DGL": ("DropEdge",),
     },
+    moments=Moments(
+        "(1 - p) E edges of E;  exact: E - round(p E)",
+        "p (1 - p) E of a directed list, twice that where both directions are tied;  exact: 0",
+    ),
     module="DropEdge",
+    apart="It takes a list of edges, and how many are left is drawn.",
+    picture=_complete,
     note="Against over-smoothing in deep graph convolutions, p up to .8 there. The adjacency is to "
     "be normalised again afterwards.",
 )
@@ -381,9 +399,9 @@ def normalise_adjacency(edges: Any, nodes: int | None = None) -> Any:
     Returns
     -------
     Of an edge list: the pair of an edge list of shape (2, E + N), a loop at each node behind the
-    edges, and the weights of these edges, shape (E + N,), binary32. Of a sparse array: the sparse
-    array, in CSR format, binary64 (binary32 where the entries are). Rows sum to 1 only where all
-    neighbours have equal degrees.
+    edges, in edges' type where that can count the nodes and else in int64; and the weights of these
+    edges, shape (E + N,), binary32. Of a sparse array: the sparse array, in CSR format, binary64
+    (binary32 where the entries are). Rows sum to 1 only where all neighbours have equal degrees.
 
     Raises
     ------
@@ -411,10 +429,15 @@ def normalise_adjacency(edges: Any, nodes: int | None = None) -> Any:
     from array_api_compat import device  # which an import of thinned has no use for
 
     xp = backend.namespace
-    loops = xp.arange(nodes, dtype=edges.dtype, device=device(edges))
-    looped = xp.concat([edges, xp.stack([loops, loops])], axis=1)
+    # A narrow type may hold the edges it has and not the last node's loop; and PyTorch takes an
+    # index of bytes for a mask. So all is done in the widest.
+    wide = xp.astype(edges, xp.int64)
+    loops = xp.arange(nodes, dtype=xp.int64, device=device(edges))
+    looped = xp.concat([wide, xp.stack([loops, loops])], axis=1)
     scale = xp.astype(xp.bincount(looped[0], minlength=nodes), xp.float64) ** -0.5
-    return looped, xp.astype(scale[looped[0]] * scale[looped[1]], xp.float32)
+    weights = xp.astype(scale[looped[0]] * scale[looped[1]], xp.float32)
+    fits = int(xp.iinfo(edges.dtype).max) >= nodes - 1
+    return (xp.astype(looped, edges.dtype) if fits else looped), weights
 
 
 def _normalised_matrix(who: str, adjacency: Any) -> Any:

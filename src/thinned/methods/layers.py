@@ -10,11 +10,12 @@ import numpy as np
 from thinned.address import Address
 from thinned.checks import message
 from thinned.laws import BERNOULLI, PLAIN_BERNOULLI
+from thinned.methods.arguments import number
 from thinned.methods.draws import Draws
 from thinned.methods.table import Moments, Paper, Sample, method
 from thinned.window import Window
 
-__all__ = ["layer_drop", "lora_dropout"]
+__all__ = ["alpha_of", "layer_drop", "lora_dropout"]
 
 FAN = Paper(
     "Fan, Grave, Joulin", 2020, "Reducing transformer depth on demand with structured dropout",
@@ -47,6 +48,7 @@ HU = Paper(
         "transformers": ("layerdrop", "encoder_layerdrop", "decoder_layerdrop"),
     },
     module="LayerDrop",
+    apart="It takes a layer to call, and its one gate is no mask of elements.",
     note="For deep transformers that are to be cut shorter after training, p = .2; and a skipped "
     "layer costs no time.",
 )
@@ -145,12 +147,18 @@ def _lora_sample(rng: np.random.Generator) -> tuple[Any, ...]:
     return x, weight, down, up
 
 
+def _inputs(p: float, at: Address) -> Any:
+    """The mask on the input of the update, 8 rows of 40."""
+    return Draws("lora_dropout", np.ones((8, 40)), p, at).keep()
+
+
 @method(
     title="LoRA dropout",
     rank="first",
     target="inputs of a low-rank update",
     formula="y = W x + (alpha / rank) B A (x m / (1 - p)),  m ~ Bernoulli(1 - p)",
     law=BERNOULLI,
+    inference="nothing is dropped",
     moments=Moments(
         "(W + (alpha / rank) B A) x",
         "(alpha / rank)^2 sum_j (B A)_ij^2 x_j^2 p / (1 - p)",
@@ -159,6 +167,8 @@ def _lora_sample(rng: np.random.Generator) -> tuple[Any, ...]:
     papers=(HU,),
     aliases={"PEFT": ("LoraConfig(lora_dropout)",), "loralib": ("Linear(lora_dropout)",)},
     module="LoRALinear",
+    check=lambda who, alpha, bias: alpha_of(who, alpha, 1),
+    picture=_inputs,
     sample=Sample(
         arrays=_lora_sample,
         options={"alpha": 3.0},
@@ -201,7 +211,7 @@ def lora_dropout(
     p : float in [0, 1]. Probability of dropping an input of the update; p = 1 leaves W x + b.
     at : Address. Equal addresses give equal masks on every backend.
     training : bool. False drops nothing.
-    alpha : float or None. None is the rank: the update is then B A itself.
+    alpha : float, finite, or None. None is the rank: the update is then B A itself.
     bias : array, shape (outputs,), or None. b.
     window, mirror : as in `thinned.dropout`; the window is that of x.
 
@@ -213,8 +223,8 @@ def lora_dropout(
 
     Raises
     ------
-    ValueError if p is outside [0, 1] or NaN, or the shapes do not fit. TypeError if x is not
-    floating.
+    ValueError if p is outside [0, 1] or NaN, the shapes do not fit, or alpha is not finite.
+    TypeError if x is not floating, or another array is none of its library.
 
     References
     ----------
@@ -224,6 +234,9 @@ def lora_dropout(
     draws = Draws(who, x, p, at, training, window, mirror)
     if not draws.shape:
         raise ValueError(message(who, "x", "of shape (..., inputs)", "an array without axes"))
+    for name, array in (("weight", weight), ("down", down), ("up", up), ("bias", bias)):
+        if array is not None or name != "bias":
+            draws.require_alike(name, array)
     inputs = draws.shape[-1]
     shapes = [tuple(a.shape) for a in (weight, down, up)]
     rank = shapes[1][0] if len(shapes[1]) == 2 else 0
@@ -234,7 +247,7 @@ def lora_dropout(
             letters = {"weight": "outputs, inputs", "down": "rank, inputs", "up": "outputs, rank"}
             fits = f"of shape ({letters[name]}) for {inputs} inputs"
             raise ValueError(message(who, name, fits, f"shape {shape}"))
-    scale = 1.0 if alpha is None else _alpha(who, alpha) / rank
+    scale = 1.0 if alpha is None else alpha_of(who, alpha, rank) / rank
     # Transposes are views; `.T` of two axes is the same in every library.
     y = x @ weight.T
     if bias is not None:
@@ -243,9 +256,6 @@ def lora_dropout(
     return y + (thinned @ down.T) @ up.T * scale
 
 
-def _alpha(who: str, alpha: Any) -> float:
-    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)):
-        raise TypeError(message(who, "alpha", "a number or None", repr(alpha)))
-    if not -float("inf") < alpha < float("inf"):
-        raise ValueError(message(who, "alpha", "a finite number", alpha))
-    return float(alpha)
+def alpha_of(who: str, alpha: Any, rank: int) -> float:
+    """alpha as a number; None is the rank."""
+    return float(rank) if alpha is None else number(who, "alpha", alpha)

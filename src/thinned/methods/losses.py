@@ -6,14 +6,14 @@ address, as a member, or by a model that draws anew each time.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from thinned import checks
-from thinned.backends import backend_of
+from thinned.backends import Backend, backend_of
 from thinned.checks import message
-from thinned.methods.table import Paper, method
+from thinned.methods.arguments import anywhere, number, require_alike
+from thinned.methods.table import Moments, Paper, method
 
 __all__ = ["fraternal_dropout", "multi_sample_dropout", "r_drop"]
 
@@ -28,6 +28,10 @@ INOUE = Paper(
     "Inoue", 2019, "Multi-sample dropout for accelerated training and better generalization",
     "arXiv:1905.09788",
 )  # fmt: skip
+
+# Masks that multi_sample_dropout asks a callable for.
+SAMPLES = 8
+_LOSS = "A loss of passes that are given: it draws nothing itself."
 
 Outputs = Sequence[Any] | Callable[[int], Any]
 
@@ -48,18 +52,11 @@ def _passes(who: str, outputs: Any, count: int | None) -> list[Any]:
         raise ValueError(message(who, "outputs", "one array at least", "none"))
     for output in made:
         backend_of(who, output, "an output").require_floating(who, output)
+        require_alike(who, "an output", output, "the first output", made[0])
         if tuple(output.shape) != tuple(made[0].shape):
             got = " and ".join(str(tuple(a.shape)) for a in (made[0], output))
             raise ValueError(message(who, "all outputs", "of one shape", got))
     return made
-
-
-def _factor(who: str, name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(message(who, name, "a number", repr(value)))
-    if not 0.0 <= value < math.inf:
-        raise ValueError(message(who, name, "a finite number, 0 or more", value))
-    return float(value)
 
 
 def _wide(xp: Any, x: Any) -> Any:
@@ -80,14 +77,38 @@ def _divergence(xp: Any, log_p: Any, log_q: Any) -> Any:
     return xp.sum(p * ratio, axis=-1)
 
 
+def _require_classes(who: str, backend: Backend, labels: Any, classes: int) -> None:
+    """ValueError unless all labels that can be read are in [0, classes)."""
+    xp = backend.namespace
+
+    def outside(labels: Any) -> Any:
+        wide = xp.astype(labels, xp.int64)  # narrow types cannot hold every number of classes
+        return (wide < 0) | (wide >= classes)
+
+    if anywhere(backend, labels, condition=outside):
+        wrong = int(xp.reshape(labels, (-1,))[xp.reshape(outside(labels), (-1,))][0])
+        remedy = (
+            "Rows without a label (-100, say) must be left out beforehand: "
+            f"keep = labels != {wrong}, then outputs[keep] and labels[keep]."
+        )
+        raise ValueError(message(who, "a label", f"in [0, {classes})", wrong, remedy))
+
+
 @method(
     title="R-Drop",
     rank="first",
     target="predictions of two passes",
     formula="L = mean over two passes of CE(logits, labels) + alpha / 2 (KL(P1|P2) + KL(P2|P1))",
+    shared="",
     scale="that of the passes",
+    fill="",
     inference="one pass",
+    moments=Moments(
+        "at least the mean cross entropy of one pass: a divergence is 0 or more",
+        "no closed form: that of two passes",
+    ),
     papers=(LIANG,),
+    apart=_LOSS,
     aliases={"PaddleNLP": ("RDropLoss",)},
     note="For fine-tuning and translation, alpha 1 to 5; a step costs two passes.",
 )
@@ -104,7 +125,10 @@ def r_drop(outputs: Outputs, labels: Any, alpha: float = 1.0) -> Any:
     outputs : two arrays of logits, shape (..., C), floating; or a callable that makes the logits
         of pass 0 and of pass 1: lambda k: model(x, at.replace(call=k)). A model that draws anew at
         each call may leave k alone.
-    labels : array of integers in [0, C), shape (...), of the logits' kind.
+    labels : array of integers in [0, C), shape (...), of the logits' kind. There is no label for
+        rows to be left out, such as -100: take them out of logits and labels beforehand. A compiled
+        program, torch.func.vmap and jax.jit cannot look at labels, and there a wrong one is not
+        noticed; on an accelerator the look waits for the labels.
     alpha : float, 0 or more. Weight of the divergence.
 
     Returns
@@ -114,8 +138,9 @@ def r_drop(outputs: Outputs, labels: Any, alpha: float = 1.0) -> Any:
 
     Raises
     ------
-    ValueError if there are not two outputs, shapes disagree, there are no rows, or alpha is
-    negative or not finite. TypeError if outputs are not floating, or labels not integers.
+    ValueError if there are not two outputs, shapes disagree, there are no rows, a label is outside
+    of [0, C), or alpha is negative or not finite. TypeError if outputs are not floating, labels not
+    integers, or they are arrays of several libraries.
 
     References
     ----------
@@ -129,17 +154,21 @@ def r_drop(outputs: Outputs, labels: Any, alpha: float = 1.0) -> Any:
     0.41
     """
     who = "r_drop"
-    alpha = _factor(who, "alpha", alpha)
+    alpha = number(who, "alpha", alpha, 0.0)
     first, second = _passes(who, outputs, 2)
-    xp = backend_of(who, first).namespace
+    backend = backend_of(who, first)
+    xp = backend.namespace
     shape = tuple(first.shape)
     if not shape or 0 in shape:
         raise ValueError(message(who, "outputs", "of shape (..., C) with a row at least", shape))
+    if hasattr(labels, "dtype"):
+        require_alike(who, "labels", labels, "the first output", first)
     if not hasattr(labels, "dtype") or not xp.isdtype(labels.dtype, "integral"):
         got = getattr(labels, "dtype", type(labels).__name__)
         raise TypeError(message(who, "labels", "an array of integers", got))
     if tuple(labels.shape) != shape[:-1]:
         raise ValueError(message(who, "labels", f"of shape {shape[:-1]}", tuple(labels.shape)))
+    _require_classes(who, backend, labels, shape[-1])
     log_p, log_q = (_log_softmax(xp, _wide(xp, a)) for a in (first, second))
     index = xp.astype(labels, xp.int64)[..., None]
     surprise = [-xp.take_along_axis(a, index, axis=-1)[..., 0] for a in (log_p, log_q)]
@@ -155,9 +184,16 @@ def r_drop(outputs: Outputs, labels: Any, alpha: float = 1.0) -> Any:
     rank="second",
     target="outputs of two passes",
     formula="L = (loss(o1) + loss(o2)) / 2 + kappa mean (o1 - o2)^2",
+    shared="",
     scale="that of the passes",
+    fill="",
     inference="one pass",
+    moments=Moments(
+        "E loss(o) + 2 kappa mean Var[o], variances over the masks",
+        "no closed form: that of two passes",
+    ),
     papers=(ZOLNA,),
+    apart=_LOSS,
     note="For recurrent language models. r_drop compares probabilities where this one compares "
     "the outputs before the softmax.",
 )
@@ -197,7 +233,7 @@ def fraternal_dropout(
     1.0
     """
     who = "fraternal_dropout"
-    kappa = _factor(who, "kappa", kappa)
+    kappa = number(who, "kappa", kappa, 0.0)
     if loss is not None:
         _require_callable(who, loss)
     first, second = _passes(who, outputs, 2)
@@ -214,13 +250,19 @@ def fraternal_dropout(
     rank="second",
     target="outputs of the last layers",
     formula="L = mean over M masks of loss(head(drop_k(h)))",
+    shared="",
     scale="that of the passes",
+    fill="",
     inference="one pass",
+    moments=Moments("that of one mask's loss", "an M-th of that of one mask's loss"),
     papers=(INOUE,),
+    apart=_LOSS,
     note="Cheap where only the last layer runs M times: fewer steps to the same loss, and a "
     "gradient with less noise.",
 )
-def multi_sample_dropout(outputs: Outputs, loss: Callable[[Any], Any], samples: int = 8) -> Any:
+def multi_sample_dropout(
+    outputs: Outputs, loss: Callable[[Any], Any], samples: int | None = None
+) -> Any:
     """The mean loss over M masks of the last layers; the layers before run once.
 
     L = 1/M sum_k loss(o_k).
@@ -230,7 +272,8 @@ def multi_sample_dropout(outputs: Outputs, loss: Callable[[Any], Any], samples: 
     outputs : arrays of one shape, floating, one for each mask; or a callable that makes output k:
         lambda k: head(thinned.dropout(h, 0.5, at.fold_in(k))), where h was computed before.
     loss : callable of an output, giving its loss as a number or a 0-d array.
-    samples : int >= 1. M, where outputs is a callable; outputs at hand say M themselves.
+    samples : int >= 1, or None. M, where outputs is a callable; None is 8. Outputs at hand say M
+        themselves.
 
     Returns
     -------
@@ -239,8 +282,8 @@ def multi_sample_dropout(outputs: Outputs, loss: Callable[[Any], Any], samples: 
 
     Raises
     ------
-    ValueError if there is no output, shapes disagree, or samples is below 1. TypeError if outputs
-    are not floating, or loss cannot be called.
+    ValueError if there is no output, shapes disagree, samples is below 1, or it is not the number
+    of the outputs at hand. TypeError if outputs are not floating, or loss cannot be called.
 
     References
     ----------
@@ -255,9 +298,13 @@ def multi_sample_dropout(outputs: Outputs, loss: Callable[[Any], Any], samples: 
     0.9375
     """
     who = "multi_sample_dropout"
-    samples = checks.integer(who, "samples", samples, 1, 2**32)
+    if samples is not None:
+        samples = checks.integer(who, "samples", samples, 1, 2**32)
     _require_callable(who, loss)
-    made = _passes(who, outputs, samples if callable(outputs) else None)
+    made = _passes(who, outputs, (samples or SAMPLES) if callable(outputs) else None)
+    if samples not in (None, len(made)):
+        remedy = "Leave it out: the outputs at hand are as many as they are."
+        raise ValueError(message(who, "samples", f"{len(made)} or None", samples, remedy))
     total = loss(made[0])
     for output in made[1:]:
         total = total + loss(output)

@@ -27,17 +27,23 @@ WHOLE = 2**32
 
 
 @method(
-    title="Stratified dropout",
+    title="Antithetic and stratified members",
     rank="second",
     target="units",
-    formula="y = x m / (1 - p),  m = [(u + k / K) mod 1 >= p]  for member k of K, u uniform",
+    formula="y = x m / (1 - p),  m = [(u + k / K) mod 1 >= p]  for member k of K, u uniform; "
+    "antithetic pair (mirror=True of every method): u and 1 - u",
     law=BERNOULLI,
     moments=INVERTED,
     papers=(CRANLEY, HAMMERSLEY),
+    aliases={
+        "Monte Carlo": (
+            "antithetic", "antithetic variates", "mirror", "stratified", "stratified sampling",
+        ),
+    },
     sample=Sample(options={"member": 1, "members": 3}, independent=(0, 1), splits=(0, 1)),
     note="For a mean over K thinned networks with less noise than K independent masks have. For "
     "K = 2 at p = .5 the masks are each other's complement, as with mirror.",
-)
+)  # fmt: skip
 def stratified_dropout(
     x: Any,
     p: float,

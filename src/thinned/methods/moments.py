@@ -12,7 +12,8 @@ from thinned import checks
 from thinned.backends import Backend, backend_of
 from thinned.checks import message
 from thinned.laws import PLAIN_BERNOULLI
-from thinned.methods.table import Paper, method
+from thinned.methods.arguments import anywhere, require_alike
+from thinned.methods.table import Moments, Paper, method
 
 __all__ = ["expected_relu", "expected_sigmoid", "fast_dropout_moments"]
 
@@ -20,12 +21,18 @@ WANG = Paper("Wang, Manning", 2013, "Fast dropout training", "ICML 2013, PMLR 28
 
 
 def _same_kind(who: str, *named: tuple[str, Any]) -> Backend:
-    backends = [backend_of(who, array, name) for name, array in named]
-    for (name, array), backend in zip(named, backends, strict=True):
-        if backend is not backends[0]:
-            first = type(named[0][1]).__name__
-            raise TypeError(message(who, name, f"of {named[0][0]}'s kind, {first}", type(array)))
-    return backends[0]
+    (first, x), *others = named
+    backend = backend_of(who, x, first)
+    for name, array in others:
+        require_alike(who, name, array, first, x)
+    return backend
+
+
+def _require_variance(who: str, backend: Backend, variance: Any) -> None:
+    if anywhere(backend, variance, condition=lambda v: v < 0.0):
+        remedy = "Rounding may have made it so: clip it at 0."
+        got = float(backend.namespace.min(variance))
+        raise ValueError(message(who, "variance", "0 or more everywhere", got, remedy))
 
 
 @method(
@@ -36,7 +43,11 @@ def _same_kind(who: str, *named: tuple[str, Any]) -> Backend:
     law=PLAIN_BERNOULLI,
     scale="1, or 1 / (1 - p) with inverted=True",
     inference="the same moments with p = 0",
+    shared="",
+    fill="",
+    moments=Moments("(1 - p) W x + b", "p (1 - p) sum_j W_ij^2 x_j^2"),
     papers=(WANG,),
+    apart="Nothing is drawn: it gives the moments themselves.",
     note="For linear and shallow models, in place of thousands of draws. Through many layers "
     "covariances are lost, and draws are the better way.",
 )
@@ -130,6 +141,7 @@ def expected_sigmoid(mean: Any, variance: Any) -> Any:
 
     Raises
     ------
+    ValueError if a variance is negative; a compiled program, which cannot look, gives NaN there.
     TypeError if mean is not floating, or the two are of different kinds.
 
     References
@@ -145,6 +157,7 @@ def expected_sigmoid(mean: Any, variance: Any) -> Any:
     who = "expected_sigmoid"
     backend = _same_kind(who, ("mean", mean), ("variance", variance))
     backend.require_floating(who, mean)
+    _require_variance(who, backend, variance)
     # By tanh, which overflows nowhere.
     return 0.5 + 0.5 * backend.namespace.tanh(0.5 * mean / (1.0 + math.pi / 8.0 * variance) ** 0.5)
 
@@ -169,6 +182,7 @@ def expected_relu(mean: Any, variance: Any) -> tuple[Any, Any]:
 
     Raises
     ------
+    ValueError if a variance is negative; a compiled program, which cannot look, gives NaN there.
     TypeError if mean is not floating, or the two are of different kinds. ImportError for NumPy
     arrays where SciPy, which has Phi, is not installed.
 
@@ -186,6 +200,7 @@ def expected_relu(mean: Any, variance: Any) -> tuple[Any, Any]:
     who = "expected_relu"
     backend = _same_kind(who, ("mean", mean), ("variance", variance))
     backend.require_floating(who, mean)
+    _require_variance(who, backend, variance)
     xp = backend.namespace
     certain = variance == 0.0
     # 1 stands in for a deviation of 0, so that neither the values nor a gradient divide by it.

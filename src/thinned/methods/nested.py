@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from thinned import checks
 from thinned.address import Address
 from thinned.checks import message
 from thinned.laws import GEOMETRIC
+from thinned.methods.arguments import require_unit_axis
 from thinned.methods.draws import Draws
 from thinned.methods.table import Moments, Paper, Sample, method
 from thinned.window import Window
@@ -41,6 +41,7 @@ def _moments(x: Any, p: float, axis: int = -1, **_: Any) -> tuple[Any, Any]:
     moments=Moments("x_j (1 - p)^(j - 1)", "x_j^2 q (1 - q), q = (1 - p)^(j - 1)", _moments),
     papers=(RIPPEL,),
     module="NestedDropout",
+    check=lambda who, axis: require_unit_axis(who, "axis", axis),
     sample=Sample(shape=(4, 6), dropped=None, p_one="finite", splits=(0,)),
     note="For codes whose first units shall say most, so that a code can be cut at any length; the "
     "last units learn slowly, and the paper freezes the first ones as they settle.",
@@ -99,10 +100,7 @@ def nested_dropout(
     if n_axes < 2:
         requirement = "of shape (N, ...), a batch of units"
         raise ValueError(message(who, "x", requirement, f"shape {draws.shape}"))
-    along = checks.integer(who, "axis", axis, -n_axes, n_axes) % n_axes
-    if along == 0:
-        requirement = "another axis than 0, along which the samples lie"
-        raise ValueError(message(who, "axis", requirement, axis))
+    along = require_unit_axis(who, "axis", axis, n_axes)
     if not draws.training:
         return x
     draws.require_whole(along)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from thinned.address import Address
 from thinned.checks import message
 from thinned.laws import BERNOULLI, PLAIN_BERNOULLI
+from thinned.methods.bernoulli import times_q
 from thinned.methods.draws import Draws, plain_rows
 from thinned.methods.table import INVERTED, PLAIN, Paper, Sample, method
 from thinned.window import Window
@@ -97,8 +100,10 @@ def drop_path(
     return draws.noise(x, shared_axes=tuple(range(1, len(draws.shape))))
 
 
-def _times_q(x: Any, p: float) -> Any:
-    return x * (1.0 - p)
+def _gates(p: float, at: Address) -> Any:
+    """The gate of six steps, each before a batch of 4 rows."""
+    steps = [stochastic_depth(np.ones((4, 3)), p, at.replace(step=i)) for i in range(6)]
+    return np.stack(steps)
 
 
 @method(
@@ -114,7 +119,8 @@ def _times_q(x: Any, p: float) -> Any:
     papers=(HUANG,),
     aliases={"torchvision": ('StochasticDepth(mode="batch")', "stochastic_depth")},
     module="StochasticDepth",
-    sample=Sample(shape=(4, 3), independent=(), dropped="binomial", evaluation=_times_q),
+    picture=_gates,
+    sample=Sample(shape=(4, 3), independent=(), dropped="binomial", evaluation=times_q),
     note="The paper's own form. torchvision's batch mode scales in training instead; drop_path is "
     "what networks of today use.",
 )

@@ -2,7 +2,7 @@
 
 from thinned import schedules
 from thinned.methods.paths import LARSSON
-from thinned.methods.table import Paper, method
+from thinned.methods.table import Moments, Paper, method
 
 __all__: list[str] = []
 
@@ -18,6 +18,9 @@ ZOPH = Paper(
     "Learning transferable architectures for scalable image recognition", "arXiv:1707.07012",
 )  # fmt: skip
 
+_A_RATE = "A rate and no noise: any method takes it as its p, and draws."
+_THE_METHODS = Moments("that of the method, at p(t)", "that of the method, at p(t)")
+
 method(
     name="early_dropout",
     title="Early dropout",
@@ -28,6 +31,8 @@ method(
     scale="",
     fill="",
     inference="",
+    moments=_THE_METHODS,
+    apart=_A_RATE,
     papers=(LIU,),
     note="For networks that underfit: it steadies the first gradients. Any method takes it.",
 )(schedules.early)
@@ -41,6 +46,8 @@ method(
     scale="",
     fill="",
     inference="",
+    moments=_THE_METHODS,
+    apart=_A_RATE,
     papers=(LIU,),
     note="For networks that overfit, once they have fitted. Any method takes it.",
 )(schedules.late)
@@ -54,6 +61,8 @@ method(
     scale="",
     fill="",
     inference="",
+    moments=_THE_METHODS,
+    apart=_A_RATE,
     papers=(MORERIO,),
     note="Begins without noise and approaches p: the opposite of annealing.",
 )(schedules.curriculum)
@@ -67,6 +76,8 @@ method(
     scale="",
     fill="",
     inference="",
+    moments=_THE_METHODS,
+    apart=_A_RATE,
     papers=(RENNIE,),
     note="From much noise to none; early dropout with until=1.0 and the linear shape.",
 )(schedules.annealed)
@@ -80,6 +91,8 @@ method(
     scale="",
     fill="",
     inference="",
+    moments=_THE_METHODS,
+    apart=_A_RATE,
     papers=(ZOPH, LARSSON),
     note="DropPath that grows over training and depth, as NASNet was trained.",
 )(schedules.scheduled_drop_path)

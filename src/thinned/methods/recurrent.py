@@ -13,8 +13,9 @@ from thinned import checks
 from thinned.address import Address
 from thinned.checks import message
 from thinned.laws import BERNOULLI, PLAIN_BERNOULLI
+from thinned.methods.arguments import MOST_AXES
 from thinned.methods.draws import Draws
-from thinned.methods.table import INVERTED, Moments, Paper, Sample, method
+from thinned.methods.table import INVERTED, Moments, Paper, Sample, inverted, method
 from thinned.window import Window
 
 __all__ = ["locked_dropout", "recurrent_dropout", "zoneout"]
@@ -59,6 +60,8 @@ def _batch_axis(options: Mapping[str, Any]) -> int:
         "MXNet": ("VariationalDropoutCell",),
     },
     module="LockedDropout",
+    in_torch=("LSTM", "GRU"),
+    check=lambda who, time_axis: checks.integer(who, "time_axis", time_axis, 0, MOST_AXES),
     sample=Sample(shape=(4, 5, 3), independent=(0, 2), splits=(0, 2)),
     batch_axis=_batch_axis,
     note="Between the layers of a recurrent network, on its input and on its output; plain dropout "
@@ -102,7 +105,9 @@ def locked_dropout(
     References
     ----------
     Gal and Ghahramani, 2016, arXiv:1512.05287; "locked" is what Merity et al., 2018,
-    arXiv:1708.02182, call it.
+    arXiv:1708.02182, call it. One mask serves all gates here, as in Merity et al. and in the tied
+    form of Gal and Ghahramani; their untied form has a mask of the input for each gate. Of the
+    hidden state thinned.torch.LSTM and GRU have that one too (recurrent="gal"), of the input not.
 
     Examples
     --------
@@ -131,10 +136,11 @@ def locked_dropout(
     target="candidate updates",
     formula="c = f c + i g m / (1 - p),  m ~ Bernoulli(1 - p), anew for each step",
     law=BERNOULLI,
-    moments=INVERTED,
+    moments=inverted("g"),
     papers=(SEMENIUTA,),
     aliases={"TensorFlow": ("LayerNormBasicLSTMCell(dropout_keep_prob=...)",)},
     module="RecurrentDropout",
+    in_torch=("LSTM", "GRU"),
     sample=Sample(independent=(0, 1), splits=(0, 1)),
     note="For cells of one's own; thinned.torch.LSTM and GRU have it built in. What Keras calls "
     "recurrent_dropout masks the state itself, as Gal and Ghahramani do.",
@@ -208,9 +214,10 @@ def _states(rng: Any) -> tuple[Any, ...]:
     papers=(KRUEGER,),
     aliases={"MXNet": ("ZoneoutCell",)},
     module="Zoneout",
+    in_torch=("LSTM", "GRU"),
     sample=Sample(
         arrays=_states, independent=(0, 1), splits=(0, 1), p_one="finite", dropped=None,
-        linear=False, evaluation=_expected,
+        linear=False, evaluation=_expected, dropped_as=lambda x, h_previous, p: h_previous,
     ),
     note="Keeps memory and gradients alive over many steps, where dropout of a state would cut "
     "them. thinned.torch.LSTM and GRU have it built in.",
@@ -248,7 +255,7 @@ def zoneout(
     Raises
     ------
     ValueError if p is outside [0, 1] or NaN, or the two shapes differ. TypeError if x is not
-    floating.
+    floating, or h_previous no array of its library.
 
     References
     ----------
@@ -263,12 +270,10 @@ def zoneout(
     array([0.75, 0.75, 0.75, 0.75])
     """
     draws = Draws("zoneout", x, p, at, training, window, mirror)
-    held = tuple(h_previous.shape) if hasattr(h_previous, "shape") else None
-    if held != draws.shape:
-        got = type(h_previous).__name__ if held is None else f"shape {held}"
-        requirement = f"an array of x's shape {draws.shape}"
-        kind = TypeError if held is None else ValueError
-        raise kind(message("zoneout", "h_previous", requirement, got))
+    draws.require_alike("h_previous", h_previous)
+    if tuple(h_previous.shape) != draws.shape:
+        got = f"shape {tuple(h_previous.shape)}"
+        raise ValueError(message("zoneout", "h_previous", f"of x's shape {draws.shape}", got))
     p, xp = draws.p, draws.xp
     if draws.training:
         return draws.noise(x, scale=1.0, fill=h_previous)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ import numpy as np
 from thinned import checks
 from thinned.address import Address
 from thinned.checks import message
+from thinned.methods.arguments import number
 from thinned.methods.draws import Draws
-from thinned.methods.spatial import channel_of
+from thinned.methods.spatial import channel_of, require_channel
 from thinned.methods.table import Moments, Paper, Sample, method
 from thinned.window import Window
 
@@ -57,11 +59,11 @@ def _cutout_moments(
     return x + hit * (fill - x), hit * (1.0 - hit) * (x - fill) ** 2
 
 
-def _fill(who: str, fill: Any) -> float:
-    if isinstance(fill, bool) or not isinstance(fill, (int, float)):
-        got = f"{fill!r} ({type(fill).__name__})"
-        raise TypeError(message(who, "fill", "one number", got))
-    return float(fill)
+def _cutout_check(who: str, size: Any, fill: Any, channel_axis: Any) -> None:
+    for side in size if isinstance(size, (tuple, list)) else (size,):
+        checks.integer(who, "size", side, 1, 2**31)
+    number(who, "fill", fill)
+    require_channel(who, channel_axis)
 
 
 @method(
@@ -83,6 +85,7 @@ def _fill(who: str, fill: Any) -> float:
         "albumentations": ("Cutout", "CoarseDropout"),
     },
     module="Cutout",
+    check=_cutout_check,
     sample=Sample(
         shape=(3, 2, 5, 6), options={"size": (2, 3)}, p=0.7, dropped=None, splits=(0, 1),
         p_one="finite",
@@ -117,7 +120,7 @@ def cutout(
     size : int, or a tuple with one for each spatial axis, elements. Side of the square; an even
         side reaches one element further before the centre than behind it. The paper takes 16 for
         CIFAR-10, 8 for CIFAR-100.
-    fill : float. What stands in the square.
+    fill : float, finite. What stands in the square.
     channel_axis : int. 1 is channels first, -1 channels last.
     window : Window or None. Where x sits in a larger logical array; it must hold whole maps.
     mirror : bool. The antithetic draw: other samples, and centres mirrored.
@@ -129,9 +132,9 @@ def cutout(
 
     Raises
     ------
-    ValueError if p is outside [0, 1] or NaN, size is not positive, x is no batch of maps, the
-    channel axis does not exist, or the window splits a map. TypeError if x is not floating or fill
-    no number.
+    ValueError if p is outside [0, 1] or NaN, size is not positive, fill is not finite, x is no
+    batch of maps, the channel axis does not exist, or the window splits a map. TypeError if x is
+    not floating or fill no number.
 
     References
     ----------
@@ -155,16 +158,16 @@ def cutout(
         requirement = f"one integer, or one for each of the {len(spatial)} spatial axes"
         raise ValueError(message(who, "size", requirement, sizes))
     sizes = tuple(checks.integer(who, "size", side, 1, 2**31) for side in sizes)
-    fill = _fill(who, fill)
+    fill = number(who, "fill", fill)
     if not draws.training:
         return x
     draws.require_whole(*spatial)
     xp, shared = draws.xp, tuple(range(1, len(shape)))
     keep = draws.keep(draws.p, shared)
     hole: Any = ~keep
-    for number, (axis, side) in enumerate(zip(spatial, sizes, strict=True), 1):
+    for d, (axis, side) in enumerate(zip(spatial, sizes, strict=True), 1):
         # binary64, where no product of a uniform and a length is rounded up to the length
-        u = xp.astype(draws.uniform(shared, number=number), xp.float64)
+        u = xp.astype(draws.uniform(shared, number=d), xp.float64)
         hole = hole & _within(xp, x, axis, xp.floor(u * shape[axis]) - side // 2, side)
     return draws.select(x, ~hole, 1.0, fill)
 
@@ -174,12 +177,19 @@ def _range(who: str, name: str, value: Any, high: float) -> tuple[float, float]:
     bounds = math.isinf(high)
     requirement = f"two numbers, 0 < first <= second{'' if bounds else f' <= {high:g}'}"
     pair = tuple(value) if isinstance(value, (tuple, list)) else ()
-    if len(pair) != 2 or any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in pair):
+    if len(pair) != 2 or any(isinstance(v, bool) or not isinstance(v, Real) for v in pair):
         raise TypeError(message(who, name, requirement, repr(value)))
     first, second = float(pair[0]), float(pair[1])
     if not 0.0 < first <= second <= high or math.isinf(second):
         raise ValueError(message(who, name, requirement, pair))
     return first, second
+
+
+def _erasing_check(who: str, scale: Any, ratio: Any, fill: Any, channel_axis: Any) -> None:
+    _range(who, "scale", scale, 1.0)
+    _range(who, "ratio", ratio, math.inf)
+    number(who, "fill", fill)
+    require_channel(who, channel_axis)
 
 
 @method(
@@ -191,6 +201,11 @@ def _range(who: str, name: str, value: Any, high: float) -> tuple[float, float]:
     shared="the elements of the rectangle, all channels",
     scale="1",
     fill="fill",
+    moments=Moments(
+        "x + h (fill - x), h the chance that the element is erased: at most p, least in corners; "
+        "no closed form for h",
+        "h (1 - h) (x - fill)^2",
+    ),
     papers=(ZHONG,),
     aliases={
         "torchvision": ("transforms.RandomErasing", "transforms.v2.RandomErasing"),
@@ -198,6 +213,7 @@ def _range(who: str, name: str, value: Any, high: float) -> tuple[float, float]:
         "Keras": ("RandomErasing",),
     },
     module="RandomErasing",
+    check=_erasing_check,
     sample=Sample(
         shape=(4, 2, 6, 7), p=0.7, dropped=None, splits=(0, 1), p_one="finite", draws=500
     ),
@@ -220,8 +236,8 @@ def random_erasing(
     """Erase a rectangle of random size and shape inside each image (random erasing).
 
     y = fill in the rectangle, x elsewhere, nothing rescaled. Its area is s H W with s ~ U(scale),
-    its height over its width r ~ U(ratio), its upper left corner any element of the image; what
-    does not lie inside is drawn again.
+    its height over its width r ~ U(ratio), both sides rounded and 1 at least, its upper left corner
+    any element of the image; what does not lie inside is drawn again.
 
     Parameters
     ----------
@@ -233,7 +249,7 @@ def random_erasing(
     training : bool. False gives x itself.
     scale : (least, most), floats in (0, 1]. Share of the image's area.
     ratio : (least, most), positive floats. Height over width.
-    fill : float. What stands in the rectangle.
+    fill : float, finite. What stands in the rectangle.
     channel_axis : int. 1 is channels first, -1 channels last.
     window : Window or None. Where x sits in a larger logical array; it must hold whole maps.
     mirror : bool. The antithetic draw: other samples, and 1 - u for each u.
@@ -270,7 +286,7 @@ def random_erasing(
     across, along = (axis for axis in range(1, 4) if axis != channel)
     least, most = _range(who, "scale", scale, 1.0)
     low, high = _range(who, "ratio", ratio, math.inf)
-    fill = _fill(who, fill)
+    fill = number(who, "fill", fill)
     if not draws.training:
         return x
     draws.require_whole(across, along)
@@ -281,7 +297,9 @@ def random_erasing(
     u = [xp.astype(draws.uniform((channel,), many, d), xp.float64) for d in (1, 2, 3, 4)]
     area = (least + (most - least) * u[0]) * (h * w)
     tall = low + (high - low) * u[1]
-    rows, columns = xp.round(xp.sqrt(area * tall)), xp.round(xp.sqrt(area / tall))
+    sides = xp.round(xp.sqrt(area * tall)), xp.round(xp.sqrt(area / tall))
+    # On a tiny image a side may round to 0, and nothing would be erased.
+    rows, columns = (xp.where(side < 1.0, xp.ones_like(side), side) for side in sides)
     top, left = xp.floor(u[2] * h), xp.floor(u[3] * w)
     inside = (top + rows <= h) & (left + columns <= w)
     first = xp.argmax(xp.astype(inside, xp.int32), axis=across, keepdims=True)

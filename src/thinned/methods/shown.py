@@ -10,33 +10,52 @@ from numpy.typing import NDArray
 from thinned.address import Address
 from thinned.methods.table import Method
 
-__all__ = ["Measured", "in_characters", "measured", "tiles"]
+__all__ = ["Measured", "caption", "in_characters", "measured", "tiles", "without_picture"]
 
 AT = Address(seed=0, site="shown")
 _TILES, _SIDE = 6, 40  # so many, and so many elements of each, are shown at most
 _FLAT = (8, 40)  # for a method of two axes, whatever their lengths
+_P = 0.3  # where the mask of a row without a sample is shown
 
 DROPPED, SHADES = "·", "░▒▓█"
 
 
 def tiles(row: Method, at: Address = AT) -> list[NDArray[np.float64]] | None:
-    """What training leaves of ones: 2-d arrays, one for each index of the leading axes.
-
-    None where the method takes no floating array whose shape it keeps.
+    """What training leaves of ones: 2-d arrays, one for each index of the leading axes, 0 exactly
+    where an element was dropped. None for a method that drops no elements of an array.
     """
     sample = row.sample
+    if row.picture is not None:
+        y = np.asarray(row.picture(_P if sample is None else sample.p, at), np.float64)
+        return _cut(y)
     if sample is None or not sample.keeps_shape:
         return None
     x, *rest = sample.inputs()
-    if x.dtype.kind != "f" or x.ndim == 0:
-        return None
-    ones = np.ones(_FLAT if sample.arrays is None and x.ndim == 2 else x.shape)
-    y = np.asarray(row.function(ones, *rest, sample.p, at, **sample.options), np.float64)
-    y = np.where(y == sample.dropped_as, 0.0, y)
-    if y.ndim == 1:
-        y = y[None]
-    whole = y.reshape(-1, *y.shape[-2:])[:_TILES, :_SIDE, :_SIDE]
-    return list(whole)
+    flat = sample.arrays is None and x.ndim == 2
+    arrays = (np.ones(_FLAT if flat else x.shape, x.dtype), *rest)
+    y = np.asarray(row.call(arrays, sample.p, at, **sample.options), np.float64)
+    gone = sample.dropped_as
+    if callable(gone):
+        gone = gone(*arrays, p=sample.p, **sample.options)
+    # What a dropped element becomes may be rounded on the way.
+    return _cut(np.where(np.isclose(y, gone, rtol=1e-12, atol=0.0), 0.0, y))
+
+
+def _cut(y: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    return list(y.reshape(-1, *y.shape[-2:])[:_TILES, :_SIDE, :_SIDE])
+
+
+def caption(row: Method, dropped: str) -> str:
+    """What the picture shows, where `dropped` says how a dropped element looks in it."""
+    sample = row.sample
+    p = "" if not row.has_p else f" at p = {_P if sample is None else sample.p:g}"
+    shown = "What it leaves of ones" if row.picture is None else "Its mask"
+    return f"{shown}{p} ({dropped})"
+
+
+def without_picture(row: Method) -> str:
+    """Why there is none, in a sentence."""
+    return row.apart or "Its noise is on sums over many inputs, and no element of an array is hit."
 
 
 def in_characters(row: Method) -> str:
@@ -58,32 +77,31 @@ def in_characters(row: Method) -> str:
 
 
 class Measured(NamedTuple):
-    """Mean and variance of one output, averaged over its elements: measured, and by the formula."""
+    """Mean and variance of one output, averaged over its elements: measured, and by the formula,
+    which is None where there is no closed form."""
 
     p: float
     draws: int
     mean: float
-    mean_formula: float
+    mean_formula: float | None
     variance: float
-    variance_formula: float
+    variance_formula: float | None
 
 
 def measured(row: Method, draws: int | None = None) -> Measured | None:
-    """The row's moments on its sample, over so many addresses; None where it has no formula."""
+    """The row's moments on its sample, over so many addresses; None where it has no sample."""
     sample = row.sample
-    if sample is None or row.moments is None:
+    if sample is None:
         return None
     arrays: tuple[Any, ...] = sample.inputs()
     n = draws or sample.draws
+    ats = (Address(seed, "shown") for seed in range(n))
     y = np.stack(
-        [
-            np.asarray(
-                row.function(*arrays, sample.p, Address(seed, "shown"), **sample.options),
-                np.float64,
-            )
-            for seed in range(n)
-        ]
+        [np.asarray(row.call(arrays, sample.p, at, **sample.options), np.float64) for at in ats]
     )
+    found, spread = y.mean(0), float(y.var(0, ddof=1).mean())
+    if row.moments.of is None:
+        return Measured(sample.p, n, float(abs(found).mean()), None, spread, None)
     mean, variance = row.moments.of(*arrays, p=sample.p, **sample.options)
     mean, variance = (np.broadcast_to(m, y.shape[1:]) for m in (mean, variance))
     # Signs would cancel in an average over elements: each is taken in the direction of its mean.
@@ -91,8 +109,8 @@ def measured(row: Method, draws: int | None = None) -> Measured | None:
     return Measured(
         sample.p,
         n,
-        float((y.mean(0) * sign).mean()),
+        float((found * sign).mean()),
         float((mean * sign).mean()),
-        float(y.var(0, ddof=1).mean()),
+        spread,
         float(variance.mean()),
     )

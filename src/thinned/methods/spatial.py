@@ -8,11 +8,12 @@ from thinned import checks
 from thinned.address import Address
 from thinned.checks import message
 from thinned.laws import BERNOULLI
+from thinned.methods.arguments import MOST_AXES
 from thinned.methods.draws import Draws
 from thinned.methods.table import INVERTED, Paper, Sample, method
 from thinned.window import Window
 
-__all__ = ["channel_of", "spatial_dropout"]
+__all__ = ["channel_of", "require_channel", "spatial_dropout"]
 
 TOMPSON = Paper(
     "Tompson, Goroshin, Jain, LeCun, Bregler", 2015,
@@ -33,8 +34,13 @@ def channel_of(who: str, shape: tuple[int, ...], channel_axis: Any, ranks: range
         requirement = f"a batch of maps, {form} with {spatial} axes after the channel's"
         remedy = "A single sample needs a batch axis: x[None]."
         raise ValueError(message(who, "x", requirement, f"shape {shape}", remedy))
+    return require_channel(who, channel_axis, n)
+
+
+def require_channel(who: str, channel_axis: Any, axes: int = MOST_AXES) -> int:
+    """The channel axis of an array of so many, counted from 0; not the first."""
     remedy = "1 is channels first, -1 channels last."
-    axis = checks.integer(who, "channel_axis", channel_axis, -n, n, remedy) % n
+    axis = checks.integer(who, "channel_axis", channel_axis, -axes, axes, remedy) % axes
     if axis == 0:
         requirement = "another axis than 0, along which the samples lie"
         raise ValueError(message(who, "channel_axis", requirement, channel_axis, remedy))
@@ -59,6 +65,8 @@ def channel_of(who: str, shape: tuple[int, ...], channel_axis: Any, ranks: range
         "Flax": ("nnx.Dropout(broadcast_dims=(1, 2))",),
     },
     module="SpatialDropout",
+    check=require_channel,
+    in_torch=("Dropout1d", "Dropout2d", "Dropout3d"),
     sample=Sample(shape=(4, 3, 2, 2), independent=(0, 1), splits=(0, 1, 2, 3)),
     note="Between convolutions, whose neighbouring pixels say nearly the same: dropping single "
     "ones takes little away.",

@@ -17,10 +17,13 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from thinned.address import Address
+from thinned.checks import message
 from thinned.laws import Law
 
 __all__ = [
     "INVERTED",
+    "LEFT_OUT",
     "PLAIN",
     "RANKS",
     "Method",
@@ -29,11 +32,23 @@ __all__ = [
     "Sample",
     "every",
     "find",
+    "inverted",
     "method",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
 RANKS = ("first", "second", "classic")
+
+_UNCONFIRMED = "no second source that is independent of the paper confirms its formula. It is {}."
+# Methods that were looked at and do not stand in the table: the name, and why.
+LEFT_OUT = {
+    name: _UNCONFIRMED.format(paper)
+    for name, paper in {
+        "Jumpout": "Wang, Zhou, Bilmes, 2019, ICML",
+        "Guided dropout": "Keshari, Singh, Vatsa, 2019, arXiv:1812.03965",
+        "Checkerboard dropout": "Nguyen, Choi, Yang, 2022, IEEE Access 10, 76044-76054",
+    }.items()
+}
 
 
 @dataclass(frozen=True)
@@ -55,14 +70,14 @@ class Moments:
 
     Attributes
     ----------
-    mean, variance : str. The formulas, for people.
+    mean, variance : str. The formulas, for people; or what holds where there is no closed form.
     of : callable (*arrays, p, **options) -> (mean, variance), binary64 arrays that broadcast to y's
-        shape: the same formulas for machines.
+        shape: the same formulas for machines. None where there is no closed form, or no array.
     """
 
     mean: str
     variance: str
-    of: Callable[..., tuple[Any, Any]]
+    of: Callable[..., tuple[Any, Any]] | None = None
 
 
 def _inverted(x: NDArray[np.float64], p: float, **_: Any) -> tuple[Any, Any]:
@@ -73,7 +88,12 @@ def _plain(x: NDArray[np.float64], p: float, **_: Any) -> tuple[Any, Any]:
     return (1.0 - p) * x, p * (1.0 - p) * x**2
 
 
-INVERTED = Moments("x", "x^2 p / (1 - p)", _inverted)
+def inverted(x: str) -> Moments:
+    """The moments of x m / (1 - p) by the name that a formula has for x."""
+    return Moments(x, f"{x}^2 p / (1 - p)", _inverted)
+
+
+INVERTED = inverted("x")
 PLAIN = Moments("(1 - p) x", "x^2 p (1 - p)", _plain)
 
 
@@ -94,10 +114,10 @@ class Sample:
     Attributes
     ----------
     shape : tuple of ints. Of x; or of each array where `arrays` is given.
-    arrays : callable (NumPy generator) -> the arrays that stand before p, or None: one array of
-        `shape`, standard normal and away from zero.
+    arrays : callable (NumPy generator) -> the arrays that stand before p (before `at`, where there
+        is no p), or None: one array of `shape`, standard normal and away from zero.
     options : mapping. Further arguments by name.
-    p : float. Where the law is tried.
+    p : float. Where the law is tried, if it has a p.
     independent : tuple of ints, or None. Axes of y along which draws are independent; along all
         others they are shared. None where neither is so (blocks), and the question is not asked.
     coupled : tuple of ints. Those of `independent` along which the draws are so, but the scale is
@@ -107,7 +127,8 @@ class Sample:
     evaluation : "identity", or a callable (*arrays, p, **options) -> y.
     linear : bool. Whether y is linear in x at given draws, so that the backward pass is the same
         call on the gradient.
-    dropped_as : float. What a dropped element becomes.
+    dropped_as : float, or callable (*arrays, p, **options) -> array that broadcasts to y's shape.
+        What a dropped element becomes.
     dropped : "binomial", "exact" or None. How the share of dropped elements is spread about p.
     draws : int. Addresses over which moments are averaged.
     grad : bool. Whether y can be differentiated in x.
@@ -129,7 +150,7 @@ class Sample:
     p_one: str = "zeros"
     evaluation: str | Callable[..., Any] = "identity"
     linear: bool = True
-    dropped_as: float = 0.0
+    dropped_as: float | Callable[..., Any] = 0.0
     dropped: str | None = "binomial"
     draws: int = 3000
     grad: bool = True
@@ -157,15 +178,21 @@ class Method:
     law : Law or None where the noise is no multiplier.
     shared : str. Who shares a draw.
     scale, fill, inference : str. s, f, and what evaluation does.
-    moments : Moments or None where there is no closed form.
+    moments : Moments. Where there is no closed form, it says what holds.
     papers : tuple of Paper. The first rules.
     aliases : mapping from a library (PyTorch, Keras, timm, torchvision, ...) to its names.
     module : str or None. The class in thinned.torch; made from the row unless one is written there.
-    sample : Sample or None. None where the function has another form than (x, p, at, ...): losses,
-        schedules, parametrisations, moments; their tests are their own.
-    batch_axis : callable (options) -> axis along which the rows of a batch lie, for modules.
+    sample : Sample or None. None where the function has another form than (x, ..., p, at, ...).
     note : str. When to use it, in a sentence or two; honest about what is only history.
     function : the function.
+    batch_axis : callable (options) -> axis along which the rows of a batch lie, for modules.
+    check : callable (who, **options) or None. Raises for options that no array would make right; a
+        module asks it when it is made, the function at each call.
+    in_torch : tuple of str. What else thinned.torch has of the method, by name.
+    apart : str. Why there is no sample, in a sentence; empty where there is one. The tests of such
+        a row are its own.
+    picture : callable (p, at) -> array of two axes or more, or None. The mask, 0 where dropped, of
+        a method whose y is no picture of it.
     """
 
     name: str
@@ -178,14 +205,18 @@ class Method:
     scale: str
     fill: str
     inference: str
-    moments: Moments | None
+    moments: Moments
     papers: tuple[Paper, ...]
     aliases: Mapping[str, tuple[str, ...]]
     module: str | None
     sample: Sample | None
     note: str
     function: Callable[..., Any]
-    batch_axis: Callable[[Mapping[str, Any]], int] = lambda options: 0
+    batch_axis: Callable[[Mapping[str, Any]], int]
+    check: Callable[..., Any] | None
+    in_torch: tuple[str, ...]
+    apart: str
+    picture: Callable[[float, Address], Any] | None
 
     @property
     def parameters(self) -> Mapping[str, inspect.Parameter]:
@@ -193,10 +224,25 @@ class Method:
         return inspect.signature(self.function).parameters
 
     @property
+    def has_p(self) -> bool:
+        """Whether the function takes a p: some learn their noise, or have a law without one."""
+        return "p" in self.parameters
+
+    @property
+    def where(self) -> str:
+        """The name under which users find the function."""
+        room, name = self.function.__module__, self.function.__name__
+        for shelf in ("thinned.methods.classic", "thinned.schedules"):
+            if room.startswith(shelf):
+                return f"{shelf}.{name}"
+        return f"thinned.{name}"
+
+    @property
     def arrays(self) -> tuple[str, ...]:
-        """Names of the arrays that stand before p."""
+        """Names of the arrays that stand before p, or, without one, before the address."""
         names = tuple(self.parameters)
-        return names[: names.index("p")] if "p" in names else names[:1]
+        ends = [names.index(name) for name in ("p", "at") if name in names]
+        return names[: ends[0]] if ends else names[:1]
 
     @property
     def options(self) -> dict[str, Any]:
@@ -207,6 +253,16 @@ class Method:
             for name, parameter in self.parameters.items()
             if name not in general
         }
+
+    def call(self, arrays: tuple[Any, ...], p: Any, at: Any, **how: Any) -> Any:
+        """The function on these arrays; p is left out where it takes none."""
+        return self.function(*arrays, *((p,) if self.has_p else ()), at, **how)
+
+    def require_law(self, who: str, p: float) -> None:
+        """ValueError at p = 1 where the law has no member there."""
+        if p == 1.0 and self.law is not None and not self.law.has_one:
+            requirement = f"below 1, where there is no such noise ({self.law.formula})"
+            raise ValueError(message(who, "p", requirement, "1"))
 
 
 _TABLE: dict[str, Method] = {}
@@ -220,27 +276,36 @@ def method(
     formula: str,
     papers: tuple[Paper, ...],
     note: str,
+    moments: Moments,
     law: Law | None = None,
     shared: str = "nobody: one draw per element",
     scale: str = "1 / (1 - p)",
     fill: str = "0",
     inference: str = "identity",
-    moments: Moments | None = None,
     aliases: Mapping[str, tuple[str, ...]] | None = None,
     module: str | None = None,
     sample: Sample | None = None,
     batch_axis: Callable[[Mapping[str, Any]], int] = lambda options: 0,
+    check: Callable[..., Any] | None = None,
+    in_torch: tuple[str, ...] = (),
+    apart: str = "",
+    picture: Callable[[float, Address], Any] | None = None,
     name: str | None = None,
 ) -> Callable[[F], F]:
-    """Put a function into the catalogue, with its row. Its name, unless another is given."""
+    """Put a function into the catalogue, with its row. Its name, unless another is given.
+
+    A row has a sample, by which the battery of tests tries it, or says why it has none.
+    """
     assert rank in RANKS
+    assert (sample is None) == bool(apart), title
 
     def put(function: F) -> F:
         known = function.__name__ if name is None else name
         assert known not in _TABLE, known
         _TABLE[known] = Method(
             known, title, rank, target, formula, law, shared, scale, fill, inference, moments,
-            papers, dict(aliases or {}), module, sample, note, function, batch_axis,
+            papers, dict(aliases or {}), module, sample, note, function, batch_axis, check,
+            in_torch, apart, picture,
         )  # fmt: skip
         return function
 
@@ -263,11 +328,18 @@ def _plainly(name: str) -> str:
 def find(name: str) -> Method:
     """The row of a method, by its name, its title, its module or any library's name for it.
 
-    Upper and lower case, underscores, hyphens and blanks do not matter.
+    Parameters
+    ----------
+    name : str. Upper and lower case, underscores, hyphens and blanks do not matter.
+
+    Returns
+    -------
+    Method.
 
     Raises
     ------
-    KeyError, with the names that come closest.
+    KeyError, with the names that come closest; or, for a method that was left out, with the reason.
+    TypeError if name is no string.
 
     Examples
     --------
@@ -275,12 +347,18 @@ def find(name: str) -> Method:
     >>> thinned.methods.find("SpatialDropout2D").name
     'spatial_dropout'
     """
+    if not isinstance(name, str):
+        got = f"{name!r} ({type(name).__name__})"
+        raise TypeError(message("find", "name", "a string: a method's name", got))
     rows = every()
     for wanted in (_plainly(name), _plainly(name.rpartition(".")[2])):
         for names_of in (_own_names, _other_names):
             for row in rows:
                 if wanted in {_plainly(known) for known in names_of(row)}:
                     return row
+    for title, reason in LEFT_OUT.items():
+        if _plainly(title) in (_plainly(name), _plainly(name + "dropout")):
+            raise KeyError(f"find: {title} is not in the catalogue: {reason}")
     import difflib
 
     known: dict[str, str] = {}
@@ -293,11 +371,13 @@ def find(name: str) -> Method:
 
 
 def _own_names(row: Method) -> tuple[str, ...]:
-    return (row.name, row.title, row.module or row.name)
+    return (row.name, row.title, row.module or row.name, row.function.__name__)
 
 
 def _other_names(row: Method) -> tuple[str, ...]:
     """Also without a module path in front and arguments behind: tf.keras.layers.Dropout(...)."""
     names = [name for group in row.aliases.values() for name in group]
     bare = [name.partition("(")[0].rpartition(".")[2] for name in names]
-    return (*names, *bare)
+    # What several rows share, an LSTM say, is no name of one of them.
+    shared = [name for other in _TABLE.values() for name in other.in_torch]
+    return (*names, *bare, *(name for name in row.in_torch if shared.count(name) == 1))

@@ -45,6 +45,7 @@ def _pruned(w: Any, p: float, gamma: float = 0.5, target: str = "weights", **_: 
     moments=Moments("w (1 - p t)", "w^2 p (1 - p) t,  t = 1 for the targeted, else 0", _moments),
     papers=(GOMEZ,),
     aliases={"tensor2tensor": ("targeted_dropout",)},
+    in_torch=("targeted_dropout",),
     sample=Sample(
         options={"gamma": 0.5},
         independent=(0, 1),

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
+
+import numpy as np
 
 from thinned import checks
 from thinned.address import Address
 from thinned.checks import message
 from thinned.laws import K_OF_N
+from thinned.methods.arguments import require_unit_axis
 from thinned.methods.draws import Draws
-from thinned.methods.table import Paper, Sample, method
+from thinned.methods.table import Moments, Paper, Sample, method
 from thinned.window import Window
 
 __all__ = ["patch_dropout"]
@@ -38,6 +42,32 @@ def _prefix(who: str, prefix: Any, length: int) -> tuple[int, ...]:
     return places
 
 
+def _check(who: str, prefix: Any, axis: Any, return_indices: Any) -> None:
+    _prefix(who, prefix, 2**31 - 1)
+    require_unit_axis(who, "axis", axis)
+    checks.flag(who, "return_indices", return_indices)
+
+
+def _moments(x: Any, p: float, prefix: int = 1, **_: Any) -> tuple[Any, Any]:
+    """For tokens on axis 1, the prefix in front: which of the others comes j-th, counted out."""
+    n = x.shape[1] - prefix
+    k = max(1, round(n * (1.0 - p)))
+    order = [
+        [math.comb(i, j) * math.comb(n - 1 - i, k - 1 - j) / math.comb(n, k) for i in range(n)]
+        for j in range(k)
+    ]
+    comes = np.eye(prefix + k, prefix + n)
+    comes[prefix:, prefix:] = order
+    mean, square = (np.einsum("ji,ni...->nj...", comes, z) for z in (x, x**2))
+    return mean, square - mean**2
+
+
+def _stay(p: float, at: Address) -> Any:
+    """Which of 12 sequences' 40 tokens stay."""
+    indices = patch_dropout(np.ones((12, 40, 1)), p, at, return_indices=True)[1]
+    return (indices[:, :, None] == np.arange(40)).any(axis=1)
+
+
 @method(
     title="Patch dropout",
     rank="first",
@@ -52,9 +82,16 @@ def _prefix(who: str, prefix: Any, length: int) -> tuple[int, ...]:
     aliases={
         "timm": ("PatchDropout",),
         "open_clip": ("PatchDropout",),
-        "FLIP": ("token dropping",),
+        "FLIP": ("FLIP", "token dropping"),
     },
     module="PatchDropout",
+    check=_check,
+    picture=_stay,
+    moments=Moments(
+        "sum_i P_ji x_i,  P_ji = C(i, j) C(L - 1 - i, k - 1 - j) / C(L, k): token i comes j-th",
+        "sum_i P_ji x_i^2 - (sum_i P_ji x_i)^2",
+        _moments,
+    ),
     sample=Sample(
         shape=(3, 9, 2),
         p=0.5,
@@ -129,10 +166,7 @@ def patch_dropout(
     if len(shape) < 2:
         requirement = "of shape (N, T, ...), sequences of tokens"
         raise ValueError(message(who, "x", requirement, f"shape {shape}"))
-    along = checks.integer(who, "axis", axis, -len(shape), len(shape)) % len(shape)
-    if along == 0:
-        requirement = "another axis than 0, along which the samples lie"
-        raise ValueError(message(who, "axis", requirement, axis))
+    along = require_unit_axis(who, "axis", axis, len(shape))
     length = shape[along]
     places = _prefix(who, prefix, length)
     return_indices = checks.flag(who, "return_indices", return_indices)

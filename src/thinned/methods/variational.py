@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from thinned.address import Address
 from thinned.backends import backend_of
 from thinned.checks import message
 from thinned.laws import Law
+from thinned.methods.arguments import number
 from thinned.methods.concrete import sigmoid
-from thinned.methods.draws import Draws
-from thinned.methods.table import Moments, Paper, method
-from thinned.methods.weights import _require_layer
+from thinned.methods.draws import NO_P, Draws
+from thinned.methods.table import Moments, Paper, Sample, method
+from thinned.methods.weights import require_layer
 from thinned.window import Window
 
 __all__ = [
@@ -41,11 +44,26 @@ K1, K2, K3 = 0.63576, 1.87320, 1.48695
 TINY = 1e-8
 
 
-def _moments(mean: str, variance: str) -> Moments:
-    def of(x: Any, weight: Any, spread: Any, bias: Any = 0.0, **_: Any) -> tuple[Any, Any]:
-        return x @ weight.T + bias, x**2 @ spread.T
+def _moments(x: Any, weight: Any, log_alpha: Any, bias: Any = 0.0, **_: Any) -> tuple[Any, Any]:
+    return x @ weight.T + bias, x**2 @ (np.exp(log_alpha) * weight**2).T
 
-    return Moments(mean, variance, of)
+
+def _sparse_moments(
+    x: Any, weight: Any, log_sigma2: Any, bias: Any = 0.0, **_: Any
+) -> tuple[Any, Any]:
+    return x @ weight.T + bias, x**2 @ np.exp(log_sigma2).T
+
+
+def _layer(rng: np.random.Generator) -> tuple[Any, ...]:
+    return tuple(rng.standard_normal(shape) for shape in ((6, 5), (4, 5), (4, 5)))
+
+
+def _quiet(x: Any, weight: Any, log_alpha: Any, p: Any) -> Any:
+    return x @ weight.T
+
+
+def _pruned(x: Any, weight: Any, log_sigma2: Any, p: Any, threshold: float = 3.0) -> Any:
+    return x @ np.where(log_alpha_of(np, weight, log_sigma2) > threshold, 0.0, weight).T
 
 
 @method(
@@ -56,10 +74,19 @@ def _moments(mean: str, variance: str) -> Moments:
     law=ADDITIVE,
     shared="nobody: one draw per example and output",
     scale="1: the noise has mean 1",
-    moments=_moments("W x + b", "(alpha W^2) x^2"),
+    inference="W x + b, without noise",
+    moments=Moments("W x + b", "(alpha W^2) x^2", _moments),
     papers=(KINGMA, MOLCHANOV),
     module="VariationalLinear",
-    sample=None,
+    sample=Sample(
+        arrays=_layer,
+        independent=None,
+        splits=(0,),
+        evaluation=_quiet,
+        linear=False,
+        dropped=None,
+        keeps_shape=False,
+    ),
     note="Gaussian dropout whose variance alpha = p / (1 - p) is learned, per layer or per weight. "
     "Today mostly a step to the sparse form.",
 )
@@ -96,15 +123,16 @@ def variational_dropout(
     Raises
     ------
     ValueError if shapes do not fit, or a window splits the last axis. TypeError if x is not
-    floating.
+    floating, or another array is none of its library.
 
     References
     ----------
     Kingma et al., 2015, arXiv:1506.02557, who hold alpha below 1; `variational_kl` needs no such
     bound.
     """
-    draws = Draws("variational_dropout", x, None, at, training, window, mirror)
-    _require_layer(draws.who, draws.shape, weight, bias)
+    draws = Draws("variational_dropout", x, NO_P, at, training, window, mirror)
+    require_layer(draws, weight, bias)
+    draws.require_alike("log_alpha", log_alpha)
     xp, w = draws.xp, draws.wide(weight)
     mean = _linear(draws, x, w, bias)
     if not draws.training:
@@ -123,10 +151,21 @@ def variational_dropout(
     shared="nobody: one draw per example and output",
     scale="1: the noise has mean 1",
     inference="weights with ln alpha above the threshold are pruned",
-    moments=_moments("W x + b", "S x^2"),
+    moments=Moments("W x + b", "S x^2", _sparse_moments),
     papers=(MOLCHANOV,),
     module="SparseVariationalLinear",
-    sample=None,
+    in_torch=("SparseVariationalConv2d",),
+    check=lambda who, bias, threshold: number(who, "threshold", threshold),
+    sample=Sample(
+        arrays=_layer,
+        options={"threshold": 0.5},
+        independent=None,
+        splits=(0,),
+        evaluation=_pruned,
+        linear=False,
+        dropped=None,
+        keeps_shape=False,
+    ),
     note="Prunes nine weights of ten and more of small networks. Let the weight of its KL term "
     "grow from 0 over the first epochs, or it prunes before anything is learned.",
 )
@@ -155,7 +194,7 @@ def sparse_variational_dropout(
     at : Address. Equal addresses give equal noise on every backend, to 4e-6 of a draw.
     training : bool. False gives W x + b with the weights above the threshold set to 0.
     bias : array, shape (out,), or None. Without noise.
-    threshold : float. Of ln alpha; the paper's 3 is p = .95.
+    threshold : float, finite. Of ln alpha; the paper's 3 is p = .95.
     window, mirror : as in `thinned.dropout`; the window is x's, and must hold whole rows.
 
     Returns
@@ -164,15 +203,17 @@ def sparse_variational_dropout(
 
     Raises
     ------
-    ValueError if shapes do not fit, or a window splits the last axis. TypeError if x is not
-    floating.
+    ValueError if shapes do not fit, a window splits the last axis, or threshold is not finite.
+    TypeError if x is not floating, or another array is none of its library.
 
     References
     ----------
     Molchanov et al., 2017, arXiv:1701.05369.
     """
-    draws = Draws("sparse_variational_dropout", x, None, at, training, window, mirror)
-    _require_layer(draws.who, draws.shape, weight, bias)
+    draws = Draws("sparse_variational_dropout", x, NO_P, at, training, window, mirror)
+    require_layer(draws, weight, bias)
+    draws.require_alike("log_sigma2", log_sigma2)
+    threshold = number(draws.who, "threshold", threshold)
     if tuple(log_sigma2.shape) != tuple(weight.shape):
         got = tuple(log_sigma2.shape)
         needed = f"of weight's shape {tuple(weight.shape)}"

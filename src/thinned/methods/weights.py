@@ -13,16 +13,14 @@ import numpy as np
 from thinned.address import Address
 from thinned.checks import message
 from thinned.laws import BERNOULLI, PLAIN_BERNOULLI
+from thinned.methods.arguments import one_of, require_alike
 from thinned.methods.draws import Draws
-from thinned.methods.table import INVERTED, Moments, Paper, Sample, _normal, method
+from thinned.methods.recurrent import MERITY
+from thinned.methods.table import Moments, Paper, Sample, _normal, inverted, method
 from thinned.window import Window
 
-__all__ = ["drop_connect", "mixout", "weight_drop"]
+__all__ = ["connect_options", "drop_connect", "mixout", "require_layer", "weight_drop"]
 
-MERITY = Paper(
-    "Merity, Keskar, Socher", 2018, "Regularizing and optimizing LSTM language models",
-    "arXiv:1708.02182",
-)  # fmt: skip
 WAN = Paper(
     "Wan, Zeiler, Zhang, LeCun, Fergus", 2013,
     "Regularization of neural networks using DropConnect", "ICML 2013, PMLR 28(3), 1058-1066",
@@ -51,13 +49,14 @@ STEP, END = 0.125, 6.0
     formula="w' = w m / (1 - p),  m ~ Bernoulli(1 - p), one draw per weight, once per forward",
     law=BERNOULLI,
     shared="all that the weight meets: the batch, and every time step",
-    moments=INVERTED,
+    moments=inverted("w"),
     papers=(MERITY,),
     aliases={
         "awd-lstm-lm": ("WeightDrop",),
         "fastai": ("WeightDropout",),
         "PyTorch-NLP": ("torchnlp.nn.WeightDrop",),
     },
+    in_torch=("weight_drop", "LSTM", "GRU"),
     sample=Sample(independent=(0, 1), splits=(0, 1)),
     note="On the hidden-to-hidden weights of an LSTM, where noise on states would harm memory: "
     'thinned.torch.weight_drop(module, "weight_hh_l0", p).',
@@ -117,6 +116,7 @@ def _mixed(w: Any, u: Any, p: float, **_: Any) -> tuple[Any, Any]:
     moments=Moments("w", "(w - u)^2 p / (1 - p)", _mixed),
     papers=(LEE,),
     aliases={"mixout (the authors')": ("MixLinear", "mixout")},
+    in_torch=("mixout",),
     sample=Sample(
         arrays=_normal((6, 5), (6, 5)),
         independent=(0, 1),
@@ -124,6 +124,7 @@ def _mixed(w: Any, u: Any, p: float, **_: Any) -> tuple[Any, Any]:
         p_one="finite",
         linear=False,
         dropped=None,
+        dropped_as=lambda w, u, p: u,
     ),
     note="For finetuning a large pretrained network on little data: weights fall back to what they "
     "were, not to 0. thinned.torch.mixout(module, name, p) keeps u for you.",
@@ -159,15 +160,14 @@ def mixout(
     Raises
     ------
     ValueError if p is outside [0, 1] or NaN, or u has another shape. TypeError if w is not floating
-    or u no array.
+    or u no array of its library.
 
     References
     ----------
     Lee et al., 2020, arXiv:1909.11299, equation 5.
     """
     draws = Draws("mixout", w, p, at, training, window, mirror)
-    if type(u) is not type(w) and not (hasattr(u, "shape") and hasattr(u, "dtype")):
-        raise TypeError(message("mixout", "u", "an array of w's shape", type(u).__name__))
+    require_alike("mixout", "u", u, "w", w)
     if tuple(u.shape) != draws.shape:
         raise ValueError(message("mixout", "u", f"of w's shape {draws.shape}", tuple(u.shape)))
     return draws.noise(w, fill=u) if draws.training else w
@@ -184,6 +184,20 @@ def _connected(x: Any, weight: Any, bias: Any, p: float, **_: Any) -> tuple[Any,
     )  # fmt: skip
 
 
+def connect_options(who: str, activation: Any, inference: Any) -> None:
+    """An error unless DropConnect knows both: what comes behind the sum, and how it is averaged."""
+    one_of(who, "inference", inference, ("gaussian", "mean"))
+    if not (activation is None or activation == "relu" or callable(activation)):
+        got, remedy = repr(activation), "Pass another activation as a function."
+        raise ValueError(message(who, "activation", "'relu', a callable or None", got, remedy))
+
+
+def _connections(p: float, at: Address) -> Any:
+    """The masks of four examples, a weight of shape (8, 10) each."""
+    keep = Draws("drop_connect", np.ones((4, 10)), p, at).keep(shape=(4, 80))
+    return keep.reshape(4, 8, 10)
+
+
 @method(
     title="DropConnect",
     rank="second",
@@ -197,6 +211,9 @@ def _connected(x: Any, weight: Any, bias: Any, p: float, **_: Any) -> tuple[Any,
     moments=Moments("(1 - p) (W x + b)", "p (1 - p) (W^2 x^2 + b^2)", _connected),
     papers=(WAN,),
     module="DropConnect",
+    in_torch=("DropConnectLinear", "drop_connect"),
+    check=connect_options,
+    picture=_connections,
     sample=Sample(
         arrays=_normal((6, 5), (3, 5), (3,)),
         independent=(0, 1),
@@ -253,22 +270,15 @@ def drop_connect(
     Raises
     ------
     ValueError if p is outside [0, 1] or NaN, shapes do not fit, a window splits the last axis, or
-    an option is unknown. TypeError if x is not floating.
+    an option is unknown. TypeError if x is not floating, or another array is of another library.
 
     References
     ----------
     Wan et al., 2013, ICML; their p is the probability to keep.
     """
     draws = Draws("drop_connect", x, p, at, training, window, mirror)
-    _require_layer("drop_connect", draws.shape, weight, bias)
-    if inference not in ("gaussian", "mean"):
-        raise ValueError(
-            message("drop_connect", "inference", "'gaussian' or 'mean'", repr(inference))
-        )
-    if not (activation is None or activation == "relu" or callable(activation)):
-        raise ValueError(
-            message("drop_connect", "activation", "'relu', a callable or None", repr(activation))
-        )
+    require_layer(draws, weight, bias)
+    connect_options("drop_connect", activation, inference)
     if not draws.training:
         return _averaged(draws, x, weight, bias, activation, inference == "mean")
     xp, rows = draws.xp, max(1, CONNECTIONS // max(1, math.prod(weight.shape) * _inner(draws)))
@@ -285,8 +295,12 @@ def drop_connect(
     return xp.astype(_activated(xp, activation, sums), x.dtype)
 
 
-def _require_layer(who: str, shape: tuple[int, ...], weight: Any, bias: Any) -> None:
-    """ValueError unless weight (out, in) and bias (out,) or None fit x of this shape (..., in)."""
+def require_layer(draws: Draws, weight: Any, bias: Any) -> None:
+    """An error unless weight (out, in) and bias (out,) or None are arrays that fit x (..., in)."""
+    who, shape = draws.who, draws.shape
+    for name, array in (("weight", weight), ("bias", bias)):
+        if array is not None or name == "weight":
+            draws.require_alike(name, array)
     if not shape:
         raise ValueError(message(who, "x", "of shape (..., in)", "an array without axes"))
     if len(weight.shape) != 2 or weight.shape[1] != shape[-1]:

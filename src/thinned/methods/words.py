@@ -9,7 +9,8 @@ from thinned.address import Address
 from thinned.checks import message
 from thinned.laws import BERNOULLI, PLAIN_BERNOULLI
 from thinned.methods.draws import Draws
-from thinned.methods.table import INVERTED, Moments, Paper, Sample, method
+from thinned.methods.recurrent import GAL, MERITY
+from thinned.methods.table import Moments, Paper, Sample, inverted, method
 from thinned.window import Window
 
 __all__ = ["embedding_dropout", "word_dropout"]
@@ -22,19 +23,18 @@ BOWMAN = Paper(
     "Bowman, Vilnis, Vinyals, Dai, Jozefowicz, Bengio", 2016,
     "Generating sentences from a continuous space", "arXiv:1511.06349",
 )  # fmt: skip
-GAL = Paper(
-    "Gal, Ghahramani", 2016,
-    "A theoretically grounded application of dropout in recurrent neural networks",
-    "arXiv:1512.05287",
-)  # fmt: skip
-MERITY = Paper(
-    "Merity, Keskar, Socher", 2017, "Regularizing and optimizing LSTM language models",
-    "arXiv:1708.02182",
-)  # fmt: skip
 
 
 def _token_moments(x: Any, p: float, unk: int, **_: Any) -> tuple[Any, Any]:
     return (1.0 - p) * x + p * unk, p * (1.0 - p) * (x - unk) ** 2.0
+
+
+def _check(who: str, unk: Any, spare: Any, low: int = -(2**63), high: int = 2**64) -> list[int]:
+    """The ids to spare; unk must be an id in [low, high)."""
+    checks.integer(who, "unk", unk, low, high)
+    if not isinstance(spare, (tuple, list)):
+        raise TypeError(message(who, "spare", "a tuple of ids", repr(spare)))
+    return [checks.integer(who, "an id in spare", i, -(2**63), 2**63) for i in spare]
 
 
 @method(
@@ -48,6 +48,7 @@ def _token_moments(x: Any, p: float, unk: int, **_: Any) -> tuple[Any, Any]:
     moments=Moments("(1 - p) x + p unk", "p (1 - p) (x - unk)^2", _token_moments),
     papers=(BOWMAN, IYYER),
     module="WordDropout",
+    check=_check,
     sample=Sample(
         shape=(6, 5),
         arrays=lambda rng: (rng.integers(1, 50, (6, 5)),),
@@ -109,16 +110,13 @@ def word_dropout(
     draws = Draws("word_dropout", x, p, at, training, window, mirror, integers=True)
     xp = draws.xp
     limits = xp.iinfo(x.dtype)
-    unk = checks.integer("word_dropout", "unk", unk, int(limits.min), int(limits.max) + 1)
-    if not isinstance(spare, (tuple, list)):
-        raise TypeError(message("word_dropout", "spare", "a tuple of ids", repr(spare)))
-    ids = [checks.integer("word_dropout", "an id in spare", i, -(2**63), 2**63) for i in spare]
+    ids = _check("word_dropout", unk, spare, int(limits.min), int(limits.max) + 1)
     if not draws.training:
         return x
     keep = draws.keep()
     for spared in ids:
         keep = keep | (x == spared)
-    return xp.where(keep, x, xp.full_like(x, unk))
+    return xp.where(keep, x, xp.full_like(x, int(unk)))
 
 
 @method(
@@ -128,7 +126,7 @@ def word_dropout(
     formula="y = W m / (1 - p),  m ~ Bernoulli(1 - p), one draw per row of the embedding W",
     law=BERNOULLI,
     shared="all axes but the first: a word shares its fate everywhere",
-    moments=INVERTED,
+    moments=inverted("W"),
     papers=(GAL, MERITY),
     aliases={"awd-lstm-lm": ("embedded_dropout",), "fastai": ("EmbeddingDropout",)},
     module="EmbeddingDropout",
@@ -173,7 +171,7 @@ def embedding_dropout(
 
     References
     ----------
-    Gal and Ghahramani, 2016, arXiv:1512.05287; Merity et al., 2017, arXiv:1708.02182.
+    Gal and Ghahramani, 2016, arXiv:1512.05287; Merity et al., 2018, arXiv:1708.02182.
 
     Examples
     --------
@@ -197,6 +195,7 @@ def embedding_dropout(
     if not hasattr(tokens, "dtype") or not xp.isdtype(tokens.dtype, "integral"):
         got = getattr(tokens, "dtype", type(tokens).__name__)
         raise TypeError(message(who, "tokens", "an array of integers", got))
+    draws.require_alike("tokens", tokens)
     draws.require_whole(0)
     rows = x[tokens]
     if not draws.training:

@@ -20,6 +20,15 @@ __all__ = ["as_schedule", "custom", "maximum", "minimum", "product"]
 def as_schedule(value: Any, who: str = "as_schedule") -> Schedule:
     """A schedule as it is, a number as `constant`, a function of (step, steps) as `custom`.
 
+    Parameters
+    ----------
+    value : Schedule, number in [0, 1], or callable of (step, steps).
+    who : str. Whose name errors begin with.
+
+    Returns
+    -------
+    Schedule.
+
     Raises
     ------
     TypeError for anything else. ValueError if a number is outside [0, 1].
@@ -66,6 +75,9 @@ class _Composed(Schedule):
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(map(repr, self.parts))})"
 
+    def _turns(self, steps: int | None) -> tuple[int, ...]:
+        return tuple(sorted({step for part in self.parts for step in part._turns(steps)}))
+
     def _ps(self, *place: Any) -> list[float]:
         return [part._p(*place) for part in self.parts]
 
@@ -76,6 +88,11 @@ class product(_Composed):
     Parameters
     ----------
     *parts : schedules, or what `as_schedule` makes one of.
+
+    Raises
+    ------
+    TypeError if there is no part, or one is none of these. ValueError if a number is outside
+    [0, 1].
     """
 
     def __repr__(self) -> str:
@@ -93,6 +110,11 @@ class minimum(_Composed):
     Parameters
     ----------
     *parts : schedules, or what `as_schedule` makes one of.
+
+    Raises
+    ------
+    TypeError if there is no part, or one is none of these. ValueError if a number is outside
+    [0, 1].
     """
 
     def _p(self, step: int, steps: int | None, layer: int, layers: int) -> float:
@@ -105,6 +127,11 @@ class maximum(_Composed):
     Parameters
     ----------
     *parts : schedules, or what `as_schedule` makes one of.
+
+    Raises
+    ------
+    TypeError if there is no part, or one is none of these. ValueError if a number is outside
+    [0, 1].
     """
 
     def _p(self, step: int, steps: int | None, layer: int, layers: int) -> float:
@@ -120,6 +147,11 @@ class custom(Schedule):
     function : callable of (step, steps), or of (layer, layers). `steps` is None where nobody said
         how many there are. What it returns is checked: a number in [0, 1].
     depends_on : "steps" or "layers".
+
+    Raises
+    ------
+    TypeError if function cannot be called. ValueError if depends_on is another word; and at a call,
+    if what the function returns is outside [0, 1].
     """
 
     function: Callable[[int, Any], float]

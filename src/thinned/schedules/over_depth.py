@@ -21,6 +21,10 @@ class depth_linear(Schedule):
     ----------
     p : float in [0, 1]. In the last of several layers.
 
+    Raises
+    ------
+    ValueError if p is outside [0, 1] or NaN. TypeError if it is no number.
+
     References
     ----------
     Liu et al., 2022, arXiv:2201.03545, in its code.
@@ -51,6 +55,10 @@ class stochastic_depth_rule(Schedule):
     ----------
     p : float in [0, 1]. In the last layer.
 
+    Raises
+    ------
+    ValueError if p is outside [0, 1] or NaN. TypeError if it is no number.
+
     References
     ----------
     Huang et al., 2016, arXiv:1603.09382.
@@ -78,6 +86,10 @@ class scheduled_drop_path(Schedule):
     Parameters
     ----------
     p : float in [0, 1]. In the last layer at the end.
+
+    Raises
+    ------
+    ValueError if p is outside [0, 1] or NaN. TypeError if it is no number.
 
     References
     ----------

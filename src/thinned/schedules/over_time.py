@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from thinned import checks
 from thinned.checks import message
-from thinned.schedules.schedule import Schedule, in_steps, keep, share_of, time_of
+from thinned.schedules.schedule import Schedule, in_steps, keep, share_of, time_of, turns_of
 
 __all__ = ["annealed", "constant", "curriculum", "early", "late", "linear", "piecewise"]
 
@@ -23,6 +23,10 @@ class constant(Schedule):
     Parameters
     ----------
     p : float in [0, 1].
+
+    Raises
+    ------
+    ValueError if p is outside [0, 1] or NaN. TypeError if it is no number.
     """
 
     p: float
@@ -50,6 +54,11 @@ class early(Schedule):
     until : float in [0, 1], a fraction of the steps, or int >= 0, a count: the first step without.
     shape : "constant" or "linear".
 
+    Raises
+    ------
+    ValueError if p or until is out of its range or NaN, or shape is another word. TypeError if one
+    is no number.
+
     References
     ----------
     Liu et al., 2023, arXiv:2303.01500. Their code reaches 0 on the last step before `until`, where
@@ -70,6 +79,9 @@ class early(Schedule):
     def relative(self) -> bool:
         return isinstance(self.until, float)
 
+    def _turns(self, steps: int | None) -> tuple[int, ...]:
+        return turns_of(self.until, steps=steps)
+
     def _p(self, step: int, steps: int | None, layer: int, layers: int) -> float:
         end = in_steps(self.until, steps)
         if step >= end:
@@ -88,6 +100,10 @@ class late(Schedule):
     p : float in [0, 1].
     after : float in [0, 1], a fraction of the steps, or int >= 0, a count: the first step with it.
 
+    Raises
+    ------
+    ValueError if p or after is out of its range or NaN. TypeError if one is no number.
+
     References
     ----------
     Liu et al., 2023, arXiv:2303.01500.
@@ -102,6 +118,9 @@ class late(Schedule):
     @property
     def relative(self) -> bool:
         return isinstance(self.after, float)
+
+    def _turns(self, steps: int | None) -> tuple[int, ...]:
+        return turns_of(self.after, steps=steps)
 
     def _p(self, step: int, steps: int | None, layer: int, layers: int) -> float:
         return self.p if step >= in_steps(self.after, steps) else 0.0
@@ -118,6 +137,10 @@ class linear(Schedule):
     start, end : float in [0, 1]. p on step 0, and p from `until` on.
     until : float in [0, 1], a fraction of the steps, or int >= 0, a count. With 1.0 the last step,
         steps - 1, is one short of `end`.
+
+    Raises
+    ------
+    ValueError if one of them is out of its range or NaN. TypeError if one is no number.
     """
 
     start: float
@@ -135,6 +158,9 @@ class linear(Schedule):
     @property
     def relative(self) -> bool:
         return isinstance(self.until, float)
+
+    def _turns(self, steps: int | None) -> tuple[int, ...]:
+        return turns_of(self.until, steps=steps)
 
     def _p(self, step: int, steps: int | None, layer: int, layers: int) -> float:
         share = share_of(step, in_steps(self.until, steps))
@@ -154,6 +180,10 @@ class annealed(Schedule):
     p : float in [0, 1]. On step 0.
     until : float in [0, 1], a fraction of the steps, or int >= 0, a count: the first step without.
 
+    Raises
+    ------
+    ValueError if p or until is out of its range or NaN. TypeError if one is no number.
+
     References
     ----------
     Rennie, Goel and Thomas, 2014, Annealed dropout training of deep networks (SLT 2014).
@@ -171,6 +201,9 @@ class annealed(Schedule):
     def relative(self) -> bool:
         return isinstance(self.until, float)
 
+    def _turns(self, steps: int | None) -> tuple[int, ...]:
+        return turns_of(self.until, steps=steps)
+
     def _p(self, step: int, steps: int | None, layer: int, layers: int) -> float:
         return self.p * (1.0 - share_of(step, in_steps(self.until, steps)))
 
@@ -187,6 +220,10 @@ class curriculum(Schedule):
     p : float in [0, 1]. The p that is approached.
     gamma : float > 0, per step, or None for the paper's 10 / steps, with which p(steps) is within
         5e-5 of p, relatively.
+
+    Raises
+    ------
+    ValueError if p or gamma is out of its range or NaN. TypeError if one is no number.
 
     References
     ----------
@@ -230,6 +267,12 @@ class piecewise(Schedule):
     p : tuple of float in [0, 1], one more than `starts`.
     starts : tuple in ascending order, all floats in [0, 1], fractions of the steps, or all ints >=
         0, counts: the step on which p[1], p[2], ... begin.
+
+    Raises
+    ------
+    ValueError if a number is out of its range or NaN, `starts` does not ascend, or p is not one
+    longer. TypeError if one of both is no tuple, a part is no number, or fractions and counts are
+    mixed.
     """
 
     p: tuple[float, ...]
@@ -254,6 +297,9 @@ class piecewise(Schedule):
     @property
     def relative(self) -> bool:
         return any(isinstance(start, float) for start in self.starts)
+
+    def _turns(self, steps: int | None) -> tuple[int, ...]:
+        return turns_of(*self.starts, steps=steps)
 
     def _p(self, step: int, steps: int | None, layer: int, layers: int) -> float:
         return self.p[sum(step >= in_steps(start, steps) for start in self.starts)]

@@ -12,7 +12,7 @@ from thinned.checks import message
 if TYPE_CHECKING:
     from thinned.schedules.composed import product
 
-__all__ = ["Schedule", "in_steps", "keep", "share_of", "time_of"]
+__all__ = ["Schedule", "in_steps", "keep", "share_of", "time_of", "turns_of"]
 
 _STEPS = 2**32
 _LAYERS = 2**31
@@ -64,9 +64,42 @@ class Schedule:
     ) -> float:
         """p at this step of so many, in this layer of so many. What it is not over is ignored."""
         step = checks.integer(self.name, "step", step, 0, _STEPS)
+        steps = self._steps(steps)
+        if "layers" in self.over:
+            layers = checks.integer(self.name, "layers", layers, 1, _LAYERS)
+            layer = checks.integer(self.name, "layer", layer, 0, layers)
+        return self._p(step, steps, layer, layers)
+
+    def turns(self, steps: int | None = None) -> tuple[int, ...]:
+        """Steps that tell what p comes to: between two of them every part only rises or falls.
+
+        So p is 1 on one of them if it ever is, in whatever layer: what a method whose law has no
+        member at 1 has to know beforehand. Of a function of your own (`custom`) nothing is known
+        but its ends.
+
+        Parameters
+        ----------
+        steps : int >= 1, or None. How many there are; needed where p is relative to it.
+
+        Returns
+        -------
+        tuple of ints in ascending order: the first step, each on which a part takes another course
+        and the one before it, and the last; without `steps` the last that can be counted.
+
+        Raises
+        ------
+        ValueError if `steps` is needed and missing, or out of range. TypeError if it is no integer.
+        """
+        return self._turns(self._steps(steps))
+
+    def _turns(self, steps: int | None) -> tuple[int, ...]:
+        return turns_of(steps=steps)
+
+    def _steps(self, steps: Any) -> int | None:
+        """The number of all steps, which must be told where p is relative to it."""
         if steps is not None:
-            steps = checks.integer(self.name, "steps", steps, 1, _STEPS)
-        elif self.relative:
+            return checks.integer(self.name, "steps", steps, 1, _STEPS)
+        if self.relative:
             raise ValueError(
                 message(
                     self.name,
@@ -76,10 +109,7 @@ class Schedule:
                     f"{self!r} is relative to it. Pass it, or count in whole steps.",
                 )
             )
-        if "layers" in self.over:
-            layers = checks.integer(self.name, "layers", layers, 1, _LAYERS)
-            layer = checks.integer(self.name, "layer", layer, 0, layers)
-        return self._p(step, steps, layer, layers)
+        return None
 
     def _p(self, step: int, steps: int | None, layer: int, layers: int) -> float:
         raise NotImplementedError
@@ -133,6 +163,13 @@ def in_steps(time: float | int, steps: int | None) -> int:
         return time
     assert steps is not None
     return round(time * steps)
+
+
+def turns_of(*times: float | int, steps: int | None) -> tuple[int, ...]:
+    """The first step and the last, and between them each of these points of time."""
+    last = _STEPS - 1 if steps is None else steps - 1
+    near = {step + i for step in (in_steps(time, steps) for time in times) for i in (-1, 0)}
+    return tuple(sorted({0, last, *(step for step in near if 0 <= step <= last)}))
 
 
 def share_of(step: int, end: int) -> float:

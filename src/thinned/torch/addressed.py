@@ -12,8 +12,10 @@ from thinned import checks
 from thinned.address import Address
 from thinned.backends.torch_graph import GraphAddress
 from thinned.torch import drawing
-from thinned.torch.clock import HEAD, Clock
+from thinned.torch.aside import aside
+from thinned.torch.clock import Clock
 from thinned.torch.graph import bits_of
+from thinned.torch.moment import HEAD
 from thinned.torch.placing import Shard, address_of, window_of
 from thinned.torch.sharded import is_sharded, on_shards
 from thinned.window import Window
@@ -40,8 +42,10 @@ class Site:
 
     @property
     def p(self) -> float | None:
-        """The site's own p, now."""
-        return self._p if self.rule is None else self.rule(self.clock.step)
+        """The site's own p, now. A compiler's program takes it for a number that never changes."""
+        if self.rule is None or torch.compiler.is_compiling():
+            return self._p
+        return self.rule(self.clock.step)
 
     def p_at(self, step: int) -> float | None:
         """The site's own p in this step: a checkpoint may recompute one that is over.
@@ -69,7 +73,8 @@ class Site:
         """A new tensor for graphs to read. One that a graph keeps stays as it is."""
         self._p = p
         words = [self.index, self.address, bits_of(-1.0 if p is None else p)]
-        self.words = torch.tensor(words, dtype=torch.int64)
+        with aside():
+            self.words = torch.tensor(words, dtype=torch.int64)
 
     def draw(
         self,
@@ -138,7 +143,40 @@ class Site:
         self._count(after)
         return GraphAddress(words, where), None, p
 
+    def attended(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None,
+        p: float | None,
+        scale: float,
+        is_causal: bool,
+        axis: int,
+    ) -> Tensor:
+        """Attention with the weights of the site's next call, in a graph. p None: the site's own.
+
+        q, k and v have the same leading axes.
+        """
+        out, _, after = torch.ops.thinned.attended(
+            q, k, v, mask, self._counting(), self.words, _told_p(p), scale, is_causal, axis
+        )
+        self._count(after)
+        return out  # type: ignore[no-any-return] # PyTorch gives its operators no types
+
+    def p_in_graph(self) -> Tensor:
+        """The site's own p, now, as a 0-d tensor of a graph: nothing is drawn or counted."""
+        clock = self.clock
+        p: Tensor = torch.ops.thinned.own_p(clock.buffer, clock.identity, self.words)
+        return p
+
     def _counting(self) -> Tensor:
+        if torch._C._are_functorch_transforms_active():
+            raise NotImplementedError(
+                f"thinned: site {self.name!r} is called under a transform of torch.func within a "
+                "compiled program, which cannot count there. Call the transform outside of "
+                "torch.compile."
+            )
         live = self.clock.live
         return self.clock.snapshot() if live is None else live
 
@@ -164,7 +202,7 @@ class Site:
             x,
             self._counting(),
             self.words,
-            -1.0 if p is None else p,
+            _told_p(p),
             kind,
             shared,
             axis,
@@ -172,6 +210,13 @@ class Site:
         )
         self._count(after)
         return y  # type: ignore[no-any-return]
+
+
+def _told_p(p: Any) -> Tensor | None:
+    """A call's p for a graph: a tensor, so that where it is no constant it is no new program."""
+    if p is None or isinstance(p, Tensor):
+        return p if p is None else p.to("cpu", torch.float64)
+    return torch.full((), p, dtype=torch.float64, device="cpu")
 
 
 def _told(shard: Shard | None) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
@@ -216,7 +261,9 @@ class Addressed:
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return input
-        return self.site.draw(input, self.kind, self.inplace)
+        # torch.nn's alpha dropouts take `inplace` and leave the input alone.
+        writes = self.inplace and self.kind not in drawing.ALPHA_KINDS
+        return self.site.draw(input, self.kind, writes)
 
 
 class AddressedDropout(Addressed, nn.Dropout):

@@ -13,11 +13,17 @@ from thinned import checks
 from thinned.checks import message
 from thinned.torch import modules
 from thinned.torch.addressed import ADDRESSED, Addressed, AddressedMultiheadAttention, Site
-from thinned.torch.calls import REACHED, AdoptedForward
+from thinned.torch.calls import AdoptedForward
 from thinned.torch.clock import BUFFER, Clock
-from thinned.torch.naming import MISSED, called_in, has_own_code, modules_by_name, unwrapped
+from thinned.torch.naming import (
+    called_in,
+    has_own_code,
+    is_script,
+    modules_by_name,
+    unwrapped,
+)
 from thinned.torch.ranks import require_choice
-from thinned.torch.scheduling import Rule, rules_of
+from thinned.torch.scheduling import Rule, require_allowed, rules_of
 from thinned.torch.sited import Sited
 
 __all__ = ["Report", "Row", "adopt", "release"]
@@ -53,6 +59,9 @@ class Row(NamedTuple):
 class Report:
     """What `adopt` did, as a table when printed.
 
+    Dropout that the model's code does not show (a function looked up while it runs) is addressed
+    too, and has a row from its first call on, in what is printed and in `sites`.
+
     clock : Clock. The model's clock: `tick()` and `piece(start)`.
     rows : tuple of Row: site, kind, p, done, reached.
     """
@@ -61,9 +70,16 @@ class Report:
     rows: tuple[Row, ...]
 
     @property
+    def _all(self) -> tuple[Row, ...]:
+        known = {row.site for row in self.rows if row.reached}
+        seen = [name for name in self.clock.drawing() if name not in known]
+        done = "calls addressed, seen when they ran"
+        return (*self.rows, *(Row(name, "", None, done) for name in seen))
+
+    @property
     def sites(self) -> tuple[str, ...]:
         """The names of the sites that were adopted."""
-        return tuple(row.site for row in self.rows if row.reached)
+        return tuple(row.site for row in self._all if row.reached)
 
     @property
     def not_reached(self) -> tuple[Row, ...]:
@@ -72,7 +88,7 @@ class Report:
 
     def __str__(self) -> str:
         lines = [("site", "kind", "p", "what was done")]
-        for row in self.rows:
+        for row in self._all:
             unknown = "learned" if row.learned else "its own" if row.several else "the call's"
             p = unknown if row.p is None else f"{row.p:g}"
             lines.append((row.site or '""', row.kind, p if row.reached else "", row.done))
@@ -143,9 +159,9 @@ def adopt(
     Raises
     ------
     ValueError if there is no dropout to reach, two sites' names have the same 32-bit number, the
-    model or a part of it was adopted before, or a pattern matches no site, or one that another
-    pattern matches, or one whose p a call brings. The model is then left as it was. TypeError if it
-    is no module or optimizer no optimizer.
+    model or a part of it was adopted before, a pattern matches no site, or one that another pattern
+    matches, or one whose p a call brings, or a schedule comes to a p that a module refuses. The
+    model is then left as it was. TypeError if it is no module or optimizer no optimizer.
 
     Examples
     --------
@@ -159,6 +175,10 @@ def adopt(
     plans, rows = _plans(model, names)
     _require_sites(plans, rows)
     rules = rules_of(schedule, steps, {row.site: row.p for row in rows if row.reached})
+    for plan in plans:
+        require_p, name = getattr(plan.module, "require_p", None), plan.site or ""
+        if require_p is not None and name in rules:
+            require_allowed(name, rules[name], require_p)
     rows = [_scheduled(row, rules.get(row.site)) for row in rows]
     adoption = _Adoption(Clock(model, seed, ranks, group))
     adoption.clock.rules.update(rules)
@@ -222,8 +242,9 @@ def _checked(
     for module, called in names.items():
         drawing = isinstance(module, Sited) and module.site is not None
         if _MARK in module.__dict__ or drawing or isinstance(module, Addressed):
-            where = f"its part {called[0]!r}" if called[0] else "it"
-            raise ValueError(f"adopt: {where} is adopted already. Call release first.")
+            kind = getattr(module, "was", type(module)).__name__
+            where = f"its part {called[0]!r}" if called[0] else "the model"
+            raise ValueError(f"adopt: {where}, a {kind}, is adopted already. Call release first.")
     if BUFFER in dict(model.named_buffers(recurse=False)):
         raise ValueError(f"adopt: the model has a buffer {BUFFER!r} of its own. Rename it.")
     return model, names
@@ -237,7 +258,10 @@ def _plans(model: nn.Module, names: dict[nn.Module, list[str]]) -> tuple[list[_P
         kind, axis = type(module), 1 if module in time_first else 0
         shared = f", shared with {', '.join(others)}" if others else ""
         functional = f"{name}/dropout"
-        if kind in ADDRESSED or kind in _OURS:
+        if is_script(module):
+            why = "not reached: TorchScript, whose calls are not Python's; adopt before scripting"
+            rows.append(Row(name, kind.__name__, None, why, reached=False))
+        elif kind in ADDRESSED or kind in _OURS:
             p = checks.probability("adopt", module.p, f"p of {name!r}")
             plans.append(_Plan(module, _addressed, name, p, axis))
             rows.append(Row(name, kind.__name__, p, f"addressed{shared}"))
@@ -294,12 +318,13 @@ def _is_dropout(m: nn.Module) -> bool:
 
 
 def _rows_of_code(module: nn.Module, site: str, shared: str) -> list[Row]:
-    called, kind = called_in(module), type(module).__name__
+    (reached, missed), kind = called_in(module), type(module).__name__
     rows = []
-    if reached := sorted(called & REACHED):
-        rows.append(Row(site, kind, None, f"calls of {', '.join(reached)} addressed{shared}"))
-    if missed := sorted(called & MISSED):
-        why = f"not reached: {', '.join(missed)} draws from a generator, and may be dropout"
+    if reached:
+        done = f"calls of {', '.join(sorted(reached))} addressed{shared}"
+        rows.append(Row(site, kind, None, done))
+    if missed:
+        why = f"not reached: {', '.join(sorted(missed))} draws from a generator, and may be dropout"
         rows.append(Row(site, kind, None, why, reached=False))
     return rows
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import inspect
 from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.compiler import is_compiling
 
+from thinned import checks
 from thinned.address import Address
+from thinned.methods.draws import NO_P
 from thinned.methods.table import Method, every
+from thinned.torch.addressed import p_of, set_p
 from thinned.torch.sited import Sited, fresh_address
 
 __all__ = ["MethodModule", "made", "module_of"]
@@ -25,12 +28,18 @@ class MethodModule(Sited):
     """
 
     row: ClassVar[Method]
+    has_p: ClassVar[bool]
 
-    def __init__(self, p: float | None = None, **options: Any) -> None:
+    def __init__(self, p: Any = NO_P, *more: Any, **options: Any) -> None:
         row = self.row
+        known = ", ".join((*(("p",) if self.has_p else ()), *row.options)) or "none"
+        if more or not (self.has_p or p is NO_P):
+            got = f"{more[0]!r} behind p" if self.has_p else f"{p!r}, and there is no p"
+            raise TypeError(
+                f"{row.module}: options are keyword-only, got {got}. The arguments are {known}."
+            )
         unknown = set(options) - set(row.options)
         if unknown:
-            known = ", ".join(("p", *row.options))
             raise TypeError(
                 f"{row.module}: {sorted(unknown)[0]!r} is no argument. The arguments are {known}."
             )
@@ -41,8 +50,29 @@ class MethodModule(Sited):
         ]
         if missing:
             raise TypeError(f"{row.module}: {missing[0]} must be given.")
-        super().__init__(_default_p(row) if p is None else p)
+        nn.Module.__init__(self)
+        if self.has_p:
+            self.p = _default_p(row) if p is NO_P else p
         self.options = {**row.options, **options}
+        if row.check is not None:
+            row.check(type(self).__name__, **self.options)
+
+    @property
+    def p(self) -> Any:
+        """The probability to drop; None for a method without one."""
+        return p_of(self, "p") if self.has_p else None
+
+    @p.setter
+    def p(self, p: Any) -> None:
+        self.require_p(p)
+        set_p(self, "p", checks.probability(type(self).__name__, p))
+
+    def require_p(self, p: Any) -> None:
+        """An error unless the method can run at this p, which a schedule may reach later on."""
+        who = type(self).__name__
+        if not self.has_p:
+            raise AttributeError(f"{who}: there is no p to set.")
+        self.row.require_law(who, checks.probability(who, p))
 
     @property
     def batch_axis(self) -> int:
@@ -50,26 +80,33 @@ class MethodModule(Sited):
 
     def forward(self, x: Tensor, *arrays: Tensor) -> Tensor:
         function = self.row.function
+        fixed = self.row.sample is not None and self.row.sample.fixed_p
         if not self.training:
-            quiet: Tensor = function(x, *arrays, self.p, _NOWHERE, training=False, **self.options)
+            own = self._rates(self.p if fixed else self.quiet_p)
+            quiet: Tensor = function(x, *arrays, *own, _NOWHERE, training=False, **self.options)
             return quiet
         if self.site is None and type(x) is Tensor and not is_compiling():  # few steps for small x
-            p, at = self.__dict__["p"], fresh_address(self.row.module or "")
-            alone: Tensor = function(x, *arrays, p, at, **self.options)
+            own, at = self._rates(self.__dict__.get("p")), fresh_address(self.row.module or "")
+            alone: Tensor = function(x, *arrays, *own, at, **self.options)
             return alone
-        fixed = self.row.sample is not None and self.row.sample.fixed_p
 
         def draw(x: Tensor, at: Any, window: Any, p: Any) -> Tensor:
             if fixed and isinstance(p, Tensor):
                 p = self.p  # a number that the program holds: another one is another program
-            y: Tensor = function(x, *arrays, p, at, window=window, **self.options)
+            own = self._rates(p)
+            y: Tensor = function(x, *arrays, *own, at, window=window, **self.options)
             return y
 
         return self.on_shard(x, draw)
 
+    def _rates(self, p: Any) -> tuple[Any, ...]:
+        """What stands between the arrays and the address: p, where there is one."""
+        return (p,) if self.has_p else ()
+
     def extra_repr(self) -> str:
         told = {n: v for n, v in self.options.items() if v != self.row.options[n]}
-        return ", ".join([f"p={self.p}", *(f"{n}={v!r}" for n, v in told.items())])
+        named = [f"p={self.p}"] if self.has_p else []
+        return ", ".join([*named, *(f"{n}={v!r}" for n, v in told.items())])
 
 
 def _default_p(row: Method) -> float:
@@ -82,18 +119,22 @@ def _made(row: Method) -> type[MethodModule]:
     options = "".join(
         f"\n    {name} : default {default!r}." for name, default in row.options.items()
     )
-    where = "thinned.methods.classic" if row.rank == "classic" else "thinned"
+    end = ")" if row.law is not None and not row.law.has_one else "]"
+    p = f"\n    p : float in [0, 1{end}. Probability to drop." if row.has_p else ""
     doc = f"""{row.title}: {row.formula}
 
     Every call draws a fresh 64-bit seed from PyTorch's default generator; adopted, the mask of its
-    site. See `{where}.{row.name}` for errors and source.
+    site. See `{row.where}` for errors and source.
 
     Parameters
-    ----------
-    p : float in [0, 1]. Probability to drop.{options}
+    ----------{p}{options}
     """
-    # __module__ is where the name can be imported from, so that pickle finds it.
-    space = {"row": row, "__doc__": doc, "__module__": __name__, "__qualname__": row.module}
+    # __module__ is where the name can be imported from, so that pickle finds it. A module without
+    # a p is for `adopt` as one with several: there is none that a schedule could move.
+    space = {
+        "row": row, "has_p": row.has_p, "several": not row.has_p,
+        "__doc__": doc, "__module__": __name__, "__qualname__": row.module,
+    }  # fmt: skip
     return type(row.module, (MethodModule,), space)
 
 

@@ -14,16 +14,21 @@ from __future__ import annotations
 import itertools
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from thinned import checks
 from thinned.checks import message
 from thinned.torch import checkpointing
+from thinned.torch.aside import aside, bare
+from thinned.torch.checkpointing import Run
+from thinned.torch.moment import HEAD, Moment, words_of
 from thinned.torch.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -31,6 +36,9 @@ if TYPE_CHECKING:
     from thinned.torch.awake import Awake
 
 __all__ = ["BUFFER", "HEAD", "SPEC_VERSION", "Clock", "Moment", "clock_by_number", "words_of"]
+
+# PyTorch before 2.7 does not tell an export from a compilation.
+_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", lambda: False)
 
 # The buffer's name in the model and in its state_dict: seed_low, seed_high, step, SPEC_VERSION.
 BUFFER = "thinned_clock"
@@ -40,39 +48,6 @@ _MASK32 = 0xFFFFFFFF
 _STEPS = 2**32 - 1
 _CALLS = 2**16
 
-
-class Moment(NamedTuple):
-    """What the clock says at one time: all of an address but the site and the call, and the place.
-
-    epoch : a number that no other step or piece of this clock has.
-    start, rows, of : the piece's first row, its rows, the rows of the whole batch; -1 for unknown.
-        start is -1 outside any piece.
-    """
-
-    seed: int
-    step: int
-    clock: int
-    epoch: int
-    start: int
-    rows: int
-    of: int
-    ranks: Ranks
-
-
-def words_of(moment: Moment) -> list[int]:
-    """A moment as HEAD integers, for a tensor."""
-    seed, step, *rest, ranks = moment
-    return [seed & _MASK32, seed >> 32, step, *rest, *ranks]
-
-
-def moment_of(words: list[int]) -> Moment:
-    """The moment that `words_of` gave these words for."""
-    low, high, step, clock, epoch, start, rows, of, *ranks = words
-    return Moment(low | high << 32, step, clock, epoch, start, rows, of, Ranks(*ranks))
-
-
-# The length of a moment in words.
-HEAD = 8 + len(Ranks._fields)
 
 _numbers = itertools.count()
 _clocks: weakref.WeakValueDictionary[int, Clock] = weakref.WeakValueDictionary()
@@ -94,11 +69,15 @@ class Clock:
     def __init__(self, model: nn.Module, seed: int, ranks: str | None, group: Any) -> None:
         self._model = model
         self._ranks, self._group = ranks, group
+        # Whether the processes were found to hold equal parts, where they split a batch.
+        self.even = False
         self._lock = threading.RLock()
         self._epochs = itertools.count()
         self._place = (-1, -1, -1)
         self._outside: tuple[int, Tensor] | None = None
         self._epoch, self._counted = next(self._epochs), 0
+        # The buffer's words when it was last read: what holds where there is nothing to read.
+        self._said = (seed & _MASK32, seed >> 32, 0, SPEC_VERSION)
         # While a graph is traced: the tensor it counts in. A Python number would be built into it.
         self.live: Tensor | None = None
         # While members are asked: whose draws the sites make, in place of this clock's own.
@@ -107,21 +86,24 @@ class Clock:
         # Sites that follow a schedule: their p as a function of the step, by name; and they.
         self.rules: dict[str, Callable[[int], float]] = {}
         self.followers: list[Site] = []
-        self.counts = torch.zeros(0, dtype=torch.int64)
+        self.counts = _zeros(0)
         self._last: dict[int, int] = {}
+        self._runs: dict[int, Run] = {}
         self._unrepeated: dict[int, set[int]] = {}
         self._handle: Any = None
+        # A parameter of the optimizer that is followed: a copy finds the copy's optimizer by it.
+        self._led_by: Tensor | None = None
         self._enter_service()
-        words = [seed & _MASK32, seed >> 32, 0, SPEC_VERSION]
-        model.register_buffer(BUFFER, torch.tensor(words, dtype=torch.int64))
+        model.register_buffer(BUFFER, _integers(self._said))
 
     def _enter_service(self) -> None:
         """What a copy must have for itself: a number, and nothing remembered of buffers."""
         self.number = next(_numbers)
         _clocks[self.number] = self
-        self.identity = torch.tensor([self.number], dtype=torch.int64)
+        self.identity = _integers([self.number])
         self._read: tuple[Tensor, int] | None = None
         self._viewed: Tensor | None = None
+        self._waiting: Any = None
         self._moment: Moment | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -130,6 +112,7 @@ class Clock:
         for name in (
             "_lock",
             "_handle",
+            "_waiting",
             "_read",
             "_viewed",
             "_array",
@@ -147,6 +130,8 @@ class Clock:
         self._epochs = itertools.count(self._epoch + 1)
         self._handle = self.live = self.awake = None
         self._enter_service()
+        if self._led_by is not None:
+            self._await_optimizer()
 
     # --------------------------------------------------------------------------------- what it says
 
@@ -164,9 +149,18 @@ class Clock:
     @property
     def buffer(self) -> Tensor:
         """The buffer itself: int64, (4,): seed_low, seed_high, step, version of the mask spec."""
-        found = self._model._buffers[BUFFER]
-        assert found is not None
+        found = self._model._buffers.get(BUFFER)
+        if found is None:
+            raise RuntimeError(
+                "thinned: the clock's model was released, and has no step. Take the clock of the "
+                "report that a new adopt returns."
+            )
         return found
+
+    @property
+    def group(self) -> Any:
+        """The processes over which `ranks` is meant; None for all."""
+        return self._group
 
     def _seed_and_step(self) -> tuple[int, int]:
         now = self.moment()
@@ -174,24 +168,38 @@ class Clock:
 
     def moment(self) -> Moment:
         """Now. The buffer is the truth: who writes into it (a checkpoint, DDP) sets the clock."""
-        buffer, known = self.buffer, self._read
-        changed = known is None or known[0] is not buffer or known[1] != buffer._version
-        if changed or self._moment is None:
-            with self._lock:
+        buffer, known, moment = self.buffer, self._read, self._moment
+        if moment is None or known is None or known[0] is not buffer or known[1] != buffer._version:
+            moment = self._moment = self._look()
+        if moment.ranks.stale():
+            ranks = Ranks.now(self._ranks, self._group)
+            moment = self._moment = moment._replace(ranks=ranks)
+        return moment
+
+    def _look(self) -> Moment:
+        """The moment, read from the buffer."""
+        with self._lock, aside():
+            buffer = bare(self.buffer)
+            if buffer is None:
+                raise RuntimeError(
+                    f"thinned: torch.func.vmap made a batch of {BUFFER!r}, the clock of an adopted "
+                    "model (stack_module_state stacks buffers). One clock serves all members of an "
+                    f"ensemble: take it out, buffers.pop({BUFFER!r}), and pass "
+                    "randomness='different' to vmap for a mask of its own for each."
+                )
+            if buffer.is_inference():
+                # Its versions are not counted: who writes into it would not be seen.
+                buffer = self._model._buffers[BUFFER] = buffer.clone()
+            if buffer.device.type != "meta" and not isinstance(buffer, FakeTensor):
                 low, high, step, version = buffer.tolist()
                 _require_version(version)
-                if step != self._counted:
-                    self._begin(step)
-                ranks = Ranks.now(self._ranks, self._group)
-                self._moment = Moment(
-                    low | high << 32, step, self.number, self._epoch, *self._place, ranks
-                )
-                self._read = (buffer, buffer._version)
-        assert self._moment is not None
-        if self._moment.ranks.stale():
+                self._said = (low, high, step, version)
+            low, high, step, _ = self._said
+            if step != self._counted:
+                self._begin(step)
+            self._read = (buffer, buffer._version)
             ranks = Ranks.now(self._ranks, self._group)
-            self._moment = self._moment._replace(ranks=ranks)
-        return self._moment
+            return Moment(low | high << 32, step, self.number, self._epoch, *self._place, ranks)
 
     # ------------------------------------------------------------------------------- how it goes on
 
@@ -211,18 +219,19 @@ class Clock:
                     f"Clock.tick: {step} steps are all that one seed has. "
                     "Adopt the model with another seed."
                 )
-            with torch.no_grad():
+            with aside(), torch.no_grad():
                 self.buffer[2] = step
+            self._said = (*self._said[:2], step, SPEC_VERSION)
             self._begin(step)
 
     def _begin(self, step: int) -> None:
         self._counted = step
-        fresh = torch.zeros(self.counts.shape, dtype=torch.int64)
-        self.counts, self._moment = fresh, None
+        self.counts, self._moment = _zeros(len(self.names)), None
         self._epoch = next(self._epochs)
         self._unrepeated.clear()
+        self._runs.clear()
         if self._outside is not None:
-            self._outside = (next(self._epochs), torch.zeros_like(fresh))
+            self._outside = (next(self._epochs), _zeros(len(self.names)))
         for site in self.followers:
             site.follow(step)
 
@@ -260,7 +269,7 @@ class Clock:
                     "Clock.piece: a piece within a piece. Leave the first one before."
                 )
             self._outside = (self._epoch, self.counts)
-            self._epoch, self.counts = next(self._epochs), torch.zeros_like(self.counts)
+            self._epoch, self.counts = next(self._epochs), _zeros(len(self.names))
             self._place, self._moment = (start, rows, of), None
         try:
             yield
@@ -271,19 +280,43 @@ class Clock:
 
     def follow(self, optimizer: Any) -> None:
         """Tick after each step of the optimizer that was really taken."""
+        self._led_by = next(iter(_parameters(optimizer)), None)
+        self._handle = optimizer.register_step_post_hook(self._after)
+
+    def _after(self, taken: Any, *_: Any) -> None:
+        # The gradient scaler calls a fused optimizer for a step to skip too, and tells it so.
+        infinite = getattr(taken, "found_inf", None)
+        if infinite is None or not float(infinite):
+            self.tick()
+
+    def _await_optimizer(self) -> None:
+        """A copy has no hook: it follows the first optimizer that steps the copy's parameter.
+
+        An optimizer that is copied with the model loses its hooks, and the step would stand still.
+        """
+        waiting = weakref.ref(self)
 
         def after(taken: Any, *_: Any) -> None:
-            # The gradient scaler calls a fused optimizer for a step to skip too, and tells it so.
-            infinite = getattr(taken, "found_inf", None)
-            if infinite is None or not float(infinite):
-                self.tick()
+            clock = waiting()
+            if clock is None:
+                handle.remove()
+            elif any(parameter is clock._led_by for parameter in _parameters(taken)):
+                clock._stop_waiting()
+                clock.follow(taken)
+                clock._after(taken)
 
-        self._handle = optimizer.register_step_post_hook(after)
+        self._waiting = handle = register_optimizer_step_post_hook(after)
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.remove()
+            self._waiting = None
 
     def leave(self) -> None:
         """Take the hook from the optimizer and the buffer from the model."""
         if self._handle is not None:
             self._handle.remove()
+        self._stop_waiting()
         del self._model._buffers[BUFFER]
         self._model._non_persistent_buffers_set.discard(BUFFER)
 
@@ -293,7 +326,8 @@ class Clock:
         """A checkpoint without a clock is given this one's; one of another mask spec is refused."""
         name = prefix + BUFFER
         if name not in state:
-            state[name] = self.buffer.detach().clone()
+            now = self.moment()
+            state[name] = _integers([now.seed & _MASK32, now.seed >> 32, now.step, SPEC_VERSION])
             return
         found = state[name]
         if isinstance(found, Tensor) and found.shape == (4,):
@@ -305,20 +339,25 @@ class Clock:
     def enter(self, name: str) -> int:
         """A new site's index among the model's sites."""
         self.names.append(name)
-        self.counts = torch.zeros(len(self.names), dtype=torch.int64)
+        self.counts = _zeros(len(self.names))
         return len(self.names) - 1
 
     def _array_of_counts(self) -> Any:
         """The counts as NumPy's, to write into. A tensor that a graph may hold is copied first."""
         if self._viewed is not self.counts:
-            with torch.inference_mode(False):
+            with aside():
                 self.counts = self.counts.clone()
-            self._viewed, self._array = self.counts, self.counts.numpy()
+                self._viewed, self._array = self.counts, self.counts.numpy()
         return self._array
 
     def drawn(self, index: int) -> int:
         """How often a site was called since the step or piece began."""
-        return int(self.counts[index])
+        with aside():
+            return int(self.counts[index])
+
+    def drawing(self) -> list[str]:
+        """The names of the sites that were called in training, ever."""
+        return [self.names[index] for index in sorted(self._last)]
 
     def take(self, index: int, name: str) -> tuple[Moment, int]:
         """The moment and the number of the call that a site makes now, in eager code."""
@@ -339,6 +378,9 @@ class Clock:
             require_call(call, name)
             counts[index] = call + 1
             self.drew(index, now.epoch)
+            running = checkpointing.running(self, index)
+            if running is not None:
+                self._runs[index] = running.drew(now.epoch, call)
         return now, call
 
     def drew(self, index: int, epoch: int) -> None:
@@ -348,31 +390,73 @@ class Clock:
             self._unrepeated.setdefault(index, set()).add(epoch)
 
     def again(self, index: int, name: str) -> tuple[Moment, int]:
-        """The same for a checkpoint that recomputes: clear where there is one forward to repeat."""
+        """The same for a checkpoint that recomputes: clear where there is one forward to repeat.
+
+        That is one draw of the site, or one forward of its module, with all that it drew.
+        """
         with self._lock:
-            now = self.moment()
-            calls = self.drawn(index)
+            now, running = self.moment(), checkpointing.running(self, index)
+            calls, call, run = self.drawn(index), 0, None
+            if running is not None:
+                run, call = self._runs.get(index), running.read
+            alone = calls == 1 or (run is not None and run == Run(now.epoch, 0, calls))
             waiting = self._unrepeated.get(index, set())
-            if calls != 1 or self._last.get(index, now.epoch) != now.epoch or waiting - {now.epoch}:
-                raise RuntimeError(
-                    f"thinned: a checkpoint recomputes site {name!r}, which was called "
-                    f"{calls} times since the step or piece began{_elsewhere(calls)}: which call "
-                    "is it to repeat? Pass context_fn=thinned.torch.checkpoint_context to "
-                    "torch.utils.checkpoint.checkpoint, with use_reentrant=False."
-                )
+            if not alone or self._last.get(index, now.epoch) != now.epoch or waiting - {now.epoch}:
+                raise RuntimeError(_unclear(name, calls))
+            checkpointing.require_drawn(name, call, calls)
+            if running is not None:
+                running.read += 1
             waiting.discard(now.epoch)
-        return now, 0
+        return now, call
 
     # ------------------------------------------------------------------------------ compiled graphs
 
     def snapshot(self) -> Tensor:
         """Now, as a tensor in a graph: HEAD words of the moment, then every site's calls."""
+        if _exporting():
+            raise RuntimeError(
+                "torch.export: an adopted model must be in evaluation mode, got training mode. A "
+                "program that is exported cannot count its calls, and every call of it would draw "
+                "the same masks. Export model.eval(), or release the model before."
+            )
         live: Tensor = torch.ops.thinned.clock(self.buffer, self.identity, self.counts)
         return live
 
 
-def _elsewhere(calls: int) -> str:
-    return ", and elsewhere before" if calls == 1 else ""
+def _unclear(name: str, calls: int) -> str:
+    """Why a recompute cannot tell which call of a site it is to repeat, and what to do."""
+    what = f"thinned: a checkpoint recomputes site {name!r}, which was "
+    if calls == 0:
+        return (
+            f"{what}not called since the step or piece began. Run the backward pass before "
+            "clock.tick() and before the optimizer's step, and inside the piece of its forward."
+        )
+    elsewhere = ", and elsewhere before" if calls == 1 else ""
+    shares = (
+        " Functional calls of one module share its site: a module for each of them, such as "
+        "thinned.torch.Dropout, needs no context, in a reentrant checkpoint neither."
+    )
+    return (
+        f"{what}called {calls} times since the step or piece began{elsewhere}: which call is it to "
+        "repeat? Pass context_fn=thinned.torch.checkpoint_context to "
+        "torch.utils.checkpoint.checkpoint, with use_reentrant=False."
+        f"{shares if name.endswith('/dropout') else ''}"
+    )
+
+
+def _integers(words: Iterable[int]) -> Tensor:
+    with aside():
+        return torch.tensor(list(words), dtype=torch.int64)
+
+
+def _zeros(n: int) -> Tensor:
+    with aside():
+        return torch.zeros(n, dtype=torch.int64)
+
+
+def _parameters(optimizer: Any) -> Iterator[Tensor]:
+    for group in getattr(optimizer, "param_groups", ()):
+        yield from group["params"]
 
 
 def require_call(call: int, name: str) -> None:

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from thinned import checks, methods
 from thinned.checks import message
+from thinned.methods.arguments import MOST_AXES, positive
 from thinned.torch.learned import NOWHERE, Learned
 from thinned.torch.linear import affine_parameters
 from thinned.torch.placing import NO_ROWS
@@ -29,10 +30,9 @@ class _Gated(Learned):
         if not 0.0 < p < 1.0:
             raise ValueError(message(who, "p", "inside (0, 1) to be learned", p))
         checks.integer(who, "the number of gates", gates, 1, 2**47)
-        self.temperature = temperature
+        self.temperature = positive(who, "temperature", temperature)
         start = math.log((1.0 - p) / p)
         self.log_alpha = nn.Parameter(torch.full((gates,), start, device=device, dtype=dtype))
-        methods.expected_l0(self.log_alpha.detach(), temperature)  # refuses a bad temperature
 
     def probability(self) -> Tensor:
         """The probability that each gate is shut, now."""
@@ -77,7 +77,7 @@ class HardConcrete(_Gated):
         dtype: Any = None,
     ) -> None:
         super().__init__(features, p, temperature, device, dtype)
-        self.axis = axis
+        self.axis = checks.integer("HardConcrete", "axis", axis, -MOST_AXES, MOST_AXES)
 
     def forward(self, x: Tensor) -> Tensor:
         (axis,) = checks.axes("HardConcrete", self.axis, x.dim(), "axis")

@@ -13,23 +13,20 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from thinned import checks, reference
 from thinned.address import Address
-from thinned.torch import checkpointing, drawing
-from thinned.torch.clock import (
-    HEAD,
-    Clock,
-    Moment,
-    clock_by_number,
-    moment_of,
-    require_call,
-    words_of,
-)
+from thinned.backends.base import Draw
+from thinned.backends.torch import Noise
+from thinned.torch import blockwise, checkpointing, drawing
+from thinned.torch.clock import Clock, clock_by_number, require_call
+from thinned.torch.moment import HEAD, Moment, moment_of, words_of
 from thinned.torch.placing import Shard, address_of, window_of
-from thinned.window import Window
+from thinned.window import Window, place
 
 __all__ = ["BITS_OF_P", "bits_of"]
 
@@ -58,7 +55,8 @@ def _clock(buffer: Tensor, identity: Tensor, counts: Tensor) -> Tensor:
     if clock.counts is not known:
         # The buffer was written into, and this asking began its step: none of its calls was made.
         counts = torch.zeros_like(counts)
-    return torch.cat([torch.tensor(words_of(moment), dtype=torch.int64), counts])
+    words = torch.tensor(words_of(moment), dtype=torch.int64, device="cpu")
+    return torch.cat([words, counts])
 
 
 @_clock.register_fake
@@ -71,7 +69,7 @@ def _addressed(
     x: Tensor,
     live: Tensor,
     words: Tensor,
-    p: float,
+    p: Tensor | None,
     kind: str,
     shared_axes: Sequence[int],
     axis: int,
@@ -79,16 +77,23 @@ def _addressed(
     shape: Sequence[int],
     covers: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns y, the words of the draw, and `live` with one call more. p < 0: the site's own."""
+    """Returns y, the words of the draw, and `live` with one call more. p None: the site's own."""
     name = int(words[NAME])
     moment, call, label, after = _next_call(live, words)
     shard = Shard(start, shape, covers) if start else None
     at = address_of(moment, name, call, shard)
     window = window_of(label, moment, tuple(x.shape), axis, shard)
-    bits = bits_of(p) if p >= 0 else _own_bits(words, moment)
+    bits = _bits(p, words, moment)
     with torch.no_grad():
         y = drawing.forward(x, _number_of(bits), kind, at, tuple(shared_axes), window)
     return y.clone() if y is x else y, _draw(at, bits, window, x.dim()), after
+
+
+def _bits(p: Tensor | None, words: Tensor, moment: Moment) -> int:
+    """The bits of the p that a draw has: the call's, or the site's own."""
+    if p is None:
+        return _own_bits(words, moment)
+    return bits_of(checks.probability("dropout", p.item()))
 
 
 def _own_bits(words: Tensor, moment: Moment) -> int:
@@ -140,7 +145,7 @@ def _(
     x: Tensor,
     live: Tensor,
     words: Tensor,
-    p: float,
+    p: Tensor | None,
     kind: str,
     shared_axes: Sequence[int],
     axis: int,
@@ -174,7 +179,7 @@ def _located(
     at = address_of(moment, name, call, shard)
     window = window_of(label, moment, tuple(held), axis, shard)
     drawn = _draw(at, bits, window, len(held))
-    p = torch.tensor(_number_of(bits), dtype=torch.float64)
+    p = torch.tensor(_number_of(bits), dtype=torch.float64, device="cpu")
     return drawn[: DRAW - 1].clone(), drawn[DRAW:].clone(), p, after
 
 
@@ -192,6 +197,20 @@ def _(
     return words.new_empty(5), where, words.new_empty((), dtype=torch.float64), live.clone()
 
 
+@torch.library.custom_op("thinned::own_p", mutates_args=())
+def _own_p(buffer: Tensor, identity: Tensor, words: Tensor) -> Tensor:
+    """The p of a site now, for an evaluation that needs one: 0-d, float64. No call is counted."""
+    clock = clock_by_number(int(identity))
+    assert clock is not None
+    number = _number_of(_own_bits(words, clock.moment()))
+    return torch.tensor(number, dtype=torch.float64, device="cpu")
+
+
+@_own_p.register_fake
+def _(buffer: Tensor, identity: Tensor, words: Tensor) -> Tensor:
+    return words.new_empty((), dtype=torch.float64)
+
+
 def _draw(at: Address, bits: int, window: Window | None, axes: int) -> Tensor:
     start: Sequence[int] = [-1] * axes
     shape: Sequence[int] = start
@@ -200,18 +219,23 @@ def _draw(at: Address, bits: int, window: Window | None, axes: int) -> Tensor:
         assert isinstance(window.global_shape, tuple)
         start, shape = window.start, window.global_shape
     low, high = at.seed & 0xFFFFFFFF, at.seed >> 32
-    return torch.tensor([low, high, at.site, at.step, at.call, bits, *start, *shape])
+    drawn = [low, high, at.site, at.step, at.call, bits, *start, *shape]
+    return torch.tensor(drawn, dtype=torch.int64, device="cpu")
+
+
+def _read(draw: Tensor) -> tuple[Address, float, Window | None]:
+    """Address, p and window from the words of a draw."""
+    low, high, site, step, call, bits, *where = draw.tolist()
+    start, shape = tuple(where[: len(where) // 2]), tuple(where[len(where) // 2 :])
+    window = Window(start, shape) if start and start[0] >= 0 else None
+    return Address(low | high << 32, site, step, call), _number_of(bits), window
 
 
 @torch.library.custom_op("thinned::addressed_backward", mutates_args=())
 def _gradient(grad: Tensor, draw: Tensor, kind: str, shared_axes: Sequence[int]) -> Tensor:
-    low, high, site, step, call, bits, *where = draw.tolist()
-    axes = len(where) // 2
-    start, shape = tuple(where[:axes]), tuple(where[axes:])
-    window = Window(start, shape) if start and start[0] >= 0 else None
-    at = Address(low | high << 32, site, step, call)
+    at, p, window = _read(draw)
     with torch.no_grad():
-        y = drawing.backward(grad, _number_of(bits), kind, at, tuple(shared_axes), window)
+        y = drawing.backward(grad, p, kind, at, tuple(shared_axes), window)
     return y.clone() if y is grad else y
 
 
@@ -244,3 +268,117 @@ def _backward_twice(ctx: object, grad: Tensor) -> tuple[object, ...]:
 
 _addressed.register_autograd(_backward, setup_context=_keep_draw)
 _gradient.register_autograd(_backward_twice, setup_context=_keep_same)
+
+
+# --------------------------------------------------------------------------------------- attention
+
+
+def _plan(
+    q: Tensor,
+    k: Tensor,
+    at: Address,
+    p: float,
+    window: Window | None,
+    scale: float,
+    is_causal: bool,
+) -> blockwise.Plan:
+    shape = (*q.shape[:-1], k.shape[-2])
+    where = place("attention", shape, (), window)
+    draw = Draw(at, reference.threshold(p), where, False)
+    return blockwise.Plan(Noise(draw, reference.scale_for(p)), scale, is_causal)
+
+
+@torch.library.custom_op("thinned::attended", mutates_args=())
+def _attended(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    live: Tensor,
+    words: Tensor,
+    p: Tensor | None,
+    scale: float,
+    is_causal: bool,
+    axis: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Attention whose weights a site drops: the output, the words of the draw, and `live` after.
+
+    q, k and v have the same leading axes.
+    """
+    name = int(words[NAME])
+    moment, call, label, after = _next_call(live, words)
+    at = address_of(moment, name, call, None)
+    shape = (*q.shape[:-1], k.shape[-2])
+    window = window_of(label, moment, shape, axis, None)
+    bits = _bits(p, words, moment)
+    plan = _plan(q, k, at, _number_of(bits), window, scale, is_causal)
+    out = blockwise.forward(q, k, v, mask, plan)
+    return out, _draw(at, bits, window, len(shape)), after
+
+
+@_attended.register_fake
+def _(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    live: Tensor,
+    words: Tensor,
+    p: Tensor | None,
+    scale: float,
+    is_causal: bool,
+    axis: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    draw = words.new_empty(DRAW + 2 * q.dim())
+    return blockwise.output_like(q, v, q.dtype), draw, torch.empty_like(live)
+
+
+@torch.library.custom_op("thinned::attended_backward", mutates_args=())
+def _attended_gradients(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    mask_gradient: bool,
+    draw: Tensor,
+    scale: float,
+    is_causal: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    at, p, window = _read(draw)
+    plan = _plan(q, k, at, p, window, scale, is_causal)
+    dq, dk, dv, dmask = blockwise.backward(grad, q, k, v, mask, plan, mask_gradient)
+    return dq, dk, dv, q.new_empty(0) if dmask is None else dmask
+
+
+@_attended_gradients.register_fake
+def _(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    mask_gradient: bool,
+    draw: Tensor,
+    scale: float,
+    is_causal: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    dmask = q.new_empty(0) if mask is None or not mask_gradient else torch.empty_like(mask)
+    return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v), dmask
+
+
+def _keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    q, k, v, mask, _, _, _, ctx.scale, ctx.is_causal, _ = inputs
+    ctx.save_for_backward(q, k, v, mask, output[1])
+
+
+def _attended_backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Any, ...]:
+    q, k, v, mask, draw = ctx.saved_tensors
+    wanted = ctx.needs_input_grad[3]
+    dq, dk, dv, dmask = _attended_gradients(
+        grad, q, k, v, mask, wanted, draw, ctx.scale, ctx.is_causal
+    )
+    return (dq, dk, dv, dmask if wanted else None) + (None,) * 6
+
+
+_attended.register_autograd(_attended_backward, setup_context=_keep_inputs)

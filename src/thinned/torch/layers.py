@@ -15,7 +15,7 @@ from thinned.checks import message
 from thinned.methods.draws import Draws
 from thinned.methods.gradients import drop_grad
 from thinned.methods.graphs import drop_edge
-from thinned.methods.layers import layer_drop
+from thinned.methods.layers import alpha_of, layer_drop
 from thinned.methods.words import embedding_dropout
 from thinned.torch.placing import NO_ROWS, Shard
 from thinned.torch.sharded import is_sharded
@@ -55,7 +55,7 @@ class LayerDrop(Sited):
     """
 
     def __init__(self, layers: Iterable[nn.Module], p: float = 0.2) -> None:
-        super().__init__(p)
+        super().__init__(checks.probability("LayerDrop", p))
         found = layers if isinstance(layers, nn.ModuleList) else list(layers)
         for layer in found:
             if not isinstance(layer, nn.Module):
@@ -70,7 +70,7 @@ class LayerDrop(Sited):
     def forward(self, x: Tensor, *rest: Any, **named: Any) -> Tensor:
         """x through the layers; all else goes to each of them as it is."""
         at: Any = _NOWHERE
-        p: Any = self.p
+        p: Any = self.quiet_p
         if self.training:
             # A DTensor is shown whole: its gates, which all share, are nobody's part.
             whole = Shard((0,) * x.dim(), tuple(x.shape), True) if is_sharded(x) else None
@@ -108,7 +108,7 @@ class LoRALinear(Sited):
     ----------
     linear : nn.Linear. Kept as it is, not copied.
     rank : int >= 1.
-    alpha : float or None. None is the rank.
+    alpha : float, finite, or None. None is the rank.
     p : float in [0, 1]. Probability of dropping an input of the update.
 
     Attributes
@@ -118,7 +118,8 @@ class LoRALinear(Sited):
 
     Raises
     ------
-    ValueError if p is outside [0, 1] or rank is below 1. TypeError if linear is no nn.Linear.
+    ValueError if p is outside [0, 1], rank is below 1 or alpha is not finite. TypeError if linear
+    is no nn.Linear, or alpha no number.
 
     References
     ----------
@@ -128,12 +129,12 @@ class LoRALinear(Sited):
     def __init__(
         self, linear: nn.Linear, rank: int, alpha: float | None = None, p: float = 0.05
     ) -> None:
-        super().__init__(p)
+        super().__init__(checks.probability("LoRALinear", p))
         if not isinstance(linear, nn.Linear):
             got = type(linear).__name__
             raise TypeError(message("LoRALinear", "linear", "a torch.nn.Linear", got))
         self.rank = checks.integer("LoRALinear", "rank", rank, 1, 2**31)
-        self.alpha = float(self.rank if alpha is None else alpha)
+        self.alpha = alpha_of("LoRALinear", alpha, self.rank)
         self.linear = linear.requires_grad_(False)
         weight = linear.weight
         self.down = nn.Parameter(weight.new_empty(self.rank, weight.shape[1]))
@@ -186,11 +187,11 @@ class EmbeddingDropout(Sited):
 
     References
     ----------
-    Gal and Ghahramani, 2016, arXiv:1512.05287; Merity et al., 2017, arXiv:1708.02182.
+    Gal and Ghahramani, 2016, arXiv:1512.05287; Merity et al., 2018, arXiv:1708.02182.
     """
 
     def __init__(self, embedding: nn.Embedding, p: float = 0.1) -> None:
-        super().__init__(p)
+        super().__init__(checks.probability("EmbeddingDropout", p))
         if not isinstance(embedding, nn.Embedding):
             got = type(embedding).__name__
             raise TypeError(message("EmbeddingDropout", "embedding", "a torch.nn.Embedding", got))
@@ -222,7 +223,14 @@ class DropGrad(Sited):
     Parameters
     ----------
     p : float in [0, 1]. Probability of dropping an element of the gradient.
+
+    Raises
+    ------
+    ValueError if p is outside [0, 1]. TypeError if it is no number.
     """
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__(checks.probability("DropGrad", p))
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -251,7 +259,7 @@ class DropEdge(Sited):
     """
 
     def __init__(self, p: float = 0.5, directed: bool = False, exact: bool = False) -> None:
-        super().__init__(p)
+        super().__init__(checks.probability("DropEdge", p))
         self.directed = checks.flag("DropEdge", "directed", directed)
         self.exact = checks.flag("DropEdge", "exact", exact)
 
@@ -260,7 +268,7 @@ class DropEdge(Sited):
         return NO_ROWS  # a draw goes by an edge's nodes
 
     def forward(self, edges: Tensor) -> Tensor:
-        at, p = (_NOWHERE, self.p) if not self.training else self.located(edges)[::2]
+        at, p = (_NOWHERE, self.quiet_p) if not self.training else self.located(edges)[::2]
         y: Tensor = drop_edge(edges, p, at, self.training, directed=self.directed, exact=self.exact)
         return y
 

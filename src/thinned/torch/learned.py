@@ -16,7 +16,8 @@ from torch.nn import functional
 from thinned import checks, methods
 from thinned.address import Address
 from thinned.checks import message
-from thinned.methods.draws import Draws
+from thinned.methods.arguments import number, positive, require_axes
+from thinned.methods.draws import NO_P, Draws
 from thinned.methods.variational import log_alpha_of, with_variance
 from thinned.torch.linear import affine_parameters
 from thinned.torch.sited import Sited
@@ -144,15 +145,14 @@ class ConcreteDropout(Learned):
         if not 0.0 < p < 1.0:
             raise ValueError(message(who, "p", "inside (0, 1) to be learned", p))
         self.layer, self.features = layer, _inputs(who, layer, features)
-        self.weight_regularizer = _non_negative(who, "weight_regularizer", weight_regularizer)
-        self.dropout_regularizer = _non_negative(who, "dropout_regularizer", dropout_regularizer)
-        self.temperature, self.shared_axes = temperature, shared_axes
+        self.weight_regularizer = number(who, "weight_regularizer", weight_regularizer, 0.0)
+        self.dropout_regularizer = number(who, "dropout_regularizer", dropout_regularizer, 0.0)
+        self.temperature = positive(who, "temperature", temperature)
+        require_axes(who, shared_axes)
+        self.shared_axes = shared_axes
         weight = None if layer is None else next(layer.parameters())
         like = torch.empty(0) if weight is None else weight
         self.logit = nn.Parameter(like.new_full((), math.log(p / (1.0 - p))))
-        methods.concrete_dropout(  # refuses what it could not do later
-            torch.empty(()), 0.5, NOWHERE, False, temperature=temperature
-        )
 
     def probability(self) -> Tensor:
         return torch.sigmoid(self.logit).clamp(EDGE, 1.0 - EDGE)
@@ -193,12 +193,6 @@ def _inputs(who: str, layer: nn.Module | None, features: int | None) -> int:
             + ("there is no layer to tell." if layer is None else "this layer does not tell.")
         )
     return int(weight.shape[1])
-
-
-def _non_negative(who: str, name: str, value: Any) -> float:
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0.0 <= value < math.inf:
-        return float(value)
-    raise ValueError(message(who, name, "a number that is not negative", repr(value)))
 
 
 # ------------------------------------------------------------------------------------- variational
@@ -278,7 +272,7 @@ class _Sparse(Learned):
         self, shape: tuple[int, ...], bias: bool, threshold: float, device: Any, dtype: Any
     ) -> None:
         super().__init__()
-        self.threshold = float(threshold)
+        self.threshold = number(type(self).__name__, "threshold", threshold)
         affine_parameters(self, shape, bias, device, dtype)
         # The authors' start: next to no noise.
         self.log_sigma2 = nn.Parameter(torch.full_like(self.weight, -10.0))
@@ -313,7 +307,7 @@ class SparseVariationalLinear(_Sparse):
     Parameters
     ----------
     in_features, out_features, bias, device, dtype : as in torch.nn.Linear.
-    threshold : float. Weights with ln alpha above it are 0 in evaluation.
+    threshold : float, finite. Weights with ln alpha above it are 0 in evaluation.
 
     Attributes
     ----------
@@ -355,7 +349,7 @@ class SparseVariationalConv2d(_Sparse):
     ----------
     in_channels, out_channels, kernel_size, stride, padding, bias, device, dtype : as in
         torch.nn.Conv2d; padding with zeros.
-    threshold : float. Weights with ln alpha above it are 0 in evaluation.
+    threshold : float, finite. Weights with ln alpha above it are 0 in evaluation.
     """
 
     def __init__(
@@ -381,7 +375,7 @@ class SparseVariationalConv2d(_Sparse):
             pruned = self.weight.masked_fill(self.log_alpha > self.threshold, 0.0)
             return functional.conv2d(x, pruned, self.bias, **how)
         at, window = self.place(x)
-        draws = Draws("SparseVariationalConv2d", x, None, at, True, window)
+        draws = Draws("SparseVariationalConv2d", x, NO_P, at, True, window)
         mean = functional.conv2d(x, self.weight, self.bias, **how)
         variance = functional.conv2d(x.square(), self.log_sigma2.exp(), **how)
         y: Tensor = with_variance(draws, draws.wide(mean), draws.wide(variance), mean.dtype)

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thinned import methods
+from thinned import checks, methods
 from thinned.address import Address
+from thinned.methods.weights import connect_options
 from thinned.torch.sited import Sited
 
 __all__ = ["DropConnectLinear", "affine_parameters"]
@@ -43,6 +44,10 @@ class DropConnectLinear(Sited):
     p : float in [0, 1]. Probability of dropping a connection.
     activation : "relu", a callable of a tensor, or None. a, which evaluation needs to know.
     inference : "gaussian" or "mean".
+
+    Raises
+    ------
+    ValueError if p is outside [0, 1], or activation or inference is none of these.
     """
 
     weight: Tensor
@@ -60,13 +65,14 @@ class DropConnectLinear(Sited):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__(p)
+        super().__init__(checks.probability("DropConnectLinear", p))
+        connect_options("DropConnectLinear", activation, inference)
         self.in_features, self.out_features = in_features, out_features
         self.activation, self.inference = activation, inference
         affine_parameters(self, (out_features, in_features), bias, device, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        at, window, p = self.located(x) if self.training else (_NOWHERE, None, self.p)
+        at, window, p = self.located(x) if self.training else (_NOWHERE, None, self.quiet_p)
         y: Tensor = methods.drop_connect(
             x, self.weight, self.bias, p, at, self.training,
             activation=self.activation, inference=self.inference, window=window,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from thinned.address import Address
+from thinned.methods.arguments import require_unit_axis
 from thinned.methods.banks import masksembles, masksembles_bank
 
 __all__ = ["Masksembles"]
@@ -24,7 +25,7 @@ class Masksembles(nn.Module):
     features : int >= 1. Units, or channels, along `axis`.
     n : int >= 1. How many masks; batches are multiples of it.
     scale : float >= 1. The paper's S: the larger, the less the masks overlap.
-    axis : int. The axis of the features.
+    axis : int. The axis of the features; not 0, along which the samples lie.
     at : Address or None. Of the bank, see `thinned.masksembles_bank`. None draws a seed from
         PyTorch's default generator, as other modules draw their first weights.
 
@@ -48,10 +49,12 @@ class Masksembles(nn.Module):
         at: Address | None = None,
     ) -> None:
         super().__init__()
-        self.scale, self.axis = float(scale), axis
+        require_unit_axis("Masksembles", "axis", axis)
+        self.axis = axis
         if at is None:
             at = Address(int(torch.randint(2**63 - 1, (), device="cpu")))
         bank = masksembles_bank(features, at, n=n, scale=scale)
+        self.scale = float(scale)
         self.register_buffer("bank", torch.from_numpy(bank))
 
     def forward(self, x: Tensor) -> Tensor:

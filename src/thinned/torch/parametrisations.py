@@ -8,6 +8,7 @@ the module's forward runs. A child module holds p and the site; it is what `adop
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from thinned import methods
+from thinned import checks, methods
 from thinned.address import Address
 from thinned.checks import message
 from thinned.methods.draws import Draws
@@ -48,13 +49,16 @@ class WeightNoise(Sited):
     # Whether evaluation, too, puts another weight in place.
     in_evaluation = False
 
+    def __init__(self, p: float) -> None:
+        super().__init__(checks.probability(type(self).__name__, p))
+
     @property
     def batch_axis(self) -> int:
         return NO_ROWS
 
     def forward(self, weight: Tensor) -> Tensor:
         if not self.training:
-            return self.noisy(weight, self.p, _NOWHERE, None)
+            return self.noisy(weight, self.quiet_p, _NOWHERE, None)
         return self.on_shard(weight, lambda w, at, window, p: self.noisy(w, p, at, window))
 
     def noisy(self, weight: Tensor, p: Any, at: Any, window: Any) -> Tensor:
@@ -148,8 +152,9 @@ def weight_drop(module: M, name: str, p: float = 0.5) -> M:
     What is reached is what the module's own forward reads, nn.LSTM, nn.GRU and nn.RNN included,
     whose sequence, packed or not, sees one mask at all its steps. A weight that other code reads
     from outside (tied to another module, or of the output projection in nn.MultiheadAttention)
-    is there as it is. torch.compile breaks its graph at PyTorch's recurrent layers, with weight
-    drop as without.
+    is there as it is. A weight that torch.nn.utils.prune or weight_norm makes before each forward
+    gets its noise behind that, on what was made. torch.compile breaks its graph at PyTorch's
+    recurrent layers, with weight drop as without.
 
     Parameters
     ----------
@@ -165,7 +170,8 @@ def weight_drop(module: M, name: str, p: float = 0.5) -> M:
     Raises
     ------
     ValueError if p is outside [0, 1] or NaN, the module has no such parameter, or has noise on it
-    already. TypeError if it is no module.
+    already, or a hook makes of it the weight that is read. TypeError if it is no module. A forward
+    raises RuntimeError where the weight was taken away since, by torch.nn.utils.parametrize say.
 
     References
     ----------
@@ -312,7 +318,7 @@ def remove_noise(module: M, name: str) -> M:
         )
     del module._modules[ours.children.pop(name)]
     if not ours.children:
-        del module.__dict__["forward"]
+        del module.__dict__["forward"], module.__dict__["_replicate_for_data_parallel"]
         if ours.before is not None:
             module.forward = ours.before
     return module
@@ -328,11 +334,35 @@ def _noise_on(module: nn.Module, name: str) -> WeightNoise | None:
     return None
 
 
+def _held(module: nn.Module, name: str) -> dict[str, Any]:
+    """Where the weight that the forward reads is kept: a parameter; or a plain tensor that a hook
+    makes of others before each forward (pruning, weight_norm), or that a replica of
+    torch.nn.DataParallel has in a parameter's place."""
+    return module._parameters if name in module._parameters else module.__dict__
+
+
+def _made_before_forward(module: nn.Module, name: str) -> str | None:
+    """The weight that a hook of torch.nn.utils makes of the parameter `name`, where one does."""
+    for hook in module._forward_pre_hooks.values():
+        made = getattr(hook, "_tensor_name", None) or getattr(hook, "name", None)
+        if not isinstance(made, str) or not name.startswith(f"{made}_"):
+            continue
+        if isinstance(module.__dict__.get(made), Tensor):
+            return made
+    return None
+
+
 def _put(who: str, module: M, name: str, noise: Callable[[Tensor], WeightNoise]) -> M:
     if not isinstance(module, nn.Module):
         raise TypeError(message(who, "module", "a torch.nn.Module", type(module).__name__))
-    weight = module._parameters.get(name)
-    if weight is None:
+    made = _made_before_forward(module, name)
+    if made is not None:
+        raise ValueError(
+            f"{who}: {name!r} does not reach the module's forward, which reads {made!r}: a hook "
+            f"makes it of {name!r} beforehand. Name {made!r}."
+        )
+    weight: Any = _held(module, name).get(name)
+    if not isinstance(weight, Tensor):
         own = ", ".join(repr(n) for n, w in module._parameters.items() if w is not None)
         requirement = f"one of the module's own parameters ({own or 'it has none'})"
         raise ValueError(message(who, "name", requirement, repr(name)))
@@ -352,7 +382,7 @@ def _put(who: str, module: M, name: str, noise: Callable[[Tensor], WeightNoise])
     else:
         ours = _NoisyForward(module)
         ours.children[name] = child_name
-        module.forward = ours.forward
+        ours.put(module)
     module.add_module(child_name, child)
     return module
 
@@ -374,24 +404,55 @@ class _NoisyForward:
         self.before: Callable[..., Any] | None = module.__dict__.get("forward")
         self.children: dict[str, str] = {}
 
+    def put(self, module: nn.Module) -> None:
+        """Let the module's forward be this one."""
+        self.module = module
+        for name, function in (
+            ("forward", self.forward),
+            ("_replicate_for_data_parallel", self.replicate),
+        ):
+            module.__dict__[name] = function
+
+    def replicate(self) -> nn.Module:
+        """A replica of the module, by torch.nn.DataParallel, with a forward of its own: a copy of
+        the module's would run the module."""
+        replica: nn.Module = type(self.module)._replicate_for_data_parallel(self.module)
+        twin = copy.copy(self)
+        twin.put(replica)
+        return replica
+
+    def weight(self, name: str) -> Tensor:
+        """The weight of this name, as it is now."""
+        found: Any = _held(self.module, name).get(name)
+        if isinstance(found, Tensor):
+            return found
+        kind = type(self.module).__name__
+        who = type(self.module._modules[self.children[name]]).__name__
+        raise RuntimeError(
+            f"{who}: {name!r} of this {kind} is no parameter any more, so that "
+            "there is nothing to put noise on: torch.nn.utils.parametrize or other code took it "
+            "away. Call thinned.torch.remove_noise(module, name) before, and put noise on what "
+            "the module has then."
+        )
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         module, noisy = self.module, {}
         for name, child_name in self.children.items():
             child: Any = module._modules[child_name]
             if child.training or child.in_evaluation:
-                noisy[name] = child(module._parameters[name])
+                noisy[name] = child(self.weight(name))
         if not noisy:
             return self._run(args, kwargs)
         if isinstance(module, nn.RNNBase):
             return self._recurrent(noisy, args, kwargs)
-        raw = {name: module._parameters[name] for name in noisy}
+        raw = {name: self.weight(name) for name in noisy}
         try:
             for name, weight in noisy.items():
-                module._parameters[name] = weight
+                _held(module, name)[name] = weight
             return self._run(args, kwargs)
         finally:
             for name, parameter in raw.items():
-                module._parameters[name] = parameter
+                _held(module, name)[name] = parameter
 
     def _recurrent(self, noisy: dict[str, Tensor], args: Any, kwargs: Any) -> Any:
         """A recurrent layer reads a list, and would flatten new parameters into one memory: so it

@@ -20,7 +20,8 @@ _OPTIONS = """Parameters
     p : float in [0, 1] or None. The main probability: that of every option below which is given as
         True. `module.p = ` and a schedule of `adopt` move this one, and a compiled adopted model
         does not compile again for it. Options given as numbers stay what they are.
-    input_p : float in [0, 1] or True. Locked dropout of the input: one mask for all steps.
+    input_p : float in [0, 1] or True. Locked dropout of the input: one mask for all steps, and one
+        for all gates: Gal and Ghahramani's tied form, also with recurrent="gal".
     between_p : the same, of what goes from layer to layer, instead of `dropout`.
     output_p : the same, of the output; not of the last states.
     recurrent_p : float in [0, 1] or True. Dropout inside of the cell, by `recurrent`.

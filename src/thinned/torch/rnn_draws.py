@@ -29,7 +29,7 @@ from torch import Tensor
 
 from thinned.backends.torch_graph import GraphAddress
 from thinned.checks import message
-from thinned.methods.draws import Draws
+from thinned.methods.draws import NO_P, Draws
 from thinned.window import Repeated, Window
 
 __all__ = [
@@ -81,11 +81,11 @@ class Masks:
         features = x.shape[2]
         at = self._at
         if isinstance(at, GraphAddress):
-            return Draws(self.who, x, None, _placed(at, self.n, features))
+            return Draws(self.who, x, NO_P, _placed(at, self.n, features))
         first = self._first
         kind = Repeated if self._repeated else Window
         window = kind((first, 0, 0), (first + self.n, STEPS, features))
-        return Draws(self.who, x, None, at, True, window)
+        return Draws(self.who, x, NO_P, at, True, window)
 
     def on_sequence(self, x: Tensor, p: Any, number: int, locked: bool) -> Tensor:
         """x (N, T, F) dropped and scaled, in one pass that keeps nothing of a mask's size."""
@@ -97,7 +97,7 @@ class Masks:
         at: Any = self._at
         if isinstance(at, GraphAddress):
             at = at._replace(where=torch.empty(0, dtype=torch.int64))
-        y: Tensor = Draws(self.who, weight, None, at).noise(weight, number=number, p=p)
+        y: Tensor = Draws(self.who, weight, NO_P, at).noise(weight, number=number, p=p)
         return y
 
     def each_step(self, like: Tensor, units: int, p: Any, number: int) -> tuple[Tensor, ...]:
@@ -113,7 +113,7 @@ class Masks:
 
     def scale(self, like: Tensor, p: Any) -> Any:
         """The nominal scale 1 / (1 - p), a float, or, in a graph, a tensor of `like`'s type."""
-        found = Draws(self.who, like, None, self._at).rate(p)[1]
+        found = Draws(self.who, like, NO_P, self._at).rate(p)[1]
         return found if isinstance(found, float) else found.to(like)
 
 

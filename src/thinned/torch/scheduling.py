@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from thinned import checks
 from thinned.checks import message
 from thinned.schedules import Schedule, as_schedule
 
-__all__ = ["Rule", "rules_of"]
+__all__ = ["Rule", "require_allowed", "rules_of"]
 
 # A * that stands for a whole part of a name, or for several: "blocks.*", "*.drop", "*/dropout".
 _WHOLE = re.compile(r"(?:(?<=[./])|(?<=^))\*(?=[./]|$)")
@@ -77,6 +77,28 @@ def rules_of(schedule: Any, steps: Any, sites: Mapping[str, float | None]) -> di
             rules[site] = Rule(one, steps, layer, layers)
             rules[site](0)  # a function of the user's own may fail: now, not within an optimizer
     return rules
+
+
+def require_allowed(site: str, rule: Rule, require_p: Callable[[float], None]) -> None:
+    """ValueError if the rule comes to a p that the site's module refuses, as far as can be known.
+
+    require_p : raises for such a p.
+    """
+    for step in rule.schedule.turns(rule.steps):
+        try:
+            p = rule(step)
+        except Exception:
+            # A function of the user's own was asked for a step that may never come.
+            if rule.steps is None:
+                continue
+            raise
+        try:
+            require_p(p)
+        except ValueError as error:
+            raise ValueError(
+                f"adopt: schedule of site {site!r}: {rule} comes to p = {p:g} on step {step}. "
+                f"{error} Let it end below."
+            ) from None
 
 
 def _matched(pattern: str, sites: Mapping[str, float | None]) -> list[str]:

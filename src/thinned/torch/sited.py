@@ -55,6 +55,15 @@ class Sited(nn.Module):
         set_p(self, "p", checks.probability(type(self).__name__, p))
 
     @property
+    def quiet_p(self) -> Any:
+        """p for an evaluation, which may need it though nothing is drawn. In a compiled program a
+        schedule moves it, and it is a 0-d tensor there."""
+        site = self.site
+        if site is None or site.rule is None or not torch.compiler.is_compiling():
+            return self.own_p
+        return site.p_in_graph()
+
+    @property
     def own_p(self) -> float | None:
         """The p that a site keeps for the module: its p, or None: see `several`."""
         return self.p

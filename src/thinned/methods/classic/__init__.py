@@ -3,9 +3,8 @@
 Each follows its paper, inference rule included. They are not among the functions of `thinned`:
 `from thinned.methods.classic import standout`. Their modules stand in `thinned.torch`.
 
-Not here, since no second source that is independent of the paper confirms the formula: jumpout
-(Wang, Zhou, Bilmes, 2019, ICML), guided dropout (Keshari, Singh, Vatsa, 2019, arXiv:1812.03965) and
-checkerboard dropout (Nguyen, Choi, Yang, 2022, IEEE Access 10, 76044-76054).
+Not here, since no second source confirms the formula: jumpout, guided dropout, and
+checkerboard dropout. `thinned.methods.LEFT_OUT` names their papers.
 """
 
 from thinned.methods.classic.adaptive import excitation_dropout, standout

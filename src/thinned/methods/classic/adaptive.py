@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from thinned.address import Address
 from thinned.checks import message
-from thinned.methods.classic.asking import beside, number
+from thinned.methods.arguments import number
 from thinned.methods.draws import Draws
 from thinned.methods.table import Moments, Paper, Sample, method
 from thinned.window import Window
@@ -58,6 +58,7 @@ def _two_normals(rng: np.random.Generator) -> tuple[Any, ...]:
     moments=Moments("k x,  k = sigmoid(alpha s + beta)", "x^2 k (1 - k)", _standout_moments),
     papers=(BA,),
     module="Standout",
+    check=lambda who, alpha: number(who, "alpha", alpha),
     sample=Sample(
         arrays=_two_normals,
         independent=(0, 1),
@@ -112,7 +113,7 @@ def standout(
     """
     draws = Draws("standout", x, p, at, training, window, mirror)
     alpha = number(draws.who, "alpha", alpha)
-    s = beside(draws, "s", s, draws.shape)
+    s = draws.beside("s", s, draws.shape)
     dropped = _standout_dropped(draws.xp, s, draws.p, alpha)
     if not draws.training:
         return draws.scaled(x, 1.0 - dropped)
@@ -206,7 +207,7 @@ def excitation_dropout(
         got = f"an array of shape {draws.shape}"
         raise ValueError(message(draws.who, "x", "of shape (N, units, ...)", got))
     draws.require_whole(*range(1, len(draws.shape)))
-    evidence = beside(draws, "evidence", evidence, draws.shape)
+    evidence = draws.beside("evidence", evidence, draws.shape)
     if not draws.training:
         return x
     keep = draws.uniform() >= _excitation_dropped(draws.xp, evidence, draws.p)

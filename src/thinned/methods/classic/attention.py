@@ -10,9 +10,9 @@ from thinned import checks
 from thinned.address import Address
 from thinned.checks import message
 from thinned.laws import PLAIN_BERNOULLI
-from thinned.methods.classic.asking import one_of
+from thinned.methods.arguments import one_of
 from thinned.methods.draws import Draws
-from thinned.methods.table import Paper, Sample, method
+from thinned.methods.table import Moments, Paper, Sample, method
 from thinned.window import Window
 
 __all__ = ["drop_attention"]
@@ -28,6 +28,11 @@ def _softmax_rows(rng: np.random.Generator) -> tuple[Any, ...]:
     return (e / e.sum(-1, keepdims=True),)
 
 
+def _check(who: str, by: Any, width: Any, keys: int = 2**31) -> None:
+    one_of(who, "by", by, ("element", "column"))
+    checks.integer(who, "width", width, 1, keys + 1)
+
+
 @method(
     title="DropAttention",
     rank="classic",
@@ -38,7 +43,12 @@ def _softmax_rows(rng: np.random.Generator) -> tuple[Any, ...]:
     shared="nobody; by columns, all queries: a key is dropped for each of them",
     scale="what brings the row back to its sum, without a gradient",
     papers=(LIN,),
+    moments=Moments(
+        "no closed form: a row keeps its sum, small weights gain what large ones lose",
+        "no closed form: the scale of a row is drawn with its mask",
+    ),
     module="DropAttention",
+    check=_check,
     sample=Sample(arrays=_softmax_rows, splits=(0, 1, 2), linear=False, own_gradient=True),
     note="Rows keep their sum, which attention dropout does not give. Attention dropout is what "
     "networks of today use.",
@@ -92,8 +102,7 @@ def drop_attention(
         got = f"an array of shape {draws.shape}"
         raise ValueError(message(draws.who, "x", "of shape (..., queries, keys)", got))
     axis, keys = len(draws.shape) - 1, draws.shape[-1]
-    one_of(draws.who, "by", by, ("element", "column"))
-    width = checks.integer(draws.who, "width", width, 1, keys + 1)
+    _check(draws.who, by, width, keys)
     draws.require_whole(axis)
     if not draws.training:
         return x

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from thinned.address import Address
 from thinned.backends import backend_of
-from thinned.methods.classic.asking import beside, number
-from thinned.methods.draws import Draws
-from thinned.methods.table import Moments, Paper, method
+from thinned.laws import Law
+from thinned.methods.arguments import number
+from thinned.methods.draws import NO_P, Draws
+from thinned.methods.table import Moments, Paper, Sample, method
 from thinned.window import Window
 
 __all__ = ["information_cost", "information_dropout"]
@@ -23,9 +24,16 @@ ACHILLE = Paper(
 )  # fmt: skip
 
 
+LOG_NORMAL = Law("log-normal", "exp(alpha z),  z ~ N(0, 1)", has_one=False)
+
+
 def _moments(x: NDArray[np.float64], alpha: NDArray[np.float64], **_: Any) -> tuple[Any, Any]:
     grown = np.exp(alpha**2)
     return x * np.sqrt(grown), x**2 * grown * (grown - 1.0)
+
+
+def _units_and_sizes(rng: np.random.Generator) -> tuple[Any, ...]:
+    return 0.5 + rng.random((6, 5)), 0.1 + 0.4 * rng.random((6, 5))
 
 
 @method(
@@ -33,9 +41,14 @@ def _moments(x: NDArray[np.float64], alpha: NDArray[np.float64], **_: Any) -> tu
     rank="classic",
     target="units",
     formula="y = x exp(alpha z),  z ~ N(0, 1)",
+    law=LOG_NORMAL,
     scale="1: the noise has median 1",
     moments=Moments("x exp(alpha^2 / 2)", "x^2 exp(alpha^2) (exp(alpha^2) - 1)", _moments),
     papers=(ACHILLE,),
+    module="InformationDropout",
+    sample=Sample(
+        arrays=_units_and_sizes, independent=(0, 1), splits=(0, 1), dropped=None, draws=6000
+    ),
     note="Dropout as an information bottleneck: alpha is a second output of the layer, and "
     "information_cost joins the loss. History; the variational bottleneck is its better known kin.",
 )
@@ -75,8 +88,8 @@ def information_dropout(
     ----------
     Achille and Soatto, 2018, arXiv:1611.01353.
     """
-    draws = Draws("information_dropout", x, None, at, training, window, mirror)
-    alpha = beside(draws, "alpha", alpha, draws.shape)
+    draws = Draws("information_dropout", x, NO_P, at, training, window, mirror)
+    alpha = draws.beside("alpha", alpha, draws.shape)
     if not draws.training:
         return x
     xp, wide = draws.xp, draws.wide(x)

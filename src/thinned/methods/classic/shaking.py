@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from thinned.address import Address
 from thinned.checks import message
-from thinned.methods.classic.asking import beside, number, one_of
-from thinned.methods.draws import Draws
+from thinned.methods.arguments import number, one_of
+from thinned.methods.draws import NO_P, Draws
 from thinned.methods.table import Moments, Paper, Sample, method
 from thinned.window import Window
 
@@ -45,6 +45,17 @@ def _even_moments(x: NDArray[np.float64], other: NDArray[np.float64], **_: Any) 
     return (x + other) / 2.0, (x - other) ** 2 / 12.0
 
 
+def _two_branches(rng: np.random.Generator) -> tuple[Any, ...]:
+    x = rng.standard_normal((6, 3, 2))
+    return np.sign(x) * (0.5 + abs(x)), np.broadcast_to(rng.random((6, 1, 1)) - 2.0, x.shape).copy()
+
+
+def _even_check(who: str, level: Any, forward: Any, backward: Any) -> None:
+    one_of(who, "level", level, ("image", "batch"))
+    one_of(who, "forward", forward, ("shake", "even"))
+    one_of(who, "backward", backward, ("shake", "even", "keep"))
+
+
 @method(
     title="Shake-Shake",
     rank="classic",
@@ -52,9 +63,19 @@ def _even_moments(x: NDArray[np.float64], other: NDArray[np.float64], **_: Any) 
     formula="y = a x + (1 - a) other,  a ~ U(0, 1);  backward: b and 1 - b,  b ~ U(0, 1)",
     shared="all axes but the first, or all: one coefficient per image or per batch",
     scale="1",
+    fill="other, the second branch",
     inference="the mean of both branches",
     moments=Moments("(x + other) / 2", "(x - other)^2 / 12", _even_moments),
     papers=(GASTALDI,),
+    module="ShakeShake",
+    check=_even_check,
+    sample=Sample(
+        arrays=_two_branches,
+        independent=(0,),
+        dropped=None,
+        own_gradient=True,
+        evaluation=lambda x, other, p: (x + other) / 2.0,
+    ),
     note="Record holder on CIFAR-10 in its year, with networks of two branches built for it.",
 )
 def shake_shake(
@@ -99,12 +120,10 @@ def shake_shake(
     ----------
     Gastaldi, 2017, arXiv:1705.07485: Shake-Shake-Image is the default.
     """
-    draws = Draws("shake_shake", x, None, at, training, window, mirror)
+    draws = Draws("shake_shake", x, NO_P, at, training, window, mirror)
     _require_rows(draws)
-    one_of(draws.who, "level", level, ("image", "batch"))
-    one_of(draws.who, "forward", forward, ("shake", "even"))
-    one_of(draws.who, "backward", backward, ("shake", "even", "keep"))
-    other = beside(draws, "other", other, draws.shape)
+    _even_check(draws.who, level, forward, backward)
+    other = draws.beside("other", other, draws.shape)
     xp, wide = draws.xp, draws.wide(x)
     if not draws.training:
         return xp.astype(0.5 * wide + 0.5 * other, x.dtype)
@@ -141,6 +160,12 @@ def _shaken_moments(
     return mean * x, (square - mean**2) * x**2
 
 
+def _shaken_check(who: str, level: Any, alpha: Any, beta: Any) -> None:
+    one_of(who, "level", level, tuple(LEVELS))
+    _range(who, "alpha", alpha)
+    _range(who, "beta", beta)
+
+
 @method(
     title="ShakeDrop",
     rank="classic",
@@ -155,6 +180,7 @@ def _shaken_moments(
     ),
     papers=(YAMADA,),
     module="ShakeDrop",
+    check=_shaken_check,
     sample=Sample(
         shape=(4, 3, 2),
         p=0.7,  # where the gate is open, x is unchanged, and there is little to see

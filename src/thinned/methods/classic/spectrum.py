@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from thinned import checks
 from thinned.address import Address
 from thinned.laws import PLAIN_BERNOULLI
-from thinned.methods.classic.asking import number, one_of
+from thinned.methods.arguments import MOST_AXES, number, one_of
 from thinned.methods.draws import Draws
 from thinned.methods.table import Moments, Paper, Sample, method
 from thinned.window import Window
@@ -45,6 +45,12 @@ def _moments(
     return x - np.moveaxis(mean, -1, axis), np.moveaxis(variance, -1, axis)
 
 
+def _check(who: str, tau: Any, axis: Any, weak: Any) -> None:
+    number(who, "tau", tau, 0.0)
+    checks.integer(who, "axis", axis, -MOST_AXES, MOST_AXES)
+    one_of(who, "weak", weak, ("drawn", "cut"))
+
+
 @method(
     title="Spectral Dropout",
     rank="classic",
@@ -55,6 +61,7 @@ def _moments(
     moments=Moments("x - p D' w,  w the weak of D x", "p (1 - p) (D * D)' (w * w)", _moments),
     papers=(KHAN,),
     module="SpectralDropout",
+    check=_check,
     sample=Sample(options={"tau": 0.9}, splits=(0,), p_one="finite", dropped=None, linear=False),
     note="Prunes where activations hold little: a compression idea more than a regulariser. tau is "
     "in the units of x; history.",

@@ -11,7 +11,7 @@ from thinned import checks
 from thinned.address import Address
 from thinned.checks import message
 from thinned.laws import BERNOULLI
-from thinned.methods.classic.asking import beside, number
+from thinned.methods.arguments import number
 from thinned.methods.draws import Draws
 from thinned.methods.table import Moments, Paper, Sample, method
 from thinned.window import Window
@@ -45,7 +45,7 @@ def _weight_of(draws: Draws, weight: Any, axes: str) -> Any:
     shape, inputs = tuple(getattr(weight, "shape", ())), draws.shape[-1]
     if shape and len(shape) != 2:
         raise ValueError(message(draws.who, "weight", f"of shape (outputs, {inputs})", shape))
-    return beside(draws, "weight", weight, (*shape[:1], inputs))
+    return draws.beside("weight", weight, (*shape[:1], inputs))
 
 
 def _shakeout_moments(
@@ -55,6 +55,11 @@ def _shakeout_moments(
     return x @ weight.T, x**2 @ (shaken**2).T * p / (1.0 - p)
 
 
+def _inputs(p: float, at: Address) -> Any:
+    """Which inputs of 8 samples are kept and not reversed."""
+    return Draws("shakeout", np.ones((8, 40)), p, at).keep()
+
+
 @method(
     title="Shakeout",
     rank="classic",
@@ -62,9 +67,12 @@ def _shakeout_moments(
     formula="y = (x r) W' + c (x (r - 1)) sign(W)',  r = m / (1 - p),  m ~ Bernoulli(1 - p)",
     law=BERNOULLI,
     shared="outputs: one draw per sample and input",
+    inference="x W'",
     moments=Moments("x W'", "sum of x_j^2 (W_ij + c sign W_ij)^2 p / (1 - p)", _shakeout_moments),
     papers=(KANG,),
     module="Shakeout",
+    check=lambda who, c: number(who, "c", c, 0.0),
+    picture=_inputs,
     sample=Sample(
         arrays=_layer,
         splits=(0,),
@@ -140,6 +148,17 @@ def _bridgeout_moments(
     return x @ weight.T, x**2 @ (abs(weight) ** norm).T * p / (1.0 - p)
 
 
+def _bridgeout_check(who: str, norm: Any, per_batch: Any) -> None:
+    number(who, "norm", norm, 0.0, above=True)
+    checks.flag(who, "per_batch", per_batch)
+
+
+def _connections(p: float, at: Address) -> Any:
+    """Where the weights of four samples, (8, 10) each, are kept."""
+    keep = Draws("bridgeout", np.ones((4, 10)), p, at).keep(shape=(4, 80))
+    return keep.reshape(4, 8, 10)
+
+
 @method(
     title="Bridgeout",
     rank="classic",
@@ -147,9 +166,12 @@ def _bridgeout_moments(
     formula="y = x V',  V = W + |W|^(norm / 2) (m / (1 - p) - 1),  m ~ Bernoulli(1 - p)",
     law=BERNOULLI,
     shared="nobody: one draw per sample and weight; or samples",
+    inference="x W'",
     moments=Moments("x W'", "sum of x_j^2 |W_ij|^norm p / (1 - p)", _bridgeout_moments),
     papers=(NAJEEB,),
     module="Bridgeout",
+    check=_bridgeout_check,
+    picture=_connections,
     sample=Sample(
         arrays=_layer,
         options={"norm": 1.5},

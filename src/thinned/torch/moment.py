@@ -1,0 +1,45 @@
+"""A moment: what the clock says at one time, and the same as words in a tensor."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from thinned.torch.ranks import Ranks
+
+__all__ = ["HEAD", "Moment", "moment_of", "words_of"]
+
+_MASK32 = 0xFFFFFFFF
+
+
+class Moment(NamedTuple):
+    """What the clock says at one time: all of an address but the site and the call, and the place.
+
+    epoch : a number that no other step or piece of this clock has.
+    start, rows, of : the piece's first row, its rows, the rows of the whole batch; -1 for unknown.
+        start is -1 outside any piece.
+    """
+
+    seed: int
+    step: int
+    clock: int
+    epoch: int
+    start: int
+    rows: int
+    of: int
+    ranks: Ranks
+
+
+def words_of(moment: Moment) -> list[int]:
+    """A moment as HEAD integers, for a tensor."""
+    seed, step, *rest, ranks = moment
+    return [seed & _MASK32, seed >> 32, step, *rest, *ranks]
+
+
+def moment_of(words: list[int]) -> Moment:
+    """The moment that `words_of` gave these words for."""
+    low, high, step, clock, epoch, start, rows, of, *ranks = words
+    return Moment(low | high << 32, step, clock, epoch, start, rows, of, Ranks(*ranks))
+
+
+# The length of a moment in words.
+HEAD = 8 + len(Ranks._fields)

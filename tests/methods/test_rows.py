@@ -1,0 +1,291 @@
+"""What stands in the table beside the law: names, fields, where else a method is, what is refused
+before there is an array."""
+
+import importlib
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+import thinned
+import thinned.torch
+from thinned.methods import LEFT_OUT, every, find
+from thinned.methods.shown import AT, tiles
+from thinned.numpy import Dropout
+from thinned.torch.catalogue import made
+
+from .garden import MODULES
+from .trying import ROWS, name_of
+
+# ------------------------------------------------------------------------------------------- names
+
+
+@pytest.mark.parametrize(("name", "row"), [
+    ("early", "early_dropout"),
+    ("late", "late_dropout"),
+    ("annealed", "annealed_dropout"),
+    ("curriculum", "curriculum_dropout"),
+    ("antithetic", "stratified_dropout"),
+    ("mirror", "stratified_dropout"),
+    ("Stratified dropout", "stratified_dropout"),
+    ("FLIP", "patch_dropout"),
+    ("DropConnectLinear", "drop_connect"),
+    ("SparseVariationalConv2d", "sparse_variational_dropout"),
+    ("standard dropout", "vanilla_dropout"),
+])  # fmt: skip
+def test_a_row_is_found_by_what_people_call_it(name, row):
+    assert find(name).name == row
+
+
+def test_what_is_no_name_is_refused():
+    for name in (None, 3, b"dropout"):
+        with pytest.raises(TypeError, match=r"^find: name must be a string: a method's name, got "):
+            find(name)
+    with pytest.raises(KeyError, match="no method is known as 'LSTM'"):
+        find("LSTM")
+
+
+@pytest.mark.parametrize("name", LEFT_OUT)
+def test_what_was_left_out_is_told_with_the_reason(name):
+    paper = LEFT_OUT[name].partition("It is ")[2].split(",")[0]
+    for form in (name, name.upper(), name.lower().replace(" ", "_"), name.split()[0]):
+        with pytest.raises(KeyError, match=f"{name} is not in the catalogue: .*{paper}"):
+            find(form)
+
+
+# ------------------------------------------------------------------------------------------ fields
+
+
+@pytest.mark.parametrize("row", every(), ids=name_of)
+def test_moments_and_places_are_told(row):
+    assert row.moments.mean
+    assert row.moments.variance
+    room, _, name = row.where.rpartition(".")
+    assert getattr(importlib.import_module(room), name) is row.function
+    for name in (*row.in_torch, *((row.module,) if row.module else ())):
+        assert name in thinned.torch.__all__
+
+
+def test_what_puts_noise_on_weights_is_named_by_a_row():
+    from thinned.torch import parametrisations
+
+    named = {name for row in every() for name in row.in_torch}
+    assert set(parametrisations.__all__) - {"WeightNoise", "remove_noise"} <= named
+
+
+@pytest.mark.parametrize("row", ROWS, ids=name_of)
+def test_the_law_is_that_of_the_moments(row):
+    """A law whose moments are functions of p alone is that of y / x where nothing else varies."""
+    if row.law is None or row.law.mean is None or row.moments.mean not in ("x", "(1 - p) x"):
+        return
+    mean, variance = row.moments.of(*row.sample.inputs(), p=row.sample.p, **row.sample.options)
+    x = row.sample.inputs()[0]
+    np.testing.assert_allclose(mean, row.law.mean(row.sample.p) * x)
+    np.testing.assert_allclose(variance, row.law.variance(row.sample.p) * x**2)
+
+
+def test_a_law_is_not_said_to_scale_beside_another_scale():
+    for row in every():
+        if row.law is not None and row.law.formula.startswith("m / (1 - p)"):
+            assert row.scale == "1 / (1 - p)", row.name
+
+
+def test_who_draws_nothing_has_no_fill_and_shares_nothing():
+    for name in ("r_drop", "fraternal_dropout", "multi_sample_dropout", "early", "fast dropout"):
+        row = find(name)
+        assert (row.shared, row.fill) == ("", ""), name
+
+
+@pytest.mark.parametrize("name", ["alpha_dropout", "feature_alpha_dropout", "mixout", "zoneout"])
+def test_a_picture_shows_the_mask(name):
+    row = find(name)
+    found = np.stack(tiles(row)).reshape(-1, *tiles(row)[0].shape)
+    shape, shared = found.shape, ()
+    if name == "feature_alpha_dropout":
+        shared = (2,)
+    elif len(found) == 1:
+        shape, found = found.shape[1:], found[0]
+    keep = thinned.keep_mask(shape, row.sample.p, AT, shared)
+    np.testing.assert_array_equal(found != 0, keep)
+
+
+def test_drop_blocks_moments_are_near_what_the_row_says():
+    from thinned.methods.blocks import exact_gamma
+
+    p, side, b = 0.2, 12, 3
+    x = np.ones((1, 40, side, side))
+    ys = [thinned.drop_block(x, p, AT.replace(step=i), block_size=b)[0] for i in range(150)]
+    y = np.concatenate(ys)  # channels draw apart
+    along = [min(i, side - b) - max(0, i - b + 1) + 1 for i in range(side)]
+    kept = (1.0 - exact_gamma(p, (side, side), (b, b))) ** np.outer(along, along)
+    mean = kept / kept.mean()
+    np.testing.assert_allclose(y.mean(0), mean, atol=0.04)
+    np.testing.assert_allclose(y.var(0), kept * (1.0 - kept) / kept.mean() ** 2, atol=0.04)
+    assert mean.max() - mean.min() > 0.2
+
+
+def test_random_erasing_hits_corners_least_and_nobody_more_often_than_p():
+    x, p = np.ones((4000, 1, 9, 9)), 0.6
+    hit = (thinned.random_erasing(x, p, AT, scale=(0.2, 0.4)) == 0).mean((0, 1))
+    assert hit.max() < p
+    corners = hit[[0, 0, -1, -1], [0, -1, 0, -1]]
+    assert corners.max() < 0.5 * hit[4, 4]
+
+
+# ----------------------------------------------------------------------------------------- vanilla
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
+def test_vanilla_dropout_is_the_papers(p):
+    x = np.random.default_rng(0).standard_normal((7, 6))
+    at = thinned.Address(3, "vanilla")
+    keep = thinned.keep_mask(x.shape, p, at)
+    np.testing.assert_array_equal(thinned.vanilla_dropout(x, p, at), np.where(keep, x, 0.0))
+    tested = thinned.vanilla_dropout(x, p, at, training=False)
+    np.testing.assert_array_equal(tested, x * (1.0 - p))
+    rows = thinned.vanilla_dropout(x, p, at, shared_axes=(0,))
+    np.testing.assert_array_equal(rows != 0, np.broadcast_to(
+        thinned.keep_mask(x.shape, p, at, (0,)), x.shape
+    ))  # fmt: skip
+    if p < 1.0:
+        scaled = thinned.dropout(x, p, at) * (1.0 - p)
+        np.testing.assert_allclose(thinned.vanilla_dropout(x, p, at), scaled)
+
+
+def test_vanilla_dropout_is_the_layers_in_numpy():
+    layer, x = Dropout(0.3, at=AT, rescale="test"), np.ones((4, 5))
+    for training in (True, False):
+        np.testing.assert_array_equal(
+            thinned.vanilla_dropout(x, 0.3, AT, training), layer.forward(x, training)
+        )
+
+
+# ------------------------------------------------------------------------- before there is an array
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_a_module_refuses_its_options_when_it_is_made(name):
+    row = MODULES[name]
+    p = (0.3,) if row.has_p else ()
+    for option in row.options:
+        wrong = {**row.sample.options, option: object()}
+        with pytest.raises((TypeError, ValueError), match=rf"^{name}: .*\b{option}\b.* must be "):
+            made()[name](*p, **wrong)
+    with pytest.raises(TypeError, match=rf"^{name}: options are keyword-only, got 7"):
+        made()[name](*p, 7, **row.sample.options)
+    if row.has_p:
+        with pytest.raises(TypeError, match=rf"^{name}: p must be .*, got None"):
+            made()[name](None, **row.sample.options)
+
+
+@pytest.mark.parametrize(("make", "words"), [
+    (lambda m: m.DropBlock(gamma="x"), "DropBlock: gamma must be 'exact' or 'paper', got 'x'"),
+    (lambda m: m.DropBlock(block_size=0), "DropBlock: block_size must be an integer in [1, "),
+    (lambda m: m.DropBlock(block_size=(3, 0)), "DropBlock: block_size must be an integer in [1, "),
+    (lambda m: m.Cutout(fill=math.nan), "Cutout: fill must be a finite number, got nan"),
+    (lambda m: m.DropConnectLinear(3, 4, inference="x"), "DropConnectLinear: inference must be"),
+    (lambda m: m.DropConnectLinear(3, 4, activation="gelu"),
+     "DropConnectLinear: activation must be 'relu', a callable or None, got 'gelu'. Pass another"),
+    (lambda m: m.LoRALinear(torch.nn.Linear(3, 4), 2, alpha=math.nan),
+     "LoRALinear: alpha must be a finite number, got nan"),
+    (lambda m: m.SparseVariationalLinear(3, 4, threshold=math.nan),
+     "SparseVariationalLinear: threshold must be a finite number, got nan"),
+    (lambda m: m.SparseVariationalConv2d(3, 4, 3, threshold=math.inf),
+     "SparseVariationalConv2d: threshold must be a finite number, got inf"),
+    (lambda m: m.ConcreteDropout(features=3, temperature=0), "ConcreteDropout: temperature must"),
+    (lambda m: m.HardConcrete(3, temperature=-1), "HardConcrete: temperature must be"),
+    (lambda m: m.Masksembles(8, axis=0), "Masksembles: axis must be another axis than 0"),
+    (lambda m: m.LayerDrop([], None), "LayerDrop: p must be a float in [0, 1], got None"),
+    (lambda m: m.DropGrad(None), "DropGrad: p must be a float in [0, 1], got None"),
+    (lambda m: m.DropEdge(None), "DropEdge: p must be a float in [0, 1], got None"),
+])  # fmt: skip
+def test_modules_written_by_hand_refuse_theirs_too(make, words):
+    with pytest.raises((TypeError, ValueError)) as caught:
+        make(thinned.torch)
+    assert str(caught.value).startswith(words)
+
+
+@pytest.mark.parametrize("name", ["GaussianDropout", "UniformDropout"])
+def test_a_law_without_a_member_at_one_is_refused_when_it_is_made(name):
+    with pytest.raises(ValueError, match=rf"^{name}: p must be below 1, .*, got 1\.$"):
+        made()[name](1.0)
+    module = made()[name](0.3)
+    for ask in (module.require_p, lambda p: setattr(module, "p", p)):
+        with pytest.raises(ValueError, match=rf"^{name}: p must be below 1"):
+            ask(1)
+    assert module.p == 0.3
+    made()["DropPath"](0.3).require_p(1.0)
+
+
+def test_a_module_without_a_p_says_so():
+    module = thinned.torch.ShakeShake(level="batch")
+    assert (repr(module), module.p, module.own_p) == ("ShakeShake(level='batch')", None, None)
+    with pytest.raises(AttributeError, match=r"^ShakeShake: there is no p to set\.$"):
+        module.p = 0.3
+    with pytest.raises(TypeError, match=r"keyword-only, got 'batch', and there is no p\."):
+        thinned.torch.ShakeShake("batch")
+    model = torch.nn.ModuleList([module, thinned.torch.Dropout(0.3)])
+    assert "0     ShakeShake  its own  addressed" in str(thinned.torch.adopt(model, seed=3))
+    thinned.torch.release(model)
+    with pytest.raises(ValueError, match="matches site '0', which keeps no p"):
+        thinned.torch.adopt(model, schedule={"*": 0.1})
+
+
+# ------------------------------------------------------------------------ arrays of other libraries
+
+X = np.ones((3, 5))
+
+
+@pytest.mark.parametrize(("call", "name"), [
+    (lambda x, z: thinned.mixout(x, z(3, 5), 0.5, AT), "mixout: u"),
+    (lambda x, z: thinned.zoneout(x, z(3, 5), 0.5, AT), "zoneout: h_previous"),
+    (lambda x, z: thinned.drop_connect(x, z(4, 5), None, 0.5, AT), "drop_connect: weight"),
+    (lambda x, z: thinned.drop_connect(x, np.ones((4, 5)), z(4), 0.5, AT), "drop_connect: bias"),
+    (lambda x, z: thinned.lora_dropout(x, np.ones((4, 5)), z(2, 5), np.ones((4, 2)), 0.5, AT),
+     "lora_dropout: down"),
+    (lambda x, z: thinned.variational_dropout(x, np.ones((4, 5)), z(4, 5), AT),
+     "variational_dropout: log_alpha"),
+    (lambda x, z: thinned.sparse_variational_dropout(x, np.ones((4, 5)), z(4, 5), AT),
+     "sparse_variational_dropout: log_sigma2"),
+    (lambda x, z: thinned.hard_concrete(x, z(5), AT), "hard_concrete: log_alpha"),
+    (lambda x, z: thinned.r_drop((x, z(3, 5)), np.zeros(3, int)), "r_drop: an output"),
+    (lambda x, z: thinned.fraternal_dropout((x, z(3, 5))), "fraternal_dropout: an output"),
+])  # fmt: skip
+def test_arrays_of_two_libraries_and_lists_are_refused(call, name):
+    with pytest.raises(TypeError, match=f"^{name} must be an array of .* library .*, got Tensor"):
+        call(X, torch.ones)
+    with pytest.raises(TypeError, match=f"^{name} must be a numpy array or .*, got list"):
+        call(X, lambda *shape: np.ones(shape).tolist())
+
+
+def test_a_number_in_an_arrays_place_is_refused():
+    with pytest.raises(TypeError, match=r"^variational_dropout: log_alpha must be a numpy"):
+        thinned.variational_dropout(X, np.ones((4, 5)), -1.0, AT)
+
+
+def test_numbers_of_numpy_are_numbers():
+    x = np.ones((2, 1, 4, 4))
+    for kind in (np.float32, np.int64):
+        thinned.cutout(x, 1.0, AT, size=2, fill=kind(2))
+        thinned.r_drop((X, X), np.zeros(3, int), alpha=kind(1))
+        thinned.random_erasing(x, 1.0, AT, scale=(np.float32(0.1), kind(1)))
+        thinned.lora_dropout(X, X, np.ones((2, 5)), np.ones((3, 2)), 0.5, AT, alpha=kind(1))
+        assert thinned.masksembles_bank(8, AT, scale=np.float32(2)).shape == (4, 8)
+
+
+def test_a_tiny_image_is_erased():
+    for shape in ((6, 1, 1, 1), (6, 2, 2, 1), (6, 1, 3, 3)):
+        for x in (np.ones(shape), torch.ones(shape), jnp.ones(shape)):
+            y = np.asarray(thinned.random_erasing(x, 1.0, AT))
+            assert (y == 0).any((1, 2, 3)).all()
+
+
+@pytest.mark.parametrize("function", [thinned.expected_sigmoid, thinned.expected_relu])
+def test_a_negative_variance_is_refused_where_it_can_be_seen(function):
+    for kind in (np.asarray, torch.tensor, jnp.asarray):
+        with pytest.raises(ValueError, match=r"variance must be 0 or more everywhere, got -4\.0\."):
+            function(kind([1.0, 2.0]), kind([1.0, -4.0]))
+    jax.jit(function)(jnp.ones(2), jnp.array([1.0, -4.0]))
