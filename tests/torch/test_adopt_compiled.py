@@ -1,5 +1,7 @@
 """Compiled: eager's masks, one program for every step, p, call and piece, recomputed or not."""
 
+import copy
+
 import pytest
 import torch
 import torch._functorch.config as partitioning
@@ -8,6 +10,7 @@ from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils.checkpoint import checkpoint
 
+import thinned
 from thinned.torch import adopt, checkpoint_context
 
 # PyTorch deprecates a part of itself that its compiler imports.
@@ -173,6 +176,82 @@ def test_a_compiled_layer_recomputed_from_outside_needs_the_context_too():
             y.sum().backward()
             found.append(x.grad)
     assert torch.equal(expected[0], others[0][0])
+
+
+class OwnP(nn.Module):
+    """A functional call, whose p is a tensor that training moves."""
+
+    def __init__(self):
+        super().__init__()
+        self.p = torch.tensor(0.1)
+
+    def forward(self, x):
+        return nn.functional.dropout(x, self.p, self.training)
+
+
+def test_a_p_that_the_code_brings_is_no_new_program_as_a_tensor():
+    model, compiler = nn.Sequential(OwnP()), counting()
+    clock = adopt(model).clock
+    compiled = torch.compile(model, fullgraph=True, backend=compiler)
+    for step in range(12):
+        model[0].p.fill_(step / 12)
+        at = thinned.Address(site="0/dropout", step=step)
+        keep = thinned.keep_mask((8, 9), float(model[0].p), at, like=torch.ones(1))
+        assert torch.equal(compiled(torch.ones(8, 9)) != 0, keep)
+        clock.tick()
+    assert compiler.frame_count == 1
+    model[0].p.fill_(50)
+    with pytest.raises(ValueError, match=r"dropout: p must be a float in \[0, 1\], got 50"):
+        compiled(torch.ones(8, 9))
+
+
+class Recurrent(nn.Module):
+    def __init__(self, **options):
+        super().__init__()
+        self.net = nn.LSTM(6, 8, dropout=0.5, **options)
+
+    def forward(self, x):
+        return self.net(x)[0]
+
+
+LSTMS = [
+    {"num_layers": 2},
+    {"num_layers": 3, "bidirectional": True},
+    {"num_layers": 2, "batch_first": True},
+    {"num_layers": 2, "bias": False},
+    {"num_layers": 2, "proj_size": 4},
+]
+
+
+# PyTorch says so where there is one layer, and for projections with a bias of its own.
+@pytest.mark.filterwarnings("ignore:dropout option adds dropout after all but last:UserWarning")
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported:UserWarning")
+@pytest.mark.parametrize("options", [*LSTMS, {"num_layers": 1}], ids=str)
+@pytest.mark.parametrize("trained_input", [False, True])
+def test_an_lstm_within_a_model(options, trained_input):
+    torch.manual_seed(0)
+    model = nn.Sequential(Recurrent(**options), nn.Dropout(0.3))
+    clock = adopt(model).clock
+    twin = copy.deepcopy(model)
+    compiled, x = torch.compile(model, backend=counting()), torch.randn(5, 3, 6)
+    for _ in range(2):
+        results = []
+        for run, parameters in ((compiled, model.parameters()), (twin, twin.parameters())):
+            given = x.clone().requires_grad_(trained_input)
+            y = run(given)
+            wanted = [*parameters, *([given] if trained_input else [])]
+            results.append([y, *torch.autograd.grad(y.square().sum(), wanted)])
+        for a, b in zip(*results, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    assert torch.equal(clock.counts, twin.thinned_adoption.clock.counts)
+
+
+def test_an_lstm_by_inductor():
+    torch.manual_seed(0)
+    model = nn.Sequential(Recurrent(num_layers=2))
+    adopt(model)
+    twin, x = copy.deepcopy(model), torch.randn(5, 3, 6)
+    torch.testing.assert_close(torch.compile(model)(x), twin(x))
 
 
 def test_evaluation_holds_no_operator_of_ours():

@@ -296,61 +296,7 @@ def test_what_is_not_reached_is_named():
     assert report.sites == ("2",)
 
 
-# --------------------------------------------------------------------- attention, recurrent modules
-
-OPTIONS = [
-    {},
-    {"batch_first": True},
-    {"bias": False},
-    {"add_bias_kv": True, "add_zero_attn": True},
-    {"kdim": 6, "vdim": 10},
-]
-
-
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize("masked", ["no", "attention", "both", "boolean"])
-@pytest.mark.parametrize("need_weights", [True, False])
-def test_multihead_attention(options, masked, need_weights):
-    torch.manual_seed(0)
-    attention = nn.MultiheadAttention(8, 2, dropout=0.0, **options)
-    first = options.get("batch_first", False)
-    q = torch.randn((3, 4, 8) if first else (4, 3, 8))
-    k = torch.randn(*((3, 5) if first else (5, 3)), options.get("kdim", 8))
-    v = torch.randn(*k.shape[:2], options.get("vdim", 8))
-    mask = {"need_weights": need_weights, "average_attn_weights": False}
-    if masked in ("attention", "both"):
-        mask["attn_mask"] = torch.randn(6, 4, 5)
-    if masked == "boolean":
-        mask["attn_mask"] = torch.ones(4, 5, dtype=torch.bool).triu(2)
-    if masked == "both":
-        padding = torch.zeros(3, 5)
-        padding[1, 3:] = -torch.inf
-        mask["key_padding_mask"] = padding
-    plain, weights = attention(q, k, v, **{**mask, "need_weights": True})
-    adopt(nn.Sequential(attention, nn.Dropout(0.5)))
-    attention.dropout = 1e-9  # so little that nothing falls: the numbers are torch.nn's
-    found, shown = attention(q, k, v, **mask)
-    torch.testing.assert_close(found, plain)
-    assert (shown is None) != need_weights
-    attention.dropout = 0.4
-    found, shown = attention(q, k, v, **mask)
-    keep = kept(weights.shape, 0.4, "0/dropout", call=1)
-    if need_weights:
-        torch.testing.assert_close(shown, weights * keep / 0.6)
-    attention.eval()
-    torch.testing.assert_close(attention(q, k, v, **mask)[0], plain)
-
-
-def test_attention_draws_the_same_whether_weights_are_asked_for():
-    attention = nn.MultiheadAttention(8, 2, dropout=0.4)
-    clock = adopt(attention).clock
-    q = torch.randn(4, 3, 8)
-    one, _ = attention(q, q, q)
-    rewind(clock)
-    two, none = attention(q, q, q, need_weights=False)
-    assert none is None
-    torch.testing.assert_close(one, two)
-    assert attention(q[:, 0], q[:, 0], q[:, 0])[0].shape == (4, 8)
+# ------------------------------------------------------------------------------- recurrent modules
 
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
@@ -517,11 +463,13 @@ def test_refusals():
     with pytest.raises(ValueError, match="adopt: the model has no dropout to adopt"):
         adopt(nn.Sequential(nn.Linear(2, 2), nn.LSTM(2, 2)))
     adopt(model[4])
-    with pytest.raises(ValueError, match=r"adopt: its part '4' is adopted already\. Call release"):
+    with pytest.raises(
+        ValueError, match=r"its part '4', a TransformerEncoderLayer, is adopted already\. Call"
+    ):
         adopt(model)
     release(model[4])
     adopt(model)
-    with pytest.raises(ValueError, match="adopt: it is adopted already"):
+    with pytest.raises(ValueError, match="adopt: the model, a Sequential, is adopted already"):
         adopt(model)
 
 

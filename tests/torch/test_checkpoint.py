@@ -114,8 +114,11 @@ def test_pieces_recompute_inside(how):
     assert same(gradients(model), gradients(reference))
 
 
-@pytest.mark.parametrize("before", [0, 1])
-def test_a_backward_pass_after_the_piece_is_refused(before):
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [(0, "not called since .* Run the backward pass before"), (1, "called 1 times since")],
+)
+def test_a_backward_pass_after_the_piece_is_refused(before, said):
     model = build(how=PLAIN)
     clock = adopt(model).clock
     x = batch().requires_grad_()
@@ -123,7 +126,7 @@ def test_a_backward_pass_after_the_piece_is_refused(before):
         model(x)
     with clock.piece(0):
         loss = model(x)[0].square().sum()
-    with pytest.raises(RuntimeError, match=f"called {before} times since"):
+    with pytest.raises(RuntimeError, match=said):
         loss.backward()
 
 
@@ -136,6 +139,115 @@ def test_a_forward_outside_is_not_repeated_in_a_piece():
         model(x)
         with pytest.raises(RuntimeError, match="and elsewhere before: which call"):
             outside.backward()
+
+
+# -------------------------------------------------------------------- several draws of one forward
+
+
+class TwoCalls(nn.Module):
+    """Functional calls of one module share its site."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(6, 6)
+
+    def inner(self, x):
+        return nn.functional.dropout(self.linear(x), 0.3, self.training).tanh()
+
+    def forward(self, x, how=None):
+        x = nn.functional.dropout(x, 0.5, self.training)
+        return self.inner(x) if how is None else checkpoint(self.inner, x, **how)
+
+
+def lstm():
+    return nn.Sequential(nn.LSTM(6, 6, 3, dropout=0.5))
+
+
+def drawn(kind, how=None, forwards=1, inside=False):
+    """Gradients of a step in which checkpoints surround the module, or stand inside of it."""
+    torch.manual_seed(2)
+    model = kind()
+    clock = adopt(model, seed=3).clock
+    x = batch().requires_grad_()
+    for _ in range(forwards):
+        around = how is not None and not inside
+        y = checkpoint(model, x, **how) if around else model(x, *([how] if inside else []))
+        (y[0] if isinstance(y, tuple) else y).square().sum().backward()
+    return [*gradients(model), x.grad, clock.counts]
+
+
+@KINDS
+@pytest.mark.parametrize("kind", [TwoCalls, lstm])
+def test_a_module_that_ran_once_needs_nothing_however_often_it_draws(kind, how):
+    for a, b in zip(drawn(kind, how), drawn(kind), strict=True):
+        # Without gradients, as a reentrant forward runs, PyTorch has another LSTM, that rounds
+        # otherwise; another mask is another gradient.
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("how", [REENTRANT, PLAIN], ids=["reentrant", "plain"])
+def test_a_second_forward_raises(how):
+    with pytest.raises(RuntimeError, match=f"{AMBIGUOUS}.*one module share its site: a module for"):
+        drawn(TwoCalls, how, forwards=2)
+
+
+@pytest.mark.parametrize("how", [REENTRANT, PLAIN], ids=["reentrant", "plain"])
+def test_a_functional_call_that_a_recompute_would_not_see_raises(how):
+    """The recompute of a part of a forward runs outside of it."""
+    with pytest.raises(RuntimeError, match="begins within its module's forward"):
+        drawn(TwoCalls, how, inside=True)
+
+
+class Teacher(nn.Module):
+    def forward(self, x):
+        with torch.no_grad():
+            y = nn.functional.dropout(x, 0.5)
+        with torch.autograd.graph.save_on_cpu():
+            return nn.functional.dropout(x * y, 0.5)
+
+
+def test_other_hooks_and_no_grad_are_no_checkpoint():
+    model = Teacher()
+    adopt(model)
+    model(batch().requires_grad_()).sum().backward()
+
+
+@pytest.mark.parametrize("options", [{"forwards": 2}, {"inside": True}], ids=str)
+def test_the_context_repeats_both(options):
+    assert same(drawn(TwoCalls, NOTED, **options), drawn(TwoCalls, **options))
+
+
+@pytest.mark.parametrize("how", [REENTRANT, PLAIN], ids=["reentrant", "plain"])
+def test_a_call_beside_the_forward_is_none_of_it(how):
+    """The module ran once, and its site was called once more outside of that run."""
+    model = TwoCalls()
+    adopt(model)
+    x = batch().requires_grad_()
+    y = checkpoint(model, x, **how)
+    model(x)
+    with pytest.raises(RuntimeError, match=AMBIGUOUS):
+        y.sum().backward()
+
+
+def test_a_run_in_a_piece_is_repeated_there():
+    model, twin = TwoCalls(), TwoCalls()
+    twin.load_state_dict(model.state_dict())
+    clock, other = adopt(model).clock, adopt(twin).clock
+    x = batch().requires_grad_()
+    for start in (0, 4):
+        with clock.piece(start), other.piece(start):
+            checkpoint(model, x[start : start + 4], **PLAIN).sum().backward()
+            twin(x[start : start + 4]).sum().backward()
+    assert same(gradients(model), gradients(twin))
+
+
+def test_a_backward_pass_after_the_tick_is_refused():
+    model = nn.Sequential(nn.Linear(6, 6), nn.Dropout(0.5), nn.Tanh())
+    clock = adopt(model).clock
+    y = checkpoint(model, batch().requires_grad_(), **PLAIN)
+    clock.tick()
+    with pytest.raises(RuntimeError, match=r"Run the backward pass before clock\.tick\(\)"):
+        y.sum().backward()
 
 
 def test_a_recompute_that_runs_other_code_is_refused():
@@ -161,6 +273,19 @@ def test_fault_the_recompute_counts_on(monkeypatch):
     monkeypatch.setattr(Clock, "again", Clock._next)
     with pytest.raises(AssertionError):
         test_a_site_called_once_needs_nothing(PLAIN)
+
+
+def test_fault_a_run_is_read_from_its_end(monkeypatch):
+    class Backward(checkpointing.Running):
+        """Begins with the second draw."""
+
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.read = 1
+
+    monkeypatch.setattr("thinned.torch.calls.Running", Backward)
+    with pytest.raises((AssertionError, RuntimeError)):
+        test_a_module_that_ran_once_needs_nothing_however_often_it_draws(TwoCalls, PLAIN)
 
 
 def test_fault_the_notes_are_read_from_the_end(monkeypatch):

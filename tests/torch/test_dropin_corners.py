@@ -128,3 +128,15 @@ for wrap in (lambda m: T.weight_drop(m, "weight", .1), lambda m: T.mixout(m, "we
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+@every_module
+def test_adopted_modules_write_in_place_where_torchs_do(name):
+    x = torch.randn(SHAPES[name])
+    module = getattr(nn, name)(0.5, inplace=True)
+    given = x.clone()
+    writes = module(given) is given
+    T.adopt(module, seed=3)
+    given = x.clone()
+    assert (module(given) is given) == writes
+    assert torch.equal(given, x) != writes

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from thinned.torch.addressed import Site
-from thinned.torch.attention import scaled_dot_product_attention
+from thinned.torch.attention import _autocast, _checked_shapes, scaled_dot_product_attention
 from thinned.torch.sharded import is_sharded
 
 __all__ = ["attend", "multi_head"]
@@ -29,33 +29,73 @@ def attend(
 ) -> Tensor:
     """Scaled dot-product attention, its weights (..., L, S) dropped; p None: the site's own p."""
     # Rows lie in front where there is a leading axis at all.
-    axis = 0 if query.dim() > 2 else -1
-    if not torch.compiler.is_compiling() and not any(map(is_sharded, (query, key, value))):
-        heads = query.shape[-3:-2] if enable_gqa else key.shape[-3:-2]
-        broadcast: Any = torch.broadcast_shapes
-        lead = broadcast(query.shape[:-2], (*key.shape[:-3], *heads))
-        shape = (*lead, query.shape[-2], key.shape[-2])
-        at, window = site.place(shape, axis)
-        p = site.p_at(at.step) if p is None else p
-        assert p is not None
-        return scaled_dot_product_attention(
-            query, key, value, attn_mask, p, at,
-            training=True, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa, window=window,
-            mirror=at.mirrored,
-        )  # fmt: skip
+    return _attend(
+        site, p, query, key, value, attn_mask, is_causal, scale, enable_gqa,
+        0 if query.dim() > 2 else -1,
+    )  # fmt: skip
+
+
+def _attend(
+    site: Site,
+    p: float | None,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None,
+    is_causal: bool,
+    scale: float | None,
+    enable_gqa: bool,
+    axis: int,
+) -> Tensor:
+    shape = _checked_shapes(query, key, value, attn_mask, enable_gqa)
+    if any(map(is_sharded, (query, key, value))):
+        query, key, value = _alike(query, key, value, shape, enable_gqa)
+        weights = softmax_of(query, key, attn_mask, is_causal, scale)
+        return site.draw(weights, p=p, axis=axis) @ value
+    if torch.compiler.is_compiling():
+        if torch.autograd.forward_ad._current_level >= 0:  # an operator would give zeros
+            raise NotImplementedError(
+                "scaled_dot_product_attention: forward-mode differentiation does not go through a "
+                "compiled program. Call torch.func.jvp outside of torch.compile."
+            )
+        query, key, value, attn_mask = _autocast(query, key, value, attn_mask)
+        query, key, value = _alike(query, key, value, shape, enable_gqa)
+        return site.attended(query, key, value, attn_mask, p, _scale(query, scale), is_causal, axis)
+    at, window = site.place(shape, axis)
+    p = site.p_at(at.step) if p is None else p
+    assert p is not None
+    return scaled_dot_product_attention(
+        query, key, value, attn_mask, p, at,
+        training=True, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa, window=window,
+        mirror=at.mirrored,
+    )  # fmt: skip
+
+
+def _alike(
+    query: Tensor, key: Tensor, value: Tensor, shape: tuple[int, ...], enable_gqa: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The three with the leading axes of the weights, of `shape`."""
     if enable_gqa:
-        key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
-        value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
-    weights = _weights(query, key, attn_mask, is_causal, scale)
-    return site.draw(weights, p=p, axis=axis) @ value
+        key = key.repeat_interleave(shape[-3] // key.shape[-3], -3)
+        value = value.repeat_interleave(shape[-3] // value.shape[-3], -3)
+    query, key, value = (x.expand(*shape[:-2], *x.shape[-2:]) for x in (query, key, value))
+    return query, key, value
 
 
-def _weights(
+def _scale(query: Tensor, scale: float | None) -> float:
+    if scale is not None:
+        return float(scale)
+    return 1.0 / math.sqrt(query.shape[-1]) if query.shape[-1] else 1.0
+
+
+def softmax_of(
     query: Tensor, key: Tensor, attn_mask: Tensor | None, is_causal: bool, scale: float | None
 ) -> Tensor:
-    """softmax(scale q k' + mask), in query's type."""
-    scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
-    scores = (query * scale) @ key.transpose(-2, -1)
+    """softmax(scale q k' + mask), in query's type: for weights that are shown, or sharded.
+
+    A row that has nothing to attend to gives zeros, as blockwise.py has it.
+    """
+    scores = (query * _scale(query, scale)) @ key.transpose(-2, -1)
     if is_causal:
         n, m = query.shape[-2], key.shape[-2]
         attn_mask = torch.ones(n, m, dtype=torch.bool, device=query.device).tril()
@@ -63,7 +103,10 @@ def _weights(
         scores = scores.masked_fill(~attn_mask, -math.inf)
     elif attn_mask is not None:
         scores = scores + attn_mask
-    return torch.softmax(scores, -1)
+    else:
+        return torch.softmax(scores, -1)
+    nothing = (scores == -math.inf).all(-1, keepdim=True)
+    return torch.softmax(scores.masked_fill(nothing, 0.0), -1).masked_fill(nothing, 0.0)
 
 
 def multi_head(
@@ -100,6 +143,14 @@ def multi_head(
 
     The draws are those of weights of shape (N, heads, L, S), whether weights are asked for or not.
     """
+    if is_causal and attn_mask is None:
+        raise RuntimeError(
+            "multi_head_attention_forward: attn_mask must be given where is_causal is True, got "
+            "None. nn.Transformer.generate_square_subsequent_mask makes one."
+        )
+    # What PyTorch does: the hint takes the mask's place, bias_k and the zero key included.
+    is_causal = is_causal and key_padding_mask is None and not need_weights
+    attn_mask = None if is_causal else attn_mask
     batched = query.dim() == 3
     if not batched:
         query, key, value = (x.unsqueeze(1) for x in (query, key, value))
@@ -141,12 +192,10 @@ def multi_head(
     axis = 0 if batched else -1
     shown = None
     if need_weights:
-        shown = site.draw(_weights(q, k, attn_mask, False, None), p=p, axis=axis)
+        shown = site.draw(softmax_of(q, k, attn_mask, False, None), p=p, axis=axis)
         out = shown @ v
-    elif axis < 0:
-        out = site.draw(_weights(q, k, attn_mask, False, None), p=p, axis=axis) @ v
     else:
-        out = attend(site, p, q, k, v, attn_mask)
+        out = _attend(site, p, q, k, v, attn_mask, is_causal, None, False, axis)
     out = out.permute(2, 0, 1, 3).reshape(n, rows, -1)
     out = functional.linear(out, out_proj_weight, out_proj_bias)
     if shown is not None and average_attn_weights:

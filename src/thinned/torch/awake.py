@@ -12,7 +12,8 @@ from torch import Tensor
 
 from thinned.address import Address, Mirrored
 from thinned.torch import drawing
-from thinned.torch.clock import Moment, require_call
+from thinned.torch.clock import require_call
+from thinned.torch.moment import Moment
 from thinned.torch.placing import NO_ROWS, Shard, window_of
 from thinned.torch.ranks import ALONE, Ranks
 from thinned.window import Repeated, Window

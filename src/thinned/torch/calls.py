@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -19,9 +19,13 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from thinned import checks
-from thinned.torch import attending, recurrent
+from thinned.methods.draws import Draws
+from thinned.torch import attending, checkpointing, recurrent
 from thinned.torch.addressed import Site
-from thinned.torch.clock import HEAD, Clock
+from thinned.torch.checkpointing import Running
+from thinned.torch.clock import Clock
+from thinned.torch.moment import HEAD
+from thinned.torch.sharded import is_sharded
 
 __all__ = ["REACHED", "AdoptedForward", "Calls"]
 
@@ -37,17 +41,27 @@ _KINDS: dict[Any, str] = {
     torch.dropout: "dropout",
     torch.alpha_dropout: "alpha_dropout",
     torch.feature_alpha_dropout: "feature_alpha_dropout",
+    torch.feature_dropout: "feature_dropout",
     torch.dropout_: "dropout",
     torch.alpha_dropout_: "alpha_dropout",
     torch.feature_alpha_dropout_: "feature_alpha_dropout",
+    torch.feature_dropout_: "feature_dropout",
 }
-_IN_PLACE = (torch.dropout_, torch.alpha_dropout_, torch.feature_alpha_dropout_)
+for _name in ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"):
+    _packet = getattr(torch.ops.aten, _name)
+    _KINDS[_packet] = _KINDS[_packet.default] = _name
+_IN_PLACE = (
+    torch.dropout_,
+    torch.alpha_dropout_,
+    torch.feature_alpha_dropout_,
+    torch.feature_dropout_,
+)
 # Where `training` is left out, these do nothing and the others drop.
 _AWAKE_IF_TOLD = (functional.alpha_dropout, functional.feature_alpha_dropout)
 
 # The names under which source code calls what is reached here.
 REACHED = frozenset(
-    {f.__name__ for f in (*_KINDS, *recurrent.KINDS)}
+    {f.__name__.partition(".")[0] for f in (*_KINDS, *recurrent.KINDS)}
     | {"scaled_dot_product_attention", "multi_head_attention_forward", "bernoulli_"}
 )
 
@@ -74,14 +88,23 @@ class Calls(TorchFunctionMode):
             awake is not None or kwargs.get("training", True)
         ):
             own = self.own or self.site.rule is not None
-            p = None if own else checks.probability("dropout", args[10])
-            if p != 0.0:
+            p = None if own else _checked("dropout", args[10])
+            if isinstance(p, Tensor) or p != 0.0:
                 return attending.multi_head(self.site, p, *args, **kwargs)
-        if func in recurrent.KINDS and _drops_between_layers(args):
-            return recurrent.layers(self.site, func, args)
+        if func in recurrent.KINDS:
+            drops = _drops_between_layers(args)
+            if drops or (func is torch.lstm and torch.compiler.is_compiling()):
+                return recurrent.layers(self.site if drops else None, func, args)
         if func is Tensor.bernoulli_ and kwargs.get("generator") is None:
             return self._bernoulli(*args, **kwargs)
         return func(*args, **kwargs)
+
+    def _drawing(self) -> None:
+        """Before a functional call draws."""
+        if not torch.compiler.is_compiling():
+            forward = checkpointing.running(self.site.clock, self.site.index)
+            if forward is not None:
+                forward.require_seen_again(self.site.name, AdoptedForward.forward.__code__)
 
     def _dropout(
         self,
@@ -96,7 +119,8 @@ class Calls(TorchFunctionMode):
             training = train if train is not None else func not in _AWAKE_IF_TOLD
         if not training and self.site.clock.awake is None:
             return func(input, p, False)
-        given = None if self.own else checks.probability("dropout", p)
+        self._drawing()
+        given = None if self.own else _checked("dropout", p)
         return self.site.draw(input, _KINDS[func], inplace or func in _IN_PLACE, given)
 
     def _attention(
@@ -109,26 +133,51 @@ class Calls(TorchFunctionMode):
         is_causal: bool = False,
         **other: Any,
     ) -> Any:
-        p = checks.probability("scaled_dot_product_attention", dropout_p)
-        if p == 0.0:
+        p = _checked("scaled_dot_product_attention", dropout_p)
+        if not isinstance(p, Tensor) and p == 0.0:
             return functional.scaled_dot_product_attention(
                 query, key, value, attn_mask, 0.0, is_causal, **other
             )
+        self._drawing()
         return attending.attend(self.site, p, query, key, value, attn_mask, is_causal, **other)
 
     def _bernoulli(self, x: Tensor, p: Any = 0.5, **_: Any) -> Tensor:
         """Stochastic depth as timm and torchvision write it: a gate drawn into a fresh tensor."""
-        if isinstance(p, Tensor) or not x.is_floating_point():
-            return x.bernoulli_(p)
+        self._drawing()
+        if isinstance(p, Tensor) and p.dim() == 0 and not torch.compiler.is_compiling():
+            p = p.item()
+        if isinstance(p, Tensor):
+            return x.copy_(self._each(x, p))
+        if not x.is_floating_point():
+            return x.copy_(self._bernoulli(torch.empty_like(x, dtype=torch.float32), p))
         # Kept elements of a tensor of ones are 1 / p > 0; p is here the probability to keep.
         kept = self.site.draw(torch.ones_like(x), p=1.0 - p)
         return x.copy_(kept > 0)
+
+    def _each(self, x: Tensor, p: Tensor) -> Tensor:
+        """Where a gate is open whose elements have a probability each."""
+        if is_sharded(x) or is_sharded(p):
+            raise NotImplementedError(
+                "thinned: bernoulli_ with a tensor of probabilities cannot be drawn for a DTensor. "
+                "Pass a number, or keep the gate a plain tensor."
+            )
+        like = torch.empty_like(x, dtype=torch.float32)
+        at, window, _ = self.site.located(tuple(x.shape))
+        uniform: Tensor = Draws("bernoulli_", like, 0.5, at, True, window).uniform()
+        return uniform < p
 
 
 def _drops_between_layers(args: tuple[Any, ...]) -> bool:
     """Whether a recurrent network of these arguments drops: p > 0, training, several layers."""
     count, p, training = args[4:7] if isinstance(args[3], bool) else args[5:8]
     return bool(count > 1 and p > 0.0 and training)
+
+
+def _checked(who: str, p: Any) -> Any:
+    """The p of a call. A tensor whose value a compiler cannot know is looked at when it is run."""
+    if isinstance(p, Tensor) and torch.compiler.is_compiling():
+        return p
+    return checks.probability(who, p)
 
 
 class AdoptedForward:
@@ -170,7 +219,11 @@ class AdoptedForward:
     def _addressed(self, args: Any, kwargs: Any) -> Any:
         if self.site is None:
             return self._run(args, kwargs)
-        with Calls(self.site, self.own):
+        if torch.compiler.is_compiling():
+            with Calls(self.site, self.own):
+                return self._run(args, kwargs)
+        seen = partial(Calls, self.site, self.own)
+        with seen(), Running(self.clock, self.site.index, seen):
             return self._run(args, kwargs)
 
     def _run(self, args: Any, kwargs: Any) -> Any:

@@ -1,18 +1,33 @@
 """Activation checkpointing: a recompute draws the masks of the forward that it repeats.
 
-A site called once has one forward to repeat. Where it was called more often, only the checkpoint
-knows which of the calls were its own: `checkpoint_context` lets it note them.
+A site called once has one forward to repeat. So has a module that ran once: what its own code drew
+is counted from the beginning of its forward, which the recompute begins anew. Where there were more
+of them, only the checkpoint knows which were its own: `checkpoint_context` lets it note them.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
+import types
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 
-__all__ = ["checkpoint_context", "likely", "note", "replayed"]
+__all__ = [
+    "Run",
+    "Running",
+    "checkpoint_context",
+    "likely",
+    "note",
+    "replayed",
+    "require_drawn",
+    "running",
+]
 
 Drawn = tuple[Any, int]
 
@@ -23,9 +38,87 @@ class _Here(threading.local):
     def __init__(self) -> None:
         self.noting: list[_Notes] = []
         self.replaying: list[_Notes] = []
+        self.running: dict[tuple[int, int], Running] = {}
+        self.innermost: list[Running] = []
 
 
 _here = _Here()
+
+
+@dataclass(slots=True)
+class Run:
+    """What one forward of a module drew at its site: `length` calls from number `first` on."""
+
+    epoch: int
+    first: int
+    length: int
+
+
+class Running:
+    """A module's forward, while it runs: its draws belong together.
+
+    mode : makes the mode under which functional calls are seen.
+    read : how many of them a recompute has repeated.
+    """
+
+    __slots__ = ("_before", "_key", "_run", "_saving", "mode", "read")
+
+    def __init__(self, clock: Any, index: int, mode: Callable[[], Any]) -> None:
+        self._key, self.mode = (clock.number, index), mode
+        self._run: Run | None = None
+        self._saving = _saving()
+        self.read = 0
+
+    def __enter__(self) -> None:
+        self._before = _here.running.get(self._key)
+        _here.running[self._key] = self
+        _here.innermost.append(self)
+
+    def __exit__(self, *_: Any) -> None:
+        _here.innermost.remove(self)
+        if self._before is None:
+            del _here.running[self._key]
+        else:
+            _here.running[self._key] = self._before
+
+    def drew(self, epoch: int, call: int) -> Run:
+        """One call more."""
+        if self._run is None:
+            self._run = Run(epoch, call, 0)
+        self._run.length += 1
+        return self._run
+
+    def require_seen_again(self, name: str, forward: types.CodeType) -> None:
+        """RuntimeError where a functional call stands in a checkpoint that begins in this forward.
+
+        Its recompute runs without the forward around it, and so without the mode that sees the
+        call: PyTorch would draw another mask, in silence. A checkpoint that notes brings the mode.
+        """
+        if _saving() == self._saving:
+            return
+        if _here.noting and _here.noting[-1].within is self:
+            return
+        frame: types.FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_code is not forward:
+            if frame.f_code.co_filename == torch.utils.checkpoint.__file__:
+                raise RuntimeError(
+                    f"thinned: a functional call of site {name!r} stands in a checkpoint that "
+                    "begins within its module's forward. The recompute runs without that forward, "
+                    "and would draw another mask. Pass "
+                    "context_fn=thinned.torch.checkpoint_context with use_reentrant=False, or "
+                    "make the dropout a module of its own."
+                )
+            frame = frame.f_back
+
+
+def _saving() -> tuple[bool, Any]:
+    """What a checkpoint changes where it begins."""
+    return torch.is_grad_enabled(), torch._C._autograd._top_saved_tensors_default_hooks(True)
+
+
+def running(clock: Any, index: int) -> Running | None:
+    """The innermost forward of a site's module that runs in this thread."""
+    return _here.running.get((clock.number, index))
 
 
 class _Notes:
@@ -34,6 +127,8 @@ class _Notes:
     def __init__(self) -> None:
         self.drawn: dict[tuple[int, int], list[Drawn]] = {}
         self.read: dict[tuple[int, int], int] = {}
+        # The module's forward in which the checkpoint begins.
+        self.within: Running | None = None
 
 
 class _Forward:
@@ -42,6 +137,7 @@ class _Forward:
 
     def __enter__(self) -> None:
         self.notes.drawn.clear()
+        self.notes.within = _here.innermost[-1] if _here.innermost else None
         _here.noting.append(self.notes)
 
     def __exit__(self, *_: Any) -> None:
@@ -56,10 +152,14 @@ class _Recompute:
 
     def __enter__(self) -> None:
         self.notes.read.clear()
+        within = self.notes.within
+        self.mode = nullcontext() if within is None else within.mode()
+        self.mode.__enter__()
         _here.replaying.append(self.notes)
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *raised: Any) -> None:
         _here.replaying.remove(self.notes)
+        self.mode.__exit__(*raised)
 
 
 def _recompute_all(*_: Any, **__: Any) -> CheckpointPolicy:
@@ -107,13 +207,18 @@ def replayed(clock: Any, index: int, name: str) -> Drawn | None:
         return None
     notes, key = _here.replaying[-1], (clock.number, index)
     done, drawn = notes.read.get(key, 0), notes.drawn.get(key, [])
-    if done >= len(drawn):
-        raise RuntimeError(
-            f"thinned: a checkpoint's recompute calls site {name!r} more often than its forward "
-            f"did ({len(drawn)} times). The recompute must run the same code."
-        )
+    require_drawn(name, done, len(drawn))
     notes.read[key] = done + 1
     return drawn[done]
+
+
+def require_drawn(name: str, done: int, drawn: int) -> None:
+    """RuntimeError where a recompute asks for more than its forward drew."""
+    if done >= drawn:
+        raise RuntimeError(
+            f"thinned: a checkpoint's recompute calls site {name!r} more often than its forward "
+            f"did ({drawn} times). The recompute must run the same code."
+        )
 
 
 def likely() -> bool:

@@ -21,8 +21,15 @@ def shared_axes(kind: str, x: Tensor) -> tuple[int, ...]:
     """The axes that share a draw; the checks, errors and warnings of the function named `kind`."""
     if kind == "dropout":
         return ()
-    getattr(functional, kind)(x, 0.0, True)
     n = x.dim()
+    if kind == "feature_dropout":
+        if n < 2:
+            raise RuntimeError(
+                "feature_dropout: input must have rows and channels, at least 2 axes, got shape "
+                f"{tuple(x.shape)}."
+            )
+        return tuple(range(2, n))
+    getattr(functional, kind)(x, 0.0, True)
     if kind == "alpha_dropout":
         return ()
     unbatched = (kind == "dropout1d" and n != 3) or (kind == "dropout3d" and n == 4)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
+
+import torch.distributed
 
 from thinned import reference
 from thinned.address import Address
-from thinned.torch.clock import Moment
+from thinned.torch.aside import aside
+from thinned.torch.clock import clock_by_number
+from thinned.torch.moment import Moment
 from thinned.torch.ranks import CHOICES, UNSAID
 from thinned.window import Window
 
@@ -74,6 +79,7 @@ def window_of(
         first, total = _scaled(name, moment, rows), moment.of
         total = -1 if total < 0 else total * (rows // moment.rows if moment.rows > 0 else 1)
     else:
+        _require_even(name, moment, rows)
         first, total = moment.ranks.rank * rows, moment.ranks.size * rows
     start[axis] += first
     if axis == 0:
@@ -85,6 +91,27 @@ def window_of(
         )
     whole[axis] = total
     return Window(tuple(start), tuple(whole))
+
+
+def _require_even(name: str, moment: Moment, rows: int) -> None:
+    """RuntimeError where ranks="split" meets parts of different sizes.
+
+    Asked once for each clock, on its first call, which all processes make together. To ask on every
+    call would make every draw a collective operation, and one that waits for ever for a process
+    that has run out of batches.
+    """
+    clock = clock_by_number(moment.clock)
+    if clock is None or clock.even:
+        return
+    sizes: list[Any] = [None] * moment.ranks.size
+    with aside():
+        torch.distributed.all_gather_object(sizes, rows, group=clock.group)
+    if len(set(sizes)) > 1:
+        raise RuntimeError(
+            f"thinned: ranks='split' needs parts of equal sizes, got {sizes} entries along the "
+            f"rows' axis at site {name!r}. Say which rows these are: with clock.piece(start)."
+        )
+    clock.even = True
 
 
 def _scaled(name: str, moment: Moment, rows: int) -> int:

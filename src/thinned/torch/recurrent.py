@@ -6,12 +6,13 @@ stands a draw: without dropout the numbers are the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from thinned.torch import rnn_steps
 from thinned.torch.addressed import Site
 
 __all__ = ["KINDS", "layers"]
@@ -20,8 +21,11 @@ __all__ = ["KINDS", "layers"]
 KINDS: tuple[Callable[..., Any], ...] = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
 
 
-def layers(site: Site, run: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    """What `run` returns for `args`, layer by layer. Packed sequences are drawn for as they lie."""
+def layers(site: Site | None, run: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """What `run` returns for `args`, layer by layer. Packed sequences are drawn for as they lie.
+
+    site : Site or None. None where nothing is dropped.
+    """
     packed = not isinstance(args[3], bool)
     if packed:
         data, sizes, states, weights, bias, count, p, _, both_ways = args
@@ -39,9 +43,36 @@ def layers(site: Site, run: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         state = mine if several else mine[0]
         own = weights[i * per_layer : (i + 1) * per_layer]
         rest = (state, own, bias, 1, 0.0, True, both_ways)
-        out = run(data, sizes, *rest) if packed else run(data, *rest, batch_first)
+        if packed:
+            out = run(data, sizes, *rest)
+        elif several and torch.compiler.is_compiling() and per_layer // ways == (4 if bias else 2):
+            out = _steps(data, mine, own, ways, batch_first)
+        else:
+            out = run(data, *rest, batch_first)
         data, *states_now = out
         last.append(tuple(states_now))
-        if i + 1 < count:
+        if site is not None and i + 1 < count:
             data = site.draw(data, p=p if site.rule is None else None, axis=axis)
     return (data, *(torch.cat(parts) for parts in zip(*last, strict=True)))
+
+
+def _steps(
+    x: Tensor, states: tuple[Tensor, ...], weights: Sequence[Tensor], ways: int, batch_first: Any
+) -> tuple[Tensor, ...]:
+    """One layer of an LSTM, step by step, for a compiler.
+
+    So it takes PyTorch's own call apart too, but for a layer of weights that are trained on inputs
+    that are not, of which it makes an operator that it then cannot run (mkldnn_rnn_layer, in 2.13).
+    Projections are never made that operator, and stay PyTorch's call.
+    """
+    x = x.transpose(0, 1) if batch_first else x
+    own, found, last = len(weights) // ways, [], []
+    for j in range(ways):
+        mine = weights[j * own : (j + 1) * own]
+        state = [s[j] for s in states]
+        y, end = rnn_steps.lstm(x, state, mine, rnn_steps.Noise(), j == 1)
+        found.append(y)
+        last.append(end)
+    y = torch.cat(found, 2)
+    y = y.transpose(0, 1) if batch_first else y
+    return y, *(torch.stack(parts) for parts in zip(*last, strict=True))

@@ -234,7 +234,7 @@ class Recurrent(Sited):
                 "Pass each process its rows of the batch, and adopt with ranks='split'."
             )
         x = rows.padded()
-        masks, p = self._masks(x, rows.alone) if drawing else (None, self.p)
+        masks, p = self._masks(x, rows.alone) if drawing else (None, self.quiet_p)
         rate = {name: self._now(name, p) for name in self.rates}
         found: list[States] = []
         for layer in range(self.num_layers):

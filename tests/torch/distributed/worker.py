@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import Shard, distribute_tensor
+from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.parallel import (
     ColwiseParallel,
     RowwiseParallel,
@@ -162,6 +162,43 @@ def independent_and_replicated(wanted):
     equal([drop], [thinned.keep_mask(drop.shape, 0.5, at, like=torch.ones(1))])
 
 
+def uneven_parts_are_an_error(wanted):
+    """Said by every process at once, on the first call, and mended by a piece."""
+    rank = dist.get_rank()
+    start, end = (0, 3) if rank == 0 else (rank + 2, rank + 3)
+    for mended in (False, True):
+        model = build()
+        clock = adopt(model, seed=SEED, ranks="split").clock
+        if mended:
+            with clock.piece(start):
+                masks = run(model, batch()[start:end])
+            equal(masks, [m[start:end] for m in wanted[0]])
+            continue
+        with pytest.raises(RuntimeError, match=r"parts of equal sizes, got \[3, 1.*clock.piece"):
+            run(model, batch()[start:end])
+
+
+class Attends(nn.Module):
+    def forward(self, q, k, v, mask):
+        return nn.functional.scaled_dot_product_attention(q, k, v, mask, dropout_p=0.3)
+
+
+def sharded_heads_with_nothing_to_attend_to(mesh):
+    """Each process has some of the heads; a row without a key gives zeros, as on one process."""
+    torch.manual_seed(3)
+    q, k, v = torch.randn(3, 2, 4, 5, 6)
+    mask = torch.ones(5, 5, dtype=torch.bool).index_fill(0, torch.tensor([2]), False)
+    found = []
+    for sharded in (False, True):
+        model = Attends()
+        adopt(model, seed=SEED, ranks="replicated")
+        arrays = [distribute_tensor(x, mesh, [Shard(1)]) for x in (q, k, v)]
+        whole = distribute_tensor(mask, mesh, [Replicate()])
+        found.append(whole_of(model(*arrays, whole) if sharded else model(q, k, v, mask)))
+    torch.testing.assert_close(*found)
+    assert (found[0][:, :, 2] == 0).all()
+
+
 def a_fault_is_seen(wanted):
     """Without its window every rank draws the masks of the first rows, and the comparison fails."""
     model = build()
@@ -193,6 +230,8 @@ def main():
         any_axis_unevenly(square, [Shard(1), Shard(1)])
     saying_nothing_is_an_error()
     independent_and_replicated(wanted)
+    uneven_parts_are_an_error(wanted)
+    sharded_heads_with_nothing_to_attend_to(line)
     a_fault_is_seen(wanted)
     dist.barrier()
     dist.destroy_process_group()
