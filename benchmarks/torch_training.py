@@ -4,8 +4,9 @@
 
 Run from the root of the checkout. Two networks, on the CPU in float32, each with thinned.torch's
 dropout, with torch.nn's, and with torch.nn.Identity: medians of the time of a step in which all
-take turns. And how far the memory in use rises during one step of the transformer, each in a
-process of its own (Linux), beside the size of the masks that nobody needs to keep.
+take turns, eager and then compiled. And how far the memory in use rises during one step of the
+transformer, and what its forward pass keeps, each in a process of its own (Linux), beside the size
+of the masks that nobody needs to keep.
 
 - mlp: Linear 784-512-256-10 with two dropouts of .5, batch 1024, SGD.
 - transformer: 4 blocks of width 256, 4 heads, 128 tokens, batch 16, with four dropouts of .1 a
@@ -87,7 +88,7 @@ def mlp(name: str) -> nn.Module:
     return nn.Sequential(*layers, nn.Linear(*SIZES[-2:]))
 
 
-def step(network: str, name: str) -> Callable[[], object]:
+def step(network: str, name: str, compiled: bool = False) -> Callable[[], object]:
     """One training step of a fresh network, forward, backward and SGD, as a function."""
     torch.manual_seed(0)
     if network == "mlp":
@@ -97,10 +98,11 @@ def step(network: str, name: str) -> Callable[[], object]:
         model = nn.Sequential(*(Block(name) for _ in range(BLOCKS)))
         x, labels = torch.randn(SAMPLES, TOKENS, WIDTH), None
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    run = torch.compile(model, fullgraph=True) if compiled else model
 
     def one() -> None:
         optimizer.zero_grad()
-        y = model(x)
+        y = run(x)
         loss = y.square().mean() if labels is None else functional.cross_entropy(y, labels)
         loss.backward()
         optimizer.step()
@@ -108,11 +110,11 @@ def step(network: str, name: str) -> Callable[[], object]:
     return one
 
 
-def milliseconds(repeats: int, figure: Figure) -> dict[str, dict[str, float]]:
+def milliseconds(repeats: int, figure: Figure, compiled: bool) -> dict[str, dict[str, float]]:
     """Of one step, by network and kind of dropout."""
     measured = {}
     for network in BOUND:
-        timers = {name: of_call(step(network, name)) for name in NAMES}
+        timers = {name: of_call(step(network, name, compiled)) for name in NAMES}
         seconds = interleaved(timers, repeats, budget=30.0, shortest=0.1, figure=figure)
         measured[network] = {name: 1e3 * s for name, s in seconds.items()}
     return measured
@@ -151,6 +153,14 @@ def show(result: dict[str, Any]) -> None:
         rows.append([network, *times, f"{over[THINNED]:+.1%}", f"{over[TORCH]:+.1%}", goal])
     columns = ["milliseconds a step", *NAMES, "thinned over Identity", "torch.nn's", "goal"]
     table("Training steps", columns, rows)
+    rows = []
+    for network, taken in result["compiled_milliseconds"].items():
+        verdict = "reached" if taken[THINNED] <= taken[TORCH] else "NOT REACHED"
+        times = [f"{taken[name]:.2f}" for name in NAMES]
+        faster = f"{taken[TORCH] / taken[THINNED]:.2f}"
+        rows.append([network, *times, faster, f"at least 1: {verdict}"])
+    columns = ["milliseconds a step, compiled", *NAMES, "times as fast as torch.nn", "goal"]
+    table("Compiled training steps", columns, rows)
     step_s, forward_s = result["peak_bytes"], result["forward_bytes"]
     if step_s is not None and forward_s is not None:
         both = {name: [step_s[name], forward_s[name]] for name in NAMES}
@@ -171,7 +181,8 @@ def main() -> None:
     result: dict[str, Any] = {
         "machine": described,
         "threads": torch.get_num_threads(),
-        "milliseconds": milliseconds(chosen.repeats, chosen.figure),
+        "milliseconds": milliseconds(chosen.repeats, chosen.figure, False),
+        "compiled_milliseconds": milliseconds(chosen.repeats, chosen.figure, True),
         "peak_bytes": peaks(a_step, NAMES),
         "forward_bytes": peaks(a_forward_pass, NAMES, "left"),
         "mask_bytes": size_of_masks(),
