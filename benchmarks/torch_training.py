@@ -4,10 +4,10 @@
 
 Run from the root of the checkout. Two networks, on the CPU in float32, each with thinned.torch's
 dropout, with torch.nn's, with torch.nn.Identity, and with PyTorch's product by a number in its
-place, which is what a step pays for any operation with an output of its own: medians of the time of a step in which all
-take turns, eager and then compiled. And how far the memory in use rises during one step of the
-transformer, and what its forward pass keeps, each in a process of its own (Linux), beside the size
-of the masks that nobody needs to keep.
+place, which is what a step pays for any operation with an output of its own: medians of the time
+of a step in which all take turns, eager and then compiled. And how far the memory in use rises
+during one step of the transformer, and what its forward pass keeps, each in a process of its own
+(Linux), beside the size of the masks that nobody needs to keep.
 
 - mlp: Linear 784-512-256-10 with two dropouts of .5, batch 1024, SGD.
 - transformer: 4 blocks of width 256, 4 heads, 128 tokens, batch 16, with four dropouts of .1 a
