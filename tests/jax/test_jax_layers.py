@@ -72,6 +72,14 @@ def test_equinox_refusals():
         _ = thinned.jax.equinox.Dropuot
 
 
+@pytest.mark.parametrize("room", [thinned.jax.equinox, thinned.jax.nnx], ids=["equinox", "nnx"])
+def test_what_no_array_would_make_right_is_refused_at_once(room):
+    with pytest.raises(ValueError, match="^GaussianDropout: p must be below 1"):
+        room.GaussianDropout(1.0)
+    with pytest.raises(ValueError, match="^DropBlock: gamma must be"):
+        room.DropBlock(0.1, gamma="x")
+
+
 def test_adopted_equinox_models_draw_at_their_places():
     model = eqx.nn.Sequential(
         [eqx.nn.Dropout(0.5), eqx.nn.Lambda(lambda x: x), eqx.nn.Dropout(0.3, inference=True)]
