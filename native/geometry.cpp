@@ -22,6 +22,7 @@ constexpr u64 kTeamSerialBelow = 32768;     // the same for threads that are awa
 constexpr u64 kTeamAlone = 65536;      // elements that noise beside a team is not worth a second thread
 constexpr u64 kTeamSegment = 16384;         // elements that such a thread takes at a time
 constexpr u64 kPiece = 256;            // elements copied together where memory is not contiguous
+constexpr u64 kFarBytes = 512u << 10;       // output of a thread that fills, with its input, its cache
 constexpr u64 kStreamingBytes = 24u << 20;  // outputs above this pass the cache by
 
 std::size_t item_size(const Job& job) {
@@ -166,8 +167,12 @@ Plan::Plan(const Kernel& k, const Job& j) : kernel(k), job(j), item(item_size(j)
         if (has_spread) off |= static_cast<u64>(draws.y) % item;
         streams = streams && off == 0;
         apply = kernel.apply[type][static_cast<int>(job.op)];
-        if (scales) whole = streams ? kernel.whole_streaming[type] : kernel.whole[type];
-        scale = streams ? kernel.fused_scale_streaming[type] : kernel.fused_scale[type];
+        const u64 near = static_cast<u64>(std::max(1, job.threads)) * kFarBytes;
+        const Reach reach = streams                  ? Reach::streaming
+                            : elements * item > near ? Reach::far
+                                                     : Reach::near;
+        if (scales) whole = kernel.whole[type][static_cast<int>(reach)];
+        scale = kernel.fused_scale[type][static_cast<int>(reach)];
     }
 }
 

@@ -23,6 +23,18 @@ using u16 = std::uint16_t;
 using u32 = std::uint32_t;
 using u64 = std::uint64_t;
 
+#if defined(THINNED_AVX512) || defined(THINNED_AVX2)
+// A line that is to be written, for this processor alone. Where there is no such instruction it does
+// nothing.
+inline void prefetch_owned(const void* p) {
+#if defined(__GNUC__)
+    __asm__ volatile("prefetchw %0" : : "m"(*static_cast<const char*>(p)));
+#else
+    _m_prefetchw(const_cast<void*>(p));
+#endif
+}
+#endif
+
 // ------------------------------------------------------------------------------------------ Blocks
 
 #if defined(THINNED_AVX512)
@@ -280,6 +292,7 @@ inline void stream_f64(double* p, Doubles a) {
 }
 inline void fence() { _mm_sfence(); }
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+inline void prefetch_to_write(const void* p) { prefetch_owned(p); }
 
 #elif defined(THINNED_AVX2)
 
@@ -387,6 +400,7 @@ inline void stream_f64(double* p, const Doubles& a) {
 }
 inline void fence() { _mm_sfence(); }
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+inline void prefetch_to_write(const void* p) { prefetch_owned(p); }
 
 #else
 
@@ -479,6 +493,13 @@ inline void fence() {}
 inline void prefetch(const void* p) {
 #if defined(__GNUC__)
     __builtin_prefetch(p);
+#else
+    (void)p;
+#endif
+}
+inline void prefetch_to_write(const void* p) {
+#if defined(__GNUC__)
+    __builtin_prefetch(p, 1);
 #else
     (void)p;
 #endif

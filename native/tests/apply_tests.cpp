@@ -313,10 +313,10 @@ CASE(fused_dropout_is_exact_at_every_length_and_address) {
     over_kernels_and_types([&](const Kernel& k, Type type) {
         const std::size_t item = size_of(type);
         for (int round = 0; round < (kInstrumented ? 80 : 600); ++round) {
-            const bool streaming = random.chance(2);
+            const auto reach = static_cast<thinned::Reach>(random.below(thinned::kReaches));
+            const bool streaming = reach == thinned::Reach::streaming;
             const What w{k, type, Op::scale, {random.of(kScales), 0.0}};
-            const auto scale = streaming ? k.fused_scale_streaming[static_cast<int>(type)]
-                                         : k.fused_scale[static_cast<int>(type)];
+            const auto scale = k.fused_scale[static_cast<int>(type)][static_cast<int>(reach)];
             const Run run(random, random.chance(3) ? 300 : 6000);
             // Streaming asks for y at a multiple of its size; otherwise it may lie anywhere, as x may.
             const std::size_t off = streaming ? item * random.below(64 / item) : random.below(64);

@@ -74,9 +74,9 @@ def test_equinox_refusals():
 
 @pytest.mark.parametrize("room", [thinned.jax.equinox, thinned.jax.nnx], ids=["equinox", "nnx"])
 def test_what_no_array_would_make_right_is_refused_at_once(room):
-    with pytest.raises(ValueError, match="^GaussianDropout: p must be below 1"):
+    with pytest.raises(ValueError, match=r"^GaussianDropout: p must be below 1"):
         room.GaussianDropout(1.0)
-    with pytest.raises(ValueError, match="^DropBlock: gamma must be"):
+    with pytest.raises(ValueError, match=r"^DropBlock: gamma must be"):
         room.DropBlock(0.1, gamma="x")
 
 

@@ -219,7 +219,8 @@ class TorchBackend:
         # The transforms of torch.func refuse the hooks that a checkpoint is made of.
         if torch.compiler.is_compiling() or not _grad_enabled() or _in_transform():
             return function(*arguments)
-        return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
+        # What runs again draws by address, and so the same: there is no state to preserve.
+        return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)  # noqa: THN043
 
     def plain_rows(self, x: Any, p: Any, at: Any, axes: int, scale: float | None) -> Any:
         if torch.compiler.is_compiling() or type(at) is not Address:
