@@ -104,16 +104,20 @@ struct Plain {
     }
 };
 
+// Whether no mode, transform or tracer wants to see calls.
+bool nobody_looks() {
+    static const c10::DispatchKeySet usual =
+        c10::default_included_set | c10::autocast_dispatch_keyset;
+    return (c10::impl::tls_local_dispatch_key_set().included_ - usual).empty();
+}
+
 // Whether x is plain memory of a type of ours, and nobody has to see what is done to it.
 bool is_plain(const Tensor& x) {
     static const Plain plain;
-    static const c10::DispatchKeySet unseen =
-        c10::default_included_set | c10::autocast_dispatch_keyset;
     if (!x.defined() || !(x.key_set() == plain.recorded || x.key_set() == plain.inference)) {
         return false;
     }
-    const auto seen = c10::impl::tls_local_dispatch_key_set().included_;
-    return (seen - unseen).empty() && type_of(x) && x.dim() <= thinned::kMaxAxes &&
+    return nobody_looks() && type_of(x) && x.dim() <= thinned::kMaxAxes &&
            (x.const_data_ptr() != nullptr || x.numel() == 0) && entry->compiled();
 }
 
@@ -296,6 +300,14 @@ Tensor released(const Tensor& x, const How& how) {
     return recorded(x, how);
 }
 
+// fresh_seed(): 64 bits from the default generator, or None where somebody wants to see the draw.
+PyObject* fresh_seed(PyObject*, PyObject*) {
+    HANDLE_TH_ERRORS
+    if (!nobody_looks()) Py_RETURN_NONE;
+    return PyLong_FromUnsignedLongLong(drawn_seed());
+    END_HANDLE_TH_ERRORS
+}
+
 // dropout(x, p, at, leading, scale): dropout with nothing particular about it. at: an address, or None
 // for a fresh seed. leading: one draw for each index of so many leading axes, below 0 for each element.
 // scale: None for 1 / (1 - p). None where anything is particular, or wrong, for Python to say.
@@ -446,6 +458,7 @@ PyMethodDef methods[] = {
      METH_FASTCALL, nullptr},
     {"noise", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&noise)), METH_FASTCALL,
      nullptr},
+    {"fresh_seed", &fresh_seed, METH_NOARGS, nullptr},
     {"overlook", &overlook, METH_O, nullptr},
     {nullptr, nullptr, 0, nullptr}};
 

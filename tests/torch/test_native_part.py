@@ -84,6 +84,21 @@ def test_a_fresh_seed_is_the_one_that_python_draws():
         assert torch.equal(y, backend.make(x, how))
 
 
+def test_a_draw_is_seen_by_who_wants_to_see_it():
+    class Looking(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            seen.append(str(function))
+            return function(*args, **(kwargs or {}))
+
+    seen = []
+    torch.manual_seed(5)
+    unseen = functional._drawn_seed(None)
+    torch.manual_seed(5)
+    with Looking():
+        assert functional._drawn_seed(None) == unseen
+    assert any("random" in name for name in seen)
+
+
 def not_its_own():
     yield "an int p", (torch.ones(3), 1, AT, -1, None)
     yield "p = 0", (torch.ones(3), 0.0, AT, -1, None)

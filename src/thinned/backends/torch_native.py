@@ -18,7 +18,7 @@ import torch
 
 from thinned import _native
 
-__all__ = ["connect", "dropout", "is_compiled", "noise"]
+__all__ = ["connect", "dropout", "fresh_seed", "is_compiled", "noise"]
 
 
 def _nothing(*_: Any) -> None:
@@ -28,9 +28,10 @@ def _nothing(*_: Any) -> None:
 
 # dropout(x, p, at, leading, scale) and noise(x, scale, fill, gaussian, seed, site, step, call,
 # threshold, mirror, offset, strides), as native/torch.cpp has them: a tensor, or None for whatever
-# is not theirs to do.
+# is not theirs to do; and fresh_seed(), 64 bits from PyTorch's default generator.
 dropout: Callable[..., Any] = _nothing
 noise: Callable[..., Any] = _nothing
+fresh_seed: Callable[..., Any] = _nothing
 # overlook(kinds): for tests of which holders of a gradient keep it from being written into.
 overlook: Callable[..., Any] = _nothing
 
@@ -42,7 +43,7 @@ def is_compiled() -> bool:
 
 def connect(noise_elsewhere: Callable[..., Any], dropout_elsewhere: Callable[..., Any]) -> None:
     """Load the compiled part, if there is one; it calls these for tensors that are not plain."""
-    global dropout, noise, overlook
+    global dropout, fresh_seed, noise, overlook
     wanted = os.environ.get("THINNED_TORCH", "")
     if wanted not in ("", "compiled", "python"):
         raise ValueError(f"thinned: THINNED_TORCH must be compiled or python, got {wanted!r}.")
@@ -57,4 +58,5 @@ def connect(noise_elsewhere: Callable[..., Any], dropout_elsewhere: Callable[...
         return
     module: Any = import_module(name)
     module.connect(_native.entry, noise_elsewhere, dropout_elsewhere)
-    dropout, noise, overlook = module.dropout, module.noise, module.overlook
+    dropout, noise = module.dropout, module.noise
+    fresh_seed, overlook = module.fresh_seed, module.overlook

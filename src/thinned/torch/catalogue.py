@@ -80,15 +80,16 @@ class MethodModule(Sited):
 
     def forward(self, x: Tensor, *arrays: Tensor) -> Tensor:
         function = self.row.function
+        if self.training and self.site is None and type(x) is Tensor and not is_compiling():
+            # Few steps for a small x.
+            own, at = self._rates(self.__dict__.get("p")), fresh_address(self.row.module or "")
+            alone: Tensor = function(x, *arrays, *own, at, **self.options)
+            return alone
         fixed = self.row.sample is not None and self.row.sample.fixed_p
         if not self.training:
             own = self._rates(self.p if fixed else self.quiet_p)
             quiet: Tensor = function(x, *arrays, *own, _NOWHERE, training=False, **self.options)
             return quiet
-        if self.site is None and type(x) is Tensor and not is_compiling():  # few steps for small x
-            own, at = self._rates(self.__dict__.get("p")), fresh_address(self.row.module or "")
-            alone: Tensor = function(x, *arrays, *own, at, **self.options)
-            return alone
 
         def draw(x: Tensor, at: Any, window: Any, p: Any) -> Tensor:
             if fixed and isinstance(p, Tensor):

@@ -7,6 +7,7 @@ import threading
 import torch
 from torch import Tensor
 
+from thinned.backends import torch_native
 from thinned.backends.torch_seed import FRESH_SEED, WORDS, place_in_program
 
 __all__: list[str] = []
@@ -30,6 +31,9 @@ def _drawn_seed(generator: torch.Generator | None) -> int:
     """64 fresh bits from PyTorch's CPU generator, which manual_seed and checkpoints rule, or from
     the generator given, wherever it is."""
     if generator is None:
+        seed: int | None = torch_native.fresh_seed()
+        if seed is not None:
+            return seed
         word = _word.tensor.random_(*WORDS)
     else:
         word = torch.empty((), dtype=torch.int64, device=generator.device)
