@@ -96,7 +96,7 @@ def check_contents(wheel: Path, copy: Path) -> None:
     described = {name for name in held if PurePosixPath(name).parts[0].endswith(".dist-info")}
     compiled = {name for name in held if COMPILED.fullmatch(name)}
     expected = package_files(copy)
-    parts = sorted(COMPILED.fullmatch(name)[1] for name in compiled)  # type: ignore[index]
+    parts = sorted(COMPILED.fullmatch(name)[1] for name in compiled)  # type: ignore[index]  # it matched
     wanted = ["_native", "_torch_" + "_".join(version("torch").split(".")[:2])]
     require(parts == wanted, f"{wheel.name} holds the compiled modules {parts}, not {wanted}")
     require("thinned/py.typed" in held, f"{wheel.name} lacks py.typed")
