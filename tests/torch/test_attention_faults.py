@@ -56,10 +56,8 @@ def without(field, value):
 
 
 def overwritten_instead_of_added(monkeypatch):
-    real = blockwise._put_transposed
-    monkeypatch.setattr(
-        blockwise, "_put_transposed", lambda part, a, b, s, add: real(part, a, b, s, False)
-    )
+    real = blockwise._put
+    monkeypatch.setattr(blockwise, "_put", lambda part, a, b, s, add=False: real(part, a, b, s))
 
 
 def no_derivative_of_the_norm(monkeypatch):
@@ -83,7 +81,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults_are_caught(fault, monkeypatch):
-    monkeypatch.setattr(blockwise, "ON_CPU", 20)
+    monkeypatch.setattr(blockwise, "_most", lambda _: 20)
     check(inputs(V=5))
     FAULTS[fault](monkeypatch)
     with pytest.raises(AssertionError, match="Tensor-likes are not close"):

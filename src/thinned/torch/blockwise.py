@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -21,11 +22,11 @@ from thinned.backends.torch_memory import make, placed
 
 __all__ = ["Plan", "backward", "forward", "plain"]
 
-# Elements of a block. On the CPU a block of 4 MB, or two in the backward pass, stay in the cache
-# between one matrix product and the next: all of 8 x 8 heads of 512 tokens at once took twice as
-# long. Smaller blocks lose more to starting the products than they gain. Elsewhere a block is only
-# there to bound the memory.
-ON_CPU, ELSEWHERE = 2**20, 2**26
+# Elements of a block. On the CPU each thread's share of a block, a megabyte, or two in the backward
+# pass, stays in its core's cache between one matrix product and the next: all of 8 x 8 heads of 512
+# tokens at once took twice as long. Smaller blocks lose more to starting the products than they
+# gain. Elsewhere a block is only there to bound the memory.
+A_THREAD, ELSEWHERE = 2**18, 2**26
 
 # With is_causal a block ends at its last row's last column, so fewer rows skip more of the square.
 CAUSAL_ROWS = 64
@@ -43,30 +44,32 @@ class Plan(NamedTuple):
 
 
 class _Block(NamedTuple):
-    """Part of the weights: indices of the leading axes, then first and end along each of the last
-    three axes but one; all columns below `columns`."""
+    """Part of the weights: whole rows of some heads, with all columns before `shape`'s last.
 
-    lead: tuple[int, ...]
-    outer: slice
-    heads: slice
+    `index` picks the heads along the leading axes: numbers, then a slice of heads, or two slices
+    where the block holds all heads of several samples. `shape` is (heads, rows, columns) or
+    (samples, heads, rows, columns); `first` is where the block starts in the weights.
+    """
+
+    index: tuple[int | slice, ...]
     rows: slice
-    columns: int
+    first: tuple[int, ...]
+    shape: tuple[int, ...]
 
     @property
-    def shape(self) -> tuple[int, int, int, int]:
-        outer, heads, rows = (s.stop - s.start for s in (self.outer, self.heads, self.rows))
-        return outer, heads, rows, self.columns
+    def columns(self) -> slice:
+        """Those of its keys and values that it has weights for."""
+        return slice(self.shape[-1])
 
-    def of(self, x: Tensor) -> Tensor:
-        """What belongs to its heads, in a tensor of as many axes as the weights."""
-        index: Any = (*self.lead, self.outer, self.heads)
-        return x[index]
+    def of(self, x: Tensor, tokens: slice) -> Tensor:
+        """What belongs to its heads, in a tensor of as many axes as the weights; a view."""
+        part: Tensor = x[(*self.index, tokens)]
+        return part
 
     def of_mask(self, mask: Tensor) -> Tensor:
         """The same of a mask, whose axes of length 1 stand for all."""
-        wanted: Any = (*self.lead, self.outer, self.heads, self.rows, slice(None))
-        index: list[Any] = []
-        for n, part in zip(mask.shape, wanted, strict=True):
+        index: list[int | slice] = []
+        for n, part in zip(mask.shape, (*self.index, self.rows, self.columns), strict=True):
             index.append(part if n > 1 else 0 if isinstance(part, int) else slice(None))
         return mask[tuple(index)]
 
@@ -74,13 +77,13 @@ class _Block(NamedTuple):
         """The draws of this block."""
         place = how.draw.place
         steps = (0,) * max(0, 4 - len(place.strides)) + place.strides
-        first = (*self.lead, self.outer.start, self.heads.start, self.rows.start, 0)
-        offset = place.offset + sum(i * step for i, step in zip(first, steps, strict=True))
+        offset = place.offset + sum(map(operator.mul, self.first, steps))
         # A step along an axis of length 1 is never taken, so that it may be any: the one that makes
         # the indices of most blocks run on is the one that the kernel is fast with.
-        strides, run = list(steps[-4:]), 1
-        for axis in (3, 2, 1, 0):
-            strides[axis] = run if self.shape[axis] == 1 else strides[axis]
+        strides, run = list(steps[-len(self.shape) :]), 1
+        for axis in reversed(range(len(self.shape))):
+            if self.shape[axis] == 1:
+                strides[axis] = run
             run *= self.shape[axis]
         part = placed(self.shape, offset, strides)
         return how._replace(draw=how.draw._replace(place=part))
@@ -96,15 +99,18 @@ def _blocks(shape: tuple[int, ...], is_causal: bool, most: int) -> Iterator[_Blo
     several = max(1, most // (heads * rows * row)) if group == heads > 0 else 1
     for index in itertools.product(*map(range, lead)):
         for o in range(0, outer, several):
+            n = min(several, outer - o)
+            sample: tuple[int | slice, ...] = (o,) if n == 1 else (slice(o, o + n),)
+            samples = () if n == 1 else (n,)
             for h in range(0, heads, group):
+                end = min(h + group, heads)
                 for r in range(0, length, rows):
-                    end = min(r + rows, length)
+                    below = min(r + rows, length)
                     yield _Block(
-                        index,
-                        slice(o, min(o + several, outer)),
-                        slice(h, min(h + group, heads)),
-                        slice(r, end),
-                        min(width, end) if is_causal else width,
+                        (*index, *sample, slice(h, end)),
+                        slice(r, below),
+                        (*index, o, h, r),
+                        (*samples, end - h, below - r, min(width, below) if is_causal else width),
                     )
 
 
@@ -119,22 +125,33 @@ def _arithmetic(x: Tensor) -> torch.dtype:
 
 
 def _most(x: Tensor) -> int:
-    return ON_CPU if x.device.type == "cpu" else ELSEWHERE
+    return A_THREAD * torch.get_num_threads() if x.device.type == "cpu" else ELSEWHERE
 
 
-def _beyond(rows: slice, columns: int, device: torch.device) -> Tensor:
-    """Which of the columns from the first row's number on lie right of the diagonal."""
-    square = torch.ones(rows.stop - rows.start, columns - rows.start, device=device)
+def _beyond(first: int, rows: int, columns: int, device: torch.device) -> Tensor:
+    """Which of the columns from `first` on lie right of the diagonal, in the rows from there on."""
+    square = torch.ones(rows, columns - first, device=device)
     return square.triu(1).to(torch.bool)
 
 
-def _view(memory: Tensor, block: _Block) -> Tensor:
-    return memory[: math.prod(block.shape)].view(block.shape)
+def _matrices(x: Tensor) -> Tensor:
+    """(samples, heads, n, m) as a batch of matrices: the same memory, or a copy where it must be.
+    Of one sample they are one."""
+    return x if x.dim() == 3 else x.flatten(0, 1)
 
 
-def _heads(x: Tensor) -> Tensor:
-    """(outer, heads, n, m) as a batch of matrices: the same memory, or a copy where it must be."""
-    return x.flatten(0, 1)
+class _Room:
+    """Memory for one block after the other."""
+
+    def __init__(self, size: int, like: Tensor) -> None:
+        self.memory = torch.empty(size, dtype=like.dtype, device=like.device)
+        self.view: Tensor = self.memory
+
+    def of(self, block: _Block) -> Tensor:
+        """In the shape of the block's weights."""
+        if self.view.shape != block.shape:
+            self.view = self.memory[: math.prod(block.shape)].view(block.shape)
+        return self.view
 
 
 class _Weights:
@@ -148,19 +165,19 @@ class _Weights:
         shape = (*self.q.shape[:-1], self.k.shape[-2])
         self.blocks = list(_blocks(shape, plan.is_causal, _most(q)))
         self.largest = max((math.prod(block.shape) for block in self.blocks), default=0)
-        self.room = self.memory()
+        self.room = self.another_room()
 
-    def memory(self) -> Tensor:
+    def another_room(self) -> _Room:
         """Room for a block."""
-        return torch.empty(self.largest, dtype=self.q.dtype, device=self.q.device)
+        return _Room(self.largest, self.q)
 
     def __call__(self, block: _Block) -> tuple[Tensor, Tensor, Tensor]:
-        """Weights, (outer, heads, rows, columns); their queries and keys, 3-D."""
-        q = _heads(block.of(self.q)[..., block.rows, :])
-        k = _heads(block.of(self.k)[..., : block.columns, :])
+        """Weights, of the block's shape; their queries and keys, batches of matrices."""
+        q = _matrices(block.of(self.q, block.rows))
+        k = _matrices(block.of(self.k, block.columns))
         weights = self._scores(block, q, k)
         torch.softmax(weights, -1, out=weights)
-        if block.columns:
+        if block.shape[-1]:
             # A NaN fills its whole row, so that one column tells, and most often that all is well.
             broken = weights[..., 0].isnan()
             if weights.device.type != "cpu" or broken.any():
@@ -168,9 +185,8 @@ class _Weights:
         return weights, q, k
 
     def _scores(self, block: _Block, q: Tensor, k: Tensor) -> Tensor:
-        rows, columns = block.rows, block.columns
-        scores = _view(self.room, block)
-        flat = _heads(scores)
+        scores = self.room.of(block)
+        flat = _matrices(scores)
         torch.baddbmm(flat, q, k.mT, beta=0, alpha=self.plan.scale, out=flat)
         if self.mask is not None:
             mask = block.of_mask(self.mask)
@@ -178,9 +194,11 @@ class _Weights:
                 scores.masked_fill_(~mask, -math.inf)
             else:
                 scores.add_(mask)
-        elif self.plan.is_causal and columns > rows.start:
-            beyond = _beyond(rows, columns, scores.device)
-            scores[..., rows.start :].masked_fill_(beyond, -math.inf)
+        elif self.plan.is_causal:
+            first, (rows, columns) = block.rows.start, block.shape[-2:]
+            if columns > first:
+                beyond = _beyond(first, rows, columns, scores.device)
+                scores[..., first:].masked_fill_(beyond, -math.inf)
         return scores
 
     def _settle(self, block: _Block, q: Tensor, k: Tensor) -> None:
@@ -191,27 +209,21 @@ class _Weights:
         scores.masked_fill_(nothing, 0.0)
 
 
-def _put(part: Tensor, a: Tensor, b: Tensor, scale: float) -> None:
-    """part = scale a b; part is (outer, heads, n, m), a and b are batches of matrices."""
+def _put(part: Tensor, a: Tensor, b: Tensor, scale: float, add: bool = False) -> None:
+    """part = scale a b, or part += scale a b; a and b are batches of matrices, and part is one but
+    for its samples."""
+    if part.is_contiguous():
+        flat = _matrices(part)
+        torch.baddbmm(flat, a, b, beta=int(add), alpha=scale, out=flat)
+        return
     # Products are written a third slower into memory with gaps, more than the copy costs.
-    whole = part if part.is_contiguous() else part.new_empty(part.shape)
-    flat = _heads(whole)
-    torch.baddbmm(flat, a, b, beta=0, alpha=scale, out=flat)
-    if whole is not part:
-        part.copy_(whole)
-
-
-def _put_transposed(part: Tensor, a: Tensor, b: Tensor, scale: float, add: bool) -> None:
-    """part = scale a' b, or part += scale a' b, for a large a.
-
-    Made as (b' a)': with the transpose of the large one a product takes a fifth longer, and to put
-    the small one in order takes less than that.
-    """
-    turned = torch.bmm(b.mT, a).mT.view(part.shape)
+    product = torch.bmm(a, b)
+    if part.dim() > 3:
+        product = product.view(part.shape)
     if add:
-        part.add_(turned, alpha=scale)
+        part.add_(product, alpha=scale)
     else:
-        torch.mul(turned, scale, out=part)
+        torch.mul(product, scale, out=part)
 
 
 def output_like(q: Tensor, v: Tensor, dtype: torch.dtype) -> Tensor:
@@ -231,8 +243,8 @@ def forward(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, plan: Plan) ->
     for block in softmax.blocks:
         weights, _, _ = softmax(block)
         make(weights, block.noise(plan.how), out=weights)
-        v_part = _heads(block.of(values)[..., : block.columns, :])
-        _put(block.of(into)[..., block.rows, :], _heads(weights), v_part, 1.0)
+        v_part = _matrices(block.of(values, block.columns))
+        _put(block.of(into, block.rows), _matrices(weights), v_part, 1.0)
     return out.to(q.dtype)
 
 
@@ -278,8 +290,9 @@ def _add_gradients(
     dmask: Tensor | None,
 ) -> None:
     softmax = _Weights(q, k, mask, plan)
-    spare = softmax.memory()
+    spare = softmax.another_room()
     g_all, v_all = _four(grad).to(softmax.q.dtype), _four(v).to(softmax.q.dtype)
+    dq, dk, dv = into
     if dmask is not None:
         dmask = dmask[(None,) * (softmax.q.dim() - dmask.dim())]
     for block in softmax.blocks:
@@ -287,21 +300,20 @@ def _add_gradients(
         how = block.noise(plan.how)
         rows, columns = block.rows, block.columns
         add = plan.is_causal or rows.start > 0
-        g = _heads(block.of(g_all)[..., rows, :])
-        v_part = _heads(block.of(v_all)[..., :columns, :])
-        ds = _view(spare, block)
-        torch.bmm(g, v_part.mT, out=_heads(ds))
+        g = _matrices(block.of(g_all, rows))
+        v_part = _matrices(block.of(v_all, columns))
+        ds = spare.of(block)
+        torch.bmm(g, v_part.mT, out=_matrices(ds))
         make(ds, how, out=ds)
         # The kernel under softmax's own derivative: one pass, and rounded as that one is.
         torch._softmax_backward_data(ds, weights, -1, weights.dtype, grad_input=ds)
         if dmask is not None:
             part = block.of_mask(dmask)
             part += ds.sum_to_size(part.shape)
-        dq, dk, dv = (block.of(x) for x in into)
-        _put(dq[..., rows, :], _heads(ds), k_part, plan.scale)
-        _put_transposed(dk[..., :columns, :], _heads(ds), q_part, plan.scale, add)
+        _put(block.of(dq, rows), _matrices(ds), k_part, plan.scale)
+        _put(block.of(dk, columns), _matrices(ds).mT, q_part, plan.scale, add)
         make(weights, how, out=weights)
-        _put_transposed(dv[..., :columns, :], _heads(weights), g, 1.0, add)
+        _put(block.of(dv, columns), _matrices(weights).mT, g, 1.0, add)
 
 
 def plain(
