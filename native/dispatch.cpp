@@ -11,9 +11,11 @@ namespace {
 
 #if defined(THINNED_HAS_X86) && defined(_MSC_VER)
 struct Features {
-    bool avx2 = false, avx512 = false;
+    bool avx2 = false, avx512 = false, intel = false;
     Features() {
         int r[4];
+        __cpuid(r, 0);
+        intel = r[1] == 0x756E6547;  // "Genu", of "GenuineIntel"
         __cpuid(r, 1);
         const bool saves = (r[2] & 1 << 27) != 0, f16c = (r[2] & 1 << 29) != 0;
         const std::uint64_t state = saves ? _xgetbv(0) : 0;
@@ -25,9 +27,10 @@ struct Features {
 };
 #elif defined(THINNED_HAS_X86)
 struct Features {
-    bool avx2 = false, avx512 = false;
+    bool avx2 = false, avx512 = false, intel = false;
     Features() {
         __builtin_cpu_init();
+        intel = __builtin_cpu_is("intel") != 0;
         avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
         avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                  __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
@@ -54,6 +57,15 @@ std::vector<const char*> built_kernels() {
     names.push_back("avx512");
 #endif
     return names;
+}
+
+bool gains_by_prefetching() {
+#if defined(THINNED_HAS_X86)
+    static const bool intel = Features().intel;
+    return intel;
+#else
+    return false;
+#endif
 }
 
 }  // namespace thinned

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "dispatch.hpp"
 #include "threads.hpp"
 
 namespace thinned {
@@ -168,9 +169,8 @@ Plan::Plan(const Kernel& k, const Job& j) : kernel(k), job(j), item(item_size(j)
         streams = streams && off == 0;
         apply = kernel.apply[type][static_cast<int>(job.op)];
         const u64 near = static_cast<u64>(std::max(1, job.threads)) * kFarBytes;
-        const Reach reach = streams                  ? Reach::streaming
-                            : elements * item > near ? Reach::far
-                                                     : Reach::near;
+        const bool far = elements * item > near && gains_by_prefetching();
+        const Reach reach = streams ? Reach::streaming : far ? Reach::far : Reach::near;
         if (scales) whole = kernel.whole[type][static_cast<int>(reach)];
         scale = kernel.fused_scale[type][static_cast<int>(reach)];
     }

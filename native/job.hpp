@@ -30,8 +30,8 @@ constexpr int kOps = 5;
 constexpr bool reads_fill(Op op) { return op == Op::select_array || op == Op::affine_array; }
 
 // Where the arrays are. near: in a processor's own cache, where it is quicker not to ask for what comes
-// (by a sixth at p = 0.1). far: beyond it. streaming: far larger than all caches, with stores that pass
-// them by; y is aligned to its type and is not x.
+// (by a sixth at p = 0.1). far: beyond it, on a processor that gains by being asked. streaming: far
+// larger than all caches, with stores that pass them by; y is aligned to its type and is not x.
 enum class Reach : int { near, far, streaming };
 constexpr int kReaches = 3;
 

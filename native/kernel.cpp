@@ -99,17 +99,21 @@ constexpr int kPlanesBeforeAsking = 6;
 struct Comparison {
     Blocks open_low = every(~u64{0}), open_up = open_low, keep_low = open_low, keep_up = open_low;
 
-    void with(const Words& w, const Blocks& flip, bool one) {
-        const Blocks low = w.low ^ flip, up = w.up ^ flip;
-        if (one) {
-            // The threshold has a 1 here: an open lane with a 0 lies below it and is dropped.
-            keep_low = and_not(keep_low, and_not(open_low, low));
-            keep_up = and_not(keep_up, and_not(open_up, up));
-            open_low = open_low & low;
-            open_up = open_up & up;
+    // `one` is the threshold's bit in this plane. Lanes with the same bit stay open; of those that do
+    // not, the ones with a 0 where the threshold has a 1 lie below it and are dropped. Open lanes are
+    // not dropped yet, so that leaving both is one xor. With `mirror` every bit of w is the other one.
+    void with(const Words& w, bool mirror, bool one) {
+        const Blocks low = open_low, up = open_up;
+        if (one != mirror) {
+            open_low = open_low & w.low;
+            open_up = open_up & w.up;
         } else {
-            open_low = and_not(open_low, low);
-            open_up = and_not(open_up, up);
+            open_low = and_not(open_low, w.low);
+            open_up = and_not(open_up, w.up);
+        }
+        if (one) {
+            keep_low = xor3(keep_low, low, open_low);
+            keep_up = xor3(keep_up, up, open_up);
         }
     }
 };
@@ -119,7 +123,6 @@ template <class Between>
 inline void group_bits(const Stream& s, const RoundKeys& k, u64 g, u64* out, Between between) {
     const Head head(s, k, 8 * g);
     const u32 t = static_cast<u32>(s.threshold);
-    const Blocks flip = every(s.mirror ? ~u64{0} : 0);
     int last = 31;  // the plane of the lowest set bit of t: who is undecided after it is kept
     while ((t >> (31 - last) & 1u) == 0) --last;
     Comparison c;
@@ -130,12 +133,12 @@ inline void group_bits(const Stream& s, const RoundKeys& k, u64 g, u64* out, Bet
             a.round(k, r);
             b.round(k, r);
         }
-        c.with(a.words(), flip, (t >> (31 - j) & 1u) != 0);
-        c.with(b.words(), flip, (t >> (30 - j) & 1u) != 0);
+        c.with(a.words(), s.mirror, (t >> (31 - j) & 1u) != 0);
+        c.with(b.words(), s.mirror, (t >> (30 - j) & 1u) != 0);
         between();
         if (j >= kPlanesBeforeAsking && none(c.open_low, c.open_up)) break;
     }
-    if (j == last) c.with(plane(head, k, static_cast<u32>(j)), flip, true);
+    if (j == last) c.with(plane(head, k, static_cast<u32>(j)), s.mirror, true);
     store_interleaved(out, c.keep_low, c.keep_up);
 }
 
