@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.measuring import goals, page
-from benchmarks.measuring.timing import interleaved
+from benchmarks.measuring.timing import figures, interleaved, ratio
 
 
 def timer(seconds, log, name):
@@ -71,3 +71,9 @@ def test_the_page_has_every_figure():
     text = page.page({**told, "goals": goals.judge(told)})
     assert text.count("| 256k | 0.1 | **0.90** | 1.00 | 0.036 |") == 4
     assert "Machine: A processor, 2 cores" in text
+
+
+def test_a_ratio_is_taken_within_a_round():
+    drifting = {"slow": [1.1, 2.2, None, 8.8], "base": [1.0, 2.0, 4.0, 8.0]}
+    assert ratio(drifting, "slow", "base") == pytest.approx(1.1)
+    assert figures(drifting) == {"slow": 2.2, "base": 3.0}

@@ -19,9 +19,12 @@ __all__ = [
     "Figure",
     "Timer",
     "command_line",
+    "figures",
+    "in_rounds",
     "interleaved",
     "machine",
     "of_call",
+    "ratio",
     "table",
     "write_json",
 ]
@@ -59,15 +62,18 @@ def _calls_per_timing(timer: Timer, shortest: float) -> tuple[int, float]:
     return max(1, round(shortest / one)), one
 
 
-def interleaved(
+# Seconds a call of each timer in each round, None where it did not take part.
+Rounds = Mapping[str, Sequence[float | None]]
+
+
+def in_rounds(
     timers: Mapping[str, Timer],
     rounds: int = 15,
     budget: float = 0.5,
     settle: float = 0.0,
     shortest: float = SECONDS_PER_TIMING,
-    figure: Figure = statistics.median,
-) -> dict[str, float]:
-    """Seconds of a call of each timer, the median of timings all taken in the same stretch of time.
+) -> dict[str, list[float | None]]:
+    """Seconds of a call of each timer, round by round, all taken in the same stretch of time.
 
     The timers take turns, so that whatever slows the machine for a while slows them all, and each
     round begins with another of them. A slow one takes part in fewer rounds, spread over all.
@@ -80,7 +86,6 @@ def interleaved(
     settle : seconds of rest before each timing. OpenMP's threads go on spinning for some
         milliseconds after their work is done, on the processors that the next one needs.
     shortest : seconds, about, that one timing of a fast call shall take.
-    figure : what becomes of the timings; `min` where others use the machine too.
     """
     calls: dict[str, int] = {}
     turns: dict[str, int] = {}
@@ -91,7 +96,7 @@ def interleaved(
         long[name] = one > LONG_CALL
         turns[name] = min(rounds, max(3, int(budget / (one * calls[name]))))
     names = list(timers)
-    taken: dict[str, list[float]] = {name: [] for name in names}
+    taken: dict[str, list[float | None]] = {name: [None] * rounds for name in names}
     for turn in range(rounds):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
@@ -100,8 +105,35 @@ def interleaved(
             time.sleep(settle)
             if not long[name]:
                 timers[name](1)  # wakes the threads, and brings the arrays into the cache
-            taken[name].append(timers[name](calls[name]) / calls[name])
-    return {name: figure(seconds) for name, seconds in taken.items()}
+            taken[name][turn] = timers[name](calls[name]) / calls[name]
+    return taken
+
+
+def figures(rounds: Rounds, figure: Figure = statistics.median) -> dict[str, float]:
+    """One number for the timings of each; `figure` is `min` where others use the machine too."""
+    return {
+        name: figure([one for one in seconds if one is not None])
+        for name, seconds in rounds.items()
+    }
+
+
+def ratio(rounds: Rounds, name: str, base: str) -> float:
+    """The median of how many times as long as `base` it took in the same round: what slows the
+    machine for longer than a round falls out."""
+    pairs = zip(rounds[name], rounds[base], strict=True)
+    return statistics.median([a / b for a, b in pairs if a is not None and b is not None])
+
+
+def interleaved(
+    timers: Mapping[str, Timer],
+    rounds: int = 15,
+    budget: float = 0.5,
+    settle: float = 0.0,
+    shortest: float = SECONDS_PER_TIMING,
+    figure: Figure = statistics.median,
+) -> dict[str, float]:
+    """The `figures` of timings `in_rounds`."""
+    return figures(in_rounds(timers, rounds, budget, settle, shortest), figure)
 
 
 def _processor() -> str:
