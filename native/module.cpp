@@ -8,20 +8,15 @@
 #include <nanobind/stl/vector.h>
 
 #include <atomic>
-#include <chrono>
-#include <exception>
 #include <optional>
 #include <stdexcept>
 #include <string>
-#include <thread>
-#if defined(__GLIBCXX__)
-#include <cxxabi.h>
-#endif
 
 #include "dispatch.hpp"
 #include "entry.hpp"
 #include "geometry.hpp"
 #include "philox.hpp"
+#include "released.hpp"
 #include "threads.hpp"
 #include "xla.hpp"
 
@@ -32,9 +27,6 @@ namespace {
 
 std::atomic<const Kernel*> current{nullptr};
 std::atomic<bool> reference{false};  // said by Python: whether masks are drawn there instead
-
-// Releasing the interpreter costs some 100 ns: worth it where others could do something meanwhile.
-constexpr std::uint64_t kReleaseAbove = 8192;
 
 // One array through the buffer protocol: its memory, shape and strides, held while in use.
 class Buffer {
@@ -56,31 +48,6 @@ std::uint64_t elements(const Job& job) {
     std::uint64_t n = 1;
     for (int a = 0; a < job.axes; ++a) n *= job.axis[a].n;
     return n;
-}
-
-// What f does, with the interpreter released. A thread that comes back when the interpreter is being
-// shut down is ended by Python (before 3.14) by unwinding its stack, which the binding's noexcept
-// functions answer with std::terminate: a daemon thread in a call would abort the whole process at its
-// end. Such a thread waits here for that end instead, as Python itself has it from 3.14 on.
-template <class F>
-void released(F f) {
-    PyThreadState* const state = PyEval_SaveThread();
-    std::exception_ptr thrown;
-    try {
-        f();
-    } catch (...) {
-        thrown = std::current_exception();
-    }
-#if defined(__GLIBCXX__)
-    try {
-        PyEval_RestoreThread(state);
-    } catch (const abi::__forced_unwind&) {
-        for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
-    }
-#else
-    PyEval_RestoreThread(state);
-#endif
-    if (thrown) std::rethrow_exception(thrown);
 }
 
 // threads: so many of this module's; 0 for its limit; below 0, so many of the team that was lent.

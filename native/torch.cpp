@@ -28,6 +28,7 @@
 #include <vector>
 
 #include "entry.hpp"
+#include "released.hpp"
 
 namespace {
 
@@ -292,12 +293,11 @@ const Tensor* plain_argument(PyObject* x) {
     return is_plain(tensor) && !has_tangent(tensor) ? &tensor : nullptr;
 }
 
-constexpr std::int64_t kReleaseAbove = 8192;  // elements: as in the module of the kernel
-
-Tensor released(const Tensor& x, const How& how) {
-    if (x.numel() < kReleaseAbove) return recorded(x, how);
-    pybind11::gil_scoped_release others;
-    return recorded(x, how);
+Tensor recorded_released(const Tensor& x, const How& how) {
+    if (x.numel() < static_cast<std::int64_t>(thinned::kReleaseAbove)) return recorded(x, how);
+    Tensor y;
+    thinned::released([&] { y = recorded(x, how); });
+    return y;
 }
 
 // fresh_seed(): 64 bits from the default generator, or None where somebody wants to see the draw.
@@ -352,7 +352,7 @@ PyObject* dropout(PyObject*, PyObject* const* args, Py_ssize_t count) {
         std::int64_t step = 1;
         for (long a = leading - 1; a >= 0; step *= x->size(a--)) how.strides[a] = step;
     }
-    return THPVariable_Wrap(released(*x, how));
+    return THPVariable_Wrap(recorded_released(*x, how));
     END_HANDLE_TH_ERRORS
 }
 
@@ -387,7 +387,7 @@ PyObject* noise(PyObject*, PyObject* const* args, Py_ssize_t count) {
         }
     }
     if (PyErr_Occurred()) return nullptr;
-    return THPVariable_Wrap(released(*x, how));
+    return THPVariable_Wrap(recorded_released(*x, how));
     END_HANDLE_TH_ERRORS
 }
 
