@@ -141,6 +141,31 @@ def test_a_forward_outside_is_not_repeated_in_a_piece():
             outside.backward()
 
 
+def after_the_tick(how):
+    """A backward pass in the step after its forward's, where another forward ran already."""
+    model = build(how=how)
+    clock = adopt(model).clock
+    x = batch().requires_grad_()
+    late = model(x)[0].square().sum()
+    clock.tick()
+    model(x)
+    late.backward()
+    return [*gradients(model), x.grad]
+
+
+@pytest.mark.parametrize("how", [REENTRANT, PLAIN], ids=["reentrant", "plain"])
+def test_a_backward_pass_after_the_tick_is_refused(how, monkeypatch):
+    with pytest.raises(RuntimeError, match=r"of an earlier step, .* before clock.tick\(\)"):
+        after_the_tick(how)
+    # What it is refused for: the other step's mask, and so other gradients.
+    monkeypatch.setattr(checkpointing.Place, "after_what_runs", lambda _: False)
+    assert not same(after_the_tick(how), after_the_tick(None))
+
+
+def test_a_context_recomputes_after_the_tick():
+    assert same(after_the_tick(NOTED), after_the_tick(None))
+
+
 # -------------------------------------------------------------------- several draws of one forward
 
 

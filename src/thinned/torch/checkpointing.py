@@ -13,15 +13,17 @@ import types
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 
 __all__ = [
+    "Place",
     "Run",
     "Running",
     "checkpoint_context",
+    "here",
     "likely",
     "note",
     "replayed",
@@ -219,6 +221,24 @@ def require_drawn(name: str, done: int, drawn: int) -> None:
             f"thinned: a checkpoint's recompute calls site {name!r} more often than its forward "
             f"did ({drawn} times). The recompute must run the same code."
         )
+
+
+class Place(NamedTuple):
+    """Where a thread stood among the nodes of autograd, which each thread numbers as it makes them."""
+
+    thread: int
+    number: int
+
+    def after_what_runs(self) -> bool:
+        """Whether the node whose backward pass runs is older. Only a node that this very thread made
+        can be asked about: numbers of several threads do not compare."""
+        node = torch._C._current_autograd_node()
+        return node is not None and node._sequence_nr() < self.number
+
+
+def here() -> Place:
+    """Where this thread stands now."""
+    return Place(threading.get_ident(), torch._C._autograd._get_sequence_nr())
 
 
 def likely() -> bool:

@@ -48,6 +48,10 @@ _MASK32 = 0xFFFFFFFF
 _STEPS = 2**32 - 1
 _CALLS = 2**16
 
+_IN_TIME = (
+    "Run the backward pass before clock.tick() and before the optimizer's step, and inside the "
+    "piece of its forward."
+)
 
 _numbers = itertools.count()
 _clocks: weakref.WeakValueDictionary[int, Clock] = weakref.WeakValueDictionary()
@@ -88,6 +92,7 @@ class Clock:
         self.followers: list[Site] = []
         self.counts = _zeros(0)
         self._last: dict[int, int] = {}
+        self._drew_in: dict[int, int] = {}
         self._runs: dict[int, Run] = {}
         self._unrepeated: dict[int, set[int]] = {}
         self._handle: Any = None
@@ -105,6 +110,7 @@ class Clock:
         self._viewed: Tensor | None = None
         self._waiting: Any = None
         self._moment: Moment | None = None
+        self._begun = checkpointing.here()
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
@@ -118,6 +124,7 @@ class Clock:
             "_array",
             "_moment",
             "_epochs",
+            "_begun",
             "live",
             "awake",
         ):
@@ -228,6 +235,7 @@ class Clock:
         self._counted = step
         self.counts, self._moment = _zeros(len(self.names)), None
         self._epoch = next(self._epochs)
+        self._begun = checkpointing.here()
         self._unrepeated.clear()
         self._runs.clear()
         if self._outside is not None:
@@ -387,6 +395,7 @@ class Clock:
         """Remember in which step or piece a site was called, and where a recompute may follow."""
         self._last[index] = epoch
         if checkpointing.likely():
+            self._drew_in[index] = threading.get_ident()
             self._unrepeated.setdefault(index, set()).add(epoch)
 
     def again(self, index: int, name: str) -> tuple[Moment, int]:
@@ -403,6 +412,8 @@ class Clock:
             waiting = self._unrepeated.get(index, set())
             if not alone or self._last.get(index, now.epoch) != now.epoch or waiting - {now.epoch}:
                 raise RuntimeError(_unclear(name, calls))
+            if self._drew_in.get(index) == self._begun.thread and self._begun.after_what_runs():
+                raise RuntimeError(_late(name))
             checkpointing.require_drawn(name, call, calls)
             if running is not None:
                 running.read += 1
@@ -427,10 +438,7 @@ def _unclear(name: str, calls: int) -> str:
     """Why a recompute cannot tell which call of a site it is to repeat, and what to do."""
     what = f"thinned: a checkpoint recomputes site {name!r}, which was "
     if calls == 0:
-        return (
-            f"{what}not called since the step or piece began. Run the backward pass before "
-            "clock.tick() and before the optimizer's step, and inside the piece of its forward."
-        )
+        return f"{what}not called since the step or piece began. {_IN_TIME}"
     elsewhere = ", and elsewhere before" if calls == 1 else ""
     shares = (
         " Functional calls of one module share its site: a module for each of them, such as "
@@ -441,6 +449,14 @@ def _unclear(name: str, calls: int) -> str:
         "repeat? Pass context_fn=thinned.torch.checkpoint_context to "
         "torch.utils.checkpoint.checkpoint, with use_reentrant=False."
         f"{shares if name.endswith('/dropout') else ''}"
+    )
+
+
+def _late(name: str) -> str:
+    """Why a recompute cannot repeat what the step or piece before drew."""
+    return (
+        f"thinned: a checkpoint recomputes site {name!r} for a forward of an earlier step, and the "
+        f"site was called again since. {_IN_TIME}"
     )
 
 
