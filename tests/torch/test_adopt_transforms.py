@@ -218,6 +218,46 @@ def test_a_released_clock_says_so():
         clock.tick()
 
 
+# --------------------------------------------------------------------------------------- recordings
+
+
+def traced(model):
+    return torch.jit.trace(model, ONES, check_trace=False)
+
+
+def proxied(model):
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    return make_fx(model)(ONES)
+
+
+RECORDINGS = pytest.mark.parametrize("record", [traced, proxied])
+
+
+@RECORDINGS
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace.* is :DeprecationWarning")
+def test_a_recording_cannot_count(record):
+    model, clock = made()
+    with pytest.raises(RuntimeError, match="every run of it would draw the same masks"):
+        record(model)
+    # Nothing was counted, and the model goes on as if it had not been asked.
+    assert torch.equal(model[1](ONES) != 0, keep())
+    model.eval()
+    assert torch.equal(record(model)(X), model(X))
+    assert clock.drawn(0) == 1
+
+
+def test_a_script_says_what_to_do():
+    model, _ = made()
+    with pytest.raises(RuntimeError, match=r"after thinned.torch.release on it"):
+        torch.jit.script(model)
+    other = copy.deepcopy(model)
+    release(other)
+    assert torch.equal(torch.jit.script(other.eval())(X), model.eval()(X))
+    with pytest.raises(RuntimeError, match="cannot compile Dropout2d, whose code is Python"):
+        torch.jit.script(nn.Sequential(thinned.torch.Dropout2d()))
+
+
 # ----------------------------------------------------------------------------------- planted faults
 
 
@@ -225,6 +265,14 @@ def test_fault_a_copy_waits_for_no_optimizer(monkeypatch):
     monkeypatch.setattr(Clock, "_await_optimizer", lambda self: None)
     with pytest.raises(AssertionError):
         test_a_copied_pair_follows_the_copied_optimizer("deepcopy")
+
+
+def test_fault_a_recording_goes_unseen(monkeypatch):
+    monkeypatch.setattr("thinned.torch.clock._recorded", lambda: False)
+    recorded = proxied(made()[0])
+    assert torch.equal(recorded(ONES), recorded(ONES))
+    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+        test_a_recording_cannot_count(proxied)
 
 
 def test_fault_integers_made_under_the_transform(monkeypatch):

@@ -154,7 +154,7 @@ def after_the_tick(how):
 
 
 @pytest.mark.parametrize("how", [REENTRANT, PLAIN], ids=["reentrant", "plain"])
-def test_a_backward_pass_after_the_tick_is_refused(how, monkeypatch):
+def test_a_backward_pass_behind_another_forward_is_refused(how, monkeypatch):
     with pytest.raises(RuntimeError, match=r"of an earlier step, .* before clock.tick\(\)"):
         after_the_tick(how)
     # What it is refused for: the other step's mask, and so other gradients.

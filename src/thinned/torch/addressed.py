@@ -265,6 +265,14 @@ class Addressed:
         writes = self.inplace and self.kind not in drawing.ALPHA_KINDS
         return self.site.draw(input, self.kind, writes)
 
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Asked by torch.jit.script."""
+        raise RuntimeError(
+            "torch.jit.script cannot compile an adopted model, whose calls are counted in Python. "
+            "Use torch.compile or torch.export, or script a copy.deepcopy of the model after "
+            "thinned.torch.release on it."
+        )
+
 
 class AddressedDropout(Addressed, nn.Dropout):
     """torch.nn.Dropout in an adopted model."""

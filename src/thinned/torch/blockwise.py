@@ -12,7 +12,7 @@ import itertools
 import math
 import operator
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -46,12 +46,12 @@ class Plan(NamedTuple):
 class _Block(NamedTuple):
     """Part of the weights: whole rows of some heads, with all columns before `shape`'s last.
 
-    `index` picks the heads along the leading axes: numbers, then a slice of heads, or two slices
+    `heads` picks them along the leading axes: numbers, then a slice of heads, or two slices
     where the block holds all heads of several samples. `shape` is (heads, rows, columns) or
     (samples, heads, rows, columns); `first` is where the block starts in the weights.
     """
 
-    index: tuple[int | slice, ...]
+    heads: tuple[int | slice, ...]
     rows: slice
     first: tuple[int, ...]
     shape: tuple[int, ...]
@@ -63,13 +63,13 @@ class _Block(NamedTuple):
 
     def of(self, x: Tensor, tokens: slice) -> Tensor:
         """What belongs to its heads, in a tensor of as many axes as the weights; a view."""
-        part: Tensor = x[(*self.index, tokens)]
+        part: Tensor = x[(*self.heads, tokens)]
         return part
 
     def of_mask(self, mask: Tensor) -> Tensor:
         """The same of a mask, whose axes of length 1 stand for all."""
         index: list[int | slice] = []
-        for n, part in zip(mask.shape, (*self.index, self.rows, self.columns), strict=True):
+        for n, part in zip(mask.shape, (*self.heads, self.rows, self.columns), strict=True):
             index.append(part if n > 1 else 0 if isinstance(part, int) else slice(None))
         return mask[tuple(index)]
 

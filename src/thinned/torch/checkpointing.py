@@ -224,14 +224,14 @@ def require_drawn(name: str, done: int, drawn: int) -> None:
 
 
 class Place(NamedTuple):
-    """Where a thread stood among the nodes of autograd, which each thread numbers as it makes them."""
+    """Where a thread stood among autograd's nodes, which each thread numbers as it makes them."""
 
     thread: int
     number: int
 
     def after_what_runs(self) -> bool:
-        """Whether the node whose backward pass runs is older. Only a node that this very thread made
-        can be asked about: numbers of several threads do not compare."""
+        """Whether the node whose backward pass runs is older. Only a node that this very thread
+        made can be asked about: numbers of several threads do not compare."""
         node = torch._C._current_autograd_node()
         return node is not None and node._sequence_nr() < self.number
 

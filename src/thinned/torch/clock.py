@@ -40,6 +40,15 @@ __all__ = ["BUFFER", "HEAD", "SPEC_VERSION", "Clock", "Moment", "clock_by_number
 # PyTorch before 2.7 does not tell an export from a compilation.
 _exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", lambda: False)
 
+_is_traced = torch._C._is_tracing
+_PROXY = torch._C._TorchDispatchModeKey.PROXY
+
+
+def _recorded() -> bool:
+    """Whether what runs is recorded, its Python numbers as constants."""
+    return _is_traced() or torch._C._get_dispatch_mode(_PROXY) is not None
+
+
 # The buffer's name in the model and in its state_dict: seed_low, seed_high, step, SPEC_VERSION.
 BUFFER = "thinned_clock"
 SPEC_VERSION = 1
@@ -110,7 +119,8 @@ class Clock:
         self._viewed: Tensor | None = None
         self._waiting: Any = None
         self._moment: Moment | None = None
-        self._begun = checkpointing.here()
+        # Where the step began; None where somebody wrote it into the buffer, nobody knows when.
+        self._begun: checkpointing.Place | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
@@ -230,12 +240,13 @@ class Clock:
                 self.buffer[2] = step
             self._said = (*self._said[:2], step, SPEC_VERSION)
             self._begin(step)
+            self._begun = checkpointing.here()
 
     def _begin(self, step: int) -> None:
         self._counted = step
         self.counts, self._moment = _zeros(len(self.names)), None
         self._epoch = next(self._epochs)
-        self._begun = checkpointing.here()
+        self._begun = None
         self._unrepeated.clear()
         self._runs.clear()
         if self._outside is not None:
@@ -379,6 +390,12 @@ class Clock:
         return drawn
 
     def _next(self, index: int, name: str) -> tuple[Moment, int]:
+        if _recorded():
+            raise RuntimeError(
+                f"thinned: torch.jit.trace or make_fx records site {name!r} of an adopted model in "
+                "training mode. A recording cannot count its calls, and every run of it would draw "
+                "the same masks. Record model.eval(), or take torch.compile, which counts."
+            )
         with self._lock:
             now = self.moment()
             counts = self._array_of_counts()
@@ -412,7 +429,8 @@ class Clock:
             waiting = self._unrepeated.get(index, set())
             if not alone or self._last.get(index, now.epoch) != now.epoch or waiting - {now.epoch}:
                 raise RuntimeError(_unclear(name, calls))
-            if self._drew_in.get(index) == self._begun.thread and self._begun.after_what_runs():
+            begun = self._begun
+            if begun and self._drew_in.get(index) == begun.thread and begun.after_what_runs():
                 raise RuntimeError(_late(name))
             checkpointing.require_drawn(name, call, calls)
             if running is not None:

@@ -44,6 +44,13 @@ class _DropIn:
             return self._traced(input)
         return type(self).function(input, self.p, self.training, self.writes and self.inplace)
 
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Asked by torch.jit.script."""
+        raise RuntimeError(
+            f"torch.jit.script cannot compile {type(self).__name__}, whose code is Python. Use "
+            "torch.compile or torch.export, or put torch.nn's module in its place before."
+        )
+
     def _traced(self, input: Proxy) -> Tensor:
         """A node of torch.fx's for this module as a whole, as it makes for modules of torch.nn: p
         and the mode stay the module's."""
