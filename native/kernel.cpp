@@ -43,7 +43,7 @@ struct Head {
     u64 right;   // lo and hi of M1 * site: the part of round 1 that no lane and no plane changes
     u32 word1;   // counter word 1 but for the tag
 
-    Head(const Stream& s, const RoundKeys& k, u64 b) {
+    THINNED_INLINE Head(const Stream& s, const RoundKeys& k, u64 b) {
         const Blocks left = times(count_from(b & 0xFFFFFFFFu), every(kM0));
         right = kM1 * s.site;
         word1 = static_cast<u32>(b >> 32) | s.call << 8;
@@ -66,7 +66,7 @@ struct Words {
 struct Plane {
     Blocks c0, c1, c2, c3;
 
-    Plane(const Head& h, const RoundKeys& k, u32 tag) {
+    THINNED_INLINE Plane(const Head& h, const RoundKeys& k, u32 tag) {
         const u32 c0_after_1 =
             static_cast<u32>(h.right >> 32) ^ (h.word1 | tag << 24) ^ static_cast<u32>(k.k0[0]);
         const u64 left = kM0 * c0_after_1;
@@ -76,17 +76,17 @@ struct Plane {
         c2 = h.c0_hi_after_3 ^ every((left & 0xFFFFFFFFu) ^ k.k1[2]);
         c3 = h.c3_after_3;
     }
-    void round(const RoundKeys& k, int r) {
+    THINNED_INLINE void round(const RoundKeys& k, int r) {
         const Blocks left = times(c0, every(kM0)), right = times(c2, every(kM1));
         c0 = xor3(high(right), c1, every(k.k0[r]));
         c2 = xor3(high(left), c3, every(k.k1[r]));
         c1 = right;
         c3 = left;
     }
-    Words words() const { return {pair(c0, c1), pair(c2, c3)}; }
+    THINNED_INLINE Words words() const { return {pair(c0, c1), pair(c2, c3)}; }
 };
 
-inline Words plane(const Head& h, const RoundKeys& k, u32 tag) {
+THINNED_INLINE Words plane(const Head& h, const RoundKeys& k, u32 tag) {
     Plane p(h, k, tag);
     for (int r = 3; r < 10; ++r) p.round(k, r);
     return p.words();
@@ -102,7 +102,7 @@ struct Comparison {
     // `one` is the threshold's bit in this plane. Lanes with the same bit stay open; of those that do
     // not, the ones with a 0 where the threshold has a 1 lie below it and are dropped. Open lanes are
     // not dropped yet, so that leaving both is one xor. With `mirror` every bit of w is the other one.
-    void with(const Words& w, bool mirror, bool one) {
+    THINNED_INLINE void with(const Words& w, bool mirror, bool one) {
         const Blocks low = open_low, up = open_up;
         if (one != mirror) {
             open_low = open_low & w.low;
@@ -120,7 +120,7 @@ struct Comparison {
 
 // `between` is called after every pair of planes: a chance to do something else with the memory.
 template <class Between>
-inline void group_bits(const Stream& s, const RoundKeys& k, u64 g, u64* out, Between between) {
+THINNED_INLINE void group_bits(const Stream& s, const RoundKeys& k, u64 g, u64* out, Between between) {
     const Head head(s, k, 8 * g);
     const u32 t = static_cast<u32>(s.threshold);
     int last = 31;  // the plane of the lowest set bit of t: who is undecided after it is kept
@@ -145,7 +145,7 @@ inline void group_bits(const Stream& s, const RoundKeys& k, u64 g, u64* out, Bet
 // p = 0.5 costs one plane, too short a chain to fill the processor: two groups side by side.
 // `between` is called after every round.
 template <class Between>
-inline void two_groups_at_half(const Stream& s, const RoundKeys& k, u64 g, u64* out,
+THINNED_INLINE void two_groups_at_half(const Stream& s, const RoundKeys& k, u64 g, u64* out,
                                Between between) {
     const Head first(s, k, 8 * g), second(s, k, 8 * g + 8);
     const Blocks flip = every(s.mirror ? ~u64{0} : 0);
@@ -267,7 +267,7 @@ struct BF16 {
 };
 
 // 64 mask bits from position `at` on; reads up to 9 bytes.
-inline u64 bits_from(const u64* bits, u32 at) {
+THINNED_INLINE u64 bits_from(const u64* bits, u32 at) {
     const unsigned char* p = reinterpret_cast<const unsigned char*>(bits) + (at >> 3);
     u64 word;
     std::memcpy(&word, p, 8);
@@ -437,7 +437,7 @@ struct Waiting {
           factor(all_of(static_cast<R>(v.scale))) {}
 
     using Lanes = decltype(all_of(R{}));
-    static void put(E* to, const Lanes& z) {
+    THINNED_INLINE static void put(E* to, const Lanes& z) {
         if (reach == Reach::streaming) {
             T::stream(to, z);
         } else {
@@ -445,7 +445,7 @@ struct Waiting {
         }
     }
     // At most so many, in whole 64s.
-    void some(std::size_t most) {
+    THINNED_INLINE void some(std::size_t most) {
         const auto zero = all_of(R{0});
         for (std::size_t left = n < most ? n : most; left >= 64; left -= 64) {
             const u64 m = bits_from(keep, bit);
