@@ -44,8 +44,9 @@ def main() -> None:
     x = np.ones(ELEMENTS, np.float32)
     y = np.ones(ELEMENTS, np.float32)
     threads = thinned.kernel_info().threads
-    # Not counted: what Python itself needs for the call and for looking, and the pages of the kernel's
-    # code, which come into memory as they are first run. One thread runs it all, and starts no other.
+    # Not counted: what Python itself needs for the call and for looking, and the pages of the
+    # kernel's code, which come into memory as they are first run. One thread runs it all, and
+    # starts no other.
     thinned.set_num_threads(1)
     for _ in range(3):
         growth(lambda: thinned.dropout(x, 0.1, at, out=y))

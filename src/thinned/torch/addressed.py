@@ -226,6 +226,9 @@ def _told(shard: Shard | None) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
 def p_of(module: Any, name: str) -> float:
     """A module's p: its own number, or what its site's schedule says now.
 
+    name : where the number stands in the module's __dict__. Where it is the property's own name,
+        Dynamo of an older PyTorch (2.8 is one) asks the property again, without end.
+
     A schedule leaves the number alone, and so `release` gives back the p that was there before.
     """
     site = module.__dict__.get("site")

@@ -60,12 +60,12 @@ class MethodModule(Sited):
     @property
     def p(self) -> Any:
         """The probability to drop; None for a method without one."""
-        return p_of(self, "p") if self.has_p else None
+        return p_of(self, "_p") if self.has_p else None
 
     @p.setter
     def p(self, p: Any) -> None:
         self.require_p(p)
-        set_p(self, "p", checks.probability(type(self).__name__, p))
+        set_p(self, "_p", checks.probability(type(self).__name__, p))
 
     def require_p(self, p: Any) -> None:
         """An error unless the method can run at this p, which a schedule may reach later on."""
@@ -82,7 +82,7 @@ class MethodModule(Sited):
         function = self.row.function
         if self.training and self.site is None and type(x) is Tensor and not is_compiling():
             # Few steps for a small x.
-            own, at = self._rates(self.__dict__.get("p")), fresh_address(self.row.module or "")
+            own, at = self._rates(self.__dict__.get("_p")), fresh_address(self.row.module or "")
             alone: Tensor = function(x, *arrays, *own, at, **self.options)
             return alone
         fixed = self.row.sample is not None and self.row.sample.fixed_p

@@ -24,6 +24,7 @@ __all__ = [
     "Running",
     "checkpoint_context",
     "here",
+    "hooks",
     "likely",
     "note",
     "replayed",
@@ -113,9 +114,33 @@ class Running:
             frame = frame.f_back
 
 
+def _checkpoint_below() -> Any:
+    """The innermost checkpoint that runs, by the number of its frame; None if there is none."""
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_filename == torch.utils.checkpoint.__file__:
+            return id(frame)
+        frame = frame.f_back
+    return None
+
+
+def _hooks_on_top() -> Any:
+    """The hooks for saved tensors that were set last; None if there are none."""
+    return torch._C._autograd._top_saved_tensors_default_hooks(True)
+
+
+# What tells the checkpoints apart within which code runs: they set hooks. PyTorch before 2.7 does
+# not tell its hooks, and a checkpoint is seen by its frame.
+hooks: Callable[[], Any] = (
+    _hooks_on_top
+    if hasattr(torch._C._autograd, "_top_saved_tensors_default_hooks")
+    else _checkpoint_below
+)
+
+
 def _saving() -> tuple[bool, Any]:
     """What a checkpoint changes where it begins."""
-    return torch.is_grad_enabled(), torch._C._autograd._top_saved_tensors_default_hooks(True)
+    return torch.is_grad_enabled(), hooks()
 
 
 def running(clock: Any, index: int) -> Running | None:
@@ -243,6 +268,4 @@ def here() -> Place:
 
 def likely() -> bool:
     """Whether a checkpoint may be at work: one kind turns gradients off, the other sets hooks."""
-    if not torch.is_grad_enabled():
-        return True
-    return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+    return not torch.is_grad_enabled() or hooks() is not None

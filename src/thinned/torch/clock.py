@@ -37,8 +37,12 @@ if TYPE_CHECKING:
 
 __all__ = ["BUFFER", "HEAD", "SPEC_VERSION", "Clock", "Moment", "clock_by_number", "words_of"]
 
-# PyTorch before 2.7 does not tell an export from a compilation.
-_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", lambda: False)
+
+def _exporting() -> bool:
+    """Whether torch.export traces. Dynamo of an older PyTorch (2.8 is one) takes
+    torch.compiler.is_exporting for True in every program; before 2.7 nothing tells."""
+    return getattr(torch.compiler, "_is_exporting_flag", False)
+
 
 _is_traced = torch._C._is_tracing
 _PROXY = torch._C._TorchDispatchModeKey.PROXY

@@ -37,11 +37,11 @@ def option(name: str) -> Any:
     """An option: a p of its own, or True, to follow the layer's p."""
 
     def get(self: Any) -> Any:
-        return self.__dict__[name]
+        return self.__dict__[f"_{name}"]
 
     def put(self: Any, p: Any) -> None:
         who = type(self).__name__
-        self.__dict__[name] = p if p is True else checks.probability(who, p, name)
+        self.__dict__[f"_{name}"] = p if p is True else checks.probability(who, p, name)
 
     return property(get, put)
 
@@ -129,18 +129,18 @@ class Recurrent(Sited):
     @property  # type: ignore[override]
     def p(self) -> float | None:
         """The main probability, which options given as True follow, and which schedules move."""
-        return p_of(self, "p")
+        return p_of(self, "_p")
 
     @p.setter
     def p(self, p: Any) -> None:
         checked: Any = None if p is None else checks.probability(type(self).__name__, p)
         self._require_followed(checked)
-        set_p(self, "p", checked)
+        set_p(self, "_p", checked)
 
     @property
     def recurrent(self) -> str:
         """Where recurrent_p drops: "candidate" or "gal"."""
-        where: str = self.__dict__["recurrent"]
+        where: str = self.__dict__["_recurrent"]
         return where
 
     @recurrent.setter
@@ -148,7 +148,7 @@ class Recurrent(Sited):
         if where not in ("candidate", "gal"):
             requirement, who = "'candidate' or 'gal'", type(self).__name__
             raise ValueError(message(who, "recurrent", requirement, repr(where)))
-        self.__dict__["recurrent"] = where
+        self.__dict__["_recurrent"] = where
 
     @property
     def own_p(self) -> float | None:

@@ -48,11 +48,11 @@ class Sited(nn.Module):
 
     @property
     def p(self) -> float:
-        return p_of(self, "p")
+        return p_of(self, "_p")
 
     @p.setter
     def p(self, p: float) -> None:
-        set_p(self, "p", checks.probability(type(self).__name__, p))
+        set_p(self, "_p", checks.probability(type(self).__name__, p))
 
     @property
     def quiet_p(self) -> Any:

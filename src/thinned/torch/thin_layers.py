@@ -12,6 +12,7 @@ from torch.nn import functional
 from thinned.address import Address
 from thinned.backends.torch_graph import GraphAddress
 from thinned.methods.bernoulli import keep_mask
+from thinned.torch import checkpointing
 from thinned.torch.addressed import Site
 from thinned.torch.calls import AdoptedForward
 from thinned.torch.clock import Clock
@@ -276,7 +277,7 @@ class Region:
         if torch.compiler.is_compiling():
             self.hooks = self.thread = None
         elif drawn is not None:
-            self.hooks, self.thread = _segment(), threading.get_ident()
+            self.hooks, self.thread = checkpointing.hooks(), threading.get_ident()
 
     def _read(self, x: Tensor) -> Drawn | None:
         drawn = self.drawn
@@ -291,7 +292,7 @@ class Region:
             )
         # A checkpoint that keeps its hooks, and one that runs its forward without gradients on what
         # was made with them. Its recompute would begin without a draw, or with another's.
-        other = self.hooks is not _segment()
+        other = self.hooks != checkpointing.hooks()
         if other or (x.requires_grad and not torch.is_grad_enabled()):
             raise RuntimeError(
                 f"thinned: a checkpoint begins or ends inside the thin region {self.names}, and "
@@ -301,12 +302,6 @@ class Region:
 
 
 _REMEDY = "Or thin the model with execution='elementwise'."
-
-
-def _segment() -> Any:
-    """What tells checkpoints apart: the innermost hook that packs saved tensors."""
-    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
-    return None if hooks is None else hooks[0]
 
 
 def whole(site: Site, x: Tensor, axis: int) -> Tensor:
