@@ -11,6 +11,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 import thinned
 import thinned.torch
+from thinned.backends import torch_seed
 from thinned.backends.torch import coordinates_of, noise_compiled
 from thinned.torch import functional as F  # noqa: N812
 
@@ -181,6 +182,20 @@ def test_a_short_memory_recomputes_the_mask_that_was(name, budget):
             y.backward(tail)
         found.append((y.detach(), leaf.grad))
     torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-5)
+
+
+def test_a_pytorch_that_would_draw_again_is_refused(monkeypatch):
+    """Which one before 2.8 does."""
+    monkeypatch.setattr(torch_seed, "_keeps_what_is_marked", False)
+    call = compiled(thinned.torch.Dropout(0.5), "aot_eager_decomp_partition")
+    x = torch.ones(4, 5, requires_grad=True)
+    with (
+        torch._functorch.config.patch(activation_memory_budget=0.5),
+        pytest.raises(RuntimeError, match=r"adopt the model, or take PyTorch 2\.8"),
+    ):
+        call(x)
+    torch._dynamo.reset()
+    assert call(x).shape == x.shape
 
 
 def test_the_public_function_compiles_without_a_word():

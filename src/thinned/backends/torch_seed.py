@@ -35,6 +35,9 @@ SEED: Any = torch.ops.thinned.seed.default
 FRESH_SEED: Any = torch.ops.thinned.fresh_seed.default
 FRESH: Any = torch.ops.thinned.fresh.default
 
+# PyTorch before 2.8 repeats what is marked as one to be kept, too, where memory is short.
+_keeps_what_is_marked: bool = torch.__version__ >= (2, 8)  # type: ignore[operator]
+
 _places = itertools.count()
 
 
@@ -60,6 +63,12 @@ def _fresh_seed(place: int) -> Tensor:
     if recording is None:
         seed: Tensor = SEED(place)
         return seed
+    if not _keeps_what_is_marked and torch._functorch.config.activation_memory_budget < 1:
+        raise RuntimeError(
+            f"thinned: with activation_memory_budget below 1, a program that PyTorch "
+            f"{torch.__version__} compiles would draw another seed in its backward pass, and with "
+            "it another mask. Pass an address, adopt the model, or take PyTorch 2.8 or newer."
+        )
     graph = recording.tracer.graph
     before = len(graph.nodes)
     seed = SEED(place)
