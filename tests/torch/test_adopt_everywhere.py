@@ -56,10 +56,11 @@ RUNS = {  # name: checkpoint, compiler, memory budget, rows of a piece
 }
 
 
-def steps(how, wrap, budget, rows):
-    """Masks and gradients of two steps with an optimizer between them."""
+def steps(how, wrap, budget, rows, device="cpu"):
+    """Masks and gradients of two steps with an optimizer between them, on the CPU."""
     torch._dynamo.reset()
-    model = build(how=how).double()  # so that gradients differ by little but a mask
+    # In double precision, so that gradients differ by little but a mask.
+    model = build(how=how).double().to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     clock = adopt(model, seed=SEED, optimizer=optimizer).clock
     run, seen = model if wrap is None else wrap(model), []
@@ -68,19 +69,32 @@ def steps(how, wrap, budget, rows):
         parts = []
         for start in range(0, 8, rows):
             with partitioning.patch(activation_memory_budget=budget):
-                x = batch().double()[start : start + rows].requires_grad_()
+                x = batch().double().to(device)[start : start + rows].requires_grad_()
                 with clock.piece(start) if rows < 8 else nullcontext():
                     y, masks = run(x)
                     y.square().sum().backward()
             parts.append(masks)
-        seen.append([torch.cat(masks) for masks in zip(*parts, strict=True)])
+        seen.append([torch.cat(masks).cpu() for masks in zip(*parts, strict=True)])
         optimizer.step()
-    return seen, gradients(model)
+    return seen, [grad.cpu() for grad in gradients(model)]
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_the_masks_are_those_of_the_addresses(name):
-    seen, grads = steps(*RUNS[name])
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=[
+                pytest.mark.cuda,
+                pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+            ],
+        ),
+    ],
+)
+def test_the_masks_are_those_of_the_addresses(name, device):
+    seen, grads = steps(*RUNS[name], device)
     for step, masks in enumerate(seen):
         for site, found, mask in zip(SITES, masks, by_address(step), strict=True):
             assert torch.equal(found, mask), site

@@ -4,7 +4,7 @@ import pytest
 import torch
 from observed import batch, build, gradients
 from torch import nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 from thinned.torch import Clock, adopt, checkpoint_context, checkpointing
 
@@ -286,7 +286,8 @@ def test_a_recompute_that_runs_other_code_is_refused():
             x = site(x)
         return x.exp()
 
-    y = checkpoint(more_each_time, torch.ones(4, requires_grad=True), early_stop=False, **NOTED)
+    with set_checkpoint_early_stop(False):
+        y = checkpoint(more_each_time, torch.ones(4, requires_grad=True), **NOTED)
     with pytest.raises(RuntimeError, match="more often than its forward did"):
         y.sum().backward()
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.autograd import forward_ad
 from torch.autograd.graph import saved_tensors_hooks
+from versions import VERSION, through_the_compiler
 
 import thinned
 import thinned.torch
@@ -159,8 +160,8 @@ def test_one_module_called_three_times_draws_three_masks():
     assert not torch.equal(d, e)
 
 
-@pytest.mark.parametrize("budget", [1.0, 0.5, 0.1, 0.01])
 @pytest.mark.parametrize("name", ["Dropout", "AlphaDropout", "Dropout1d", "DropPath"])
+@pytest.mark.parametrize("budget", [1.0, 0.5, 0.1, 0.01] if VERSION >= (2, 8) else [1.0])
 def test_a_short_memory_recomputes_the_mask_that_was(name, budget):
     """Parts of the forward pass run again in the backward pass; the seed is not drawn again."""
     module = getattr(thinned.torch, name)(0.5)
@@ -222,9 +223,9 @@ def test_the_public_function_compiles_without_a_word():
 
 def test_errors_come_through_the_compiler():
     x = torch.ones(4, 5)
-    with pytest.raises(Exception, match="training must be given"):
+    with pytest.raises(Exception, match=through_the_compiler("training must be given")):
         compiled(lambda x: F.dropout(x, 0.5))(x)
-    with pytest.raises(Exception, match="the window does not fit"):
+    with pytest.raises(Exception, match=through_the_compiler("the window does not fit")):
         compiled(lambda x: F.dropout(x, 0.5, True, at=AT, window=thinned.Window((3, 0), (4, 5))))(x)
 
 

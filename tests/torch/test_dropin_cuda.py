@@ -75,6 +75,19 @@ def test_channels_last_in_place_and_autocast():
         assert thinned.torch.Dropout(0.5)(torch.ones(4, device="cuda")).dtype == torch.float32
 
 
+@pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
+def test_a_program_draws_anew_and_as_the_seed_says(mode):
+    torch._dynamo.reset()
+    module = thinned.torch.Dropout(0.5)
+    call = torch.compile(module, fullgraph=True, mode=mode)
+    x = torch.ones(4, 500, device="cuda")
+    torch.manual_seed(3)
+    found = [call(x).clone() for _ in range(4)]
+    torch.manual_seed(3)
+    assert all(torch.equal(y, module(x)) for y in found)
+    assert not any(torch.equal(found[0], y) for y in found[1:])
+
+
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_compiled_is_eager(backend):
     x = numbers().cuda()

@@ -15,6 +15,7 @@ from thinned.backends.base import Draw
 from thinned.backends.torch import Noise, backend, coordinates_of, filled
 from thinned.backends.torch_memory import _pure, make
 from thinned.backends.torch_operator import noise_registered
+from thinned.backends.torch_pure import Coordinates
 from thinned.kernel import use_kernel
 from thinned.window import Placement, place
 
@@ -167,8 +168,10 @@ def test_on_meta_it_gives_shapes():
 
 
 def test_a_compiler_may_fuse_it():
+    low, high, site, _, number = coordinates_of(AT)
+
     def call(x, step):
-        at = coordinates_of(AT)._replace(step=step)
+        at = Coordinates(low, high, site, step, number)
         mask = torch_pure.keep(at, 2**31, place_of, False, x.device)
         return torch.where(mask, x * 2.0, 0.0)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from versions import VERSION
 
 import thinned
 from thinned import kernel
@@ -21,6 +22,8 @@ AT = thinned.Address(seed=2**63 + 11, site="native", step=9, call=3)
 
 if os.environ.get("THINNED_TORCH") == "python" or kernel.uses_reference():
     pytest.skip("the compiled part is switched off", allow_module_level=True)
+if VERSION < (2, 13):
+    pytest.skip("the compiled part is for PyTorch 2.13 and newer", allow_module_level=True)
 
 
 def test_it_is_there():

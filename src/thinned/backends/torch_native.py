@@ -52,8 +52,8 @@ def connect(noise_elsewhere: Callable[..., Any], dropout_elsewhere: Callable[...
         if wanted == "compiled":
             raise ImportError(
                 f"thinned: THINNED_TORCH=compiled, but no compiled part was built for PyTorch "
-                f"{torch.__version__}. Install from source beside it: pip install "
-                "--no-build-isolation --no-binary thinned thinned; or unset THINNED_TORCH."
+                f"{torch.__version__}. Install from source beside PyTorch 2.13 or newer: pip "
+                "install --no-build-isolation --no-binary thinned thinned; or unset THINNED_TORCH."
             )
         return
     module: Any = import_module(name)

@@ -216,7 +216,8 @@ def _check_mask(mask: Any, q: Tensor, shape: tuple[int, ...]) -> None:
     if mask.device != q.device:
         raise ValueError(message(WHO, "attn_mask", f"on query's device {q.device}", mask.device))
     fits = mask.dim() <= len(shape) and all(
-        n in (1, whole) for n, whole in zip(reversed(mask.shape), reversed(shape), strict=False)
+        n in (1, whole)
+        for n, whole in zip(mask.shape, shape[len(shape) - mask.dim() :], strict=True)
     )
     if not fits:
         requirement = f"of a shape that broadcasts to {shape}"

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from thinned import checks
 from thinned.methods.draws import Draws
-from thinned.torch import attending, checkpointing, recurrent
+from thinned.torch import attending, checkpointing, older, recurrent
 from thinned.torch.addressed import Site
 from thinned.torch.checkpointing import Running
 from thinned.torch.clock import Clock
@@ -180,6 +180,7 @@ def _checked(who: str, p: Any) -> Any:
     return checks.probability(who, p)
 
 
+@older.forward_of_a_module
 class AdoptedForward:
     """The forward of a module in an adopted model: the one that was there, its calls addressed.
 

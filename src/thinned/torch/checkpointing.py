@@ -213,13 +213,19 @@ def checkpoint_context() -> tuple[Any, Any]:
     ...     )
     >>> y.sum().backward()
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or _functionalised():
         # In a graph every draw is a function of its inputs, and there is nothing to note. What
         # PyTorch itself takes where no context_fn is given:
         contexts: Any = create_selective_checkpoint_contexts
         return contexts(_recompute_all)  # type: ignore[no-any-return]
     notes = _Notes()
     return _Forward(notes), _Recompute(notes)
+
+
+def _functionalised() -> bool:
+    """Whether a compiler's later half runs a program that Dynamo traced. PyTorch 2.6 to 2.11 call
+    the context_fn there, and do not say that they compile."""
+    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FUNCTIONAL) is not None
 
 
 def note(clock: Any, index: int, drawn: Drawn) -> None:

@@ -25,11 +25,12 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from thinned import checks
 from thinned.checks import message
-from thinned.torch import checkpointing
+from thinned.torch import checkpointing, older
 from thinned.torch.aside import aside, bare
 from thinned.torch.checkpointing import Run
 from thinned.torch.moment import HEAD, Moment, words_of
 from thinned.torch.ranks import Ranks
+from thinned.torch.seeds import require_no_capture
 
 if TYPE_CHECKING:
     from thinned.torch.addressed import Site
@@ -38,11 +39,18 @@ if TYPE_CHECKING:
 __all__ = ["BUFFER", "HEAD", "SPEC_VERSION", "Clock", "Moment", "clock_by_number", "words_of"]
 
 
-def _exporting() -> bool:
-    """Whether torch.export traces. Dynamo of an older PyTorch (2.8 is one) takes
-    torch.compiler.is_exporting for True in every program; before 2.7 nothing tells."""
-    return getattr(torch.compiler, "_is_exporting_flag", False)
+def _no_export() -> None:
+    if older.exports() if older.FINISHED else torch.compiler._is_exporting_flag:
+        raise RuntimeError(
+            "torch.export: an adopted model must be in evaluation mode, got training mode. A "
+            "program that is exported cannot count its calls, and every call of it would draw "
+            "the same masks. Export model.eval(), or release the model before."
+        )
 
+
+# A constant to Dynamo, which runs it while it traces: before 2.9 the words of an error that is only
+# traced are lost, and torch.compiler.is_exporting is True in every program.
+_require_no_export: Callable[[], None] = torch.compiler.assume_constant_result(_no_export)
 
 _is_traced = torch._C._is_tracing
 _PROXY = torch._C._TorchDispatchModeKey.PROXY
@@ -394,6 +402,7 @@ class Clock:
         return drawn
 
     def _next(self, index: int, name: str) -> tuple[Moment, int]:
+        require_no_capture(f"site {name!r} of an adopted model", "Call the function with at=")
         if _recorded():
             raise RuntimeError(
                 f"thinned: torch.jit.trace or make_fx records site {name!r} of an adopted model in "
@@ -446,12 +455,7 @@ class Clock:
 
     def snapshot(self) -> Tensor:
         """Now, as a tensor in a graph: HEAD words of the moment, then every site's calls."""
-        if _exporting():
-            raise RuntimeError(
-                "torch.export: an adopted model must be in evaluation mode, got training mode. A "
-                "program that is exported cannot count its calls, and every call of it would draw "
-                "the same masks. Export model.eval(), or release the model before."
-            )
+        _require_no_export()
         live: Tensor = torch.ops.thinned.clock(self.buffer, self.identity, self.counts)
         return live
 

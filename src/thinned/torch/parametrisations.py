@@ -20,6 +20,7 @@ from thinned import checks, methods
 from thinned.address import Address
 from thinned.checks import message
 from thinned.methods.draws import Draws
+from thinned.torch import older
 from thinned.torch.placing import NO_ROWS
 from thinned.torch.sited import Sited
 
@@ -391,6 +392,7 @@ def _is_adopted(ours: Any) -> bool:
     return type(ours).__name__ == "AdoptedForward"
 
 
+@older.forward_of_a_module
 class _NoisyForward:
     """The forward of a module with noise on its weights: the one that was there, given others.
 

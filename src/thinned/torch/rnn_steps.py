@@ -17,7 +17,7 @@ from torch.nn import functional
 __all__ = ["Noise", "gru", "lstm"]
 
 # Zoneout of a state: keep masks by step in training, p in evaluation, None where there is none.
-Zone = tuple[Tensor, ...] | float | None
+Zone = tuple[Tensor, ...] | Tensor | float | None
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class Noise:
             return new
         if isinstance(zone, tuple):
             return torch.where(zone[t], new, old)
+        if isinstance(zone, Tensor):  # in a compiled program
+            return torch.lerp(new, old, zone.to(new.dtype))
         return torch.lerp(new, old, zone)
 
     def moved(self, new: Tensor, old: Tensor, t: int) -> Tensor:

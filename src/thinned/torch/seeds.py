@@ -10,10 +10,12 @@ from torch import Tensor
 from thinned.backends import torch_native
 from thinned.backends.torch_seed import FRESH_SEED, WORDS, place_in_program
 
-__all__: list[str] = []
+__all__ = ["require_no_capture"]
 
 CPU = torch.device("cpu")
 _in_transform = torch._C._are_functorch_transforms_active
+# A build for CPUs alone raises where it is asked about captures.
+_has_cuda = torch.backends.cuda.is_built()
 
 
 class _Word(threading.local):
@@ -27,9 +29,20 @@ class _Word(threading.local):
 _word = _Word()
 
 
+def require_no_capture(what: str, remedy: str) -> None:
+    """RuntimeError where a CUDA graph is captured, which keeps Python's numbers for good."""
+    if _has_cuda and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError(
+            f"thinned: {what} is captured by a CUDA graph, and every replay of it would draw the "
+            f"same mask. {remedy} where that is meant, or take torch.compile, whose programs draw "
+            "anew."
+        )
+
+
 def _drawn_seed(generator: torch.Generator | None) -> int:
     """64 fresh bits from PyTorch's CPU generator, which manual_seed and checkpoints rule, or from
     the generator given, wherever it is."""
+    require_no_capture("dropout without an address", "Pass an address")
     if generator is None:
         seed: int | None = torch_native.fresh_seed()
         if seed is not None:

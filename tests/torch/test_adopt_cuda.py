@@ -1,0 +1,134 @@
+"""Adopted models on a GPU: the masks of the CPU. Every test here needs one, and skips by name."""
+
+import io
+
+import pytest
+import torch
+from attended import MASKS, inputs, ours
+from observed import batch, build
+from torch import nn
+
+import thinned
+from thinned.torch import adopt, thin
+
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+    # PyTorch deprecates a part of itself that its compiler imports.
+    pytest.mark.filterwarnings("ignore:.torch.jit.script(_method)?. is :DeprecationWarning"),
+]
+
+
+def masks(device, wrap=lambda model: model, steps=3):
+    model = build().to(device)
+    clock = adopt(model, seed=4).clock
+    call, x, found = wrap(model), batch().to(device), []
+    for _ in range(steps):
+        for _ in range(2):
+            y, kept = call(x)
+            y.square().sum().backward()
+            found += [mask.cpu() for mask in kept]
+        clock.tick()
+    return found
+
+
+@pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
+def test_inductor(mode):
+    torch._dynamo.reset()
+    found = masks("cuda", lambda model: torch.compile(model, fullgraph=True, mode=mode))
+    assert all(map(torch.equal, found, masks("cpu")))
+
+
+def test_a_run_goes_on_on_another_device():
+    model = nn.Sequential(nn.Linear(6, 40), nn.Dropout(0.5)).cuda()
+    clock = adopt(model, seed=4).clock
+    clock.tick()
+    kept = io.BytesIO()
+    torch.save(model.state_dict(), kept)
+    here = model(batch().cuda()) != 0
+    twin = nn.Sequential(nn.Linear(6, 40), nn.Dropout(0.5))
+    adopt(twin, seed=9)
+    kept.seek(0)
+    twin.load_state_dict(torch.load(kept, map_location="cpu", weights_only=True))
+    assert torch.equal(here.cpu(), twin(batch()) != 0)
+
+
+def test_a_step_that_the_scaler_skips_does_not_count():
+    model = nn.Sequential(nn.Linear(6, 40), nn.Dropout(0.5)).cuda()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    clock = adopt(model, optimizer=optimizer).clock
+    scaler = torch.amp.GradScaler("cuda")
+    for poison, steps in [(float("inf"), 0), (1.0, 1), (float("nan"), 1), (1.0, 2)]:
+        optimizer.zero_grad()
+        with torch.autocast("cuda", torch.float16):
+            loss = model(batch().cuda()).sum() * poison
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        assert clock.step == steps
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_attention(name):
+    arrays, mask = inputs(), MASKS[name](2, 3, 7, 9)
+    given = None if mask is None else mask.detach()
+    results = []
+    for device in ("cpu", "cuda"):
+        q, k, v = (x.detach().to(device).requires_grad_() for x in arrays)
+        y = ours(q, k, v, None if given is None else given.to(device))
+        y.square().sum().backward()
+        results.append([x.detach().cpu() for x in (y, q.grad, k.grad, v.grad)])
+    torch.testing.assert_close(*results)
+
+
+def test_thin():
+    results = []
+    for device in ("cpu", "cuda"):
+        torch.manual_seed(2)
+        model = nn.Sequential(
+            nn.Linear(6, 40), nn.ReLU(), nn.Dropout(0.5), nn.Linear(40, 3)
+        ).double()
+        thin(model.to(device), seed=3)
+        model(batch().double().to(device)).square().sum().backward()
+        results.append([p.grad.cpu() for p in model.parameters()])
+    torch.testing.assert_close(*results)
+
+
+def test_nothing_of_the_mask_is_kept():
+    model = nn.Sequential(nn.Dropout(0.5)).cuda()
+    adopt(model)
+    x = torch.randn(4096, 256, device="cuda", requires_grad=True)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(kept.append, lambda t: t):
+        y = model(x)
+    assert kept == []
+    before = torch.cuda.memory_allocated()
+    del y
+    torch.cuda.synchronize()
+    assert before - torch.cuda.memory_allocated() == 4 * 4096 * 256  # y alone
+
+
+def captured(function):
+    """Run under a stream of its own, as captures want it, then while a graph is captured."""
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        function()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        y = function()
+    return graph, y
+
+
+def test_a_capture_would_keep_the_mask():
+    x = torch.ones(50, 6, device="cuda")
+    model = nn.Sequential(nn.Dropout(0.5)).cuda()
+    adopt(model)
+    for function in (lambda: model(x), lambda: thinned.torch.Dropout(0.5)(x)):
+        with pytest.raises(RuntimeError, match="captured by a CUDA graph, and every replay"):
+            captured(function)
+    torch.cuda.synchronize()
+    at = thinned.Address(seed=3)
+    graph, y = captured(lambda: thinned.dropout(x, 0.5, at))
+    graph.replay()
+    assert torch.equal(y.cpu(), thinned.dropout(x.cpu(), 0.5, at))
