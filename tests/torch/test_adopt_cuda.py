@@ -57,7 +57,7 @@ def test_a_step_that_the_scaler_skips_does_not_count():
     model = nn.Sequential(nn.Linear(6, 40), nn.Dropout(0.5)).cuda()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     clock = adopt(model, optimizer=optimizer).clock
-    scaler = torch.amp.GradScaler("cuda")
+    scaler = torch.amp.GradScaler("cuda", init_scale=16.0)
     for poison, steps in [(float("inf"), 0), (1.0, 1), (float("nan"), 1), (1.0, 2)]:
         optimizer.zero_grad()
         with torch.autocast("cuda", torch.float16):

@@ -26,7 +26,7 @@ def test_values_and_gradients_are_the_cpus(name, dtype):
     x = numbers(name).to(dtype)
     results = []
     for device in ("cpu", "cuda"):
-        leaf = x.to(device).requires_grad_()
+        leaf = x.detach().to(device).clone().requires_grad_()
         y = getattr(F, name)(leaf, 0.4, True, at=AT)
         y.backward(torch.ones_like(y))
         results.append((y.detach().cpu(), leaf.grad.cpu()))

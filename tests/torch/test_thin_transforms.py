@@ -31,8 +31,9 @@ NOTED = {"use_reentrant": False, "context_fn": checkpoint_context}
 @pytest.fixture(autouse=True)
 def _fresh():
     torch._dynamo.reset()
-    # How many units are kept is known when a program runs. From 2.9 on fullgraph=True allows that.
-    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=VERSION < (2, 9)):
+    # How many units are kept is known when a program runs: 2.11 allows that by fullgraph=True, 2.9
+    # does not.
+    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=VERSION < (2, 11)):
         yield
     torch._dynamo.reset()
 

@@ -17,6 +17,7 @@ from thinned import _native, kernel, reference
 from thinned.backends import torch_pure
 from thinned.backends.base import Draw
 from thinned.backends.torch_memory import Drawn, Noise, coordinates_of, make, run
+from thinned.backends.torch_tags import operator
 from thinned.window import Placement, Window, place
 
 __all__ = [
@@ -115,7 +116,7 @@ def _drawn(words: Tensor) -> Any:
     return Drawn(low | high << 32, site, step, call)
 
 
-@torch.library.custom_op("thinned::folded", mutates_args=())
+@operator("thinned::folded")
 def _folded(words: Tensor, n: int) -> Tensor:
     low, high, *rest = words.tolist()
     seed = reference.fold_in(low | high << 32, n)
@@ -127,7 +128,7 @@ def _(words: Tensor, n: int) -> Tensor:
     return torch.empty_like(words)
 
 
-@torch.library.custom_op("thinned::require_whole", mutates_args=())
+@operator("thinned::require_whole")
 def _require_whole(where: Tensor, who: str, held: Sequence[int], axes: Sequence[int]) -> Tensor:
     window = _window(where)
     if window is not None:
@@ -174,7 +175,7 @@ def uniform_of(words: Tensor) -> Tensor:
     return odd.to(torch.float32) * (1.0 / 2**24)
 
 
-@torch.library.custom_op("thinned::drawn", mutates_args=())
+@operator("thinned::drawn")
 def _drawn_op(
     like: Tensor,
     words: Tensor,
@@ -223,7 +224,7 @@ def draw_in_graph(draw: Draw, law: str, like: Tensor) -> Tensor:
 # -------------------------------------------------------------------------------------------- noise
 
 
-@torch.library.custom_op("thinned::noised", mutates_args=())
+@operator("thinned::noised")
 def _noised(
     x: Tensor,
     words: Tensor,
@@ -281,7 +282,7 @@ def _numbers(threshold: Any, scale: Any) -> tuple[Tensor, Tensor]:
     return threshold, scale.to(torch.float64)
 
 
-@torch.library.custom_op("thinned::on_gradient", mutates_args=())
+@operator("thinned::on_gradient")
 def _on_gradient(
     x: Tensor,
     words: Tensor,

@@ -26,6 +26,7 @@ from thinned.backends.torch_memory import (
     placed,
 )
 from thinned.backends.torch_pure import Coordinates
+from thinned.backends.torch_tags import READ
 from thinned.window import index_strides
 
 __all__ = ["drop_values", "noise_compiled", "noise_drawn", "noise_registered"]
@@ -34,15 +35,15 @@ _LIBRARY: Any = torch.library.Library("thinned", "FRAGMENT")
 _LIBRARY.define(
     "apply(Tensor x, Tensor coordinates, Tensor scale, float fill, SymInt offset, "
     "SymInt[] strides, bool mirror, bool gaussian, Tensor? array=None) -> Tensor",
-    tags=(torch.Tag.pt2_compliant_tag,),
+    tags=(torch.Tag.pt2_compliant_tag, *READ),
 )
 _LIBRARY.define(
     "dropout(Tensor x, Tensor seed, int threshold, float scale, SymInt[] strides) -> Tensor",
-    tags=(torch.Tag.pt2_compliant_tag,),
+    tags=(torch.Tag.pt2_compliant_tag, *READ),
 )
 _LIBRARY.define(
     "drop(Tensor x, Tensor seed, int threshold, float scale, SymInt[] strides) -> Tensor",
-    tags=(torch.Tag.pt2_compliant_tag,),
+    tags=(torch.Tag.pt2_compliant_tag, *READ),
 )
 _in_transform = torch._C._are_functorch_transforms_active
 OPERATOR: Any = torch.ops.thinned.apply.default

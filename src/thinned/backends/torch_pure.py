@@ -31,30 +31,41 @@ class Coordinates(NamedTuple):
     call: Any
 
 
-def _high(a: Any) -> Any:
-    return a >> 32 & MASK32
+def _on(device: torch.device, number: Any) -> Tensor:
+    """A 0-d int64 tensor. One that is made there waits for no copy, and may be captured."""
+    if isinstance(number, Tensor):
+        return number.to(device, torch.int64)
+    return torch.full((), number, dtype=torch.int64, device=device)
 
 
-def _philox(counter: tuple[Any, Any, Any, Any], key: tuple[Any, Any]) -> tuple[Any, ...]:
-    """As reference.philox, on signed 64-bit numbers that hold 32-bit words."""
-    c0, c1, c2, c3 = counter
-    k0, k1 = key
-    for _ in range(10):
-        left, right = c0 * 0xD2511F53, c2 * 0xCD9E8D57
-        c0, c1 = _high(right) ^ c1 ^ k0, right & MASK32
-        c2, c3 = _high(left) ^ c3 ^ k1, left & MASK32
-        k0 = (k0 + 0x9E3779B9) & MASK32
-        k1 = (k1 + 0xBB67AE85) & MASK32
-    return c0, c1, c2, c3
+def _philox(even: Tensor, odd: Tensor, keys: Tensor, factors: Tensor) -> Tensor:
+    """As reference.philox, on signed 64-bit numbers that hold 32-bit words.
+
+    even, odd : (2, ...): words 0 and 2 of the counter, words 1 and 3. Two at a time, because on a
+    GPU a call costs more than what it does. keys : (10, 2, ...), of each round; factors : (2, ...).
+    Returns (..., 4).
+    """
+    for key in keys:
+        product = even * factors
+        even = (product >> 32 & MASK32).flip(0) ^ odd ^ key
+        odd = (product & MASK32).flip(0)
+    return torch.stack((even, odd), dim=1).flatten(0, 1).movedim(0, -1)
 
 
 def _blocks(at: Coordinates, b: Tensor, tag: Any) -> Tensor:
     """Blocks number `b` with `tag` (they broadcast): int64 words, one more axis of 4 at the end."""
     # Tensors throughout: a Python integer times a word of 32 bits would not wrap at 64.
-    zero = torch.zeros_like(b)
-    counter = (b & MASK32, b >> 32 | at.call << 8 | tag << 24, zero + at.site, zero + at.step)
-    out = _philox(counter, (zero + at.seed_low, zero + at.seed_high))
-    return torch.stack(torch.broadcast_tensors(*out), dim=-1)
+    low, high, site, step, call, factor, other, more, most = (
+        _on(b.device, number) for number in (*at, 0xD2511F53, 0xCD9E8D57, 0x9E3779B9, 0xBB67AE85)
+    )
+    rounds = torch.arange(10, dtype=torch.int64, device=b.device).unsqueeze(-1)
+    keys = torch.stack((low, high)) + rounds * torch.stack((more, most)) & MASK32
+    first, second = torch.broadcast_tensors(b & MASK32, b >> 32 | call << 8 | tag << 24)
+    even = torch.stack((first, site.expand_as(first)))
+    odd = torch.stack((second, step.expand_as(second)))
+    ones = (1,) * first.dim()
+    factors = torch.stack((factor, other)).reshape(2, *ones)
+    return _philox(even, odd, keys.reshape(10, 2, *ones), factors)
 
 
 def _runs(place: Placement, device: torch.device, per_block: int) -> tuple[Tensor, Tensor, int]:
@@ -79,24 +90,32 @@ def _runs(place: Placement, device: torch.device, per_block: int) -> tuple[Tenso
     return b, position, length
 
 
+def _planes(threshold: Any) -> int:
+    """How many planes tell whether a word is below: as many as the threshold has binary digits
+    before its zeros at the end; a power of two. 32 where it is a tensor, which is not read."""
+    if not isinstance(threshold, int):
+        return 32
+    last = (threshold & -threshold).bit_length() or 33
+    return 1 << max(32 - last, 0).bit_length()
+
+
 def keep(
     at: Coordinates, threshold: Any, place: Placement, mirror: bool, device: torch.device
 ) -> Tensor:
     """Keep bits as the array is placed: bool, `place.drawn`. `threshold` may be an int64 tensor."""
     b, position, _ = _runs(place, device, 128)
-    planes = torch.arange(32, dtype=torch.int64, device=device)
+    planes = torch.arange(_planes(threshold), dtype=torch.int64, device=device)
     bits = _blocks(at, b.unsqueeze(-1), planes)  # (runs, blocks, planes, 4)
     if mirror:
         bits = bits ^ MASK32
+    t = _on(device, threshold)
+    ones = ((t >> (31 - planes) & 1) * MASK32).unsqueeze(-1)  # all lanes of a word, or none
     # Below the threshold: the highest plane in which the two differ has a 0 here and a 1 there.
-    below = torch.zeros_like(bits[..., 0, :])
-    open_ = below + MASK32
-    t = torch.as_tensor(threshold, dtype=torch.int64, device=device)
-    for j in range(32):
-        ones = (t >> (31 - j) & 1) * MASK32  # all lanes of a word, or none
-        plane = bits[..., j, :]
-        below = below | open_ & ~plane & ones
-        open_ = open_ & ~(plane ^ ones)
+    # Neighbouring planes are put together until one is left.
+    below, same = ~bits & ones, ~(bits ^ ones)
+    while below.shape[-2] > 1:
+        below = below[..., ::2, :] | same[..., ::2, :] & below[..., 1::2, :]
+        same = same[..., ::2, :] & same[..., 1::2, :]
     kept = (below ^ MASK32).flatten(1)
     word = kept.gather(1, position >> 5)
     drawn = (word >> (position & 31) & 1).to(torch.bool)

@@ -31,6 +31,7 @@ from thinned.backends.torch import (
     coordinates_of,
 )
 from thinned.backends.torch_memory import Drawn, placed
+from thinned.backends.torch_tags import operator
 from thinned.checks import message
 from thinned.torch import blockwise
 from thinned.torch.blockwise import Plan
@@ -311,7 +312,7 @@ def _plan(
     return Plan(Noise(draw, times.item()), scale, is_causal)
 
 
-@torch.library.custom_op("thinned::attention", mutates_args=())
+@operator("thinned::attention")
 def _operator(
     q: Tensor,
     k: Tensor,
@@ -335,7 +336,7 @@ def _(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> Tensor:
     return blockwise.output_like(q, v, q.dtype)
 
 
-@torch.library.custom_op("thinned::attention_backward", mutates_args=())
+@operator("thinned::attention_backward")
 def _backward_operator(
     grad: Tensor,
     q: Tensor,

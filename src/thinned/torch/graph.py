@@ -22,6 +22,7 @@ from thinned import checks, reference
 from thinned.address import Address
 from thinned.backends.base import Draw
 from thinned.backends.torch import Noise
+from thinned.backends.torch_tags import operator
 from thinned.torch import blockwise, checkpointing, drawing
 from thinned.torch.clock import Clock, clock_by_number, require_call
 from thinned.torch.moment import HEAD, Moment, moment_of, words_of
@@ -47,7 +48,7 @@ def _number_of(bits: int) -> float:
     return p
 
 
-@torch.library.custom_op("thinned::clock", mutates_args=())
+@operator("thinned::clock")
 def _clock(buffer: Tensor, identity: Tensor, counts: Tensor) -> Tensor:
     clock = clock_by_number(int(identity))
     assert clock is not None
@@ -64,7 +65,7 @@ def _(buffer: Tensor, identity: Tensor, counts: Tensor) -> Tensor:
     return counts.new_empty(HEAD + counts.shape[0])
 
 
-@torch.library.custom_op("thinned::addressed", mutates_args=())
+@operator("thinned::addressed")
 def _addressed(
     x: Tensor,
     live: Tensor,
@@ -157,7 +158,7 @@ def _(
     return torch.empty_like(x), draw, torch.empty_like(live)
 
 
-@torch.library.custom_op("thinned::located", mutates_args=())
+@operator("thinned::located")
 def _located(
     live: Tensor,
     words: Tensor,
@@ -197,7 +198,7 @@ def _(
     return words.new_empty(5), where, words.new_empty((), dtype=torch.float64), live.clone()
 
 
-@torch.library.custom_op("thinned::own_p", mutates_args=())
+@operator("thinned::own_p")
 def _own_p(buffer: Tensor, identity: Tensor, words: Tensor) -> Tensor:
     """The p of a site now, for an evaluation that needs one: 0-d, float64. No call is counted."""
     clock = clock_by_number(int(identity))
@@ -231,7 +232,7 @@ def _read(draw: Tensor) -> tuple[Address, float, Window | None]:
     return Address(low | high << 32, site, step, call), _number_of(bits), window
 
 
-@torch.library.custom_op("thinned::addressed_backward", mutates_args=())
+@operator("thinned::addressed_backward")
 def _gradient(grad: Tensor, draw: Tensor, kind: str, shared_axes: Sequence[int]) -> Tensor:
     at, p, window = _read(draw)
     with torch.no_grad():
@@ -288,7 +289,7 @@ def _plan(
     return blockwise.Plan(Noise(draw, reference.scale_for(p)), scale, is_causal)
 
 
-@torch.library.custom_op("thinned::attended", mutates_args=())
+@operator("thinned::attended")
 def _attended(
     q: Tensor,
     k: Tensor,
@@ -333,7 +334,7 @@ def _(
     return blockwise.output_like(q, v, q.dtype), draw, torch.empty_like(live)
 
 
-@torch.library.custom_op("thinned::attended_backward", mutates_args=())
+@operator("thinned::attended_backward")
 def _attended_gradients(
     grad: Tensor,
     q: Tensor,

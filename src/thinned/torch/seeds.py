@@ -14,8 +14,6 @@ __all__ = ["require_no_capture"]
 
 CPU = torch.device("cpu")
 _in_transform = torch._C._are_functorch_transforms_active
-# A build for CPUs alone raises where it is asked about captures.
-_has_cuda = torch.backends.cuda.is_built()
 
 
 class _Word(threading.local):
@@ -31,7 +29,7 @@ _word = _Word()
 
 def require_no_capture(what: str, remedy: str) -> None:
     """RuntimeError where a CUDA graph is captured, which keeps Python's numbers for good."""
-    if _has_cuda and torch.cuda.is_current_stream_capturing():
+    if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
         raise RuntimeError(
             f"thinned: {what} is captured by a CUDA graph, and every replay of it would draw the "
             f"same mask. {remedy} where that is meant, or take torch.compile, whose programs draw "

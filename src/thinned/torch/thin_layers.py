@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from thinned.address import Address
 from thinned.backends.torch_graph import GraphAddress
+from thinned.backends.torch_tags import operator
 from thinned.methods.bernoulli import keep_mask
 from thinned.torch import checkpointing
 from thinned.torch.addressed import Site
@@ -163,7 +164,7 @@ def kept_of(
 LEAST_IN_GRAPH = 2
 
 
-@torch.library.custom_op("thinned::kept_units", mutates_args=())
+@operator("thinned::kept_units")
 def _kept_units(words: Tensor, p: Tensor, units: int) -> tuple[Tensor, Tensor, Tensor]:
     """`kept_of` in a compiled program: how many units there are, the program learns when run."""
     low, high, site, step, call = words.tolist()
