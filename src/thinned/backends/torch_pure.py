@@ -31,41 +31,30 @@ class Coordinates(NamedTuple):
     call: Any
 
 
-def _on(device: torch.device, number: Any) -> Tensor:
-    """A 0-d int64 tensor. One that is made there waits for no copy, and may be captured."""
-    if isinstance(number, Tensor):
-        return number.to(device, torch.int64)
-    return torch.full((), number, dtype=torch.int64, device=device)
+def _high(a: Any) -> Any:
+    return a >> 32 & MASK32
 
 
-def _philox(even: Tensor, odd: Tensor, keys: Tensor, factors: Tensor) -> Tensor:
-    """As reference.philox, on signed 64-bit numbers that hold 32-bit words.
-
-    even, odd : (2, ...): words 0 and 2 of the counter, words 1 and 3. Two at a time, because on a
-    GPU a call costs more than what it does. keys : (10, 2, ...), of each round; factors : (2, ...).
-    Returns (..., 4).
-    """
-    for key in keys:
-        product = even * factors
-        even = (product >> 32 & MASK32).flip(0) ^ odd ^ key
-        odd = (product & MASK32).flip(0)
-    return torch.stack((even, odd), dim=1).flatten(0, 1).movedim(0, -1)
+def _philox(counter: tuple[Any, Any, Any, Any], key: tuple[Any, Any]) -> tuple[Any, ...]:
+    """As reference.philox, on signed 64-bit numbers that hold 32-bit words."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        left, right = c0 * 0xD2511F53, c2 * 0xCD9E8D57
+        c0, c1 = _high(right) ^ c1 ^ k0, right & MASK32
+        c2, c3 = _high(left) ^ c3 ^ k1, left & MASK32
+        k0 = (k0 + 0x9E3779B9) & MASK32
+        k1 = (k1 + 0xBB67AE85) & MASK32
+    return c0, c1, c2, c3
 
 
 def _blocks(at: Coordinates, b: Tensor, tag: Any) -> Tensor:
     """Blocks number `b` with `tag` (they broadcast): int64 words, one more axis of 4 at the end."""
     # Tensors throughout: a Python integer times a word of 32 bits would not wrap at 64.
-    low, high, site, step, call, factor, other, more, most = (
-        _on(b.device, number) for number in (*at, 0xD2511F53, 0xCD9E8D57, 0x9E3779B9, 0xBB67AE85)
-    )
-    rounds = torch.arange(10, dtype=torch.int64, device=b.device).unsqueeze(-1)
-    keys = torch.stack((low, high)) + rounds * torch.stack((more, most)) & MASK32
-    first, second = torch.broadcast_tensors(b & MASK32, b >> 32 | call << 8 | tag << 24)
-    even = torch.stack((first, site.expand_as(first)))
-    odd = torch.stack((second, step.expand_as(second)))
-    ones = (1,) * first.dim()
-    factors = torch.stack((factor, other)).reshape(2, *ones)
-    return _philox(even, odd, keys.reshape(10, 2, *ones), factors)
+    zero = torch.zeros_like(b)
+    counter = (b & MASK32, b >> 32 | at.call << 8 | tag << 24, zero + at.site, zero + at.step)
+    out = _philox(counter, (zero + at.seed_low, zero + at.seed_high))
+    return torch.stack(torch.broadcast_tensors(*out), dim=-1)
 
 
 def _runs(place: Placement, device: torch.device, per_block: int) -> tuple[Tensor, Tensor, int]:
@@ -88,6 +77,13 @@ def _runs(place: Placement, device: torch.device, per_block: int) -> tuple[Tenso
     b = start // per_block + torch.arange(count, dtype=torch.int64, device=device)
     position = start % per_block + torch.arange(length, dtype=torch.int64, device=device)
     return b, position, length
+
+
+def _on(device: torch.device, number: Any) -> Tensor:
+    """A 0-d int64 tensor. One that is made there waits for no copy, and may be captured."""
+    if isinstance(number, Tensor):
+        return number.to(device, torch.int64)
+    return torch.full((), number, dtype=torch.int64, device=device)
 
 
 def _planes(threshold: Any) -> int:
