@@ -71,6 +71,15 @@ build/native/%/passed: $(NATIVE) $(NATIVE_TESTS) | .venv/.fit
 tests: .venv/.dev
 	$(BIN)/python -m pytest -n 2
 
+# The tests for PyTorch with another release of it, in an environment of its own: make torch-2.6.0
+torch-%:
+	test -x build/$@/bin/python || $(PYTHON) -m venv build/$@
+	build/$@/bin/pip --disable-pip-version-check install -q torch==$* \
+		scikit-build-core nanobind cmake ninja pytest pytest-xdist hypothesis
+	build/$@/bin/pip --disable-pip-version-check install -q --no-build-isolation \
+		-C build-dir=build/$@/build '.[fit]'
+	build/$@/bin/python -m pytest -n 2 -o filterwarnings=default tests/torch
+
 clean:
 	rm -rf .venv build demo
 
