@@ -49,20 +49,16 @@ class GraphPlace(NamedTuple):
 class GraphAddress(NamedTuple):
     """Stands for thinned.backends.base.Located in a compiled program.
 
-    words : int64, shape (5,): seed_low, seed_high, site, step, call.
+    at : int64, shape (5,): seed_low, seed_high, site, step, call.
     where : int64, shape (2 n,): start and shape of the whole of an array of n axes; empty, or with
         a start of -1, where the array is the whole.
     """
 
-    words: Tensor
+    at: Tensor
     where: Tensor
 
-    @property
-    def at(self) -> Tensor:
-        return self.words
-
     def fold_in(self, n: int) -> GraphAddress:
-        return GraphAddress(torch.ops.thinned.folded(self.words, n), self.where)
+        return GraphAddress(torch.ops.thinned.folded(self.at, n), self.where)
 
     def place(
         self, who: str, held: tuple[int, ...], shape: tuple[int, ...], shared: tuple[int, ...]
@@ -71,7 +67,7 @@ class GraphAddress(NamedTuple):
 
     def whole(self, who: str, held: tuple[int, ...], axes: tuple[int, ...]) -> GraphAddress:
         where = torch.ops.thinned.require_whole(self.where, who, held, axes)
-        return GraphAddress(self.words, where)
+        return GraphAddress(self.at, where)
 
 
 def _full(number: Any) -> Tensor:

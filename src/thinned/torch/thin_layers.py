@@ -243,7 +243,7 @@ class Region:
             return None
         at, _, p = self.site.located((self.units,), NO_ROWS)
         if isinstance(at, GraphAddress):
-            kept, scale, alive = torch.ops.thinned.kept_units(at.words, p, self.units)
+            kept, scale, alive = torch.ops.thinned.kept_units(at.at, p, self.units)
             drawn = Drawn(kept.to(x.device), scale, alive)
         else:
             drawn = kept_of(self.units, p, at, x.device)
