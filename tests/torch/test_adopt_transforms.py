@@ -249,6 +249,22 @@ def test_a_recording_cannot_count(record):
     assert clock.drawn(0) == 1
 
 
+def test_a_capture_cannot_count(monkeypatch):
+    """What a GPU does is in test_adopt_cuda.py; here PyTorch only says that it captures."""
+    model, clock = made()
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    generator = torch.Generator().manual_seed(1)
+    for draw in (
+        lambda: model(X),
+        lambda: thinned.torch.functional.dropout(X, 0.5, True, generator=generator),
+    ):
+        with pytest.raises(RuntimeError, match="every replay of it would draw the same mask"):
+            draw()
+    assert clock.drawn(0) == 0
+    assert torch.equal(thinned.dropout(ONES, 0.5, thinned.Address(site="1")) != 0, keep())
+
+
 def test_a_script_says_what_to_do():
     model, _ = made()
     with pytest.raises(RuntimeError, match=r"after thinned.torch.release on it"):

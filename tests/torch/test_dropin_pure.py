@@ -87,6 +87,24 @@ def test_longer_runs(shape):
     np.testing.assert_array_equal(found.numpy(), reference.keep(AT, 2**30, place("test", shape)))
 
 
+@pytest.mark.parametrize("threshold", [0, 1, 2**16, 429496730, 3 * 2**29, 2**31, 2**32 - 1, 2**32])
+def test_only_planes_that_tell_are_made(threshold):
+    where = place("test", (3000,))
+    found = torch_pure.keep(coordinates_of(AT), threshold, where, False, CPU)
+    np.testing.assert_array_equal(found.numpy(), reference.keep(AT, threshold, where))
+    digits = f"{threshold:032b}"[:32].rstrip("0")  # 2^32 has a digit more, which no plane has
+    assert len(digits) * (threshold < 2**32) <= torch_pure._planes(threshold) <= 32
+    assert torch_pure._planes(2**31) == torch_pure._planes(0) == torch_pure._planes(2**32) == 1
+
+
+def test_fault_a_plane_is_missing(monkeypatch):
+    planes = torch_pure._planes
+    monkeypatch.setattr(torch_pure, "_planes", lambda threshold: max(planes(threshold) // 2, 1))
+    for threshold in (429496730, 3 * 2**29):
+        with pytest.raises(AssertionError):
+            test_only_planes_that_tell_are_made(threshold)
+
+
 # --------------------------------------------------------------------------------------- the values
 
 
