@@ -299,8 +299,11 @@ def test_a_full_disk_is_one_sentence(here, monkeypatch, command):
 @pytest.mark.parametrize("after", [0.1, 2.0])  # while processes start, and while they train
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_leaves_nothing(here, ending, after):
+    # Tests in a shell's background are deaf to SIGINT, and what they start would inherit that.
+    hears = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    options = ["--hidden", "512,512", "--epochs", "400"]
     process = subprocess.Popen(
-        [sys.executable, "-c", RUN, "fit", "digits", "--hidden", "512,512", "--epochs", "400"],
+        [sys.executable, "-c", f"{hears}; {RUN}", "fit", "digits", *options],
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -312,7 +315,8 @@ def test_an_interruption_leaves_nothing(here, ending, after):
         _, err = process.communicate(timeout=60)
     finally:
         if process.poll() is None:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
     assert process.returncode == 130
     assert err.endswith("thinned: interrupted; nothing was written.\n")
     assert "Traceback" not in err
