@@ -483,7 +483,6 @@ def test_the_faults_are_caught(monkeypatch):
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_no_warning_of_scattered_weights_on_a_gpu():
     """cuDNN wants a recurrent layer's weights in one memory, and says so at each call."""
     layer = thinned.torch.weight_drop(nn.LSTM(8, 16), "weight_hh_l0").cuda()

@@ -13,7 +13,6 @@ from thinned.torch import adopt, thin
 
 pytestmark = [
     pytest.mark.cuda,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
     # PyTorch deprecates a part of itself that its compiler imports.
     pytest.mark.filterwarnings("ignore:.torch.jit.script(_method)?. is :DeprecationWarning"),
 ]

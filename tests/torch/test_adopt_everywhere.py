@@ -80,19 +80,7 @@ def steps(how, wrap, budget, rows, device="cpu"):
 
 
 @pytest.mark.parametrize("name", RUNS)
-@pytest.mark.parametrize(
-    "device",
-    [
-        "cpu",
-        pytest.param(
-            "cuda",
-            marks=[
-                pytest.mark.cuda,
-                pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
-            ],
-        ),
-    ],
-)
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
 def test_the_masks_are_those_of_the_addresses(name, device):
     seen, grads = steps(*RUNS[name], device)
     for step, masks in enumerate(seen):

@@ -381,7 +381,6 @@ def test_compiled_parts_are_run_uncompiled():
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("name", ["mlp", "cnn", "transformer", "guarded attention"])
 def test_clean_models_are_clean_on_a_gpu(name):
     model, x = CLEAN[name]().cuda(), batch().cuda()

@@ -7,10 +7,7 @@ import thinned
 import thinned.torch
 from thinned.torch import functional as F  # noqa: N812
 
-pytestmark = [
-    pytest.mark.cuda,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
-]
+pytestmark = pytest.mark.cuda
 
 AT = thinned.Address(seed=11, site="here", step=4, call=2)
 NAMES = ["dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"]
