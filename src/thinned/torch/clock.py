@@ -25,41 +25,18 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from thinned import checks
 from thinned.checks import message
-from thinned.torch import checkpointing, older
+from thinned.torch import checkpointing
 from thinned.torch.aside import aside, bare
 from thinned.torch.checkpointing import Run
 from thinned.torch.moment import HEAD, Moment, words_of
 from thinned.torch.ranks import Ranks
-from thinned.torch.seeds import require_no_capture
+from thinned.torch.recording import require_no_capture, require_no_export, require_no_trace
 
 if TYPE_CHECKING:
     from thinned.torch.addressed import Site
     from thinned.torch.awake import Awake
 
 __all__ = ["BUFFER", "HEAD", "SPEC_VERSION", "Clock", "Moment", "clock_by_number", "words_of"]
-
-
-def _no_export() -> None:
-    if older.exports() if older.FINISHED else torch.compiler._is_exporting_flag:
-        raise RuntimeError(
-            "torch.export: an adopted model must be in evaluation mode, got training mode. A "
-            "program that is exported cannot count its calls, and every call of it would draw "
-            "the same masks. Export model.eval(), or release the model before."
-        )
-
-
-# A constant to Dynamo, which runs it while it traces: before 2.9 the words of an error that is only
-# traced are lost, and torch.compiler.is_exporting is True in every program.
-_require_no_export: Callable[[], None] = torch.compiler.assume_constant_result(_no_export)
-
-_is_traced = torch._C._is_tracing
-_PROXY = torch._C._TorchDispatchModeKey.PROXY
-
-
-def _recorded() -> bool:
-    """Whether what runs is recorded, its Python numbers as constants."""
-    return _is_traced() or torch._C._get_dispatch_mode(_PROXY) is not None
-
 
 # The buffer's name in the model and in its state_dict: seed_low, seed_high, step, SPEC_VERSION.
 BUFFER = "thinned_clock"
@@ -403,12 +380,7 @@ class Clock:
 
     def _next(self, index: int, name: str) -> tuple[Moment, int]:
         require_no_capture(f"site {name!r} of an adopted model", "Call the function with at=")
-        if _recorded():
-            raise RuntimeError(
-                f"thinned: torch.jit.trace or make_fx records site {name!r} of an adopted model in "
-                "training mode. A recording cannot count its calls, and every run of it would draw "
-                "the same masks. Record model.eval(), or take torch.compile, which counts."
-            )
+        require_no_trace(name)
         with self._lock:
             now = self.moment()
             counts = self._array_of_counts()
@@ -455,7 +427,7 @@ class Clock:
 
     def snapshot(self) -> Tensor:
         """Now, as a tensor in a graph: HEAD words of the moment, then every site's calls."""
-        _require_no_export()
+        require_no_export()
         live: Tensor = torch.ops.thinned.clock(self.buffer, self.identity, self.counts)
         return live
 

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from thinned.backends import torch_native
 from thinned.backends.torch_seed import FRESH_SEED, WORDS, place_in_program
+from thinned.torch.recording import require_no_capture
 
-__all__ = ["require_no_capture"]
+__all__: list[str] = []
 
 CPU = torch.device("cpu")
 _in_transform = torch._C._are_functorch_transforms_active
@@ -25,16 +26,6 @@ class _Word(threading.local):
 
 
 _word = _Word()
-
-
-def require_no_capture(what: str, remedy: str) -> None:
-    """RuntimeError where a CUDA graph is captured, which keeps Python's numbers for good."""
-    if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
-        raise RuntimeError(
-            f"thinned: {what} is captured by a CUDA graph, and every replay of it would draw the "
-            f"same mask. {remedy} where that is meant, or take torch.compile, whose programs draw "
-            "anew."
-        )
 
 
 def _drawn_seed(generator: torch.Generator | None) -> int:
