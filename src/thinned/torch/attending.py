@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from thinned.torch.addressed import Site
 from thinned.torch.attention import _autocast, _checked_shapes, scaled_dot_product_attention
-from thinned.torch.sharded import is_sharded
+from thinned.torch.sharded import is_sharded, product
 
 __all__ = ["attend", "multi_head"]
 
@@ -51,7 +51,7 @@ def _attend(
     if any(map(is_sharded, (query, key, value))):
         query, key, value = _alike(query, key, value, shape, enable_gqa)
         weights = softmax_of(query, key, attn_mask, is_causal, scale)
-        return site.draw(weights, p=p, axis=axis) @ value
+        return product(site.draw(weights, p=p, axis=axis), value)
     if torch.compiler.is_compiling():
         if torch.autograd.forward_ad._current_level >= 0:  # an operator would give zeros
             raise NotImplementedError(
@@ -95,7 +95,7 @@ def softmax_of(
 
     A row that has nothing to attend to gives zeros, as blockwise.py has it.
     """
-    scores = (query * _scale(query, scale)) @ key.transpose(-2, -1)
+    scores = product(query * _scale(query, scale), key.transpose(-2, -1))
     if is_causal:
         n, m = query.shape[-2], key.shape[-2]
         attn_mask = torch.ones(n, m, dtype=torch.bool, device=query.device).tril()

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from thinned.torch.placing import Shard
+from thinned.window import index_strides
 
-__all__ = ["is_sharded", "on_shards"]
+__all__ = ["is_sharded", "on_shards", "product"]
 
 
 def is_sharded(x: Any) -> bool:
@@ -40,6 +41,34 @@ def on_shards(x: Any, draw: Callable[[Tensor, Shard], Tensor]) -> Tensor:
         y, mesh, placements, run_check=False, shape=shape, stride=stride
     )
     return result
+
+
+def product(a: Any, b: Any) -> Tensor:
+    """a @ b, of as many axes each. Where both are cut alike along axes before the last two (heads,
+    say), each process multiplies what it holds: DTensor of PyTorch 2.8 to 2.11 refuses that."""
+    y: Tensor
+    alike = is_sharded(a) and is_sharded(b) and a.device_mesh == b.device_mesh
+    if not (alike and a.placements == b.placements and _leading(a)):
+        y = a @ b
+        return y
+    from torch.distributed.tensor import DTensor
+
+    shape = torch.Size((*a.shape[:-1], b.shape[-1]))
+    y = DTensor.from_local(
+        a.to_local() @ b.to_local(), a.device_mesh, a.placements,
+        run_check=False, shape=shape, stride=index_strides(tuple(shape), ()),
+    )  # fmt: skip
+    return y
+
+
+def _leading(x: Any) -> bool:
+    """Whether x is cut, if at all, along axes before the last two."""
+    from torch.distributed.tensor import Replicate, Shard as ShardedAxis
+
+    return all(
+        type(p) is Replicate or (type(p) is ShardedAxis and p.dim % x.dim() < x.dim() - 2)
+        for p in x.placements
+    )
 
 
 def _start(shape: tuple[int, ...], mesh: Any, placements: Any) -> tuple[int, ...]:

@@ -193,11 +193,17 @@ def sharded_heads_with_nothing_to_attend_to(mesh):
     for sharded in (False, True):
         model = Attends()
         adopt(model, seed=SEED, ranks="replicated")
-        arrays = [distribute_tensor(x, mesh, [Shard(1)]) for x in (q, k, v)]
-        whole = distribute_tensor(mask, mesh, [Replicate()])
-        found.append(whole_of(model(*arrays, whole) if sharded else model(q, k, v, mask)))
+        arrays, seen = [q, k, v], mask
+        if sharded:
+            arrays = [distribute_tensor(x, mesh, [Shard(1)]) for x in arrays]
+            seen = distribute_tensor(mask, mesh, [Replicate()])
+        arrays = [x.detach().requires_grad_() for x in arrays]
+        y = model(*arrays, seen)
+        y.square().sum().backward()
+        assert not sharded or y.placements == (Shard(1),)
+        found.append([whole_of(x.detach()) for x in (y, *(x.grad for x in arrays))])
     torch.testing.assert_close(*found)
-    assert (found[0][:, :, 2] == 0).all()
+    assert (found[0][0][:, :, 2] == 0).all()
 
 
 def a_fault_is_seen(wanted):
@@ -218,7 +224,7 @@ def main():
     wrapped_in_ddp(wanted)
     ddp_takes_the_clock_of_rank_zero(wanted)
     pieces_of_each_rank(wanted)
-    if VERSION >= (2, 7):
+    if VERSION >= (2, 7):  # test_processes.py says why
         sharded_weights(wanted)
     if n == 2:
         sharded_and_compiled(wanted)
