@@ -6,5 +6,6 @@ VERSION = torch.__version__
 
 
 def through_the_compiler(words):
-    """What an error is to match that was raised in a program: Dynamo before 2.9 loses its words."""
-    return words if VERSION >= (2, 9) else None
+    """What an error is to match that was raised in a program. Dynamo before 2.9 loses its words: it
+    saw an exception, or was inside of a `with` that it cannot leave by one."""
+    return words if VERSION >= (2, 9) else "Observed exception|WITH_EXCEPT_START"

@@ -36,8 +36,8 @@ FRESH_SEED: Any = torch.ops.thinned.fresh_seed.default
 FRESH: Any = torch.ops.thinned.fresh.default
 
 # PyTorch before 2.8 repeats what is marked as one to be kept, too, where memory is short. (A
-# version compares with a tuple, which its type does not say.)
-_keeps_what_is_marked: bool = torch.__version__ >= (2, 8)  # type: ignore[operator]
+# TorchVersion compares as one: 2.13 is later.)
+_keeps_what_is_marked = torch.__version__ >= "2.8"
 
 _places = itertools.count()
 

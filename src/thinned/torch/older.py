@@ -13,8 +13,7 @@ from torch import nn
 
 __all__ = ["FINISHED", "exports", "forward_of_a_module"]
 
-# (A version compares with a tuple, which its type does not say.)
-FINISHED: bool = torch.__version__ < (2, 8)  # type: ignore[operator]
+FINISHED = torch.__version__ < "2.8"  # a TorchVersion: 2.13 is the later one
 
 _Kind = TypeVar("_Kind", bound=type)
 _forwards: tuple[type, ...] = ()
