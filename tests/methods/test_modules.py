@@ -1,16 +1,13 @@
 """The modules made from rows: alone, adopted, compiled, checkpointed, in pieces, in processes."""
 
 import copy
-import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed
+from processes import needs_gloo, run_in_processes
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import thinned.torch
@@ -163,14 +160,6 @@ def test_pieces_of_a_batch_draw_the_whole_ones_masks():
         same({name: torch.cat(parts, axis)}, {name: whole[name]}, 1e-6)
 
 
-@pytest.mark.skipif(
-    not (torch.distributed.is_available() and torch.distributed.is_gloo_available()),
-    reason="torch.distributed with gloo is not in this build of PyTorch",
-)
+@needs_gloo
 def test_processes_draw_their_parts_of_one_mask():
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--local-addr", "127.0.0.1", "--nproc-per-node=2"]
-    command += [str(Path(__file__).with_name("worker.py"))]
-    settings = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-4000:]
+    run_in_processes(Path(__file__).with_name("worker.py"), 2)

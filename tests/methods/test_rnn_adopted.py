@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from processes import needs_gloo
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn.utils.rnn import pack_padded_sequence
@@ -270,10 +271,7 @@ def test_an_empty_batch_stays_empty(kind):
     assert layer(torch.zeros(T, 0, F))[0].shape == (T, 0, H)
 
 
-@pytest.mark.skipif(
-    not (torch.distributed.is_available() and torch.distributed.is_gloo_available()),
-    reason="torch.distributed with gloo is not in this build of PyTorch",
-)
+@needs_gloo
 def test_dtensors_are_refused():
     from torch.distributed.tensor import distribute_tensor, init_device_mesh
 

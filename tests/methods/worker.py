@@ -1,13 +1,9 @@
 """Run by torchrun on every process: each module of the catalogue on the shard that is here."""
 
-import sys
-from pathlib import Path
-
 import torch.distributed as dist
+from processes import leave
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from methods.garden import MODULES, Garden, beds, same
 from thinned.torch import adopt
@@ -37,7 +33,8 @@ def main():
             expected[f"{name} on axis {axis}"] = whole[name]
     assert found
     same(found, expected, 1e-6)
-    dist.destroy_process_group()
+    leave()
 
 
-main()
+if __name__ == "__main__":
+    main()

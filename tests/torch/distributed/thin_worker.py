@@ -1,16 +1,12 @@
 """Run by torchrun on every process: thin under DistributedDataParallel."""
 
-import sys
-from pathlib import Path
-
 import torch
 import torch.distributed as dist
+from processes import leave
+from thin_networks import assert_equal, chain
 from torch.nn.parallel import DistributedDataParallel
 
 from thinned.torch import thin
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-from thin_networks import assert_equal, chain
 
 SEED, ROWS = 11, 8
 
@@ -51,7 +47,7 @@ def main():
     gathered = [torch.empty_like(other[0]) for _ in range(dist.get_world_size())]
     dist.all_gather(gathered, other[0])
     assert all(torch.equal(gathered[0], one) for one in gathered)
-    dist.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":

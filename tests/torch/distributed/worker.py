@@ -1,12 +1,12 @@
 """Run by torchrun on every process: the masks of one process, drawn by several."""
 
-import sys
-from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 import torch
 import torch.distributed as dist
+from observed import batch, build, run
+from processes import leave
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -18,13 +18,10 @@ from torch.distributed.tensor.parallel import (
     parallelize_module,
 )
 from torch.nn.parallel import DistributedDataParallel
+from versions import VERSION
 
 import thinned
 from thinned.torch import adopt
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-from observed import batch, build, run
-from versions import VERSION
 
 SEED = 11
 
@@ -241,8 +238,7 @@ def main():
     uneven_parts_are_an_error(wanted)
     sharded_heads_with_nothing_to_attend_to(line)
     a_fault_is_seen(wanted)
-    dist.barrier()
-    dist.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":
