@@ -44,7 +44,7 @@ def on_shards(x: Any, draw: Callable[[Tensor, Shard], Tensor]) -> Tensor:
 
 
 def product(a: Any, b: Any) -> Tensor:
-    """a @ b, of as many axes each. Where both are cut alike along axes before the last two (heads,
+    """a @ b, whose axes before the last two agree. Where both are cut alike along those (heads,
     say), each process multiplies what it holds: DTensor of PyTorch 2.8 to 2.11 refuses that."""
     y: Tensor
     alike = is_sharded(a) and is_sharded(b) and a.device_mesh == b.device_mesh
