@@ -44,18 +44,20 @@ def on_shards(x: Any, draw: Callable[[Tensor, Shard], Tensor]) -> Tensor:
 
 
 def product(a: Any, b: Any) -> Tensor:
-    """a @ b, whose axes before the last two agree. Where both are cut alike along those (heads,
-    say), each process multiplies what it holds: DTensor of PyTorch 2.8 to 2.11 refuses that."""
+    """a @ b, whose axes before the last two agree. Where these alone are cut (heads, say), each
+    process multiplies what it holds: DTensor of PyTorch 2.8 to 2.11 refuses that."""
     y: Tensor
-    alike = is_sharded(a) and is_sharded(b) and a.device_mesh == b.device_mesh
-    if not (alike and a.placements == b.placements and _leading(a)):
+    both = is_sharded(a) and is_sharded(b) and a.device_mesh == b.device_mesh
+    if not (both and _leading(a) and _leading(b)):
         y = a @ b
         return y
     from torch.distributed.tensor import DTensor
 
+    cut = [p if p.is_shard() else q for p, q in zip(a.placements, b.placements, strict=True)]
+    a, b = (x.redistribute(placements=cut) for x in (a, b))
     shape = torch.Size((*a.shape[:-1], b.shape[-1]))
     y = DTensor.from_local(
-        a.to_local() @ b.to_local(), a.device_mesh, a.placements,
+        a.to_local() @ b.to_local(), a.device_mesh, cut,
         run_check=False, shape=shape, stride=index_strides(tuple(shape), ()),
     )  # fmt: skip
     return y

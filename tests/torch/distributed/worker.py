@@ -186,21 +186,24 @@ def sharded_heads_with_nothing_to_attend_to(mesh):
     torch.manual_seed(3)
     q, k, v = torch.randn(3, 2, 4, 5, 6)
     mask = torch.ones(5, 5, dtype=torch.bool).index_fill(0, torch.tensor([2]), False)
-    found = []
-    for sharded in (False, True):
+
+    def attended(arrays, mask):
         model = Attends()
         adopt(model, seed=SEED, ranks="replicated")
-        arrays, seen = [q, k, v], mask
-        if sharded:
-            arrays = [distribute_tensor(x, mesh, [Shard(1)]) for x in arrays]
-            seen = distribute_tensor(mask, mesh, [Replicate()])
         arrays = [x.detach().requires_grad_() for x in arrays]
-        y = model(*arrays, seen)
+        y = model(*arrays, mask)
         y.square().sum().backward()
-        assert not sharded or y.placements == (Shard(1),)
-        found.append([whole_of(x.detach()) for x in (y, *(x.grad for x in arrays))])
-    torch.testing.assert_close(*found)
-    assert (found[0][0][:, :, 2] == 0).all()
+        return [y.detach(), *(x.grad for x in arrays)]
+
+    wanted = attended([q, k, v], mask)
+    assert (wanted[0][:, :, 2] == 0).all()
+    mask = distribute_tensor(mask, mesh, [Replicate()])
+    heads, whole = Shard(1), Replicate()
+    for cuts in ([heads] * 3, [heads, heads, whole], [whole, heads, heads], [whole, whole, heads]):
+        arrays = [distribute_tensor(x, mesh, [cut]) for x, cut in zip((q, k, v), cuts, strict=True)]
+        found = attended(arrays, mask)
+        assert found[0].placements == (heads,)
+        torch.testing.assert_close([x.full_tensor() for x in found], wanted)
 
 
 def a_fault_is_seen(wanted):
