@@ -13,7 +13,6 @@ needs_gloo = pytest.mark.skipif(
     reason="torch.distributed with gloo is not in this build of PyTorch",
 )
 
-
 HERE = Path(__file__).parent
 
 
@@ -25,6 +24,7 @@ def run_in_processes(worker, number):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--local-addr", "127.0.0.1", f"--nproc-per-node={number}", str(worker)]
     places = [str(place) for place in worker.parents if place.is_relative_to(HERE)]
+    places += filter(None, [os.environ.get("PYTHONPATH")])
     settings = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     settings |= {"PYTHONPATH": os.pathsep.join(places)}
     done = subprocess.run(
