@@ -159,6 +159,48 @@ def test_the_environment_chooses(value, error):
         assert done.stdout.strip() == str(value == "compiled")
 
 
+UNLOADABLE = """
+import sys, warnings
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+
+class Broken(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        return ModuleSpec(name, self) if name.startswith("thinned._torch_") else None
+
+    def exec_module(self, module):
+        pass
+
+    def create_module(self, spec):
+        raise ImportError("undefined symbol: _ZN2at6detail")
+
+sys.meta_path.insert(0, Broken())
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import torch, thinned, thinned.torch
+from thinned.backends import torch_native
+assert not torch_native.is_compiled()
+print(*(str(w.message) for w in caught if issubclass(w.category, RuntimeWarning)))
+at = thinned.Address(3)
+kept = thinned.dropout(torch.ones(9), 0.5, at).numpy() > 0
+assert (kept == thinned.keep_mask(9, 0.5, at)).all()
+"""
+
+
+@pytest.mark.parametrize("value", ["", "compiled"])
+def test_a_part_that_does_not_load_costs_speed_alone_unless_it_was_asked_for(value):
+    settings = {**os.environ, "THINNED_TORCH": value}
+    done = subprocess.run(
+        [sys.executable, "-c", UNLOADABLE], env=settings, capture_output=True, text=True
+    )
+    if value:
+        assert done.returncode != 0
+        assert "ImportError: undefined symbol" in done.stderr
+    else:
+        assert done.returncode == 0, done.stderr
+        assert "does not load (undefined symbol: _ZN2at6detail). Masks are the same" in done.stdout
+
+
 def test_the_drop_ins_hold_without_it():
     """The tests of the drop-ins, in a process in which everything goes through Python."""
     files = [HERE / f"test_dropin_{name}.py" for name in ("autograd", "modules", "values")]

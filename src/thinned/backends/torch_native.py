@@ -1,14 +1,15 @@
 """The compiled part for PyTorch: noise on plain CPU tensors as a node of its autograd in C++.
 
-Built for one minor version of PyTorch (native/torch.cpp). With another one everything goes the ways
+Built for one minor version of PyTorch (native/pytorch). With another one everything goes the ways
 of torch.py, whose results are the same and whose calls on small tensors take some 15 microseconds
-more. The environment variable THINNED_TORCH says which: "compiled" (refused where it was not
-built) or "python".
+more. Where the part was built and does not load, a warning says so. The environment variable
+THINNED_TORCH says which: "compiled" (refused where it is not there) or "python".
 """
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
@@ -27,7 +28,7 @@ def _nothing(*_: Any) -> None:
 
 
 # dropout(x, p, at, leading, scale) and noise(x, scale, fill, gaussian, seed, site, step, call,
-# threshold, mirror, offset, strides), as native/torch.cpp has them: a tensor, or None for whatever
+# threshold, mirror, offset, strides), as native/pytorch has them: a tensor, or None for whatever
 # is not theirs to do; and fresh_seed(), 64 bits from PyTorch's default generator.
 dropout: Callable[..., Any] = _nothing
 noise: Callable[..., Any] = _nothing
@@ -56,7 +57,22 @@ def connect(noise_elsewhere: Callable[..., Any], dropout_elsewhere: Callable[...
                 "install --no-build-isolation --no-binary thinned thinned; or unset THINNED_TORCH."
             )
         return
-    module: Any = import_module(name)
+    try:
+        module: Any = import_module(name)
+    except ImportError as error:
+        # Built beside another build of this minor version. It saves time and nothing else.
+        if wanted == "compiled":
+            raise
+        warnings.warn(
+            f"thinned: the compiled part for PyTorch {torch.__version__} does not load ({error}). "
+            "Masks are the same without it, and a call on a small tensor takes some 15 "
+            "microseconds longer. To build it for this PyTorch: pip install --no-build-isolation "
+            "--no-binary thinned --force-reinstall --no-deps thinned. THINNED_TORCH=python does "
+            "without it and without this warning.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return
     module.connect(_native.entry, noise_elsewhere, dropout_elsewhere)
     dropout, noise = module.dropout, module.noise
     fresh_seed, overlook = module.fresh_seed, module.overlook

@@ -469,7 +469,7 @@ PyModuleDef_Slot slots[] = {
     {0, nullptr}};
 
 PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_torch",
-                          "Noise on PyTorch's plain tensors, compiled: see native/torch.cpp.", 0,
+                          "Noise on PyTorch's plain tensors, compiled: see native/pytorch.", 0,
                           methods, slots, nullptr, nullptr, nullptr};
 
 }  // namespace
