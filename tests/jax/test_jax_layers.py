@@ -121,6 +121,28 @@ def test_a_step_of_equinoxs_training():
     assert jnp.isfinite(first.layers[0].weight).all()
 
 
+def test_a_p_that_is_an_array_is_traced_and_not_a_program_of_its_own():
+    traced = []
+
+    @eqx.filter_jit
+    def call(layer, x):
+        traced.append(layer.p)
+        return layer(x, at=AT)
+
+    x = jnp.ones(64)
+    for p in (0.1, 0.5, 0.9):
+        wanted = thinned.dropout(x, jnp.float32(p), AT)
+        same(call(thinned.jax.equinox.Dropout(jnp.array(p)), x), wanted)
+        adopted, _ = thinned.jax.equinox.adopt(eqx.nn.Dropout(jnp.array(p)))
+        call(adopted, x)
+    assert len(traced) == 2  # a program for each site
+    inside = jax.jit(lambda p: thinned.jax.equinox.Dropout(p)(x, at=AT))
+    same(inside(0.5), thinned.dropout(x, 0.5, AT))
+    for wrong, error in ((1.5, ValueError), ([0.1, 0.2], TypeError)):
+        with pytest.raises(error, match=r"^Dropout: p must be"):
+            thinned.jax.equinox.Dropout(jnp.array(wrong))
+
+
 # ---------------------------------------------------------------------------------------------- NNX
 
 

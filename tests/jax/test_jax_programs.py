@@ -3,6 +3,7 @@
 import re
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -144,3 +145,25 @@ def test_it_runs_in_many_threads_at_once():
         found = list(pool.map(lambda n: np.asarray(f(x, AT.replace(step=n % 4))), range(16)))
     for n, y in enumerate(found):
         np.testing.assert_array_equal(y, thinned.dropout(x, 0.3, AT.replace(step=n % 4)))
+
+
+EXPORTED = {
+    "dropout": lambda x: thinned.dropout(x, 0.3, AT),
+    "gradient": jax.grad(lambda x: (thinned.dropout(x, 0.3, AT) ** 2).sum()),
+    "gaussian": lambda x: thinned.gaussian_dropout(x, 0.3, AT),
+    "mask": lambda x: thinned.keep_mask(x.shape, 0.3, AT, like=x).astype(x.dtype),
+    "block": lambda x: thinned.drop_block(x.reshape(2, 2, 4, 4), 0.1, AT, block_size=3),
+    "traced": lambda x: thinned.dropout(x, jnp.abs(x[0]) / 9, AT.replace(step=x[1].astype(int))),
+    "scan": lambda x: jax.lax.scan(
+        lambda x, i: (thinned.dropout(x, 0.1, AT.replace(step=i)), None), x, jnp.arange(3)
+    )[0],
+}
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_an_exported_program_draws_the_same_and_needs_nothing_of_ours(name):
+    x = jnp.linspace(1.0, 3.0, 64)
+    program = jax.export.export(jax.jit(EXPORTED[name]))(x)
+    assert "custom_call @thinned" not in program.mlir_module()
+    loaded = jax.export.deserialize(program.serialize())
+    np.testing.assert_allclose(loaded.call(x), EXPORTED[name](x), rtol=4e-6)

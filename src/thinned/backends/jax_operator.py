@@ -222,8 +222,14 @@ def _pure_draw(words: Any, how: Draws) -> Any:
     return _over_batch(one, how.batch)(words)
 
 
+def _is_for_export(ctx: Any) -> bool:
+    """Whether the program is to be saved. jax.export saves operations of XLA and no call of ours:
+    whoever loads the program need not have Thinned."""
+    return bool(getattr(ctx.module_context.lowering_parameters, "for_export", False))
+
+
 def _lowering(primitive: Any, pure: Any, kernel: Any, ctx: Any, *operands: Any, how: Any) -> Any:
-    division = division_of(ctx)
+    division = "exported" if _is_for_export(ctx) else division_of(ctx)
     if division == "divided":
         function = partitioned(primitive, how, len(operands))
     elif division in ("alone", "whole") and kernel is not None and not how.pure and runs_kernel():

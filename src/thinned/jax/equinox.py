@@ -29,7 +29,8 @@ class Layer(eqx.Module):
 
     Parameters
     ----------
-    p : float in [0, 1]. Probability to drop.
+    p : float in [0, 1], or such an array of JAX's without axes. Probability to drop. An array is
+        traced by `eqx.filter_jit`, so that another value is no other program.
     inference : bool. True leaves x as the method's evaluation does; eqx.nn.inference_mode sets it.
     site : str or int. Where in the network it stands: layers at different sites draw different
         masks of one key. `adopt` gives each its own.
@@ -51,11 +52,20 @@ class Layer(eqx.Module):
         **options: Any,
     ) -> None:
         name = type(self).__name__
-        self.p = checks.probability(name, default_p(self.row) if p is None else p)
-        self.row.require_law(name, self.p)
+        self.p = self._checked(default_p(self.row) if p is None else p)
         self.inference = checks.flag(name, "inference", inference)
         self.site = site
         self.options = tuple(chosen_options(name, self.row, options).items())
+
+    def _checked(self, p: Any) -> Any:
+        """p, which stays an array where it is one of JAX's: filter_jit traces it, and so another
+        value is no other program."""
+        name = type(self).__name__
+        if isinstance(p, jax.core.Tracer):  # its value is looked at where it is drawn with
+            return p
+        number = checks.probability(name, p)
+        self.row.require_law(name, number)
+        return p if isinstance(p, jax.Array) else number
 
     def __call__(
         self, x: Any, *, key: Any = None, at: Address | None = None, inference: bool | None = None
@@ -171,7 +181,5 @@ def _adopted(layer: Any, site: str) -> tuple[Any, Row]:
         how = dict(layer.options)
         made_new = type(layer)(layer.p, layer.inference, site=site, **how)
         return made_new, Row(site, kind, p, "given its site")
-    # A p that is an array stays one, to be traced.
-    fresh = made()["Dropout"](0.5, bool(layer.inference), site=site)
-    fresh = jax.tree_util.tree_map(lambda a: a, fresh)
-    return eqx.tree_at(lambda m: m.p, fresh, layer.p), Row(site, kind, p, "replaced")
+    fresh = made()["Dropout"](layer.p, bool(layer.inference), site=site)
+    return fresh, Row(site, kind, p, "replaced")

@@ -6,8 +6,8 @@ keys of `rngs`, an address, or, in an adopted model, its clock.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,29 +19,69 @@ from thinned.address import Address
 from thinned.backends.jax_address import Halves, words_of
 from thinned.checks import message
 from thinned.jax.keys import address
+from thinned.jax.lanes import folded_words, lanes_of, number_of, own_axes_folded
 from thinned.jax.layers import Report, Row, chosen_options, default_p, layer_rows
 from thinned.methods.table import Method
 
-__all__ = ["Calls", "Clock", "Dropout", "Layer", "adopt", "made"]
+__all__ = ["Calls", "Clock", "Clocks", "Dropout", "Layer", "adopt", "made", "tick"]
 
 _NOWHERE = Address()  # what evaluation, which draws nothing, is given
 
 
 class Clock(nnx.Variable[Any]):
-    """The clock of an adopted model, a part of its state: seed and step, three 32-bit words."""
+    """The clock of an adopted model, a part of its state: seed and step, three 32-bit words.
+
+    In a stack of layers it has the stack's leading axes, and each layer a seed of its own.
+    """
 
     def tick(self) -> None:
         """Begin the next step: once after each update of the parameters."""
-        self.set_value(self.get_value().at[2].add(np.uint32(1)))
+        self.set_value(self.get_value().at[..., 2].add(np.uint32(1)))
 
     @property
     def step(self) -> Any:
-        return self.get_value()[2]
+        return self.get_value()[..., 2]
 
     def address(self, site: int | str, call: Any) -> Address:
         """Of a site's call in this step."""
         low, high, step = self.get_value()
         return Address(Halves(low, high), site, step, call)  # type: ignore[arg-type]
+
+
+class Clocks(NamedTuple):
+    """The clocks of a model that holds stacks of layers: one for each kind of stack."""
+
+    clocks: tuple[Clock, ...]
+
+    def tick(self) -> None:
+        """Begin the next step in all of them."""
+        for clock in self.clocks:
+            clock.tick()
+
+    @property
+    def step(self) -> Any:
+        return self.clocks[0].step.reshape(-1)[0]
+
+
+def tick(model: nnx.Module) -> None:
+    """Begin the next step of an adopted model, inside of nnx.jit too: every clock that it holds.
+
+    Parameters
+    ----------
+    model : nnx.Module, adopted as a whole or in parts.
+
+    Raises
+    ------
+    ValueError if it holds no clock.
+    """
+    clocks = _clocks_in(model)
+    if not clocks:
+        raise ValueError("tick: the model holds no clock. Adopt it first.")
+    Clocks(clocks).tick()
+
+
+def _clocks_in(model: nnx.Module) -> tuple[Clock, ...]:
+    return tuple(node for _, node in nnx.iter_graph(model) if isinstance(node, Clock))
 
 
 class Calls(nnx.Variable[Any]):
@@ -64,6 +104,7 @@ class _Drawn:
     site: int | str = 0
     clock: Clock | None = None
     calls: Calls | None = None
+    axes: tuple[str, ...] | None = None
 
     def _address(self, at: Any, rngs: Any) -> Address:
         name = type(self).__name__
@@ -72,7 +113,7 @@ class _Drawn:
                 raise TypeError(message(name, "at", "a thinned.Address", type(at).__name__))
             return at if self.site == 0 else at.replace(site=self.site)
         if rngs is None and self.clock is not None and self.calls is not None:
-            return self.clock.address(self.site, self.calls.next(self.clock.step))
+            return self._at_the_clock(self.clock, self.calls)
         rngs = self.rngs if rngs is None else rngs
         if rngs is None:
             raise ValueError(
@@ -84,6 +125,17 @@ class _Drawn:
         if isinstance(rngs, nnx.RngStream):
             rngs = rngs()
         return address(rngs, site=self.site)
+
+    def _at_the_clock(self, clock: Clock, calls: Calls) -> Address:
+        stack = clock.get_value().shape[:-1]
+        if stack:
+            raise ValueError(
+                f"{type(self).__name__}: site {str(self.site)!r} stands in a stack of layers of "
+                f"shape {stack} and was called for all of them at once. Run the stack by nnx.scan "
+                "or nnx.vmap, which hand over one layer at a time."
+            )
+        at = clock.address(self.site, calls.next(clock.step))
+        return own_axes_folded(type(self).__name__, self.site, at, self.axes)  # type: ignore[no-any-return]
 
     def _is_off(self, deterministic: bool | None, own: bool | None) -> bool:
         chosen = own if deterministic is None else deterministic
@@ -228,49 +280,85 @@ def __getattr__(name: str) -> Any:
     return made()[name]
 
 
-def adopt(model: nnx.Module, *, seed: int = 0) -> Report:
+def adopt(model: nnx.Module, *, seed: int = 0, axes: Sequence[str] | None = None) -> Report:
     """Give every dropout layer of a model an address: its site, at the step of one clock.
 
     In place. `nnx.Dropout` becomes `thinned.jax.nnx.Dropout`, which is its subclass; layers of this
     file get sites and the clock. The clock is a part of the model's state, so that a saved model
     goes on with the masks it would have had. Tick it once after each update.
 
+    In a stack of layers, as `nnx.vmap` builds it and `nnx.scan` runs it, each layer draws masks of
+    its own: the stack is recognised by the `rngs` of its dropout, or by the layers beside it, or,
+    where adopt is called in the constructor, by what differs from one layer to the next. A model
+    whose parts were adopted in their constructors may be adopted as a whole: their sites then get
+    the names they have in it, and their clocks stay.
+
     Parameters
     ----------
     model : nnx.Module.
     seed : int in [0, 2^64).
+    axes : names of mapped axes (of pmap, shard_map, or vmap with axis_name) along which each
+        device, or lane, draws masks of its own. Without it a draw inside of pmap or shard_map is
+        refused; () shares the masks.
 
     Returns
     -------
-    Report. Its `clock` is the model's. Attention that drops its own weights is not reached, and
-    listed.
+    Report. Its `clock` is the model's, or `Clocks` where there are stacks. Attention that drops its
+    own weights is not reached, and listed.
 
     Raises
     ------
-    ValueError if there is no dropout in the model, or it was adopted before.
+    ValueError if there is no dropout in the model, or it was adopted before. TypeError if `axes`
+    is one name, not a sequence of them.
     """
-    words = words_of(Address(seed))
-    clock = Clock(jnp.array([*words[:2], 0], jnp.uint32))
-    rows: list[Row] = []
-    found: list[tuple[str, Any]] = []
-    for path, module in nnx.iter_modules(model):
-        site = "/".join(str(part) for part in path)
-        if getattr(module, "clock", None) is not None and isinstance(module, _Drawn):
-            raise ValueError("adopt: the model was adopted before, and has its clock.")
-        if isinstance(module, _Drawn) or type(module) is nnx.Dropout:
-            found.append((site, module))
-        elif isinstance(module, nnx.MultiHeadAttention) and module.dropout_rate > 0.0:
-            done = "not reached: it drops its weights in its own code; use thinned.dropout there"
-            kind, p = type(module).__name__, float(module.dropout_rate)
-            rows.append(Row(site, kind, p, done, reached=False))
+    words = words_of(Address(seed))[:2]
+    if isinstance(axes, str) or not all(isinstance(name, str) for name in axes or ()):
+        raise TypeError(message("adopt", "axes", "a sequence of axis names", repr(axes)))
+    modules = dict(nnx.iter_modules(model))
+    found: list[tuple[Any, Any]] = [(path, m) for path, m in modules.items() if _drops(m)]
+    new = [module for _, module in found if getattr(module, "clock", None) is None]
     if not found:
         raise ValueError("adopt: the model holds no dropout.")
-    for site, module in found:
-        kind, is_theirs = type(module).__name__, type(module) is nnx.Dropout
-        if is_theirs:
-            module.__class__ = Dropout
+    if not new and any(len(path) == 1 for path, _ in found):
+        raise ValueError("adopt: the model was adopted before, and has its clock.")
+    number, clocks = number_of(model), dict[tuple[int, ...], Clock]()
+    rows = list(_not_reached(modules))
+    for path, module in found:
+        site, kind = "/".join(map(str, path)), type(module).__name__
+        if module in new:
+            lanes = lanes_of(path, module, modules)
+            if lanes not in clocks:
+                clocks[lanes] = _clock(words, number, lanes)
+            _give(module, clocks[lanes])
         module.site = site
-        module.clock = clock
-        module.calls = Calls(jnp.zeros(2, jnp.uint32))
+        module.axes = None if axes is None else tuple(axes)
         rows.append(Row(site, kind, float(module.rate), "addressed"))
-    return Report(tuple(rows), clock)
+    every = _clocks_in(model)
+    return Report(tuple(rows), every[0] if len(every) == 1 else Clocks(every))
+
+
+def _drops(module: nnx.Module) -> bool:
+    return isinstance(module, _Drawn) or type(module) is nnx.Dropout
+
+
+def _not_reached(modules: dict[tuple[Any, ...], nnx.Module]) -> Iterator[Row]:
+    for path, module in modules.items():
+        if isinstance(module, nnx.MultiHeadAttention) and module.dropout_rate > 0.0:
+            done = "not reached: it drops its weights in its own code; use thinned.dropout there"
+            site, kind = "/".join(map(str, path)), type(module).__name__
+            yield Row(site, kind, float(module.dropout_rate), done, reached=False)
+
+
+def _clock(words: tuple[int, ...], number: Any, lanes: tuple[int, ...]) -> Clock:
+    """At step 0, of a finished model's part with these leading axes, or of a stack being built."""
+    if lanes:
+        number = np.arange(1, 1 + np.prod(lanes), dtype=np.uint32).reshape(lanes)
+    seeds = folded_words(words, number)
+    return Clock(jnp.concatenate([seeds, jnp.zeros_like(seeds[..., :1])], axis=-1))
+
+
+def _give(module: Any, clock: Clock) -> None:
+    if type(module) is nnx.Dropout:
+        module.__class__ = Dropout
+    module.clock = clock
+    module.calls = Calls(jnp.zeros_like(clock.get_value()[..., :2]))
