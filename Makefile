@@ -6,7 +6,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-NATIVE := CMakeLists.txt $(wildcard native/*.cpp native/*.hpp native/*.py)
+NATIVE := CMakeLists.txt $(wildcard native/*.cpp native/*.hpp native/pytorch/*)
 NATIVE_TESTS := $(wildcard native/tests/*.cpp native/tests/*.hpp)
 
 .PHONY: demo test setup bench docs wheel lint types native native-aarch64 tests clean
