@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
+from thinned.printable import printable
+
 __all__ = ["main"]
 
 # Distributions of the extra [fit], by the name they are imported under.
@@ -109,5 +111,5 @@ def _sentence(message: str) -> str:
 
 def _fail(sentence: str, code: int) -> int:
     sys.stdout.flush()
-    print(f"thinned: {sentence}", file=sys.stderr)
+    print(f"thinned: {printable(sentence)}", file=sys.stderr)
     return code
