@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from thinned.printable import printable
+from thinned.streams import STDOUT, standard_streams
 
 __all__ = ["main"]
 
@@ -50,20 +51,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from thinned.commands import app
 
         # Not standalone: then errors of usage come here too, and are one sentence as all others.
-        with _asked_to_end():
-            code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+        typed = None if arguments is None else list(arguments)
+        with _asked_to_end(), standard_streams():
+            code = app(args=typed, prog_name="thinned", standalone_mode=False)
+            sys.stdout.flush()
         if code == _INTERRUPTED:
             raise KeyboardInterrupt
-        sys.stdout.flush()
         return int(code or 0)
     except ImportError as missing:
         return _missing(missing)
     except BrokenPipeError:
         # The reader (head, say) has gone. What is left in the buffer has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go()
         return 0
     except OSError as error:
-        return _fail(f"{error.filename or 'a file'}: {error.strerror or error}.", 1)
+        where = "the system" if error.filename is None else error.filename
+        if where == STDOUT:
+            _let_go()
+        return _fail(f"{where}: {error.strerror or error}.", 1)
     except KeyboardInterrupt:
         return _fail("interrupted; nothing was written.", _INTERRUPTED)
     except Exception as error:
@@ -96,6 +101,15 @@ def _asked_to_end() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _let_go() -> None:
+    """What is still to be written to standard output has nowhere to go."""
+    if sys.stdout is None:
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
 def _missing(error: ImportError) -> int:
     top = (error.name or "").partition(".")[0]
     if top not in _EXTRA and "thinned[fit]" not in str(error):
@@ -110,6 +124,6 @@ def _sentence(message: str) -> str:
 
 
 def _fail(sentence: str, code: int) -> int:
-    sys.stdout.flush()
-    print(f"thinned: {printable(sentence)}", file=sys.stderr)
+    with standard_streams():
+        print(f"thinned: {printable(sentence)}", file=sys.stderr)
     return code

@@ -5,15 +5,16 @@ import os
 
 import pytest
 
+from thinned.fit import folder
 from thinned.fit.errors import InputError
 from thinned.fit.folder import check_file, check_folder, whole_file, whole_folder
 
 
-def former(folder):
-    folder.mkdir()
-    (folder / "metrics.json").write_text(json.dumps({"format": "thinned.fit"}))
-    (folder / "report.html").write_text("old")
-    return folder
+def former(out):
+    out.mkdir()
+    (out / "metrics.json").write_text(json.dumps({"format": "thinned.fit"}))
+    (out / "report.html").write_text("old")
+    return out
 
 
 def sentence(check, *arguments):
@@ -66,6 +67,7 @@ def test_a_former_result_outlives_a_failed_rename(tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
         return rename(self, target)
 
+    monkeypatch.setattr(folder, "exchanged", lambda one, other: False)
     monkeypatch.setattr(type(out), "rename", failing)
     with pytest.raises(OSError, match="No space"), whole_folder(out, overwrite=True):
         pass
@@ -79,6 +81,11 @@ def test_a_former_result_is_replaced_whole(tmp_path):
         (made / "metrics.json").write_text("{}")
     assert os.listdir(tmp_path) == ["out"]
     assert os.listdir(out) == ["metrics.json"]
+
+
+def test_a_former_result_is_replaced_whole_where_there_is_no_exchange(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder, "exchanged", lambda one, other: False)
+    test_a_former_result_is_replaced_whole(tmp_path)
 
 
 def test_a_folder_that_came_meanwhile_is_not_touched(tmp_path):

@@ -14,7 +14,7 @@ from thinned.fit.errors import InputError
 from thinned.fit.job import read_hidden, read_p
 from thinned.fit.model import write_predictions
 from thinned.fit.results import Settings
-from thinned.fit.saved import load_model, save_model
+from thinned.fit.saved import load_model, save_model, sealed
 from thinned.fit.search import Search
 from thinned.fit.tables import load
 
@@ -82,9 +82,11 @@ def test_loading_needs_no_pickle(saved):
 
 
 def changed(folder, **facts):
+    """Another model.json, written as if it had always been so."""
     path = folder / "model.json"
     now = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps(now | facts), encoding="utf-8")
+    del now["sha256"]
+    path.write_bytes(sealed(now | facts))
 
 
 def sentence(folder):
@@ -104,7 +106,21 @@ def test_another_version_of_the_mask_spec_is_refused(saved):
     changed(saved, mask_spec=1, format_version=9)
     assert sentence(saved) == (
         f"{saved / 'model.json'}: a model of format version 9; this thinned "
-        f"({thinned.__version__}) reads version 1."
+        f"({thinned.__version__}) reads version 2."
+    )
+
+
+def test_a_model_from_before_there_was_a_checksum_is_refused(saved):
+    import thinned
+
+    path = saved / "model.json"
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    del facts["sha256"]
+    path.write_text(json.dumps(facts | {"format_version": 1}, indent=1) + "\n", encoding="utf-8")
+    assert sentence(saved) == (
+        f"{path}: a model of format version 1, which has no checksum that would show damage; this "
+        f"thinned ({thinned.__version__}) reads version 2. Fit it again: its report.html ends with "
+        "the command."
     )
 
 
@@ -156,11 +172,19 @@ def test_damaged_weights(saved):
         {"layers": 0},
         {"layers": 3},
         {"layers": "many"},
+        {"layers": "2"},
+        {"layers": True},
+        {"layers": 2.0},
         {"classes": ["one"] * 9},
         {"task": "clustering"},
         {"columns": []},
         {"encoder": {"numeric": [], "texts": []}},
-        {"target_scale": float("nan")},
+        {"target_scale": 0.0},
+        {"target_scale": 1},
+        {"classes": ["a", 1, 2]},
+        {"classes": ["b", "a", "a"]},
+        {"training": {"p": 0.5}},
+        {"surplus": 1},
     ],
 )
 def test_facts_that_contradict_the_weights(saved, facts):
@@ -171,8 +195,9 @@ def test_facts_that_contradict_the_weights(saved, facts):
 def test_a_scale_of_zero_is_refused(saved):
     facts = json.loads((saved / "model.json").read_text(encoding="utf-8"))
     facts["encoder"]["numeric"][0]["scale"] = 0.0
+    del facts["sha256"]
     changed(saved, **facts)
-    assert "a scale that is not positive" in sentence(saved)
+    assert "encoder.numeric[0].scale must be above 0, got 0.0" in sentence(saved)
 
 
 def test_predictions_as_csv(searched):

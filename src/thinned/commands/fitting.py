@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
+
+from thinned.printable import printable
+from thinned.streams import output_as_a_file
 
 if TYPE_CHECKING:
     from thinned.fit.results import Result
@@ -59,8 +63,15 @@ def fit(
     Writes report.html, metrics.json, predictions.csv and the model (model.safetensors, model.json)
     into a folder that appears complete or not at all.
     """
-    from thinned.fit.folder import check_folder, whole_folder
-    from thinned.fit.job import default_epochs, read_hidden, read_p, result_of, write_result
+    from thinned.fit.folder import whole_folder
+    from thinned.fit.job import (
+        default_epochs,
+        least_bytes,
+        read_hidden,
+        read_p,
+        result_of,
+        write_result,
+    )
     from thinned.fit.results import Settings
     from thinned.fit.search import Search, number_of_fits
     from thinned.fit.tables import load
@@ -69,23 +80,23 @@ def fit(
 
     ps, sizes = read_p(p), read_hidden(hidden)
     folder = out or Path(f"thinned-{Path(data).stem or 'data'}")
-    check_folder(folder, overwrite)
-    problem = load(data, target, task.value)
-    settings = Settings(ps, sizes, epochs or 1, repeats, seed)
-    if epochs is None:
-        settings = Settings(ps, sizes, default_epochs(problem.rows, settings), repeats, seed)
-    if not quiet:
-        for note in problem.notes:
-            typer.echo(note)
-    with progress(number_of_fits(settings), quiet) as advance:
-        search = Search(problem, settings, advance)
-        search.run()
-    result = result_of(problem, search)
-    with whole_folder(folder, overwrite) as made:
+    with whole_folder(folder, overwrite, least_bytes(sizes)) as made:
+        problem = load(data, target, task.value)
+        settings = Settings(ps, sizes, epochs or 1, repeats, seed)
+        if epochs is None:
+            settings = Settings(ps, sizes, default_epochs(problem.rows, settings), repeats, seed)
+        if not quiet:
+            for note in problem.notes:
+                typer.echo(printable(note))
+        with progress(number_of_fits(settings), quiet) as advance:
+            search = Search(problem, settings, advance)
+            search.run()
+        result = result_of(problem, search)
         write_result(result, search, made, page)
     if not quiet:
         typer.echo(_summary(result))
-        typer.echo(f"\nWritten to {folder}: open {folder / 'report.html'} in a browser.")
+        page_there = printable(str(folder / "report.html"))
+        typer.echo(f"\nWritten to {printable(str(folder))}: open {page_there} in a browser.")
 
 
 def predict(
@@ -108,38 +119,54 @@ def predict(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Which members.")] = 0,
+    raw: Annotated[
+        bool,
+        typer.Option(
+            "--raw",
+            help="Write texts as they are. A spreadsheet would run those that are formulas.",
+        ),
+    ] = False,
 ) -> None:
     """Apply a fitted model to DATA: a CSV of predictions, with a probability for each class.
 
     With --members each row has the standard deviation between members too, and, for classes, the
-    predictive entropy and the mutual information, in nats.
+    predictive entropy and the mutual information, in nats. A text that a spreadsheet would take for
+    a formula begins with an apostrophe.
     """
     import numpy as np
 
-    from thinned.fit.folder import check_file, whole_file
+    from thinned.fit.cells import guarded
+    from thinned.fit.folder import check_file, recover, whole_file
     from thinned.fit.model import Answers, write_predictions
     from thinned.fit.saved import load_model
 
     if out is not None:
         check_file(out, overwrite)
+    recover(folder)
     model = load_model(folder)
-    frame, target, notes = model.read(data)
-    for note in notes:
-        typer.echo(f"thinned: {note}", err=True)
-    if members is None:
-        answers = model.answers(frame)
-    else:
-        answers = Answers.of_members(model.members(frame, members, seed))
-    rows = np.arange(1, len(frame) + 1)
-    if out is None:
-        write_predictions(sys.stdout, model, answers, rows, target)
-        return
 
-    def write(path: Path) -> None:
+    def write(stream: TextIO, spelled: Callable[[str], str]) -> None:
+        frame, target, notes = model.read(data)
+        for note in notes:
+            typer.echo(f"thinned: {printable(note)}", err=True)
+        if members is None:
+            answers = model.answers(frame)
+        else:
+            answers = Answers.of_members(model.members(frame, members, seed))
+        rows = np.arange(1, len(frame) + 1)
+        write_predictions(stream, model, answers, rows, target, spelled)
+
+    def write_file(path: Path) -> None:
         with path.open("w", encoding="utf-8", newline="") as stream:
-            write_predictions(stream, model, answers, rows, target)
+            write(stream, str if raw else guarded)
 
-    whole_file(out, write)
+    if out is not None:
+        whole_file(out, write_file, overwrite)
+    elif sys.stdout.isatty():
+        write(sys.stdout, printable)
+    else:
+        with output_as_a_file():
+            write(sys.stdout, str if raw else guarded)
 
 
 def _summary(result: Result) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import platform
 from collections.abc import Callable
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 
 from thinned.fit.errors import InputError
+from thinned.fit.folder import write_whole
 from thinned.fit.model import write_predictions
 from thinned.fit.results import Data, Result, Settings, metrics
 from thinned.fit.saved import MASK_SPEC, save_model
@@ -18,12 +21,14 @@ from thinned.fit.tables import Problem
 from thinned.fit.uncertainty import uncertainty_of
 from thinned.fit.words import HEADLINES, sentences
 
-__all__ = ["default_epochs", "read_hidden", "read_p", "result_of", "write_result"]
+__all__ = ["default_epochs", "least_bytes", "read_hidden", "read_p", "result_of", "write_result"]
 
 # Gradient steps that the default number of epochs comes to, where that is between these ends. On
 # digits, 28 epochs: the mean validation loss has stopped falling at every p up to 0.3.
 STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 1000, 10, 100
 WIDEST = 65536
+# A report has some 300 000 bytes.
+REPORT_BYTES = 2**18
 
 
 def read_p(text: str) -> tuple[float, ...]:
@@ -60,6 +65,11 @@ def read_hidden(text: str) -> tuple[int, ...]:
     return tuple(sizes)
 
 
+def least_bytes(hidden: tuple[int, ...]) -> int:
+    """What a result takes on the disk at the least: its report, and the weights between layers."""
+    return REPORT_BYTES + 4 * sum(ins * outs for ins, outs in pairwise(hidden))
+
+
 def default_epochs(rows: int, settings: Settings) -> int:
     """As many epochs as make about 1000 gradient steps on a fold's training rows, 10 to 100."""
     trained_on = rows * (1 - settings.test_share) * (1 - 1 / settings.folds)
@@ -72,6 +82,7 @@ def result_of(problem: Problem, search: Search) -> Result:
     model = search.model
     data = Data(
         name=problem.data,
+        typed=problem.typed,
         sha256=problem.sha256,
         rows=problem.rows,
         test_rows=len(search.test_rows),
@@ -125,9 +136,10 @@ def write_result(
     labels = shown.target.tolist()
     if result.data.classes:
         labels = [result.data.classes[int(code)] for code in shown.target]
-    with (folder / "predictions.csv").open("w", encoding="utf-8", newline="") as stream:
-        write_predictions(stream, search.model, shown.answers, shown.rows, labels)
+    stream = io.StringIO(newline="")
+    write_predictions(stream, search.model, shown.answers, shown.rows, labels)
+    write_whole(folder / "predictions.csv", stream.getvalue().encode("utf-8"))
     save_model(search.model, folder)
     text = json.dumps(metrics(result), indent=1, allow_nan=False, ensure_ascii=False)
-    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
-    (folder / "report.html").write_text(report(result), encoding="utf-8")
+    write_whole(folder / "metrics.json", f"{text}\n".encode())
+    write_whole(folder / "report.html", report(result).encode("utf-8"))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import numbers
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from thinned.fit.cells import guarded
 from thinned.fit.encoding import Encoder
 from thinned.fit.errors import InputError, quoted
 from thinned.fit.network import Network, probabilities
@@ -122,31 +124,33 @@ def write_predictions(
     answers: Answers,
     rows: NDArray[np.int64],
     target: Sequence[Any] | NDArray[Any] | None = None,
+    spelled: Callable[[str], str] = guarded,
 ) -> None:
     """Write answers as CSV: row, target where it is known, prediction, a probability per class,
     and what else the answers have.
 
-    Probabilities have six decimals, values eight digits.
+    Probabilities have six decimals, values eight digits. Texts of the data go through `spelled`.
     """
     writer = csv.writer(stream, lineterminator="\n")
     head = ["row", *(["target"] if target is not None else []), "prediction"]
-    head += [f"probability of {name}" for name in model.classes]
+    head += [spelled(f"probability of {name}") for name in model.classes]
+    classes = [_cell(label, spelled) for label in model.classes]
     writer.writerow([*head, *answers.more])
     for i, row in enumerate(rows):
         line: list[Any] = [int(row)]
         if target is not None:
-            line.append(_cell(target[i]))
+            line.append(_cell(target[i], spelled))
         found = answers.prediction[i]
-        line.append(model.classes[found] if model.classes else f"{found:.8g}")
+        line.append(classes[found] if classes else f"{found:.8g}")
         if answers.probabilities is not None:
             line += [f"{share:.6f}" for share in answers.probabilities[i]]
         line += [f"{column[i]:.8g}" for column in answers.more.values()]
         writer.writerow(line)
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: Any, spelled: Callable[[str], str]) -> Any:
     if value is None or value != value:  # missing
         return ""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
-    return value
+    return value if isinstance(value, numbers.Real) else spelled(str(value))

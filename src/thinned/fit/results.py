@@ -54,9 +54,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class Data:
-    """What it was run on. `rows` and `test_rows` count; `sha256` is the file's."""
+    """What it was run on. `rows` and `test_rows` count; `sha256` is the file's.
+
+    typed : str. How the user named it, of which `name` is the last part.
+    """
 
     name: str
+    typed: str
     sha256: str | None
     rows: int
     test_rows: int
@@ -203,6 +207,7 @@ def metrics(result: Result) -> dict[str, Any]:
     facts = asdict(result)
     for name in ("predictions", "masks", "best", "uncertainty"):
         del facts[name]
+    del facts["data"]["typed"]  # the same data in another folder has the same numbers
     confusion = result.predictions.confusion
     return {
         "format": "thinned.fit",

@@ -1,6 +1,7 @@
 """A fitted model as two files that hold numbers and names only: loading them runs no code.
 
-model.safetensors holds the network's weights, model.json all else. Neither is a pickle.
+model.safetensors holds the network's weights, model.json all else. Neither is a pickle. Each byte
+of both is under a checksum: a damaged model is refused, for its answers look like any others.
 """
 
 from __future__ import annotations
@@ -8,7 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,17 +24,40 @@ from numpy.typing import NDArray
 
 import thinned
 from thinned.fit.encoding import Encoder, Numeric, Texts
-from thinned.fit.errors import InputError
+from thinned.fit.errors import InputError, listed
+from thinned.fit.facts import parsed, read_bytes
+from thinned.fit.folder import write_whole
+from thinned.fit.form import (
+    FormError,
+    distinct_texts,
+    each,
+    labels,
+    number,
+    one_of,
+    positive,
+    received,
+    record,
+    share,
+    text,
+    whole,
+)
 from thinned.fit.model import Model
 from thinned.fit.network import Network
 from thinned.fit.tables import Column, Task
 
-__all__ = ["MASK_SPEC", "load_model", "save_model"]
+__all__ = ["MASK_SPEC", "load_model", "save_model", "sealed"]
 
-FORMAT, FORMAT_VERSION = "thinned.model", 1
+FORMAT, FORMAT_VERSION = "thinned.model", 2
 # The version of the mask spec under which the network was trained.
 MASK_SPEC = 1
 FACTS, WEIGHTS = "model.json", "model.safetensors"
+# The end of model.json: the SHA-256 of all bytes before it.
+SEAL = b',\n "sha256": "%s"\n}\n'
+SEALED = re.compile(rb'(?s)(.*),\n "sha256": "([0-9a-f]{64})"\n\}\n')
+# The names and shapes before the numbers of model.safetensors take some 100 bytes a layer.
+MOST_HEADER = 2**20
+
+Layers = list[tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
 def save_model(model: Model, folder: Path) -> None:
@@ -42,7 +72,7 @@ def save_model(model: Model, folder: Path) -> None:
         arrays[f"layers.{i}.bias"] = np.ascontiguousarray(bias, dtype=np.float32)
     # One entry only: safetensors writes several in an order that differs from run to run.
     raw = save(arrays, metadata={"mask_spec": str(MASK_SPEC)})
-    (folder / WEIGHTS).write_bytes(raw)
+    write_whole(folder / WEIGHTS, raw)
     facts = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -61,8 +91,14 @@ def save_model(model: Model, folder: Path) -> None:
         "target_scale": model.network.scale,
         "training": model.training,
     }
-    text = json.dumps(facts, indent=1, allow_nan=False, ensure_ascii=False)
-    (folder / FACTS).write_text(text + "\n", encoding="utf-8")
+    write_whole(folder / FACTS, sealed(facts))
+
+
+def sealed(facts: Mapping[str, Any]) -> bytes:
+    """The content of model.json: the facts, and a checksum over every byte of them."""
+    said = json.dumps(facts, indent=1, allow_nan=False, ensure_ascii=False)
+    head = said.removesuffix("\n}").encode("utf-8")
+    return head + SEAL % hashlib.sha256(head).hexdigest().encode("ascii")
 
 
 def load_model(folder: Path) -> Model:
@@ -73,103 +109,192 @@ def load_model(folder: Path) -> Model:
     InputError, with one sentence, if the folder is another's, a file is missing or damaged, or the
     model was made under another version of the format or of the mask spec.
     """
-    if not folder.is_dir():
-        what = "this is a file, not a folder" if folder.exists() else "no such folder"
-        raise InputError(f"{folder}: {what}; name one that thinned fit wrote.")
-    if not (folder / FACTS).is_file():
-        raise InputError(f"{folder}: no {FACTS} in it; thinned fit did not write this folder.")
+    _check_folder(folder)
     facts = _facts(folder / FACTS)
-    raw = _bytes(folder / WEIGHTS)
-    if hashlib.sha256(raw).hexdigest() != facts.get("weights_sha256"):
-        raise InputError(f"{folder / WEIGHTS}: damaged, or not the weights of the {FACTS} beside.")
-    try:
-        return _model(facts, _weights(raw, int(facts["layers"])))
-    except (KeyError, TypeError, ValueError, IndexError) as reason:
-        raise InputError(f"{folder / FACTS}: not readable as a model ({reason!r}).") from None
+    with _sentence(folder / FACTS, "a model"):
+        _MODEL(facts, "")
+        _check_agreement(facts)
+    with _sentence(folder / WEIGHTS, "weights"):
+        layers = _layers(folder / WEIGHTS, facts)
+    return _model(facts, layers)
 
 
-def _bytes(path: Path) -> bytes:
+@contextmanager
+def _sentence(path: Path, what: str) -> Iterator[None]:
     try:
-        return path.read_bytes()
+        yield
+    except FormError as reason:
+        raise InputError(f"{path}: not readable as {what} ({reason}).") from None
+
+
+def _check_folder(folder: Path) -> None:
+    try:
+        is_folder = stat.S_ISDIR(os.stat(folder).st_mode)
+        has_facts = is_folder and os.path.lexists(folder / FACTS)
+    except FileNotFoundError:
+        raise InputError(f"{folder}: no such folder; name one that thinned fit wrote.") from None
     except OSError as reason:
-        raise InputError(f"{path}: cannot be read ({reason.strerror}).") from None
+        raise InputError(f"{folder}: cannot be read ({reason.strerror}).") from None
+    if not is_folder:
+        what = "this is a file, not a folder"
+        raise InputError(f"{folder}: {what}; name one that thinned fit wrote.")
+    if not has_facts:
+        raise InputError(f"{folder}: no {FACTS} in it; thinned fit did not write this folder.")
+
+
+# -------------------------------------------------------------------------------------- model.json
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    try:
-        facts = json.loads(_bytes(path).decode("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
-        raise InputError(f"{path}: not readable as JSON.") from None
+    """What model.json says, if every byte of it is as it was written."""
+    raw = read_bytes(path)
+    facts = parsed(path, raw)
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise InputError(f"{path}: not a model of thinned fit.")
-    if facts.get("format_version") != FORMAT_VERSION:
+    # Versions come first: another one may seal its files in another way.
+    _check_version(path, facts.get("format_version"))
+    mask_spec = facts.get("mask_spec")
+    if not _is(mask_spec, MASK_SPEC):
         raise InputError(
-            f"{path}: a model of format version {facts.get('format_version')}; this thinned "
-            f"({thinned.__version__}) reads version {FORMAT_VERSION}."
-        )
-    if facts.get("mask_spec") != MASK_SPEC:
-        raise InputError(
-            f"{path}: trained on version {facts.get('mask_spec')} of the mask spec; this thinned "
+            f"{path}: trained on version {received(mask_spec)} of the mask spec; this thinned "
             f"({thinned.__version__}) draws masks of version {MASK_SPEC}."
         )
+    seal = SEALED.fullmatch(raw)
+    if seal is None or hashlib.sha256(seal[1]).hexdigest().encode("ascii") != seal[2]:
+        raise InputError(f"{path}: damaged or edited, its checksum does not fit; fit it again.")
     return facts
 
 
-def _weights(raw: bytes, layers: int) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
+def _check_version(path: Path, version: Any) -> None:
+    if _is(version, FORMAT_VERSION):
+        return
+    reads = f"this thinned ({thinned.__version__}) reads version {FORMAT_VERSION}."
+    if _is(version, 1):
+        raise InputError(
+            f"{path}: a model of format version 1, which has no checksum that would show damage; "
+            f"{reads} Fit it again: its report.html ends with the command."
+        )
+    raise InputError(f"{path}: a model of format version {received(version)}; {reads}")
 
-    try:
-        arrays = load(raw)
-    except SafetensorError as reason:
-        raise ValueError(f"{WEIGHTS}: {reason}") from None
-    return [(arrays[f"layers.{i}.weight"], arrays[f"layers.{i}.bias"]) for i in range(layers)]
+
+def _is(value: Any, version: int) -> bool:
+    return type(value) is int and value == version
 
 
-def _model(facts: dict[str, Any], layers: list[tuple[NDArray[Any], NDArray[Any]]]) -> Model:
-    task = facts["task"]
-    if task not in ("classification", "regression"):
-        raise ValueError(f"task {task!r}")
-    encoder = Encoder(
+# The widest layer and the longest training that the command line takes, and far more.
+_LARGEST = 2**31 - 1
+_MODEL = record(
+    format=one_of(FORMAT),
+    format_version=one_of(FORMAT_VERSION),
+    mask_spec=one_of(MASK_SPEC),
+    thinned=text,
+    weights_sha256=text,
+    task=one_of("classification", "regression"),
+    target=text,
+    classes=labels,
+    columns=each(record(name=text, kind=one_of("numeric", "text", "bool"))),
+    left_out=distinct_texts,
+    encoder=record(
+        numeric=each(record(name=text, median=number, mean=number, scale=positive)),
+        texts=each(record(name=text, own=distinct_texts, rare=distinct_texts)),
+    ),
+    layers=whole(1, _LARGEST),
+    activation=one_of("relu"),
+    target_mean=number,
+    target_scale=positive,
+    training=record(
+        p=share,
+        epochs=whole(1, _LARGEST),
+        random_state=whole(0, 2**32 - 1),
+        hidden_layer_sizes=each(whole(1, _LARGEST)),
+        batch_size=whole(1, _LARGEST),
+        learning_rate_init=positive,
+        weight_decay=number,
+    ),
+    sha256=text,
+)
+
+
+def _check_agreement(facts: dict[str, Any]) -> None:
+    """What stands in two places of model.json is the same in both."""
+    encoder, sizes = facts["encoder"], facts["training"]["hidden_layer_sizes"]
+    if facts["layers"] != len(sizes) + 1:
+        raise FormError(f"{facts['layers']} layers for {len(sizes)} hidden ones")
+    coded = [column["name"] for part in ("numeric", "texts") for column in encoder[part]]
+    numeric = [c["name"] for c in facts["columns"] if c["kind"] == "numeric"]
+    others = [c["name"] for c in facts["columns"] if c["kind"] != "numeric"]
+    if coded != numeric + others or len({*coded, facts["target"]}) != len(coded) + 1:
+        raise FormError("columns and encoder differ")
+    if any(set(column["own"]) & set(column["rare"]) for column in encoder["texts"]):
+        raise FormError("a text that is both rare and not")
+    if (len(facts["classes"]) > 1) != (facts["task"] == "classification"):
+        raise FormError(f"{facts['task']} with {len(facts['classes'])} classes")
+
+
+# --------------------------------------------------------------------------------------- the model
+
+
+def _encoder(facts: dict[str, Any]) -> Encoder:
+    return Encoder(
+        tuple(Numeric(**column) for column in facts["encoder"]["numeric"]),
         tuple(
-            Numeric(c["name"], *(_finite(c[key]) for key in ("median", "mean", "scale")))
-            for c in facts["encoder"]["numeric"]
-        ),
-        tuple(
-            Texts(c["name"], tuple(c["own"]), tuple(c["rare"])) for c in facts["encoder"]["texts"]
+            Texts(column["name"], tuple(column["own"]), tuple(column["rare"]))
+            for column in facts["encoder"]["texts"]
         ),
     )
-    if not all(column.scale > 0 for column in encoder.numeric):
-        raise ValueError("a scale that is not positive")
-    width = encoder.inputs
-    for weight, bias in layers:
-        if weight.ndim != 2 or weight.shape[0] != width or bias.shape != (weight.shape[1],):
-            raise ValueError(f"a layer of shapes {weight.shape} and {bias.shape} on {width} inputs")
-        width = weight.shape[1]
-    classes = tuple(facts["classes"])
-    if width != (len(classes) if task == "classification" else 1 - len(classes)):
-        raise ValueError(f"{width} outputs for {len(classes)} classes")
-    columns = tuple(Column(c["name"], c["kind"]) for c in facts["columns"])
-    coded = {c.name for c in encoder.numeric} | {c.name for c in encoder.texts}
-    if {column.name for column in columns} != coded or not layers:
-        raise ValueError("columns and encoder differ")
+
+
+def _shapes(facts: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The arrays that belong to a model, by name."""
+    outputs = len(facts["classes"]) or 1
+    sizes = [_encoder(facts).inputs, *facts["training"]["hidden_layer_sizes"], outputs]
+    found: dict[str, tuple[int, ...]] = {}
+    for i, (ins, outs) in enumerate(pairwise(sizes)):
+        found[f"layers.{i}.weight"] = (ins, outs)
+        found[f"layers.{i}.bias"] = (outs,)
+    return found
+
+
+def _layers(path: Path, facts: dict[str, Any]) -> Layers:
+    """The weights and the bias of each layer: those that the facts are about, float32, finite."""
+    from safetensors import SafetensorError, deserialize
+
+    shapes = _shapes(facts)
+    numbers = sum(math.prod(shape) for shape in shapes.values())
+    raw = read_bytes(path, 4 * numbers + MOST_HEADER)
+    if hashlib.sha256(raw).hexdigest() != facts["weights_sha256"]:
+        raise InputError(f"{path}: damaged, or not the weights of the {FACTS} beside.")
+    try:
+        stored = dict(deserialize(raw))
+    except SafetensorError as reason:
+        raise FormError(str(reason)) from None
+    if stored.keys() != shapes.keys():
+        raise FormError(f"the arrays are {listed(sorted(stored))}")
+    arrays = {name: _array(name, stored[name], shape) for name, shape in shapes.items()}
+    return [
+        (arrays[f"layers.{i}.weight"], arrays[f"layers.{i}.bias"]) for i in range(facts["layers"])
+    ]
+
+
+def _array(name: str, stored: dict[str, Any], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    if stored["dtype"] != "F32" or tuple(stored["shape"]) != shape:
+        found = f"{stored['dtype']} of shape {tuple(stored['shape'])}"
+        raise FormError(f"{name} must be F32 of shape {shape}, got {found}")
+    array = np.frombuffer(stored["data"], "<f4").reshape(shape).astype(np.float32)
+    if not np.isfinite(array).all():
+        raise FormError(f"{name} holds numbers that are not finite")
+    return array
+
+
+def _model(facts: dict[str, Any], layers: Layers) -> Model:
     weights, biases = zip(*layers, strict=True)
     return Model(
-        task=cast(Task, task),
+        task=cast(Task, facts["task"]),
         target=facts["target"],
-        classes=classes,
-        columns=columns,
+        classes=tuple(facts["classes"]),
+        columns=tuple(Column(**column) for column in facts["columns"]),
         left_out=tuple(facts["left_out"]),
-        encoder=encoder,
-        network=Network(
-            weights, biases, _finite(facts["target_mean"]), _finite(facts["target_scale"])
-        ),
+        encoder=_encoder(facts),
+        network=Network(weights, biases, facts["target_mean"], facts["target_scale"]),
         training=facts["training"],
     )
-
-
-def _finite(value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{value!r} where a finite number belongs")
-    return number

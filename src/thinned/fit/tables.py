@@ -51,9 +51,11 @@ class Problem:
 
     `features` has a column of float64 (NaN is missing) for each numeric column, and one of str
     (None is missing) for each other. `target` holds class numbers, or values in the target's units.
+    `data` is the name of the file or the data set, and `typed` what was given for it.
     """
 
     data: str
+    typed: str
     features: pd.DataFrame
     columns: tuple[Column, ...]
     left_out: tuple[str, ...]
@@ -121,6 +123,7 @@ def load(data: str, target: str | None = None, task: str = "auto") -> Problem:
             raise source.error(f"the target {quoted(name)} has the same value in every row.")
     return Problem(
         data=source.name,
+        typed=data,
         features=frame,
         columns=kept,
         left_out=left_out,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -12,6 +11,7 @@ from thinned.fit.errors import quoted
 from thinned.fit.results import Level, Refit, Result
 from thinned.fit.words import count, number, percent, with_error
 from thinned.report import figures, uncertainty
+from thinned.report.again import command, shell
 from thinned.report.colours import variables
 from thinned.report.svg import Picture, clean
 
@@ -286,18 +286,9 @@ def _masks(result: Result) -> Section:
 
 
 def _replay(result: Result) -> Section:
-    settings, shown = result.settings, result.masks[-1]
-    words = [
-        f"thinned fit {shlex.quote(result.data.name)}",
-        f"--target {shlex.quote(result.data.target)}",
-        f"--task {result.data.task}",
-        f"--p {','.join(f'{p:g}' for p in settings.p)}",
-        f"--hidden {','.join(map(str, settings.hidden))}",
-        f"--epochs {settings.epochs}",
-        f"--repeats {settings.repeats}",
-        f"--seed {settings.seed}",
-    ]
-    command = " ".join(f"<span>{_text(word)}</span>" for word in words)
+    shown = result.masks[-1]
+    groups = [" ".join(map(shell, group)) for group in command(result)]
+    typed = " ".join(f"<span>{escape(group)}</span>" for group in groups)
     code = (
         "import thinned\n\n"
         f"at = thinned.{shown.address}\n"
@@ -312,7 +303,7 @@ def _replay(result: Result) -> Section:
     body = (
         f"<pre><code>{escape(code)}</code></pre><p>The whole run, to the last digit on a machine "
         "of the same kind; the seed of each split is in metrics.json:</p>"
-        f'<pre class="command"><code>{command}</code></pre>'
+        f'<pre class="command"><code>{typed}</code></pre>'
     )
     return Section("replay", "Draw it again", lead, body)
 
