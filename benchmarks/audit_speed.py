@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from benchmarks.measuring.timing import write_text
 from thinned.audit import running
 from thinned.audit.settings import Settings
 from thinned.audit.walking import files_under
@@ -90,7 +91,7 @@ def main() -> None:
             f" under {BOUND:.0f}: {verdict}",
         )
     if given.json:
-        given.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_text(given.json, json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

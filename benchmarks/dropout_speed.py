@@ -41,6 +41,7 @@ from benchmarks.measuring.timing import (
     of_call,
     table,
     write_json,
+    write_text,
 )
 from thinned import _native, kernel
 
@@ -224,7 +225,7 @@ def main() -> None:
     if chosen.json is not None:
         write_json(chosen.json, result)
     if chosen.page is not None:
-        chosen.page.write_text(page(result), encoding="utf-8")
+        write_text(chosen.page, page(result))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from thinned.fit.folder import whole_file
+
 __all__ = [
     "Figure",
     "Timer",
@@ -27,6 +29,7 @@ __all__ = [
     "ratio",
     "table",
     "write_json",
+    "write_text",
 ]
 
 # Seconds that so many calls take. A timer may run elsewhere: in a process of its own, say.
@@ -192,8 +195,13 @@ def command_line(description: str | None, repeats: int = 15) -> argparse.Argumen
 
 
 def write_json(file: Path, result: Mapping[str, Any]) -> None:
+    write_text(file, json.dumps(result, indent=1) + "\n")
+
+
+def write_text(file: Path, text: str) -> None:
+    """The whole text, or what was there before: figures are compared by their files."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    whole_file(file, lambda made: made.write_text(text, encoding="utf-8"))
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

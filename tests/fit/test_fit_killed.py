@@ -253,7 +253,7 @@ def test_a_file_system_without_locks_is_written_all_the_same(tmp_path, monkeypat
     assert sorted(os.listdir(tmp_path)) == sorted(["out", left.name])
 
 
-# -------------------------------------------------------------------------------- where it cannot be
+# ------------------------------------------------------------------------- where it cannot be
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

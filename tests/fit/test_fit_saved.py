@@ -119,8 +119,8 @@ def test_a_model_from_before_there_was_a_checksum_is_refused(saved):
     path.write_text(json.dumps(facts | {"format_version": 1}, indent=1) + "\n", encoding="utf-8")
     assert sentence(saved) == (
         f"{path}: a model of format version 1, which has no checksum that would show damage; this "
-        f"thinned ({thinned.__version__}) reads version 2. Fit it again: its report.html ends with "
-        "the command."
+        f"thinned ({thinned.__version__}) reads version 2. Fit it again: its report.html holds the "
+        "command."
     )
 
 

@@ -114,7 +114,8 @@ def _section(file: Path) -> Any:
     try:
         with file.open("rb") as stream:
             content = tomllib.load(stream)
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    # ValueError: not TOML, not UTF-8, or an integer of more digits than Python reads.
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file}: the file could not be read: {error}.") from None
     tool = content.get("tool")
     ours = tool.get("thinned") if isinstance(tool, dict) else None

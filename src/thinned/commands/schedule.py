@@ -166,7 +166,7 @@ def _written(text: str) -> Schedule:
 
     try:
         found = _value(ast.parse(text.strip(), mode="eval").body)
-    except (SyntaxError, RecursionError):
+    except (SyntaxError, RecursionError, UnicodeError, MemoryError):
         found = None
     except (TypeError, ValueError) as error:
         raise InputError(str(error)) from None

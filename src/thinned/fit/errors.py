@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["InputError", "listed", "quoted"]
+__all__ = ["InputError", "listed", "quoted", "short"]
 
 
 class InputError(ValueError):
     """Input that cannot be used: one sentence that names the file, column and row where it can."""
 
 
+def short(text: str) -> str:
+    """A text as a sentence can hold it."""
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def quoted(value: object) -> str:
     """A name or a cell in double quotes, short, control characters escaped."""
-    text = str(value)
-    shown = text if len(text) <= 60 else text[:57] + "..."
+    shown = short(str(value))
     escaped = shown.encode("unicode_escape").decode("ascii") if not shown.isprintable() else shown
     return f'"{escaped}"'
 

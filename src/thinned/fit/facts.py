@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from thinned.fit.errors import InputError, quoted
 
-__all__ = ["MOST_BYTES", "parsed", "read_bytes", "read_json"]
+__all__ = ["MOST_BYTES", "MOST_DIGITS", "parsed", "read_bytes", "read_json"]
 
 # A file of ours holds names and numbers, a few megabytes of them where a table is very wide.
 MOST_BYTES = 2**30

@@ -11,7 +11,8 @@ from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 
-from thinned.fit.errors import InputError
+from thinned.fit.errors import InputError, short
+from thinned.fit.facts import MOST_DIGITS
 from thinned.fit.folder import write_whole
 from thinned.fit.model import write_predictions
 from thinned.fit.results import Data, Result, Settings, metrics
@@ -39,11 +40,11 @@ def read_p(text: str) -> tuple[float, ...]:
             p = float(part)
         except ValueError:
             raise InputError(
-                f"--p: {part.strip() or 'an empty place'} is no number; write 0,0.1,0.5."
+                f"--p: {short(part.strip()) or 'an empty place'} is no number; write 0,0.1,0.5."
             ) from None
         if not 0 <= p < 1:
             hint = " Did you pass a percentage?" if 1 < p <= 100 else ""
-            raise InputError(f"--p: every p must be in [0, 1), got {part.strip()}.{hint}")
+            raise InputError(f"--p: every p must be in [0, 1), got {short(part.strip())}.{hint}")
         found.add(p + 0.0)  # a negative zero becomes 0
     if len(found) < 2:
         raise InputError("--p: at least one p above 0 is needed, to compare with none.")
@@ -54,14 +55,16 @@ def read_hidden(text: str) -> tuple[int, ...]:
     """The layer sizes of "256,256"."""
     sizes = []
     for part in text.split(","):
-        if not part.strip().isascii() or not part.strip().isdigit():
+        units = part.strip()
+        if not units.isascii() or not units.isdigit():
             raise InputError(
-                f"--hidden: {part.strip() or 'an empty place'} is no number of units; "
+                f"--hidden: {short(units) or 'an empty place'} is no number of units; "
                 "write 256,256 for two layers."
             )
-        sizes.append(int(part))
-        if not 1 <= sizes[-1] <= WIDEST:
-            raise InputError(f"--hidden: a layer has 1 to {WIDEST} units, got {sizes[-1]}.")
+        # Past some thousands of digits Python reads no integer.
+        if len(units) > MOST_DIGITS or not 1 <= int(units) <= WIDEST:
+            raise InputError(f"--hidden: a layer has 1 to {WIDEST} units, got {short(units)}.")
+        sizes.append(int(units))
     return tuple(sizes)
 
 

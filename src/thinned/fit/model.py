@@ -131,11 +131,11 @@ def write_predictions(
 
     Probabilities have six decimals, values eight digits. Texts of the data go through `spelled`.
     """
-    writer = csv.writer(stream, lineterminator="\n")
+    write = _row_writer(stream)
     head = ["row", *(["target"] if target is not None else []), "prediction"]
     head += [spelled(f"probability of {name}") for name in model.classes]
     classes = [_cell(label, spelled) for label in model.classes]
-    writer.writerow([*head, *answers.more])
+    write([*head, *answers.more])
     for i, row in enumerate(rows):
         line: list[Any] = [int(row)]
         if target is not None:
@@ -145,7 +145,19 @@ def write_predictions(
         if answers.probabilities is not None:
             line += [f"{share:.6f}" for share in answers.probabilities[i]]
         line += [f"{column[i]:.8g}" for column in answers.more.values()]
-        writer.writerow(line)
+        write(line)
+
+
+def _row_writer(stream: TextIO) -> Callable[[list[Any]], object]:
+    quoting = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    plain = csv.writer(stream, lineterminator="\n")
+
+    def write(row: list[Any]) -> None:
+        # Before Python 3.13 a carriage return is written without quotes, and ends the row.
+        returns = any(isinstance(cell, str) and "\r" in cell for cell in row)
+        (quoting if returns else plain).writerow(row)
+
+    return write
 
 
 def _cell(value: Any, spelled: Callable[[str], str]) -> Any:

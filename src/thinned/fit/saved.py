@@ -172,7 +172,7 @@ def _check_version(path: Path, version: Any) -> None:
     if _is(version, 1):
         raise InputError(
             f"{path}: a model of format version 1, which has no checksum that would show damage; "
-            f"{reads} Fit it again: its report.html ends with the command."
+            f"{reads} Fit it again: its report.html holds the command."
         )
     raise InputError(f"{path}: a model of format version {received(version)}; {reads}")
 
