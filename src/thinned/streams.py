@@ -42,12 +42,12 @@ def output_as_a_file() -> Iterator[None]:
     if not hasattr(stream, "reconfigure"):  # another program's
         yield
         return
-    before = {"encoding": stream.encoding, "errors": stream.errors}
+    encoding, errors = stream.encoding, stream.errors
     stream.reconfigure(encoding="utf-8", errors="strict", newline="")
     try:
         yield
     finally:
-        stream.reconfigure(newline=None, **before)
+        stream.reconfigure(encoding=encoding, errors=errors, newline=None)
 
 
 class _Output:

@@ -53,6 +53,12 @@ def folder(request, tmp_path):
     return tmp_path
 
 
+@pytest.fixture
+def classifier(tmp_path):
+    save_model(small(), tmp_path)
+    return tmp_path
+
+
 def said_of(folder):
     """The outputs of the model in a folder, or the one sentence with which it is refused."""
     try:
@@ -87,14 +93,14 @@ def numbers_after(path, contents):
 
 
 @pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
-def test_each_single_bit_counts(folder, name):
-    path = folder / name
+def test_each_single_bit_counts(classifier, name):
+    path = classifier / name
     assert numbers_after(path, flipped(path.read_bytes())) == 0
 
 
 @pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
-def test_each_truncation_and_each_addition_is_refused(folder, name):
-    path = folder / name
+def test_each_truncation_and_each_addition_is_refused(classifier, name):
+    path = classifier / name
     raw = path.read_bytes()
     shorter = [raw[:end] for end in range(len(raw))] + [raw[start:] for start in range(1, 99)]
     longer = [raw + b"\0", raw + b"\n", raw + raw, b"\xef\xbb\xbf" + raw, b" " + raw]
@@ -102,14 +108,14 @@ def test_each_truncation_and_each_addition_is_refused(folder, name):
     assert numbers_after(path, shorter + longer + crlf) == 0
 
 
-def test_the_sweep_finds_what_a_checksum_alone_can_show(folder, monkeypatch):
+def test_the_sweep_finds_what_a_checksum_alone_can_show(classifier, monkeypatch):
     """Planted: without the checksum over model.json, some turned bits go unseen."""
 
     class Believed:
         fullmatch = staticmethod(lambda raw: [None, b"", hashlib.sha256(b"").hexdigest().encode()])
 
     monkeypatch.setattr(saved, "SEALED", Believed)
-    path = folder / "model.json"
+    path = classifier / "model.json"
     assert numbers_after(path, list(flipped(path.read_bytes()))[::29]) > 0
 
 

@@ -140,3 +140,20 @@ def test_names_in_sentences_are_short_and_printable():
     assert quoted("x" * 100) == '"' + "x" * 57 + '..."'
     assert quoted("a\x1b[31m\n") == '"a\\x1b[31m\\n"'
     assert quoted("größe") == '"größe"'
+
+
+def test_a_name_that_is_no_text_can_be_written_down(tmp_path):
+    path = tmp_path / "\udcff.csv"  # a byte that is not UTF-8
+    try:
+        path.write_text("a,b\n1,2\n")
+    except OSError as refusal:
+        pytest.skip(f"this file system takes texts only: {refusal}")
+    assert read(path).name == "\\udcff.csv"
+
+
+@pytest.mark.parametrize("data", ["x" * 300, "x" * 5000, "loop"])
+def test_a_path_that_cannot_be_is_one_sentence(here, refused, data):
+    (here / "loop").symlink_to("loop")
+    said = refused("fit", data, "--out", "out")
+    assert said.startswith(data)
+    assert "(" in said or "no such file" in said

@@ -346,3 +346,13 @@ def test_a_file_called_like_a_data_set_needs_a_path(tmp_path, monkeypatch):
     (tmp_path / "wine").write_text("a,b\n1,2\n")
     assert len(open_data("wine").frame) == 178
     assert len(open_data("./wine").frame) == 1
+
+
+@pytest.mark.parametrize("digits", [101, 309, 400, 4000])
+@pytest.mark.parametrize("place", ["a", "target"])
+def test_an_integer_that_no_float_can_be_is_one_sentence(csv, digits, place):
+    cells = [str(i) for i in range(20)]
+    cells[3] = "9" * digits
+    said = sentence(csv(**{place: cells}), "target")
+    assert f'column "{place}", row 4 (line 5) holds ' in said
+    assert "too large" in said

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from thinned import schedules
+from thinned.printable import printable
 from thinned.schedules import SCHEDULES, Schedule
 
 __all__ = ["schedule"]
@@ -103,8 +104,8 @@ def schedule(
         _check_picture(out, overwrite)
     typer.echo(_drawing(made, steps, layer, layers))
     if out is not None:
-        _write(made, steps, layers, out)
-        typer.echo(f"\nWritten to {out}.")
+        _write(made, steps, layers, out, overwrite)
+        typer.echo(f"\nWritten to {printable(str(out))}.")
 
 
 def _list() -> None:
@@ -317,7 +318,7 @@ def _check_picture(out: Path, overwrite: bool) -> None:
     check_file(out, overwrite)
 
 
-def _write(made: Schedule, steps: int, layers: int, out: Path) -> None:
+def _write(made: Schedule, steps: int, layers: int, out: Path, overwrite: bool) -> None:
     """The same curve by matplotlib; a line for each of some layers where p has both."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -348,4 +349,8 @@ def _write(made: Schedule, steps: int, layers: int, out: Path) -> None:
         axes.set_title(repr(made), fontsize="medium", loc="left", parse_math=False)
         kind = out.suffix.removeprefix(".").lower()
         dated = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
-        whole_file(out, lambda path: figure.savefig(path, format=kind, dpi=150, metadata=dated))
+
+        def save(path: Path) -> None:
+            figure.savefig(path, format=kind, dpi=150, metadata=dated)
+
+        whole_file(out, save, overwrite)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thinned.fit.errors import InputError, listed, quoted
+from thinned.printable import encodable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +63,7 @@ def read(path: Path, as_text: frozenset[str] = frozenset()) -> Source:
     ------
     InputError with one sentence that says what is wrong and where.
     """
-    name = path.name
+    name = encodable(path.name)  # it is written into metrics.json
     try:
         raw = path.read_bytes()
     except IsADirectoryError:

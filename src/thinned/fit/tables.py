@@ -76,7 +76,11 @@ def open_data(data: str, as_text: frozenset[str] = frozenset()) -> Source:
     if data in DATASETS:
         return _dataset(data)
     path = Path(data)
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as reason:  # a name too long, a loop of links
+        raise InputError(f"{data}: cannot be read ({reason.strerror}).") from None
+    if not there:
         near = difflib.get_close_matches(data, DATASETS, 1)
         hint = f"did you mean {near[0]}?" if near else f"data sets by name: {', '.join(DATASETS)}."
         raise InputError(f"{data}: no such file; {hint}")
@@ -201,7 +205,7 @@ def _kind(source: Source, name: str) -> tuple[Kind | Literal["date"], pd.Series]
     if pd.api.types.is_bool_dtype(cells.dtype) and kind != "O":
         return "bool", _texts(cells)
     if pd.api.types.is_numeric_dtype(cells.dtype) and kind != "c":
-        return "numeric", cells.astype("float64")
+        return "numeric", _floats(source, name, cells)
     if kind in "Mm":
         return "date", cells
     known = cells.dropna()
@@ -210,7 +214,7 @@ def _kind(source: Source, name: str) -> tuple[Kind | Literal["date"], pd.Series]
     if known.map(lambda cell: isinstance(cell, (bool, np.bool_))).all():
         return "bool", _texts(cells)
     if known.map(lambda cell: isinstance(cell, (numbers.Real, Decimal))).all():
-        return "numeric", cells.astype("float64")
+        return "numeric", _floats(source, name, cells)
     if known.map(lambda cell: isinstance(cell, date)).all():
         return "date", cells
     odd = known[~known.map(lambda cell: isinstance(cell, (str, numbers.Real)))]
@@ -219,6 +223,17 @@ def _kind(source: Source, name: str) -> tuple[Kind | Literal["date"], pd.Series]
         f"column {quoted(name)}, {source.row(int(odd.index[0]))}: cannot read a cell of type "
         f"{type(odd.iloc[0]).__name__} beside the others; cells must be numbers, texts or booleans."
     )
+
+
+def _floats(source: Source, name: str, cells: pd.Series) -> pd.Series:
+    try:
+        return cells.astype("float64")
+    except OverflowError:  # an integer of more than 308 digits
+        large = cells.map(lambda cell: isinstance(cell, int) and abs(cell) > LARGEST)
+        row = int(np.flatnonzero(large)[0])
+        raise source.error(
+            f"column {quoted(name)}, {source.row(row)} holds an integer too large to work with."
+        ) from None
 
 
 def _texts(cells: pd.Series) -> pd.Series:
