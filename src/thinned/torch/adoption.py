@@ -15,6 +15,7 @@ from thinned.torch import modules
 from thinned.torch.addressed import ADDRESSED, Addressed, AddressedMultiheadAttention, Site
 from thinned.torch.calls import AdoptedForward
 from thinned.torch.clock import BUFFER, Clock
+from thinned.torch.following import optimizers_of
 from thinned.torch.naming import (
     called_in,
     has_own_code,
@@ -138,8 +139,8 @@ def adopt(
     ----------
     model : torch.nn.Module, or a wrapper of one (DistributedDataParallel, torch.compile's, ...).
     seed : int in [0, 2^64). The random field of the model's masks.
-    optimizer : torch.optim.Optimizer or None. The clock's step advances after each of its steps;
-        without one, call report.clock.tick().
+    optimizer : torch.optim.Optimizer, a wrapper that holds one, or None. The clock's step advances
+        after each step of it that is really taken; without one, call report.clock.tick().
     ranks : "split", "independent", "replicated" or None. What the processes of a group hold: equal
         parts of one batch in the order of their ranks, batches with masks of their own, the same.
         Needed with more than one process, unless the data are DTensors, or clock.piece says it. A
@@ -233,10 +234,8 @@ def _checked(
         raise TypeError(message("adopt", "model", "a torch.nn.Module", type(model).__name__))
     checks.integer("adopt", "seed", seed, 0, 2**64)
     require_choice("adopt", ranks)
-    if optimizer is not None and not hasattr(optimizer, "register_step_post_hook"):
-        remedy = "Leave it out, and call report.clock.tick() after each step."
-        got = type(optimizer).__name__
-        raise TypeError(message("adopt", "optimizer", "a torch.optim.Optimizer", got, remedy))
+    if optimizer is not None:
+        optimizers_of(optimizer)
     model = unwrapped(model)
     names = modules_by_name(model)
     for module, called in names.items():

@@ -21,11 +21,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from thinned import checks
 from thinned.checks import message
-from thinned.torch import checkpointing
+from thinned.torch import checkpointing, following
 from thinned.torch.aside import aside, bare
 from thinned.torch.checkpointing import Run
 from thinned.torch.moment import HEAD, Moment, words_of
@@ -93,9 +92,8 @@ class Clock:
         self._drew_in: dict[int, int] = {}
         self._runs: dict[int, Run] = {}
         self._unrepeated: dict[int, set[int]] = {}
-        self._handle: Any = None
-        # A parameter of the optimizer that is followed: a copy finds the copy's optimizer by it.
-        self._led_by: Tensor | None = None
+        # Whether the clock goes on with an optimizer, so that a copy looks for one of its own.
+        self._led = False
         self._enter_service()
         model.register_buffer(BUFFER, _integers(self._said))
 
@@ -106,18 +104,15 @@ class Clock:
         self.identity = _integers([self.number])
         self._read: tuple[Tensor, int] | None = None
         self._viewed: Tensor | None = None
-        self._waiting: Any = None
         self._moment: Moment | None = None
         # Where the step began; None where somebody wrote it into the buffer, nobody knows when.
         self._begun: checkpointing.Place | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
-        # A copy keeps time for itself: neither the lock nor the hook on the optimizer is its own.
+        # A copy keeps time for itself, and the lock is not its own.
         for name in (
             "_lock",
-            "_handle",
-            "_waiting",
             "_read",
             "_viewed",
             "_array",
@@ -134,10 +129,10 @@ class Clock:
         self.__dict__.update(state)
         self._lock = threading.RLock()
         self._epochs = itertools.count(self._epoch + 1)
-        self._handle = self.live = self.awake = None
+        self.live = self.awake = None
         self._enter_service()
-        if self._led_by is not None:
-            self._await_optimizer()
+        if self._led:
+            following.wait(self)
 
     # --------------------------------------------------------------------------------- what it says
 
@@ -287,44 +282,39 @@ class Clock:
                 self._place, self._moment, self._outside = (-1, -1, -1), None, None
 
     def follow(self, optimizer: Any) -> None:
-        """Tick after each step of the optimizer that was really taken."""
-        self._led_by = next(iter(_parameters(optimizer)), None)
-        self._handle = optimizer.register_step_post_hook(self._after)
+        """Tick after each step of the optimizer that was really taken, and of no other from now on.
 
-    def _after(self, taken: Any, *_: Any) -> None:
+        A copy of the model follows the first optimizer that steps parameters of the copy.
+
+        Parameters
+        ----------
+        optimizer : torch.optim.Optimizer, or a wrapper of one. It is held weakly.
+
+        Raises
+        ------
+        TypeError if it is no optimizer, or wraps several.
+        """
+        following.follow(self, following.optimizers_of(optimizer))
+        self._led = True
+
+    def stepped(self, optimizer: Any) -> None:
+        """An optimizer that is followed has stepped."""
         # The gradient scaler calls a fused optimizer for a step to skip too, and tells it so.
-        infinite = getattr(taken, "found_inf", None)
+        infinite = getattr(optimizer, "found_inf", None)
         if infinite is None or not float(infinite):
             self.tick()
 
-    def _await_optimizer(self) -> None:
-        """A copy has no hook: it follows the first optimizer that steps the copy's parameter.
+    def has_model(self) -> bool:
+        """False while a copy is being made: its clock is there before its parameters are."""
+        return "_modules" in getattr(self, "_model", self).__dict__
 
-        An optimizer that is copied with the model loses its hooks, and the step would stand still.
-        """
-        waiting = weakref.ref(self)
-
-        def after(taken: Any, *_: Any) -> None:
-            clock = waiting()
-            if clock is None:
-                handle.remove()
-            elif any(parameter is clock._led_by for parameter in _parameters(taken)):
-                clock._stop_waiting()
-                clock.follow(taken)
-                clock._after(taken)
-
-        self._waiting = handle = register_optimizer_step_post_hook(after)
-
-    def _stop_waiting(self) -> None:
-        if self._waiting is not None:
-            self._waiting.remove()
-            self._waiting = None
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Those of the model."""
+        return self._model.parameters()
 
     def leave(self) -> None:
-        """Take the hook from the optimizer and the buffer from the model."""
-        if self._handle is not None:
-            self._handle.remove()
-        self._stop_waiting()
+        """Follow no optimizer any more, and take the buffer from the model."""
+        following.forget(self)
         del self._model._buffers[BUFFER]
         self._model._non_persistent_buffers_set.discard(BUFFER)
 
@@ -466,11 +456,6 @@ def _integers(words: Iterable[int]) -> Tensor:
 def _zeros(n: int) -> Tensor:
     with aside():
         return torch.zeros(n, dtype=torch.int64)
-
-
-def _parameters(optimizer: Any) -> Iterator[Tensor]:
-    for group in getattr(optimizer, "param_groups", ()):
-        yield from group["params"]
 
 
 def require_call(call: int, name: str) -> None:
