@@ -23,6 +23,7 @@ from thinned.schedules import (
 from thinned.torch import adopt, checkpoint_context, release
 from thinned.torch.addressed import Site
 from thinned.torch.clock import BUFFER, Clock
+from thinned.torch.stamp import stamp
 
 # PyTorch deprecates a part of itself that its compiler imports.
 pytestmark = [
@@ -123,11 +124,11 @@ def check_any_way_of_moving_the_clock(forward=lambda model, x: model(x)):
     check(1)
     state = copy.deepcopy(model.state_dict())
     for step, assign in [(7, False), (4, True), (9, False), (0, True)]:
-        state[BUFFER][2] = step
+        state[BUFFER] = torch.tensor(stamp(0, step))
         model.load_state_dict(copy.deepcopy(state), assign=assign)
         check(step)
     for step in (3, 8, 2):
-        clock.buffer[2] = step
+        clock.buffer.copy_(torch.tensor(stamp(0, step)))
         check(step)
     clock.tick()
     check(3)
@@ -155,8 +156,7 @@ def test_a_load_that_fails_leaves_p_as_it_was():
     clock = adopt(model, schedule={"*": linear(0.1, 0.9, until=10)}).clock
     clock.tick()
     state = model.state_dict()
-    state[BUFFER] = state[BUFFER].clone()
-    state[BUFFER][2] = 7
+    state[BUFFER] = torch.tensor(stamp(0, 7))
     state["0.weight"] = torch.zeros(3)
     with pytest.raises(RuntimeError, match="size mismatch"):
         model.load_state_dict(state)
@@ -264,7 +264,7 @@ def test_modules_of_the_catalogue():
     compiler = CompileCounterWithBackend("aot_eager_decomp_partition")
     for run in (model, torch.compile(model, fullgraph=True, backend=compiler)):
         for step in range(6):
-            clock.buffer[2] = step
+            clock.buffer.copy_(torch.tensor(stamp(0, step)))
             found = run(torch.ones(16, 3)) != 0
             assert torch.equal(found, keep("0", rule(step), (16, 3), step, shared=(1,)))
             assert model[0].p == rule(step)

@@ -49,7 +49,7 @@ def test_compiled_as_one_graph(name):
     compiled = torch.compile(fast, fullgraph=True, backend=compiler)
     for drawn in range(3):
         assert_equal(step(fast, x, compiled), step(whole, x))
-        fast.thinned_clock[2] = whole.thinned_clock[2] = drawn
+        fast.thinned_adoption.clock.step = whole.thinned_adoption.clock.step = drawn
     assert compiler.frame_count == 1
 
 
@@ -168,7 +168,7 @@ def test_each_block_compiled_by_itself(how):
         block.compile(fullgraph=True, backend="aot_eager_decomp_partition")
     for drawn in (1, 2):
         assert_equal(step(fast, x), step(whole, x))
-        fast.thinned_clock[2] = whole.thinned_clock[2] = drawn
+        fast.thinned_adoption.clock.step = whole.thinned_adoption.clock.step = drawn
 
 
 def test_a_block_compiled_by_itself_runs_thin():

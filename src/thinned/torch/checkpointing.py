@@ -25,12 +25,19 @@ __all__ = [
     "checkpoint_context",
     "here",
     "hooks",
+    "late",
     "likely",
     "note",
     "replayed",
     "require_drawn",
     "running",
+    "unclear",
 ]
+
+_IN_TIME = (
+    "Run the backward pass before clock.tick() and before the optimizer's step, and inside the "
+    "piece of its forward."
+)
 
 Drawn = tuple[Any, int]
 
@@ -252,6 +259,32 @@ def require_drawn(name: str, done: int, drawn: int) -> None:
             f"thinned: a checkpoint's recompute calls site {name!r} more often than its forward "
             f"did ({drawn} times). The recompute must run the same code."
         )
+
+
+def unclear(name: str, calls: int) -> str:
+    """Why a recompute cannot tell which call of a site it is to repeat, and what to do."""
+    what = f"thinned: a checkpoint recomputes site {name!r}, which was "
+    if calls == 0:
+        return f"{what}not called since the step or piece began. {_IN_TIME}"
+    elsewhere = ", and elsewhere before" if calls == 1 else ""
+    shares = (
+        " Functional calls of one module share its site: a module for each of them, such as "
+        "thinned.torch.Dropout, needs no context, in a reentrant checkpoint neither."
+    )
+    return (
+        f"{what}called {calls} times since the step or piece began{elsewhere}: which call is it to "
+        "repeat? Pass context_fn=thinned.torch.checkpoint_context to "
+        "torch.utils.checkpoint.checkpoint, with use_reentrant=False."
+        f"{shares if name.endswith('/dropout') else ''}"
+    )
+
+
+def late(name: str) -> str:
+    """Why a recompute cannot repeat what the step or piece before drew."""
+    return (
+        f"thinned: a checkpoint recomputes site {name!r} for a forward of an earlier step, and the "
+        f"site was called again since. {_IN_TIME}"
+    )
 
 
 class Place(NamedTuple):

@@ -30,6 +30,7 @@ from thinned.torch.checkpointing import Run
 from thinned.torch.moment import HEAD, Moment, words_of
 from thinned.torch.ranks import Ranks
 from thinned.torch.recording import require_no_capture, require_no_export, require_no_trace
+from thinned.torch.stamp import BUFFER, SPEC_VERSION, read, stamp
 
 if TYPE_CHECKING:
     from thinned.torch.addressed import Site
@@ -37,18 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BUFFER", "HEAD", "SPEC_VERSION", "Clock", "Moment", "clock_by_number", "words_of"]
 
-# The buffer's name in the model and in its state_dict: seed_low, seed_high, step, SPEC_VERSION.
-BUFFER = "thinned_clock"
-SPEC_VERSION = 1
-
-_MASK32 = 0xFFFFFFFF
 _STEPS = 2**32 - 1
 _CALLS = 2**16
-
-_IN_TIME = (
-    "Run the backward pass before clock.tick() and before the optimizer's step, and inside the "
-    "piece of its forward."
-)
 
 _numbers = itertools.count()
 _clocks: weakref.WeakValueDictionary[int, Clock] = weakref.WeakValueDictionary()
@@ -64,7 +55,7 @@ class Clock:
 
     Attributes
     ----------
-    seed, step : int. As in `thinned.Address`.
+    seed, step : int. As in `thinned.Address`. The step may be set: its calls count from 0.
     """
 
     def __init__(self, model: nn.Module, seed: int, ranks: str | None, group: Any) -> None:
@@ -77,8 +68,8 @@ class Clock:
         self._place = (-1, -1, -1)
         self._outside: tuple[int, Tensor] | None = None
         self._epoch, self._counted = next(self._epochs), 0
-        # The buffer's words when it was last read: what holds where there is nothing to read.
-        self._said = (seed & _MASK32, seed >> 32, 0, SPEC_VERSION)
+        # Seed and step when the buffer was last read: what holds where there is nothing to read.
+        self._said = (seed, 0)
         # While a graph is traced: the tensor it counts in. A Python number would be built into it.
         self.live: Tensor | None = None
         # While members are asked: whose draws the sites make, in place of this clock's own.
@@ -95,7 +86,7 @@ class Clock:
         # Whether the clock goes on with an optimizer, so that a copy looks for one of its own.
         self._led = False
         self._enter_service()
-        model.register_buffer(BUFFER, _integers(self._said))
+        model.register_buffer(BUFFER, _integers(stamp(seed, 0)))
 
     def _enter_service(self) -> None:
         """What a copy must have for itself: a number, and nothing remembered of buffers."""
@@ -144,12 +135,19 @@ class Clock:
     def step(self) -> int:
         return self._seed_and_step()[1]
 
+    @step.setter
+    def step(self, step: int) -> None:
+        step = checks.integer("Clock", "step", step, 0, _STEPS)
+        with self._lock:
+            found = self._found()
+            self._set(self._said[0] if found is None else found[0], step)
+
     def __repr__(self) -> str:
         return f"Clock(seed={self.seed}, step={self.step})"
 
     @property
     def buffer(self) -> Tensor:
-        """The buffer itself: int64, (4,): seed_low, seed_high, step, version of the mask spec."""
+        """The buffer itself: int64, (4,), a `stamp`."""
         found = self._model._buffers.get(BUFFER)
         if found is None:
             raise RuntimeError(
@@ -191,16 +189,39 @@ class Clock:
             if buffer.is_inference():
                 # Its versions are not counted: who writes into it would not be seen.
                 buffer = self._model._buffers[BUFFER] = buffer.clone()
-            if buffer.device.type != "meta" and not isinstance(buffer, FakeTensor):
-                low, high, step, version = buffer.tolist()
-                _require_version(version)
-                self._said = (low, high, step, version)
-            low, high, step, _ = self._said
+            found = self._found()
+            if found is None:
+                remedy = (
+                    f"Give the clock back the step to go on with, clock.step = {self._said[1]} "
+                    f"(its seed is {self._said[0]}), and leave {BUFFER!r} out of the average."
+                )
+                raise ValueError(_foreign(buffer, remedy))
+            self._said = seed, step = found
             if step != self._counted:
                 self._begin(step)
             self._read = (buffer, buffer._version)
             ranks = Ranks.now(self._ranks, self._group)
-            return Moment(low | high << 32, step, self.number, self._epoch, *self._place, ranks)
+            return Moment(seed, step, self.number, self._epoch, *self._place, ranks)
+
+    def _found(self) -> tuple[int, int] | None:
+        """Seed and step as the buffer says; as it last did where it has no values to read."""
+        with aside():
+            buffer = bare(self.buffer)
+            if buffer is None or buffer.device.type == "meta" or isinstance(buffer, FakeTensor):
+                return self._said
+            return read(buffer) if buffer.dtype == torch.int64 else None
+
+    def _set(self, seed: int, step: int) -> None:
+        """Write the stamp, and begin the step."""
+        words = _integers(stamp(seed, step))
+        with aside(), torch.no_grad():
+            if self.buffer.dtype == torch.int64 and not self.buffer.is_inference():
+                self.buffer.copy_(words)
+            else:  # Module.type casts buffers, too
+                self._model._buffers[BUFFER] = words.to(self.buffer.device)
+        self._said = (seed, step)
+        self._begin(step)
+        self._begun = checkpointing.here()
 
     # ------------------------------------------------------------------------------- how it goes on
 
@@ -214,17 +235,14 @@ class Clock:
         OverflowError after 2^32 - 2 steps.
         """
         with self._lock:
-            step = self.step + 1
+            seed, step = self._seed_and_step()
+            step += 1
             if step >= _STEPS:
                 raise OverflowError(
                     f"Clock.tick: {step} steps are all that one seed has. "
                     "Adopt the model with another seed."
                 )
-            with aside(), torch.no_grad():
-                self.buffer[2] = step
-            self._said = (*self._said[:2], step, SPEC_VERSION)
-            self._begin(step)
-            self._begun = checkpointing.here()
+            self._set(seed, step)
 
     def _begin(self, step: int) -> None:
         self._counted = step
@@ -321,16 +339,21 @@ class Clock:
     # --------------------------------------------------------------------------- loading and saving
 
     def before_load(self, module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-        """A checkpoint without a clock is given this one's; one of another mask spec is refused."""
+        """A checkpoint without a clock is given this one's; one that no clock wrote is refused."""
         name = prefix + BUFFER
         if name not in state:
-            now = self.moment()
-            state[name] = _integers([now.seed & _MASK32, now.seed >> 32, now.step, SPEC_VERSION])
+            state[name] = _integers(stamp(*self._seed_and_step()))
             return
         found = state[name]
-        if isinstance(found, Tensor) and found.shape == (4,):
-            _require_version(int(found[3]))
-            self._begin(int(found[2]))
+        if not isinstance(found, Tensor) or found.shape != (4,) or found.device.type == "meta":
+            return
+        said = read(found)
+        if said is None:
+            remedy = f"Remove {name!r} from it, and the model keeps the seed and step that it has."
+            raise ValueError(_foreign(found, remedy))
+        if found.dtype != torch.int64 or found.tolist() != stamp(*said):
+            state[name] = _integers(stamp(*said)).to(found.device)
+        self._begin(said[1])
 
     # ------------------------------------------------------------------------------------ the calls
 
@@ -403,10 +426,10 @@ class Clock:
             alone = calls == 1 or (run is not None and run == Run(now.epoch, 0, calls))
             waiting = self._unrepeated.get(index, set())
             if not alone or self._last.get(index, now.epoch) != now.epoch or waiting - {now.epoch}:
-                raise RuntimeError(_unclear(name, calls))
+                raise RuntimeError(checkpointing.unclear(name, calls))
             begun = self._begun
             if begun and self._drew_in.get(index) == begun.thread and begun.after_what_runs():
-                raise RuntimeError(_late(name))
+                raise RuntimeError(checkpointing.late(name))
             checkpointing.require_drawn(name, call, calls)
             if running is not None:
                 running.read += 1
@@ -420,32 +443,6 @@ class Clock:
         require_no_export()
         live: Tensor = torch.ops.thinned.clock(self.buffer, self.identity, self.counts)
         return live
-
-
-def _unclear(name: str, calls: int) -> str:
-    """Why a recompute cannot tell which call of a site it is to repeat, and what to do."""
-    what = f"thinned: a checkpoint recomputes site {name!r}, which was "
-    if calls == 0:
-        return f"{what}not called since the step or piece began. {_IN_TIME}"
-    elsewhere = ", and elsewhere before" if calls == 1 else ""
-    shares = (
-        " Functional calls of one module share its site: a module for each of them, such as "
-        "thinned.torch.Dropout, needs no context, in a reentrant checkpoint neither."
-    )
-    return (
-        f"{what}called {calls} times since the step or piece began{elsewhere}: which call is it to "
-        "repeat? Pass context_fn=thinned.torch.checkpoint_context to "
-        "torch.utils.checkpoint.checkpoint, with use_reentrant=False."
-        f"{shares if name.endswith('/dropout') else ''}"
-    )
-
-
-def _late(name: str) -> str:
-    """Why a recompute cannot repeat what the step or piece before drew."""
-    return (
-        f"thinned: a checkpoint recomputes site {name!r} for a forward of an earlier step, and the "
-        f"site was called again since. {_IN_TIME}"
-    )
 
 
 def _integers(words: Iterable[int]) -> Tensor:
@@ -468,10 +465,10 @@ def require_call(call: int, name: str) -> None:
         )
 
 
-def _require_version(version: int) -> None:
-    if version != SPEC_VERSION:
-        raise ValueError(
-            f"thinned: the state_dict was saved under version {version} of the mask spec, and this "
-            f"is version {SPEC_VERSION}: it would draw other masks. Load it with the thinned that "
-            f"saved it, or remove {BUFFER!r} from it."
-        )
+def _foreign(found: Tensor, remedy: str) -> str:
+    """Why a stamp is refused."""
+    return (
+        f"thinned: {BUFFER!r} holds {found.tolist()} ({found.dtype}), which no clock wrote: seed "
+        "and step are no weights, and cannot be averaged or cast. Were buffers averaged, or "
+        f"state_dicts? {remedy}"
+    )

@@ -152,7 +152,7 @@ def _parameters(optimizer: Any) -> set[int]:
     return {id(one) for group in optimizer.param_groups for one in group["params"]}
 
 
-# ------------------------------------------------------------------------------ what an optimizer is
+# ----------------------------------------------------------------------------- what an optimizer is
 
 
 def optimizers_of(given: Any) -> list[Optimizer]:
