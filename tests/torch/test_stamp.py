@@ -1,4 +1,4 @@
-"""What a model's buffer says of seed and step: taken if a clock wrote it, refused in words if not."""
+"""What a buffer says of seed and step: taken if a clock wrote it, refused in words if not."""
 
 import copy
 import random
@@ -37,7 +37,7 @@ def average(*states):
     return {name: sum(state[name] for state in states) / len(states) for name in states[0]}
 
 
-# ------------------------------------------------------------------------------------------ averages
+# ---------------------------------------------------------------------------------------- averages
 
 
 @pytest.mark.parametrize("decay", [0.5, 0.9, 0.999])
@@ -130,7 +130,7 @@ def test_no_average_of_two_stamps_is_a_stamp():
                 assert read(mean) is None, (seed, step, other)
 
 
-# -------------------------------------------------------------------------------------- what is taken
+# ------------------------------------------------------------------------------------ what is taken
 
 
 def test_a_stamp_says_seed_step_and_version():

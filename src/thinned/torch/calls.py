@@ -22,6 +22,7 @@ from thinned import checks
 from thinned.methods.draws import Draws
 from thinned.torch import attending, checkpointing, older, recurrent
 from thinned.torch.addressed import Site
+from thinned.torch.attempts import Attempt
 from thinned.torch.checkpointing import Running
 from thinned.torch.clock import Clock
 from thinned.torch.moment import HEAD
@@ -203,19 +204,27 @@ class AdoptedForward:
         return types.MethodType(_signed(self.before or type(self.module).forward), self)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        # In one function: Dynamo leaves it to eager code as a whole where its graph breaks within.
         clock = self.clock
-        if clock.awake is not None:
-            return self._addressed(args, kwargs)
-        if not self.module.training:
-            return self._run(args, kwargs)
-        if not torch.compiler.is_compiling() or clock.live is not None:
-            return self._addressed(args, kwargs)
+        if not torch.compiler.is_compiling():
+            with Attempt():
+                return self._forward(args, kwargs)
+        if clock.live is not None or clock.awake is not None or not self.module.training:
+            return self._forward(args, kwargs)
         clock.live = clock.snapshot()
+        after = clock.counts  # if this fails
         try:
-            return self._addressed(args, kwargs)
+            result = self._addressed(args, kwargs)
+            after = clock.live[HEAD:].clone()
+            return result
         finally:
-            clock.counts = clock.live[HEAD:].clone()
+            clock.counts = after
             clock.live = None
+
+    def _forward(self, args: Any, kwargs: Any) -> Any:
+        if self.clock.awake is None and not self.module.training:
+            return self._run(args, kwargs)
+        return self._addressed(args, kwargs)
 
     def _addressed(self, args: Any, kwargs: Any) -> Any:
         if self.site is None:

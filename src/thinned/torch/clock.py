@@ -24,7 +24,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from thinned import checks
 from thinned.checks import message
-from thinned.torch import checkpointing, following
+from thinned.torch import agreeing, attempts, checkpointing, following
 from thinned.torch.aside import aside, bare
 from thinned.torch.checkpointing import Run
 from thinned.torch.moment import HEAD, Moment, words_of
@@ -96,6 +96,7 @@ class Clock:
         self._read: tuple[Tensor, int] | None = None
         self._viewed: Tensor | None = None
         self._moment: Moment | None = None
+        self._turn: agreeing.Turn | None = None
         # Where the step began; None where somebody wrote it into the buffer, nobody knows when.
         self._begun: checkpointing.Place | None = None
 
@@ -110,6 +111,7 @@ class Clock:
             "_moment",
             "_epochs",
             "_begun",
+            "_turn",
             "live",
             "awake",
         ):
@@ -160,6 +162,21 @@ class Clock:
     def group(self) -> Any:
         """The processes over which `ranks` is meant; None for all."""
         return self._group
+
+    def rows_of_all(self, seed: int, site: str, rows: int) -> list[int] | None:
+        """What each process of the group says of its rows; None where they were found equal."""
+        with self._lock, aside():
+            if self.even:
+                return None
+            self._turn = self._turn or agreeing.Turn.of(seed, self._group)
+            try:
+                said = agreeing.rows_of_all(self._turn, self._group, site, rows)
+            except RuntimeError:  # it was told to the others: they go on to the next, too
+                self._turn = self._turn.next()
+                raise
+            self._turn = self._turn.next()
+            self.even = len(set(said)) == 1
+            return said
 
     def _seed_and_step(self) -> tuple[int, int]:
         now = self.moment()
@@ -399,15 +416,26 @@ class Clock:
             counts = self._array_of_counts()
             call = int(counts[index])
             require_call(call, name)
+            self.drew(index, now.epoch, call)
             counts[index] = call + 1
-            self.drew(index, now.epoch)
             running = checkpointing.running(self, index)
             if running is not None:
                 self._runs[index] = running.drew(now.epoch, call)
         return now, call
 
-    def drew(self, index: int, epoch: int) -> None:
+    def give_back(self, index: int, epoch: int, call: int) -> None:
+        """Uncount a call whose forward failed, if it is the site's last in this step or piece."""
+        with self._lock:
+            if epoch != self._epoch or self.drawn(index) != call + 1:
+                return
+            self._array_of_counts()[index] = call
+            self._runs.pop(index, None)
+            if call == 0:
+                self._unrepeated.get(index, set()).discard(epoch)
+
+    def drew(self, index: int, epoch: int, call: int) -> None:
         """Remember in which step or piece a site was called, and where a recompute may follow."""
+        attempts.note(self, index, epoch, call)
         self._last[index] = epoch
         if checkpointing.likely():
             self._drew_in[index] = threading.get_ident()

@@ -220,4 +220,4 @@ def _each(value: Any) -> Iterable[Any]:
 
 
 # Left alone by a compiler, which would make a program for each clock that comes or goes.
-register_optimizer_step_post_hook(torch._disable_dynamo(_stepped))
+register_optimizer_step_post_hook(torch._disable_dynamo(_stepped))  # type: ignore[attr-defined]

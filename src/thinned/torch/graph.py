@@ -122,7 +122,7 @@ def _next_call(live: Tensor, words: Tensor) -> tuple[Moment, int, str, Tensor]:
         if torch._C._current_graph_task_id() >= 0:
             repeated = _repeated(clock, moment, index, call, label)
         else:
-            clock.drew(index, moment.epoch)
+            clock.drew(index, moment.epoch, call)
             checkpointing.note(clock, index, (moment, call))
     if repeated is None:
         require_call(call, label)

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
-
-import torch.distributed
 
 from thinned import reference
 from thinned.address import Address
-from thinned.torch.aside import aside
 from thinned.torch.clock import clock_by_number
 from thinned.torch.moment import Moment
 from thinned.torch.ranks import CHOICES, UNSAID
@@ -97,21 +93,18 @@ def _require_even(name: str, moment: Moment, rows: int) -> None:
     """RuntimeError where ranks="split" meets parts of different sizes.
 
     Asked once for each clock, on its first call, which all processes make together. To ask on every
-    call would make every draw a collective operation, and one that waits for ever for a process
-    that has run out of batches.
+    call would make every draw wait for all processes, and for ever for one that has run out of
+    batches.
     """
     clock = clock_by_number(moment.clock)
     if clock is None or clock.even:
         return
-    sizes: list[Any] = [None] * moment.ranks.size
-    with aside():
-        torch.distributed.all_gather_object(sizes, rows, group=clock.group)
-    if len(set(sizes)) > 1:
+    sizes = clock.rows_of_all(moment.seed, name, rows)
+    if sizes is not None and len(set(sizes)) > 1:
         raise RuntimeError(
             f"thinned: ranks='split' needs parts of equal sizes, got {sizes} entries along the "
             f"rows' axis at site {name!r}. Say which rows these are: with clock.piece(start)."
         )
-    clock.even = True
 
 
 def _scaled(name: str, moment: Moment, rows: int) -> int:
