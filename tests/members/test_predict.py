@@ -337,16 +337,20 @@ def test_what_is_written_in_place_is_no_stale_prefix(monkeypatch):
 # --------------------------------------------------------------------------------- planted faults
 
 
-def test_flags_left_on_are_caught(monkeypatch):
-    monkeypatch.setattr(asking, "_restore", lambda flags: None)
+def test_a_question_put_to_the_model_itself_is_caught(monkeypatch):
+    def itself(model):
+        adopt(model)
+        return model
+
+    monkeypatch.setattr(asking, "adopted_twin", itself)
     with pytest.raises(AssertionError):
         check_untouched(False)
 
 
 def test_a_batchnorm_that_is_awake_is_caught(monkeypatch):
     monkeypatch.setattr(asking, "_drops", lambda module: True)
-    with pytest.raises(AssertionError):
-        check_untouched(False)
+    with pytest.raises((AssertionError, ValueError)):
+        check_batching(everything(), rows(), "member")
 
 
 @pytest.mark.parametrize("share", SHARES)

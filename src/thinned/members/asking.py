@@ -1,68 +1,69 @@
-"""A PyTorch model whose dropout is awake and nothing else: for the time of a question."""
+"""A PyTorch model's twin whose dropout is awake and nothing else: what a question is put to."""
 
 from __future__ import annotations
 
-import copy
-import sys
+import glob
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from thinned.torch.addressed import ADDRESSED, Addressed
 from thinned.torch.adoption import _MARK, Row, adopt, release
 from thinned.torch.awake import Awake
 from thinned.torch.naming import modules_by_name
 from thinned.torch.sited import Sited
+from thinned.torch.thinning import regions_of, thin
+from thinned.torch.twins import twin_of
 
-__all__ = ["missed", "thin_twin", "woken"]
+__all__ = ["adopted_twin", "missed", "thin_twin", "woken"]
 
 _DROPS = (nn.MultiheadAttention, nn.LSTM, nn.GRU, nn.RNN)
 
 
-@contextmanager
-def woken(model: nn.Module, awake: Awake) -> Iterator[tuple[Row, ...]]:
-    """The model, unwrapped, in evaluation, its dropout drawing as `awake` says; what was adopted.
-
-    Afterwards all is as before, whatever is raised: flags, clock, generators, and a model that was
-    not adopted is not.
-    """
-    holders = [module for module in model.modules() if _MARK in module.__dict__]
-    if len(holders) > 1:
+def adopted_twin(model: nn.Module) -> nn.Module:
+    """A twin of an unwrapped model, adopted: as the model is, or else for the question."""
+    if len(_holders(model)) > 1:
         raise ValueError(
             "predict: two parts of the model were adopted apart, and sites of one name in both "
             "would draw the same masks. Call release on them, and adopt the whole."
         )
-    flags = [(module, module.training) for module in model.modules()]
-    devices = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
-    with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(sorted(devices)))
-        if not holders:
-            adopt(model)
-            stack.callback(release, model)
-        adoption = (holders or [model])[0].__dict__[_MARK]
-        if adoption.clock.awake is not None:
-            raise RuntimeError("predict: the model is being asked already.")
-        stack.callback(_restore, flags)
-        for module, _ in flags:
-            module.training = _drops(module)
-        stack.callback(setattr, adoption.clock, "awake", None)
-        adoption.clock.awake = awake
-        # PyTorch's fused forms of attention, of encoder layers in evaluation, know no dropout.
-        fused = torch.backends.mha.get_fastpath_enabled()
-        stack.callback(torch.backends.mha.set_fastpath_enabled, fused)
-        torch.backends.mha.set_fastpath_enabled(False)
-        if "torch._dynamo" in sys.modules:  # a compiled program asks the clock, which stands still
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-        stack.enter_context(torch.no_grad())
-        yield adoption.rows + _outside(model, holders)
+    twin = twin_of(model)
+    if not _holders(twin):
+        adopt(twin)
+    return twin
 
 
-def _restore(flags: list[tuple[nn.Module, bool]]) -> None:
-    for module, training in flags:
-        module.training = training
+def _holders(model: nn.Module) -> list[nn.Module]:
+    return [module for module in model.modules() if _MARK in module.__dict__]
+
+
+@contextmanager
+def woken(twin: nn.Module, awake: Awake) -> Iterator[tuple[Row, ...]]:
+    """A twin in evaluation, its dropout drawing as `awake` says; what was adopted.
+
+    Nothing is put back, and nothing need be: the twin is the question's own.
+    """
+    (holder,) = _holders(twin)
+    adoption = holder.__dict__[_MARK]
+    adoption.clock.awake = awake
+    for module in twin.modules():
+        module.training = _drops(module)
+        _forgo_fused_forms(module)
+    with torch.no_grad():
+        yield adoption.rows + _outside(twin, holder)
+
+
+def _forgo_fused_forms(module: nn.Module) -> None:
+    """PyTorch's fused forms of encoder layers in evaluation know no dropout. Its switch for them is
+    everybody's; that a layer cannot be fused it also sees by these."""
+    known: Any = module
+    if isinstance(module, nn.TransformerEncoderLayer):
+        known.activation_relu_or_gelu = 0
+    elif isinstance(module, nn.TransformerEncoder):
+        known.use_nested_tensor = False
 
 
 def _drops(module: nn.Module) -> bool:
@@ -75,11 +76,9 @@ def _drops(module: nn.Module) -> bool:
     return plain and hasattr(getattr(forward, "__self__", None), "site")
 
 
-def _outside(model: nn.Module, holders: list[nn.Module]) -> tuple[Row, ...]:
+def _outside(model: nn.Module, holder: nn.Module) -> tuple[Row, ...]:
     """Dropout outside of the part that was adopted."""
-    if not holders or holders[0] is model:
-        return ()
-    inside = set(holders[0].modules())
+    inside = set(holder.modules())
     why = "not reached: outside of the part that was adopted. Adopt the whole model"
     rows = []
     for module, (name, *_) in modules_by_name(model).items():
@@ -113,29 +112,22 @@ def missed(rows: tuple[Row, ...], awake: Awake, generator_used: bool) -> tuple[s
 
 
 def thin_twin(model: nn.Module, awake: Awake) -> nn.Module | str:
-    """A thin model with the same tensors, or why there is none.
+    """A thin twin of the model, or why there is none.
 
     Only where its draws are those that rows share anyway: the batch's units, one draw for each.
     """
-    from thinned.torch.thinning import regions_of, thin
-
     hooked = any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     if hooked:
         return "a module has forward hooks, which would see thin arrays"
-    adoption = model.__dict__.get(_MARK)
-    if adoption is not None and regions_of(model):
+    if regions_of(model):
         return "the model is thin already"
-    if any(_MARK in m.__dict__ for m in model.modules()) and adoption is None:
+    holders = _holders(model)
+    if holders and holders[0] is not model:
         return "only a part of the model is adopted"
-    tensors: dict[int, Any] = {id(t): t for t in (*model.parameters(), *model.buffers())}
-    if adoption is not None:
-        tensors.pop(id(adoption.clock.buffer), None)  # the twin's clock is its own
     try:
-        twin: nn.Module = copy.deepcopy(model, tensors)
-        if adoption is not None:
-            release(twin)
-        thin(twin)
-    except Exception as error:  # a model's own __deepcopy__ may raise anything
+        twin, schedule = _plain_twin(model)
+        thin(twin, schedule=schedule)
+    except Exception as error:  # what a model's own code raises where it is looked at
         return str(error).splitlines()[0] if str(error) else type(error).__name__
     for placed in regions_of(twin):
         # Of (N, T, F) a member has a draw for each step and unit, a thin network one for the unit.
@@ -145,8 +137,13 @@ def thin_twin(model: nn.Module, awake: Awake) -> nn.Module | str:
     return twin
 
 
-def generator_states(model: nn.Module) -> list[Tensor]:
-    """The states of the generators that a forward may draw from."""
-    states = [torch.get_rng_state()]
-    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
-    return states + [torch.cuda.get_rng_state(device) for device in devices]
+def _plain_twin(model: nn.Module) -> tuple[nn.Module, dict[str, float] | None]:
+    """A twin that is not adopted, and as a schedule the p of now of sites that follow one."""
+    twin = twin_of(model)
+    adoption = twin.__dict__.get(_MARK)
+    if adoption is None:
+        return twin, None
+    clock = adoption.clock
+    now = {glob.escape(name): rule(clock.step) for name, rule in clock.rules.items()}
+    release(twin)
+    return twin, now or None

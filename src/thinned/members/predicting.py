@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from thinned.torch.awake import Awake
+    from thinned.torch.own_draws import OwnDraws
 
 __all__ = ["predict"]
 
@@ -202,23 +203,26 @@ class _Question:
             Gathered(WHO, asked.task, asked.antithetic, asked.keep, asked.quantiles, class_axis)
             for _ in range(len(pool))
         ]
-        self.spoils = self.generator_used = False
+        self.spoils = False
+        # A model's own draws, where it makes some.
+        self.own: OwnDraws | None = None
         self.not_reached: tuple[str, ...] | None = None
 
     def answer(self) -> Prediction:
-        from thinned.members.asking import woken
+        from thinned.members.asking import adopted_twin, woken
         from thinned.torch.awake import Awake
 
         awake = Awake(self.asked.share, self.pool.rows)
         try:
-            with woken(self.model, awake):
-                self._observe(awake)
+            twin = adopted_twin(self.model)
         except ValueError as error:
             if str(error).startswith("adopt: the model has no dropout"):
                 told = str(error).removeprefix("adopt: ")
                 raise ValueError(f"predict: all members would be equal: {told}") from None
             raise
-        model, execution = self._executed(awake)
+        with woken(twin, awake):
+            self._observe(twin, awake)
+        model, execution = self._executed(twin, awake)
         with woken(model, awake) as rows:
             reached, prefix = self._members(model, awake, rows)
         equal = all(batch.equal for batch in self.batches)
@@ -241,29 +245,32 @@ class _Question:
             not_reached=self.not_reached,
         )
 
-    def _observe(self, awake: Awake) -> None:
+    def _observe(self, model: nn.Module, awake: Awake) -> None:
         """Two forwards on few rows, which show where in the sites' arrays rows lie."""
+        from thinned.torch.own_draws import OwnDraws
+
         seen: list[tuple[int, dict[Any, Any]]] = []
         for n in (2, 3):
             awake.begin(self.asked.seed, False, 0, n)
             try:
-                self.pool.call(self.model, [a.clone() for a in self.pool.few(n)])
+                with OwnDraws():
+                    self.pool.call(model, [a.clone() for a in self.pool.few(n)])
             except Exception:  # a model may want batches of its own; what is wrong is said later
                 awake.entries = {}
                 return
             seen.append((n, awake.seen))
         awake.observed(*seen)
 
-    def _executed(self, awake: Awake) -> tuple[nn.Module, str]:
+    def _executed(self, model: nn.Module, awake: Awake) -> tuple[nn.Module, str]:
         from thinned.members.asking import thin_twin
 
         if self.execution == "elementwise" or self.asked.share != "member":
-            return self.model, "elementwise"
+            return model, "elementwise"
         twin = thin_twin(self.model, awake)
         if isinstance(twin, str):
             if self.execution == "thin":
                 raise ValueError(f"predict: the members of this model cannot run thin: {twin}.")
-            return self.model, "elementwise"
+            return model, "elementwise"
         return twin, "thin"
 
     # -------------------------------------------------------------------------------- all members
@@ -298,10 +305,11 @@ class _Question:
             # The first forward of all is looked at: what draws, and from which generator.
             (seed, mirrored), *block = block
             self._first(model, awake, seed, mirrored, first, arrays, gathered, rows)
-        if self.generator_used:  # its numbers must not be kept
-            for seed, mirrored in block:
-                awake.begin(seed, mirrored, first, n)
-                self._forward(model, arrays, gathered)
+        if self.own is not None:  # what it draws must not be kept
+            with self.own:
+                for seed, mirrored in block:
+                    awake.begin(seed, mirrored, first, n)
+                    self._forward(model, arrays, gathered)
             return
         with prefix.installed():
             prefix.batch()
@@ -322,16 +330,14 @@ class _Question:
         gathered: Gathered,
         rows: Any,
     ) -> None:
-        from thinned.members.asking import generator_states, missed
+        from thinned.members.asking import missed
+        from thinned.torch.own_draws import OwnDraws
 
-        before = generator_states(model)
         awake.begin(seed, mirrored, first, len(arrays[0]))
-        self._forward(model, arrays, gathered)
-        after = generator_states(model)
-        self.generator_used = any(
-            not bool((a == b).all()) for a, b in zip(before, after, strict=True)
-        )
-        self.not_reached = missed(rows, awake, self.generator_used)
+        with OwnDraws() as own:
+            self._forward(model, arrays, gathered)
+        self.own = own if own.used else None
+        self.not_reached = missed(rows, awake, own.used)
 
     def _forward(self, model: nn.Module, arrays: list[Tensor], gathered: Gathered) -> None:
         copied = self.spoils or gathered.all.count == 0

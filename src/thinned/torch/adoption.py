@@ -16,6 +16,7 @@ from thinned.torch.addressed import ADDRESSED, Addressed, AddressedMultiheadAtte
 from thinned.torch.calls import AdoptedForward
 from thinned.torch.clock import BUFFER, Clock
 from thinned.torch.following import optimizers_of
+from thinned.torch.leaves import leaf, no_leaf
 from thinned.torch.naming import (
     called_in,
     has_own_code,
@@ -363,6 +364,7 @@ def _addressed(clock: Clock, plan: _Plan) -> None:
     module.__dict__["was"] = type(module)
     module.__dict__["site"] = Site(clock, plan.site, plan.p, plan.axis)
     module.__class__ = (ADDRESSED | _OURS)[type(module)]
+    leaf(module)
 
 
 def _sited(clock: Clock, plan: _Plan) -> None:
@@ -379,6 +381,7 @@ def _attention(clock: Clock, plan: _Plan) -> None:
         module.__dict__["was"] = type(module)
         module.__dict__["site"] = site
         module.__class__ = AddressedMultiheadAttention
+        leaf(module)
     module.forward = AdoptedForward(module, clock, site, own=exact).method
 
 
@@ -394,6 +397,8 @@ def _undo(model: nn.Module, adoption: _Adoption) -> None:
             state.pop("site", None)
         if "was" in state:
             module.__class__ = state.pop("was")
+            if type(module) not in _OURS:
+                no_leaf(module)
         ours = getattr(state.get("forward"), "__self__", None)
         if isinstance(ours, AdoptedForward):
             del state["forward"]

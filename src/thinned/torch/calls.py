@@ -26,6 +26,7 @@ from thinned.torch.attempts import Attempt
 from thinned.torch.checkpointing import Running
 from thinned.torch.clock import Clock
 from thinned.torch.moment import HEAD
+from thinned.torch.recording import require_no_proxy
 from thinned.torch.sharded import is_sharded
 
 __all__ = ["REACHED", "AdoptedForward", "Calls"]
@@ -91,17 +92,21 @@ class Calls(TorchFunctionMode):
             own = self.own or self.site.rule is not None
             p = None if own else _checked("dropout", args[10])
             if isinstance(p, Tensor) or p != 0.0:
+                require_no_proxy(args[0], self.site.name)
                 return attending.multi_head(self.site, p, *args, **kwargs)
         if func in recurrent.KINDS:
             drops = _drops_between_layers(args)
+            if drops:
+                require_no_proxy(args[0], self.site.name)
             if drops or (func is torch.lstm and torch.compiler.is_compiling()):
                 return recurrent.layers(self.site if drops else None, func, args)
         if func is Tensor.bernoulli_ and kwargs.get("generator") is None:
             return self._bernoulli(*args, **kwargs)
         return func(*args, **kwargs)
 
-    def _drawing(self) -> None:
-        """Before a functional call draws."""
+    def _drawing(self, x: Any) -> None:
+        """Before a functional call draws for x."""
+        require_no_proxy(x, self.site.name)
         if not torch.compiler.is_compiling():
             forward = checkpointing.running(self.site.clock, self.site.index)
             if forward is not None:
@@ -120,7 +125,7 @@ class Calls(TorchFunctionMode):
             training = train if train is not None else func not in _AWAKE_IF_TOLD
         if not training and self.site.clock.awake is None:
             return func(input, p, False)
-        self._drawing()
+        self._drawing(input)
         given = None if self.own else _checked("dropout", p)
         return self.site.draw(input, _KINDS[func], inplace or func in _IN_PLACE, given)
 
@@ -139,12 +144,12 @@ class Calls(TorchFunctionMode):
             return functional.scaled_dot_product_attention(
                 query, key, value, attn_mask, 0.0, is_causal, **other
             )
-        self._drawing()
+        self._drawing(query)
         return attending.attend(self.site, p, query, key, value, attn_mask, is_causal, **other)
 
     def _bernoulli(self, x: Tensor, p: Any = 0.5, **_: Any) -> Tensor:
         """Stochastic depth as timm and torchvision write it: a gate drawn into a fresh tensor."""
-        self._drawing()
+        self._drawing(x)
         if isinstance(p, Tensor) and p.dim() == 0 and not torch.compiler.is_compiling():
             p = p.item()
         if isinstance(p, Tensor):

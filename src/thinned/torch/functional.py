@@ -34,7 +34,7 @@ from thinned.backends.torch_seed import FRESH, place_in_program
 from thinned.checks import message
 from thinned.torch.seeds import _drawn_seed, _traced_seed, _traced_words
 from thinned.torch.sharded import is_sharded, on_shards
-from thinned.window import Window, _window, place
+from thinned.window import Repeated, Window, _window, place
 
 __all__ = [
     "alpha_dropout",
@@ -186,6 +186,8 @@ def _compiled(
     fill: float,
 ) -> Tensor:
     threshold, nominal = _traced_rate(p)
+    if isinstance(window, Repeated):
+        shared_axes = tuple({*shared_axes, window.axis})
     plain = isinstance(p, float) and scale is None and fill == 0.0
     if at is None and plain and window is None and not mirror:
         return noise_drawn(x, _traced_seed(generator), threshold, nominal, shared_axes)

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from thinned.address import Address
 from thinned.methods.arguments import require_unit_axis
 from thinned.methods.banks import masksembles, masksembles_bank
+from thinned.torch.leaves import Leaf
 
 __all__ = ["Masksembles"]
 
 
-class Masksembles(nn.Module):
+class Masksembles(Leaf, nn.Module):
     """Masksembles: chunk i of the batch takes mask i of a fixed bank, in evaluation too.
 
     Nothing is drawn in a call: there is no clock to follow, and `adopt` leaves it as it is. The

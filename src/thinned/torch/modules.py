@@ -7,13 +7,13 @@ whatever else a program does with them stay as they are.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
-from torch.fx import Proxy
 
 from thinned import checks
 from thinned.torch import functional
+from thinned.torch.leaves import Leaf
 
 __all__ = [
     "AlphaDropout",
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 
-class _DropIn:
+class _DropIn(Leaf):
     """What the six have in common: p checked where it is given (a NaN, too, which torch.nn lets
     through), and a forward by the function of their kind."""
 
@@ -40,8 +40,6 @@ class _DropIn:
         super().__init__(p, inplace)  # type: ignore[call-arg]  # torch.nn's class comes next
 
     def forward(self, input: Tensor) -> Tensor:
-        if isinstance(input, Proxy):
-            return self._traced(input)
         return type(self).function(input, self.p, self.training, self.writes and self.inplace)
 
     def __prepare_scriptable__(self) -> nn.Module:
@@ -50,13 +48,6 @@ class _DropIn:
             f"torch.jit.script cannot compile {type(self).__name__}, whose code is Python. Use "
             "torch.compile or torch.export, or put torch.nn's module in its place before."
         )
-
-    def _traced(self, input: Proxy) -> Tensor:
-        """A node of torch.fx's for this module as a whole, as it makes for modules of torch.nn: p
-        and the mode stay the module's."""
-        tracer: Any = input.tracer
-        y: Tensor = tracer.create_proxy("call_module", tracer.path_of_module(self), (input,), {})
-        return y
 
 
 class Dropout(_DropIn, nn.Dropout):

@@ -6,12 +6,14 @@ A compiled program is none of them: it asks for its numbers each time it is run.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
+from torch.fx import Proxy
 
 from thinned.torch import older
 
-__all__ = ["require_no_capture", "require_no_export", "require_no_trace"]
+__all__ = ["require_no_capture", "require_no_export", "require_no_proxy", "require_no_trace"]
 
 _is_traced = torch._C._is_tracing
 _PROXY = torch._C._TorchDispatchModeKey.PROXY
@@ -43,6 +45,17 @@ def require_no_trace(name: str) -> None:
             f"thinned: torch.jit.trace or make_fx records site {name!r} of an adopted model in "
             "training mode. A recording cannot count its calls, and every run of it would draw "
             "the same masks. Record model.eval(), or take torch.compile, which counts."
+        )
+
+
+def require_no_proxy(x: Any, name: str) -> None:
+    """RuntimeError where torch.fx records a call in a model's code. Modules that drop are recorded
+    as wholes, and count when they are run."""
+    if isinstance(x, Proxy):
+        raise RuntimeError(
+            f"thinned: torch.fx records a functional call of dropout at site {name!r} of an adopted "
+            "model in training mode. The graph would neither count its calls nor follow its mode. "
+            "Record model.eval(), write nn.Dropout in the model's code, or call release before."
         )
 
 

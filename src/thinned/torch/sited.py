@@ -12,6 +12,7 @@ from thinned import checks
 from thinned.address import Address, address_of_seed
 from thinned.backends.torch_graph import GraphAddress
 from thinned.torch.addressed import Site, p_of, set_p
+from thinned.torch.leaves import Leaf
 from thinned.torch.placing import Shard
 from thinned.torch.seeds import _drawn_seed, _traced_seed
 from thinned.torch.sharded import is_sharded, on_shards
@@ -23,7 +24,7 @@ MASK32 = 0xFFFFFFFF
 _in_transform = torch._C._are_functorch_transforms_active
 
 
-class Sited(nn.Module):
+class Sited(Leaf, nn.Module):
     """A module whose draws have an address: what `adopt` can reach without changing its class.
 
     Alone, it draws a fresh 64-bit seed for each call from PyTorch's default generator. A subclass

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import operator
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +15,7 @@ from torch.nn import functional
 from thinned.torch import modules
 from thinned.torch.addressed import ADDRESSED
 from thinned.torch.sited import Sited
+from thinned.torch.tracing import traced
 
 __all__ = ["DROPOUTS", "LAYERS", "Found", "regions_in"]
 
@@ -83,15 +82,6 @@ def regions_in(model: nn.Module) -> tuple[list[Found], dict[nn.Module, str]]:
     return search.found, search.reasons
 
 
-class _Tracer(fx.Tracer):
-    """Looks into everything that was written outside PyTorch, but not into what drops."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if isinstance(m, (*DROPOUTS, Sited)):
-            return True
-        return super().is_leaf_module(m, module_qualified_name)
-
-
 class _Search:
     def __init__(self, model: nn.Module) -> None:
         self.raw = dict(model.named_modules(remove_duplicate=False))
@@ -99,9 +89,9 @@ class _Search:
         self.found: list[Found] = []
         self.dropouts: set[nn.Module] = set()
         self.reasons: dict[nn.Module, str] = {}
-        # A copy is traced, in training mode: code that keeps what it computes would keep proxies.
-        # Its tensors are the model's own.
-        own = {id(t): t for t in (*model.parameters(), *model.buffers())}
+        # A copy is traced: its modules are changed, and code that keeps what it computes keeps
+        # proxies. Its parameters are the model's own.
+        own = {id(t): t for t in model.parameters()}
         try:
             self.copy: nn.Module | None = copy.deepcopy(model, own)
         except Exception as error:  # whatever a model's own __deepcopy__ raises
@@ -168,7 +158,7 @@ class _Search:
             return
         if not isinstance(module, DROPOUTS):
             try:
-                graph = _traced(self.copy.get_submodule(name))
+                graph = traced(self.copy.get_submodule(name))
             except Exception as error:  # a model's own code may raise anything when traced
                 for child in module.children():
                     if isinstance(child, DROPOUTS) and child not in self.dropouts:
@@ -184,25 +174,6 @@ class _Search:
 
 def _dropouts_of(module: nn.Module) -> Iterator[nn.Module]:
     return (inner for inner in module.modules() if isinstance(inner, DROPOUTS))
-
-
-def _traced(module: nn.Module) -> fx.Graph:
-    parameters = inspect.signature(module.forward).parameters.values()
-    # A proxy is not None: arguments that may be left out are taken as left out.
-    given = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
-    with _in_training(module):
-        return _Tracer().trace(module, concrete_args=given)
-
-
-@contextmanager
-def _in_training(module: nn.Module) -> Iterator[None]:
-    before = [(inner, inner.training) for inner in module.modules()]
-    try:
-        module.train()
-        yield
-    finally:
-        for inner, training in before:
-            inner.training = training
 
 
 def _first_line(error: BaseException) -> str:
