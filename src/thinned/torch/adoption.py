@@ -41,6 +41,10 @@ _OURS = {
 }
 
 
+# What modules are after adoption.
+_AFTER = tuple(ADDRESSED.values())
+
+
 class Row(NamedTuple):
     """A line of a report. p is None where a call in the model's code brings its own, where it is
     learned, and where a module has several of its own.
@@ -106,7 +110,7 @@ class _Plan:
     """One module to be changed. The site's name is None where only calls in a graph are counted."""
 
     module: nn.Module
-    change: Callable[[Clock, _Plan], None]
+    change: Callable[[_Adoption, _Plan], None]
     site: str | None = None
     p: float | None = None
     axis: int = 0
@@ -117,6 +121,13 @@ class _Adoption:
     clock: Clock
     changed: list[nn.Module] = field(default_factory=list)
     rows: tuple[Row, ...] = ()
+    # The forward that was laid last over that of a module.
+    laid: dict[nn.Module, AdoptedForward] = field(default_factory=dict)
+
+    def lay(self, module: nn.Module, forward: AdoptedForward) -> None:
+        """Let a module's forward be this one."""
+        module.forward = forward.method
+        self.laid[module] = forward
 
 
 def adopt(
@@ -187,7 +198,7 @@ def adopt(
     try:
         for plan in plans:
             adoption.changed.append(plan.module)
-            plan.change(adoption.clock, plan)
+            plan.change(adoption, plan)
         hooked: Any = model  # PyTorch gives this method no types
         hooked.register_load_state_dict_pre_hook(adoption.clock.before_load)
         if optimizer is not None:
@@ -212,7 +223,8 @@ def release(model: nn.Module) -> None:
 
     Raises
     ------
-    ValueError if the model is not adopted.
+    ValueError if the model is not adopted, or another hand has changed the forward or the class of
+    a module since, and would have what is undone here run again: the model is then as it was.
     """
     model = unwrapped(model) if isinstance(model, nn.Module) else model
     adoption = getattr(model, "__dict__", {}).get(_MARK)
@@ -222,6 +234,7 @@ def release(model: nn.Module) -> None:
                 "release", "model", "an adopted model", f"a {type(model).__name__} that is none"
             )
         )
+    _require_on_top(adoption, modules_by_name(model))
     _undo(model, adoption)
 
 
@@ -358,36 +371,59 @@ def _require_sites(plans: list[_Plan], rows: list[Row]) -> None:
 # -------------------------------------------------------------------------------- adoption and back
 
 
-def _addressed(clock: Clock, plan: _Plan) -> None:
+def _addressed(adoption: _Adoption, plan: _Plan) -> None:
     module: Any = plan.module
     assert plan.site is not None
     module.__dict__["was"] = type(module)
-    module.__dict__["site"] = Site(clock, plan.site, plan.p, plan.axis)
+    module.__dict__["site"] = Site(adoption.clock, plan.site, plan.p, plan.axis)
     module.__class__ = (ADDRESSED | _OURS)[type(module)]
     leaf(module)
 
 
-def _sited(clock: Clock, plan: _Plan) -> None:
+def _sited(adoption: _Adoption, plan: _Plan) -> None:
     assert plan.site is not None
-    plan.module.__dict__["site"] = Site(clock, plan.site, plan.p, plan.axis)
+    plan.module.__dict__["site"] = Site(adoption.clock, plan.site, plan.p, plan.axis)
 
 
-def _attention(clock: Clock, plan: _Plan) -> None:
+def _attention(adoption: _Adoption, plan: _Plan) -> None:
     module: Any = plan.module
     assert plan.site is not None
     exact = type(module) is nn.MultiheadAttention
-    site = Site(clock, plan.site, plan.p if exact else None)
+    site = Site(adoption.clock, plan.site, plan.p if exact else None)
     if exact:
         module.__dict__["was"] = type(module)
         module.__dict__["site"] = site
         module.__class__ = AddressedMultiheadAttention
         leaf(module)
-    module.forward = AdoptedForward(module, clock, site, own=exact).method
+    adoption.lay(module, AdoptedForward(module, adoption.clock, site, own=exact))
 
 
-def _forward(clock: Clock, plan: _Plan) -> None:
+def _forward(adoption: _Adoption, plan: _Plan) -> None:
+    clock = adoption.clock
     site = None if plan.site is None else Site(clock, plan.site, axis=plan.axis)
-    plan.module.forward = AdoptedForward(plan.module, clock, site).method
+    adoption.lay(plan.module, AdoptedForward(plan.module, clock, site))
+
+
+def _require_on_top(adoption: _Adoption, names: dict[nn.Module, list[str]]) -> None:
+    """ValueError where another hand has changed since what would be undone: the last one to change
+    a module is the first one to undo it."""
+    for module in adoption.changed:
+        state, what = module.__dict__, ""
+        laid = adoption.laid.get(module)
+        if laid is not None and _owner(state.get("forward", laid.method)) is not laid:
+            what = "forward"
+        if "was" in state and type(module) not in (*_AFTER, AddressedMultiheadAttention):
+            what = "class"
+        if what:
+            name = names.get(module, ["?"])[0]
+            raise ValueError(
+                f"release: the {what} of {name or 'the model'!r}, a {type(module).__name__}, was "
+                "changed since the model was adopted. Undo that first, then release the model."
+            )
+
+
+def _owner(method: Any) -> Any:
+    return getattr(method, "__self__", None)
 
 
 def _undo(model: nn.Module, adoption: _Adoption) -> None:
@@ -399,7 +435,7 @@ def _undo(model: nn.Module, adoption: _Adoption) -> None:
             module.__class__ = state.pop("was")
             if type(module) not in _OURS:
                 no_leaf(module)
-        ours = getattr(state.get("forward"), "__self__", None)
+        ours = _owner(state.get("forward"))
         if isinstance(ours, AdoptedForward):
             del state["forward"]
             if ours.before is not None:

@@ -21,6 +21,7 @@ from thinned.address import Address
 from thinned.checks import message
 from thinned.methods.draws import Draws
 from thinned.torch import older
+from thinned.torch.calls import AdoptedForward
 from thinned.torch.placing import NO_ROWS
 from thinned.torch.sited import Sited
 
@@ -378,7 +379,7 @@ def _put(who: str, module: M, name: str, noise: Callable[[Tensor], WeightNoise])
     ours = getattr(module.__dict__.get("forward"), "__self__", None)
     if isinstance(ours, _NoisyForward):
         ours.children[name] = child_name
-    elif "forward" in module.__dict__ and _is_adopted(ours):
+    elif isinstance(ours, AdoptedForward):
         raise ValueError(f"{who}: the module is adopted already. Call release first.")
     else:
         ours = _NoisyForward(module)
@@ -386,10 +387,6 @@ def _put(who: str, module: M, name: str, noise: Callable[[Tensor], WeightNoise])
         ours.put(module)
     module.add_module(child_name, child)
     return module
-
-
-def _is_adopted(ours: Any) -> bool:
-    return type(ours).__name__ == "AdoptedForward"
 
 
 @older.forward_of_a_module

@@ -53,9 +53,9 @@ def require_no_proxy(x: Any, name: str) -> None:
     as wholes, and count when they are run."""
     if isinstance(x, Proxy):
         raise RuntimeError(
-            f"thinned: torch.fx records a functional call of dropout at site {name!r} of an adopted "
-            "model in training mode. The graph would neither count its calls nor follow its mode. "
-            "Record model.eval(), write nn.Dropout in the model's code, or call release before."
+            f"thinned: torch.fx records a functional call of dropout at site {name!r} of an "
+            "adopted model in training mode. The graph would neither count its calls nor follow its "
+            "mode. Record model.eval(), write nn.Dropout in the model's code, or call release before."
         )
 
 

@@ -168,7 +168,7 @@ def _changed(
     groups: int,
 ) -> dict[str, str]:
     """Give the modules of all regions their forwards. What was done, by site."""
-    changed = model.__dict__[_MARK].changed
+    adoption = model.__dict__[_MARK]
     regions: list[PlacedRegion] = []
     scopes: dict[nn.Module, Scope] = {}
     takes: dict[nn.Module, Region] = {}
@@ -176,8 +176,8 @@ def _changed(
     done: dict[str, str] = {}
 
     def swap(module: nn.Module, forward: AdoptedForward) -> None:
-        changed.append(module)
-        module.forward = forward.method
+        adoption.changed.append(module)
+        adoption.lay(module, forward)
 
     for each in found:
         scope = scopes.setdefault(each.scope, Scope())
@@ -200,7 +200,7 @@ def _changed(
     if groups > 1:
         swap(model, GroupedForward(model, clock, groups))
     # Beside the adoption, and gone with it.
-    model.__dict__[_MARK].regions = tuple(regions)
+    adoption.regions = tuple(regions)
     return done
 
 
