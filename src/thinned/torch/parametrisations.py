@@ -9,6 +9,7 @@ the module's forward runs. A child module holds p and the site; it is what `adop
 from __future__ import annotations
 
 import copy
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -402,6 +403,13 @@ class _NoisyForward:
         self.module = module
         self.before: Callable[..., Any] | None = module.__dict__.get("forward")
         self.children: dict[str, str] = {}
+        self._lock = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.RLock())
 
     def put(self, module: nn.Module) -> None:
         """Let the module's forward be this one."""
@@ -435,6 +443,13 @@ class _NoisyForward:
         )
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return self._noisily(args, kwargs)
+        # What stands in the weight's place, another thread must not take for the weight.
+        with self._lock:
+            return self._noisily(args, kwargs)
+
+    def _noisily(self, args: Any, kwargs: Any) -> Any:
         module, noisy = self.module, {}
         for name, child_name in self.children.items():
             child: Any = module._modules[child_name]

@@ -199,6 +199,9 @@ class Scope:
         self.regions: list[Region] = []
         self.depth = 0
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "depth": 0}
+
     @property
     def active(self) -> bool:
         if torch.compiler.is_compiling():
@@ -376,6 +379,8 @@ class ThinScope(AdoptedForward):
             y = super()._run(args, kwargs)
             scope.depth -= 1
             return y
+        if not any(region.dropout.training for region in scope.regions):
+            return super()._run(args, kwargs)  # in several threads at once, perhaps
         scope.depth += 1
         try:
             y = super()._run(args, kwargs)

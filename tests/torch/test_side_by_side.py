@@ -1,0 +1,349 @@
+"""Threads side by side: what one does to its model, no other one sees."""
+
+import copy
+import threading
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import thinned.torch
+from thinned.members import predict
+from thinned.torch import adopt, audit, drop_connect, release, thin, tracing
+
+CALLS = 20
+X = torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
+
+
+def small(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Dropout(0.5), nn.Linear(6, 2)).eval()
+
+
+class Own(nn.Module):
+    """Code of its own, with attention, a functional call and a buffer that is written into."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(4, 2, 4, 0.5, batch_first=True)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        return functional.dropout(self.layer(x[:, None])[:, 0], 0.5, self.training)
+
+
+def answers(model, seed):
+    return predict(model, X, members=2, seed=seed, keep=True, execution="elementwise").outputs
+
+
+def trained(model, lay, seed):
+    """The output of one training step of a model that is adopted or thin, and the model again."""
+    lay(model, seed=seed)
+    model.train()
+    y = model(X).detach().numpy()
+    model.eval()
+    release(model)
+    return y
+
+
+def findings(model):
+    return np.array([len(audit(model, X, measure=False).findings)])
+
+
+def workers():
+    """What each thread calls: a function of the call's number. The second predict shares a model."""
+    shared, own, noisy = small(1), small(2), drop_connect(nn.Linear(4, 2), "weight").eval()
+    mine, thinner, audited, plain = small(3), small(4), nn.Sequential(nn.Dropout(0.5)), small(5)
+    quick = nn.TransformerEncoderLayer(4, 2, 4, batch_first=True).eval()
+    audited.append(nn.Linear(4, 1))
+
+    def both(k):
+        with torch.no_grad():
+            return np.concatenate([plain(X), quick(X[None])[0], noisy(X)], axis=1)
+
+    return {
+        "predict": lambda k: answers(own, k % 7),
+        "predict, shared": lambda k: answers(shared, k % 5),
+        "predict, shared too": lambda k: answers(shared, k % 3),
+        "adopt": lambda k: trained(mine, adopt, k % 5),
+        "thin": lambda k: trained(thinner, thin, k % 5),
+        "audit": lambda k: findings(audited),
+        "plain": both,
+        "plain, noise shared": lambda k: noisy(X).detach().numpy(),
+        "plain, shared": lambda k: shared(X).detach().numpy(),
+    }
+
+
+def side_by_side(calls, jobs):
+    """Names of the jobs whose results are not those of a single thread, and errors."""
+    expected = {name: [job(k) for k in range(105)] for name, job in jobs.items()}
+    wrong = []
+
+    def run(name):
+        try:
+            for k in range(calls):
+                if not np.array_equal(jobs[name](k), expected[name][k % 105]):
+                    wrong.append(name)
+                    return
+        except Exception as error:
+            wrong.append(f"{name}: {error}")
+
+    threads = [threading.Thread(target=run, args=(name,)) for name in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return wrong
+
+
+def of_the_process():
+    """What one thread could change for the others."""
+    return (
+        nn.Module.__call__, nn.Module.__getattr__, nn.Module.__setattr__, torch.nn.Linear.forward,
+        torch.backends.mha.get_fastpath_enabled(), torch.get_default_dtype(),
+        torch.is_grad_enabled(), torch.get_num_threads(), torch._dynamo.eval_frame._stance,
+        torch.fx._symbolic_trace._is_fx_tracing_flag, warnings.filters,
+    )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_each():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_threads_side_by_side():
+    before = of_the_process()
+    assert side_by_side(CALLS, workers()) == []
+    assert of_the_process() == before
+
+
+def test_what_changes_the_process_is_caught(monkeypatch):
+    """The planted fault: torch.fx's own tracer, as it was."""
+
+    def patched(module):
+        module.train()
+        return torch.fx.Tracer().trace(module)
+
+    monkeypatch.setattr("thinned.torch.thin_regions.traced", patched)
+    jobs = workers()
+    jobs = {name: jobs[name] for name in ("thin", "plain", "plain, shared")}
+    for name in ("thin 2", "thin 3"):
+        model = small(6)
+        jobs[name] = lambda k, model=model: trained(model, thin, 1)
+    call, getattr_ = nn.Module.__call__, nn.Module.__getattr__
+    try:
+        assert side_by_side(300, jobs)
+    finally:
+        nn.Module.__call__, nn.Module.__getattr__ = call, getattr_
+
+
+class Watched(nn.Module):
+    """Says of the process, in the middle of a forward, what others would see."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop, self.seen = nn.Dropout(0.5), []
+
+    def forward(self, x):
+        self.seen.append(of_the_process()[:-1])
+        return self.drop(x)
+
+
+@pytest.mark.parametrize("call", [predict, thin, audit], ids=lambda call: call.__name__)
+def test_nothing_of_the_process_changes_while_a_model_runs(call):
+    model = Watched()
+    seen = model.seen = _Kept()
+    # Gradients are off in this thread alone, and so no matter.
+    before = [v for i, v in enumerate(of_the_process()[:-1]) if i != 6]
+    try:
+        call(model) if call is thin else call(model, X)
+    except ValueError as error:
+        assert "no dropout of the model can run thin" in str(error)
+    assert seen
+    assert all([v for i, v in enumerate(one) if i != 6] == before for one in seen)
+
+
+class _Kept(list):
+    """Copies of it are itself."""
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def __copy__(self):
+        return self
+
+
+class Stops(nn.Module):
+    """Raises at its call number `at`."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.drop, self.at, self.calls = nn.Dropout(0.5), at, _Kept()
+
+    def forward(self, x):
+        self.calls.append(1)
+        if len(self.calls) == self.at:
+            raise KeyboardInterrupt
+        return self.drop(x)
+
+
+@pytest.mark.parametrize("at", range(1, 9))
+def test_an_exception_at_any_call_leaves_nothing_behind(at):
+    for call in (lambda m: predict(m, X, members=4), lambda m: audit(m, X, measure=False), thin):
+        model, before = Stops(at), of_the_process()
+        held = {name: dict(m.__dict__) for name, m in model.named_modules()}
+        state = torch.get_rng_state()
+        try:
+            call(model)
+        except (KeyboardInterrupt, ValueError):
+            pass
+        assert of_the_process() == before
+        assert {name: dict(m.__dict__) for name, m in model.named_modules()} == held
+        assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_no_draw_of_another_thread_is_drawn_again():
+    """PyTorch's generators are everybody's: who rewinds them gives others their numbers twice."""
+    model, going, drawn = small(), threading.Event(), []
+
+    def draw():
+        while not going.is_set():
+            drawn.append(int(torch.randint(2**62, ())))
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    for seed in range(30):
+        answers(model, seed)
+    going.set()
+    thread.join()
+    assert len(set(drawn)) == len(drawn) > 30
+
+
+class Draws(nn.Module):
+    """Draws from PyTorch's generators in every way there is."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x):
+        x = x + torch.rand(4) + torch.randn(x.shape) + torch.empty(4).uniform_()
+        x = (
+            x
+            + torch.bernoulli(torch.full_like(x, 0.5))
+            + torch.randint(5, (4,))
+            + torch.randperm(4)
+        )
+        return self.drop(
+            x + torch.normal(0.0, 1.0, (4,)) + thinned.torch.functional.dropout(x, 0.5, True)
+        )
+
+
+def test_what_a_model_draws_by_itself_moves_no_generator():
+    state = torch.get_rng_state()
+    first = predict(Draws(), X, members=4, keep=True)
+    assert torch.equal(torch.get_rng_state(), state)
+    np.testing.assert_array_equal(predict(Draws(), X, members=4, keep=True).outputs, first.outputs)
+    assert "PyTorch's generator" in first.not_reached[-1]
+
+
+def test_another_threads_draws_are_not_the_models():
+    model, going = small(), threading.Event()
+
+    def draw():
+        while not going.is_set():
+            torch.rand(())
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    told = [predict(model, X, members=2, execution="elementwise").not_reached for _ in range(20)]
+    going.set()
+    thread.join()
+    assert told == [()] * 20
+
+
+def test_a_model_is_not_touched():
+    """Its buffers neither, though its code writes into them, and its hooks go on as before."""
+    model, heard = Own(), []
+    model.layer.register_forward_hook(lambda module, args, y: heard.append(module))
+    before = copy.deepcopy(model.state_dict())
+    held = {name: dict(m.__dict__) for name, m in model.named_modules()}
+    first = answers(model, 3)
+    assert heard and all(module is not model.layer for module in heard)
+    assert {name: dict(m.__dict__) for name, m in model.named_modules()} == held
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    np.testing.assert_array_equal(answers(model, 3), first)
+    np.testing.assert_array_equal(answers(copy.deepcopy(model), 3), first)
+
+
+class Holds(nn.Module):
+    """Its dropout is reached by a list, a closure and an object, beside what cannot be copied."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop, self.linear = nn.Dropout(0.5), nn.Linear(4, 4)
+        self.listed = [self.drop]
+        self.closed = lambda x, drop=None: self.drop(x)
+        self.held, self.lock = _Holder(self.drop), threading.Lock()
+        self.way = "listed"
+
+    def forward(self, x):
+        x = self.linear(x)
+        return {
+            "listed": lambda: self.listed[0](x),
+            "closed": lambda: self.closed(x),
+            "held": lambda: self.held.drop(x),
+        }[self.way]()
+
+
+class _Holder:
+    def __init__(self, drop):
+        self.drop = drop
+
+
+@pytest.mark.parametrize("way", ["listed", "closed", "held"])
+def test_whatever_leads_to_a_module_leads_to_its_twin(way):
+    torch.manual_seed(0)
+    model = Holds()
+    model.way = way
+    plain = nn.Sequential()
+    plain.add_module("linear", model.linear)
+    plain.add_module("drop", nn.Dropout(0.5))
+    answer = predict(model, X, members=4, keep=True, execution="elementwise")
+    expected = predict(plain, X, members=4, keep=True, execution="elementwise")
+    np.testing.assert_array_equal(answer.outputs, expected.outputs)
+    assert answer.not_reached == ()
+
+
+def test_compiled_parts_are_asked_eagerly_and_elsewhere_stay_compiled():
+    inner = small()
+    model = nn.Sequential(torch.compile(copy.deepcopy(inner), backend="eager"), nn.Identity())
+    called = copy.deepcopy(inner)
+    called.compile(backend="eager")
+    expected = answers(nn.Sequential(inner, nn.Identity()), 2)
+    np.testing.assert_array_equal(answers(model, 2), expected)
+    np.testing.assert_array_equal(answers(nn.Sequential(called, nn.Identity()), 2), expected)
+    assert called._compiled_call_impl is not None
+
+
+def test_thin_members_of_a_schedule_have_the_p_of_now():
+    model = small()
+    clock = adopt(model, schedule={"2": lambda step, steps: 0.1 + 0.4 * step}, steps=3).clock
+    clock.tick()
+    thin_ones = predict(model, X, members=4, keep=True, execution="thin").outputs
+    whole = predict(model, X, members=4, keep=True, execution="elementwise").outputs
+    np.testing.assert_allclose(thin_ones, whole, atol=1e-6)
+
+
+def test_a_graph_is_recorded_without_a_change_to_others():
+    one, other = small(), small()
+    graph = tracing.traced(copy.deepcopy(one))
+    assert [n.op for n in graph.nodes] == ["placeholder", *["call_module"] * 4, "output"]
+    assert torch.equal(one(X), other(X))
