@@ -115,7 +115,7 @@ def test_p_is_checked_and_can_change():
     assert torch.equal(model(torch.ones(8, 8)) != 0, kept((8, 8), 0.25, "0"))
     with pytest.raises(ValueError, match=r"p must be a float in \[0, 1\], got 50. Did you pass"):
         model[0].p = 50
-    assert repr(model[0]) == "AddressedDropout(p=0.25, inplace=False)"
+    assert repr(model[0]) == "Dropout(p=0.25, inplace=False, site='0')"
     release(model)
     assert repr(model[0]) == "Dropout(p=0.25, inplace=False)"
 

@@ -1,4 +1,8 @@
-"""Sites, and the modules that adoption makes of torch.nn's dropout modules."""
+"""Sites, and the modules that adoption makes of torch.nn's dropout modules.
+
+The classes have the names of torch.nn's: programs look for dropout by `type(m).__name__`, above all
+to switch it on for Monte Carlo in a model that is in evaluation.
+"""
 
 from __future__ import annotations
 
@@ -245,7 +249,10 @@ def set_p(module: Any, name: str, p: float) -> None:
 
 
 class Addressed:
-    """A dropout module at a site: made by `adopt` of the module that was there."""
+    """A dropout module at a site: made by `adopt` of the module that was there.
+
+    Its repr says the site, which tells it from torch.nn's.
+    """
 
     kind = "dropout"
     training: bool
@@ -268,6 +275,9 @@ class Addressed:
         writes = self.inplace and self.kind not in drawing.ALPHA_KINDS
         return self.site.draw(input, self.kind, writes)
 
+    def extra_repr(self) -> str:
+        return f"p={self.p}, inplace={self.inplace}, site={self.site.name!r}"
+
     def __prepare_scriptable__(self) -> nn.Module:
         """Asked by torch.jit.script."""
         raise RuntimeError(
@@ -277,41 +287,41 @@ class Addressed:
         )
 
 
-class AddressedDropout(Addressed, nn.Dropout):
+class Dropout(Addressed, nn.Dropout):
     """torch.nn.Dropout in an adopted model."""
 
 
-class AddressedDropout1d(Addressed, nn.Dropout1d):
+class Dropout1d(Addressed, nn.Dropout1d):
     """torch.nn.Dropout1d in an adopted model."""
 
     kind = "dropout1d"
 
 
-class AddressedDropout2d(Addressed, nn.Dropout2d):
+class Dropout2d(Addressed, nn.Dropout2d):
     """torch.nn.Dropout2d in an adopted model."""
 
     kind = "dropout2d"
 
 
-class AddressedDropout3d(Addressed, nn.Dropout3d):
+class Dropout3d(Addressed, nn.Dropout3d):
     """torch.nn.Dropout3d in an adopted model."""
 
     kind = "dropout3d"
 
 
-class AddressedAlphaDropout(Addressed, nn.AlphaDropout):
+class AlphaDropout(Addressed, nn.AlphaDropout):
     """torch.nn.AlphaDropout in an adopted model."""
 
     kind = "alpha_dropout"
 
 
-class AddressedFeatureAlphaDropout(Addressed, nn.FeatureAlphaDropout):
+class FeatureAlphaDropout(Addressed, nn.FeatureAlphaDropout):
     """torch.nn.FeatureAlphaDropout in an adopted model."""
 
     kind = "feature_alpha_dropout"
 
 
-class AddressedMultiheadAttention(nn.MultiheadAttention):
+class MultiheadAttention(nn.MultiheadAttention):
     """torch.nn.MultiheadAttention in an adopted model: `dropout` is its weights' p."""
 
     site: Site
@@ -329,12 +339,12 @@ class AddressedMultiheadAttention(nn.MultiheadAttention):
         set_p(self, "dropout", checks.probability(type(self).__name__, p, "dropout"))
 
 
-# torch.nn's class, or ours that takes its place, and what it becomes.
+# torch.nn's class and what it becomes.
 ADDRESSED: dict[type[nn.Module], type[nn.Module]] = {
-    nn.Dropout: AddressedDropout,
-    nn.Dropout1d: AddressedDropout1d,
-    nn.Dropout2d: AddressedDropout2d,
-    nn.Dropout3d: AddressedDropout3d,
-    nn.AlphaDropout: AddressedAlphaDropout,
-    nn.FeatureAlphaDropout: AddressedFeatureAlphaDropout,
+    nn.Dropout: Dropout,
+    nn.Dropout1d: Dropout1d,
+    nn.Dropout2d: Dropout2d,
+    nn.Dropout3d: Dropout3d,
+    nn.AlphaDropout: AlphaDropout,
+    nn.FeatureAlphaDropout: FeatureAlphaDropout,
 }

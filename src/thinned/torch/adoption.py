@@ -11,9 +11,9 @@ from torch import nn
 
 from thinned import checks
 from thinned.checks import message
-from thinned.torch import modules
-from thinned.torch.addressed import ADDRESSED, Addressed, AddressedMultiheadAttention, Site
-from thinned.torch.calls import AdoptedForward
+from thinned.torch import addressed, modules
+from thinned.torch.addressed import ADDRESSED, Addressed, Site
+from thinned.torch.calls import AdoptedForward, EncoderForward
 from thinned.torch.clock import BUFFER, Clock
 from thinned.torch.following import optimizers_of
 from thinned.torch.leaves import leaf, no_leaf
@@ -31,12 +31,13 @@ from thinned.torch.sited import Sited
 __all__ = ["Report", "Row", "adopt", "release"]
 
 _RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
+_ENCODERS = (nn.TransformerEncoderLayer, nn.TransformerEncoder)
 _TIME_FIRST = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 _MARK = "thinned_adoption"
 
 _OURS = {
-    getattr(modules, kind.__name__): addressed
-    for kind, addressed in ADDRESSED.items()
+    getattr(modules, kind.__name__): at_a_site
+    for kind, at_a_site in ADDRESSED.items()
     if hasattr(modules, kind.__name__)
 }
 
@@ -306,6 +307,8 @@ def _plans(model: nn.Module, names: dict[nn.Module, list[str]]) -> tuple[list[_P
         elif has_own_code(module):
             plans.append(_Plan(module, _forward, functional))
             rows.extend(_rows_of_code(module, functional, shared))
+        elif isinstance(module, _ENCODERS):
+            plans.append(_Plan(module, _encoder))
         elif module is model or _begins_checkpoint(module):
             plans.append(_Plan(module, _forward))
     return plans, rows
@@ -393,7 +396,7 @@ def _attention(adoption: _Adoption, plan: _Plan) -> None:
     if exact:
         module.__dict__["was"] = type(module)
         module.__dict__["site"] = site
-        module.__class__ = AddressedMultiheadAttention
+        module.__class__ = addressed.MultiheadAttention
         leaf(module)
     adoption.lay(module, AdoptedForward(module, adoption.clock, site, own=exact))
 
@@ -412,7 +415,7 @@ def _require_on_top(adoption: _Adoption, names: dict[nn.Module, list[str]]) -> N
         laid = adoption.laid.get(module)
         if laid is not None and _owner(state.get("forward", laid.method)) is not laid:
             what = "forward"
-        if "was" in state and type(module) not in (*_AFTER, AddressedMultiheadAttention):
+        if "was" in state and type(module) not in (*_AFTER, addressed.MultiheadAttention):
             what = "class"
         if what:
             name = names.get(module, ["?"])[0]
@@ -424,6 +427,10 @@ def _require_on_top(adoption: _Adoption, names: dict[nn.Module, list[str]]) -> N
 
 def _owner(method: Any) -> Any:
     return getattr(method, "__self__", None)
+
+
+def _encoder(adoption: _Adoption, plan: _Plan) -> None:
+    adoption.lay(plan.module, EncoderForward(plan.module, adoption.clock, None))
 
 
 def _undo(model: nn.Module, adoption: _Adoption) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
+from torch.overrides import BaseTorchFunctionMode, TorchFunctionMode
 
 from thinned import checks
 from thinned.methods.draws import Draws
@@ -29,7 +29,7 @@ from thinned.torch.moment import HEAD
 from thinned.torch.recording import require_no_proxy
 from thinned.torch.sharded import is_sharded
 
-__all__ = ["REACHED", "AdoptedForward", "Calls"]
+__all__ = ["REACHED", "AdoptedForward", "Calls", "EncoderForward"]
 
 # The function of PyTorch -> the kind of dropout. torch's own names take `train`, functional's
 # `training`; both stand third.
@@ -245,6 +245,21 @@ class AdoptedForward:
         if self.before is not None:
             return self.before(*args, **kwargs)
         return type(self.module).forward(self.module, *args, **kwargs)
+
+
+class EncoderForward(AdoptedForward):
+    """The forward of one of torch.nn's transformer encoders, in evaluation with a part awake.
+
+    PyTorch then has a fused form of the whole layer, which asks the layer's own flag and no other:
+    dropout that was switched on inside it would draw nothing, in silence. Under any mode that sees
+    functions it goes the plain way.
+    """
+
+    def _run(self, args: Any, kwargs: Any) -> Any:
+        if self.module.training or not any(part.training for part in self.module.modules()):
+            return super()._run(args, kwargs)
+        with BaseTorchFunctionMode():
+            return super()._run(args, kwargs)
 
 
 @cache
