@@ -13,10 +13,14 @@ from torch import nn
 from thinned.torch.addressed import ADDRESSED, Addressed
 from thinned.torch.adoption import _MARK, Row, adopt, release
 from thinned.torch.awake import Awake
+from thinned.torch.calls import AdoptedForward
 from thinned.torch.naming import modules_by_name
+from thinned.torch.own_draws import OwnDraws
+from thinned.torch.reading import Rate, Reading, read
 from thinned.torch.sited import Sited
 from thinned.torch.thinning import regions_of, thin
 from thinned.torch.twins import twin_of
+from thinned.torch.watching import TORCH
 
 __all__ = ["adopted_twin", "missed", "thin_twin", "woken"]
 
@@ -89,26 +93,92 @@ def _outside(model: nn.Module, holder: nn.Module) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def missed(rows: tuple[Row, ...], awake: Awake, generator_used: bool) -> tuple[str, ...]:
-    """What may be dropout and drew nothing in the forward that has just ended."""
+def missed(
+    model: nn.Module, rows: tuple[Row, ...], awake: Awake, moved: tuple[str, ...]
+) -> tuple[str, ...]:
+    """What may be dropout and drew nothing in the forward that has just ended.
+
+    moved : the generators that it drew from.
+    """
     drew = {site for site, _ in awake.seen}
-    found = []
+    asleep = _Asleep(model, awake)
+    found = {row.site: "" for row in rows if row.reached} | dict.fromkeys(awake.quiet, "")
     for row in rows:
-        only_attention = row.done.startswith("calls of scaled_dot_product_attention addressed")
-        if not row.reached:
-            found.append(f"{row.site}: {row.done}")
-        elif row.site in awake.quiet:
-            found.append(
-                f"{row.site}: scaled_dot_product_attention was given dropout_p=0, and what it is "
-                "in training only the model's code knows. Write dropout_p=self.p, and adopt"
-            )
-        elif row.site not in drew and row.p != 0.0 and not only_attention:
-            found.append(
-                f"{row.site}: drew nothing: not called, or by code that asks self.training itself"
-            )
-    if generator_used:
-        found.append("something in the model draws from PyTorch's generator")
-    return tuple(found)
+        if row.reached and row.site in asleep.code and row.site not in awake.quiet:
+            attention = row.done.startswith("calls of scaled_dot_product_attention addressed")
+            found[row.site] = asleep.uncalled(row.site, row.site in drew, attention)
+        elif row.reached and row.site not in drew and row.p != 0.0:
+            found[row.site] = _UNCALLED
+    for site, what in awake.quiet.items():
+        which = "a call drew nothing" if awake.told_p.get(site) else "drew nothing"
+        found[site] = asleep.quiet(site, f"{which}: {what}")
+    told = [f"{row.site}: {row.done}" for row in rows if not row.reached]
+    told += [f"{site}: {why}" for site, why in found.items() if why]
+    told += [f"something in the model draws from {source}" for source in moved]
+    return tuple(told)
+
+
+_OF_CODE = "/dropout"
+_UNCALLED = "drew nothing: not called, or by code that asks self.training itself"
+
+
+class _Asleep:
+    """Functional sites that drew nothing: whether they have a rate, by the code of their modules."""
+
+    def __init__(self, model: nn.Module, awake: Awake) -> None:
+        self.model, self.awake = model, awake
+        forwards = (module.__dict__.get("forward") for module in model.modules())
+        ours = [getattr(forward, "__self__", None) for forward in forwards]
+        # The modules whose own code makes the calls of a site.
+        self.code: dict[str, nn.Module] = {
+            each.site.name: each.module
+            for each in ours
+            if isinstance(each, AdoptedForward) and each.site and each.site.name.endswith(_OF_CODE)
+        }
+
+    def uncalled(self, site: str, drew: bool, attention: bool) -> str:
+        """Why a site is named of which some call, or every one, was not made."""
+        rates, asleep = self._rates(site), self.reading(site).asleep
+        asked = [rate for rate in rates if rate.asked and rate.p]
+        if rates and not any(rate.p for rate in asked or rates):
+            return ""
+        if asleep and (drew or attention):
+            calls = ", ".join(sorted(asleep))
+            return f"calls of {calls} stand where self.training is true{_with(asked)}. {_REMEDY}"
+        if drew or (attention and not asked):  # attention may never drop
+            return ""
+        return f"{_UNCALLED}{_with(asked)}"
+
+    def quiet(self, site: str, what: str) -> str:
+        """Why a site is named that was told p = 0; nothing where its p is known to be 0."""
+        if site not in self.code:
+            return ""
+        rates, drawn = self._rates(site), self.awake.told_p.get(site, set())
+        asked = [rate for rate in rates if rate.asked]
+        # A rate that some call of the site was told is no rate of those that were told 0.
+        loud = [r for r in asked or rates if r.p and (r.asked or r.p not in drawn)]
+        if loud:
+            return f"{what}{_with(loud)}. {_REMEDY}"
+        if rates or not self.reading(site).asks:
+            return ""
+        return f"{what}, and what it is in training only the code knows. {_REMEDY}"
+
+    def reading(self, site: str) -> Reading:
+        return read(self.code[site], self.model.modules())
+
+    def _rates(self, site: str) -> list[Rate]:
+        return sorted(self.reading(site).rates)
+
+
+_REMEDY = "Write p=self.p, training=self.training (dropout_p=self.p), and adopt"
+
+
+def _with(rates: list[Rate]) -> str:
+    """The rates, as the code has them."""
+    if not rates:
+        return ""
+    named = ", ".join(f"{r.name}={r.p:g}" if r.name != f"{r.p:g}" else r.name for r in rates)
+    return f", and the code has {named}"
 
 
 def thin_twin(model: nn.Module, awake: Awake) -> nn.Module | str:
@@ -147,3 +217,9 @@ def _plain_twin(model: nn.Module) -> tuple[nn.Module, dict[str, float] | None]:
     now = {glob.escape(name): rule(clock.step) for name, rule in clock.rules.items()}
     release(twin)
     return twin, now or None
+
+
+def moved(before: dict[str, Any], after: dict[str, Any], own: OwnDraws) -> tuple[str, ...]:
+    """The generators that a forward drew from: PyTorch's were its own, the others are everybody's."""
+    others = [s for s, state in before.items() if s != TORCH and after[s] != state]
+    return (*([TORCH] if own.used else []), *others)

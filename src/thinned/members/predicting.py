@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from thinned.torch.awake import Awake
-    from thinned.torch.own_draws import OwnDraws
 
 __all__ = ["predict"]
 
@@ -203,9 +203,9 @@ class _Question:
             Gathered(WHO, asked.task, asked.antithetic, asked.keep, asked.quantiles, class_axis)
             for _ in range(len(pool))
         ]
-        self.spoils = False
-        # A model's own draws, where it makes some.
-        self.own: OwnDraws | None = None
+        self.spoils = self.generator_used = self.drew = False
+        # PyTorch's part of the model's own draws, where it makes some.
+        self.own: AbstractContextManager[Any] = nullcontext()
         self.not_reached: tuple[str, ...] | None = None
 
     def answer(self) -> Prediction:
@@ -227,6 +227,8 @@ class _Question:
             reached, prefix = self._members(model, awake, rows)
         equal = all(batch.equal for batch in self.batches)
         assert self.not_reached is not None
+        if equal and not self.drew:
+            raise ValueError(self._nothing_drew())
         if equal:
             told = "; ".join(self.not_reached)
             raise ValueError(
@@ -243,6 +245,13 @@ class _Question:
             execution=execution,
             prefix=prefix,
             not_reached=self.not_reached,
+        )
+
+    def _nothing_drew(self) -> str:
+        told = "; ".join(self.not_reached or ())
+        return (
+            "predict: all members would be equal: nothing in the model drew while it was run in "
+            f"evaluation{f' ({told})' if told else ''}."
         )
 
     def _observe(self, model: nn.Module, awake: Awake) -> None:
@@ -305,18 +314,18 @@ class _Question:
             # The first forward of all is looked at: what draws, and from which generator.
             (seed, mirrored), *block = block
             self._first(model, awake, seed, mirrored, first, arrays, gathered, rows)
-        if self.own is not None:  # what it draws must not be kept
+        if self.generator_used:  # what it draws must not be kept
             with self.own:
                 for seed, mirrored in block:
                     awake.begin(seed, mirrored, first, n)
-                    self._forward(model, arrays, gathered)
+                    self._forward(model, awake, arrays, gathered)
             return
         with prefix.installed():
             prefix.batch()
             for seed, mirrored in block:
                 awake.begin(seed, mirrored, first, n)
                 prefix.begin()
-                self._forward(model, arrays, gathered)
+                self._forward(model, awake, arrays, gathered)
                 prefix.end()
 
     def _first(
@@ -330,20 +339,30 @@ class _Question:
         gathered: Gathered,
         rows: Any,
     ) -> None:
-        from thinned.members.asking import missed
+        from thinned.members.asking import missed, moved
         from thinned.torch.own_draws import OwnDraws
+        from thinned.torch.watching import generators
 
+        before = generators()
         awake.begin(seed, mirrored, first, len(arrays[0]))
         with OwnDraws() as own:
-            self._forward(model, arrays, gathered)
-        self.own = own if own.used else None
-        self.not_reached = missed(rows, awake, own.used)
+            self._forward(model, awake, arrays, gathered)
+        if own.used:
+            self.own = own
+        sources = moved(before, generators(), own)
+        self.generator_used = bool(sources)
+        self.not_reached = missed(model, rows, awake, sources)
+        if len(self.batches) == 1 and not awake.seen and not sources:
+            raise ValueError(self._nothing_drew())
 
-    def _forward(self, model: nn.Module, arrays: list[Tensor], gathered: Gathered) -> None:
+    def _forward(
+        self, model: nn.Module, awake: Awake, arrays: list[Tensor], gathered: Gathered
+    ) -> None:
         copied = self.spoils or gathered.all.count == 0
         given = [a.clone() for a in arrays] if copied else arrays
         versions = [a._version for a in given]
         result = self.pool.call(model, given)
+        self.drew = self.drew or bool(awake.seen) or self.generator_used
         # A model that writes into its input gets a copy each time.
         self.spoils = self.spoils or versions != [a._version for a in given]
         result = result if self.output is None else self.output(result)

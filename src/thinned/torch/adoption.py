@@ -13,20 +13,16 @@ from thinned import checks
 from thinned.checks import message
 from thinned.torch import addressed, modules
 from thinned.torch.addressed import ADDRESSED, Addressed, Site
-from thinned.torch.calls import AdoptedForward, EncoderForward
+from thinned.torch.calls import AdoptedForward, EncoderForward, forward_of
 from thinned.torch.clock import BUFFER, Clock
 from thinned.torch.following import optimizers_of
 from thinned.torch.leaves import leaf, no_leaf
-from thinned.torch.naming import (
-    called_in,
-    has_own_code,
-    is_script,
-    modules_by_name,
-    unwrapped,
-)
+from thinned.torch.naming import has_own_code, is_script, modules_by_name, unwrapped
 from thinned.torch.ranks import require_choice
+from thinned.torch.reading import NOISY, Reading, hooked, read, read_hooks
 from thinned.torch.scheduling import Rule, require_allowed, rules_of
 from thinned.torch.sited import Sited
+from thinned.torch.watching import Noticed
 
 __all__ = ["Report", "Row", "adopt", "release"]
 
@@ -66,27 +62,33 @@ class Row(NamedTuple):
 class Report:
     """What `adopt` did, as a table when printed.
 
-    Dropout that the model's code does not show (a function looked up while it runs) is addressed
-    too, and has a row from its first call on, in what is printed and in `sites`.
+    The rows are those of now. Dropout that the model's code does not show (a function that is
+    looked up while it runs) is addressed too, and has a row from its first call on; so do draws
+    that are not reached and that only the first forward in training shows.
 
     clock : Clock. The model's clock: `tick()` and `piece(start)`.
-    rows : tuple of Row: site, kind, p, done, reached.
+    read : tuple of Row. What was known before the model ran.
     """
 
     clock: Clock
-    rows: tuple[Row, ...]
+    read: tuple[Row, ...]
 
     @property
-    def _all(self) -> tuple[Row, ...]:
-        known = {row.site for row in self.rows if row.reached}
+    def rows(self) -> tuple[Row, ...]:
+        """A Row for each site and for what could not be reached: site, kind, p, done, reached."""
+        noticed: Noticed = self.clock.noticed
+        known = {row.site for row in self.read if row.reached}
         seen = [name for name in self.clock.drawing() if name not in known]
         done = "calls addressed, seen when they ran"
-        return (*self.rows, *(Row(name, "", None, done) for name in seen))
+        rows = [Row(name, noticed.kinds.get(name, ""), None, done) for name in seen]
+        for site, why in noticed.told():
+            rows.append(Row(site, noticed.kinds.get(site, ""), None, why, reached=False))
+        return (*self.read, *rows)
 
     @property
     def sites(self) -> tuple[str, ...]:
         """The names of the sites that were adopted."""
-        return tuple(row.site for row in self._all if row.reached)
+        return tuple(row.site for row in self.rows if row.reached)
 
     @property
     def not_reached(self) -> tuple[Row, ...]:
@@ -94,8 +96,13 @@ class Report:
         return tuple(row for row in self.rows if not row.reached)
 
     def __str__(self) -> str:
+        if not self.rows:
+            return (
+                "No dropout so far: no module of it, and no call that the code shows. One that "
+                "only a run shows has its row after the first forward in training."
+            )
         lines = [("site", "kind", "p", "what was done")]
-        for row in self._all:
+        for row in self.rows:
             unknown = "learned" if row.learned else "its own" if row.several else "the call's"
             p = unknown if row.p is None else f"{row.p:g}"
             lines.append((row.site or '""', row.kind, p if row.reached else "", row.done))
@@ -115,6 +122,7 @@ class _Plan:
     site: str | None = None
     p: float | None = None
     axis: int = 0
+    code: bool = False  # whether it is somebody's own code, which may drop as only a run shows
 
 
 @dataclass
@@ -172,7 +180,7 @@ def adopt(
 
     Raises
     ------
-    ValueError if there is no dropout to reach, two sites' names have the same 32-bit number, the
+    ValueError if the model cannot drop (modules of torch.nn alone, and no dropout in them), two sites' names have the same 32-bit number, the
     model or a part of it was adopted before, a pattern matches no site, or one that another pattern
     matches, or one whose p a call brings, or a schedule comes to a p that a module refuses. The
     model is then left as it was. TypeError if it is no module or optimizer no optimizer.
@@ -196,6 +204,7 @@ def adopt(
     rows = [_scheduled(row, rules.get(row.site)) for row in rows]
     adoption = _Adoption(Clock(model, seed, ranks, group))
     adoption.clock.rules.update(rules)
+    adoption.clock.noticed = _noticed(plans, rows)
     try:
         for plan in plans:
             adoption.changed.append(plan.module)
@@ -304,13 +313,19 @@ def _plans(model: nn.Module, names: dict[nn.Module, list[str]]) -> tuple[list[_P
         elif isinstance(module, tuple(_OURS)):
             why = f"not reached: a subclass of thinned.torch.{_ours(module)}"
             rows.append(Row(name, kind.__name__, None, why, reached=False))
-        elif has_own_code(module):
-            plans.append(_Plan(module, _forward, functional))
-            rows.extend(_rows_of_code(module, functional, shared))
+        elif has_own_code(module) or hooked(module):
+            plans.append(_Plan(module, _forward, functional, code=True))
+            rows.extend(_rows_of_code(module, read(module, names), functional, shared))
+        elif isinstance(module, NOISY):
+            rows.append(_not_reached(name, kind.__name__, [kind.__name__]))
         elif isinstance(module, _ENCODERS):
             plans.append(_Plan(module, _encoder))
         elif module is model or _begins_checkpoint(module):
             plans.append(_Plan(module, _forward))
+    hooks = read_hooks(model)
+    if drawing := hooks.reached | hooks.missed:
+        where = [f"{name} in a forward hook of the model itself" for name in sorted(drawing)]
+        rows.append(_not_reached("", type(model).__name__, where))
     return plans, rows
 
 
@@ -333,16 +348,30 @@ def _is_dropout(m: nn.Module) -> bool:
     return any(isinstance(m, kind) and type(m).forward is kind.forward for kind in ADDRESSED)
 
 
-def _rows_of_code(module: nn.Module, site: str, shared: str) -> list[Row]:
-    (reached, missed), kind = called_in(module), type(module).__name__
-    rows = []
-    if reached:
-        done = f"calls of {', '.join(sorted(reached))} addressed{shared}"
+def _rows_of_code(module: nn.Module, found: Reading, site: str, shared: str) -> list[Row]:
+    kind, rows = type(module).__name__, []
+    if found.reached:
+        done = f"calls of {', '.join(sorted(found.reached))} addressed{shared}"
         rows.append(Row(site, kind, None, done))
-    if missed:
-        why = f"not reached: {', '.join(sorted(missed))} draws from a generator, and may be dropout"
-        rows.append(Row(site, kind, None, why, reached=False))
+    if found.missed:
+        rows.append(_not_reached(site, kind, sorted(found.missed)))
     return rows
+
+
+def _not_reached(site: str, kind: str, names: list[str]) -> Row:
+    why = f"not reached: {', '.join(names)} draws from a generator, and may be dropout"
+    return Row(site, kind, None, why, reached=False)
+
+
+def _noticed(plans: list[_Plan], rows: list[Row]) -> Noticed:
+    """What the first forwards are compared with."""
+    kinds = {plan.site: type(plan.module).__name__ for plan in plans if plan.site is not None}
+    known: dict[str, list[str]] = {}
+    for row in rows:
+        if not row.reached:
+            names = row.done.removeprefix("not reached: ").partition(" draws")[0]
+            known.setdefault(row.site, []).extend(names.split(", "))
+    return Noticed(kinds, known)
 
 
 def _children_with_rows_second(names: dict[nn.Module, list[str]]) -> set[nn.Module]:
@@ -352,11 +381,11 @@ def _children_with_rows_second(names: dict[nn.Module, list[str]]) -> set[nn.Modu
 
 
 def _require_sites(plans: list[_Plan], rows: list[Row]) -> None:
-    if not any(row.reached for row in rows):
+    if not any(row.reached for row in rows) and not any(plan.code for plan in plans):
         missed = "; ".join(row.done for row in rows)
         raise ValueError(
-            "adopt: the model has no dropout to adopt: no dropout module of torch.nn, and no call "
-            "of one of its functions in the model's code." + (f" {missed}." if missed else "")
+            "adopt: the model has no dropout to adopt: modules of torch.nn alone, and none of them "
+            "drops." + (f" {missed}." if missed else "")
         )
     numbers: dict[int, str] = {}
     for plan in plans:
@@ -404,7 +433,7 @@ def _attention(adoption: _Adoption, plan: _Plan) -> None:
 def _forward(adoption: _Adoption, plan: _Plan) -> None:
     clock = adoption.clock
     site = None if plan.site is None else Site(clock, plan.site, axis=plan.axis)
-    adoption.lay(plan.module, AdoptedForward(plan.module, clock, site))
+    adoption.lay(plan.module, forward_of(plan.module, clock, site))
 
 
 def _require_on_top(adoption: _Adoption, names: dict[nn.Module, list[str]]) -> None:

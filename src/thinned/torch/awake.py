@@ -37,7 +37,8 @@ class Awake:
     seen : of each call of a site in this forward the shape it drew for and the axis of its rows.
     entries : what an array's axis of rows holds of each row; 0 where it holds no rows. Found out
         by `observed`; while it is None, sites draw for whatever they are given as it is.
-    quiet : sites of attention that were told p = 0.
+    quiet : functional sites that were told p = 0, and by which function.
+    told_p : of functional sites the p above 0 that they were told.
     """
 
     def __init__(self, share: str, pool: int) -> None:
@@ -45,7 +46,8 @@ class Awake:
         self.seed, self.mirrored, self.first, self.rows = 0, False, 0, 0
         self.seen: dict[Key, tuple[tuple[int, ...], int]] = {}
         self.entries: dict[Key, int] | None = None
-        self.quiet: set[str] = set()
+        self.quiet: dict[str, str] = {}
+        self.told_p: dict[str, set[float]] = {}
         self._counts: dict[str, int] = {}
 
     def begin(self, seed: int, mirrored: bool, first: int, rows: int) -> None:
@@ -66,10 +68,12 @@ class Awake:
             elif shape[axis] * m == other[axis] * n and shape[axis] % n == 0:
                 self.entries[key] = shape[axis] // n
 
-    def told(self, site: Site, p: Any) -> None:
-        """Attention was given this p: where 0, it may be more in training, which nobody can say."""
+    def told(self, site: Site, what: str, p: Any) -> None:
+        """A function was given this p: where 0, it may be more in training."""
         if not p:
-            self.quiet.add(site.name)
+            self.quiet.setdefault(site.name, what)
+        else:
+            self.told_p.setdefault(site.name, set()).add(float(p))
 
     # ---------------------------------------------------------------------------------- the draws
 

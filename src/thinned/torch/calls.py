@@ -8,8 +8,9 @@ the innermost module names the site.
 from __future__ import annotations
 
 import inspect
+import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import cache, partial
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch.overrides import BaseTorchFunctionMode, TorchFunctionMode
 
 from thinned import checks
 from thinned.methods.draws import Draws
-from thinned.torch import attending, checkpointing, older, recurrent
+from thinned.torch import attending, checkpointing, older, recurrent, watching
 from thinned.torch.addressed import Site
 from thinned.torch.attempts import Attempt
 from thinned.torch.checkpointing import Running
@@ -29,7 +30,7 @@ from thinned.torch.moment import HEAD
 from thinned.torch.recording import require_no_proxy
 from thinned.torch.sharded import is_sharded
 
-__all__ = ["REACHED", "AdoptedForward", "Calls", "EncoderForward"]
+__all__ = ["REACHED", "AdoptedForward", "Calls", "EncoderForward", "forward_of"]
 
 # The function of PyTorch -> the kind of dropout. torch's own names take `train`, functional's
 # `training`; both stand third.
@@ -84,7 +85,8 @@ class Calls(TorchFunctionMode):
         awake = self.site.clock.awake
         if func is functional.scaled_dot_product_attention:
             if awake is not None and (len(args) > 4 or "dropout_p" in kwargs):
-                awake.told(self.site, kwargs["dropout_p"] if "dropout_p" in kwargs else args[4])
+                p = kwargs["dropout_p"] if "dropout_p" in kwargs else args[4]
+                awake.told(self.site, "scaled_dot_product_attention was given dropout_p=0", p)
             return self._attention(*args, **kwargs)
         if func is functional.multi_head_attention_forward and (
             awake is not None or kwargs.get("training", True)
@@ -127,6 +129,8 @@ class Calls(TorchFunctionMode):
             return func(input, p, False)
         self._drawing(input)
         given = None if self.own else _checked("dropout", p)
+        if self.site.clock.awake is not None:
+            self.site.clock.awake.told(self.site, f"{_KINDS[func]} was given p=0", given)
         return self.site.draw(input, _KINDS[func], inplace or func in _IN_PLACE, given)
 
     def _attention(
@@ -173,6 +177,17 @@ class Calls(TorchFunctionMode):
         return uniform < p
 
 
+class WatchingCalls(Calls):
+    """The same in a module's first training forward, where draws that are not reached are noted."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        watching.saw(self.site.clock.noticed, self.site.name, func, kwargs, sys._getframe(1))
+        return super().__torch_function__(func, types, args, kwargs)
+
+
 def _drops_between_layers(args: tuple[Any, ...]) -> bool:
     """Whether a recurrent network of these arguments drops: p > 0, training, several layers."""
     count, p, training = args[4:7] if isinstance(args[3], bool) else args[5:8]
@@ -191,6 +206,7 @@ class AdoptedForward:
     """The forward of a module in an adopted model: the one that was there, its calls addressed.
 
     site : Site or None. None only begins the counting in compiled graphs, see `Clock.live`.
+    watched : whether the first training forward was, see `watching`.
 
     A module is given the bound method, and not a callable object: Dynamo takes the one for the code
     that it is, so that equal layers share a program, and the other for a constant. Bound to this
@@ -202,11 +218,14 @@ class AdoptedForward:
     ) -> None:
         self.module, self.clock, self.site, self.own = module, clock, site, own
         self.before: Callable[..., Any] | None = module.__dict__.get("forward")
+        self.watched = clock.noticed is None
 
     @property
     def method(self) -> types.MethodType:
         """`forward` with the signature of the old one, which trainers read."""
-        return types.MethodType(_signed(self.before or type(self.module).forward), self)
+        if self.before is not None:
+            return types.MethodType(_signed(self.before, True), self)
+        return types.MethodType(_signed(type(self.module).forward, False), self)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         # In one function: Dynamo leaves it to eager code as a whole where its graph breaks within.
@@ -237,8 +256,19 @@ class AdoptedForward:
         if torch.compiler.is_compiling():
             with Calls(self.site, self.own):
                 return self._run(args, kwargs)
+        if not self.watched and self.clock.awake is None:
+            return self._first(self.site, args, kwargs)
         seen = partial(Calls, self.site, self.own)
         with seen(), Running(self.clock, self.site.index, seen):
+            return self._run(args, kwargs)
+
+    def _first(self, site: Site, args: Any, kwargs: Any) -> Any:
+        seen = partial(WatchingCalls, site, self.own)
+        with (
+            watching.watched(self, self.clock.noticed, site.name),
+            seen(),
+            Running(self.clock, site.index, seen),
+        ):
             return self._run(args, kwargs)
 
     def _run(self, args: Any, kwargs: Any) -> Any:
@@ -262,13 +292,51 @@ class EncoderForward(AdoptedForward):
             return super()._run(args, kwargs)
 
 
+class BoundForward(AdoptedForward):
+    """The same where the class's forward is no plain function: a static method, a partial one, an
+    object that decorates. Only the attribute's own way of binding knows what it takes."""
+
+    @property
+    def method(self) -> types.MethodType:
+        return types.MethodType(_signed(self._bound(), True), self)
+
+    def _bound(self) -> Callable[..., Any]:
+        kind = type(self.module)
+        found = inspect.getattr_static(kind, "forward")
+        bind = getattr(type(found), "__get__", None)
+        bound: Callable[..., Any] = found if bind is None else bind(found, self.module, kind)
+        return bound
+
+    def _run(self, args: Any, kwargs: Any) -> Any:
+        return self._bound()(*args, **kwargs)
+
+
+def forward_of(module: nn.Module, clock: Clock, site: Site | None) -> AdoptedForward:
+    """The forward that a module with this site is given."""
+    found = inspect.getattr_static(type(module), "forward")
+    plain = "forward" in module.__dict__ or isinstance(found, types.FunctionType)
+    return (AdoptedForward if plain else BoundForward)(module, clock, site)
+
+
+def _signed(original: Callable[..., Any], bound: bool) -> Callable[..., Any]:
+    """AdoptedForward.forward, one function for each that it stands for.
+
+    bound : whether `original` takes the arguments alone, without the module.
+    """
+    made = _made if isinstance(original, Hashable) else _made.__wrapped__
+    signed: Callable[..., Any] = made(original, bound)
+    return signed
+
+
 @cache
-def _signed(original: Callable[..., Any]) -> Callable[..., Any]:
-    """AdoptedForward.forward, one function for each that it stands for."""
+def _made(original: Callable[..., Any], bound: bool) -> Callable[..., Any]:
     forward = AdoptedForward.forward
     signed: Any = types.FunctionType(forward.__code__, globals(), "forward")
-    signature = inspect.signature(original)
-    if inspect.ismethod(original):  # binding takes one parameter away, and this one lacks it
+    try:
+        signature = inspect.signature(original)
+    except ValueError:  # compiled code, and some objects, say nothing of what they take
+        return signed  # type: ignore[no-any-return]
+    if bound:  # binding takes one parameter away, and this one lacks it
         own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
         signature = signature.replace(parameters=[own, *signature.parameters.values()])
     signed.__signature__ = signature

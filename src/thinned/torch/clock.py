@@ -74,6 +74,8 @@ class Clock:
         self.live: Tensor | None = None
         # While members are asked: whose draws the sites make, in place of this clock's own.
         self.awake: Awake | None = None
+        # What the model's code and its first forwards showed: for the report.
+        self.noticed: Any = None
         self.names: list[str] = []
         # Sites that follow a schedule: their p as a function of the step, by name; and they.
         self.rules: dict[str, Callable[[int], float]] = {}
