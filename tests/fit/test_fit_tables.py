@@ -1,6 +1,7 @@
 """From a file to a problem: target, task, kinds of columns, and what is refused by place."""
 
 import datetime
+import json
 
 import numpy as np
 import pandas as pd
@@ -356,3 +357,17 @@ def test_an_integer_that_no_float_can_be_is_one_sentence(csv, digits, place):
     said = sentence(csv(**{place: cells}), "target")
     assert f'column "{place}", row 4 (line 5) holds ' in said
     assert "too large" in said
+
+
+def test_a_quantity_whose_loss_has_no_variance_is_refused_before_training(csv):
+    from thinned.fit.job import result_of
+    from thinned.fit.results import Settings, metrics
+    from thinned.fit.search import Search
+
+    large = np.linspace(-1.0, 1.0, 20)
+    said = sentence(csv(target=large * 1e71), "target")
+    assert 'column "target", row 1 (line 2) holds -1e+71, too large a number to work with.' in said
+    problem = load(csv(target=large * 1e70), "target")
+    search = Search(problem, Settings((0.0, 0.5), (4,), 1, 1, 0), processes=1)
+    search.run()
+    json.dumps(metrics(result_of(problem, search)), allow_nan=False)

@@ -33,8 +33,9 @@ MOST_NUMBERED_CLASSES = 20
 FEWEST_IN_CLASS, FEWEST_ROWS = 7, 13
 # A text column with more different values than this, most of them in one row only, names its rows.
 MANY_TEXTS, IDENTIFIER_SHARE = 50, 0.5
-# Squares of larger numbers, summed over a column, leave the range of binary64.
-LARGEST = 1e100
+# Squares of larger numbers, summed over a column, leave the range of binary64. A quantity that is
+# predicted is squared twice: in the loss, and in the variance of the losses.
+LARGEST, LARGEST_TARGET = 1e100, 1e70
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def load(data: str, target: str | None = None, task: str = "auto") -> Problem:
         classes, y = _classes(source, name, kind, values)
     else:
         y = values.to_numpy(np.float64)
-        _check_values(source, name, y)
+        _check_values(source, name, y, LARGEST_TARGET)
         if np.ptp(y) == 0.0:
             raise source.error(f"the target {quoted(name)} has the same value in every row.")
     return Problem(
@@ -341,9 +342,11 @@ def _truth(text: str) -> str | None:
     )
 
 
-def _check_values(source: Source, name: str, values: NDArray[np.float64]) -> None:
+def _check_values(
+    source: Source, name: str, values: NDArray[np.float64], largest: float = LARGEST
+) -> None:
     with np.errstate(invalid="ignore"):
-        wrong = np.flatnonzero(np.abs(values) > LARGEST)
+        wrong = np.flatnonzero(np.abs(values) > largest)
     if wrong.size:
         what = "an infinite number" if np.isinf(values[wrong[0]]) else f"{values[wrong[0]]:g}"
         why = "" if np.isinf(values[wrong[0]]) else ", too large a number to work with"
