@@ -316,7 +316,7 @@ def partial_method(f):
 
 
 def comprehension(f):
-    return module(lambda self, x: [f(y, self.training) for y in (x,)][0])()
+    return module(lambda self, x: [f(y, self.training) for y in (x,)].pop())()
 
 
 def generator(f):

@@ -118,12 +118,11 @@ def missed(
     return tuple(told)
 
 
-_OF_CODE = "/dropout"
 _UNCALLED = "drew nothing: not called, or by code that asks self.training itself"
 
 
 class _Asleep:
-    """Functional sites that drew nothing: whether they have a rate, by the code of their modules."""
+    """Functional sites that drew nothing: whether the code of their modules has a rate."""
 
     def __init__(self, model: nn.Module, awake: Awake) -> None:
         self.model, self.awake = model, awake
@@ -133,7 +132,8 @@ class _Asleep:
         self.code: dict[str, nn.Module] = {
             each.site.name: each.module
             for each in ours
-            if isinstance(each, AdoptedForward) and each.site and each.site.name.endswith(_OF_CODE)
+            if isinstance(each, AdoptedForward) and each.site
+            if each.site.name.endswith("/dropout")
         }
 
     def uncalled(self, site: str, drew: bool, attention: bool) -> str:
@@ -143,8 +143,8 @@ class _Asleep:
         if rates and not any(rate.p for rate in asked or rates):
             return ""
         if asleep and (drew or attention):
-            calls = ", ".join(sorted(asleep))
-            return f"calls of {calls} stand where self.training is true{_with(asked)}. {_REMEDY}"
+            which = f"calls of {', '.join(sorted(asleep))} stand where self.training is true"
+            return f"{which}{_with(asked)}. {_REMEDY}"
         if drew or (attention and not asked):  # attention may never drop
             return ""
         return f"{_UNCALLED}{_with(asked)}"

@@ -180,10 +180,11 @@ def adopt(
 
     Raises
     ------
-    ValueError if the model cannot drop (modules of torch.nn alone, and no dropout in them), two sites' names have the same 32-bit number, the
-    model or a part of it was adopted before, a pattern matches no site, or one that another pattern
-    matches, or one whose p a call brings, or a schedule comes to a p that a module refuses. The
-    model is then left as it was. TypeError if it is no module or optimizer no optimizer.
+    ValueError if the model cannot drop (modules of torch.nn alone, and no dropout in them; one with
+    code of its own may), two sites' names have the same 32-bit number, the model or a part of it
+    was adopted before, a pattern matches no site, or one that another pattern matches, or one whose
+    p a call brings, or a schedule comes to a p that a module refuses. The model is then left as it
+    was. TypeError if it is no module or optimizer no optimizer.
 
     Examples
     --------

@@ -19,7 +19,6 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from thinned.torch.addressed import ADDRESSED, Addressed
@@ -172,9 +171,9 @@ def home_of(value: Any) -> str:
 
 
 def _foreign(home: str) -> bool:
-    """Whether code of this home is not read: its functions are known by their names, or harmless."""
+    """Whether code of this home is not read: its functions are known by name, or harmless."""
     top = home.partition(".")[0]
-    return top in ("torch", "thinned", "numpy") or top in sys.stdlib_module_names - {"__main__"}
+    return top in ("torch", "thinned", "numpy") or top in sys.stdlib_module_names
 
 
 # ------------------------------------------------------------------------------------ instructions

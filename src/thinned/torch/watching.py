@@ -1,4 +1,4 @@
-"""The first training forward, watched: draws that adoption does not reach and the code did not show.
+"""The first training forward, watched: draws that are not reached and the code did not show.
 
 Functions of PyTorch are seen by their names. All else shows in the generators: of PyTorch, of NumPy
 and of Python, whose states are compared and never changed. It is done once for each module, in
@@ -142,7 +142,7 @@ def generators() -> States:
             torchs += [g.get_state().numpy().tobytes() for g in torch.cuda.default_generators]
     return {
         TORCH: torchs,
-        _NUMPY: pickle.dumps(np.random.get_state(legacy=False)),
+        _NUMPY: pickle.dumps(np.random.get_state(legacy=False)),  # noqa: NPY002
         _PYTHON: random.getstate(),
     }
 
