@@ -1,0 +1,118 @@
+"""What is public, read off the public tables: a new row or name is fuzzed by itself.
+
+`surface()` gives every function and class by its qualified name. One that the fuzz does not call
+stands in APART, with the reason; a test holds the two to each other.
+"""
+
+import inspect
+from functools import cache
+
+import thinned
+import thinned.classic
+import thinned.jax
+import thinned.jax.equinox
+import thinned.jax.nnx
+import thinned.members
+import thinned.members.calibration
+import thinned.methods
+import thinned.numpy
+import thinned.schedules
+import thinned.testing
+import thinned.torch
+from thinned.torch.catalogue import made
+
+_GIVEN = "thinned makes it and hands it out; nobody calls it"
+_BASE = "a base class, which is no layer of its own"
+_FRAMEWORK = (
+    "a layer's call is the row's function, which is fuzzed; what JAX does with it: tests/jax"
+)
+APART = {
+    "thinned.members.calibration.Reliability": _GIVEN,
+    "thinned.members.calibration.RiskCoverage": _GIVEN,
+    "thinned.members.Prediction": _GIVEN,
+    "thinned.numpy.Layer": _BASE,
+    "thinned.numpy.Optimizer": _BASE,
+    "thinned.numpy.Parameter": _GIVEN,
+    "thinned.schedules.Schedule": _BASE,
+    "thinned.torch.Clock": _GIVEN,
+    "thinned.torch.Finding": _GIVEN,
+    "thinned.torch.ModelAudit": _GIVEN,
+    "thinned.torch.Report": _GIVEN,
+    "thinned.torch.checkpoint_context": "takes nothing: tests/torch try it under checkpointing",
+    "thinned.jax.equinox.Layer": _BASE,
+    "thinned.jax.equinox.adopt": _FRAMEWORK,
+    "thinned.jax.equinox.made": _FRAMEWORK,
+    "thinned.jax.nnx.Calls": _GIVEN,
+    "thinned.jax.nnx.Clock": _GIVEN,
+    "thinned.jax.nnx.Dropout": _FRAMEWORK,
+    "thinned.jax.nnx.Layer": _BASE,
+    "thinned.jax.nnx.adopt": _FRAMEWORK,
+    "thinned.jax.nnx.made": _FRAMEWORK,
+    "thinned.jax.window": "speaks inside of shard_map alone: tests/jax/test_jax_sharded.py",
+    "thinned.testing.assert_same_masks": "compiles: tests/test_testing.py",
+}
+# Names that sentences begin with beside those of the surface: methods of the classes.
+PARTS = {"find", "every", "draw", "forward", "backward", "step", "load_state_dict", "state_dict"}
+
+ROOMS = {
+    "thinned": thinned,
+    "thinned.classic": thinned.classic,
+    "thinned.jax": thinned.jax,
+    "thinned.jax.equinox": thinned.jax.equinox,
+    "thinned.jax.nnx": thinned.jax.nnx,
+    "thinned.members": thinned.members,
+    "thinned.members.calibration": thinned.members.calibration,
+    "thinned.numpy": thinned.numpy,
+    "thinned.schedules": thinned.schedules,
+    "thinned.testing": thinned.testing,
+    "thinned.torch": thinned.torch,
+    "thinned.torch.functional": thinned.torch.functional,
+}
+
+
+@cache
+def rows():
+    """The rows of the catalogue by the qualified name of their function."""
+    return {row.where: row for row in thinned.methods.every()}
+
+
+@cache
+def modules():
+    """The modules that are made from rows, by qualified name."""
+    return {
+        f"thinned.torch.{name}": row
+        for name, row in ((module, row_of(module)) for module in made())
+        if getattr(thinned.torch, name) is made()[name]
+    }
+
+
+def row_of(module):
+    return next(row for row in thinned.methods.every() if row.module == module)
+
+
+@cache
+def surface():
+    found = {where: row.function for where, row in rows().items()}
+    for room, module in ROOMS.items():
+        for name in module.__all__:
+            value = getattr(module, name)
+            if callable(value) and not inspect.ismodule(value):
+                found.setdefault(f"{room}.{name}", value)
+    found |= {name: getattr(thinned.torch, name.rpartition(".")[2]) for name in modules()}
+    found["thinned.methods.find"] = thinned.methods.find
+    return dict(sorted(found.items()))
+
+
+def fuzzed():
+    return {name: value for name, value in surface().items() if name not in APART}
+
+
+def parameters(name):
+    """{parameter: default}, a starred one with its star; of a module made from a row, the row's."""
+    if name in modules():
+        row = modules()[name]
+        p = {"p": 0.3} if row.has_p else {}
+        return p | dict(row.options)
+    found = inspect.signature(surface()[name]).parameters.values()
+    star = {inspect.Parameter.VAR_POSITIONAL: "*"}
+    return {star.get(one.kind, "") + one.name: one.default for one in found}

@@ -1,0 +1,159 @@
+"""Generated calls with a fixed seed, inputs that were kept, and what the fuzz itself must do."""
+
+import functools
+
+import numpy as np
+import pytest
+
+import thinned
+from thinned.kernel import use_kernel
+
+from . import calls, expected, oracle
+from .calls import Call, judge
+from .hunting import KEPT, Hunt, beside, drawn, kept
+from .inputs import FREE, GOOD, WRONG
+from .sentences import fault
+from .surface import APART, fuzzed, parameters, surface
+
+SEED = 20261129
+PARTS = 4
+
+
+@pytest.fixture(params=thinned.kernel_info().runnable)
+def kernel(request):
+    before = thinned.kernel_info().name
+    use_kernel(request.param)
+    yield request.param
+    use_kernel(before)
+
+
+def told(faults):
+    return "\n\n".join(map(str, faults))
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_generated_calls_of_what_draws(kernel, part):
+    names = sorted(drawn())[part::PARTS]
+    hunt = Hunt(names, SEED + part)
+    faults = hunt.run(150)
+    assert not faults, told(faults)
+    assert hunt.made > 150
+    assert len(hunt.calls) == len(names)
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_generated_calls_of_what_stands_beside(part):
+    hunt = Hunt(sorted(beside())[part::PARTS], SEED + part)
+    faults = hunt.run(120)
+    assert not faults, told(faults)
+
+
+@pytest.mark.parametrize("call", kept(), ids=str)
+def test_inputs_that_were_kept(call):
+    wrong, _ = judge(call)
+    assert wrong is None, f"{call}\n    {wrong}"
+
+
+def test_kept_inputs_are_calls_of_public_functions():
+    assert KEPT.exists()
+    assert {call.function for call in kept()} <= set(surface())
+
+
+# --------------------------------------------------------------------------------- the fuzz itself
+
+
+def test_every_public_function_is_fuzzed():
+    assert not calls.covered()
+    assert set(APART) <= set(surface())
+    unknown = {name for name in GOOD if name.startswith("thinned.")}
+    unknown -= {f"{function}.{name}" for function in fuzzed() for name in parameters(function)}
+    assert not unknown
+
+
+def test_a_new_row_is_fuzzed_by_itself(monkeypatch):
+    monkeypatch.setitem(surface(), "thinned.new_dropout", lambda x, p, at, strength: x)
+    assert "thinned.new_dropout: strength" in calls.covered()
+    assert WRONG.keys() <= GOOD.keys()
+    assert all(name.rpartition(".")[0] in fuzzed() for name in FREE)
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (ValueError("dropout: p must be a float in [0, 1], got 2."), "raised by"),
+        (np.exceptions.AxisError("dropout: axis 3 is out of bounds."), "class"),
+        (OSError("thinned: no."), "class"),
+    ],
+)
+def test_other_peoples_errors_are_no_sentences(error, why):
+    with pytest.raises(type(error)) as caught:
+        raise error
+    assert fault(caught.value).startswith(why)
+
+
+def test_ours_are():
+    with pytest.raises(ValueError, match=r"^dropout: p must be") as caught:
+        thinned.dropout(np.ones(3), 2, thinned.Address())
+    assert fault(caught.value) is None
+
+
+def wrong_of(function, **arguments):
+    return judge(Call(f"thinned.{function}", tuple(arguments.items())), on=("numpy",))[0]
+
+
+def planted(monkeypatch, function, fault):
+    real = surface()[f"thinned.{function}"]
+    put = functools.wraps(real)(lambda *a, **k: fault(real, *a, **k))
+    monkeypatch.setitem(surface(), f"thinned.{function}", put)
+
+
+def a_bare_error(real, *a, **k):
+    return [][1]
+
+
+def another_address(real, x, p, at, **k):
+    return real(x, p, at.replace(call=at.call ^ 1), **k)
+
+
+def a_write(real, x, p, at, **k):
+    x[0] = 0
+    return real(x, p, at, **k)
+
+
+def a_wider_type(real, x, p, at, **k):
+    return real(x, p, at, **k).astype(np.float64)
+
+
+def by_chance(real, x, p, at, **k):
+    return real(x, p, at.replace(seed=int(np.random.default_rng().integers(2**63))), **k)
+
+
+def never_refuses(real, x, p, at, **k):
+    return x
+
+
+@pytest.mark.parametrize("fault", [a_bare_error, another_address, a_write, a_wider_type, by_chance])
+def test_planted_faults_are_found(monkeypatch, fault):
+    arguments = {"x": "x((3, 40))", "p": "0.5", "at": "Address(1)"}
+    assert wrong_of("dropout", **arguments) is None
+    planted(monkeypatch, "dropout", fault)
+    assert wrong_of("dropout", **arguments) is not None
+
+
+def test_wrong_input_that_is_answered_is_found(monkeypatch):
+    planted(monkeypatch, "dropout", never_refuses)
+    assert "p=nan" in wrong_of("dropout", x="x((3, 40))", p="nan", at="Address(1)")
+
+
+def test_a_fault_is_shrunk(monkeypatch):
+    planted(monkeypatch, "packed_mask", a_bare_error)
+    (fault,) = Hunt(["thinned.packed_mask"], SEED).run(50)
+    assert str(fault.call) == "thinned.packed_mask(shape=3, p=0.5, at=Address())"
+
+
+def test_every_row_with_a_bernoulli_mask_has_an_oracle():
+    assert expected.SHARED.keys() <= set(surface())
+    assert expected.SHARED.keys() >= expected.PLAIN
+    at = oracle.Place(1, 2, 3, 4)
+    mask = thinned.keep_mask(300, 0.5, thinned.Address(*at))
+    assert mask.tolist() == [oracle.kept(at, i, 0.5) for i in range(300)]
