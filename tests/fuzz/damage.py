@@ -4,7 +4,8 @@ import copy
 import json
 
 STRANGE = (
-    None, True, [], {}, "", "x", -1, 0, 1.5, 1e308, -0.0, 2**63, 10**400, [[]], {"a": 1}, "\x1b[31m",
+    None, True, [], {}, "", "x", -1, 0, 1.5, 1e308, -0.0, 2**63, 10**400, [[]], {"a": 1},
+    "\x1b[31m",
     "\u202e", "a\nb", "=1+1", "\ud800", ["", ""], [None], "nan", "1e999",
 )  # fmt: skip
 # Texts that json.dumps would not write.

@@ -51,8 +51,8 @@ def test_threads_that_call_every_row_at_once_give_the_answers_of_one():
     assert not wrong
 
 
-# In a process of its own: what is forked there has threads of no one else's. In half precision, whose
-# arithmetic needs another type than came.
+# In a process of its own: what is forked there has threads of no one else's. In half precision,
+# whose arithmetic needs another type than came.
 FIRST = """
 import json, os, sys
 import ml_dtypes, numpy as np
@@ -127,10 +127,8 @@ def test_every_row_can_be_the_first_call_of_a_process():
 
 @pytest.mark.parametrize("kernel", thinned.kernel_info().runnable)
 def test_children_forked_after_the_kernels_threads_have_started_draw_the_same(kernel):
-    if kernel == "reference":
-        program = FORKED.replace(str(LARGE), str(2**12))
-    else:
-        program = FORKED
+    small = FORKED.replace(str(LARGE), str(2**12))  # for the slow kernel, which has no threads
+    program = small if kernel == "reference" else FORKED
     assert output(program, THINNED_KERNEL=kernel, THINNED_NUM_THREADS="2") == "True"
 
 
