@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 NATIVE := CMakeLists.txt $(wildcard native/*.cpp native/*.hpp native/pytorch/*)
 NATIVE_TESTS := $(wildcard native/tests/*.cpp native/tests/*.hpp)
 
-.PHONY: demo test setup bench docs wheel lint types native native-aarch64 tests clean
+.PHONY: demo test setup bench docs wheel lint types native native-aarch64 tests fuzz statistics clean
 
 demo: .venv/.fit
 	$(BIN)/thinned fit digits --out demo --overwrite
@@ -70,6 +70,19 @@ build/native/%/passed: $(NATIVE) $(NATIVE_TESTS) | .venv/.fit
 
 tests: .venv/.dev
 	$(BIN)/python -m pytest -n 2
+
+# Generated calls of every public function, good and bad; then damage, threads, forks and signals.
+# What went wrong is printed with its smallest input, which is kept for `make test`.
+CALLS ?= 1000000
+SEED ?= 0
+fuzz: .venv/.dev
+	$(BIN)/python -m tests.fuzz --calls $(CALLS) --seed $(SEED)
+	FUZZ_MORE=20 $(BIN)/python -m pytest -n 2 tests/fuzz -k 'not calls_of_what'
+
+# Whether the bits are random. RNG_TEST names PractRand's program, TESTU01 where TestU01 is installed.
+BITS ?= 30
+statistics: .venv/.dev
+	RNG_TEST=$(RNG_TEST) TESTU01=$(TESTU01) $(BIN)/python -m tests.randomness --bits $(BITS)
 
 # The tests for PyTorch with another release of it, in an environment of its own: make torch-2.6.0
 torch-%:
