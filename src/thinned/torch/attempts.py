@@ -7,23 +7,37 @@ first try. A call stays counted where another thread has made a later one of the
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from thinned.torch.clock import Clock
 
-__all__ = ["Attempt", "note"]
+__all__ = ["attempted", "note"]
 
 
-class _Here(threading.local):
+class _Forwards:
     """Of one thread: how many forwards run, one within the other, and the calls that they made.
 
     calls : the clock, the site's index, the epoch and the call's number.
     """
 
+    __slots__ = ("calls", "depth")
+
     def __init__(self) -> None:
         self.depth = 0
         self.calls: list[tuple[Clock, int, int, int]] = []
+
+    def give_back(self, before: int) -> None:
+        """All calls but those made before."""
+        for clock, index, epoch, call in reversed(self.calls[before:]):
+            clock.give_back(index, epoch, call)
+        del self.calls[before:]
+
+
+class _Here(threading.local):
+    def __init__(self) -> None:
+        self.forwards = _Forwards()
 
 
 _here = _Here()
@@ -31,24 +45,22 @@ _here = _Here()
 
 def note(clock: Clock, index: int, epoch: int, call: int) -> None:
     """A call is made now, within the forwards that run in this thread."""
-    if _here.depth:
-        _here.calls.append((clock, index, epoch, call))
+    forwards = _here.forwards
+    if forwards.depth:
+        forwards.calls.append((clock, index, epoch, call))
 
 
-class Attempt:
-    """A forward, while it runs."""
-
-    __slots__ = ("_before",)
-
-    def __enter__(self) -> None:
-        self._before = len(_here.calls)
-        _here.depth += 1
-
-    def __exit__(self, raised: Any, *_: Any) -> None:
-        _here.depth -= 1
-        if raised is not None:
-            for clock, index, epoch, call in reversed(_here.calls[self._before :]):
-                clock.give_back(index, epoch, call)
-            del _here.calls[self._before :]
-        if not _here.depth:
-            _here.calls.clear()
+def attempted(forward: Callable[[Any, Any], Any], args: Any, kwargs: Any) -> Any:
+    """forward(args, kwargs), whose calls are given back if it fails."""
+    forwards = _here.forwards
+    before = len(forwards.calls)
+    forwards.depth += 1
+    try:
+        return forward(args, kwargs)
+    except BaseException:
+        forwards.give_back(before)
+        raise
+    finally:
+        forwards.depth -= 1
+        if not forwards.depth:
+            forwards.calls.clear()

@@ -23,7 +23,7 @@ from thinned import checks
 from thinned.methods.draws import Draws
 from thinned.torch import attending, checkpointing, older, recurrent, watching
 from thinned.torch.addressed import Site
-from thinned.torch.attempts import Attempt
+from thinned.torch.attempts import attempted
 from thinned.torch.checkpointing import Running
 from thinned.torch.clock import Clock
 from thinned.torch.moment import HEAD
@@ -231,8 +231,7 @@ class AdoptedForward:
         # In one function: Dynamo leaves it to eager code as a whole where its graph breaks within.
         clock = self.clock
         if not torch.compiler.is_compiling():
-            with Attempt():
-                return self._forward(args, kwargs)
+            return attempted(self._forward, args, kwargs)
         if clock.live is not None or clock.awake is not None or not self.module.training:
             return self._forward(args, kwargs)
         clock.live = clock.snapshot()
