@@ -252,6 +252,8 @@ REFUSED = {
     "no such rule": (["--explain", "THN999"], "", 'code of a rule, got "THN999"'),
     "no jobs": (["net.py", "--jobs", "0"], "", "jobs"),
     "broken TOML": (["net.py"], "[tool.thinned", "pyproject.toml"),
+    "an integer of 5000 digits": (["net.py"], f"a = {'9' * 5000}", "pyproject.toml"),
+    "TOML of lists in lists": (["net.py"], f"a = {'[' * 9999}", "pyproject.toml"),
     "an unknown key": (["net.py"], "[tool.thinned.audit]\nselct = []", 'got "selct"'),
     "a string for a list": (
         ["net.py"],
