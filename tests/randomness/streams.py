@@ -55,7 +55,7 @@ STREAMS = {
     "masks at p = 1/2 of one address": lambda: along(
         lambda at, piece: masks(at, 0.5, PIECE, piece * PIECE)
     ),
-    "masks at 1/4, 1/2 and 3/4 of one address": lambda: along(
+    "second bits of one address, from masks at 1/4, 1/2, 3/4": lambda: along(
         lambda at, piece: second(at, PIECE, piece * PIECE)
     ),
     "words of one address": lambda: along(
