@@ -48,13 +48,14 @@ def predict(
 
     Dropout is awake and nothing else: every other module is in evaluation. Network k is the same
     for every row, batch size, order and device. What is woken is what `thinned.torch.adopt`
-    reaches; a model that is not adopted is, for the time of the call. Whatever may be dropout and
+    reaches; of a model that is not adopted the twin is. Whatever may be dropout and
     is not reached is named in the result.
 
     Parameters
     ----------
-    model : torch.nn.Module, or a wrapper of one. Afterwards it is as before, to the bit: buffers,
-        training flags, clock. Nobody else may run it meanwhile.
+    model : torch.nn.Module, or a wrapper of one. It is not touched: a twin of it is run, modules of
+        their own around its parameters. Other threads may run and ask the model meanwhile, and not
+        change it.
     x : tensor or NumPy array (N, ...), or a tuple or dict of them: the model's arguments, all with
         the pool's N rows on their first axis.
     members : int >= 2. Thinned networks to ask; with `until`, at most.

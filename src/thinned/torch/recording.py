@@ -54,8 +54,9 @@ def require_no_proxy(x: Any, name: str) -> None:
     if isinstance(x, Proxy):
         raise RuntimeError(
             f"thinned: torch.fx records a functional call of dropout at site {name!r} of an "
-            "adopted model in training mode. The graph would neither count its calls nor follow its "
-            "mode. Record model.eval(), write nn.Dropout in the model's code, or call release before."
+            "adopted model in training mode. The graph would neither count its calls nor follow "
+            "its mode. Record model.eval(), or write nn.Dropout in the model's code, or call "
+            "release before."
         )
 
 

@@ -64,9 +64,21 @@ class _Twins:
         for kinds, make in _MAKERS:
             if isinstance(held, kinds):
                 return make(self, held)
-        if _is_ours(held) or _holds_modules(held):
+        if _is_ours(held) or self._leads(held):
             return self._object(held)
         return held
+
+    def _leads(self, held: Any) -> bool:
+        """Whether an object has a module of the model among its attributes, or lists of some."""
+        if isinstance(held, (type, types.ModuleType)):
+            return False
+        return any(map(self._has, getattr(held, "__dict__", {}).values()))
+
+    def _has(self, value: Any) -> bool:
+        if isinstance(value, dict):
+            value = tuple(value.values())
+        some = value if isinstance(value, (list, tuple)) else (value,)
+        return any(isinstance(one, nn.Module) and id(one) in self.made for one in some)
 
     # ------------------------------------------------------------------------------------- modules
 
@@ -157,7 +169,7 @@ class _Twins:
         if eager is not None:
             return self.of(eager)
         before = [_content(cell) for cell in held.__closure__ or ()]
-        cells = [self.of(value) if _is_module(value) else value for value in before]
+        cells = [self.of(v) if isinstance(v, nn.Module) and self._has(v) else v for v in before]
         if all(value is other for value, other in zip(cells, before, strict=True)):
             return held
         closure = tuple(map(types.CellType, cells))
@@ -169,7 +181,7 @@ class _Twins:
         return new
 
     def _clock(self, held: Clock) -> Clock:
-        model = self.made[id(held._model)]
+        model = self.of(held._model)
         new = self.made[id(held)] = Clock(model, held.seed, held._ranks, held._group)
         new.names, new.rules = list(held.names), dict(held.rules)
         model._buffers[BUFFER] = _copied(held.buffer)
@@ -179,7 +191,7 @@ class _Twins:
         new = self.made[id(held)] = object.__new__(type(held))
         ours = _is_ours(held)
         state = held.__getstate__() if ours else vars(held)
-        state = {k: self.of(v) if ours or _is_module(v) else v for k, v in state.items()}
+        state = {k: self.of(v) if ours or self._has(v) else v for k, v in state.items()}
         if ours and hasattr(held, "__setstate__"):
             held.__class__.__setstate__(new, state)
         else:
@@ -209,20 +221,6 @@ def _copied(buffer: Tensor) -> Tensor:
 
 def _is_ours(held: Any) -> bool:
     return type(held).__module__.startswith("thinned.") and hasattr(held, "__dict__")
-
-
-def _is_module(value: Any) -> bool:
-    """Whether a value is a module, or a list and the like of some."""
-    if isinstance(value, dict):
-        value = tuple(value.values())
-    some = value if isinstance(value, (list, tuple)) else (value,)
-    return any(isinstance(one, nn.Module) for one in some)
-
-
-def _holds_modules(held: Any) -> bool:
-    if isinstance(held, (type, types.ModuleType)):
-        return False
-    return any(map(_is_module, getattr(held, "__dict__", {}).values()))
 
 
 def _content(cell: types.CellType) -> Any:
