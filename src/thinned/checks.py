@@ -12,11 +12,28 @@ import operator
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["axes", "flag", "integer", "message", "probability", "shape"]
+__all__ = [
+    "MOST_AXES",
+    "axes",
+    "flag",
+    "integer",
+    "message",
+    "probability",
+    "real",
+    "shape",
+    "shown",
+]
+
+# NumPy's arrays have no more, and PyTorch's functions take no more.
+MOST_AXES = 64
+# Integers of more bits are told by their length: Python prints none of thousands of digits.
+_LONG = 512
 
 
 def message(who: str, what: str, requirement: str, got: object, remedy: str = "") -> str:
     """One clear sentence, and the remedy after it where there is one."""
+    if type(got) is int and got.bit_length() > _LONG:
+        got = f"an integer of {got.bit_length()} bits"
     sentence = f"{who}: {what} must be {requirement}, got {got}"
     return f"{sentence}. {remedy}" if remedy else f"{sentence}."
 
@@ -39,17 +56,36 @@ def probability(who: str, p: Any, name: str = "p") -> float:
 
 def _real(who: str, p: Any, name: str) -> float:
     if getattr(p, "shape", None) == () and hasattr(p, "item"):
-        p = p.item()  # NumPy scalars and zero-dimensional arrays or tensors
-    if isinstance(p, numbers.Real) and not isinstance(p, bool):
         try:
-            return float(p)
-        except OverflowError:
-            got = "an integer too large for a float"
-            raise ValueError(message(who, name, "a float in [0, 1]", got)) from None
+            p = p.item()  # NumPy scalars and zero-dimensional arrays or tensors
+        except (TypeError, RuntimeError) as error:  # on the meta device, or traced by a library
+            got = f"a {type(p).__name__} without a value that could be read"
+            raise TypeError(message(who, name, "a float in [0, 1]", got)) from error
     if getattr(p, "shape", ()) != ():
         got = f"an array of shape {tuple(p.shape)}"
         raise TypeError(message(who, name, "one number in [0, 1]", got))
-    raise TypeError(message(who, name, "a float in [0, 1]", f"{p!r} ({type(p).__name__})"))
+    return real(who, name, p, "a float in [0, 1]")
+
+
+def real(who: str, name: str, value: Any, requirement: str) -> float:
+    """Return `value` as a float. A bool, a string, None and an array are TypeErrors, a number too
+    large for a float is a ValueError."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        raise TypeError(message(who, name, requirement, shown(value)))
+    try:
+        return float(value)
+    except OverflowError:
+        got = f"{'an integer' if isinstance(value, int) else 'a number'} too large for a float"
+        raise ValueError(message(who, name, requirement, got)) from None
+
+
+def shown(value: Any) -> str:
+    """What came, and its type: for messages on a wrong type."""
+    kind = type(value).__name__
+    try:
+        return f"{value!r} ({kind})"
+    except ValueError:  # of thousands of digits, which Python does not print
+        return f"a {kind} too long to print"
 
 
 def integer(who: str, name: str, value: Any, low: int, high: int, remedy: str = "") -> int:
@@ -59,8 +95,7 @@ def integer(who: str, name: str, value: Any, low: int, high: int, remedy: str = 
     try:
         number = operator.index(candidate)
     except TypeError:
-        got = f"{value!r} ({type(value).__name__})"
-        raise TypeError(message(who, name, requirement, got, remedy)) from None
+        raise TypeError(message(who, name, requirement, shown(value), remedy)) from None
     if not low <= number < high:
         raise ValueError(message(who, name, requirement, number, remedy))
     return number
@@ -72,7 +107,7 @@ def flag(who: str, name: str, value: Any) -> bool:
         return bool(value)
     if type(value).__name__ in ("bool_", "bool"):  # NumPy's own
         return bool(value)
-    raise TypeError(message(who, name, "True or False", f"{value!r} ({type(value).__name__})"))
+    raise TypeError(message(who, name, "True or False", shown(value)))
 
 
 def _is_one_number(value: Any) -> bool:
@@ -85,7 +120,10 @@ def shape(who: str, value: Any, name: str = "shape") -> tuple[int, ...]:
         value = (value,)
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         raise TypeError(message(who, name, "an integer or a tuple of integers", repr(value)))
-    return tuple(integer(who, f"a length in {name}", n, 0, 2**63) for n in value)
+    lengths = tuple(integer(who, f"a length in {name}", n, 0, 2**63) for n in value)
+    if len(lengths) > MOST_AXES:
+        raise ValueError(message(who, name, f"of {MOST_AXES} axes at most", f"{len(lengths)} axes"))
+    return lengths
 
 
 def axes(who: str, value: Any, ndim: int, name: str = "shared_axes") -> tuple[int, ...]:

@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinned import checks
+from thinned.backends.numpy import as_array
 from thinned.checks import message
 
 __all__ = ["dropout_backward", "dropout_forward", "stochastic_deactivation", "vanilla_dropout"]
@@ -250,17 +251,8 @@ def vanilla_dropout(
 
 def _numbers(who: str, name: str, value: Any) -> Array:
     """`value` as a floating array: floating types stay, integers become float64."""
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(
-            f"{who}: {name} must be a plain array, got a masked one. "
-            f"Fill it first: {name}.filled(0.0)."
-        )
     requirement = "an array or a nested list of real numbers"
-    try:
-        array = np.asarray(value)
-    except ValueError:  # NumPy's own text speaks of sequences and inhomogeneous shapes
-        remedy = "Give all rows the same length."
-        raise ValueError(message(who, name, requirement, "a ragged list", remedy)) from None
+    array = as_array(who, name, value, requirement)
     if array.dtype.kind in "iu":
         return array.astype(np.float64)
     if array.dtype.kind == "f" or array.dtype.name == "bfloat16":

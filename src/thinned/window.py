@@ -10,9 +10,21 @@ from typing import Any
 from thinned import checks
 from thinned.checks import message
 
-__all__ = ["Placement", "Repeated", "Window", "index_strides", "place", "place_anew"]
+__all__ = [
+    "MOST_BITS",
+    "MOST_WORDS",
+    "Placement",
+    "Repeated",
+    "Window",
+    "index_strides",
+    "place",
+    "place_anew",
+]
 
-MAX_ELEMENTS = 2**47  # 2^40 blocks of 128 lanes: what the spec can address
+# What the spec can address: 2^40 blocks, of 128 lanes in Bernoulli draws, of 4 words in all others.
+# A larger index would run into the counter's next field, and draw what another call draws.
+MOST_BITS = 2**47
+MOST_WORDS = 2**42
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,17 +149,26 @@ class Placement:
 
 
 def place(
-    who: str, shape: tuple[int, ...], shared_axes: Any = (), window: Window | None = None
+    who: str,
+    shape: tuple[int, ...],
+    shared_axes: Any = (),
+    window: Window | None = None,
+    most: int = MOST_BITS,
 ) -> Placement:
-    """The placement of an array of `shape`. ValueError where axes or window do not fit it."""
-    return _place(who, shape, *_fitting(who, shape, shared_axes, window))
+    """The placement of an array of `shape`. ValueError where axes or window do not fit it, or an
+    index is not below `most`."""
+    return _place(who, shape, *_fitting(who, shape, shared_axes, window), most)
 
 
 def place_anew(
-    who: str, shape: tuple[int, ...], shared_axes: Any = (), window: Window | None = None
+    who: str,
+    shape: tuple[int, ...],
+    shared_axes: Any = (),
+    window: Window | None = None,
+    most: int = MOST_BITS,
 ) -> Placement:
     """The same without a cache, for a compiler that reads the program: lengths may be symbols."""
-    return _place.__wrapped__(who, shape, *_fitting(who, shape, shared_axes, window))
+    return _place.__wrapped__(who, shape, *_fitting(who, shape, shared_axes, window), most)
 
 
 def _fitting(
@@ -164,7 +185,7 @@ def _fitting(
 
 @lru_cache(maxsize=1024)
 def _place(
-    who: str, shape: tuple[int, ...], shared: tuple[int, ...], window: Window | None
+    who: str, shape: tuple[int, ...], shared: tuple[int, ...], window: Window | None, most: int
 ) -> Placement:
     # Kept because a training loop asks for the same few places again and again.
     start, whole = _window(who, shape, shared, window)
@@ -172,13 +193,14 @@ def _place(
     stride = math.prod([n for axis, n in enumerate(whole) if axis not in shared])
     offset = sum([s * n for s, n in zip(start, strides, strict=True)])
     last = offset + sum([(n - 1) * s for n, s in zip(shape, strides, strict=True)])
-    if math.prod(shape) and last >= MAX_ELEMENTS:
+    # An array without elements has no last one, and begins somewhere nevertheless.
+    if max(offset, last) >= most:
         raise ValueError(
             message(
                 who,
                 "the logical array",
-                "smaller than 2^47 elements",
-                f"index {last}",
+                f"smaller than 2^{most.bit_length() - 1} elements",
+                f"index {max(offset, last)}",
                 "Split it, and fold_in the number of each part.",
             )
         )
@@ -186,6 +208,8 @@ def _place(
     for n, step in zip(reversed(shape), reversed(strides), strict=True):
         in_order = in_order and (n == 1 or step == run)
         run *= n
+    # A step along an axis of one element is never made, and may be larger than any index.
+    strides = tuple([s if n > 1 else min(s, most) for n, s in zip(shape, strides, strict=True)])
     steps = None if in_order and run == stride else strides
     return Placement(shape, offset, strides, in_order, steps)
 

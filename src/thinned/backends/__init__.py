@@ -58,8 +58,11 @@ def _find(kind: Any) -> Backend | None:
     for base in kind.__mro__:
         load = _FILES.get(base.__module__.partition(".")[0])
         if load is not None:
-            _FOUND[kind] = load()
-            return _FOUND[kind]
+            backend = load()
+            if not backend.holds(kind):  # a dtype, a module, a generator
+                return None
+            _FOUND[kind] = backend
+            return backend
     return None
 
 

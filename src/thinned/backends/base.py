@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 from thinned.address import Address
 from thinned.checks import message
-from thinned.window import Placement, Window, place
+from thinned.window import MOST_BITS, Placement, Window, place
 
 __all__ = ["Backend", "Draw", "Located", "known_here"]
 
@@ -52,13 +52,18 @@ class Located(NamedTuple):
         return self._replace(at=self.at.fold_in(n))
 
     def place(
-        self, who: str, held: tuple[int, ...], shape: tuple[int, ...], shared: tuple[int, ...]
+        self,
+        who: str,
+        held: tuple[int, ...],
+        shape: tuple[int, ...],
+        shared: tuple[int, ...],
+        most: int = MOST_BITS,
     ) -> Placement:
-        """Of draws of `shape` for an array of shape `held`."""
+        """Of draws of `shape` for an array of shape `held`, whose indices stay below `most`."""
         window = self.window
         if window is not None and held != shape:
             window = window.onto(who, held, shape, shared)
-        return place(who, shape, shared, window)
+        return place(who, shape, shared, window, most)
 
     def whole(self, who: str, held: tuple[int, ...], axes: tuple[int, ...]) -> Located:
         """The same, once it is sure that the window splits none of `axes`."""
@@ -74,12 +79,28 @@ class Backend(Protocol):
     def namespace(self) -> Any:
         """The library's functions under the names of the array API standard."""
 
+    def holds(self, kind: Any) -> bool:
+        """Whether a class of the library's is one of arrays."""
+
     def located(self, who: str, at: Any, window: Any, shape: tuple[int, ...]) -> Any:
         """Address and window of an array of `shape`, checked: a Located, or, while a compiler reads
         the program, what stands for it there."""
 
-    def require_floating(self, who: str, x: Any) -> None:
-        """TypeError, in one sentence, unless x has a floating type that masks can be put on."""
+    def require_floating(self, who: str, x: Any, name: str = "x") -> None:
+        """TypeError, in one sentence, unless x is as `require_dense` has it, of a floating type
+        that masks can be put on."""
+
+    def require_real(self, who: str, x: Any, name: str) -> None:
+        """TypeError, in one sentence, unless x is as `require_dense` has it, of real numbers: of a
+        floating type, of integers or booleans."""
+
+    def require_dense(self, who: str, x: Any, name: str) -> None:
+        """TypeError, in one sentence, unless x holds all its elements in memory of one shape, and
+        is of no class that gives the library's functions another meaning."""
+
+    def plain(self, x: Any) -> Any:
+        """x as the library's own functions take it: of its own class, in this machine's byte order;
+        x itself where it is so already."""
 
     def require_out(self, who: str, x: Any, out: Any) -> None:
         """An error, in one sentence, unless `out` can take the result for x."""

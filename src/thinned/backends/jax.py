@@ -20,8 +20,8 @@ from thinned.backends import jax_pure
 from thinned.backends.base import Draw, Located
 from thinned.backends.jax_address import Halves, fold_in, words_of
 from thinned.backends.jax_operator import Draws, How, draw_p, noise_p, on_gradient_p
-from thinned.checks import axes as checked_axes, message
-from thinned.window import Placement, Window, index_strides, place
+from thinned.checks import MOST_AXES, axes as checked_axes, message
+from thinned.window import MOST_BITS, Placement, Window, index_strides, place
 
 __all__ = ["JaxPlace", "PartOf", "backend"]
 
@@ -69,18 +69,23 @@ class JaxLocated(NamedTuple):
         return self._replace(at=self.at.fold_in(n) if self.at.known else fold_in(self.at, n))
 
     def place(
-        self, who: str, held: tuple[int, ...], shape: tuple[int, ...], shared: tuple[int, ...]
+        self,
+        who: str,
+        held: tuple[int, ...],
+        shape: tuple[int, ...],
+        shared: tuple[int, ...],
+        most: int = MOST_BITS,
     ) -> Placement | JaxPlace:
         window = self.window
         if not isinstance(window, PartOf):
-            return Located(self.at, window).place(who, held, shape, shared)
+            return Located(self.at, window).place(who, held, shape, shared, most)
         whole, start = list(window.whole), list(window.start)
         for axis, (n, drawn) in enumerate(zip(held, shape, strict=True)):
             if n != drawn and axis not in shared:
                 self.whole(who, held, (axis,))
                 whole[axis], start[axis] = drawn, 0
         strides = index_strides(tuple(whole), shared)
-        place(who, tuple(whole), shared)  # which refuses what is too large
+        place(who, tuple(whole), shared, None, most)  # which refuses what is too large
         low, high = jnp.uint32(0), jnp.uint32(0)
         for first, stride in zip(start, strides, strict=True):
             if stride:
@@ -137,12 +142,28 @@ class JaxBackend:
             return JaxLocated(Located.checked(who, at, None, known=False).at, window)
         return JaxLocated(*Located.checked(who, at, window, known=False))
 
-    def require_floating(self, who: str, x: Any) -> None:
-        name = str(x.dtype)
-        if name not in FLOATING:
+    def holds(self, kind: Any) -> bool:
+        return issubclass(kind, (jax.Array, jax.core.Tracer))
+
+    def require_floating(self, who: str, x: Any, name: str = "x") -> None:
+        kind = str(x.dtype)
+        if kind not in FLOATING:
             listed = ", ".join(FLOATING[:-1]) + f" or {FLOATING[-1]}"
-            remedy = "Convert it first: x.astype(jnp.float32)."
-            raise TypeError(message(who, "x", f"of type {listed}", name, remedy))
+            remedy = f"Convert it first: {name}.astype(jnp.float32)."
+            raise TypeError(message(who, name, f"of type {listed}", kind, remedy))
+        self.require_dense(who, x, name)
+
+    def require_real(self, who: str, x: Any, name: str) -> None:
+        if not jnp.isdtype(x.dtype, ("real floating", "integral", "bool")):
+            raise TypeError(message(who, name, "an array of real numbers", str(x.dtype)))
+        self.require_dense(who, x, name)
+
+    def require_dense(self, who: str, x: Any, name: str) -> None:
+        if x.ndim > MOST_AXES:
+            raise TypeError(message(who, name, f"of {MOST_AXES} axes at most", x.ndim))
+
+    def plain(self, x: Any) -> Any:
+        return x
 
     def require_out(self, who: str, x: Any, out: Any) -> None:
         raise TypeError(

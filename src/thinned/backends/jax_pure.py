@@ -287,7 +287,8 @@ def words(
 
 def words_at(at: Words, low: Any, high: Any, mirror: bool) -> Any:
     """The 32-bit words of the elements with these indices (two uint32 words each)."""
-    b_low, b_high = low >> u32(2) | high << u32(30), high >> u32(2)
+    # A traced index that is too large cannot be refused: it must not draw what another call draws.
+    b_low, b_high = low >> u32(2) | high << u32(30), (high >> u32(2)) & u32(0xFF)
     table = _blocks(at, b_low, b_high, u32(WORD_TAG))
     which, word = low & u32(3), table[0]
     for i in range(1, 4):  # no gather, which would not know how to follow its operand's sharding

@@ -13,7 +13,7 @@ from thinned.backends.base import Draw, Located, known_here
 from thinned.checks import message
 from thinned.window import place
 
-__all__ = ["backend"]
+__all__ = ["as_array", "backend"]
 
 # bfloat16 is ml_dtypes' own, and that package need not be there: types are known by name.
 FLOATING = {
@@ -31,10 +31,12 @@ BERNOULLI, SCALE = Law.bernoulli, Op.scale
 PLAIN = {np.dtype(name): FLOATING[name] for name in ("float16", "float32", "float64")}
 
 
-class NumpyBackend:
-    def __init__(self) -> None:
-        self._types: dict[np.dtype[Any], Any] = {}
+def _type(x: NDArray[Any]) -> Any:
+    """What the kernel calls x's type. By name takes a microsecond: for bfloat16 alone."""
+    return PLAIN.get(x.dtype) or FLOATING[x.dtype.name]
 
+
+class NumpyBackend:
     @property
     def namespace(self) -> Any:
         import array_api_compat.numpy as namespace  # which plain dropout has no use for
@@ -44,17 +46,38 @@ class NumpyBackend:
     def located(self, who: str, at: Any, window: Any, shape: tuple[int, ...]) -> Located:
         return Located.checked(who, at, window)
 
-    def require_floating(self, who: str, x: Any) -> None:
-        if x.dtype not in self._types:
-            if x.dtype.name not in FLOATING:
-                listed = ", ".join(list(FLOATING)[:-1]) + f" or {list(FLOATING)[-1]}"
-                remedy = "Convert it first: x.astype(numpy.float32)."
-                raise TypeError(message(who, "x", f"of type {listed}", x.dtype.name, remedy))
-            self._types[x.dtype] = FLOATING[x.dtype.name]
-        if isinstance(x, np.ma.MaskedArray):
-            raise TypeError(
-                f"{who}: x must be a plain array, got a masked one. Fill it first: x.filled(0.0)."
-            )
+    def holds(self, kind: Any) -> bool:
+        return issubclass(kind, (np.ndarray, np.generic))
+
+    def require_floating(self, who: str, x: Any, name: str = "x") -> None:
+        if x.dtype.name not in FLOATING:
+            listed = ", ".join(list(FLOATING)[:-1]) + f" or {list(FLOATING)[-1]}"
+            remedy = f"Convert it first: {name}.astype(numpy.float32)."
+            raise TypeError(message(who, name, f"of type {listed}", x.dtype.name, remedy))
+        self.require_dense(who, x, name)
+
+    def require_real(self, who: str, x: Any, name: str) -> None:
+        if x.dtype.kind not in "biuf" and x.dtype.name not in FLOATING:
+            raise TypeError(message(who, name, "an array of real numbers", x.dtype.name))
+        self.require_dense(who, x, name)
+
+    def require_dense(self, who: str, x: Any, name: str) -> None:
+        kind = type(x)
+        if kind is np.ndarray or issubclass(kind, np.generic):
+            return
+        if issubclass(kind, np.ma.MaskedArray):
+            remedy = f"Fill it first: {name}.filled(0.0)."
+            raise TypeError(message(who, name, "a plain array", "a masked one", remedy))
+        own = kind.__array_ufunc__, kind.__array_function__
+        if own != (np.ndarray.__array_ufunc__, np.ndarray.__array_function__):
+            got = f"a {kind.__name__}, whose functions are its own"
+            remedy = f"Pass numpy.asarray({name})."
+            raise TypeError(message(who, name, "a plain array", got, remedy))
+
+    def plain(self, x: Any) -> Any:
+        if (type(x) is np.ndarray and x.dtype.isnative) or isinstance(x, np.generic):
+            return x
+        return np.asarray(x, x.dtype.newbyteorder("="))
 
     def require_out(self, who: str, x: NDArray[Any], out: Any) -> None:
         if not isinstance(out, np.ndarray):
@@ -221,7 +244,7 @@ class NumpyBackend:
         plain = type(x) is np.ndarray and x.dtype.isnative
         if plain and out is None:  # the way of nearly every call
             y = np.empty_like(x)
-            self._run(draw, law, x, y, self._types[x.dtype], op, scale, fill)
+            self._run(draw, law, x, y, _type(x), op, scale, fill)
             return y
         a = x if plain else np.asarray(x, x.dtype.newbyteorder("="))
         # Memory that overlaps in any other way than being the same is written after it was read.
@@ -232,7 +255,7 @@ class NumpyBackend:
             and (op is not Op.affine_array or out is fill or not np.may_share_memory(out, fill))
         )
         y = out if into else np.empty_like(a, subok=False)
-        self._run(draw, law, a, y, self._types[x.dtype], op, scale, fill)
+        self._run(draw, law, a, y, _type(a), op, scale, fill)
         return y if into else self._deliver(x, y.astype(x.dtype, copy=False), out)
 
     def _run(
@@ -260,3 +283,18 @@ class NumpyBackend:
 
 
 backend = NumpyBackend()
+
+
+def as_array(who: str, name: str, values: Any, requirement: str) -> NDArray[Any]:
+    """An array, or what NumPy makes one of, as a plain array. An error, in one sentence, for what
+    is none, and for a subclass whose elements are more than their numbers."""
+    if isinstance(values, np.ndarray):
+        backend.require_dense(who, values, name)
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:  # in NumPy's words, or another library's
+        if isinstance(values, (list, tuple)):
+            remedy = "Give all rows the same length."
+            raise ValueError(message(who, name, requirement, "a ragged list", remedy)) from error
+        got = f"a {type(values).__name__} that NumPy cannot read"
+        raise TypeError(message(who, name, requirement, got)) from error

@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.masked import MaskedTensor
+from torch.nn.parameter import UninitializedTensorMixin
 from torch.utils.checkpoint import checkpoint
 
 from thinned import kernel, reference
@@ -52,7 +54,7 @@ from thinned.backends.torch_operator import (
     noise_registered,
 )
 from thinned.backends.torch_pure import Coordinates
-from thinned.checks import message
+from thinned.checks import MOST_AXES, message
 from thinned.window import Placement, index_strides, place, place_anew
 
 __all__ = [
@@ -68,6 +70,9 @@ __all__ = [
 ]
 
 CPU = torch.device("cpu")
+QUANTIZED = (torch.qint8, torch.quint8, torch.qint32)
+# Tensors of which some elements, or all, are not there to be read.
+WITHOUT_VALUES = (MaskedTensor, UninitializedTensorMixin)
 
 # Asked at every call: looked up once.
 _in_transform = torch._C._are_functorch_transforms_active
@@ -91,20 +96,41 @@ class TorchBackend:
             return graph_address(at, window, shape)
         return found
 
-    def require_floating(self, who: str, x: Tensor) -> None:
+    def holds(self, kind: Any) -> bool:
+        return issubclass(kind, Tensor)
+
+    def require_floating(self, who: str, x: Tensor, name: str = "x") -> None:
         if x.dtype not in FLOATING:
             names = [str(kind).removeprefix("torch.") for kind in FLOATING]
             listed = ", ".join(names[:-1]) + f" or {names[-1]}"
             got = str(x.dtype).removeprefix("torch.")
-            remedy = "" if x.dtype.is_complex else "Convert it: x.float()."
-            raise TypeError(message(who, "x", f"of type {listed}", got, remedy))
+            remedy = "" if x.dtype.is_complex else f"Convert it: {name}.float()."
+            raise TypeError(message(who, name, f"of type {listed}", got, remedy))
+        self.require_dense(who, x, name)
+
+    def require_real(self, who: str, x: Tensor, name: str) -> None:
+        if x.dtype.is_complex or x.dtype in QUANTIZED:
+            got = str(x.dtype).removeprefix("torch.")
+            raise TypeError(message(who, name, "a tensor of real numbers", got))
+        self.require_dense(who, x, name)
+
+    def require_dense(self, who: str, x: Tensor, name: str) -> None:
+        requirement = "a dense (strided) tensor"
+        if type(x) is not Tensor and isinstance(x, WITHOUT_VALUES):
+            got = f"a {type(x).__name__}, some of whose values are none"
+            raise TypeError(message(who, name, requirement, got))
         if x.layout is not torch.strided:
             got = str(x.layout).removeprefix("torch.")
-            remedy = "Drop on its values, or pass x.to_dense()."
-            raise TypeError(message(who, "x", "a dense (strided) tensor", got, remedy))
+            remedy = f"Drop on its values, or pass {name}.to_dense()."
+            raise TypeError(message(who, name, requirement, got, remedy))
         if x.is_nested:
             remedy = "Build it with layout=torch.jagged, for thinned.torch's functions."
-            raise TypeError(message(who, "x", "a dense (strided) tensor", "a nested one", remedy))
+            raise TypeError(message(who, name, requirement, "a nested one", remedy))
+        if x.ndim > MOST_AXES:
+            raise TypeError(message(who, name, f"of {MOST_AXES} axes at most", x.ndim))
+
+    def plain(self, x: Tensor) -> Tensor:
+        return x
 
     def require_out(self, who: str, x: Tensor, out: Any) -> None:
         if not isinstance(out, Tensor):
@@ -454,7 +480,7 @@ def filled(x: Tensor, array: Tensor, how: Noise) -> Tensor:
         # f + s m (x - f) in parts that carry the transforms, with the dropped elements selected.
         kept = noise(torch.ones_like(x), None, how._replace(scale=1.0)).to(torch.bool)
         return torch.where(kept, affine(x, how.scale, array), array)
-    if torch.compiler.is_compiling() or _modes() or _wraps(x):
+    if torch.compiler.is_compiling() or _modes() or _wraps(x) or _wraps(array):
         return noise_registered(x, how, array)
     y: Tensor = _Filled.apply(x, array, how)  # type: ignore[no-untyped-call]
     return y

@@ -18,7 +18,7 @@ from thinned.backends import torch_pure
 from thinned.backends.base import Draw
 from thinned.backends.torch_memory import Drawn, Noise, coordinates_of, make, run
 from thinned.backends.torch_tags import operator
-from thinned.window import Placement, Window, place
+from thinned.window import MOST_BITS, MOST_WORDS, Placement, Window, place
 
 __all__ = [
     "GraphAddress",
@@ -51,7 +51,8 @@ class GraphAddress(NamedTuple):
 
     at : int64, shape (5,): seed_low, seed_high, site, step, call.
     where : int64, shape (2 n,): start and shape of the whole of an array of n axes; empty, or with
-        a start of -1, where the array is the whole.
+        a start of -1, where the array is the whole. A whole of -1 rows is one of nobody knows how
+        many.
     """
 
     at: Tensor
@@ -61,7 +62,12 @@ class GraphAddress(NamedTuple):
         return GraphAddress(torch.ops.thinned.folded(self.at, n), self.where)
 
     def place(
-        self, who: str, held: tuple[int, ...], shape: tuple[int, ...], shared: tuple[int, ...]
+        self,
+        who: str,
+        held: tuple[int, ...],
+        shape: tuple[int, ...],
+        shared: tuple[int, ...],
+        most: int = MOST_BITS,
     ) -> GraphPlace:
         return GraphPlace(held, shape, shared, self.where)
 
@@ -83,7 +89,7 @@ def graph_address(at: Any, window: Window | None, shape: tuple[int, ...]) -> Gra
     if window is not None:
         assert isinstance(window.start, tuple)
         start = window.start + (0,) * (len(shape) - len(window.start))
-        whole = window.global_shape or (start[0] + shape[0], *shape[1:])
+        whole = window.global_shape or (-1, *shape[1:])
         numbers = [*start, *whole]  # type: ignore[misc]
     where = torch.stack([_full(n) for n in numbers]) if numbers else torch.empty(0).to(torch.int64)
     return GraphAddress(words, where)
@@ -94,17 +100,17 @@ def _window(where: Tensor) -> Window | None:
     n = len(numbers) // 2
     if not n or numbers[0] < 0:
         return None
-    return Window(tuple(numbers[:n]), tuple(numbers[n:]))
+    return Window(tuple(numbers[:n]), None if numbers[n] < 0 else tuple(numbers[n:]))
 
 
 def _placement(
-    where: Tensor, held: Sequence[int], shape: Sequence[int], shared: Sequence[int]
+    where: Tensor, held: Sequence[int], shape: Sequence[int], shared: Sequence[int], words: bool
 ) -> Placement:
     window = _window(where)
     lengths, axes = tuple(shape), tuple(shared)
     if window is not None and tuple(held) != lengths:
         window = window.onto("thinned", tuple(held), lengths, axes)
-    return place("thinned", lengths, axes, window)
+    return place("thinned", lengths, axes, window, MOST_WORDS if words else MOST_BITS)
 
 
 def _drawn(words: Tensor) -> Any:
@@ -183,7 +189,7 @@ def _drawn_op(
     mirror: bool,
     law: str,
 ) -> Tensor:
-    placement = _placement(where, held, shape, shared)
+    placement = _placement(where, held, shape, shared, law != "mask")
     draw = Draw(_drawn(words), int(threshold), placement, mirror)
     return draw_values(draw, law, like.device)
 
@@ -234,7 +240,8 @@ def _noised(
     gaussian: bool,
 ) -> Tensor:
     shape = tuple(x.shape)
-    draw = Draw(_drawn(words), int(threshold), _placement(where, shape, shape, shared), mirror)
+    placement = _placement(where, shape, shape, shared, gaussian)
+    draw = Draw(_drawn(words), int(threshold), placement, mirror)
     return make(x, Noise(draw, float(scale), fill, gaussian), None, array)
 
 

@@ -131,7 +131,8 @@ def words(at: Coordinates, place: Placement, mirror: bool, device: torch.device)
 
 def words_at(at: Coordinates, index: Tensor, mirror: bool) -> Tensor:
     """The 32-bit words of the elements with these indices, in int64 and `index`'s shape."""
-    table = _blocks(at, index >> 2, WORD_TAG)
+    # A compiled program cannot refuse an index that is too large: it must not draw another call's.
+    table = _blocks(at, (index >> 2) & (2**40 - 1), WORD_TAG)
     word = table.gather(-1, (index & 3).unsqueeze(-1)).squeeze(-1)
     return word ^ MASK32 if mirror else word
 

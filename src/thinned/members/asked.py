@@ -6,8 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from thinned import checks, reference
 from thinned.checks import message
 from thinned.members.prediction import Gathered, require_task
@@ -53,12 +51,9 @@ def checked(
     if share not in SHARES:
         raise ValueError(message(who, "share", "'member' or 'row'", repr(share)))
     if until is not None:
-        if isinstance(until, bool) or not isinstance(until, (int, float, np.floating)):
-            got = f"{until!r} ({type(until).__name__})"
-            raise TypeError(message(who, "until", "a number or None", got))
+        until = checks.real(who, "until", until, "a number or None")
         if not 0.0 < until < math.inf:
             raise ValueError(message(who, "until", "positive and finite", until))
-        until = float(until)
     require_task(who, task)
     return Asked(
         members,

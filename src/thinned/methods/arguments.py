@@ -3,33 +3,71 @@
 from __future__ import annotations
 
 import math
-import numbers
 from typing import Any
 
 from thinned import checks
 from thinned.backends import Backend, backend_of
-from thinned.checks import message
+from thinned.checks import MOST_AXES, message
 
 __all__ = [
     "MOST_AXES",
     "anywhere",
     "number",
+    "of_one_type",
     "one_of",
+    "parameter",
     "positive",
     "require_alike",
     "require_axes",
+    "require_broadcast",
     "require_unit_axis",
+    "wide",
 ]
 
-# No library has arrays of more: what an axis may be, whatever the array.
-MOST_AXES = 64
 
-
-def require_alike(who: str, name: str, array: Any, beside: str, x: Any) -> None:
-    """TypeError unless `array` is one, and of the library of x, which is called `beside`."""
-    if backend_of(who, array, name) is not backend_of(who, x, beside):
+def require_alike(who: str, name: str, array: Any, beside: str, x: Any) -> Any:
+    """`array` as its library's functions take it. TypeError unless it is one of real numbers, and
+    of the library of x, which is called `beside`."""
+    backend = backend_of(who, array, name)
+    if backend is not backend_of(who, x, beside):
         got, wanted = type(array).__name__, type(x).__name__
         raise TypeError(message(who, name, f"an array of {beside}'s library ({wanted})", got))
+    backend.require_real(who, array, name)
+    return backend.plain(array)
+
+
+def require_broadcast(who: str, name: str, array: Any, beside: str, x: Any) -> None:
+    """ValueError unless `array` broadcasts to the shape of x, which is called `beside`."""
+    found, shape = tuple(array.shape), tuple(x.shape)
+    trailing = shape[len(shape) - len(found) :]
+    if len(found) > len(shape) or any(
+        n not in (1, m) for n, m in zip(found, trailing, strict=True)
+    ):
+        needed = f"an array that broadcasts to {beside}'s shape {shape}"
+        raise ValueError(message(who, name, needed, f"shape {found}"))
+
+
+def parameter(who: str, name: str, array: Any) -> tuple[Any, Any]:
+    """The functions of a learned array's library, and the array as they take it."""
+    backend = backend_of(who, array, name)
+    backend.require_floating(who, array, name)
+    return backend.namespace, backend.plain(array)
+
+
+def wide(backend: Backend, x: Any) -> Any:
+    """x in the type its arithmetic runs in: binary64 as it is, all others in binary32."""
+    xp, x = backend.namespace, backend.plain(x)
+    return x if x.dtype == xp.float64 else xp.astype(x, xp.float32)
+
+
+def of_one_type(xp: Any, *arrays: Any) -> list[Any]:
+    """The arrays in a type that they can be multiplied in: their own, where it is one; else
+    binary64 where one is that, and binary32 else."""
+    types = [array.dtype for array in arrays]
+    if all(each == types[0] for each in types):
+        return list(arrays)
+    one = xp.float64 if xp.float64 in types else xp.float32
+    return [xp.astype(array, one) for array in arrays]
 
 
 def number(who: str, name: str, value: Any, low: float = -math.inf, above: bool = False) -> float:
@@ -37,9 +75,7 @@ def number(who: str, name: str, value: Any, low: float = -math.inf, above: bool 
     requirement = "a finite number"
     if low > -math.inf:
         requirement += f" above {low:g}" if above else f" of at least {low:g}"
-    if not isinstance(value, numbers.Real) or isinstance(value, bool):
-        raise TypeError(message(who, name, requirement, f"{value!r} ({type(value).__name__})"))
-    found = float(value)
+    found = checks.real(who, name, value, requirement)
     if not math.isfinite(found) or found < low or (above and found == low):
         raise ValueError(message(who, name, requirement, f"{found:g}"))
     return found

@@ -266,4 +266,4 @@ def drop_key(
         return x
     y = draws.noise(x, scale=1.0, fill=DROPPED)
     # A masked key stays masked when it is dropped; of a NaN the comparison is false, and y rules.
-    return draws.xp.where(x < DROPPED, x, y)
+    return draws.typed(draws.xp.where(draws.x < DROPPED, draws.x, y), x.dtype)

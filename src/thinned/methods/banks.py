@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from thinned import checks, reference
 from thinned.address import Address
 from thinned.backends import backend_of
 from thinned.checks import message
-from thinned.methods.arguments import number
+from thinned.methods.arguments import number, require_alike
 from thinned.methods.table import Moments, Paper, method
 from thinned.window import Window
 
@@ -25,20 +26,30 @@ DURASOV = Paper(
 
 # Draws of a bank until one covers the features exactly; one in 3 to one in 50 does.
 TRIES = 2000
+# Words to a draw of a bank, at most: it takes half a second then.
+PLACES = 2**20
 
 
 def _sizes(features: int, n: int, scale: float) -> tuple[int, int]:
     """Ones in each mask, and positions that they are drawn from, so that n masks are expected to
     use `features` of the positions."""
-    used = scale * (1.0 - (1.0 - 1.0 / scale) ** n)
+    used = 1.0 if scale == 1.0 else -scale * math.expm1(n * math.log1p(-1.0 / scale))
     ones = round(features / used)
     if not ones:
         requirement = f"small enough for a mask to keep one of {features} features"
         remedy = f"{n} masks at this scale take {used:.3g} times the features of one."
         raise ValueError(message("masksembles_bank", "scale", requirement, f"{scale:g}", remedy))
-    nearest = range(ones, math.ceil(ones * scale) + features + 1)
-    positions = min(nearest, key=lambda t: abs(t * (1.0 - (1.0 - ones / t) ** n) - features))
-    return ones, positions
+    if n == 1:  # which uses what it takes, of however many
+        return ones, ones
+    most = int(min(math.ceil(min(ones * scale, PLACES)) + features, max(PLACES // n, features)))
+
+    def uses(t: int) -> float:
+        """Positions of t that the masks are expected to use, which grows with t."""
+        return t * (1.0 - (1.0 - ones / t) ** n)
+
+    enough = bisect_left(range(most), features, lo=ones, key=uses)
+    nearest = range(max(ones, enough - 1), min(enough, most) + 1)
+    return ones, min(nearest, key=lambda t: abs(uses(t) - features))
 
 
 def masksembles_bank(
@@ -87,6 +98,10 @@ def masksembles_bank(
     if not isinstance(at, Address):
         remedy = "Give the bank its address: thinned.Address(seed=0, site='fc1')."
         raise TypeError(message(who, "at", "a thinned.Address", type(at).__name__, remedy))
+    if n * features > PLACES // 2:
+        requirement = f"at most {PLACES // 2 // n} for {n} masks"
+        remedy = "Draw a bank of fewer features, and repeat it along the features' axis."
+        raise ValueError(message(who, "features", requirement, features, remedy))
     ones, positions = _sizes(features, n, scale)
     index = np.arange(n * positions, dtype=np.uint64).reshape(n, positions)
     for d in range(TRIES):
@@ -161,14 +176,15 @@ def masksembles(x: Any, bank: Any, *, axis: int = 1, window: Window | None = Non
     who = "masksembles"
     backend = backend_of(who, x)
     backend.require_floating(who, x)
-    xp, shape = backend.namespace, tuple(x.shape)
+    xp, shape, given = backend.namespace, tuple(x.shape), x.dtype
     if len(shape) < 2:
         raise ValueError(message(who, "x", "of shape (N, ...), a batch", f"shape {shape}"))
     along = checks.integer(who, "axis", axis, -len(shape), len(shape)) % len(shape)
     if along == 0:
         requirement = "another axis than 0, along which the samples lie"
         raise ValueError(message(who, "axis", requirement, axis))
-    if backend_of(who, bank, "bank") is not backend or bank.dtype != xp.bool:
+    bank, x = require_alike(who, "bank", bank, "x", x), backend.plain(x)
+    if bank.dtype != xp.bool:
         got = f"{type(bank).__name__} of {getattr(bank, 'dtype', 'no type')}"
         raise TypeError(message(who, "bank", "a boolean array of x's kind", got))
     if len(bank.shape) != 2 or bank.shape[1] != shape[along]:
@@ -192,4 +208,5 @@ def masksembles(x: Any, bank: Any, *, axis: int = 1, window: Window | None = Non
     mask = xp.take(bank, row // max(1, rows // n), axis=0)
     form = tuple(m if a in (0, along) else 1 for a, m in enumerate(shape))
     zero = xp.zeros((), dtype=x.dtype, device=getattr(x, "device", None))
-    return xp.where(xp.reshape(mask, form), x, zero)
+    y = xp.where(xp.reshape(mask, form), x, zero)
+    return y if y.dtype == given else xp.astype(y, given)

@@ -12,8 +12,8 @@ from thinned import checks, reference
 from thinned.backends import backend_of
 from thinned.backends.base import Draw
 from thinned.checks import message
-from thinned.methods.arguments import require_alike
-from thinned.window import Window
+from thinned.methods.arguments import require_alike, wide
+from thinned.window import MOST_BITS, MOST_WORDS, Window
 
 __all__ = ["NO_P", "Draws", "plain_rows"]
 
@@ -33,6 +33,8 @@ class Draws:
 
     Attributes
     ----------
+    x : the array as its library's functions take it. The one that was given may be of a subclass of
+        NumPy's, or in another machine's byte order: its dtype is the result's.
     p : float, or a 0-d array while a compiler reads the program. None where there is NO_P.
     training : bool.
     xp : the functions of x's library, under the names of the array API standard.
@@ -49,9 +51,9 @@ class Draws:
         mirror: bool = False,
         integers: bool = False,
     ) -> None:
-        self.who, self.x, self.shape = who, x, tuple(x.shape) if hasattr(x, "shape") else ()
-        self.backend = backend_of(who, x)
+        self.who, self.backend = who, backend_of(who, x)
         (self._require_integers if integers else self.backend.require_floating)(who, x)
+        self.x, self.shape = self.backend.plain(x), tuple(x.shape)
         self.training = training if training is True else checks.flag(who, "training", training)
         self.mirror = mirror if mirror is False else checks.flag(who, "mirror", mirror)
         if getattr(at, "mirrored", False):
@@ -69,13 +71,14 @@ class Draws:
         backend, at = self.backend, self._at.at
         return backend.staged() or not getattr(at, "known", True) or backend.traced(self.p)
 
-    def require_alike(self, name: str, array: Any) -> None:
-        """TypeError unless `array` is one of x's library."""
-        require_alike(self.who, name, array, "x", self.x)
+    def alike(self, name: str, array: Any) -> Any:
+        """`array` as its library's functions take it. TypeError unless it is one of real numbers
+        and of x's library."""
+        return require_alike(self.who, name, array, "x", self.x)
 
     def beside(self, name: str, array: Any, shape: tuple[int, ...]) -> Any:
         """An array of x's library and of this shape, in the type of x's arithmetic."""
-        self.require_alike(name, array)
+        array = self.alike(name, array)
         if tuple(array.shape) != shape:
             raise ValueError(message(self.who, name, f"of shape {shape}", tuple(array.shape)))
         xp = self.xp
@@ -85,6 +88,7 @@ class Draws:
         if not self.xp.isdtype(x.dtype, "integral"):
             got = str(x.dtype).rpartition(".")[2]
             raise TypeError(message(who, "x", "of an integer type", got))
+        self.backend.require_dense(who, x, "x")
 
     # ------------------------------------------------------------------------------------------- p
 
@@ -113,15 +117,26 @@ class Draws:
         shape: tuple[int, ...] | None = None,
         number: int = 0,
         reduced: bool = True,
+        most: int = MOST_BITS,
     ) -> Draw:
-        """Where draw `number` lies. reduced: with length 1 along shared axes, to be broadcast."""
+        """Where draw `number` lies. reduced: with length 1 along shared axes, to be broadcast.
+        most: where its indices end, which for draws of words is MOST_WORDS."""
         at = self._at if number == 0 else self._at.fold_in(number)
         lengths = self.shape if shape is None else shape
         shared = checks.axes(self.who, shared_axes, len(lengths))
         if reduced:
             lengths = tuple(1 if axis in shared else n for axis, n in enumerate(lengths))
-        where = at.place(self.who, self.shape, lengths, shared)
+        where = at.place(self.who, self.shape, lengths, shared, most)
         return Draw(at.at, threshold, where, self.mirror)
+
+    def _of_words(
+        self,
+        shared_axes: tuple[int, ...] = (),
+        shape: tuple[int, ...] | None = None,
+        number: int = 0,
+        reduced: bool = True,
+    ) -> Draw:
+        return self.draw(0, shared_axes, shape, number, reduced, MOST_WORDS)
 
     def keep(
         self,
@@ -140,7 +155,7 @@ class Draws:
 
     def words(self, shared_axes: tuple[int, ...] = (), shape: Any = None, number: int = 0) -> Any:
         """32-bit words, as integers."""
-        return self.backend.words(self.draw(0, shared_axes, shape, number), self.x)
+        return self.backend.words(self._of_words(shared_axes, shape, number), self.x)
 
     def words_at(self, index: Any, number: int = 0) -> Any:
         """32-bit words of the elements with these logical indices, in any order: integers of a
@@ -154,13 +169,13 @@ class Draws:
 
     def uniform(self, shared_axes: tuple[int, ...] = (), shape: Any = None, number: int = 0) -> Any:
         """Uniform draws in the open interval (0, 1), binary32, exact multiples of 2^-24."""
-        return self.backend.uniform(self.draw(0, shared_axes, shape, number), self.x)
+        return self.backend.uniform(self._of_words(shared_axes, shape, number), self.x)
 
     def gaussian(
         self, shared_axes: tuple[int, ...] = (), shape: Any = None, number: int = 0
     ) -> Any:
         """Standard normal draws, binary32."""
-        return self.backend.gaussian(self.draw(0, shared_axes, shape, number), self.x)
+        return self.backend.gaussian(self._of_words(shared_axes, shape, number), self.x)
 
     def keep_k_of_n(self, k: int, axis: int, shared_axes: tuple[int, ...] = ()) -> Any:
         """Keep mask with exactly k of the n elements along `axis` kept: the k largest words, equal
@@ -194,7 +209,7 @@ class Draws:
 
     def gaussian_noise(self, x: Any, std: Any, shared_axes: tuple[int, ...] = ()) -> Any:
         """x (1 + std z) in one fused pass, z standard normal."""
-        draw = self.draw(0, shared_axes, reduced=False)
+        draw = self._of_words(shared_axes, reduced=False)
         return self.backend.apply_gaussian(x, draw, std, None)
 
     def gradient_noise(self, x: Any) -> Any:
@@ -206,7 +221,7 @@ class Draws:
     def select(self, x: Any, keep: Any, scale: Any = 1.0, fill: Any = 0.0) -> Any:
         """fill + scale (x - fill) where `keep` holds and fill elsewhere, in x's type: selected, not
         multiplied, half types in binary32 and rounded once. For masks that are made of draws."""
-        xp = self.xp
+        xp, given, x = self.xp, x.dtype, self.backend.plain(x)
         plain = isinstance(fill, (int, float)) and fill == 0.0
         if isinstance(scale, (int, float)) and scale == 1.0:
             kept = x
@@ -217,7 +232,7 @@ class Draws:
             kept = xp.astype(wide * s if plain else f + s * (wide - f), x.dtype)
         if isinstance(fill, (int, float)):  # one element, which takes no pass over memory
             fill = xp.full((), fill, dtype=x.dtype, device=getattr(x, "device", None))
-        return xp.where(keep, kept, fill)
+        return self.typed(xp.where(keep, kept, fill), given)
 
     def scaled(self, x: Any, scale: Any) -> Any:
         """scale x, in the type of the arithmetic, rounded once to x's."""
@@ -232,8 +247,11 @@ class Draws:
 
     def wide(self, x: Any) -> Any:
         """x in the type its arithmetic runs in: binary64 as it is, all others in binary32."""
-        xp = self.xp
-        return x if x.dtype == xp.float64 else xp.astype(x, xp.float32)
+        return wide(self.backend, x)
+
+    def typed(self, y: Any, dtype: Any) -> Any:
+        """y in this type, of NumPy's byte order too."""
+        return y if y.dtype == dtype else self.xp.astype(y, dtype)
 
 
 def plain_rows(

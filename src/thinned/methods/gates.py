@@ -9,10 +9,8 @@ import numpy as np
 
 from thinned import checks
 from thinned.address import Address
-from thinned.backends import backend_of
-from thinned.checks import message
 from thinned.laws import Law
-from thinned.methods.arguments import positive, require_axes
+from thinned.methods.arguments import parameter, positive, require_axes, require_broadcast
 from thinned.methods.concrete import over_uniform, sigmoid
 from thinned.methods.draws import NO_P, Draws
 from thinned.methods.table import Moments, Paper, Sample, method
@@ -131,8 +129,8 @@ def hard_concrete(
     draws = Draws("hard_concrete", x, NO_P, at, training, window, mirror)
     t = positive("hard_concrete", "temperature", temperature)
     shared = checks.axes("hard_concrete", shared_axes, len(draws.shape))
-    draws.require_alike("log_alpha", log_alpha)
-    _require_broadcast(draws.shape, tuple(log_alpha.shape))
+    log_alpha = draws.alike("log_alpha", log_alpha)
+    require_broadcast(draws.who, "log_alpha", log_alpha, "x", x)
     xp, wide, a = draws.xp, draws.wide(x), draws.wide(log_alpha)
     if draws.training:
         u = xp.astype(draws.uniform(shared), wide.dtype)
@@ -146,15 +144,6 @@ def hard_concrete(
     closed, zero = z <= 0, xp.zeros_like(wide)
     z = xp.where(closed, xp.zeros_like(z), z)
     return xp.astype(xp.where(closed, zero, wide) * z, x.dtype)
-
-
-def _require_broadcast(shape: tuple[int, ...], gates: tuple[int, ...]) -> None:
-    trailing = shape[len(shape) - len(gates) :]
-    if len(gates) > len(shape) or any(
-        g not in (1, n) for g, n in zip(gates, trailing, strict=True)
-    ):
-        needed = f"an array that broadcasts to x's shape {shape}"
-        raise ValueError(message("hard_concrete", "log_alpha", needed, f"shape {gates}"))
 
 
 def expected_l0(log_alpha: Any, temperature: float = 2 / 3) -> Any:
@@ -180,5 +169,5 @@ def expected_l0(log_alpha: Any, temperature: float = 2 / 3) -> Any:
     Louizos et al., 2018, arXiv:1712.01312, equation 12.
     """
     t = positive("expected_l0", "temperature", temperature)
-    xp = backend_of("expected_l0", log_alpha).namespace
+    xp, log_alpha = parameter("expected_l0", "log_alpha", log_alpha)
     return xp.sum(sigmoid(xp, log_alpha - t * math.log(-GAMMA / ZETA)))

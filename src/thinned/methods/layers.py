@@ -10,7 +10,7 @@ import numpy as np
 from thinned.address import Address
 from thinned.checks import message
 from thinned.laws import BERNOULLI, PLAIN_BERNOULLI
-from thinned.methods.arguments import number
+from thinned.methods.arguments import number, of_one_type
 from thinned.methods.draws import Draws
 from thinned.methods.table import Moments, Paper, Sample, method
 from thinned.window import Window
@@ -217,9 +217,9 @@ def lora_dropout(
 
     Returns
     -------
-    array, shape (..., outputs), of x's kind; products run in the arrays' own type. E[y] =
-    (W + (alpha / rank) B A) x + b for p < 1; Var[y_i] = (alpha / rank)^2 sum_j (B A)_ij^2 x_j^2
-    p / (1 - p).
+    array, shape (..., outputs), of x's kind; products run in the arrays' own type, and where they
+    have several, in binary64 if one is that, else in binary32. E[y] = (W + (alpha / rank) B A) x +
+    b for p < 1; Var[y_i] = (alpha / rank)^2 sum_j (B A)_ij^2 x_j^2 p / (1 - p).
 
     Raises
     ------
@@ -234,9 +234,8 @@ def lora_dropout(
     draws = Draws(who, x, p, at, training, window, mirror)
     if not draws.shape:
         raise ValueError(message(who, "x", "of shape (..., inputs)", "an array without axes"))
-    for name, array in (("weight", weight), ("down", down), ("up", up), ("bias", bias)):
-        if array is not None or name != "bias":
-            draws.require_alike(name, array)
+    given = {"weight": weight, "down": down, "up": up, **({} if bias is None else {"bias": bias})}
+    arrays = {name: draws.alike(name, array) for name, array in given.items()}
     inputs = draws.shape[-1]
     shapes = [tuple(a.shape) for a in (weight, down, up)]
     rank = shapes[1][0] if len(shapes[1]) == 2 else 0
@@ -247,12 +246,16 @@ def lora_dropout(
             letters = {"weight": "outputs, inputs", "down": "rank, inputs", "up": "outputs, rank"}
             fits = f"of shape ({letters[name]}) for {inputs} inputs"
             raise ValueError(message(who, name, fits, f"shape {shape}"))
-    scale = 1.0 if alpha is None else alpha_of(who, alpha, rank) / rank
+    if bias is not None and tuple(bias.shape) != (outputs,):
+        raise ValueError(message(who, "bias", f"of shape ({outputs},)", f"{tuple(bias.shape)}"))
+    alpha = alpha_of(who, alpha, rank)
+    scale = alpha / rank if rank else 1.0  # an update of rank 0 is none, at any scale
+    thinned = draws.noise(draws.x) if draws.training else draws.x
+    x, thinned, weight, down, up, *rest = of_one_type(draws.xp, draws.x, thinned, *arrays.values())
     # Transposes are views; `.T` of two axes is the same in every library.
     y = x @ weight.T
-    if bias is not None:
-        y = y + bias
-    thinned = draws.noise(x) if draws.training else x
+    if rest:
+        y = y + rest[0]
     return y + (thinned @ down.T) @ up.T * scale
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from thinned import checks
 from thinned.backends import Backend, backend_of
 from thinned.checks import message
-from thinned.methods.arguments import anywhere, number, require_alike
+from thinned.methods.arguments import anywhere, number, require_alike, wide
 from thinned.methods.table import Moments, Paper, method
 
 __all__ = ["fraternal_dropout", "multi_sample_dropout", "r_drop"]
@@ -57,10 +57,6 @@ def _passes(who: str, outputs: Any, count: int | None) -> list[Any]:
             got = " and ".join(str(tuple(a.shape)) for a in (made[0], output))
             raise ValueError(message(who, "all outputs", "of one shape", got))
     return made
-
-
-def _wide(xp: Any, x: Any) -> Any:
-    return x if x.dtype == xp.float64 else xp.astype(x, xp.float32)
 
 
 def _log_softmax(xp: Any, logits: Any) -> Any:
@@ -162,14 +158,14 @@ def r_drop(outputs: Outputs, labels: Any, alpha: float = 1.0) -> Any:
     if not shape or 0 in shape:
         raise ValueError(message(who, "outputs", "of shape (..., C) with a row at least", shape))
     if hasattr(labels, "dtype"):
-        require_alike(who, "labels", labels, "the first output", first)
+        labels = require_alike(who, "labels", labels, "the first output", first)
     if not hasattr(labels, "dtype") or not xp.isdtype(labels.dtype, "integral"):
         got = getattr(labels, "dtype", type(labels).__name__)
         raise TypeError(message(who, "labels", "an array of integers", got))
     if tuple(labels.shape) != shape[:-1]:
         raise ValueError(message(who, "labels", f"of shape {shape[:-1]}", tuple(labels.shape)))
     _require_classes(who, backend, labels, shape[-1])
-    log_p, log_q = (_log_softmax(xp, _wide(xp, a)) for a in (first, second))
+    log_p, log_q = (_log_softmax(xp, wide(backend, a)) for a in (first, second))
     index = xp.astype(labels, xp.int64)[..., None]
     surprise = [-xp.take_along_axis(a, index, axis=-1)[..., 0] for a in (log_p, log_q)]
     loss = (surprise[0] + surprise[1]) / 2.0
@@ -239,9 +235,9 @@ def fraternal_dropout(
     first, second = _passes(who, outputs, 2)
     if 0 in first.shape:
         raise ValueError(message(who, "outputs", "not empty", f"shape {tuple(first.shape)}"))
-    xp = backend_of(who, first).namespace
-    apart = _wide(xp, first) - _wide(xp, second)
-    penalty = xp.mean(apart * apart) * kappa
+    backend = backend_of(who, first)
+    apart = wide(backend, first) - wide(backend, second)
+    penalty = backend.namespace.mean(apart * apart) * kappa
     return penalty if loss is None else (loss(first) + loss(second)) / 2.0 + penalty
 
 

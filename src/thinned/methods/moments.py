@@ -12,7 +12,7 @@ from thinned import checks
 from thinned.backends import Backend, backend_of
 from thinned.checks import message
 from thinned.laws import PLAIN_BERNOULLI
-from thinned.methods.arguments import anywhere, require_alike
+from thinned.methods.arguments import anywhere, of_one_type, require_alike, require_broadcast
 from thinned.methods.table import Moments, Paper, method
 
 __all__ = ["expected_relu", "expected_sigmoid", "fast_dropout_moments"]
@@ -20,12 +20,14 @@ __all__ = ["expected_relu", "expected_sigmoid", "fast_dropout_moments"]
 WANG = Paper("Wang, Manning", 2013, "Fast dropout training", "ICML 2013, PMLR 28(2), 118-126")
 
 
-def _same_kind(who: str, *named: tuple[str, Any]) -> Backend:
-    (first, x), *others = named
+def _alike(who: str, **named: Any) -> tuple[Backend, list[Any]]:
+    """The backend of arrays of one library, and the arrays as its functions take them, all in one
+    type: the first one's, which is floating, unless another is wider."""
+    (first, x), *others = named.items()
     backend = backend_of(who, x, first)
-    for name, array in others:
-        require_alike(who, name, array, first, x)
-    return backend
+    backend.require_floating(who, x, first)
+    arrays = [backend.plain(x), *(require_alike(who, name, a, first, x) for name, a in others)]
+    return backend, of_one_type(backend.namespace, *arrays)
 
 
 def _require_variance(who: str, backend: Backend, variance: Any) -> None:
@@ -101,9 +103,11 @@ def fast_dropout_moments(
     who = "fast_dropout_moments"
     p = checks.probability(who, p)
     inverted = checks.flag(who, "inverted", inverted)
-    given = [("x", x), ("weight", weight), ("bias", bias), ("variance", variance)]
-    backend = _same_kind(who, *[(name, array) for name, array in given if array is not None])
-    backend.require_floating(who, x)
+    named = {"bias": bias, "variance": variance}
+    given = {name: array for name, array in named.items() if array is not None}
+    _, (x, weight, *rest) = _alike(who, x=x, weight=weight, **given)
+    known = dict(zip(given, rest, strict=True))
+    bias, variance = known.get("bias"), known.get("variance")
     shape = tuple(weight.shape)
     if len(shape) != 2 or not x.shape or x.shape[-1] != shape[1]:
         got = f"{shape} for x of shape {tuple(x.shape)}"
@@ -155,8 +159,8 @@ def expected_sigmoid(mean: Any, variance: Any) -> Any:
     array([0.8808, 0.7768])
     """
     who = "expected_sigmoid"
-    backend = _same_kind(who, ("mean", mean), ("variance", variance))
-    backend.require_floating(who, mean)
+    backend, (mean, variance) = _alike(who, mean=mean, variance=variance)
+    require_broadcast(who, "variance", variance, "mean", mean)
     _require_variance(who, backend, variance)
     # By tanh, which overflows nowhere.
     return 0.5 + 0.5 * backend.namespace.tanh(0.5 * mean / (1.0 + math.pi / 8.0 * variance) ** 0.5)
@@ -198,8 +202,8 @@ def expected_relu(mean: Any, variance: Any) -> tuple[Any, Any]:
     (array([0.3989]), array([0.3408]))
     """
     who = "expected_relu"
-    backend = _same_kind(who, ("mean", mean), ("variance", variance))
-    backend.require_floating(who, mean)
+    backend, (mean, variance) = _alike(who, mean=mean, variance=variance)
+    require_broadcast(who, "variance", variance, "mean", mean)
     _require_variance(who, backend, variance)
     xp = backend.namespace
     certain = variance == 0.0

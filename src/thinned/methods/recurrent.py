@@ -270,7 +270,7 @@ def zoneout(
     array([0.75, 0.75, 0.75, 0.75])
     """
     draws = Draws("zoneout", x, p, at, training, window, mirror)
-    draws.require_alike("h_previous", h_previous)
+    h_previous = draws.alike("h_previous", h_previous)
     if tuple(h_previous.shape) != draws.shape:
         got = f"shape {tuple(h_previous.shape)}"
         raise ValueError(message("zoneout", "h_previous", f"of x's shape {draws.shape}", got))

@@ -194,5 +194,5 @@ def patch_dropout(
     spread = tuple(shape[0] if a == 0 else stay if a == along else 1 for a in range(len(shape)))
     wide = tuple(stay if a == along else n for a, n in enumerate(shape))
     every = xp.broadcast_to(xp.reshape(indices, spread), wide)
-    y = xp.take_along_axis(x, every, axis=along)
+    y = draws.typed(xp.take_along_axis(draws.x, every, axis=along), x.dtype)
     return (y, indices) if return_indices else y

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from thinned.address import Address
-from thinned.backends import backend_of
 from thinned.checks import message
 from thinned.laws import Law
-from thinned.methods.arguments import number
+from thinned.methods.arguments import number, parameter, require_broadcast
 from thinned.methods.concrete import sigmoid
 from thinned.methods.draws import NO_P, Draws
 from thinned.methods.table import Moments, Paper, Sample, method
@@ -132,7 +131,8 @@ def variational_dropout(
     """
     draws = Draws("variational_dropout", x, NO_P, at, training, window, mirror)
     require_layer(draws, weight, bias)
-    draws.require_alike("log_alpha", log_alpha)
+    log_alpha = draws.alike("log_alpha", log_alpha)
+    require_broadcast(draws.who, "log_alpha", log_alpha, "weight", weight)
     xp, w = draws.xp, draws.wide(weight)
     mean = _linear(draws, x, w, bias)
     if not draws.training:
@@ -212,7 +212,7 @@ def sparse_variational_dropout(
     """
     draws = Draws("sparse_variational_dropout", x, NO_P, at, training, window, mirror)
     require_layer(draws, weight, bias)
-    draws.require_alike("log_sigma2", log_sigma2)
+    log_sigma2 = draws.alike("log_sigma2", log_sigma2)
     threshold = number(draws.who, "threshold", threshold)
     if tuple(log_sigma2.shape) != tuple(weight.shape):
         got = tuple(log_sigma2.shape)
@@ -251,7 +251,7 @@ def variational_kl(log_alpha: Any) -> Any:
     ----------
     Molchanov et al., 2017, arXiv:1701.05369, equation 14.
     """
-    xp = backend_of("variational_kl", log_alpha).namespace
+    xp, log_alpha = parameter("variational_kl", "log_alpha", log_alpha)
     # ln(1 + 1 / alpha) in the form that does not overflow where alpha is next to nothing.
     zero = xp.zeros_like(log_alpha)
     tail = xp.log1p(xp.exp(-xp.abs(log_alpha))) + xp.where(log_alpha < 0, -log_alpha, zero)

@@ -167,7 +167,7 @@ def mixout(
     Lee et al., 2020, arXiv:1909.11299, equation 5.
     """
     draws = Draws("mixout", w, p, at, training, window, mirror)
-    require_alike("mixout", "u", u, "w", w)
+    u = require_alike("mixout", "u", u, "w", w)
     if tuple(u.shape) != draws.shape:
         raise ValueError(message("mixout", "u", f"of w's shape {draws.shape}", tuple(u.shape)))
     return draws.noise(w, fill=u) if draws.training else w
@@ -300,7 +300,7 @@ def require_layer(draws: Draws, weight: Any, bias: Any) -> None:
     who, shape = draws.who, draws.shape
     for name, array in (("weight", weight), ("bias", bias)):
         if array is not None or name == "weight":
-            draws.require_alike(name, array)
+            draws.alike(name, array)
     if not shape:
         raise ValueError(message(who, "x", "of shape (..., in)", "an array without axes"))
     if len(weight.shape) != 2 or weight.shape[1] != shape[-1]:

@@ -115,8 +115,8 @@ def word_dropout(
         return x
     keep = draws.keep()
     for spared in ids:
-        keep = keep | (x == spared)
-    return xp.where(keep, x, xp.full_like(x, int(unk)))
+        keep = keep | (draws.x == spared)
+    return draws.typed(xp.where(keep, draws.x, xp.full_like(draws.x, int(unk))), x.dtype)
 
 
 @method(
@@ -195,10 +195,10 @@ def embedding_dropout(
     if not hasattr(tokens, "dtype") or not xp.isdtype(tokens.dtype, "integral"):
         got = getattr(tokens, "dtype", type(tokens).__name__)
         raise TypeError(message(who, "tokens", "an array of integers", got))
-    draws.require_alike("tokens", tokens)
+    tokens = draws.alike("tokens", tokens)
     draws.require_whole(0)
-    rows = x[tokens]
+    rows = draws.x[tokens]
     if not draws.training:
-        return rows
+        return draws.typed(rows, x.dtype)
     keep = draws.keep(shared_axes=others)
-    return draws.select(rows, keep[tokens], draws.rate()[1])
+    return draws.typed(draws.select(rows, keep[tokens], draws.rate()[1]), x.dtype)

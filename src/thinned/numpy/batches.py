@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from thinned import checks, reference
 from thinned.address import Address
+from thinned.backends.base import Located
 
 __all__ = ["batches"]
 
@@ -40,6 +41,7 @@ def batches(n: int, size: int, at: Address | None) -> Iterator[NDArray[np.intp]]
     size = checks.integer("batches", "size", size, 1, 2**63)
     order = np.arange(n, dtype=np.intp)
     if at is not None:
+        at = Located.checked("batches", at, None).at
         # Stable, so that two rows with equal words keep their order and the epoch stays one answer.
         order = np.argsort(reference.words(at, order.astype(np.uint64)), kind="stable")
     for start in range(0, n, size):

@@ -15,9 +15,11 @@ from numpy.typing import DTypeLike, NDArray
 
 from thinned import checks, reference
 from thinned.address import Address
+from thinned.backends.base import Located
+from thinned.backends.numpy import FLOATING
 from thinned.checks import message
 from thinned.methods.equation import apply_noise
-from thinned.numpy.settings import choice
+from thinned.numpy.settings import choice, floats
 
 __all__ = ["Dropout", "Layer", "Linear", "Parameter", "ReLU", "Tanh"]
 
@@ -90,6 +92,17 @@ class Layer:
         return self._kept
 
 
+def _float_type(dtype: Any) -> np.dtype[Any]:
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = np.dtype(object)
+    if found.name not in FLOATING:
+        listed = " or ".join(FLOATING)
+        raise TypeError(message("Linear", "dtype", listed, repr(dtype)))
+    return found
+
+
 class Linear(Layer):
     """Every output is a weighted sum of all inputs, plus a bias.
 
@@ -142,7 +155,7 @@ class Linear(Layer):
         self.n_in = checks.integer("Linear", "n_in", n_in, 1, 2**31)
         self.n_out = checks.integer("Linear", "n_out", n_out, 1, 2**31)
         self.init = choice("Linear", "init", init, ("he", "glorot"))
-        self.dtype = np.dtype(dtype)
+        self.dtype = _float_type(dtype)
         self.weight: Array | None = None
         self.bias: Array | None = None
         self.d_weight: Array | None = None
@@ -152,7 +165,7 @@ class Linear(Layer):
 
     def place(self, at: Address) -> None:
         """Take this address, and draw the weights there."""
-        self.at = at
+        self.at = Located.checked("Linear", at, None).at
         index = np.arange(self.n_in * self.n_out, dtype=np.uint64).reshape(self.n_in, self.n_out)
         if self.init == "he":
             drawn = reference.gaussian(at, index) * np.sqrt(2 / self.n_in)
@@ -165,6 +178,7 @@ class Linear(Layer):
     def forward(self, x: Array, training: bool) -> Array:
         """y = x W + b, shape (N, n_out). The same in training and in evaluation."""
         weight, bias = self._drawn()
+        x = floats("Linear", "x", x)
         if x.ndim != 2 or x.shape[1] != self.n_in:
             raise ValueError(message("Linear", "x", f"of shape (N, {self.n_in})", x.shape))
         self._kept = x
@@ -214,7 +228,7 @@ class ReLU(Layer):
 
     def forward(self, x: Array, training: bool) -> Array:
         """max(x, 0), of x's shape."""
-        y: Array = np.maximum(x, 0)
+        y: Array = np.maximum(floats("ReLU", "x", x), 0)
         self._kept = y
         return y
 
@@ -232,7 +246,7 @@ class Tanh(Layer):
 
     def forward(self, x: Array, training: bool) -> Array:
         """tanh(x), of x's shape."""
-        y: Array = np.tanh(x)
+        y: Array = np.tanh(floats("Tanh", "x", x))
         self._kept = y
         return y
 
@@ -320,7 +334,8 @@ class Dropout(Layer):
         if training or self.rescale == "train":
             return y
         if p == 1:  # infinity times 0 would be NaN
-            return np.zeros_like(x)
+            return np.zeros_like(x, subok=False)
         # Half types compute in float32 and round once.
         wide = np.promote_types(x.dtype, np.float32)
-        return np.multiply(x, 1 - p, dtype=wide).astype(x.dtype, copy=False)
+        kept = np.multiply(np.asarray(x), 1 - p, dtype=wide)
+        return kept.astype(x.dtype, copy=False)

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from thinned.backends.numpy import as_array
 from thinned.checks import message
+from thinned.numpy.settings import floats
 
 __all__ = ["softmax", "softmax_cross_entropy", "squared_error"]
 
@@ -29,6 +31,7 @@ def softmax(scores: Array) -> Array:
     array of the same shape and type; each row sums to 1. Large scores do not overflow: the row's
     maximum is taken off first, which cancels in the quotient.
     """
+    scores = _rows("softmax", "scores", scores)
     y: Array = np.exp(scores - scores.max(axis=1, keepdims=True))
     y /= y.sum(axis=1, keepdims=True)
     return y
@@ -60,8 +63,8 @@ def softmax_cross_entropy(scores: Array, labels: Array) -> tuple[float, Array]:
     >>> round(loss, 4), gradient
     (0.6931, array([[-0.5,  0.5]]))
     """
-    labels = np.asarray(labels)
-    _check_rows("softmax_cross_entropy", "scores", scores)
+    labels = as_array("softmax_cross_entropy", "labels", labels, "an array of integers")
+    scores = _rows("softmax_cross_entropy", "scores", scores)
     n, classes = scores.shape
     if labels.shape != (n,):
         raise ValueError(
@@ -113,8 +116,10 @@ def squared_error(prediction: Array, target: Array) -> tuple[float, Array]:
     >>> loss, gradient
     (2.0, array([[2.]]))
     """
-    target = np.asarray(target)
-    _check_rows("squared_error", "prediction", prediction)
+    prediction = _rows("squared_error", "prediction", prediction)
+    target = as_array("squared_error", "target", target, "an array of real numbers")
+    if target.dtype.kind not in "biuf":
+        raise TypeError(message("squared_error", "target", "of real numbers", target.dtype.name))
     if target.shape != prediction.shape:
         requirement = f"of the prediction's shape {prediction.shape}"
         remedy = "Use target.reshape(-1, 1) for one output." if target.ndim == 1 else ""
@@ -124,6 +129,8 @@ def squared_error(prediction: Array, target: Array) -> tuple[float, Array]:
     return float((error * error).sum() / (2 * n)), error / n
 
 
-def _check_rows(who: str, name: str, rows: Array) -> None:
+def _rows(who: str, name: str, rows: Array) -> Array:
+    rows = floats(who, name, rows)
     if rows.ndim != 2 or not len(rows):
         raise ValueError(message(who, name, "of shape (N, outputs) with N >= 1", rows.shape))
+    return rows

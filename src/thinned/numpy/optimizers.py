@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from thinned.checks import message
 from thinned.numpy.network import Sequential
 from thinned.numpy.settings import number
 
@@ -54,6 +55,9 @@ class Optimizer:
         max_norm: float | None = None,
     ) -> None:
         who = type(self).__name__
+        if not isinstance(network, Sequential):
+            remedy = "Put the layers into one: Sequential(Linear(4, 3))."
+            raise TypeError(message(who, "network", "a Sequential", type(network).__name__, remedy))
         self.network = network
         self.learning_rate = number(who, "learning_rate", learning_rate, 0, open_low=True)
         self.weight_decay = number(who, "weight_decay", weight_decay, 0)

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import math
-import numbers
 from typing import Any
 
-from thinned.checks import message
+import numpy as np
 
-__all__ = ["choice", "number"]
+from thinned.backends.numpy import backend
+from thinned.checks import message, real
+
+__all__ = ["choice", "floats", "number"]
+
+
+def floats(who: str, name: str, x: Any) -> Any:
+    """An array of NumPy's that layers and losses compute with: floating, and plain."""
+    if not isinstance(x, (np.ndarray, np.generic)):
+        raise TypeError(message(who, name, "a numpy array", type(x).__name__))
+    backend.require_floating(who, x, name)
+    return backend.plain(x)
 
 
 def number(
@@ -26,12 +36,10 @@ def number(
     """
     interval = f"{'(' if open_low else '['}{low:g}, {high:g})"
     requirement = f"a number in {interval}"
-    real: Any = value
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(message(who, name, requirement, f"{value!r} ({type(value).__name__})"))
-    if not (low <= real < high) or (open_low and real == low):  # written so that NaN fails
+    found = real(who, name, value, requirement)
+    if not (low <= found < high) or (open_low and found == low):  # written so that NaN fails
         raise ValueError(message(who, name, requirement, value))
-    return float(real)
+    return found
 
 
 def choice(who: str, name: str, value: Any, choices: tuple[str, ...]) -> str:

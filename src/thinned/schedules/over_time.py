@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from dataclasses import dataclass
 
 from thinned import checks
@@ -238,12 +237,10 @@ class curriculum(Schedule):
         gamma = self.gamma
         if gamma is None:
             return
-        if not isinstance(gamma, numbers.Real) or isinstance(gamma, bool):
-            got = f"{gamma!r} ({type(gamma).__name__})"
-            raise TypeError(message("curriculum", "gamma", "a float > 0 or None", got))
-        if not 0.0 < float(gamma) < math.inf:
+        gamma = checks.real("curriculum", "gamma", gamma, "a float > 0 or None")
+        if not 0.0 < gamma < math.inf:
             raise ValueError(message("curriculum", "gamma", "a float > 0 or None", gamma))
-        keep(self, gamma=float(gamma))
+        keep(self, gamma=gamma)
 
     @property
     def relative(self) -> bool:

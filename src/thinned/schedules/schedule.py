@@ -142,19 +142,17 @@ def keep(schedule: Schedule, **checked: Any) -> None:
 def time_of(schedule: Schedule, name: str, value: Any) -> float | int:
     """A point of time: a float in [0, 1], a fraction, or an int >= 0, a count of steps."""
     requirement = "a float in [0, 1] (a fraction of the steps) or an integer >= 0 (a count of them)"
-    who, got = type(schedule).__name__, f"{value!r} ({type(value).__name__})"
+    who = type(schedule).__name__
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):
         if 0 <= int(value) < _STEPS:
             return int(value)
         raise ValueError(message(who, name, requirement, value))
-    if not isinstance(value, numbers.Real) or isinstance(value, bool):
-        raise TypeError(message(who, name, requirement, got))
-    if not 0.0 <= float(value) <= 1.0:  # written so that NaN fails
-        number = float(value)
+    number = checks.real(who, name, value, requirement)
+    if not 0.0 <= number <= 1.0:  # written so that NaN fails
         whole = math.isfinite(number) and number.is_integer() and number > 0.0
         remedy = f"For {number:.0f} steps write {number:.0f}." if whole else ""
         raise ValueError(message(who, name, requirement, value, remedy))
-    return float(value)
+    return number
 
 
 def in_steps(time: float | int, steps: int | None) -> int:

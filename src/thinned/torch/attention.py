@@ -10,7 +10,6 @@ weights.
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,7 +31,7 @@ from thinned.backends.torch import (
 )
 from thinned.backends.torch_memory import Drawn, placed
 from thinned.backends.torch_tags import operator
-from thinned.checks import message
+from thinned.checks import message, real
 from thinned.torch import blockwise
 from thinned.torch.blockwise import Plan
 from thinned.torch.functional import (
@@ -161,10 +160,7 @@ def scaled_dot_product_attention(
 def _checked_scale(scale: Any) -> float | None:
     if scale is None or type(scale) is float:
         return scale
-    if isinstance(scale, numbers.Real) and not isinstance(scale, bool):
-        return float(scale)
-    got = f"{scale!r} ({type(scale).__name__})"
-    raise TypeError(message(WHO, "scale", "a float or None", got))
+    return real(WHO, "scale", scale, "a float or None")
 
 
 def _checked_shapes(q: Any, k: Any, v: Any, mask: Any, enable_gqa: bool) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from thinned import checks
+from thinned.backends.numpy import as_array
 from thinned.checks import message
 
 __all__ = ["Array", "classes", "floats", "level", "same_length"]
@@ -16,11 +17,15 @@ Array = NDArray[np.float64]
 
 
 def floats(who: str, name: str, values: ArrayLike) -> Array:
+    requirement = "an array of numbers"
+    given = as_array(who, name, values, requirement)
+    if given.dtype.kind not in "biufO" and given.dtype.name != "bfloat16":
+        raise TypeError(message(who, name, requirement, given.dtype.name))
     try:
-        found = np.asarray(values, np.float64)
-    except (TypeError, ValueError):
-        got = type(values).__name__
-        raise TypeError(message(who, name, "an array of numbers", got)) from None
+        found = given.astype(np.float64)
+    except (TypeError, ValueError, OverflowError):
+        got = f"{type(values).__name__} of objects"
+        raise TypeError(message(who, name, requirement, got)) from None
     if not np.isfinite(found).all():
         raise ValueError(message(who, name, "finite", "a NaN or an infinity"))
     if not found.size:
@@ -38,7 +43,7 @@ def classes(who: str, probabilities: ArrayLike, labels: Any) -> tuple[Array, NDA
     if p.min() < 0.0 or abs(p.sum(1) - 1.0).max() > 1e-3:
         remedy = "Pass probabilities, not logits."
         raise ValueError(message(who, "probabilities", "rows in [0, 1] of sum 1", "others", remedy))
-    y = np.asarray(labels)
+    y = as_array(who, "labels", labels, f"integers of shape ({len(p)},)")
     if y.dtype.kind not in "iub" or y.shape != (len(p),):
         got = f"{y.dtype} of shape {y.shape}"
         raise TypeError(message(who, "labels", f"integers of shape ({len(p)},)", got))

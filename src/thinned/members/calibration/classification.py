@@ -22,6 +22,9 @@ __all__ = [
     "risk_coverage",
 ]
 
+# More would be memory, and no more information.
+MOST_BINS = 2**20
+
 
 class Reliability(NamedTuple):
     """One bin of confidence a row: what was claimed, and what came true. NaN in empty bins.
@@ -73,7 +76,7 @@ def reliability(
 
 def _reliability(who: str, p: ArrayLike, labels: Any, bins: int, binning: str) -> Reliability:
     p, y = classes(who, p, labels)
-    bins = checks.integer(who, "bins", bins, 1, 2**31)
+    bins = checks.integer(who, "bins", bins, 1, MOST_BINS)
     confidence = p.max(1)
     right = (p.argmax(1) == y).astype(np.float64)
     if binning == "width":

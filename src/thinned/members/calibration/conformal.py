@@ -54,7 +54,8 @@ def conformal_sets(
     who = "conformal_sets"
     alpha = level(who, "alpha", alpha)
     known, y = classes(who, calibration_probabilities, calibration_labels)
-    p, _ = classes(who, probabilities, np.zeros(len(np.asarray(probabilities)), np.int64))
+    asked = floats(who, "probabilities", probabilities)
+    p, _ = classes(who, asked, np.zeros(asked.shape[:1], np.int64))
     if p.shape[1] != known.shape[1]:
         requirement = f"of {known.shape[1]} classes, as in calibration"
         raise ValueError(message(who, "probabilities", requirement, p.shape[1]))

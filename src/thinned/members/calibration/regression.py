@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
+from thinned import checks
 from thinned.checks import message
 from thinned.members.calibration.arguments import Array, floats, same_length
 
@@ -156,8 +157,9 @@ def test_log_likelihood(members: ArrayLike, y: ArrayLike, tau: float) -> Array:
     m, truth = floats(who, "members", members), floats(who, "y", y)
     if m.ndim != 2 or truth.shape != m.shape[1:]:
         raise ValueError(message(who, "members", f"of shape (T, {truth.size})", m.shape))
-    if not (isinstance(tau, (int, float, np.number)) and 0.0 < float(tau) < math.inf):
-        raise ValueError(message(who, "tau", "a positive number", repr(tau)))
+    tau = checks.real(who, "tau", tau, "a positive number")
+    if not 0.0 < tau < math.inf:
+        raise ValueError(message(who, "tau", "a positive number", tau))
     exponent = -float(tau) * (truth - m) ** 2 / 2.0
     top = exponent.max(0)
     total: Array = top + np.log(np.exp(exponent - top).sum(0))

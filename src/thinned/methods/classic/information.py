@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from thinned.address import Address
 from thinned.backends import backend_of
 from thinned.laws import Law
-from thinned.methods.arguments import number
+from thinned.methods.arguments import number, wide
 from thinned.methods.draws import NO_P, Draws
 from thinned.methods.table import Moments, Paper, Sample, method
 from thinned.window import Window
@@ -122,7 +122,6 @@ def information_cost(alpha: Any, largest: float = 0.7) -> Any:
     """
     largest = number("information_cost", "largest", largest, 0.0, above=True)
     backend = backend_of("information_cost", alpha, "alpha")
-    backend.require_floating("information_cost", alpha)
+    backend.require_floating("information_cost", alpha, "alpha")
     xp = backend.namespace
-    wide = alpha if alpha.dtype == xp.float64 else xp.astype(alpha, xp.float32)
-    return xp.astype(-xp.log(wide / largest), alpha.dtype)
+    return xp.astype(-xp.log(wide(backend, alpha) / largest), alpha.dtype)

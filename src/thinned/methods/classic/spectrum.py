@@ -29,7 +29,7 @@ def _cosines(xp: Any, n: int, dtype: Any, device: Any) -> Any:
     i = xp.arange(n, dtype=xp.int64, device=device)
     # The angle's whole turns go as integers: in binary32 they would cost it digits.
     quarter = xp.astype(((2 * i[None, :] + 1) * i[:, None]) % (4 * n), dtype)
-    rows = xp.cos(quarter * (math.pi / (2 * n))) * (2.0 / n) ** 0.5
+    rows = xp.cos(quarter * (math.pi / max(2 * n, 1))) * (2.0 / max(n, 1)) ** 0.5
     return xp.where(i[:, None] == 0, rows * 0.5**0.5, rows)
 
 

@@ -42,7 +42,8 @@ def _weight_of(draws: Draws, weight: Any, axes: str) -> Any:
     if not draws.shape or (axes == "(N, inputs)" and len(draws.shape) != 2):
         got = f"an array of shape {draws.shape}"
         raise ValueError(message(draws.who, "x", f"of shape {axes}", got))
-    shape, inputs = tuple(getattr(weight, "shape", ())), draws.shape[-1]
+    weight = draws.alike("weight", weight)
+    shape, inputs = tuple(weight.shape), draws.shape[-1]
     if shape and len(shape) != 2:
         raise ValueError(message(draws.who, "weight", f"of shape (outputs, {inputs})", shape))
     return draws.beside("weight", weight, (*shape[:1], inputs))
