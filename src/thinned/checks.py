@@ -18,10 +18,12 @@ __all__ = [
     "flag",
     "integer",
     "message",
+    "one_of",
     "probability",
     "real",
     "shape",
     "shown",
+    "written",
 ]
 
 # NumPy's arrays have no more, and PyTorch's functions take no more.
@@ -81,11 +83,15 @@ def real(who: str, name: str, value: Any, requirement: str) -> float:
 
 def shown(value: Any) -> str:
     """What came, and its type: for messages on a wrong type."""
-    kind = type(value).__name__
+    return f"{written(value)} ({type(value).__name__})"
+
+
+def written(value: Any) -> str:
+    """What came, as it is typed. Of what has thousands of digits Python prints none."""
     try:
-        return f"{value!r} ({kind})"
-    except ValueError:  # of thousands of digits, which Python does not print
-        return f"a {kind} too long to print"
+        return repr(value)
+    except ValueError:
+        return f"a {type(value).__name__} too long to print"
 
 
 def integer(who: str, name: str, value: Any, low: int, high: int, remedy: str = "") -> int:
@@ -110,6 +116,14 @@ def flag(who: str, name: str, value: Any) -> bool:
     raise TypeError(message(who, name, "True or False", shown(value)))
 
 
+def one_of(who: str, name: str, value: Any, words: tuple[str, ...]) -> str:
+    """`value` if it is one of `words`."""
+    if not isinstance(value, str) or value not in words:
+        listed = ", ".join(repr(word) for word in words[:-1]) + f" or {words[-1]!r}"
+        raise ValueError(message(who, name, listed, written(value)))
+    return value
+
+
 def _is_one_number(value: Any) -> bool:
     return hasattr(value, "__index__") and getattr(value, "shape", ()) == ()
 
@@ -119,7 +133,7 @@ def shape(who: str, value: Any, name: str = "shape") -> tuple[int, ...]:
     if _is_one_number(value):
         value = (value,)
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-        raise TypeError(message(who, name, "an integer or a tuple of integers", repr(value)))
+        raise TypeError(message(who, name, "an integer or a tuple of integers", written(value)))
     lengths = tuple(integer(who, f"a length in {name}", n, 0, 2**63) for n in value)
     if len(lengths) > MOST_AXES:
         raise ValueError(message(who, name, f"of {MOST_AXES} axes at most", f"{len(lengths)} axes"))
@@ -136,7 +150,7 @@ def axes(who: str, value: Any, ndim: int, name: str = "shared_axes") -> tuple[in
     if _is_one_number(value):
         value = (value,)
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-        raise TypeError(message(who, name, "an axis or a tuple of axes", repr(value)))
+        raise TypeError(message(who, name, "an axis or a tuple of axes", written(value)))
     value = tuple(value)
     if ndim == 0 and value:
         raise ValueError(message(who, name, "empty for a zero-dimensional array", value))

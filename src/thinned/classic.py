@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from thinned import checks
 from thinned.backends.numpy import as_array
-from thinned.checks import message
+from thinned.checks import message, written
 
 __all__ = ["dropout_backward", "dropout_forward", "stochastic_deactivation", "vanilla_dropout"]
 
@@ -273,7 +273,7 @@ def _mode(who: str, dropout_param: Any) -> str:
         raise ValueError(f"{who}: dropout_param has no 'mode'. Add 'train' or 'test'.")
     mode = dropout_param["mode"]
     if not isinstance(mode, str) or mode not in ("train", "test"):
-        raise ValueError(message(who, "mode", "'train' or 'test'", repr(mode)))
+        raise ValueError(message(who, "mode", "'train' or 'test'", written(mode)))
     return mode
 
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from thinned import checks
-from thinned.checks import message
+from thinned.checks import message, shown
 
 __all__ = [
     "MOST_BITS",
@@ -175,7 +175,7 @@ def _fitting(
     who: str, shape: tuple[int, ...], shared_axes: Any, window: Any
 ) -> tuple[tuple[int, ...], Window | None]:
     if window is not None and not isinstance(window, Window):
-        got = f"{window!r} ({type(window).__name__})"
+        got = shown(window)
         raise TypeError(message(who, "window", "a thinned.Window", got))
     axes = checks.axes(who, shared_axes, len(shape))
     if isinstance(window, Repeated) and window.axis not in axes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol
 
 from thinned.address import Address
-from thinned.checks import message
+from thinned.checks import message, shown
 from thinned.window import MOST_BITS, Placement, Window, place
 
 __all__ = ["Backend", "Draw", "Located", "known_here"]
@@ -44,7 +44,7 @@ class Located(NamedTuple):
             remedy = "Give a mask its address: thinned.Address(seed=0, site='fc1', step=7)."
             raise TypeError(message(who, "at", "a thinned.Address", type(at).__name__, remedy))
         if window is not None and not isinstance(window, Window):
-            got = f"{window!r} ({type(window).__name__})"
+            got = shown(window)
             raise TypeError(message(who, "window", "a thinned.Window", got))
         return Located(known_here(who, at) if known else at, window)
 
@@ -89,6 +89,11 @@ class Backend(Protocol):
     def require_floating(self, who: str, x: Any, name: str = "x") -> None:
         """TypeError, in one sentence, unless x is as `require_dense` has it, of a floating type
         that masks can be put on."""
+
+    def require_integers(
+        self, who: str, x: Any, name: str, requirement: str = "of an integer type"
+    ) -> None:
+        """TypeError, in one sentence, unless x is as `require_dense` has it, of integers."""
 
     def require_real(self, who: str, x: Any, name: str) -> None:
         """TypeError, in one sentence, unless x is as `require_dense` has it, of real numbers: of a

@@ -153,6 +153,13 @@ class JaxBackend:
             raise TypeError(message(who, name, f"of type {listed}", kind, remedy))
         self.require_dense(who, x, name)
 
+    def require_integers(
+        self, who: str, x: Any, name: str, requirement: str = "of an integer type"
+    ) -> None:
+        if not jnp.isdtype(x.dtype, "integral"):
+            raise TypeError(message(who, name, requirement, str(x.dtype)))
+        self.require_dense(who, x, name)
+
     def require_real(self, who: str, x: Any, name: str) -> None:
         if not jnp.isdtype(x.dtype, ("real floating", "integral", "bool")):
             raise TypeError(message(who, name, "an array of real numbers", str(x.dtype)))

@@ -56,6 +56,13 @@ class NumpyBackend:
             raise TypeError(message(who, name, f"of type {listed}", x.dtype.name, remedy))
         self.require_dense(who, x, name)
 
+    def require_integers(
+        self, who: str, x: Any, name: str, requirement: str = "of an integer type"
+    ) -> None:
+        if x.dtype.kind not in "iu":
+            raise TypeError(message(who, name, requirement, x.dtype.name))
+        self.require_dense(who, x, name)
+
     def require_real(self, who: str, x: Any, name: str) -> None:
         if x.dtype.kind not in "biuf" and x.dtype.name not in FLOATING:
             raise TypeError(message(who, name, "an array of real numbers", x.dtype.name))

@@ -108,6 +108,13 @@ class TorchBackend:
             raise TypeError(message(who, name, f"of type {listed}", got, remedy))
         self.require_dense(who, x, name)
 
+    def require_integers(
+        self, who: str, x: Tensor, name: str, requirement: str = "of an integer type"
+    ) -> None:
+        if not array_api_compat.torch.isdtype(x.dtype, "integral"):
+            raise TypeError(message(who, name, requirement, str(x.dtype).removeprefix("torch.")))
+        self.require_dense(who, x, name)
+
     def require_real(self, who: str, x: Tensor, name: str) -> None:
         if x.dtype.is_complex or x.dtype in QUANTIZED:
             got = str(x.dtype).removeprefix("torch.")
@@ -190,7 +197,8 @@ class TorchBackend:
     def words_at(self, at: Any, index: Tensor, mirror: bool) -> Tensor:
         if isinstance(at, Tensor):
             return torch_pure.words_at(Coordinates(*at.unbind()), index, mirror)
-        if index.is_cpu and not _modes() and not kernel.uses_reference():
+        plain = index.is_cpu and not _modes() and not _wraps(index)
+        if plain and not kernel.uses_reference():
             # Ten times as quick as tensor operations, each of which goes through the memory.
             drawn = reference.words_at(at, index.numpy().astype(np.uint64), mirror)
             return torch.from_numpy(drawn.astype(np.int64))

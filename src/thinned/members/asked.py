@@ -48,8 +48,7 @@ def checked(
     members = checks.integer(who, "members", members, low, 2**32)
     if antithetic and members % 2:
         raise ValueError(message(who, "members", "even for antithetic pairs", members))
-    if share not in SHARES:
-        raise ValueError(message(who, "share", "'member' or 'row'", repr(share)))
+    share = checks.one_of(who, "share", share, SHARES)
     if until is not None:
         until = checks.real(who, "until", until, "a number or None")
         if not 0.0 < until < math.inf:

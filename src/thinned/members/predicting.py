@@ -114,9 +114,7 @@ def predict(
         got = type(model).__name__
         raise TypeError(message(WHO, "model", "a torch.nn.Module", got, remedy))
     asked = checked(WHO, members, seed, share, antithetic, until, keep, quantiles, task)
-    if execution not in EXECUTIONS:
-        known = "'auto', 'thin' or 'elementwise'"
-        raise ValueError(message(WHO, "execution", known, repr(execution)))
+    checks.one_of(WHO, "execution", execution, EXECUTIONS)
     if execution == "thin" and share != "member":
         raise ValueError(message(WHO, "share", "'member' for execution='thin'", repr(share)))
     root = unwrapped(model)

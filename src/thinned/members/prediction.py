@@ -118,7 +118,7 @@ def _bits(nats: Array | None) -> Array | None:
 
 def require_task(who: str, task: Any) -> None:
     """ValueError unless `task` is one of TASKS."""
-    if task not in TASKS:
+    if not isinstance(task, str | None) or task not in TASKS:
         known = ", ".join(repr(name) for name in TASKS)
         raise ValueError(message(who, "task", f"one of {known}", repr(task)))
 

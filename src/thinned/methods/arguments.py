@@ -7,7 +7,7 @@ from typing import Any
 
 from thinned import checks
 from thinned.backends import Backend, backend_of
-from thinned.checks import MOST_AXES, message
+from thinned.checks import MOST_AXES, message, one_of
 
 __all__ = [
     "MOST_AXES",
@@ -98,14 +98,6 @@ def require_unit_axis(who: str, name: str, axis: Any, axes: int = MOST_AXES) -> 
         requirement = "another axis than 0, along which the samples lie"
         raise ValueError(message(who, name, requirement, axis))
     return found
-
-
-def one_of(who: str, name: str, value: Any, words: tuple[str, ...]) -> str:
-    """`value` if it is one of `words`."""
-    if not isinstance(value, str) or value not in words:
-        listed = ", ".join(repr(word) for word in words[:-1]) + f" or {words[-1]!r}"
-        raise ValueError(message(who, name, listed, repr(value)))
-    return value
 
 
 def anywhere(backend: Backend, *arrays: Any, condition: Any) -> bool:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from thinned import checks, reference
 from thinned.address import Address
 from thinned.backends import backend_of
-from thinned.checks import message
+from thinned.checks import message, shown, written
 from thinned.methods.arguments import number, require_alike
 from thinned.methods.table import Moments, Paper, method
 from thinned.window import Window
@@ -187,17 +187,17 @@ def masksembles(x: Any, bank: Any, *, axis: int = 1, window: Window | None = Non
     if bank.dtype != xp.bool:
         got = f"{type(bank).__name__} of {getattr(bank, 'dtype', 'no type')}"
         raise TypeError(message(who, "bank", "a boolean array of x's kind", got))
-    if len(bank.shape) != 2 or bank.shape[1] != shape[along]:
+    if len(bank.shape) != 2 or bank.shape[1] != shape[along] or not bank.shape[0]:
         requirement = f"of shape (n, {shape[along]}), a mask in each row"
         raise ValueError(message(who, "bank", requirement, f"shape {tuple(bank.shape)}"))
     n, rows, start = bank.shape[0], shape[0], 0
     if window is not None:
         if not isinstance(window, Window):
-            got = f"{window!r} ({type(window).__name__})"
+            got = shown(window)
             raise TypeError(message(who, "window", "a thinned.Window", got))
         if window.global_shape is None:
             requirement = "given its global_shape, whose rows are shared out to the masks"
-            raise ValueError(message(who, "window", requirement, repr(window)))
+            raise ValueError(message(who, "window", requirement, written(window)))
         window.require_whole(who, shape, (along,))
         start, rows = window.start[0], window.global_shape[0]  # type: ignore[index]
     if rows % n:

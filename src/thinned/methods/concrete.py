@@ -10,10 +10,9 @@ import numpy as np
 
 from thinned import checks
 from thinned.address import Address
-from thinned.backends import backend_of
 from thinned.checks import message
 from thinned.laws import Law
-from thinned.methods.arguments import positive, require_axes
+from thinned.methods.arguments import parameter, positive, require_axes
 from thinned.methods.draws import NO_P, Draws
 from thinned.methods.table import Moments, Paper, Sample, method
 from thinned.window import Window
@@ -168,7 +167,7 @@ def concrete_entropy(p: Any) -> Any:
     if isinstance(p, (int, float)):
         p = checks.probability("concrete_entropy", p)
         return sum(v * math.log(v) for v in (p, 1.0 - p) if v > 0.0)
-    xp = backend_of("concrete_entropy", p).namespace
+    xp, p = parameter("concrete_entropy", "p", p)
     return p * xp.log(p) + (1.0 - p) * xp.log1p(-p)
 
 

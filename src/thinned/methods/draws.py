@@ -52,7 +52,8 @@ class Draws:
         integers: bool = False,
     ) -> None:
         self.who, self.backend = who, backend_of(who, x)
-        (self._require_integers if integers else self.backend.require_floating)(who, x)
+        require = self.backend.require_integers if integers else self.backend.require_floating
+        require(who, x, "x")
         self.x, self.shape = self.backend.plain(x), tuple(x.shape)
         self.training = training if training is True else checks.flag(who, "training", training)
         self.mirror = mirror if mirror is False else checks.flag(who, "mirror", mirror)
@@ -83,12 +84,6 @@ class Draws:
             raise ValueError(message(self.who, name, f"of shape {shape}", tuple(array.shape)))
         xp = self.xp
         return xp.astype(array, xp.float64 if self.x.dtype == xp.float64 else xp.float32)
-
-    def _require_integers(self, who: str, x: Any) -> None:
-        if not self.xp.isdtype(x.dtype, "integral"):
-            got = str(x.dtype).rpartition(".")[2]
-            raise TypeError(message(who, "x", "of an integer type", got))
-        self.backend.require_dense(who, x, "x")
 
     # ------------------------------------------------------------------------------------------- p
 

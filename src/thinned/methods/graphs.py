@@ -54,9 +54,7 @@ def _require_list(who: str, edges: Any) -> Backend:
         got, remedy = f"a sparse {type(edges).__name__}", "Pass the indices of its entries."
         raise TypeError(message(who, "edges", "an array of integers, shape (2, E)", got, remedy))
     backend = backend_of(who, edges, "edges")
-    if not backend.namespace.isdtype(edges.dtype, "integral"):
-        got = str(edges.dtype).rpartition(".")[2]
-        raise TypeError(message(who, "edges", "of an integer type", got))
+    backend.require_integers(who, edges, "edges")
     return backend
 
 
@@ -69,7 +67,7 @@ def _require_square(who: str, adjacency: Any) -> int:
 
 
 def _require_edges(
-    who: str, edges: Any, nodes: Any, compiling: bool, most_nodes: int = MAX_NODES
+    who: str, backend: Backend, edges: Any, nodes: Any, most_nodes: int = MAX_NODES
 ) -> None:
     """ValueError unless all indices lie in [0, nodes), or in what a draw can number."""
     if len(edges.shape) != 2 or edges.shape[0] != 2:
@@ -78,10 +76,14 @@ def _require_edges(
     if nodes is not None:
         remedy = "A graph without a node has nothing to keep."
         nodes = checks.integer(who, "nodes", nodes, 1, most_nodes + 1, remedy)
-    # A compiler cannot look at values; the library's own checks of indices remain.
-    if compiling or not edges.shape[1]:
+    # A compiler cannot look at values, and on the meta device there are none; the library's own
+    # checks of indices remain.
+    unknown = backend.compiling() or backend.traced(edges) or getattr(edges, "is_meta", False)
+    if unknown or not edges.shape[1]:
         return
-    least, most = int(edges.min()), int(edges.max())
+    xp = backend.namespace
+    wide = xp.astype(backend.plain(edges), xp.int64)  # narrow unsigned types know no minimum
+    least, most = int(wide.min()), int(wide.max())
     end = most_nodes if nodes is None else nodes
     if least < 0 or most >= end:
         wrong = least if least < 0 else most
@@ -197,7 +199,10 @@ def drop_edge(
     if keep is None:
         return edges
     if not _is_sparse(edges):
-        return edges[:, keep]
+        backend = backend_of("drop_edge", edges)
+        left = backend.plain(edges)[:, keep]
+        given = edges.dtype  # of NumPy's byte order too
+        return left if left.dtype == given else backend.namespace.astype(left, given)
     coo = edges.tocoo()
     kept = (coo.data[keep], (coo.row[keep], coo.col[keep]))
     return type(coo)(kept, shape=coo.shape, dtype=coo.dtype).asformat(edges.format)
@@ -242,7 +247,8 @@ def keep_edges(
         return keep
     if _is_sparse(edges):
         return np.ones(edges.tocoo().data.shape, np.bool_)
-    return backend_of("keep_edges", edges).namespace.ones_like(edges[0]) > 0
+    backend = backend_of("keep_edges", edges)
+    return backend.namespace.ones_like(backend.plain(edges)[0]) > 0
 
 
 def _keep(
@@ -259,12 +265,11 @@ def _keep(
     _require_list(who, edges)
     draws = Draws(who, edges, p, at, training, None, mirror, integers=True)
     end = min(MAX_NODES, math.isqrt(int(draws.xp.iinfo(draws.xp.int64).max)))
-    unknown = draws.backend.compiling() or draws.backend.traced(edges)
-    _require_edges(who, edges, nodes, unknown, end)
+    _require_edges(who, draws.backend, edges, nodes, end)
     if not draws.training:
         return None
     xp = draws.xp
-    pairs = _pairs(xp, edges, directed)
+    pairs = _pairs(xp, draws.x, directed)
     if not exact:
         return draws.kept(draws.words_at(pairs))
     found = xp.unique_inverse(pairs)
@@ -425,13 +430,13 @@ def normalise_adjacency(edges: Any, nodes: int | None = None) -> Any:
     backend = _require_list(who, edges)
     if nodes is None:
         raise TypeError(f"{who}: nodes must be given with an edge list: how many nodes there are.")
-    _require_edges(who, edges, nodes, backend.compiling())
+    _require_edges(who, backend, edges, nodes)
     from array_api_compat import device  # which an import of thinned has no use for
 
     xp = backend.namespace
     # A narrow type may hold the edges it has and not the last node's loop; and PyTorch takes an
     # index of bytes for a mask. So all is done in the widest.
-    wide = xp.astype(edges, xp.int64)
+    wide = xp.astype(backend.plain(edges), xp.int64)
     loops = xp.arange(nodes, dtype=xp.int64, device=device(edges))
     looped = xp.concat([wide, xp.stack([loops, loops])], axis=1)
     scale = xp.astype(xp.bincount(looped[0], minlength=nodes), xp.float64) ** -0.5

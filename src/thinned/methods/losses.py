@@ -47,15 +47,17 @@ def _passes(who: str, outputs: Any, count: int | None) -> list[Any]:
     elif len(outputs) != count and count is not None:
         requirement = f"{count} arrays, one for each pass"
         raise ValueError(message(who, "outputs", requirement, len(outputs)))
-    made = list(outputs)
-    if not made:
-        raise ValueError(message(who, "outputs", "one array at least", "none"))
-    for output in made:
-        backend_of(who, output, "an output").require_floating(who, output)
+    made: list[Any] = []
+    for output in outputs:
+        backend = backend_of(who, output, "an output")
+        backend.require_floating(who, output)
+        made.append(backend.plain(output))
         require_alike(who, "an output", output, "the first output", made[0])
         if tuple(output.shape) != tuple(made[0].shape):
             got = " and ".join(str(tuple(a.shape)) for a in (made[0], output))
             raise ValueError(message(who, "all outputs", "of one shape", got))
+    if not made:
+        raise ValueError(message(who, "outputs", "one array at least", "none"))
     return made
 
 
@@ -157,11 +159,10 @@ def r_drop(outputs: Outputs, labels: Any, alpha: float = 1.0) -> Any:
     shape = tuple(first.shape)
     if not shape or 0 in shape:
         raise ValueError(message(who, "outputs", "of shape (..., C) with a row at least", shape))
-    if hasattr(labels, "dtype"):
-        labels = require_alike(who, "labels", labels, "the first output", first)
-    if not hasattr(labels, "dtype") or not xp.isdtype(labels.dtype, "integral"):
-        got = getattr(labels, "dtype", type(labels).__name__)
-        raise TypeError(message(who, "labels", "an array of integers", got))
+    if not hasattr(labels, "dtype"):
+        raise TypeError(message(who, "labels", "an array of integers", type(labels).__name__))
+    labels = require_alike(who, "labels", labels, "the first output", first)
+    backend.require_integers(who, labels, "labels", "an array of integers")
     if tuple(labels.shape) != shape[:-1]:
         raise ValueError(message(who, "labels", f"of shape {shape[:-1]}", tuple(labels.shape)))
     _require_classes(who, backend, labels, shape[-1])

@@ -10,7 +10,7 @@ import numpy as np
 
 from thinned import checks
 from thinned.address import Address
-from thinned.checks import message
+from thinned.checks import message, written
 from thinned.methods.arguments import number
 from thinned.methods.draws import Draws
 from thinned.methods.spatial import channel_of, require_channel
@@ -178,7 +178,7 @@ def _range(who: str, name: str, value: Any, high: float) -> tuple[float, float]:
     requirement = f"two numbers, 0 < first <= second{'' if bounds else f' <= {high:g}'}"
     pair = tuple(value) if isinstance(value, (tuple, list)) else ()
     if len(pair) != 2 or any(isinstance(v, bool) or not isinstance(v, Real) for v in pair):
-        raise TypeError(message(who, name, requirement, repr(value)))
+        raise TypeError(message(who, name, requirement, written(value)))
     first, second = float(pair[0]), float(pair[1])
     if not 0.0 < first <= second <= high or math.isinf(second):
         raise ValueError(message(who, name, requirement, pair))

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinned.address import Address
-from thinned.checks import message
+from thinned.checks import message, shown
 from thinned.laws import Law
 
 __all__ = [
@@ -348,7 +348,7 @@ def find(name: str) -> Method:
     'spatial_dropout'
     """
     if not isinstance(name, str):
-        got = f"{name!r} ({type(name).__name__})"
+        got = shown(name)
         raise TypeError(message("find", "name", "a string: a method's name", got))
     rows = every()
     for wanted in (_plainly(name), _plainly(name.rpartition(".")[2])):

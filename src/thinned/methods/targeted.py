@@ -11,6 +11,7 @@ from thinned import checks
 from thinned.address import Address
 from thinned.checks import message
 from thinned.laws import PLAIN_BERNOULLI
+from thinned.methods.arguments import one_of
 from thinned.methods.draws import Draws
 from thinned.methods.table import Moments, Paper, Sample, method
 from thinned.window import Window
@@ -107,9 +108,7 @@ def targeted_dropout(
     draws = Draws("targeted_dropout", w, p, at, training, window, mirror)
     gamma = checks.probability("targeted_dropout", gamma, "gamma")
     prune = checks.flag("targeted_dropout", "prune", prune)
-    if target not in ("weights", "units"):
-        got = repr(target)
-        raise ValueError(message("targeted_dropout", "target", "'weights' or 'units'", got))
+    one_of("targeted_dropout", "target", target, ("weights", "units"))
     axes = range(len(draws.shape))
     if len(axes) < 2:
         raise ValueError(message("targeted_dropout", "w", "of shape (out, ...)", draws.shape))

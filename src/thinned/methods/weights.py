@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from thinned.address import Address
-from thinned.checks import message
+from thinned.checks import message, written
 from thinned.laws import BERNOULLI, PLAIN_BERNOULLI
 from thinned.methods.arguments import one_of, require_alike
 from thinned.methods.draws import Draws
@@ -187,8 +187,9 @@ def _connected(x: Any, weight: Any, bias: Any, p: float, **_: Any) -> tuple[Any,
 def connect_options(who: str, activation: Any, inference: Any) -> None:
     """An error unless DropConnect knows both: what comes behind the sum, and how it is averaged."""
     one_of(who, "inference", inference, ("gaussian", "mean"))
-    if not (activation is None or activation == "relu" or callable(activation)):
-        got, remedy = repr(activation), "Pass another activation as a function."
+    known = isinstance(activation, str) and activation == "relu"
+    if not (known or activation is None or callable(activation)):
+        got, remedy = written(activation), "Pass another activation as a function."
         raise ValueError(message(who, "activation", "'relu', a callable or None", got, remedy))
 
 

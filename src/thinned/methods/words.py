@@ -6,7 +6,7 @@ from typing import Any
 
 from thinned import checks
 from thinned.address import Address
-from thinned.checks import message
+from thinned.checks import message, written
 from thinned.laws import BERNOULLI, PLAIN_BERNOULLI
 from thinned.methods.draws import Draws
 from thinned.methods.recurrent import GAL, MERITY
@@ -33,7 +33,7 @@ def _check(who: str, unk: Any, spare: Any, low: int = -(2**63), high: int = 2**6
     """The ids to spare; unk must be an id in [low, high)."""
     checks.integer(who, "unk", unk, low, high)
     if not isinstance(spare, (tuple, list)):
-        raise TypeError(message(who, "spare", "a tuple of ids", repr(spare)))
+        raise TypeError(message(who, "spare", "a tuple of ids", written(spare)))
     return [checks.integer(who, "an id in spare", i, -(2**63), 2**63) for i in spare]
 
 
@@ -184,7 +184,7 @@ def embedding_dropout(
     """
     who = "embedding_dropout"
     draws = Draws(who, x, p, at, training, window, mirror)
-    xp, axes = draws.xp, len(draws.shape)
+    axes = len(draws.shape)
     if not axes:
         raise ValueError(message(who, "x", "of shape (V, D)", "an array without axes"))
     others = tuple(range(1, axes))
@@ -192,10 +192,9 @@ def embedding_dropout(
         return draws.noise(x, shared_axes=others) if draws.training else x
     if axes != 2:
         raise ValueError(message(who, "x", "of shape (V, D)", f"shape {draws.shape}"))
-    if not hasattr(tokens, "dtype") or not xp.isdtype(tokens.dtype, "integral"):
-        got = getattr(tokens, "dtype", type(tokens).__name__)
-        raise TypeError(message(who, "tokens", "an array of integers", got))
     tokens = draws.alike("tokens", tokens)
+    draws.backend.require_integers(who, tokens, "tokens", "an array of integers")
+    tokens = draws.xp.astype(tokens, draws.xp.int64)  # PyTorch takes an index of bytes for a mask
     draws.require_whole(0)
     rows = draws.x[tokens]
     if not draws.training:

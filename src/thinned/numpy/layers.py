@@ -17,7 +17,7 @@ from thinned import checks, reference
 from thinned.address import Address
 from thinned.backends.base import Located
 from thinned.backends.numpy import FLOATING
-from thinned.checks import message
+from thinned.checks import message, written
 from thinned.methods.equation import apply_noise
 from thinned.numpy.settings import choice, floats
 
@@ -95,11 +95,11 @@ class Layer:
 def _float_type(dtype: Any) -> np.dtype[Any]:
     try:
         found = np.dtype(dtype)
-    except TypeError:
+    except (TypeError, ValueError):
         found = np.dtype(object)
     if found.name not in FLOATING:
         listed = " or ".join(FLOATING)
-        raise TypeError(message("Linear", "dtype", listed, repr(dtype)))
+        raise TypeError(message("Linear", "dtype", listed, written(dtype)))
     return found
 
 
@@ -333,9 +333,9 @@ class Dropout(Layer):
         )
         if training or self.rescale == "train":
             return y
+        plain = floats("Dropout", "x", x)
         if p == 1:  # infinity times 0 would be NaN
             return np.zeros_like(x, subok=False)
         # Half types compute in float32 and round once.
-        wide = np.promote_types(x.dtype, np.float32)
-        kept = np.multiply(np.asarray(x), 1 - p, dtype=wide)
-        return kept.astype(x.dtype, copy=False)
+        wide = np.promote_types(plain.dtype, np.float32)
+        return np.multiply(plain, 1 - p, dtype=wide).astype(x.dtype, copy=False)

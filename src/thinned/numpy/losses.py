@@ -31,7 +31,9 @@ def softmax(scores: Array) -> Array:
     array of the same shape and type; each row sums to 1. Large scores do not overflow: the row's
     maximum is taken off first, which cancels in the quotient.
     """
-    scores = _rows("softmax", "scores", scores)
+    scores = floats("softmax", "scores", scores)
+    if scores.ndim != 2 or not scores.shape[1]:
+        raise ValueError(message("softmax", "scores", "of shape (N, C) with C >= 1", scores.shape))
     y: Array = np.exp(scores - scores.max(axis=1, keepdims=True))
     y /= y.sum(axis=1, keepdims=True)
     return y
@@ -131,6 +133,6 @@ def squared_error(prediction: Array, target: Array) -> tuple[float, Array]:
 
 def _rows(who: str, name: str, rows: Array) -> Array:
     rows = floats(who, name, rows)
-    if rows.ndim != 2 or not len(rows):
+    if rows.ndim != 2 or 0 in rows.shape:
         raise ValueError(message(who, name, "of shape (N, outputs) with N >= 1", rows.shape))
     return rows

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from thinned.backends.numpy import backend
-from thinned.checks import message, real
+from thinned.checks import message, real, written
 
 __all__ = ["choice", "floats", "number"]
 
@@ -46,5 +46,5 @@ def choice(who: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
     """Return `value` if it is one of the named choices; ValueError otherwise."""
     if isinstance(value, str) and value in choices:
         return value
-    requirement = " or ".join(repr(name) for name in choices)
-    raise ValueError(message(who, name, requirement, repr(value)))
+    requirement = " or ".join(written(name) for name in choices)
+    raise ValueError(message(who, name, requirement, written(value)))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from thinned import checks
-from thinned.checks import message
+from thinned.checks import message, shown
 from thinned.schedules.over_time import constant
 from thinned.schedules.schedule import Schedule, keep
 
@@ -42,7 +42,7 @@ def as_schedule(value: Any, who: str = "as_schedule") -> Schedule:
         return constant(checks.probability(who, value))
     if callable(value):
         return custom(value)
-    got = f"{value!r} ({type(value).__name__})"
+    got = shown(value)
     requirement = "a schedule, a number in [0, 1] or a function of (step, steps)"
     raise TypeError(message(who, "a schedule", requirement, got))
 
@@ -161,9 +161,7 @@ class custom(Schedule):
         if not callable(self.function):
             got = f"{self.function!r} ({type(self.function).__name__})"
             raise TypeError(message("custom", "function", "callable", got))
-        if self.depends_on not in ("steps", "layers"):
-            got = repr(self.depends_on)
-            raise ValueError(message("custom", "depends_on", "'steps' or 'layers'", got))
+        checks.one_of("custom", "depends_on", self.depends_on, ("steps", "layers"))
 
     @property
     def over(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 from thinned import checks
-from thinned.checks import message
+from thinned.checks import message, shown
 from thinned.schedules.schedule import Schedule, in_steps, keep, share_of, time_of, turns_of
 
 __all__ = ["annealed", "constant", "curriculum", "early", "late", "linear", "piecewise"]
@@ -70,9 +70,7 @@ class early(Schedule):
 
     def __post_init__(self) -> None:
         keep(self, p=checks.probability("early", self.p), until=time_of(self, "until", self.until))
-        if self.shape not in ("constant", "linear"):
-            requirement = "'constant' or 'linear'"
-            raise ValueError(message("early", "shape", requirement, repr(self.shape)))
+        checks.one_of("early", "shape", self.shape, ("constant", "linear"))
 
     @property
     def relative(self) -> bool:
@@ -279,7 +277,7 @@ class piecewise(Schedule):
         for name in ("p", "starts"):
             value = getattr(self, name)
             if not isinstance(value, tuple | list):
-                got = f"{value!r} ({type(value).__name__})"
+                got = shown(value)
                 raise TypeError(message("piecewise", name, "a tuple", got))
         starts = tuple(time_of(self, "a start", start) for start in self.starts)
         if len({type(start) for start in starts}) > 1:

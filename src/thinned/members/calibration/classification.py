@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from thinned import checks
-from thinned.checks import message
+from thinned.checks import one_of
 from thinned.members.calibration.arguments import Array, classes, same_length
 
 __all__ = [
@@ -75,6 +75,7 @@ def reliability(
 
 
 def _reliability(who: str, p: ArrayLike, labels: Any, bins: int, binning: str) -> Reliability:
+    binning = one_of(who, "binning", binning, ("width", "mass"))
     p, y = classes(who, p, labels)
     bins = checks.integer(who, "bins", bins, 1, MOST_BINS)
     confidence = p.max(1)
@@ -82,15 +83,13 @@ def _reliability(who: str, p: ArrayLike, labels: Any, bins: int, binning: str) -
     if binning == "width":
         edges = np.linspace(0.0, 1.0, bins + 1)
         where = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
-    elif binning == "mass":
+    else:
         # By rank, so that every row is in one bin and bins differ by one row at most.
         order = np.argsort(confidence, kind="stable")
         where = np.empty(len(order), np.intp)
         where[order] = np.arange(len(order)) * bins // len(order)
         inner = np.quantile(confidence, np.arange(1, bins) / bins)
         edges = np.concatenate([[confidence.min()], inner, [confidence.max()]])
-    else:
-        raise ValueError(message(who, "binning", "'width' or 'mass'", repr(binning)))
     count = np.bincount(where, minlength=bins)
     with np.errstate(invalid="ignore"):
         claimed = np.bincount(where, confidence, bins) / count

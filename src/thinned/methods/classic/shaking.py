@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinned.address import Address
-from thinned.checks import message
+from thinned.checks import message, written
 from thinned.methods.arguments import number, one_of
 from thinned.methods.draws import NO_P, Draws
 from thinned.methods.table import Moments, Paper, Sample, method
@@ -258,8 +258,8 @@ def shake_drop(
 
 def _range(who: str, name: str, ends: Any) -> tuple[float, float]:
     if not isinstance(ends, (tuple, list)) or len(ends) != 2:
-        raise ValueError(message(who, name, "two numbers (low, high)", repr(ends)))
+        raise ValueError(message(who, name, "two numbers (low, high)", written(ends)))
     low, high = (number(who, f"an end of {name}", end) for end in ends)
     if low > high:
-        raise ValueError(message(who, name, "(low, high) in this order", repr(ends)))
+        raise ValueError(message(who, name, "(low, high) in this order", written(ends)))
     return low, high
