@@ -12,6 +12,7 @@ from urllib.parse import quote
 from thinned.audit.finding import Finding
 from thinned.audit.rule import RULES, Rule
 from thinned.audit.running import Report
+from thinned.printable import encodable, printable
 
 __all__ = ["FORMATS", "as_github", "as_json", "as_sarif", "as_text", "explanation"]
 
@@ -22,9 +23,10 @@ def as_text(report: Report) -> str:
     """Return the findings for a terminal: place and sentence, the line, the mend; reasons last."""
     blocks = []
     for finding in report.findings:
-        lines = [f"{finding.path}:{finding.line}:{finding.column} {finding.code} {_said(finding)}"]
+        place = f"{finding.path}:{finding.line}:{finding.column}"
+        lines = [printable(f"{place} {finding.code} {finding.sentence}")]
         if finding.text:
-            lines.append(f"    {_printable(finding.text)}")
+            lines.append(f"    {printable(finding.text)}")
         lines.append(f"    mend: {RULES[finding.code].mend}")
         blocks.append("\n".join(lines))
     codes = sorted({finding.code for finding in report.findings})
@@ -32,15 +34,6 @@ def as_text(report: Report) -> str:
         blocks.append("\n".join(["Why it matters:", *(f"  {c} {RULES[c].why}" for c in codes)]))
     blocks.append(_summary(report))
     return "\n\n".join(blocks)
-
-
-def _said(finding: Finding) -> str:
-    return _printable(finding.sentence)
-
-
-def _printable(text: str) -> str:
-    """Text without what would drive a terminal: files may hold escape sequences."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _summary(report: Report) -> str:
@@ -62,8 +55,22 @@ def as_json(report: Report) -> str:
     for finding in report.findings:
         rule = RULES[finding.code]
         findings.append(finding.as_dict() | {"name": rule.name, "why": rule.why, "mend": rule.mend})
-    whole = {"findings": findings, "files": report.files, "lines": report.lines}
-    return json.dumps(whole, indent=2, ensure_ascii=True)
+    return _json({"findings": findings, "files": report.files, "lines": report.lines})
+
+
+def _json(whole: Any) -> str:
+    """JSON that every reader takes (half a pair of surrogates has no encoding), and that a
+    workflow's log takes for no command."""
+    text = json.dumps(_encodable(whole), indent=2, ensure_ascii=True)
+    return text.replace("##[", "#\\u0023[")
+
+
+def _encodable(held: Any) -> Any:
+    if isinstance(held, dict):
+        return {key: _encodable(value) for key, value in held.items()}
+    if isinstance(held, list):
+        return [_encodable(item) for item in held]
+    return encodable(held) if isinstance(held, str) else held
 
 
 def as_sarif(report: Report) -> str:
@@ -81,8 +88,7 @@ def as_sarif(report: Report) -> str:
         "columnKind": "unicodeCodePoints",
         "results": [_sarif_result(finding, codes) for finding in report.findings],
     }
-    whole = {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
-    return json.dumps(whole, indent=2, ensure_ascii=True)
+    return _json({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]})
 
 
 def _sarif_rule(rule: Rule) -> dict[str, Any]:
@@ -116,7 +122,7 @@ def _sarif_result(finding: Finding, codes: list[str]) -> dict[str, Any]:
 def _uri(path: str) -> str:
     if os.path.isabs(path):
         return PurePath(path).as_uri()
-    return quote(path.removeprefix("./"))
+    return quote(os.fsencode(path.removeprefix("./")))
 
 
 def as_github(report: Report) -> str:
@@ -141,7 +147,7 @@ def as_github(report: Report) -> str:
 
 
 def _message(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return printable(text).replace("%", "%25")
 
 
 def _property(text: str) -> str:

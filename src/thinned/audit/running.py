@@ -95,8 +95,6 @@ def audit_file(path: str, codes: Sequence[str] | None = None) -> tuple[list[Find
     """Return the findings in one file, and its number of lines."""
     codes = tuple(RULES) if codes is None else codes
     shown = path.replace(os.sep, "/")
-    # Names of files may hold anything; what is printed must not.
-    shown = shown.encode("utf-8", "backslashreplace").decode("utf-8")
     try:
         data = read(path)
     except UnreadableError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from typing import Annotated
 
@@ -67,9 +68,15 @@ def audit(
         raise InputError(f"audit: one format can be written, got {', '.join(sorted(forms))}.")
     settings = settings_for(paths, _words(select), _words(ignore), _words(exclude))
     report = run(paths, settings, jobs)
-    typer.echo(FORMATS[forms.pop() if forms else "text"](report))
+    typer.echo(_encoded(FORMATS[forms.pop() if forms else "text"](report)))
     if report.findings:
         raise typer.Exit(1)
+
+
+def _encoded(text: str) -> str:
+    """The text with what standard output cannot say as `\\xe9`: names may be in any script."""
+    encoding = sys.stdout.encoding or "ascii"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _words(text: str | None) -> list[str] | None:
