@@ -9,8 +9,10 @@ from thinned.audit.layers import MODULES
 from thinned.audit.source import ClassInfo, Source, is_self
 
 __all__ = [
+    "default_of",
     "is_evaluation",
     "is_guarded",
+    "is_mode",
     "is_module",
     "is_monte_carlo",
     "is_test_code",
@@ -20,6 +22,18 @@ __all__ = [
 
 # Words by which code asks for the mode. Broad: a guard that is one in name is left alone.
 _MODE = re.compile(r"(?i)train|infer|determin|eval|is_test|_mode$|^mode$|^stage$|^phase$")
+# The mode itself, by its usual names; after a dot only those that are no name of anything else
+# (`rates.train` may well be a number).
+_IS_MODE = re.compile(
+    r"(?i)^_?(?:(?:is|in|do|use)_?)?(?:train(?:ing)?(?:_?(?:mode|phase|flag))?|is_?eval(?:uating)?"
+    r"|eval_?mode|mode|inference|deterministic|phase_train|test_?mode)$"
+)
+_IS_MODE_OF = re.compile(
+    r"(?i)^_?(?:(?:is|in)_?train(?:ing)?|training|train(?:ing)?_?(?:mode|phase|flag)|inference"
+    r"|deterministic|is_?eval)$"
+)
+_BOOLEAN = frozenset({"bool", "isinstance", "hasattr", "callable"})
+_NUMBER = frozenset({"float", "int"})
 _MONTE_CARLO = re.compile(
     r"(?i)(?:^|_)mc(?:_|$|[A-Z])|mcd|monte|carlo|bayes|uncertain|stochastic|sampl|ensembl|always"
     r"|perturb|augment|nois|epistemic|simcse|rdrop|r_drop|MC"
@@ -72,6 +86,91 @@ def mentions_mode(source: Source, node: ast.AST | None, depth: int = 4) -> bool:
                 if mentions_mode(source, made, depth - 1) or _branches_on_mode(source, made):
                     return True
     return False
+
+
+def is_mode(source: Source, node: ast.expr | None, depth: int = 4) -> bool:
+    """Say whether an expression is the mode itself, or another truth value, and so no number.
+
+    `p * training`, `p if training else 0.0` and `training and p` are numbers. So may False be: the
+    usual default of a rate that callers pass.
+    """
+    if node is None or depth == 0:
+        return False
+    if source.value(node) is True:
+        return True
+    if isinstance(node, ast.Compare) or (
+        isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not)
+    ):
+        return True
+    if isinstance(node, (ast.Name, ast.Attribute)):
+        return _is_named_mode(source, node, depth)
+    inner: list[ast.expr] = []
+    if isinstance(node, ast.BoolOp):
+        inner = node.values
+    elif isinstance(node, ast.IfExp):
+        inner = [node.body, node.orelse]
+        if all(isinstance(source.value(one), bool) for one in inner):
+            return True
+    elif isinstance(node, ast.NamedExpr):
+        inner = [node.value]
+    elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub):
+        inner = [node.right] if source.value(node.left) == 1 else []
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        if node.func.id in _BOOLEAN:
+            return True
+        inner = node.args[:1] if node.func.id in _NUMBER else []
+    return bool(inner) and all(is_mode(source, one, depth - 1) for one in inner)
+
+
+def _is_named_mode(source: Source, node: ast.Name | ast.Attribute, depth: int) -> bool:
+    given = source.given(node)
+    if given is not None:
+        if isinstance(given, ast.Constant):
+            return given.value is True
+        if is_mode(source, given, depth - 1):
+            return True
+        if isinstance(given, (ast.BinOp, ast.IfExp, ast.BoolOp, ast.Call)):
+            return False  # a number, or something that is not seen
+    if isinstance(node, ast.Attribute):
+        pattern = _IS_MODE if is_self(node.value) else _IS_MODE_OF
+        return pattern.match(node.attr) is not None
+    parameter = _parameter(source, node)
+    if parameter is not None:
+        default, annotation = parameter
+        if isinstance(annotation, ast.Name) and annotation.id == "bool":
+            return True
+        if annotation is not None or _is_number(source.value(default)):
+            return False
+    return _IS_MODE.match(node.id) is not None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _parameter(source: Source, node: ast.Name) -> tuple[ast.expr | None, ast.expr | None] | None:
+    """The default and the annotation of the parameter that a name is; None for another name."""
+    found = source.names.lookup(node.id, source.scope(node))
+    if found is None or [b.kind for b in found[1]] != ["parameter"]:
+        return None
+    argument = found[1][0].node
+    annotation = argument.annotation if isinstance(argument, ast.arg) else None
+    return default_of(found[0].owner, node.id), annotation
+
+
+def default_of(owner: ast.AST, name: str) -> ast.expr | None:
+    """Return the default of a function's parameter; None where it has none."""
+    if not isinstance(owner, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+        return None
+    arguments = owner.args
+    plain = [*arguments.posonlyargs, *arguments.args]
+    pairs = list(zip(reversed(plain), reversed(arguments.defaults), strict=False))
+    pairs += [
+        (a, d)
+        for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+        if d is not None
+    ]
+    return next((default for arg, default in pairs if arg.arg == name), None)
 
 
 def _branches_on_mode(source: Source, node: ast.AST) -> bool:

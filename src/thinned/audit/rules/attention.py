@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from thinned.audit.context import (
     is_guarded,
+    is_mode,
     is_module,
     is_monte_carlo,
     is_test_code,
@@ -66,7 +67,7 @@ def _is_unguarded(source: Source, called: Called, position: int, name: str) -> b
     p = called.argument(position, name)
     if p is None or is_test_code(source, called.node) or is_monte_carlo(source, called.node):
         return False
-    if mentions_mode(source, p) or is_guarded(source, called.node):
+    if mentions_mode(source, p) or is_mode(source, p) or is_guarded(source, called.node):
         return False
     return _is_above_zero(source, p)
 

@@ -12,6 +12,7 @@ from itertools import pairwise
 from thinned.audit.context import (
     is_evaluation,
     is_guarded,
+    is_mode,
     is_monte_carlo,
     is_test_code,
     mentions,
@@ -306,7 +307,9 @@ def haiku_unguarded(source: Source) -> Iterator[Hit]:
         rate = called.argument(1, "rate")
         if rate is None or called.open or is_test_code(source, called.node):
             continue
-        if _is_callers(source, rate) or source.value(rate) == 0 or mentions_mode(source, rate):
+        if _is_callers(source, rate) or source.value(rate) == 0:
+            continue
+        if mentions_mode(source, rate) or is_mode(source, rate):
             continue
         if not is_guarded(source, called.node) and not is_monte_carlo(source, called.node):
             yield called.node, "haiku.dropout is called whatever the mode is."

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from thinned.audit.context import (
     is_guarded,
+    is_mode,
     is_monte_carlo,
     is_test_code,
     mentions_mode,
@@ -118,7 +119,7 @@ def unguarded(source: Source) -> Iterator[Hit]:
             continue
         if isinstance(rate, ast.Name) and _is_parameter(source, rate):
             continue
-        if source.value(rate) == 0 or mentions_mode(source, rate):
+        if source.value(rate) == 0 or mentions_mode(source, rate) or is_mode(source, rate):
             continue
         if _is_chosen(source, node) or is_guarded(source, node) or is_monte_carlo(source, node):
             continue

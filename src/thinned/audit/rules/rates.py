@@ -6,12 +6,12 @@ import ast
 import re
 from collections.abc import Iterator
 
-from thinned.audit.context import is_test_code
-from thinned.audit.layers import RATES
+from thinned.audit.context import is_mode, is_test_code
+from thinned.audit.layers import FUNCTIONAL, RATES
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Source
 
-__all__ = ["keep_for_drop", "keep_word", "out_of_range"]
+__all__ = ["keep_for_drop", "keep_word", "mode_for_rate", "out_of_range"]
 
 # There the word was right once: THN082 tells.
 _RENAMED = "tensorflow.nn.dropout"
@@ -83,6 +83,29 @@ def keep_for_drop(source: Source) -> Iterator[Hit]:
             word = _word(p.right)
             if word is not None and _DROP.match(word):
                 yield p, f"{name} takes the probability to drop: for 1 - {word} pass {word}."
+
+
+@rule(
+    "THN009",
+    "mode-as-probability",
+    sentence="The mode is passed where the probability to drop is asked for.",
+    why="True is taken for p = 1 and False for p = 0: everything is dropped in training, or in "
+    "evaluation, and nothing in the other mode.",
+    mend="Pass the mode by its name: F.dropout(x, p, training=self.training).",
+    wrong="x = F.dropout(x, self.training)",
+    right="x = F.dropout(x, 0.5, training=self.training)",
+)
+def mode_for_rate(source: Source) -> Iterator[Hit]:
+    for full, p in _rates(source):
+        name = full.rpartition(".")[2]
+        if is_test_code(source, p) or _is_tried(source, p):
+            continue
+        if source.value(p) is True:
+            yield p, f"{name} takes p, to drop, and is given True: that is 1, and drops everything."
+        elif full in FUNCTIONAL and isinstance(p, ast.Constant) and p.value is False:
+            yield p, f"{name} takes p, to drop, and is given False: that is 0, and drops nothing."
+        elif is_mode(source, p):
+            yield p, f"{name} takes p, to drop, and is given the mode: it drops all or nothing."
 
 
 def keep_word(node: ast.expr) -> str | None:

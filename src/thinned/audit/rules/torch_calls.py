@@ -6,7 +6,9 @@ import ast
 from collections.abc import Iterator
 
 from thinned.audit.context import (
+    default_of,
     is_guarded,
+    is_mode,
     is_monte_carlo,
     is_test_code,
     mentions_mode,
@@ -44,29 +46,15 @@ def _p_is_seen(source: Source, called: Called, facts: Functional) -> bool:
         return True  # the default, 0.5
     if source.value(p) in (0, 1):
         return False  # nothing is left to chance
-    if mentions_mode(source, p):
+    if mentions_mode(source, p) or is_mode(source, p):
         return False
     if isinstance(p, ast.Name):
         found = source.names.lookup(p.id, source.scope(p))
         if found is not None and any(b.kind == "parameter" for b in found[1]):
-            default = _default(found[0].owner, p.id)
+            default = default_of(found[0].owner, p.id)
             value = source.value(default)
             return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
     return True
-
-
-def _default(owner: ast.AST, name: str) -> ast.expr | None:
-    if not isinstance(owner, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-        return None
-    arguments = owner.args
-    plain = [*arguments.posonlyargs, *arguments.args]
-    pairs = list(zip(reversed(plain), reversed(arguments.defaults), strict=False))
-    pairs += [
-        (a, d)
-        for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
-        if d is not None
-    ]
-    return next((default for arg, default in pairs if arg.arg == name), None)
 
 
 @rule(
@@ -136,7 +124,7 @@ def never_drops(source: Source) -> Iterator[Hit]:
         if called.open or is_test_code(source, called.node):
             continue
         p = called.argument(facts.p, "p", "drop_prob", "dropout_p")
-        if p is not None and source.value(p) == 0:
+        if p is not None and (source.value(p) == 0 or is_mode(source, p)):
             continue
         mode = called.argument(facts.training, facts.mode)
         if mode is None and facts.default is False:
