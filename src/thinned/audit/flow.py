@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from thinned.audit.source import Called, Source
 
-__all__ = ["Operation", "Step", "before", "chains", "operation", "producer"]
+__all__ = ["Operation", "Step", "before", "chains", "operation", "producer", "steps_of"]
 
 _SEQUENTIAL = frozenset({"torch.nn.Sequential", "keras.Sequential"})
 # A chain of calls that is followed backwards, and the statements that are searched for each.
@@ -116,7 +116,7 @@ def chains(source: Source) -> Iterator[tuple[ast.Call | None, list[Step]]]:
     """Yield the sequences of layers that run one after the other, with the call that holds them."""
     for called in source.calls_of(_SEQUENTIAL):
         if called.args:
-            yield called.node, [_step(source, e) for e in _members(source, called)]
+            yield called.node, steps_of(source, called)
     for block in source.blocks:
         run: list[Step] = []
         onto: str | None = None
@@ -130,6 +130,13 @@ def chains(source: Source) -> Iterator[tuple[ast.Call | None, list[Step]]]:
                 run.append(_step(source, layer))
         if len(run) > 1:
             yield None, run
+
+
+def steps_of(source: Source, built: Called) -> list[Step]:
+    """The layers of a sequence that was built by this call; none where it is no sequence."""
+    if built.name not in _SEQUENTIAL:
+        return []
+    return [_step(source, element) for element in _members(source, built)]
 
 
 def _members(source: Source, called: Called) -> list[ast.expr]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 __all__ = [
     "BATCH_NORM",
+    "CARRYING",
+    "CARRYING_METHODS",
     "DROPOUT_LAYERS",
     "FLASH",
     "FUNCTIONAL",
@@ -146,6 +148,48 @@ BATCH_NORM = frozenset(
     | {f"torch.nn.LazyBatchNorm{d}d" for d in (1, 2, 3)}
     | {"torch.nn.SyncBatchNorm", "torch.nn.functional.batch_norm"}
     | {"keras.layers.BatchNormalization"}
+)
+
+_BETWEEN = (
+    *("Linear", "LazyLinear", "Identity", "Flatten", "Unflatten", "Upsample", "PixelShuffle"),
+    *("ReLU", "ReLU6", "LeakyReLU", "PReLU", "RReLU", "ELU", "CELU", "GELU", "SiLU", "Mish"),
+    *("Tanh", "Sigmoid", "Hardtanh", "Hardswish", "Hardsigmoid", "Softplus", "Softsign"),
+    *("Tanhshrink", "Softshrink", "Hardshrink", "LogSigmoid", "GLU", "Threshold"),
+)
+_OF_AXES = ("Conv", "ConvTranspose", "LazyConv", "LazyConvTranspose", "MaxPool", "AvgPool")
+_OF_AXES += ("AdaptiveAvgPool", "AdaptiveMaxPool", "LPPool", "ZeroPad", "ReflectionPad")
+_OF_AXES += ("ReplicationPad", "ConstantPad", "CircularPad")
+_FUNCTIONS_BETWEEN = (
+    *("linear", "bilinear", "relu", "relu_", "relu6", "leaky_relu", "prelu", "elu", "celu", "gelu"),
+    *("silu", "mish", "tanh", "sigmoid", "hardtanh", "hardswish", "softplus", "softsign", "glu"),
+    *("pad", "interpolate", "upsample", "pixel_shuffle", "logsigmoid", "tanhshrink"),
+    *(f"{kind}{d}d" for kind in ("conv", "conv_transpose") for d in (1, 2, 3)),
+    *(f"{kind}_pool{d}d" for kind in ("max", "avg", "lp") for d in (1, 2, 3)),
+    *(f"adaptive_{kind}_pool{d}d" for kind in ("max", "avg") for d in (1, 2, 3)),
+)
+_KERAS_BETWEEN = (
+    *("Dense", "Conv1D", "Conv2D", "Conv3D", "Conv1DTranspose", "Conv2DTranspose", "Activation"),
+    *("DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D", "ReLU", "LeakyReLU", "PReLU", "ELU"),
+    *("Flatten", "Reshape", "Permute", "ZeroPadding1D", "ZeroPadding2D", "UpSampling2D"),
+    *(f"{kind}Pooling{d}D" for kind in ("Max", "Average") for d in (1, 2, 3)),
+    *(f"Global{kind}Pooling{d}D" for kind in ("Max", "Average") for d in (1, 2, 3)),
+)
+# What the noise of dropout passes through, so that its variance reaches what follows: layers that
+# do not normalise.
+CARRYING = frozenset(
+    {f"torch.nn.{kind}" for kind in _BETWEEN}
+    | {f"torch.nn.{kind}{d}d" for kind in _OF_AXES for d in (1, 2, 3)}
+    | {f"torch.nn.functional.{f}" for f in _FUNCTIONS_BETWEEN}
+    | {f"torch.{f}" for f in ("relu", "relu_", "tanh", "sigmoid", "flatten", "reshape", "squeeze")}
+    | {f"torch.{f}" for f in ("unsqueeze", "transpose", "permute", "swapaxes", "movedim")}
+    | {f"torch.{f}" for f in ("cat", "concat", "add", "sub", "mul", "matmul", "mm", "bmm")}
+    | {f"keras.layers.{kind}" for kind in _KERAS_BETWEEN}
+)
+# The same as methods of a tensor.
+CARRYING_METHODS = frozenset(
+    {"view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "transpose", "permute"}
+    | {"swapaxes", "movedim", "contiguous", "t", "float", "half", "to", "clone", "relu", "relu_"}
+    | {"tanh", "sigmoid", "add", "add_", "mul", "mul_", "sub", "div", "matmul", "mm"}
 )
 
 # Turn scores into probabilities.

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from thinned.audit.context import is_test_code
-from thinned.audit.flow import Operation, Step, before, chains, operation
+from thinned.audit.flow import Operation, Step, before, chains, operation, producer, steps_of
 from thinned.audit.layers import (
     BATCH_NORM,
+    CARRYING,
+    CARRYING_METHODS,
     FUNCTIONAL,
     KERAS_DROPOUT,
     LOSSES,
@@ -38,6 +40,8 @@ _CLASSES = re.compile(
 _LOGITS = re.compile(r"(?i)^(?:\w+_)?logits?$")
 _HEAD = re.compile(r"(?i)^(?:classifier|lm_head|cls_head|logits?|output_layer|final_fc)$")
 _RANKS = ranks()
+# How many calls are followed backwards from a BatchNorm.
+_DEPTH = 12
 _CHANNELS = {"1d": 3, "2d": 4, "3d": 5}
 
 
@@ -61,26 +65,129 @@ def _is_dropout(source: Source, step: Step) -> bool:
 @rule(
     "THN022",
     "dropout-before-batch-norm",
-    sentence="Dropout stands directly before BatchNorm.",
-    why="Dropout raises the variance in training and not in evaluation, and BatchNorm keeps the "
-    "variance of training: in evaluation it divides by one that is too large.",
+    sentence="Dropout stands before BatchNorm, directly or with layers between that do not "
+    "normalise.",
+    why="Dropout raises the variance in training and not in evaluation, also behind the next "
+    "Linear or Conv, and BatchNorm keeps the variance of training: in evaluation it divides by one "
+    "that is too large.",
     mend="Put dropout after BatchNorm, best after the last (Li et al., 2019, arXiv:1801.05134).",
     wrong="nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5), nn.BatchNorm1d(8))",
     right="nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Dropout(0.5))",
 )
 def before_batch_norm(source: Source) -> Iterator[Hit]:
-    sentence = "Dropout stands directly before BatchNorm, whose variance holds in training only."
+    told: set[ast.AST] = set()
+    for node, between in [*_before_in_sequences(source), *_before_in_calls(source)]:
+        if node not in told:
+            told.add(node)
+            yield node, _about_variance(between)
+
+
+def _about_variance(between: list[str]) -> str:
+    if not between:
+        return "Dropout stands directly before BatchNorm, whose variance holds in training only."
+    shown = ", ".join(name.rpartition(".")[2] for name in between)
+    return f"Dropout reaches BatchNorm through {shown}: its variance there holds in training only."
+
+
+def _before_in_sequences(source: Source) -> Iterator[tuple[ast.AST, list[str]]]:
     for _, steps in chains(source):
-        for first, second in pairwise(steps):
-            if second.name in BATCH_NORM and _is_dropout(source, first):
-                yield first.node, sentence
+        for place, step in enumerate(steps):
+            if step.name in BATCH_NORM:
+                found, between = _last_dropped(source, steps[:place])
+                if found is not None:
+                    yield found.node, between
+
+
+def _last_dropped(source: Source, steps: list[Step]) -> tuple[Step | None, list[str]]:
+    """The dropout whose noise comes out of some layers, and what stands behind it; else None, and
+    all of their names where all pass noise on."""
+    between: list[str] = []
+    for step in reversed(steps):
+        if _is_dropout(source, step) and (not between or not _keeps_variance(step.name)):
+            return step, between
+        if not _carries(source, step):
+            return None, []
+        between.insert(0, step.name)
+    return None, between
+
+
+def _carries(source: Source, step: Step) -> bool:
+    return step.name in CARRYING or step.name in _DROPOUT
+
+
+def _keeps_variance(name: str) -> bool:
+    """Whether the law of a dropout keeps the variance of what it is given."""
+    return "alpha" in name.rpartition(".")[2].lower()
+
+
+def _before_in_calls(source: Source) -> Iterator[tuple[ast.AST, list[str]]]:
     for call in source.calls:
         found = operation(source, call)
-        if found is None or found.name not in BATCH_NORM:
+        if found is None:
             continue
-        last = next(before(source, found.input), None)
-        if last is not None and _drops(source, last):
-            yield last.node, sentence
+        after = _until_batch_norm(source, found)
+        if after is not None:
+            last, between = _noise_in(source, found.input, _DEPTH, set())
+            if last is not None and (not (between or after) or not _keeps_variance(last.name)):
+                yield last.node, [*between, *after]
+
+
+def _until_batch_norm(source: Source, found: Operation) -> list[str] | None:
+    """What the input of a call passes before BatchNorm; None where it meets none."""
+    if found.name in BATCH_NORM:
+        return []
+    passed: list[str] = []
+    for step in steps_of(source, found.built) if found.built is not None else ():
+        if step.name in BATCH_NORM:
+            return passed
+        if not _carries(source, step) or _is_dropout(source, step):
+            return None
+        passed.append(step.name)
+    return None
+
+
+def _noise_in(
+    source: Source, node: ast.expr | None, depth: int, seen: set[ast.AST]
+) -> tuple[Operation | Step | None, list[str]]:
+    """The last dropout whose noise is in a value, and what it passed since, as far as is seen.
+
+    seen : expressions that were looked at: sums of sums meet the same one along many ways.
+    """
+    made = producer(source, node)
+    if made is None or depth == 0 or made in seen:
+        return None, []
+    seen.add(made)
+    if isinstance(made, ast.BinOp):
+        return _noise_in_one(source, [made.left, made.right], depth, seen)
+    if isinstance(made, (ast.List, ast.Tuple)):
+        return _noise_in_one(source, made.elts, depth, seen)
+    found = operation(source, made)
+    if found is None:
+        method = made.func if isinstance(made, ast.Call) else None
+        if isinstance(method, ast.Attribute) and method.attr in CARRYING_METHODS:
+            return _noise_in(source, method.value, depth - 1, seen)
+        return None, []
+    if _drops(source, found):
+        return found, []
+    if found.name in CARRYING or found.name in _DROPOUT:
+        last, between = _noise_in_one(source, found.node.args[:2], depth, seen)
+        return last, [*between, found.name]
+    steps = steps_of(source, found.built) if found.built is not None else []
+    inside, passed = _last_dropped(source, steps)
+    if inside is not None or not passed:
+        return inside, passed
+    last, between = _noise_in(source, found.input, depth - 1, seen)
+    return last, [*between, *passed]
+
+
+def _noise_in_one(
+    source: Source, nodes: list[ast.expr], depth: int, seen: set[ast.AST]
+) -> tuple[Operation | Step | None, list[str]]:
+    for node in nodes:
+        found, between = _noise_in(source, node, depth - 1, seen)
+        if found is not None:
+            return found, between
+    return None, []
 
 
 @rule(
