@@ -13,7 +13,7 @@ from thinned import checks
 from thinned.checks import message
 from thinned.torch import addressed, modules
 from thinned.torch.addressed import ADDRESSED, Addressed, Site
-from thinned.torch.calls import AdoptedForward, EncoderForward, forward_of
+from thinned.torch.calls import AdoptedForward, EncoderForward, forward_of, taken
 from thinned.torch.clock import BUFFER, Clock
 from thinned.torch.following import optimizers_of
 from thinned.torch.leaves import leaf, no_leaf
@@ -286,7 +286,7 @@ def _plans(model: nn.Module, names: dict[nn.Module, list[str]]) -> tuple[list[_P
             why = "not reached: TorchScript, whose calls are not Python's; adopt before scripting"
             rows.append(Row(name, kind.__name__, None, why, reached=False))
         elif kind in ADDRESSED or kind in _OURS:
-            p = checks.probability("adopt", module.p, f"p of {name!r}")
+            p = taken("adopt", module.p, f"p of {name!r}")
             plans.append(_Plan(module, _addressed, name, p, axis))
             rows.append(Row(name, kind.__name__, p, f"addressed{shared}"))
         elif isinstance(module, Sited):
@@ -297,12 +297,12 @@ def _plans(model: nn.Module, names: dict[nn.Module, list[str]]) -> tuple[list[_P
             done += shared
             rows.append(Row(name, kind.__name__, own, done, learned=learned, several=several))
         elif isinstance(module, nn.MultiheadAttention):
-            p = checks.probability("adopt", module.dropout, f"dropout of {name!r}")
+            p = taken("adopt", module.dropout, f"dropout of {name!r}")
             plans.append(_Plan(module, _attention, functional, p))
             if p:
                 rows.append(Row(functional, kind.__name__, p, f"weights addressed{shared}"))
         elif isinstance(module, _RECURRENT):
-            p = checks.probability("adopt", module.dropout, f"dropout of {name!r}")
+            p = taken("adopt", module.dropout, f"dropout of {name!r}")
             plans.append(_Plan(module, _forward, functional))
             if p and module.num_layers > 1:
                 done = f"addressed between layers, which run one by one{shared}"

@@ -14,30 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
-from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from thinned.torch.adoption import _MARK, adopt, release
 from thinned.torch.audit_keeping import clock_of
+from thinned.torch.calls import PLACES, without_p
 from thinned.torch.sited import Sited
 
-__all__ = ["Cost", "measured"]
+__all__ = ["Cost", "Off", "UnmeasuredError", "measured"]
 
 _WARM, _TIMES = 2, 7
-
-# Where each function has p; with p = 0 none of them drops.
-_PLACE = {
-    functional.dropout: 1,
-    functional.dropout1d: 1,
-    functional.dropout2d: 1,
-    functional.dropout3d: 1,
-    functional.alpha_dropout: 1,
-    functional.feature_alpha_dropout: 1,
-    torch.dropout: 1,
-    torch.dropout_: 1,
-    torch.alpha_dropout: 1,
-    torch.feature_alpha_dropout: 1,
-}
 
 
 @dataclass(frozen=True)
@@ -98,8 +84,8 @@ def _bytes(n: int) -> str:
     return f"{n} bytes"
 
 
-class _Off(TorchFunctionMode):
-    """Functional dropout with p = 0; with on=True it changes nothing, and costs as much."""
+class Off(TorchFunctionMode):
+    """Every function that `adopt` reaches with p = 0; with on=True as it is, at the same cost."""
 
     def __init__(self, on: bool) -> None:
         super().__init__()
@@ -108,50 +94,43 @@ class _Off(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        kwargs = dict(kwargs or {})
-        place = _PLACE.get(func)
-        if place is not None and not self.on:
-            if len(args) > place:
-                args = (*args[:place], 0.0, *args[place + 1 :])
-            else:
-                kwargs["p"] = 0.0
-        elif func is functional.scaled_dot_product_attention and not self.on:
-            if len(args) > 4:
-                args = (*args[:4], 0.0, *args[5:])
-            else:
-                kwargs["dropout_p"] = 0.0
-        return func(*args, **kwargs)
+        kwargs = kwargs or {}
+        off = func in PLACES and not self.on
+        return without_p(func, args, kwargs) if off else func(*args, **kwargs)
 
 
-def measured(
-    model: nn.Module, step: Callable[[nn.Module], None], functional_calls: bool
-) -> Cost | None:
-    """The cost of dropout in `step(model)`, on copies of the model. None where it has no copy."""
+class UnmeasuredError(Exception):
+    """Why the cost of dropout in a model was not measured."""
+
+
+def measured(model: nn.Module, step: Callable[[nn.Module], None], functional_calls: bool) -> Cost:
+    """The cost of dropout in `step(model)`, on copies of the model.
+
+    Raises
+    ------
+    UnmeasuredError where the model has no copy, or does not run without dropout.
+    """
     try:
         now, without, addressed = (copy.deepcopy(model) for _ in range(3))
-    except (RuntimeError, TypeError, NotImplementedError):
-        return None
+    except Exception as error:  # a model's own __deepcopy__ may raise whatever it likes
+        raise UnmeasuredError("the model cannot be copied") from error
     already = _MARK in model.__dict__
     # A site's p belongs to its clock; without one it is the module's.
     if already:
         release(without)
     _without_dropout(without)
-    reason = ""
     variants: list[tuple[nn.Module, bool | None]] = [(now, None), (without, None)]
     if functional_calls:
         variants = [(now, None), (now, True), (copy.deepcopy(without), False)]
+    for one, off in variants[1:]:
+        why = _fails(one, step, off)
+        if why:
+            raise UnmeasuredError(f"without dropout the model does not run: {why}")
     adopted = None
-    if already:
-        reason = "The model is adopted already."
-    else:
-        try:
-            adopt(addressed)
-            variants.append((addressed, None))
-            adopted = len(variants) - 1
-        except (ValueError, RuntimeError) as error:
-            reason = f"Adopted it was not measured: {error}"
-    for one, _ in variants:
-        one.train()
+    reason = "The model is adopted already." if already else _adopted(addressed, step)
+    if not reason:
+        variants.append((addressed, None))
+        adopted = len(variants) - 1
     times, saved = _times(variants, step), [_saved(one, step, off) for one, off in variants]
     base, off = (1, 2) if functional_calls else (0, 1)
     dropout = _apart(times[base], times[off])
@@ -165,6 +144,25 @@ def measured(
         _machine(model),
         reason,
     )
+
+
+def _adopted(model: nn.Module, step: Callable[[nn.Module], None]) -> str:
+    """Adopt a model and run it; the reason where it refuses, or does not run so."""
+    try:
+        adopt(model)
+    except (TypeError, ValueError, RuntimeError) as error:
+        return f"Adopted it was not measured: {error}"
+    why = _fails(model, step, None)
+    return f"Adopted it was not measured: {why}" if why else ""
+
+
+def _fails(model: nn.Module, step: Callable[[nn.Module], None], off: bool | None) -> str:
+    """What a copy of the model raises, which itself runs; nothing where this does, too."""
+    try:
+        _one(model.train(), step, off)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 def _apart(one: list[float], other: list[float]) -> float:
@@ -202,7 +200,7 @@ def _one(model: nn.Module, step: Callable[[nn.Module], None], off: bool | None) 
     if off is None:
         step(model)
     else:
-        with _Off(off):
+        with Off(off):
             step(model)
     clock = clock_of(model)
     if clock is not None:

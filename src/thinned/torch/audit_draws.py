@@ -20,7 +20,7 @@ from thinned.backends.base import Draw
 from thinned.backends.torch_graph import draw_values
 from thinned.backends.torch_memory import Drawn, placed
 
-__all__ = ["LIKELY", "Law", "Read", "Seen", "identified", "read", "same_rows"]
+__all__ = ["LIKELY", "Law", "Read", "Seen", "given_to", "identified", "read", "same_rows"]
 
 # log10 of the chance below which two equal masks are no accident.
 LIKELY = -9.0
@@ -78,7 +78,7 @@ def read(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> 
     if torch.Tag.nondeterministic_seeded not in func.tags:
         return None
     name = func._schema.name.split("::")[1].rstrip("_")
-    given = _given(func, args, kwargs)
+    given = given_to(func, args, kwargs)
     if name == "bernoulli":
         return _bernoulli(given, out)
     if name == "native_dropout":
@@ -102,7 +102,7 @@ def read(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> 
     return Read(name, Law.noise, values=first)
 
 
-def _given(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+def given_to(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """Every argument by its name, those left out with their defaults."""
     declared = func._schema.arguments
     left_out = {one.name: one.default_value for one in declared if one.has_default_value()}
@@ -122,7 +122,7 @@ def _bernoulli(given: dict[str, Any], out: Tensor) -> Read | None:
 
 def _ours(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Read | None:
     name = func._schema.name.split("::")[1]
-    given = _given(func, args, kwargs)
+    given = given_to(func, args, kwargs)
     if name == "dropout":
         x, threshold, strides = given["x"], int(given["threshold"]), given["strides"]
         again = func(torch.ones_like(x), given["seed"], threshold, 1.0, strides)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from torch import nn
 
 from thinned.torch.audit_draws import LIKELY, Law, Seen
-from thinned.torch.audit_observer import Observer, is_dropout, nominal_p
+from thinned.torch.audit_finding import Finding, Observed
+from thinned.torch.audit_observer import DROPPING, Observer, is_by_hand, is_dropout, nominal_p
+from thinned.torch.audit_scaling import scales
 from thinned.torch.layers import LayerDrop
 
 __all__ = ["KINDS", "Finding", "Observed", "SiteRow", "findings_of", "sites_of_runs"]
@@ -22,7 +24,9 @@ KINDS = (
     "differs in evaluation",
     "modes left changed",
     "never drops",
+    "drops everything",
     "wrong rate",
+    "wrong scale",
     "shared mask",
     "repeated mask",
     "one mask for the batch",
@@ -32,15 +36,6 @@ KINDS = (
 
 # The chance of a false "wrong rate", for each site.
 _FALSE_ALARM = 1e-9
-
-
-class Finding(NamedTuple):
-    """One thing that is wrong at one site: what, how it shows, and the mend. kind: of KINDS."""
-
-    site: str
-    kind: str
-    detail: str
-    mend: str
 
 
 class SiteRow(NamedTuple):
@@ -55,25 +50,6 @@ class SiteRow(NamedTuple):
     drawn: int
 
 
-@dataclass
-class Observed:
-    """The runs of one audit.
-
-    awake : names of modules in training mode after model.eval().
-    left : names of modules whose mode differed after a forward, and what had happened.
-    """
-
-    model: nn.Module
-    names: dict[nn.Module, list[str]]
-    rows: int
-    evaluations: list[Observer] = field(default_factory=list)
-    trainings: list[Observer] = field(default_factory=list)
-    still: Observer | None = None
-    awake: set[str] = field(default_factory=set)
-    left: list[tuple[list[str], str]] = field(default_factory=list)
-    refused: Exception | None = None
-
-
 def findings_of(seen: Observed) -> tuple[Finding, ...]:
     """Everything that is wrong, in the order of KINDS."""
     found: list[Finding] = []
@@ -82,7 +58,8 @@ def findings_of(seen: Observed) -> tuple[Finding, ...]:
         _unsteady,
         _modes,
         _idle,
-        _rates,
+        _everything,
+        _laws,
         _shared,
         _repeated,
         _constant,
@@ -201,6 +178,8 @@ def _idle(seen: Observed) -> Iterator[Finding]:
         if any(name.startswith(f"{above}." if above else "") for above in skipping):
             continue  # skipped by chance, it may be
         calls = sum(run.calls.get(name, 0) for run in seen.trainings)
+        if calls and is_by_hand(module) and not _returns_its_input(seen, name):
+            continue  # it does something, by draws that are not PyTorch's
         kind = type(module).__name__
         if isinstance(module, (nn.LSTM, nn.GRU, nn.RNN)) and module.num_layers == 1:
             detail = f"{kind} with p = {p:g} has one layer, and drops between layers only."
@@ -216,6 +195,33 @@ def _idle(seen: Observed) -> Iterator[Finding]:
             detail = f"{kind} with p = {p:g} was not called in {steps} training forwards."
             mend = "Call it in forward, or take it out."
         yield Finding(name, "never drops", detail, mend)
+
+
+def _returns_its_input(seen: Observed, name: str) -> bool:
+    found = [one for run in seen.trainings for one in run.ratios.get(name, ())]
+    return bool(found) and all(one.factor == one.share == 1.0 for one in found)
+
+
+def _everything(seen: Observed) -> Iterator[Finding]:
+    """p = 1 where it is not a module's own number: mostly the mode, in the place of p."""
+    mend = "Pass the mode by its name: F.dropout(x, p, training=self.training)."
+    modes: dict[str, dict[str, None]] = defaultdict(dict)
+    told: dict[str, tuple[object, str]] = {}
+    for mode, runs in (("training", seen.trainings), ("evaluation", seen.evaluations)):
+        for run in runs:
+            for site, found in run.everything.items():
+                modes[site][mode] = None
+                told.setdefault(site, found)
+    for module, (name, *_) in seen.names.items():
+        if any(getattr(module, key, None) is True for key in ("p", "dropout")) and (
+            isinstance(module, DROPPING) and any(run.calls.get(name) for run in seen.trainings)
+        ):
+            modes[name]["training"] = None
+            told.setdefault(name, (True, ""))
+    for site, (p, line) in told.items():
+        place = f" ({line})" if line else ""
+        detail = f"p is {p}, which is 1, in {' and '.join(modes[site])}{place}: every element is 0."
+        yield Finding(site, "drops everything", detail, mend)
 
 
 def _unlikely(dropped: int, n: int, p: float) -> bool:
@@ -250,6 +256,14 @@ def _rates(seen: Observed) -> Iterator[Finding]:
         unlike = row.p is not None and row.rate is not None and row.site not in counted
         if unlike and _unlikely(round(row.rate * row.drawn), row.drawn, row.p):  # type: ignore[operator, arg-type]
             yield _rate_finding(row.site, row.rate, row.p, row.drawn)  # type: ignore[arg-type]
+
+
+def _laws(seen: Observed) -> Iterator[Finding]:
+    """Wrong rates; and wrong scales of what has its rate: one mistake is told once."""
+    rates = list(_rates(seen))
+    yield from rates
+    told = {one.site for one in rates}
+    yield from (one for one in scales(seen) if one.site not in told)
 
 
 def _rate_finding(site: str, rate: float, p: float, draws: int) -> Finding:
@@ -346,21 +360,51 @@ def _constant(seen: Observed) -> Iterator[Finding]:
 
 
 def _normalised(seen: Observed) -> Iterator[Finding]:
-    fed = {site: source for run in seen.trainings for site, source in run.fed.items()}
+    """Dropout that goes into a BatchNorm, and dropout whose noise reaches one through layers."""
+    fed = {site: source for run in seen.trainings for site, source in run.variances.fed.items()}
+    reached = {s: source for run in seen.trainings for s, source in run.variances.reached.items()}
     for site, source in fed.items():
-        training = [v for run in seen.trainings for v in run.variances.get(site, [])]
-        still = [] if seen.still is None else seen.still.variances.get(site, [])
-        shift = ""
-        if training and still and sum(still) > 0.0:
-            ratio = (sum(training) / len(training)) / (sum(still) / len(still))
-            shift = f": its variance in training is {ratio:.2f} times that in evaluation"
-        yield Finding(
+        ratio, _ = _shift(seen, site)
+        shift = f": {_VARIANCE} {ratio:.2f} times that in evaluation" if ratio is not None else ""
+        yield _feeding(source, f"What it dropped goes into {site!r}{shift}.")
+    behind: dict[str, list[tuple[float, str]]] = defaultdict(list)
+    for site, source in reached.items():
+        ratio, error = _shift(seen, site)
+        if site not in fed and ratio is not None and abs(ratio - 1.0) > max(_SHIFT, 6.0 * error):
+            behind[source].append((ratio, site))
+    for source, found in behind.items():
+        ratio, site = max(found, key=lambda one: abs(math.log(one[0])))
+        others = f" ({len(found) - 1} more BatchNorms are reached)" if found[1:] else ""
+        yield _feeding(
             source,
-            "feeds BatchNorm",
-            f"What it dropped goes into {site!r}{shift}. BatchNorm remembers the one and is given "
-            "the other.",
-            "Put dropout after the BatchNorm, best after the last one of the network.",
+            f"Its noise reaches {site!r} through the layers between: {_VARIANCE} {ratio:.2f} times "
+            f"that in evaluation{others}.",
         )
+
+
+# What a BatchNorm may be off by, in variance: a tenth is a twentieth of the standard deviation.
+_SHIFT = 0.1
+_VARIANCE = "its variance in training is"
+
+
+def _feeding(source: str, what: str) -> Finding:
+    return Finding(
+        source,
+        "feeds BatchNorm",
+        f"{what} BatchNorm remembers the one and is given the other.",
+        "Put dropout after the BatchNorm, best after the last one of the network.",
+    )
+
+
+def _shift(seen: Observed, site: str) -> tuple[float | None, float]:
+    """A BatchNorm's variance in training by that without dropout, and the standard error of it."""
+    still = [] if seen.still is None else seen.still.variances.of.get(site, [])
+    runs = [run.variances.of.get(site, []) for run in (*seen.trainings, *seen.noisy)]
+    if not still or sum(still) <= 0.0 or any(len(one) != len(still) for one in runs):
+        return None, 0.0
+    ratios = [sum(one) / sum(still) for one in runs]
+    error = statistics.stdev(ratios) / math.sqrt(len(ratios))
+    return statistics.mean(ratios), error
 
 
 def _recomputed(seen: Observed) -> Iterator[Finding]:

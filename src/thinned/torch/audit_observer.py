@@ -13,54 +13,41 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import thinned
-from thinned.torch.audit_draws import Law, Read, Seen, identified, read, same_rows
+from thinned.torch.audit_draws import Law, Read, Seen, given_to, identified, read, same_rows
+from thinned.torch.audit_hearing import Hearing
 from thinned.torch.audit_keeping import clock_of
+from thinned.torch.audit_scale import Scales
+from thinned.torch.audit_variance import NORMALISING, Variances, memory_of, tensors_in
+from thinned.torch.modules import _DropIn
 from thinned.torch.naming import modules_by_name, unwrapped
 from thinned.torch.placing import NO_ROWS
 from thinned.torch.sited import Sited
+from thinned.torch.thin_layers import SHARING
 
-__all__ = ["InterruptedForwardError", "Observer", "is_dropout", "nominal_p", "tensors_in"]
+__all__ = [
+    "DROPPING",
+    "InterruptedForwardError",
+    "Observer",
+    "Ratio",
+    "is_by_hand",
+    "is_dropout",
+    "nominal_p",
+    "tensors_in",
+]
 
 _NATIVE = nn.modules.dropout._DropoutNd
 _WEIGHTED = (nn.MultiheadAttention, nn.LSTM, nn.GRU, nn.RNN)
+# What has a p of its own, by PyTorch's names.
+DROPPING = (_NATIVE, *_WEIGHTED)
 _P = ("p", "drop_prob", "drop_rate", "dropout_p", "rate", "prob", "keep_prob")
 
-# What makes a dropped tensor of a dropped tensor, or of a mask.
-_ELEMENTWISE = frozenset(
-    [
-        "mul",
-        "div",
-        "where",
-        "masked_fill",
-        "clone",
-        "_to_copy",
-        "floor",
-        "lt",
-        "gt",
-        "le",
-        "ge",
-        "logical_not",
-        "bitwise_not",
-        "relu",
-        "leaky_relu",
-        "elu",
-        "gelu",
-        "silu",
-        "mish",
-        "tanh",
-        "sigmoid",
-        "hardtanh",
-        "hardswish",
-        "threshold",
-    ]
-)
 # Files whose frames are not the user's.
 _OURS = tuple(
     str(Path(module.__file__).parent) + os.sep for module in (torch, thinned) if module.__file__
@@ -80,9 +67,16 @@ def is_dropout(module: nn.Module) -> bool:
         return True
     if module._modules or module._parameters:
         return False
-    name = type(module).__name__.lower()
-    told = any(part in name for part in ("drop", "stochasticdepth"))
-    return told or any(isinstance(getattr(module, p, None), float) for p in _P[1:4])
+    return any(_is_rate(getattr(module, name, None)) for name in _P)
+
+
+def is_by_hand(module: nn.Module) -> bool:
+    """Whether a module is dropout that was written anew."""
+    return is_dropout(module) and not isinstance(module, (_NATIVE, Sited))
+
+
+def _is_rate(found: Any) -> bool:
+    return isinstance(found, float) and 0.0 <= found <= 1.0
 
 
 def nominal_p(module: nn.Module) -> float | None:
@@ -98,16 +92,14 @@ def nominal_p(module: nn.Module) -> float | None:
     return None
 
 
-def tensors_in(held: Any) -> list[Tensor]:
-    """Every tensor in tuples, lists, dicts and objects with attributes, in order."""
-    if isinstance(held, Tensor):
-        return [held]
-    if isinstance(held, dict):
-        held = list(held.values())
-    if isinstance(held, (list, tuple)):
-        return [tensor for item in held for tensor in tensors_in(item)]
-    fields = getattr(held, "__dataclass_fields__", None)
-    return [] if fields is None else tensors_in([getattr(held, name) for name in fields])
+class Ratio(NamedTuple):
+    """What a module multiplied every kept element by; the share of elements that it kept, of how
+    many; and whether some of one row, along the last axis, were kept and some dropped."""
+
+    factor: float
+    share: float
+    elements: int
+    parts: bool
 
 
 class _Frame:
@@ -117,7 +109,8 @@ class _Frame:
         self.module, self.name, self.number = module, name, number
         self.given = b""
         self.shape: tuple[int, ...] | None = None
-        self.nonzero = None if first is None else first != 0
+        self.memories: set[int] = set()
+        self.own = None if first is None else first.detach().clone()  # it may be written into
         self.draws: list[Seen] = []
 
 
@@ -130,8 +123,10 @@ class Observer(TorchDispatchMode):
     calls : how often each module was entered outside of recomputation, by name.
     outputs : of each module's each call, what it was given and what it gave (digests).
     rates : of modules with dropout code of their own: dropped, elements, draws, by name.
-    fed : BatchNorm's site -> the site whose dropped tensor it was given.
-    variances : BatchNorm's site -> variances of what it was given, one a call.
+    ratios : of modules of dropout by hand: Ratio, one a call, by name.
+    variances : what came to BatchNorms.
+    scales : what kept elements are multiplied by, in any module.
+    everything : site -> p and the line of a call that drops everything.
     switched : number of the entry into a module at which modes differed from the start, or None.
     """
 
@@ -154,15 +149,16 @@ class Observer(TorchDispatchMode):
         self.calls: dict[str, int] = defaultdict(int)
         self.outputs: dict[tuple[str, int], tuple[bytes, bytes]] = {}
         self.rates: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
-        self.fed: dict[str, str] = {}
-        self.variances: dict[str, list[float]] = defaultdict(list)
+        self.ratios: dict[str, list[Ratio]] = defaultdict(list)
+        self.variances, self.scales = Variances(), Scales()
+        self.everything: dict[str, tuple[Any, str]] = {}
         self.switched: int | None = None
         self.error: Exception | None = None
         self._entries = 0
         self._frames: list[_Frame] = []
-        self._dropped: dict[int, str] = {}
         self._busy = False
         self._handles: list[Any] = []
+        self._hearing = Hearing(list(self.names), self._heard)
         self._modes = [m.training for m in self.names]
 
     # ----------------------------------------------------------------------------- hooks, the clock
@@ -185,6 +181,7 @@ class Observer(TorchDispatchMode):
 
             clock.__dict__["take"] = noted
         super().__enter__()  # type: ignore[no-untyped-call]
+        self._hearing.begin()
         return self
 
     def __exit__(
@@ -193,6 +190,7 @@ class Observer(TorchDispatchMode):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._hearing.end()
         super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
         for handle in self._handles:
             handle.remove()
@@ -209,13 +207,16 @@ class Observer(TorchDispatchMode):
             raise InterruptedForwardError
         name = self.names.get(module, "")
         inputs = tensors_in((args, kwargs))
-        own = inputs[0] if inputs and self._has_own_rate(module) else None
+        own = inputs[0] if inputs and is_by_hand(module) else None
         with self._aside():
             number = self.calls[name]
             if not _in_backward():
                 self.calls[name] += 1
             frame = _Frame(module, name, number, own)
             frame.shape = tuple(inputs[0].shape) if inputs else None
+            frame.memories = {memory_of(tensor) for tensor in inputs}
+            if not self._frames:
+                self.scales.inputs = frame.memories
             if self.compare:
                 frame.given = _digest(inputs)
         self._frames.append(frame)
@@ -229,19 +230,29 @@ class Observer(TorchDispatchMode):
             if self.compare:
                 made = _digest(tensors_in(output))
                 self.outputs[frame.name, frame.number] = (frame.given, made)
-            if frame.nonzero is not None and isinstance(output, Tensor):
-                self._rate(frame, output)
+            if frame.own is not None and isinstance(output, Tensor):
+                self._ratio(frame.own, frame, output)
+                if nominal_p(module) is not None:
+                    self._rate(frame, output, frame.own != 0)
 
-    def _has_own_rate(self, module: nn.Module) -> bool:
-        """Whether dropout was written anew in a module that says its p."""
-        ours = isinstance(module, Sited) or type(module).__module__.startswith(
-            ("torch.", "thinned.")
+    def _ratio(self, x: Tensor, frame: _Frame, output: Tensor) -> None:
+        """What kept elements are multiplied by, where that is one number for all of them."""
+        if output.shape != x.shape or not x.is_floating_point() or _in_backward():
+            return
+        kept = (x != 0) & (output != 0)
+        ratio = output[kept].double() / x[kept].double()
+        close = 0.05 if x.element_size() < 4 else 1e-3
+        if not ratio.numel() or bool((ratio.max() - ratio.min()) > close * ratio.abs().max()):
+            return
+        zero = (x != 0) & (output == 0)
+        rows = zero.reshape(-1, zero.shape[-1]) if zero.dim() else zero.reshape(1, 1)
+        parts = rows.any(-1) & (kept.reshape(rows.shape)).any(-1)
+        share = ratio.numel() / max(1, int((x != 0).sum()))
+        self.ratios[frame.name].append(
+            Ratio(float(ratio.median()), share, x.numel(), bool(parts.any()))
         )
-        return is_dropout(module) and not ours and nominal_p(module) is not None
 
-    def _rate(self, frame: _Frame, output: Tensor) -> None:
-        nonzero = frame.nonzero
-        assert nonzero is not None
+    def _rate(self, frame: _Frame, output: Tensor, nonzero: Tensor) -> None:
         draws = [seen for seen in frame.draws if seen.law in (Law.mask, Law.noise)]
         if len(draws) != 1 or output.shape != nonzero.shape or _in_backward():
             return
@@ -280,14 +291,23 @@ class Observer(TorchDispatchMode):
         seen = None
         if drawn is not None and (drawn.law != Law.seed or self._innermost_is_ours()):
             seen = self._note(drawn)
-        if "batch_norm" in name and "backward" not in name and isinstance(args[0], Tensor):
-            self._normalised(args[0])
-        self._follow(func, name, args, out, seen)
+        if func._overloadpacket in NORMALISING and self._frames and not _in_backward():
+            frame = self._frames[-1]
+            whole = isinstance(frame.module, nn.modules.batchnorm._NormBase)
+            site = frame.name if whole else f"{frame.name}/batch_norm"
+            self.variances.normalised(name, given_to(func, args, kwargs), site)
+        self._follow(func, name, args, out, drawn, seen)
 
     def _innermost_is_ours(self) -> bool:
-        return bool(self._frames) and type(self._frames[-1].module).__module__.startswith(
-            "thinned."
-        )
+        return bool(self._frames) and isinstance(self._frames[-1].module, (Sited, _DropIn))
+
+    def _heard(self, p: Any) -> None:
+        """A call drops everything."""
+        frame = self._frames[-1] if self._frames else None
+        explicit = frame is not None and isinstance(frame.module, DROPPING)
+        if explicit and not isinstance(p, bool):
+            return  # a module that says p = 1 is meant so
+        self.everything.setdefault(self._site("dropout"), (p, _line()))
 
     def _site(self, what: str) -> str:
         if not self._frames:
@@ -342,8 +362,9 @@ class Observer(TorchDispatchMode):
             return None if site.axis == NO_ROWS else int(site.axis)
         if isinstance(module, Sited):
             return None if module.batch_axis == NO_ROWS else int(module.batch_axis)
-        shared = module is not None and "thin" in type(module).__module__.split(".")[-1]
-        return None if shared else self.axis
+        # A thin layer's units are dropped for all rows together, on purpose.
+        forward = None if module is None else module.__dict__.get("forward")
+        return None if isinstance(getattr(forward, "__self__", None), SHARING) else self.axis
 
     def _address(self, name: str, drawn: Any) -> None:
         """A site of an adopted model asked its clock where it stands."""
@@ -362,36 +383,18 @@ class Observer(TorchDispatchMode):
             )
         )  # fmt: skip
 
-    def _follow(self, func: Any, name: str, args: Any, out: Any, seen: Seen | None) -> None:
-        if not isinstance(out, Tensor) and not (isinstance(out, (tuple, list)) and out):
-            return
-        # A mask counts as dropped, and so does what it is multiplied by.
-        source = None
-        if seen is not None and seen.p is not None and seen.law in (Law.mask, Law.noise):
-            source = seen.site
-        elif name in _ELEMENTWISE or (name == "add" and func._overloadname == "Scalar"):
-            known = (self._dropped.get(_memory(tensor)) for tensor in tensors_in(args))
-            source = next((site for site in known if site is not None), None)
-        given = {_memory(tensor) for tensor in tensors_in(args)}
-        for tensor in tensors_in(out):
-            memory = _memory(tensor)
-            if source is not None and memory:
-                self._dropped[memory] = source
-            elif memory not in given:
-                self._dropped.pop(memory, None)
-
-    def _normalised(self, x: Tensor) -> None:
-        frame = self._frames[-1] if self._frames else None
-        if _in_backward() or frame is None or x.dim() < 2:
-            return
-        site = frame.name if isinstance(frame.module, nn.modules.batchnorm._NormBase) else (
-            f"{frame.name}/batch_norm"
-        )  # fmt: skip
-        wide = x.detach().transpose(0, 1).reshape(x.shape[1], -1).double()
-        self.variances[site].append(float(wide.var(1, correction=0).sum()))
-        source = self._dropped.get(_memory(x))
-        if source is not None:
-            self.fed[site] = source
+    def _follow(
+        self, func: Any, name: str, args: Any, out: Any, drawn: Read | None, seen: Seen | None
+    ) -> None:
+        drops = seen is not None and seen.p is not None and seen.law != Law.seed
+        site = seen.site if seen is not None and drops else ""
+        masked = seen is not None and seen.law in (Law.mask, Law.noise)
+        self.variances.follow(func, name, args, out, (site, masked))
+        if self._frames and not _in_backward():
+            frame = self._frames[-1]
+            line = _line() if name in ("mul", "where", "masked_fill") else ""
+            told = None if drawn is None else (drawn, "" if seen is None else seen.site)
+            self.scales.follow(func, name, args, out, told, frame.name, line, frame.memories)
 
 
 class _Aside:
@@ -412,13 +415,6 @@ class _Aside:
 
 def _in_backward() -> bool:
     return bool(torch._C._current_graph_task_id() >= 0)
-
-
-def _memory(tensor: Tensor) -> int:
-    try:
-        return tensor.untyped_storage().data_ptr()
-    except (NotImplementedError, RuntimeError):  # a sparse tensor, or one around others
-        return id(tensor)
 
 
 def _digest(tensors: list[Tensor]) -> bytes:

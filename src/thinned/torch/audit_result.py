@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from dataclasses import dataclass
 
+from thinned.printable import printable
 from thinned.torch.audit_cost import Cost
 from thinned.torch.audit_judging import Finding, SiteRow
 
@@ -25,6 +26,7 @@ class ModelAudit:
     steps : int. Training steps that were run.
     cost : Cost or None. What dropout costs; None if it was not measured.
     measure : bool. Whether it was asked for.
+    unmeasured : str. Why it was not measured though it was asked for; empty where it was.
     """
 
     findings: tuple[Finding, ...]
@@ -32,6 +34,7 @@ class ModelAudit:
     steps: int
     cost: Cost | None = None
     measure: bool = False
+    unmeasured: str = ""
 
     @property
     def clean(self) -> bool:
@@ -50,12 +53,13 @@ class ModelAudit:
         """Sentences on what dropout costs."""
         if self.cost is not None:
             return self.cost.lines()
-        return ["The cost was not measured: the model cannot be copied."] if self.measure else []
+        return [f"The cost was not measured: {self.unmeasured}."] if self.unmeasured else []
 
     def __str__(self) -> str:
         parts = [self.headline]
         if self.findings:
-            parts.append(_wrapped([_HEAD, *((_shown(f.site), *f[1:]) for f in self.findings)]))
+            told = (tuple(map(printable, (_shown(f.site), *f[1:]))) for f in self.findings)
+            parts.append(_wrapped([_HEAD, *told]))
         if self.sites:
             parts.append(_plain([("site", "p", "dropped", "draws"), *map(cells_of, self.sites)]))
         if self.costs:
@@ -78,7 +82,7 @@ def cells_of(row: SiteRow) -> tuple[str, str, str, str]:
     """A site's line."""
     p = "" if row.p is None else f"{row.p:g}"
     rate = "" if row.rate is None else f"{row.rate:.4g}"
-    return _shown(row.site), p, rate, f"{row.drawn:,}" if row.drawn else ""
+    return printable(_shown(row.site)), p, rate, f"{row.drawn:,}" if row.drawn else ""
 
 
 def _shown(site: str) -> str:

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from thinned import checks
 from thinned.checks import message
-from thinned.torch.audit_cost import measured
+from thinned.torch.audit_cost import Off, UnmeasuredError, measured
 from thinned.torch.audit_judging import Observed, findings_of, sites_of_runs
 from thinned.torch.audit_keeping import clock_of, kept_as_it_was
-from thinned.torch.audit_observer import InterruptedForwardError, Observer, tensors_in
+from thinned.torch.audit_observer import Observer, tensors_in
 from thinned.torch.audit_result import ModelAudit
+from thinned.torch.checkpointing import RecomputeError
 from thinned.torch.naming import modules_by_name, unwrapped
 
 __all__ = ["audit"]
@@ -81,17 +82,20 @@ def audit(
     if loss is not None and not callable(loss):
         raise TypeError(message("audit", "loss", "a function of the output", type(loss).__name__))
     seen = observed(model, inputs, loss, steps, axis)
-    cost = None
+    cost, unmeasured = None, ""
     if measure:
         drawn = [one for run in seen.trainings for one in run.seen]
-        functional = any("/" in one.site for one in drawn)
+        functional = any(one.site != one.module for one in drawn)
 
         def step(copy: nn.Module) -> None:
             _step(copy, inputs, loss)
 
-        with kept_as_it_was(model):
-            cost = measured(model, step, functional)
-    return ModelAudit(findings_of(seen), sites_of_runs(seen), steps, cost, measure)
+        try:
+            with kept_as_it_was(model):
+                cost = measured(model, step, functional)
+        except UnmeasuredError as error:
+            unmeasured = str(error)
+    return ModelAudit(findings_of(seen), sites_of_runs(seen), steps, cost, measure, unmeasured)
 
 
 def checked(who: str, model: Any, inputs: Any) -> nn.Module:
@@ -136,25 +140,49 @@ def observed(
             seen.trainings.append(run)
             if clock is not None:
                 clock.tick()
-        if any(run.fed for run in seen.trainings):
-            seen.still = _still(model, inputs, observer)
+        if any(run.variances.reached for run in seen.trainings):
+            seen.noisy = _noisy(model, inputs, observer, clock)
+            seen.still = _still(seen, model, inputs, observer)
         _interrupted(seen, model, inputs, observer)
     return seen
 
 
-def _still(model: nn.Module, inputs: Any, observer: Any) -> Observer:
+# Forwards in training that the variances at BatchNorm are averaged over, besides the steps.
+_FORWARDS = 14
+
+
+def _noisy(model: nn.Module, inputs: Any, observer: Any, clock: Any) -> list[Observer]:
+    """More forwards in training: so many masks that a mean variance is known to some percent."""
+    runs = []
+    for _ in range(_FORWARDS):
+        with observer() as run, torch.no_grad():
+            _run(model, inputs)
+        runs.append(run)
+        if clock is not None:
+            clock.tick()
+    return runs
+
+
+def _still(seen: Observed, model: nn.Module, inputs: Any, observer: Any) -> Observer | None:
     """A forward in evaluation whose BatchNorms take the batch's statistics, as in training.
 
-    What comes to a layer then differs from training by dropout alone.
+    What comes to a layer then differs from training by dropout alone. Modules that normalise in
+    their own code are in training mode, their functional dropout with p = 0. None where something
+    drops all the same, or the model does not run so.
     """
     model.eval()
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._NormBase):
-            module.train()
+    sites = {site for run in seen.trainings for site in run.variances.of}
+    for module, names in seen.names.items():
+        norm = isinstance(module, nn.modules.batchnorm._NormBase)
+        if norm or f"{names[0]}/batch_norm" in sites:
+            module.training = True
     run: Observer
-    with observer() as run, torch.no_grad():
-        _run(model, inputs)
-    return run
+    try:
+        with observer() as run, torch.no_grad(), Off(on=False):
+            _run(model, inputs)
+    except Exception:  # a batch of one row for each channel, say: evaluation may go another way
+        return None
+    return None if any(one.p is not None for one in run.seen) else run
 
 
 def _interrupted(seen: Observed, model: nn.Module, inputs: Any, observer: Any) -> None:
@@ -165,7 +193,7 @@ def _interrupted(seen: Observed, model: nn.Module, inputs: Any, observer: Any) -
             continue
         model.train(training)
         with (
-            contextlib.suppress(InterruptedForwardError),
+            contextlib.suppress(Exception),  # what a model makes of an exception is its affair
             observer(stop_at=min(stops)),
             torch.no_grad(),
         ):
@@ -227,9 +255,7 @@ def _backward(seen: Observed, output: Any, loss: Callable[[Any], Tensor] | None)
         total = _total(output, loss)
         if total is not None:
             total.backward()
-    except RuntimeError as error:
-        if not str(error).startswith("thinned: a checkpoint"):
-            raise
+    except RecomputeError as error:
         seen.refused = error
 
 

@@ -30,7 +30,18 @@ from thinned.torch.moment import HEAD
 from thinned.torch.recording import require_no_proxy
 from thinned.torch.sharded import is_sharded
 
-__all__ = ["REACHED", "AdoptedForward", "Calls", "EncoderForward", "forward_of"]
+__all__ = [
+    "PLACES",
+    "REACHED",
+    "AdoptedForward",
+    "Calls",
+    "EncoderForward",
+    "forward_of",
+    "is_awake",
+    "p_of_call",
+    "taken",
+    "without_p",
+]
 
 # The function of PyTorch -> the kind of dropout. torch's own names take `train`, functional's
 # `training`; both stand third.
@@ -62,11 +73,51 @@ _IN_PLACE = (
 # Where `training` is left out, these do nothing and the others drop.
 _AWAKE_IF_TOLD = (functional.alpha_dropout, functional.feature_alpha_dropout)
 
+# Every function that is reached here, and where its p stands: by position and by name. Recurrent
+# networks have it one place further on where the sequence is packed; bernoulli_ takes 1 - p.
+PLACES: dict[Any, tuple[int, str]] = {
+    **dict.fromkeys(_KINDS, (1, "p")),
+    **dict.fromkeys(recurrent.KINDS, (5, "dropout")),
+    functional.scaled_dot_product_attention: (4, "dropout_p"),
+    functional.multi_head_attention_forward: (10, "dropout_p"),
+    Tensor.bernoulli_: (1, "p"),
+}
 # The names under which source code calls what is reached here.
-REACHED = frozenset(
-    {f.__name__.partition(".")[0] for f in (*_KINDS, *recurrent.KINDS)}
-    | {"scaled_dot_product_attention", "multi_head_attention_forward", "bernoulli_"}
-)
+REACHED = frozenset(f.__name__.partition(".")[0] for f in PLACES)
+
+
+def _place(func: Any, args: tuple[Any, ...]) -> tuple[int, str]:
+    place, name = PLACES[func]
+    packed = func in recurrent.KINDS and not isinstance(args[3], bool)
+    return place + packed, name
+
+
+def without_p(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What a function of PLACES returns where p = 0: nothing is drawn or dropped."""
+    if func is Tensor.bernoulli_:
+        return args[0].fill_(1)
+    place, name = _place(func, args)
+    if len(args) > place:
+        return func(*args[:place], 0.0, *args[place + 1 :], **kwargs)
+    return func(*args, **{**kwargs, name: 0.0})
+
+
+def p_of_call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The p that a call of a function of PLACES was given, as it came; None where none was."""
+    place, name = _place(func, args)
+    return args[place] if len(args) > place else kwargs.get(name)
+
+
+def is_awake(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a call of a function of PLACES drops, as far as its mode says."""
+    if func in recurrent.KINDS:
+        return _drops_between_layers(args)
+    if func is functional.multi_head_attention_forward:
+        return bool(args[13] if len(args) > 13 else kwargs.get("training", True))
+    if func in _KINDS:
+        told = args[2] if len(args) > 2 else kwargs.get("training", kwargs.get("train"))
+        return bool(func not in _AWAKE_IF_TOLD if told is None else told)
+    return True
 
 
 class Calls(TorchFunctionMode):
@@ -198,7 +249,15 @@ def _checked(who: str, p: Any) -> Any:
     """The p of a call. A tensor whose value a compiler cannot know is looked at when it is run."""
     if isinstance(p, Tensor) and torch.compiler.is_compiling():
         return p
-    return checks.probability(who, p)
+    return taken(who, p)
+
+
+def taken(who: str, p: Any, name: str = "p") -> float:
+    """The p that PyTorch was given, as a float: it takes True for 1, as a number or in an array."""
+    if type(p) is not float:
+        p = p.item() if getattr(p, "shape", None) == () and hasattr(p, "item") else p
+        p = float(p) if isinstance(p, bool) else p
+    return checks.probability(who, p, name)
 
 
 @older.forward_of_a_module

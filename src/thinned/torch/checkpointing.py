@@ -252,10 +252,14 @@ def replayed(clock: Any, index: int, name: str) -> Drawn | None:
     return drawn[done]
 
 
+class RecomputeError(RuntimeError):
+    """A checkpoint recomputes what it cannot draw again."""
+
+
 def require_drawn(name: str, done: int, drawn: int) -> None:
     """RuntimeError where a recompute asks for more than its forward drew."""
     if done >= drawn:
-        raise RuntimeError(
+        raise RecomputeError(
             f"thinned: a checkpoint's recompute calls site {name!r} more often than its forward "
             f"did ({drawn} times). The recompute must run the same code."
         )

@@ -26,7 +26,7 @@ from thinned import checks
 from thinned.checks import message
 from thinned.torch import agreeing, attempts, checkpointing, following
 from thinned.torch.aside import aside, bare
-from thinned.torch.checkpointing import Run
+from thinned.torch.checkpointing import RecomputeError, Run
 from thinned.torch.moment import HEAD, Moment, words_of
 from thinned.torch.ranks import Ranks
 from thinned.torch.recording import require_no_capture, require_no_export, require_no_trace
@@ -456,10 +456,10 @@ class Clock:
             alone = calls == 1 or (run is not None and run == Run(now.epoch, 0, calls))
             waiting = self._unrepeated.get(index, set())
             if not alone or self._last.get(index, now.epoch) != now.epoch or waiting - {now.epoch}:
-                raise RuntimeError(checkpointing.unclear(name, calls))
+                raise RecomputeError(checkpointing.unclear(name, calls))
             begun = self._begun
             if begun and self._drew_in.get(index) == begun.thread and begun.after_what_runs():
-                raise RuntimeError(checkpointing.late(name))
+                raise RecomputeError(checkpointing.late(name))
             checkpointing.require_drawn(name, call, calls)
             if running is not None:
                 running.read += 1

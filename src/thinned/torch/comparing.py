@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from thinned.torch.audit_keeping import clock_of, kept_as_it_was
 from thinned.torch.audit_observer import tensors_in
 from thinned.torch.auditing import _copied, checked
-from thinned.torch.checkpointing import checkpoint_context
+from thinned.torch.checkpointing import RecomputeError, checkpoint_context
 
 __all__ = ["differences"]
 
@@ -41,8 +41,8 @@ def differences(
         runs: Any = torch.compile(model, backend=backend) if compiled else _Checkpointed(model)
         try:
             other = _step(model, runs, inputs, loss)
-        except RuntimeError as error:
-            if way != "checkpoint" or "thinned: a checkpoint" not in str(error):
+        except RecomputeError as error:
+            if way != "checkpoint":
                 raise
             found.append(f"  under {way!r}: it raises. {error}")
             continue

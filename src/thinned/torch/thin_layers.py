@@ -20,7 +20,17 @@ from thinned.torch.clock import Clock
 from thinned.torch.placing import NO_ROWS
 from thinned.torch.sharded import is_sharded
 
-__all__ = ["Drawn", "Region", "Scope", "ThinDropout", "ThinLayer", "ThinScope", "kept_of", "taken"]
+__all__ = [
+    "SHARING",
+    "Drawn",
+    "Region",
+    "Scope",
+    "ThinDropout",
+    "ThinLayer",
+    "ThinScope",
+    "kept_of",
+    "taken",
+]
 
 _in_transform = torch._C._are_functorch_transforms_active
 
@@ -298,7 +308,7 @@ class Region:
         # was made with them. Its recompute would begin without a draw, or with another's.
         other = self.hooks != checkpointing.hooks()
         if other or (x.requires_grad and not torch.is_grad_enabled()):
-            raise RuntimeError(
+            raise checkpointing.RecomputeError(
                 f"thinned: a checkpoint begins or ends inside the thin region {self.names}, and "
                 f"could not recompute it. Checkpoint the region as a whole. {_REMEDY}"
             )
@@ -363,6 +373,10 @@ class ThinDropout(AdoptedForward):
     def _run(self, args: Any, kwargs: Any) -> Any:
         x: Tensor = args[0] if args else kwargs["input"]
         return self.region.drop(x) if self.module.training else x
+
+
+# Forwards whose draws all rows share, on purpose.
+SHARING = (ThinLayer, ThinDropout)
 
 
 class ThinScope(AdoptedForward):

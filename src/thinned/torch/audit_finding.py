@@ -1,0 +1,41 @@
+"""What an audit is made of: the runs that were observed, and what is said of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from torch import nn
+
+from thinned.torch.audit_observer import Observer
+
+__all__ = ["Finding", "Observed"]
+
+
+class Finding(NamedTuple):
+    """One thing that is wrong at one site: what, how it shows, and the mend. kind: of KINDS."""
+
+    site: str
+    kind: str
+    detail: str
+    mend: str
+
+
+@dataclass
+class Observed:
+    """The runs of one audit.
+
+    awake : names of modules in training mode after model.eval().
+    left : names of modules whose mode differed after a forward, and what had happened.
+    """
+
+    model: nn.Module
+    names: dict[nn.Module, list[str]]
+    rows: int
+    evaluations: list[Observer] = field(default_factory=list)
+    trainings: list[Observer] = field(default_factory=list)
+    noisy: list[Observer] = field(default_factory=list)
+    still: Observer | None = None
+    awake: set[str] = field(default_factory=set)
+    left: list[tuple[list[str], str]] = field(default_factory=list)
+    refused: Exception | None = None
