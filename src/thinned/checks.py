@@ -12,6 +12,8 @@ import operator
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 __all__ = [
     "MOST_AXES",
     "axes",
@@ -111,7 +113,7 @@ def flag(who: str, name: str, value: Any) -> bool:
     """Return `value` if it is True or False. Anything else (a p in the wrong place) is refused."""
     if value is True or value is False:
         return bool(value)
-    if type(value).__name__ in ("bool_", "bool"):  # NumPy's own
+    if isinstance(value, np.bool_):
         return bool(value)
     raise TypeError(message(who, name, "True or False", shown(value)))
 

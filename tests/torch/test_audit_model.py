@@ -37,7 +37,15 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 import thinned.torch as tt
-from thinned.torch import audit_draws, audit_judging, audit_observer, auditing
+from thinned.torch import (
+    audit_draws,
+    audit_hearing,
+    audit_judging,
+    audit_observer,
+    audit_scale,
+    audit_scaling,
+    auditing,
+)
 from thinned.torch.audit_judging import KINDS
 from thinned.torch.audit_observer import Observer
 
@@ -74,7 +82,6 @@ CLEAN = {
     "BatchNorm before": lambda: nn.Sequential(
         nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.5), nn.Linear(32, 4)
     ),
-    "a layer between": lambda: batchnorm(nn.Linear(32, 32)),
     "p = 1": lambda: nn.Sequential(nn.Linear(8, 8), nn.Dropout(1.0)),
     "gates of paths": lambda: Residual(),
     "reparametrised": lambda: body(lambda self, h: h + torch.randn_like(h) if self.training else h),
@@ -219,6 +226,18 @@ PLANTED = {
         [("/dropout", "one mask for the batch")],
     ),
     "before BatchNorm": (batchnorm, [("1", "feeds BatchNorm")]),
+    "before BatchNorm, a layer between": (
+        lambda: batchnorm(nn.Linear(32, 32)),
+        [("1", "feeds BatchNorm")],
+    ),
+    "the mode as p": (
+        lambda: body(lambda self, h: F.dropout(h, self.training)),
+        [("/dropout", "drops everything")],
+    ),
+    "a mask without its scale": (
+        lambda: body(lambda self, h: h * (torch.rand_like(h) < 0.7) if self.training else h),
+        [("/rand_like", "wrong scale")],
+    ),
     "before BatchNorm, a ReLU between": (
         lambda: batchnorm(nn.ReLU()),
         [("1", "feeds BatchNorm")],
@@ -409,7 +428,11 @@ FAULTS = [
     (audit_observer, "same_rows", lambda *_: True, "call without training"),
     (audit_judging, "LIKELY", -1e9, "a seed in forward"),
     (audit_draws, "_chance", lambda *_: 0.0, "one mask at two calls"),
-    (audit_observer, "_ELEMENTWISE", frozenset(), "before BatchNorm"),
+    (audit_observer, "NORMALISING", frozenset(), "before BatchNorm"),
+    (audit_judging, "_SHIFT", 10.0, "before BatchNorm, a layer between"),
+    (audit_hearing, "_is_one", lambda _: False, "the mode as p"),
+    (audit_scale, "_UNIFORM", frozenset(), "a mask without its scale"),
+    (audit_scaling, "_on_purpose", lambda *_: True, "a mask without its scale"),
     (auditing, "_interrupted", lambda *_: None, "modes after an exception"),
     (audit_judging, "_differing", lambda _: {}, "NumPy's noise"),
 ]

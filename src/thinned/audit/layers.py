@@ -156,9 +156,11 @@ _BETWEEN = (
     *("Tanh", "Sigmoid", "Hardtanh", "Hardswish", "Hardsigmoid", "Softplus", "Softsign"),
     *("Tanhshrink", "Softshrink", "Hardshrink", "LogSigmoid", "GLU", "Threshold"),
 )
-_OF_AXES = ("Conv", "ConvTranspose", "LazyConv", "LazyConvTranspose", "MaxPool", "AvgPool")
-_OF_AXES += ("AdaptiveAvgPool", "AdaptiveMaxPool", "LPPool", "ZeroPad", "ReflectionPad")
-_OF_AXES += ("ReplicationPad", "ConstantPad", "CircularPad")
+_OF_AXES = (
+    *("Conv", "ConvTranspose", "LazyConv", "LazyConvTranspose", "MaxPool", "AvgPool", "LPPool"),
+    *("AdaptiveAvgPool", "AdaptiveMaxPool", "ZeroPad", "ReflectionPad", "ReplicationPad"),
+    *("ConstantPad", "CircularPad"),
+)
 _FUNCTIONS_BETWEEN = (
     *("linear", "bilinear", "relu", "relu_", "relu6", "leaky_relu", "prelu", "elu", "celu", "gelu"),
     *("silu", "mish", "tanh", "sigmoid", "hardtanh", "hardswish", "softplus", "softsign", "glu"),

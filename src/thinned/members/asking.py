@@ -105,8 +105,7 @@ def missed(
     found = {row.site: "" for row in rows if row.reached} | dict.fromkeys(awake.quiet, "")
     for row in rows:
         if row.reached and row.site in asleep.code and row.site not in awake.quiet:
-            attention = row.done.startswith("calls of scaled_dot_product_attention addressed")
-            found[row.site] = asleep.uncalled(row.site, row.site in drew, attention)
+            found[row.site] = asleep.uncalled(row.site, row.site in drew, row.attention)
         elif row.reached and row.site not in drew and row.p != 0.0:
             found[row.site] = _UNCALLED
     for site, what in awake.quiet.items():

@@ -209,16 +209,15 @@ class _Question:
 
     def answer(self) -> Prediction:
         from thinned.members.asking import adopted_twin, woken
+        from thinned.torch.adoption import NothingToAdoptError
         from thinned.torch.awake import Awake
 
         awake = Awake(self.asked.share, self.pool.rows)
         try:
             twin = adopted_twin(self.model)
-        except ValueError as error:
-            if str(error).startswith("adopt: the model has no dropout"):
-                told = str(error).removeprefix("adopt: ")
-                raise ValueError(f"predict: all members would be equal: {told}") from None
-            raise
+        except NothingToAdoptError as error:
+            told = str(error).removeprefix("adopt: ")
+            raise ValueError(f"predict: all members would be equal: {told}") from None
         with woken(twin, awake):
             self._observe(twin, awake)
         model, execution = self._executed(twin, awake)

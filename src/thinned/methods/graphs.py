@@ -6,6 +6,7 @@ No graph library is needed: an edge list is an array of integers of shape (2, E)
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -41,16 +42,22 @@ MAX_NODES = 2**21
 
 def _is_sparse(x: Any) -> bool:
     """Whether x is one of SciPy's, which is then loaded already."""
-    if type(x).__module__.partition(".")[0] != "scipy":
-        return False
-    import scipy.sparse
+    sparse = sys.modules.get("scipy.sparse")
+    return sparse is not None and bool(sparse.issparse(x))
 
-    return bool(scipy.sparse.issparse(x))
+
+def _has_sparse_layout(x: Any) -> bool:
+    """Whether x is a sparse tensor of PyTorch's, or of JAX, whichever is loaded already."""
+    torch, sparse = sys.modules.get("torch"), sys.modules.get("jax.experimental.sparse")
+    if torch is not None and isinstance(x, torch.Tensor):
+        kinds = ("coo", "csr", "csc", "bsr", "bsc")
+        return x.layout in [getattr(torch, f"sparse_{kind}") for kind in kinds]
+    return sparse is not None and isinstance(x, sparse.JAXSparse)
 
 
 def _require_list(who: str, edges: Any) -> Backend:
     """The backend of an edge list; TypeError unless it is an array of integers."""
-    if "sparse" in f"{getattr(edges, 'layout', '')} {type(edges).__module__}":
+    if _is_sparse(edges) or _has_sparse_layout(edges):
         got, remedy = f"a sparse {type(edges).__name__}", "Pass the indices of its entries."
         raise TypeError(message(who, "edges", "an array of integers, shape (2, E)", got, remedy))
     backend = backend_of(who, edges, "edges")

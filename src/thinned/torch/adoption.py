@@ -24,12 +24,13 @@ from thinned.torch.scheduling import Rule, require_allowed, rules_of
 from thinned.torch.sited import Sited
 from thinned.torch.watching import Noticed
 
-__all__ = ["Report", "Row", "adopt", "release"]
+__all__ = ["NothingToAdoptError", "Report", "Row", "adopt", "release"]
 
 _RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
 _ENCODERS = (nn.TransformerEncoderLayer, nn.TransformerEncoder)
 _TIME_FIRST = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 _MARK = "thinned_adoption"
+_ATTENTION = "scaled_dot_product_attention"
 
 _OURS = {
     getattr(modules, kind.__name__): at_a_site
@@ -42,11 +43,16 @@ _OURS = {
 _AFTER = tuple(ADDRESSED.values())
 
 
+class NothingToAdoptError(ValueError):
+    """A model in which nothing drops."""
+
+
 class Row(NamedTuple):
     """A line of a report. p is None where a call in the model's code brings its own, where it is
     learned, and where a module has several of its own.
 
-    Where a site follows a schedule, p is that of step 0.
+    Where a site follows a schedule, p is that of step 0. attention: whether all that it is known
+    to call is attention.
     """
 
     site: str
@@ -56,6 +62,7 @@ class Row(NamedTuple):
     reached: bool = True
     learned: bool = False
     several: bool = False
+    attention: bool = False
 
 
 @dataclass(frozen=True)
@@ -353,7 +360,7 @@ def _rows_of_code(module: nn.Module, found: Reading, site: str, shared: str) -> 
     kind, rows = type(module).__name__, []
     if found.reached:
         done = f"calls of {', '.join(sorted(found.reached))} addressed{shared}"
-        rows.append(Row(site, kind, None, done))
+        rows.append(Row(site, kind, None, done, attention=found.reached == {_ATTENTION}))
     if found.missed:
         rows.append(_not_reached(site, kind, sorted(found.missed)))
     return rows
@@ -384,7 +391,7 @@ def _children_with_rows_second(names: dict[nn.Module, list[str]]) -> set[nn.Modu
 def _require_sites(plans: list[_Plan], rows: list[Row]) -> None:
     if not any(row.reached for row in rows) and not any(plan.code for plan in plans):
         missed = "; ".join(row.done for row in rows)
-        raise ValueError(
+        raise NothingToAdoptError(
             "adopt: the model has no dropout to adopt: modules of torch.nn alone, and none of them "
             "drops." + (f" {missed}." if missed else "")
         )

@@ -122,8 +122,8 @@ def measured(model: nn.Module, step: Callable[[nn.Module], None], functional_cal
     variants: list[tuple[nn.Module, bool | None]] = [(now, None), (without, None)]
     if functional_calls:
         variants = [(now, None), (now, True), (copy.deepcopy(without), False)]
-    for one, off in variants[1:]:
-        why = _fails(one, step, off)
+    for one, mode in variants[1:]:
+        why = _fails(one, step, mode)
         if why:
             raise UnmeasuredError(f"without dropout the model does not run: {why}")
     adopted = None
@@ -131,7 +131,7 @@ def measured(model: nn.Module, step: Callable[[nn.Module], None], functional_cal
     if not reason:
         variants.append((addressed, None))
         adopted = len(variants) - 1
-    times, saved = _times(variants, step), [_saved(one, step, off) for one, off in variants]
+    times, saved = _times(variants, step), [_saved(one, step, mode) for one, mode in variants]
     base, off = (1, 2) if functional_calls else (0, 1)
     dropout = _apart(times[base], times[off])
     return Cost(

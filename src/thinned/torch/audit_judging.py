@@ -370,7 +370,9 @@ def _normalised(seen: Observed) -> Iterator[Finding]:
     behind: dict[str, list[tuple[float, str]]] = defaultdict(list)
     for site, source in reached.items():
         ratio, error = _shift(seen, site)
-        if site not in fed and ratio is not None and abs(ratio - 1.0) > max(_SHIFT, 6.0 * error):
+        if ratio is None or source in fed.values():  # told, with the same mend
+            continue
+        if abs(ratio - 1.0) > max(_SHIFT, 6.0 * error):
             behind[source].append((ratio, site))
     for source, found in behind.items():
         ratio, site = max(found, key=lambda one: abs(math.log(one[0])))

@@ -191,6 +191,7 @@ class Observer(TorchDispatchMode):
         trace: TracebackType | None,
     ) -> None:
         self._hearing.end()
+        self.scales.finish()
         super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
         for handle in self._handles:
             handle.remove()
@@ -230,6 +231,9 @@ class Observer(TorchDispatchMode):
             if self.compare:
                 made = _digest(tensors_in(output))
                 self.outputs[frame.name, frame.number] = (frame.given, made)
+            if frame.draws and isinstance(module, (Sited, _DropIn)):
+                plain = not module._modules and not module._parameters
+                self.variances.drew(frame.draws[-1].site, tensors_in(output), plain)
             if frame.own is not None and isinstance(output, Tensor):
                 self._ratio(frame.own, frame, output)
                 if nominal_p(module) is not None:

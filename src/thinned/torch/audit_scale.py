@@ -124,6 +124,11 @@ class Scales:
         elif factor is not None:
             self._factors[memory_of(out)] = factor
 
+    def finish(self) -> None:
+        """The run is over: what is gated still came out of the model."""
+        self.found += self._gated.values()
+        self._gated.clear()
+
     def _forget(self, memory: int) -> None:
         for known in (self._gates, self._gated, self._factors):
             known.pop(memory, None)
@@ -203,7 +208,7 @@ class Scales:
         """The gated tensor that an operation makes: x m, or a gated one times a number."""
         if name in _CARRIES:
             source = args[1] if name == "copy" else args[0]
-            return self._gated.get(memory_of(source)) if isinstance(source, Tensor) else None
+            return self._gated.pop(memory_of(source), None) if isinstance(source, Tensor) else None
         if name in ("mul", "div"):
             return self._multiplied(name, args, module, line)
         if name == "masked_fill" and _zero(args[2]):
@@ -231,6 +236,7 @@ class Scales:
                 if name == "div" and number == 0.0:
                     return None
                 scale = gated.scale * number if name == "mul" else gated.scale / number
+                del self._gated[memory_of(x)]
                 return replace(gated, scale=scale)
             if name == "mul" and known:
                 return self._put(x, self._gates[memory_of(factor)], factor, module, line)

@@ -92,6 +92,12 @@ class Variances:
             _mark(self._dropped, memory, direct, memory in given)
             _mark(self._noisy, memory, noisy, memory in given)
 
+    def drew(self, site: str, out: list[Tensor], dropped: bool) -> None:
+        """Note what a module of ours gave, whose kernels the dispatcher does not see."""
+        for tensor in out:
+            _mark(self._noisy, memory_of(tensor), site, True)
+            _mark(self._dropped, memory_of(tensor), site if dropped else "", True)
+
     def normalised(self, name: str, given: dict[str, Any], site: str) -> None:
         """Note what a BatchNorm was given, if it learns the batch's statistics by it."""
         x = given.get("input")
