@@ -425,10 +425,6 @@ PyObject* overlook(PyObject*, PyObject* kinds) {
 // without a step through Python. seed: int64, 0-d. No strides stand for those of x's own C order.
 Tensor drop(const Tensor& x, const Tensor& seed, std::int64_t threshold, double scale,
             at::IntArrayRef strides) {
-    TORCH_CHECK_NOT_IMPLEMENTED(
-        !has_tangent(x),
-        "thinned::drop: forward-mode differentiation does not go through the registered operator. Call "
-        "thinned's functions outside of torch.compile, where it does.");
     if (!is_plain(x) || !seed.is_cpu()) {
         return by_python(dropout_elsewhere, x, seed, threshold, scale, strides);
     }
@@ -440,8 +436,24 @@ Tensor drop(const Tensor& x, const Tensor& seed, std::int64_t threshold, double 
     return made(x, how);
 }
 
-// thinned::seed: the place is for compilers, who merge what is equal.
-Tensor seed(std::int64_t) {
+// The same where PyTorch's autograd looks on. A compiled program's backward pass is a program of its own;
+// forward mode runs through this one, and thinned::dropout knows how.
+Tensor drop_seen(const Tensor& x, const Tensor& seed, std::int64_t threshold, double scale,
+                 at::IntArrayRef strides) {
+    if (has_tangent(x)) {
+        static const auto dropout =
+            c10::Dispatcher::singleton()
+                .findSchemaOrThrow("thinned::dropout", "")
+                .typed<Tensor(const Tensor&, const Tensor&, std::int64_t, double, c10::SymIntArrayRef)>();
+        return dropout.call(x, seed, threshold, scale, c10::fromIntArrayRefSlow(strides));
+    }
+    at::AutoDispatchBelowADInplaceOrView below;
+    return drop(x, seed, threshold, scale, strides);
+}
+
+// thinned::seed: the place is for compilers, who merge what is equal, and so is the device, by which they
+// find the generator whose state a recompute goes back to: the CPU, always.
+Tensor seed(std::int64_t, std::optional<at::Device>) {
     Tensor word = at::detail::empty_cpu({}, at::kLong);
     *word.mutable_data_ptr<std::int64_t>() = static_cast<std::int64_t>(drawn_seed());
     return word;
@@ -449,7 +461,7 @@ Tensor seed(std::int64_t) {
 
 TORCH_LIBRARY_IMPL(thinned, BackendSelect, m) { m.impl("seed", &seed); }
 TORCH_LIBRARY_IMPL(thinned, CPU, m) { m.impl("drop", &drop); }
-TORCH_LIBRARY_IMPL(thinned, AutogradCPU, m) { m.impl("drop", torch::CppFunction::makeFallthrough()); }
+TORCH_LIBRARY_IMPL(thinned, AutogradCPU, m) { m.impl("drop", &drop_seen); }
 
 PyMethodDef methods[] = {
     {"connect", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&connect)),

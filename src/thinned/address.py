@@ -45,6 +45,11 @@ def _crc32(name: str) -> int:
         raise ValueError(message("Address", "site", requirement, ascii(name))) from None
 
 
+# What torch.compiler.assume_constant_result says of a function, said without loading PyTorch: its
+# compiler calls this one while it traces, and keeps the number.
+_crc32._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
 @dataclass(frozen=True, slots=True, init=False, eq=False)
 class Address:
     """The address of a mask: equal addresses give equal masks, everywhere and always.
@@ -92,14 +97,15 @@ class Address:
             _meet_jax()
         put = object.__setattr__
         # As a plain string, also where a subclass came (numpy.str_): the repr is to read back.
-        put(self, "_name", str.__str__(site) if isinstance(site, str) else None)
-        if isinstance(site, str):
-            site = _crc32(site)
+        named = isinstance(site, str)
+        put(self, "_name", str.__str__(site) if named else None)
         put(self, "seed", _coordinate("seed", seed))
-        put(self, "site", _coordinate("site", site))
+        # A name's number is not asked for its type: PyTorch's compiler, which takes it for granted,
+        # could not say.
+        put(self, "site", _crc32(site) if named else _coordinate("site", site))
         put(self, "step", _coordinate("step", step))
         put(self, "call", _coordinate("call", call))
-        words = self.seed, self.site, self.step, self.call
+        words = self.seed, 0 if named else self.site, self.step, self.call
         put(self, "known", all(type(word) is int for word in words))
 
     def __eq__(self, other: object) -> bool:
@@ -123,15 +129,19 @@ class Address:
 
     def replace(self, **coordinates: Any) -> Address:
         """The same address with other `seed`, `site`, `step` or `call`."""
-        site = self.site if self._name is None else self._name
-        now = {"seed": self.seed, "site": site, "step": self.step, "call": self.call}
+        now = {"seed": self.seed, "site": self.site, "step": self.step, "call": self.call}
         unknown = set(coordinates) - set(now)
         if unknown:
             raise TypeError(
                 f"Address.replace: {sorted(unknown)[0]!r} is no coordinate; "
                 "the coordinates are seed, site, step and call."
             )
-        return type(self)(**{**now, **coordinates})
+        if self._name is None or "site" in coordinates:
+            return type(self)(**{**now, **coordinates})
+        made = type(self)(**{**now, **coordinates, "site": 0})
+        object.__setattr__(made, "site", self.site)  # the name's number, once and for all
+        object.__setattr__(made, "_name", self._name)
+        return made
 
     def fold_in(self, n: int) -> Address:
         """Another seed, made of this one and `n`: a member, an epoch, a rank. n in [0, 2^64)."""

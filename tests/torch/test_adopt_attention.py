@@ -258,3 +258,51 @@ def test_fault_a_softmax_of_nothing(monkeypatch):
     monkeypatch.setattr("thinned.torch.attending.softmax_of", unsettled)
     with pytest.raises(AssertionError):
         test_multihead_attention_with_a_sample_that_is_all_padding(True, True)
+
+
+def multi_head(batch_first):
+    plain = nn.MultiheadAttention(4, 2, dropout=0.3, batch_first=batch_first)
+    model = nn.ModuleList([copy.deepcopy(plain)])
+    adopt(model, seed=1)
+    return plain, model[0]
+
+
+def shown(module, shape, keys, weights, wrap):
+    """Shapes and finiteness of outputs and gradients on an input that may be empty."""
+    q = torch.ones(shape, requires_grad=True)
+    k = q if keys is None else torch.ones(keys, requires_grad=True)
+    out, attention = wrap(lambda q, k: module(q, k, k, need_weights=weights))(q, k)
+    out.sum().backward()
+    attended = None if attention is None else attention.shape
+    return out.shape, attended, q.grad.shape, bool(out.isfinite().all())
+
+
+@pytest.mark.parametrize("weights", [True, False])
+@pytest.mark.parametrize("wrap", [lambda f: f, compiled], ids=["eager", "compiled"])
+@pytest.mark.parametrize(
+    ("shape", "keys"),
+    [
+        ((0, 3, 4), None),
+        ((3, 0, 4), None),
+        ((0, 0, 4), None),
+        ((0, 4), None),
+        ((2, 3, 4), (2, 0, 4)),
+        ((3, 4), (0, 4)),
+    ],
+)
+def test_an_empty_batch_is_attended_as_by_pytorch(shape, keys, wrap, weights):
+    plain, adopted = multi_head(batch_first=True)
+    torch._dynamo.reset()
+    found = shown(adopted, shape, keys, weights, wrap)
+    assert found == shown(plain, shape, keys, weights, lambda f: f)
+
+
+@pytest.mark.parametrize("weights", [True, False])
+def test_a_batch_of_gradients_through_an_adopted_module(weights):
+    _, module = multi_head(batch_first=True)
+    x = torch.randn(2, 3, 4, requires_grad=True)
+    y = module(x, x, x, need_weights=weights)[0]
+    several = torch.randn(5, *y.shape)
+    (found,) = torch.autograd.grad(y, x, several, is_grads_batched=True, retain_graph=True)
+    each = [torch.autograd.grad(y, x, one, retain_graph=True)[0] for one in several]
+    torch.testing.assert_close(found, torch.stack(each))

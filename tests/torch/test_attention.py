@@ -276,3 +276,18 @@ def test_training_is_required():
 
 def test_public_names():
     assert set(attention.__all__) == {"attention_compiled", "scaled_dot_product_attention"}
+
+
+def test_a_batch_of_gradients():
+    arrays = [x.detach()[:1, :, :3] for x in inputs()]
+    jacobian = torch.autograd.functional.jacobian
+    for got, expected in zip(
+        jacobian(ours, tuple(arrays), vectorize=True), jacobian(ours, tuple(arrays)), strict=True
+    ):
+        torch.testing.assert_close(got, expected)
+    x = arrays[0].clone().requires_grad_()
+    y = ours(x, x, x)
+    several = torch.randn(4, *y.shape, dtype=y.dtype)
+    (got,) = torch.autograd.grad(y, x, several, is_grads_batched=True, retain_graph=True)
+    each = [torch.autograd.grad(y, x, one, retain_graph=True)[0] for one in several]
+    torch.testing.assert_close(got, torch.stack(each))

@@ -351,26 +351,71 @@ def test_the_operator_is_differentiable_backwards():
     assert torch.autograd.gradgradcheck(lambda x: registered(x).pow(2), x)
 
 
-def test_forward_mode_through_the_operator_raises():
+def test_forward_mode_goes_through_the_operator():
+    x, tangent, further = torch.randn(3, 20)
+    x.requires_grad_()
+    for call in (registered, torch.compile(dropped, backend="aot_eager")):
+        with forward_ad.dual_level():
+            dual = forward_ad.make_dual(x.detach(), tangent)
+            y, along = forward_ad.unpack_dual(call(dual))
+        assert torch.equal(y, F.dropout(x, 0.5, True, at=AT).detach())
+        assert torch.equal(along, F.dropout(tangent, 0.5, True, at=AT))
+    with forward_ad.dual_level():  # a derivative of it
+        along = forward_ad.unpack_dual(registered(forward_ad.make_dual(x, tangent * x))).tangent
+        (slope,) = torch.autograd.grad(along, x, further)
+    assert torch.equal(slope, F.dropout(further, 0.5, True, at=AT) * tangent)
+
+
+def test_forward_mode_at_a_seed_that_a_compiled_program_draws():
     x, tangent = torch.randn(2, 20)
-    text = "forward-mode differentiation does not go through the registered operator"
+    run = torch.compile(drawn, backend="aot_eager")
+    torch.manual_seed(2)
+    expected = run(x) / x * tangent
+    torch.manual_seed(2)
     with forward_ad.dual_level():
-        dual = forward_ad.make_dual(x, tangent)
-        with pytest.raises(NotImplementedError, match=text):
-            registered(dual)
-        for call in (dropped, drawn):
-            with pytest.raises(NotImplementedError, match=text):
-                torch.compile(call, backend="aot_eager")(dual)
+        along = forward_ad.unpack_dual(run(forward_ad.make_dual(x, tangent))).tangent
+    torch.testing.assert_close(along, expected)
 
 
-@pytest.mark.parametrize("transform", [torch.func.grad, torch.func.jacrev, torch.func.jacfwd])
-def test_derivatives_of_torch_func_through_the_operator_raise(transform):
-    text = "derivatives of torch.func do not go through the registered operator"
-    with pytest.raises(NotImplementedError, match=text):
-        transform(lambda x: registered(x).sum())(torch.randn(20))
-    for call in (dropped, drawn) if transform is torch.func.grad else (dropped,):
-        with pytest.raises(Exception, match=text):
-            compiled(transform(lambda x, call=call: call(x).sum()))(torch.randn(20))
+def test_both_tangents_go_through_the_operator():
+    coordinates, scale = torch.tensor([5, 0, 1, 2, 3, 2**31]), torch.tensor(2.0).double()
+
+    def filled(x, f):
+        args = (coordinates, scale, 0.0, 0, [6, 1], False, False, f)
+        return torch.ops.thinned.apply.default(x, *args)
+
+    x, f = (torch.randn(4, 6, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    assert torch.autograd.gradcheck(filled, (x, f), check_forward_ad=True)
+    assert torch.autograd.gradcheck(lambda f: filled(x.detach(), f), f, check_forward_ad=True)
+
+
+def test_derivatives_of_torch_func_go_through_the_operator():
+    x, v = torch.randn(2, 20)
+
+    def eager(x):
+        return F.dropout(x, 0.5, True, at=AT)
+
+    for transform in (
+        lambda f: torch.func.grad(lambda x: (f(x) ** 2 * v).sum())(x),
+        lambda f: torch.func.vjp(f, x)[1](v)[0],
+        lambda f: torch.func.jvp(f, (x,), (v,))[1],
+        lambda f: torch.func.jacrev(f)(x),
+        lambda f: torch.func.jacfwd(f)(x),
+        lambda f: torch.func.hessian(lambda x: (f(x) ** 3).sum())(x),
+        lambda f: torch.func.vmap(torch.func.grad(lambda x: (f(x) ** 2).sum()))(v.reshape(4, 5)),
+    ):
+        torch.testing.assert_close(transform(registered), transform(eager))
+
+
+@pytest.mark.parametrize("call", [dropped, drawn])
+def test_a_compiled_function_takes_derivatives_of_torch_func(call):
+    torch._dynamo.reset()
+    gradient = torch.func.grad(lambda x: (call(x) * 3.0).sum())
+    run = torch.compile(gradient, backend="aot_eager", fullgraph=True)
+    x = torch.randn(20)
+    torch.manual_seed(1)
+    found = run(x)
+    assert set(found.tolist()) == {0.0, 6.0}
 
 
 def test_vmap_in_a_compiled_function():

@@ -14,7 +14,7 @@ from thinned import kernel
 from thinned.backends import torch as backend, torch_native
 from thinned.backends.base import Draw
 from thinned.backends.torch_memory import Drawn, Noise
-from thinned.torch import functional
+from thinned.torch import functional, seeds
 from thinned.window import Window, place
 
 HERE = Path(__file__).parent
@@ -77,7 +77,7 @@ def test_a_fresh_seed_is_the_one_that_python_draws():
     x = torch.randn(500)
     for seed in range(5):
         torch.manual_seed(seed)
-        drawn = functional._drawn_seed(None)
+        drawn = seeds._drawn_seed(None)
         after = torch.get_rng_state()
         torch.manual_seed(seed)
         y = torch_native.dropout(x, 0.3, None, -1, None)
@@ -95,10 +95,10 @@ def test_a_draw_is_seen_by_who_wants_to_see_it():
 
     seen = []
     torch.manual_seed(5)
-    unseen = functional._drawn_seed(None)
+    unseen = seeds._drawn_seed(None)
     torch.manual_seed(5)
     with Looking():
-        assert functional._drawn_seed(None) == unseen
+        assert seeds._drawn_seed(None) == unseen
     assert any("random" in name for name in seen)
 
 

@@ -54,6 +54,7 @@ from thinned.backends.torch_operator import (
     noise_registered,
 )
 from thinned.backends.torch_pure import Coordinates
+from thinned.backends.torch_values import has_values, recorded, unread
 from thinned.checks import MOST_AXES, message
 from thinned.window import Placement, index_strides, place, place_anew
 
@@ -92,9 +93,7 @@ class TorchBackend:
         if isinstance(at, GraphAddress):
             return at
         found = Located.checked(who, at, window)
-        if torch.compiler.is_compiling():
-            return graph_address(at, window, shape)
-        return found
+        return graph_address(at, window, shape) if recorded() else found
 
     def holds(self, kind: Any) -> bool:
         return issubclass(kind, Tensor)
@@ -152,18 +151,18 @@ class TorchBackend:
             raise ValueError(message(who, "out", f"on x's device {x.device}", str(out.device)))
 
     def compiling(self) -> bool:
-        return torch.compiler.is_compiling()
+        return unread()
 
     def staged(self) -> bool:
-        return torch.compiler.is_compiling()
+        return unread()
 
     def traced(self, p: Any) -> bool:
-        return torch.compiler.is_compiling() and hasattr(p, "shape")
+        return hasattr(p, "shape") and (unread() or (isinstance(p, Tensor) and not has_values(p)))
 
     def placed(
         self, who: str, at: Any, window: Any, shape: tuple[int, ...], shared_axes: Any
     ) -> tuple[Any, Any]:
-        where = place_anew if torch.compiler.is_compiling() else place
+        where = place_anew if unread() else place
         return known_here(who, at), where(who, shape, shared_axes, window)
 
     def rate(self, p: Any) -> tuple[Any, Any]:
@@ -172,15 +171,15 @@ class TorchBackend:
         return threshold, torch.where(wide == 1.0, 1.0, 1.0 / (1.0 - wide))
 
     def keep(self, draw: Draw, like: Tensor | None = None) -> Tensor:
-        device = CPU if like is None else like.device
         if isinstance(draw.place, GraphPlace):
             assert like is not None
             return draw_in_graph(draw, "mask", like)
-        if torch.compiler.is_compiling() and device.type == "cpu" and not kernel.uses_reference():
+        device = CPU if like is None else like.device
+        if recorded() and device.type == "cpu" and not kernel.uses_reference():
             # What dropout leaves of ones: the operator needs no second form for the mask.
             ones = torch.ones(draw.place.shape, dtype=torch.float32, device=device)
             return noise_registered(ones, Noise(draw, 1.0)).to(torch.bool)
-        return draw_values(draw, "mask", device)
+        return draw_values(draw, "mask", like)
 
     def packed(self, draw: Draw) -> Tensor:
         bits = self.keep(draw).reshape(-1).to(torch.uint8)
@@ -192,13 +191,13 @@ class TorchBackend:
         if isinstance(draw.place, GraphPlace):
             assert like is not None
             return draw_in_graph(draw, "words", like)
-        return draw_values(draw, "words", CPU if like is None else like.device)
+        return draw_values(draw, "words", like)
 
     def words_at(self, at: Any, index: Tensor, mirror: bool) -> Tensor:
         if isinstance(at, Tensor):
             return torch_pure.words_at(Coordinates(*at.unbind()), index, mirror)
-        plain = index.is_cpu and not _modes() and not _wraps(index)
-        if plain and not kernel.uses_reference():
+        watched = _modes() or _tracing() or _wraps(index)
+        if index.is_cpu and not watched and not kernel.uses_reference():
             # Ten times as quick as tensor operations, each of which goes through the memory.
             drawn = reference.words_at(at, index.numpy().astype(np.uint64), mirror)
             return torch.from_numpy(drawn.astype(np.int64))
@@ -214,7 +213,7 @@ class TorchBackend:
         if isinstance(draw.place, GraphPlace):
             assert like is not None
             return draw_in_graph(draw, "gaussian", like)
-        return draw_values(draw, "gaussian", CPU if like is None else like.device)
+        return draw_values(draw, "gaussian", like)
 
     def apply_gaussian(self, x: Tensor, draw: Draw, std: Any, out: Any) -> Tensor:
         if isinstance(draw.place, GraphPlace):
@@ -278,11 +277,22 @@ class TorchBackend:
 
 
 def _seeded(how: Noise, seed: Tensor | None) -> Noise:
+    """The noise with the seed that a generator gave, a number."""
     if seed is None:
         return how
     at = how.draw.at
     named: Any = Drawn(int(seed.item()) & (2**64 - 1), at.site, at.step, at.call)
     return how._replace(draw=how.draw._replace(at=named))
+
+
+def _seeded_unread(how: Noise, seed: Tensor | None) -> Noise:
+    """The same with the seed as a tensor, which nobody reads before the operator does."""
+    if seed is None:
+        return how
+    at = how.draw.at
+    low, high = seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF
+    words: Any = Coordinates(low, high, at.site, at.step, at.call)
+    return how._replace(draw=how.draw._replace(at=words))
 
 
 def _shared_in_front(how: Noise, n: int) -> Noise:
@@ -313,7 +323,7 @@ class _Eager(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None, None]:
         if grad is None:
             return None, None, None
-        return noise(grad, None, ctx.how), None, None
+        return _again(grad, ctx.how), None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor | None, *_: Any) -> Tensor | None:
@@ -335,7 +345,20 @@ def _elsewhere(x: Tensor, numbers: tuple[int, ...]) -> Tensor:
     where = placed(tuple(x.shape), offset, strides or index_strides(tuple(x.shape), ()))
     (number,) = struct.unpack("d", struct.pack("q", scale))
     draw = Draw(at, threshold, where, bool(mirror))
-    return noise(x, None, Noise(draw, number, 0.0, bool(gaussian)))
+    return _again(x, Noise(draw, number, 0.0, bool(gaussian)))
+
+
+def _again(grad: Tensor, how: Noise) -> Tensor:
+    """The noise of a forward pass that is over, on its gradient. A vmap over the backward pass has
+    many gradients and no say in the mask."""
+    return noise(grad, seed_again(how) if _in_transform() else None, how)
+
+
+def seed_again(how: Noise) -> Tensor:
+    """A known seed as a tensor (int64, 0-d), which no vmap makes another one of."""
+    seed = how.draw.at.seed
+    signed = seed - 2**64 if seed >= 2**63 else seed
+    return torch.full((), signed, dtype=torch.int64, device=CPU)
 
 
 class _Filled(torch.autograd.Function):
@@ -379,6 +402,8 @@ class _Transformed(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, seed: Tensor | None, how: Noise) -> Tensor:
+        if _watched(x):
+            return noise_registered(x, _seeded_unread(how, seed))
         return make(x, _seeded(how, seed))
 
     @staticmethod
@@ -437,6 +462,11 @@ def _wraps(x: Tensor) -> bool:
     return type(x).__torch_dispatch__ is not torch._C._disabled_torch_dispatch_impl
 
 
+def _watched(x: Tensor) -> bool:
+    """Whether somebody is to see the operator on x: a dispatch mode, a tracer, x itself."""
+    return bool(_modes() or _tracing()) or (type(x) is not Tensor and _wraps(x))
+
+
 def noise(x: Tensor, seed: Tensor | None, how: Noise) -> Tensor:
     """The noise on x, differentiable. A seed (0-d, int64) takes the place of the address's."""
     y: Tensor
@@ -445,6 +475,8 @@ def noise(x: Tensor, seed: Tensor | None, how: Noise) -> Tensor:
         y = _Transformed.apply(x, seed, how)  # type: ignore[no-untyped-call]
         return y
     if seed is not None:
+        if _watched(x):
+            return noise_registered(x, _seeded_unread(how, seed))
         how = _seeded(how, seed)
     (at, threshold, where, mirror), scale, fill, gaussian = how
     short = torch_native.noise(
@@ -454,7 +486,7 @@ def noise(x: Tensor, seed: Tensor | None, how: Noise) -> Tensor:
     if short is not None:
         y = short
         return y
-    if _modes() or _tracing() or (type(x) is not Tensor and _wraps(x)):
+    if _watched(x):
         return noise_registered(x, how)
     if (x.requires_grad and _grad_enabled()) or forward_ad._current_level >= 0:
         y = _eager(x, how, False)
@@ -465,7 +497,7 @@ def noise(x: Tensor, seed: Tensor | None, how: Noise) -> Tensor:
 
 def noise_(x: Tensor, seed: Tensor | None, how: Noise) -> Tensor:
     """The same into x itself."""
-    if _in_transform() or _modes() or _tracing() or (type(x) is not Tensor and _wraps(x)):
+    if _in_transform() or _watched(x):
         return x.copy_(noise(x, seed, how))
     # Asked before anything is written; PyTorch itself asks afterwards.
     if x.requires_grad and x.is_leaf and _grad_enabled():
@@ -488,7 +520,7 @@ def filled(x: Tensor, array: Tensor, how: Noise) -> Tensor:
         # f + s m (x - f) in parts that carry the transforms, with the dropped elements selected.
         kept = noise(torch.ones_like(x), None, how._replace(scale=1.0)).to(torch.bool)
         return torch.where(kept, affine(x, how.scale, array), array)
-    if torch.compiler.is_compiling() or _modes() or _wraps(x) or _wraps(array):
+    if torch.compiler.is_compiling() or _watched(x) or _wraps(array):
         return noise_registered(x, how, array)
     y: Tensor = _Filled.apply(x, array, how)  # type: ignore[no-untyped-call]
     return y

@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 
 from thinned import _native, kernel, reference
 from thinned.backends import torch_pure
 from thinned.backends.base import Draw
 from thinned.backends.torch_memory import Drawn, Noise, coordinates_of, make, run
 from thinned.backends.torch_tags import operator
+from thinned.backends.torch_values import has_values, lengths
 from thinned.window import MOST_BITS, MOST_WORDS, Placement, Window, place
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
 Law = _native.Law
 CPU = torch.device("cpu")
 MASK32 = 0xFFFFFFFF
+_in_transform = torch._C._are_functorch_transforms_active
 
 
 class GraphPlace(NamedTuple):
@@ -91,7 +94,11 @@ def graph_address(at: Any, window: Window | None, shape: tuple[int, ...]) -> Gra
         start = window.start + (0,) * (len(shape) - len(window.start))
         whole = window.global_shape or (-1, *shape[1:])
         numbers = [*start, *whole]  # type: ignore[misc]
-    where = torch.stack([_full(n) for n in numbers]) if numbers else torch.empty(0).to(torch.int64)
+    where = (
+        torch.stack([_full(n) for n in numbers])
+        if numbers
+        else torch.empty(0, dtype=torch.int64, device=CPU)
+    )
     return GraphAddress(words, where)
 
 
@@ -148,11 +155,15 @@ def _(where: Tensor, who: str, held: Sequence[int], axes: Sequence[int]) -> Tens
 _TYPES = {"mask": torch.bool, "words": torch.int64, "gaussian": torch.float32}
 
 
-def draw_values(draw: Draw, law: str, device: torch.device) -> Tensor:
-    """Draws at a known address: a keep mask, words in int64 or Gaussians, as the placement has it.
+def draw_values(draw: Draw, law: str, like: Tensor | None = None) -> Tensor:
+    """Draws at a known address: a keep mask, words in int64 or Gaussians, as the placement has it,
+    beside `like`; on the CPU where there is none.
 
     PyTorch's uint32 knows few operations, and so words are int64.
     """
+    if like is not None and not has_values(like):
+        return like.new_empty(draw.place.shape, dtype=_TYPES[law])
+    device = CPU if like is None else like.device
     if device.type != "cpu" or kernel.uses_reference():
         at, where, mirror = coordinates_of(draw.at), draw.place, draw.mirror
         if law == "mask":
@@ -162,6 +173,13 @@ def draw_values(draw: Draw, law: str, device: torch.device) -> Tensor:
         else:
             pure = torch_pure.gaussian(at, where, mirror, device).to(torch.float32)
         return pure.expand(where.shape).contiguous()
+    if _in_transform():
+        with temporarily_clear_interpreter_stack():  # which would wrap the memory up
+            return _drawn_on_cpu(draw, law)
+    return _drawn_on_cpu(draw, law)
+
+
+def _drawn_on_cpu(draw: Draw, law: str) -> Tensor:
     if law == "words":
         words = torch.empty(draw.place.shape, dtype=torch.int32, device=CPU)
         run(None, words, draw, law=Law.words)
@@ -191,7 +209,7 @@ def _drawn_op(
 ) -> Tensor:
     placement = _placement(where, held, shape, shared, law != "mask")
     draw = Draw(_drawn(words), int(threshold), placement, mirror)
-    return draw_values(draw, law, like.device)
+    return draw_values(draw, law, like)
 
 
 @_drawn_op.register_fake
@@ -218,7 +236,15 @@ def draw_in_graph(draw: Draw, law: str, like: Tensor) -> Tensor:
     if not isinstance(threshold, Tensor):
         threshold = _full(threshold)  # type: ignore[assignment]
     y: Tensor = torch.ops.thinned.drawn(
-        like.detach(), words, where, threshold, held, shape, shared, draw.mirror, law
+        like.detach(),
+        words,
+        where,
+        threshold,
+        lengths(held),
+        lengths(shape),
+        shared,
+        draw.mirror,
+        law,
     )
     return y
 

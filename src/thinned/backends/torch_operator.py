@@ -10,12 +10,16 @@ by the parts of torch.library rather than by custom_op, whose checks cost 30 mic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._functorch.utils import enable_single_level_autograd_function
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
+from torch.autograd.forward_ad import _set_fwd_grad_enabled
 
 from thinned.backends.base import Draw
 from thinned.backends.torch_memory import (
@@ -27,6 +31,7 @@ from thinned.backends.torch_memory import (
 )
 from thinned.backends.torch_pure import Coordinates
 from thinned.backends.torch_tags import READ
+from thinned.backends.torch_values import lengths
 from thinned.window import index_strides
 
 __all__ = ["drop_values", "noise_compiled", "noise_drawn", "noise_registered"]
@@ -83,15 +88,28 @@ def _shape(x: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(x)
 
 
+@contextmanager
+def _below() -> Iterator[None]:
+    """Within a forward: the operator's values, or, under a transform of torch.func, its derivatives
+    for the transforms around this one. Those are wanted, which a Function has switched off."""
+    with torch._C._AutoDispatchBelowAutograd():
+        if not _in_transform():
+            yield
+            return
+        with torch.enable_grad(), _set_fwd_grad_enabled(True):
+            yield
+
+
 class _Registered(torch.autograd.Function):
-    """Saves the address: six words, and the scale."""
+    """Saves the address: six words, and the scale. Linear in x and in the array."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, array: Tensor | None, *how: Any) -> Tensor:
         coordinates, scale, _, *ctx.place = how
         ctx.save_for_backward(coordinates, scale)
+        ctx.save_for_forward(coordinates, scale)
         ctx.set_materialize_grads(False)
-        with torch._C._AutoDispatchBelowAutograd():
+        with _below():
             y: Tensor = OPERATOR(x, *how, array)
         return y
 
@@ -103,8 +121,15 @@ class _Registered(torch.autograd.Function):
         return dx, grad - dx if ctx.needs_input_grad[1] else None, *(None,) * 7
 
     @staticmethod
-    def jvp(ctx: Any, *_: Any) -> Any:
-        raise NotImplementedError(NO_FORWARD_MODE)
+    def jvp(ctx: Any, dx: Tensor | None, df: Tensor | None, *_: Any) -> Tensor | None:
+        def noisy(tangent: Tensor) -> Tensor:
+            y: Tensor = OPERATOR(tangent, *ctx.saved_tensors, 0.0, *ctx.place)
+            return y
+
+        if df is None:
+            return None if dx is None else noisy(dx)
+        left = df - noisy(df)
+        return left if dx is None else left + noisy(dx)
 
 
 class _Dropped(torch.autograd.Function):
@@ -114,8 +139,9 @@ class _Dropped(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, seed: Tensor, *how: Any) -> Tensor:
         ctx.how = how
         ctx.save_for_backward(seed)
+        ctx.save_for_forward(seed)
         ctx.set_materialize_grads(False)
-        with torch._C._AutoDispatchBelowAutograd():
+        with _below():
             y: Tensor = DROP(x, seed, *how)
         return y
 
@@ -125,56 +151,50 @@ class _Dropped(torch.autograd.Function):
         return dx, *(None,) * 4
 
     @staticmethod
-    def jvp(ctx: Any, *_: Any) -> Any:
-        raise NotImplementedError(NO_FORWARD_MODE)
+    def jvp(ctx: Any, tangent: Tensor | None, *_: Any) -> Tensor | None:
+        return None if tangent is None else DROPOUT(tangent, *ctx.saved_tensors, *ctx.how)
 
 
-NO_FORWARD_MODE = (
-    "thinned::apply: forward-mode differentiation does not go through the registered operator, "
-    "which compilers, tracers (torch.func.linearize's too) and dispatch modes see. Call thinned's "
-    "functions outside of those, where it does."
-)
+def _derived(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
+    """The Function as one node of autograd. Under torch.func, of the transform at work, and not of
+    all: an operator's kernel runs once for each."""
+    apply: Any = super(torch.autograd.Function, function).apply
+    with enable_single_level_autograd_function() if _in_transform() else nullcontext():
+        y: Tensor = apply(*arguments)
+    return y
 
 
 def _recorded(wanted: bool) -> bool:
     """Whether autograd has to know of what becomes of tensors that want it to."""
-    if not (wanted and torch.is_grad_enabled()) and forward_ad._current_level < 0:
-        return False
-    if _in_transform():
-        raise NotImplementedError(
-            "thinned::apply: the derivatives of torch.func do not go through the registered "
-            "operator. Take them outside of torch.compile."
-        )
-    return True
+    if wanted and torch.is_grad_enabled():
+        return True
+    return forward_ad._current_level >= 0 or _in_transform()
 
 
 def _differentiable(keyset: Any, x: Tensor, *how: Any) -> Tensor:
     *how_x, array = how if len(how) == 8 else (*how, None)
-    y: Tensor
     if _recorded(x.requires_grad or (array is not None and array.requires_grad)):
-        y = _Registered.apply(x, array, *how_x)  # type: ignore[no-untyped-call]
-        return y
+        return _derived(_Registered, x, array, *how_x)
     with torch._C._AutoDispatchBelowAutograd():
-        y = OPERATOR.redispatch(keyset & torch._C._after_autograd_keyset, x, *how)
+        y: Tensor = OPERATOR.redispatch(keyset & torch._C._after_autograd_keyset, x, *how)
     return y
 
 
 def _differentiable_drop(
     _: Any, x: Tensor, seed: Tensor, threshold: int, scale: float, strides: Sequence[int]
 ) -> Tensor:
-    y: Tensor
-    if (x.requires_grad or forward_ad._current_level >= 0) and _recorded(x.requires_grad):
-        y = _Dropped.apply(x, seed, threshold, scale, strides)  # type: ignore[no-untyped-call]
-        return y
+    if _recorded(x.requires_grad):
+        return _derived(_Dropped, x, seed, threshold, scale, strides)
     with torch._C._AutoDispatchBelowAutograd():
-        y = DROP(x, seed, threshold, scale, strides)
+        y: Tensor = DROP(x, seed, threshold, scale, strides)
     return y
 
 
-def _without_derivative(_: Any, x: Tensor, *how: Any) -> Tensor:
-    """`thinned::drop`: `thinned::dropout`, around it, has a derivative."""
-    if forward_ad._current_level >= 0 and forward_ad.unpack_dual(x).tangent is not None:
-        raise NotImplementedError(NO_FORWARD_MODE)
+def _forward_alone(_: Any, x: Tensor, *how: Any) -> Tensor:
+    """`thinned::drop` stands in a compiled program, whose backward pass is a program of its own: of
+    derivatives only forward mode's run through it."""
+    if forward_ad._current_level >= 0 or _in_transform():
+        return _derived(_Dropped, x, *how)
     with torch._C._AutoDispatchBelowAutograd():
         y: Tensor = DROP(x, *how)
     return y
@@ -183,7 +203,7 @@ def _without_derivative(_: Any, x: Tensor, *how: Any) -> Tensor:
 for _name, _impl, _outer in (
     ("apply", _values, _differentiable),
     ("dropout", drop_values, _differentiable_drop),
-    ("drop", drop_values, _without_derivative),
+    ("drop", drop_values, _forward_alone),
 ):
     _LIBRARY.impl(_name, _impl, "CompositeExplicitAutograd")
     _LIBRARY.impl(_name, _outer, "Autograd", with_keyset=True)
@@ -218,7 +238,9 @@ def noise_compiled(
     first = start + (0,) * (x.dim() - len(start))
     strides = index_strides(global_shape or tuple(x.shape), shared_axes)
     offset = sum([s * n for s, n in zip(first, strides, strict=True)])
-    y: Tensor = OPERATOR(x, *_tensors(at, threshold, scale), fill, offset, strides, mirror, False)
+    y: Tensor = OPERATOR(
+        x, *_tensors(at, threshold, scale), fill, offset, lengths(strides), mirror, False
+    )
     return y
 
 
@@ -227,19 +249,28 @@ def noise_drawn(
 ) -> Tensor:
     """Dropout by `thinned::dropout`, at a seed (0-d, int64) that a generator gave."""
     strides = index_strides(tuple(x.shape), shared_axes) if shared_axes else ()
-    y: Tensor = DROPOUT(x, seed, threshold, scale, strides)
+    y: Tensor = DROPOUT(x, seed, threshold, scale, lengths(strides))
     return y
 
 
 def noise_registered(x: Tensor, how: Noise, array: Tensor | None = None) -> Tensor:
-    """The registered operator on a noise that is known, for modes and wrapper tensors to see."""
+    """The registered operator on a noise that is known, for modes and wrapper tensors to see. The
+    address may be Coordinates that are tensors."""
+    if type(x) is FakeTensor:
+        with x.fake_mode:  # which would not have real tensors beside its own
+            return _noise_registered(x, how, array)
+    return _noise_registered(x, how, array)
+
+
+def _noise_registered(x: Tensor, how: Noise, array: Tensor | None) -> Tensor:
     (at, threshold, where, mirror), scale, fill, gaussian = how
+    words = at if isinstance(at, Coordinates) else coordinates_of(at)
     y: Tensor = OPERATOR(
         x,
-        *_tensors(coordinates_of(at), threshold, scale),
+        *_tensors(words, threshold, scale),
         fill,
         where.offset,
-        where.strides,
+        lengths(where.strides),
         mirror,
         gaussian,
         array,

@@ -4,6 +4,8 @@ PyTorch's own draw would do but for two things. Compilers merge operators of equ
 two dropouts would share a mask: so each place in a program has a number. And where memory is short
 (activation_memory_budget below 1) they repeat cheap operators in the backward pass, a draw among
 them, and the mask would be another one: so the seed, eight bytes, is marked as one to be kept.
+Where a checkpoint marks it otherwise, PyTorch keeps the state of the generator that drew it, and
+the recompute draws the same: by the device it finds which generator that is.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ WORDS = -(2**63), 2**63 - 1
 
 _LIBRARY: Any = torch.library.Library("thinned", "FRAGMENT")
 for _schema in (
-    "seed(int place) -> Tensor",
+    "seed(int place, *, Device? device=None) -> Tensor",
     "fresh_seed(int place) -> Tensor",
     "fresh(Tensor x, float p, int place) -> Tensor",
 ):
@@ -50,19 +52,22 @@ def _next_place() -> int:
 place_in_program: Callable[[], int] = torch.compiler.assume_constant_result(_next_place)
 
 
-def _drawn(place: int) -> Tensor:
+CPU = torch.device("cpu")
+
+
+def _drawn(place: int, *, device: torch.device | None = None) -> Tensor:
     """The same 64 bits that eager code draws."""
-    return torch.empty((), dtype=torch.int64, device="cpu").random_(*WORDS)
+    return torch.empty((), dtype=torch.int64, device=CPU).random_(*WORDS)
 
 
-def _fake(place: int) -> Tensor:
-    return torch.empty((), dtype=torch.int64, device="cpu")
+def _fake(place: int, *, device: torch.device | None = None) -> Tensor:
+    return torch.empty((), dtype=torch.int64, device=CPU)
 
 
 def _fresh_seed(place: int) -> Tensor:
     recording = get_proxy_mode()
     if recording is None:
-        seed: Tensor = SEED(place)
+        seed: Tensor = SEED(place, device=CPU)
         return seed
     if not _keeps_what_is_marked and torch._functorch.config.activation_memory_budget < 1:
         raise RuntimeError(
@@ -72,7 +77,7 @@ def _fresh_seed(place: int) -> Tensor:
         )
     graph = recording.tracer.graph
     before = len(graph.nodes)
-    seed = SEED(place)
+    seed = SEED(place, device=CPU)
     for node in itertools.islice(reversed(graph.nodes), len(graph.nodes) - before):
         node.meta["recompute"] = CheckpointPolicy.MUST_SAVE
     return seed

@@ -219,6 +219,6 @@ def _plain_twin(model: nn.Module) -> tuple[nn.Module, dict[str, float] | None]:
 
 
 def moved(before: dict[str, Any], after: dict[str, Any], own: OwnDraws) -> tuple[str, ...]:
-    """The generators that a forward drew from: PyTorch's were its own, the others are everybody's."""
+    """The generators that a forward drew from: a copy of PyTorch's, and everybody's others."""
     others = [s for s, state in before.items() if s != TORCH and after[s] != state]
     return (*([TORCH] if own.used else []), *others)

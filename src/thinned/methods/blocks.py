@@ -40,6 +40,7 @@ def _coverage(maps: Sequence[int], block: Sequence[int]) -> tuple[list[float], l
     share: dict[int, float] = {1: 1.0}
     for length, b in zip(maps, block, strict=True):
         longer: dict[int, float] = {}
+        length = int(length)  # of a compiler's symbol: it is counted through
         for i in range(length):
             n = min(i, length - b) - max(0, i - b + 1) + 1
             longer[n] = longer.get(n, 0.0) + 1.0

@@ -223,7 +223,9 @@ class Draws:
         else:
             wide = self.wide(x)
             f = fill if isinstance(fill, (int, float)) else self.wide(fill)
-            s = scale if isinstance(scale, (int, float)) else xp.astype(scale, wide.dtype)
+            # A compiler's symbol for a number is neither a number nor an array.
+            number = isinstance(scale, (int, float)) or not hasattr(scale, "dtype")
+            s = scale if number else xp.astype(scale, wide.dtype)
             kept = xp.astype(wide * s if plain else f + s * (wide - f), x.dtype)
         if isinstance(fill, (int, float)):  # one element, which takes no pass over memory
             fill = xp.full((), fill, dtype=x.dtype, device=getattr(x, "device", None))

@@ -170,9 +170,9 @@ def multi_head(
     )
     attn_mask, padding = _added(attn_mask, q), _added(key_padding_mask, q)
     if attn_mask is not None and attn_mask.dim() == 3:
-        attn_mask = attn_mask.view(rows, num_heads, n, -1)
+        attn_mask = attn_mask.view(rows, num_heads, n, attn_mask.shape[-1])
     if padding is not None:
-        padding = padding.view(rows, 1, 1, -1)
+        padding = padding.view(rows, 1, 1, padding.shape[-1])
     if bias_k is not None and bias_v is not None:
         k = torch.cat([k, bias_k.repeat(1, rows, 1)])
         v = torch.cat([v, bias_v.repeat(1, rows, 1)])
@@ -181,7 +181,8 @@ def multi_head(
     def split(x: Tensor, static: Tensor | None) -> Tensor:
         if static is not None:
             return static.view(rows, num_heads, *static.shape[1:])
-        return x.view(x.shape[0], rows, num_heads, -1).permute(1, 2, 0, 3)
+        # Said in full: of an empty batch there is nothing to tell a length by.
+        return x.view(x.shape[0], rows, num_heads, x.shape[2] // num_heads).permute(1, 2, 0, 3)
 
     q, k, v = split(q, None), split(k, static_k), split(v, static_v)
     if add_zero_attn:
@@ -196,7 +197,7 @@ def multi_head(
         out = shown @ v
     else:
         out = _attend(site, p, q, k, v, attn_mask, is_causal, None, False, axis)
-    out = out.permute(2, 0, 1, 3).reshape(n, rows, -1)
+    out = out.permute(2, 0, 1, 3).reshape(n, rows, num_heads * out.shape[3])
     out = functional.linear(out, out_proj_weight, out_proj_bias)
     if shown is not None and average_attn_weights:
         shown = shown.mean(1)

@@ -28,9 +28,12 @@ from thinned.backends.torch import (
     _wraps,
     backend,
     coordinates_of,
+    seed_again,
 )
-from thinned.backends.torch_memory import Drawn, placed
+from thinned.backends.torch_memory import Drawn, _in_batch, placed
+from thinned.backends.torch_operator import _tensor
 from thinned.backends.torch_tags import operator
+from thinned.backends.torch_values import lengths, recorded
 from thinned.checks import message, real
 from thinned.torch import blockwise
 from thinned.torch.blockwise import Plan
@@ -39,8 +42,9 @@ from thinned.torch.functional import (
     _probability,
     _traced_rate,
     _training,
+    _words,
 )
-from thinned.torch.seeds import _drawn_seed, _traced_words
+from thinned.torch.seeds import seed_for
 from thinned.window import Window, _window, index_strides, place
 
 __all__ = ["attention_compiled", "scaled_dot_product_attention"]
@@ -132,11 +136,8 @@ def scaled_dot_product_attention(
     q, k, v = (x.expand(*shape[:-2], *x.shape[-2:]) for x in (q, k, v))
     if scale is None:
         scale = 1.0 / math.sqrt(q.shape[-1]) if q.shape[-1] else 1.0
-    if torch.compiler.is_compiling():
-        if at is None:
-            words = Coordinates(*_traced_words(generator), 0, 0, 0)
-        else:
-            words = coordinates_of(at)
+    if recorded() and not _in_transform():
+        words = _words(at, generator)
         rate = _traced_rate(p)
         return attention_compiled(
             q, k, v, attn_mask, words, *rate, scale, is_causal, window, mirror
@@ -144,11 +145,11 @@ def scaled_dot_product_attention(
     where = place(WHO, shape, (), window)
     seed, named = None, at
     if at is None:
-        if _in_transform():  # a batch of seeds, perhaps: nothing to be read
-            low, high = _traced_words(generator)
-            named, seed = Address(), low | high << 32
+        drawn = seed_for(q, generator)
+        if isinstance(drawn, Tensor):
+            named, seed = Address(), drawn
         else:
-            named = Drawn(_drawn_seed(generator))  # type: ignore[assignment]
+            named = Drawn(drawn)  # type: ignore[assignment]
     draw = Draw(named, reference.threshold(p), where, mirror)  # type: ignore[arg-type]
     plan = Plan(Noise(draw, reference.scale_for(p)), scale, is_causal)
     return _attention(q, k, v, attn_mask, plan, seed)
@@ -251,7 +252,8 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, mask = ctx.saved_tensors
-        if torch.is_grad_enabled():
+        # A batch of gradients is nothing that blocks could be written into.
+        if torch.is_grad_enabled() or _in_transform() or _in_batch(grad):
             wanted = ctx.needs_input_grad[:4]
             return *_differentiable((q, k, v, mask), wanted, grad, ctx.plan), None
         mask_gradient = ctx.needs_input_grad[3]
@@ -261,15 +263,32 @@ class _Attention(torch.autograd.Function):
 def _differentiable(
     inputs: tuple[Tensor | None, ...], wanted: Sequence[bool], grad: Tensor, plan: Plan
 ) -> list[Tensor | None]:
-    """The gradients as a graph of their own, for derivatives of them."""
-    # Names of their own for what may be one tensor: each shall get its own share of the gradient.
-    q, k, v, mask = (None if x is None else x.view_as(x) for x in inputs)
-    assert q is not None
-    assert k is not None
-    assert v is not None
-    out = blockwise.plain(q, k, v, mask, plan)
-    asked = [x for x, want in zip((q, k, v, mask), wanted, strict=True) if want and x is not None]
-    grads = iter(torch.autograd.grad(out, asked, grad, create_graph=True))
+    """The gradients by the plain formula: of a batch of gradients, and as a graph of their own
+    where derivatives of them may be asked for."""
+    again, transformed = torch.is_grad_enabled(), _in_transform()
+    seed = seed_again(plan.how) if transformed else None  # the mask is the forward's
+
+    def own(x: Tensor) -> Tensor:
+        # A name of its own for what may be one tensor: each shall get its own share.
+        return x.view_as(x) if again or transformed else x.detach().requires_grad_()
+
+    asked = [own(x) for x, want in zip(inputs, wanted, strict=True) if want and x is not None]
+
+    def formula(*some: Tensor) -> Tensor:
+        named = iter(some)
+        pairs = zip(inputs, wanted, strict=True)
+        q, k, v, mask = (next(named) if want and x is not None else x for x, want in pairs)
+        assert q is not None
+        assert k is not None
+        assert v is not None
+        return blockwise.plain(q, k, v, mask, plan, seed)
+
+    if transformed:
+        grads = iter(torch.func.vjp(formula, *asked)[1](grad))
+    else:
+        with torch.enable_grad():
+            out = formula(*asked)
+        grads = iter(torch.autograd.grad(out, asked, grad, create_graph=again))
     return [next(grads) if want else None for want in wanted]
 
 
@@ -377,8 +396,8 @@ _operator.register_autograd(_backward, setup_context=_save)
 
 
 def _tensors(at: Coordinates, threshold: Any, times: Any) -> tuple[Tensor, Tensor]:
-    words = [torch.as_tensor(word, dtype=torch.int64, device="cpu") for word in (*at, threshold)]
-    return torch.stack(words), torch.as_tensor(times, dtype=torch.float64, device="cpu")
+    words = [_tensor(word, torch.int64) for word in (*at, threshold)]
+    return torch.stack(words), _tensor(times, torch.float64)
 
 
 def attention_compiled(
@@ -408,7 +427,9 @@ def attention_compiled(
     strides = index_strides(whole, ())
     offset = sum([s * n for s, n in zip(start, strides, strict=True)])
     address = _tensors(at, threshold, times)
-    out: Tensor = _operator(q, k, v, attn_mask, *address, scale, is_causal, offset, strides, mirror)
+    out: Tensor = _operator(
+        q, k, v, attn_mask, *address, scale, is_causal, offset, lengths(strides), mirror
+    )
     return out
 
 

@@ -82,7 +82,7 @@ class MethodModule(Sited):
         function = self.row.function
         if self.training and self.site is None and type(x) is Tensor and not is_compiling():
             # Few steps for a small x.
-            own, at = self._rates(self.__dict__.get("_p")), fresh_address(self.row.module or "")
+            own, at = self._rates(self.__dict__.get("_p")), fresh_address(self.row.module or "", x)
             alone: Tensor = function(x, *arrays, *own, at, **self.options)
             return alone
         fixed = self.row.sample is not None and self.row.sample.fixed_p

@@ -31,8 +31,9 @@ from thinned.backends.torch import (
 )
 from thinned.backends.torch_memory import Drawn
 from thinned.backends.torch_seed import FRESH, place_in_program
+from thinned.backends.torch_values import unread
 from thinned.checks import message
-from thinned.torch.seeds import _drawn_seed, _traced_seed, _traced_words
+from thinned.torch.seeds import _halves, _traced_seed, seed_for
 from thinned.torch.sharded import is_sharded, on_shards
 from thinned.window import Repeated, Window, _window, place
 
@@ -76,7 +77,8 @@ def _probability(who: str, p: Any) -> Any:
     if isinstance(p, Tensor):
         if p.dim() > 0:
             raise TypeError(message(who, "p", "one number in [0, 1]", f"shape {tuple(p.shape)}"))
-        return p if torch.compiler.is_compiling() else checks.probability(who, p.item())
+        known = not unread() or (_in_transform() and not _is_compiling())
+        return checks.probability(who, p.item()) if known else p
     return checks.probability(who, p)
 
 
@@ -123,17 +125,18 @@ def _apply(
         return _on_shards(
             who, x, p, inplace, generator, at, shared_axes, window, mirror, scale, fill
         )
-    if _is_compiling() or _modes() or _tracing():
+    if _is_compiling() or ((_modes() or _tracing()) and not _in_transform()):
         y = _compiled(who, x, p, generator, at, shared_axes, window, mirror, scale, fill)
         return x.copy_(y) if inplace else y
     if scale is None:
         scale = reference.scale_for(p)
     seed = None
     if at is None:
-        if _in_transform():  # a batch of seeds, perhaps
-            at, seed = _NOWHERE, _traced_seed(generator)
+        drawn = seed_for(x, generator)
+        if isinstance(drawn, Tensor):
+            at, seed = _NOWHERE, drawn
         else:
-            at = Drawn(_drawn_seed(generator))  # type: ignore[assignment]
+            at = Drawn(drawn)  # type: ignore[assignment]
     where = place(who, tuple(x.shape), shared_axes, window)
     how = Noise(Draw(at, reference.threshold(p), where, mirror), scale, fill)  # type: ignore[arg-type]
     return noise_(x, seed, how) if inplace else noise(x, seed, how)
@@ -143,7 +146,7 @@ def _check_mask(who: str, at: Any, generator: Any, mirror: Any) -> None:
     """What says which mask: one thing at most, and what it is said to be."""
     if at is not None and generator is not None:
         raise ValueError(f"{who}: at and generator both say which mask. Pass one of them.")
-    if at is not None and not isinstance(at, (Address, Drawn)):
+    if at is not None and not isinstance(at, (Address, Drawn, Coordinates)):
         remedy = "Give a mask its address: thinned.Address(seed=0, site='fc1', step=7)."
         got = f"{at!r} ({type(at).__name__})"
         raise TypeError(message(who, "at", "a thinned.Address or None", got, remedy))
@@ -163,7 +166,9 @@ def _on_shards(
     if window is not None:
         raise ValueError(f"{who}: x is a DTensor, which says where it lies. Leave out window.")
     if at is None:
-        at = Address(_drawn_seed(generator))
+        seed = seed_for(x, generator)
+        words = Coordinates(*_halves(seed), 0, 0, 0) if isinstance(seed, Tensor) else Address(seed)
+        at = words  # type: ignore[assignment]
 
     def on_part(part: Tensor, shard: Any) -> Tensor:
         here = Window(shard.start, shard.shape)
@@ -191,7 +196,7 @@ def _compiled(
     plain = isinstance(p, float) and scale is None and fill == 0.0
     if at is None and plain and window is None and not mirror:
         return noise_drawn(x, _traced_seed(generator), threshold, nominal, shared_axes)
-    words = Coordinates(*_traced_words(generator), 0, 0, 0) if at is None else coordinates_of(at)
+    words = _words(at, generator)
     start, whole = _window(who, tuple(x.shape), shared_axes, window)
     return noise_compiled(
         x,
@@ -204,6 +209,12 @@ def _compiled(
         whole,
         mirror,
     )
+
+
+def _words(at: Any, generator: torch.Generator | None) -> Coordinates:
+    if at is None:
+        return Coordinates(*_halves(_traced_seed(generator)), 0, 0, 0)
+    return at if isinstance(at, Coordinates) else coordinates_of(at)
 
 
 def _traced_rate(p: Any) -> tuple[Any, Any]:

@@ -254,7 +254,7 @@ class Recurrent(Sited):
         """The masks of this call, and the main p; x (T, N, F)."""
         who, (steps, n, features) = type(self).__name__, x.shape
         if self.site is None:
-            at, window, p = fresh_address(who), None, self.p
+            at, window, p = fresh_address(who, x), None, self.p
         else:
             # In any layout rows come first in what is drawn: see rnn_draws.
             at, window, p = self.site.located((n, steps, features), -1 if alone else 0)

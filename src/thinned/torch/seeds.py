@@ -9,9 +9,10 @@ from torch import Tensor
 
 from thinned.backends import torch_native
 from thinned.backends.torch_seed import FRESH_SEED, WORDS, place_in_program
+from thinned.backends.torch_values import has_values, recorded
 from thinned.torch.recording import require_no_capture
 
-__all__: list[str] = []
+__all__ = ["seed_for"]
 
 CPU = torch.device("cpu")
 _in_transform = torch._C._are_functorch_transforms_active
@@ -44,7 +45,7 @@ def _drawn_seed(generator: torch.Generator | None) -> int:
 
 
 def _traced_seed(generator: torch.Generator | None) -> Tensor:
-    """The same bits where nothing can be read: in a compiler's program, under torch.func."""
+    """The same bits where nothing can be read: in a program that is made, under torch.func."""
     # Under vmap one seed is asked for, or one for each entry: PyTorch's own draw knows which.
     if generator is None and torch.compiler.is_compiling() and not _in_transform():
         seed: Tensor = FRESH_SEED(place_in_program())
@@ -55,7 +56,18 @@ def _traced_seed(generator: torch.Generator | None) -> Tensor:
     return torch.randint(*WORDS, (), generator=generator, device=device)
 
 
-def _traced_words(generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-    """The same in words of 32 bits, the lower one first."""
-    seed = _traced_seed(generator)
+def _halves(seed: Tensor) -> tuple[Tensor, Tensor]:
+    """A seed in words of 32 bits, the lower one first."""
     return seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF
+
+
+def seed_for(x: Tensor, generator: torch.Generator | None = None) -> int | Tensor:
+    """A fresh seed for draws on x: the one way in which all that has no address comes by one.
+
+    A number, or a 0-d tensor (int64) where nothing can be read: in a program that is made, whose
+    every run draws anew, and under a transform of torch.func, where it may be a batch of seeds.
+    Draws that have no values have no need of a seed either.
+    """
+    if recorded() or _in_transform():
+        return _traced_seed(generator)
+    return _drawn_seed(generator) if has_values(x) else 0

@@ -11,17 +11,15 @@ from torch import Tensor, nn
 from thinned import checks
 from thinned.address import Address, address_of_seed
 from thinned.backends.torch_graph import GraphAddress
+from thinned.backends.torch_values import has_values, recorded
 from thinned.torch.addressed import Site, p_of, set_p
 from thinned.torch.leaves import Leaf
 from thinned.torch.placing import Shard
-from thinned.torch.seeds import _drawn_seed, _traced_seed
+from thinned.torch.seeds import _halves, seed_for
 from thinned.torch.sharded import is_sharded, on_shards
 from thinned.window import Window
 
 __all__ = ["Sited", "fresh_address"]
-
-MASK32 = 0xFFFFFFFF
-_in_transform = torch._C._are_functorch_transforms_active
 
 
 class Sited(Leaf, nn.Module):
@@ -80,7 +78,7 @@ class Sited(Leaf, nn.Module):
         if self.site is not None:
             return self.site.located(tuple(x.shape), self.batch_axis, shard)
         window = None if shard is None else Window(shard.start, shard.shape)
-        return fresh_address(type(self).__name__), window, self.own_p
+        return fresh_address(type(self).__name__, x), window, self.own_p
 
     def on_shard(self, x: Tensor, draw: Callable[[Tensor, Any, Any, Any], Tensor]) -> Tensor:
         """`draw(x, at, window, p)`, on the shard at hand where x is a DTensor."""
@@ -93,20 +91,19 @@ class Sited(Leaf, nn.Module):
         return on_shards(x, local)
 
 
-def fresh_address(who: str) -> Any:
-    """An address of 64 fresh bits from PyTorch's default generator."""
-    if torch.compiler.is_compiling():
-        seed = _traced_seed(None)
+def fresh_address(who: str, x: Tensor) -> Any:
+    """An address of 64 fresh bits from PyTorch's default generator, for draws on x."""
+    seed = seed_for(x)
+    if not isinstance(seed, Tensor):
+        return address_of_seed(seed)
+    if recorded():
         zero = torch.zeros_like(seed)
-        words = torch.stack([seed & MASK32, seed >> 32 & MASK32, zero, zero, zero])
-        return GraphAddress(words, torch.empty(0, dtype=torch.int64))
-    if _in_transform():
-        seed = _traced_seed(None)
-        if torch._C._functorch.is_batchedtensor(seed):
-            raise RuntimeError(
-                f"{who}: torch.func.vmap with randomness='different' cannot give each entry a mask "
-                "of its own here. Call the function of the method with at=at.fold_in(i) for each, "
-                "or use randomness='same'."
-            )
-        return Address(int(seed.item()) & 0xFFFFFFFFFFFFFFFF)
-    return address_of_seed(_drawn_seed(None))
+        words = torch.stack([*_halves(seed), zero, zero, zero])
+        return GraphAddress(words, torch.empty(0, dtype=torch.int64, device="cpu"))
+    if torch._C._functorch.is_batchedtensor(seed):
+        raise RuntimeError(
+            f"{who}: torch.func.vmap with randomness='different' cannot give each entry a mask "
+            "of its own here. Call the function of the method with at=at.fold_in(i) for each, "
+            "or use randomness='same'."
+        )
+    return Address(int(seed.item()) & 0xFFFFFFFFFFFFFFFF if has_values(x) else 0)

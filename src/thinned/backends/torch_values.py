@@ -1,0 +1,50 @@
+"""Whether what is drawn has values that Python may read: it has none in a program that is made of
+what runs, nor for fake and meta tensors.
+
+A draw's number that is read while a program is made would be a constant of it, and every run of the
+program would draw the same mask. And what has no memory cannot be read, written or drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+
+__all__ = ["has_values", "lengths", "recorded", "unread"]
+
+_modes = torch._C._len_torch_dispatch_stack
+_tracing = torch._C._get_tracing_state
+_mode = torch._C._get_dispatch_mode
+_FAKE = torch._C._TorchDispatchModeKey.FAKE
+_PROXY = torch._C._TorchDispatchModeKey.PROXY
+
+
+def recorded() -> bool:
+    """Whether a program is made of what runs: by a compiler, by make_fx or by torch.jit.trace."""
+    if torch.compiler.is_compiling():
+        return True
+    return bool(_tracing()) or (_modes() > 0 and _mode(_PROXY) is not None)
+
+
+def unread() -> bool:
+    """Whether Python can read no draw: a program is made, or tensors are fake."""
+    return recorded() or _fake()
+
+
+def _fake() -> bool:
+    return _modes() > 0 and _mode(_FAKE) is not None
+
+
+def has_values(like: Tensor) -> bool:
+    """Whether draws for this tensor have values, outside of programs that are made."""
+    return not (like.is_meta or _fake() or isinstance(like, FakeTensor))
+
+
+def lengths(numbers: Sequence[Any]) -> Sequence[Any]:
+    """Shapes and strides for an operator: to torch.jit.trace lengths are tensors, which its lists
+    of integers do not take."""
+    return [int(n) for n in numbers] if _tracing() else numbers
