@@ -8,6 +8,7 @@ import torch
 from methods.garden import MODULES, beds, module
 from torch import nn
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 import thinned
 from thinned.members import Prediction, asking, predict
@@ -33,6 +34,13 @@ def test_member_k_has_the_masks_of_its_address():
         at = thinned.Address(seed=5, site="drop").fold_in(k)
         np.testing.assert_array_equal(got[k] > 0, thinned.keep_mask((6, 8), 0.3, at, (0,)))
         np.testing.assert_array_equal(ours[k] > 0, thinned.keep_mask((6, 8), 0.3, at))
+
+
+def test_members_under_a_mode_are_those_without():
+    expected = outputs(Masks(0.3), rows(6), seed=5)
+    with FlopCounterMode(display=False):
+        got = outputs(Masks(0.3), rows(6), seed=5)
+    np.testing.assert_array_equal(got, expected)
 
 
 def test_antithetic_members_are_each_others_mirror():

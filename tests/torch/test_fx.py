@@ -74,7 +74,7 @@ OTHERS = {
     "LoRALinear": (lambda: tt.LoRALinear(nn.Linear(8, 3), 2), X),
     "EmbeddingDropout": (lambda: tt.EmbeddingDropout(nn.Embedding(9, 3)), torch.arange(9)),
     "DropGrad": (lambda: tt.DropGrad(), X),
-    "ConcreteDropout": (lambda: tt.ConcreteDropout(), X),
+    "ConcreteDropout": (lambda: tt.ConcreteDropout(features=8), X),
     "VariationalLinear": (lambda: tt.VariationalLinear(8, 3), X),
     "SparseVariationalLinear": (lambda: tt.SparseVariationalLinear(8, 3), X),
     "SparseVariationalConv2d": (
