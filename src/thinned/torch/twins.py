@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from thinned.torch.clock import BUFFER, Clock
 
@@ -214,9 +214,9 @@ _MAKERS: tuple[tuple[Any, Callable[[_Twins, Any], Any]], ...] = (
 
 
 def _copied(buffer: Tensor) -> Tensor:
-    if isinstance(buffer, UninitializedTensorMixin):
-        return buffer
-    return buffer.detach().clone()
+    lazy: bool = is_lazy(buffer)
+    copied: Tensor = buffer if lazy else buffer.detach().clone()
+    return copied
 
 
 def _is_ours(held: Any) -> bool:
