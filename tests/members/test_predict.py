@@ -347,7 +347,8 @@ def test_what_is_written_in_place_is_no_stale_prefix(monkeypatch):
 
 def test_a_question_put_to_the_model_itself_is_caught(monkeypatch):
     def itself(model):
-        adopt(model)
+        if "thinned_adoption" not in model.__dict__:
+            adopt(model)
         return model
 
     monkeypatch.setattr(asking, "adopted_twin", itself)
