@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.masked import MaskedTensor
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils.checkpoint import checkpoint
 
 from thinned import kernel, reference
@@ -73,7 +73,7 @@ __all__ = [
 CPU = torch.device("cpu")
 QUANTIZED = (torch.qint8, torch.quint8, torch.qint32)
 # Tensors of which some elements, or all, are not there to be read.
-WITHOUT_VALUES = (MaskedTensor, UninitializedTensorMixin)
+WITHOUT_VALUES = (MaskedTensor, UninitializedParameter, UninitializedBuffer)
 
 # Asked at every call: looked up once.
 _in_transform = torch._C._are_functorch_transforms_active

@@ -47,7 +47,7 @@ def _sizes(features: int, n: int, scale: float) -> tuple[int, int]:
         """Positions of t that the masks are expected to use, which grows with t."""
         return t * (1.0 - (1.0 - ones / t) ** n)
 
-    enough = bisect_left(range(most), features, lo=ones, key=uses)
+    enough = bisect_left(range(most), 0, lo=ones, key=lambda t: int(uses(t) >= features) - 1)
     nearest = range(max(ones, enough - 1), min(enough, most) + 1)
     return ones, min(nearest, key=lambda t: abs(uses(t) - features))
 

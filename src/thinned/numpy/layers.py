@@ -94,7 +94,7 @@ class Layer:
 
 def _float_type(dtype: Any) -> np.dtype[Any]:
     try:
-        found = np.dtype(dtype)
+        found: np.dtype[Any] = np.dtype(dtype)
     except (TypeError, ValueError):
         found = np.dtype(object)
     if found.name not in FLOATING:
@@ -333,7 +333,7 @@ class Dropout(Layer):
         )
         if training or self.rescale == "train":
             return y
-        plain = floats("Dropout", "x", x)
+        plain: Array = floats("Dropout", "x", x)
         if p == 1:  # infinity times 0 would be NaN
             return np.zeros_like(x, subok=False)
         # Half types compute in float32 and round once.
