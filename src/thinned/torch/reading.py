@@ -271,8 +271,13 @@ class _Reader:
         self.kept: list[Any] = []  # so that no number of an object is used twice
 
     def read(self) -> Reading:
-        found = (self.reached, self.missed, self.rates, self.asleep)
-        return Reading(*(frozenset(each) for each in found), self.asks)
+        return Reading(
+            frozenset(self.reached),
+            frozenset(self.missed),
+            frozenset(self.rates),
+            frozenset(self.asleep),
+            self.asks,
+        )
 
     def look(self, value: Any, owner: Any = None, called: bool = True) -> None:
         """Something that code reads, and so may call. owner: what it is bound to.
