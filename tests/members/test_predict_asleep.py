@@ -138,6 +138,15 @@ def test_a_site_that_draws_in_one_branch_only():
     assert "calls of dropout stand where self.training is true, and the code has 0.5" in told
 
 
+def test_the_innermost_module_is_named_alone():
+    class Attention(nn.Module):
+        def forward(self, x):
+            return sdpa(x, 0.3 if self.training else 0.0)
+
+    (told,) = asleep(lambda s, x: s.inner(x), inner=Attention())
+    assert told.startswith("inner/dropout: drew nothing")
+
+
 def test_modules_that_only_training_calls_and_modules_that_nobody_calls():
     (told,) = asleep(lambda s, x: s.late(x) if s.training else x, late=nn.Dropout(0.3))
     assert told.startswith("late: drew nothing: not called")

@@ -226,6 +226,23 @@ def test_watching_draws_nothing_and_ends():
         model(X)
 
 
+class Around(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return self.inner(x) + 0.0
+
+
+@pytest.mark.parametrize("name", ["rand", "rrelu", "torch.distributions.Normal", "random.random"])
+def test_the_innermost_module_is_named_alone(name):
+    report = adopt(model := Around(Around(Hidden(DRAWS[name]))))
+    model(X)
+    assert [row.site for row in report.rows] == ["inner.inner/dropout"]
+    assert not report.rows[0].reached
+
+
 def test_a_forward_that_raises_is_watched_again():
     class Fragile(nn.Module):
         failing = True

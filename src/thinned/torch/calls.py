@@ -135,10 +135,13 @@ class Calls(TorchFunctionMode):
             return self._dropout(func, *args, **kwargs)
         awake = self.site.clock.awake
         if func is functional.scaled_dot_product_attention:
-            if awake is not None and (len(args) > 4 or "dropout_p" in kwargs):
-                p = kwargs["dropout_p"] if "dropout_p" in kwargs else args[4]
-                awake.told(self.site, "scaled_dot_product_attention was given dropout_p=0", p)
-            return self._attention(*args, **kwargs)
+            if awake is None:
+                return self._attention(*args, **kwargs)
+            with watching.innermost() as first:
+                if first and (len(args) > 4 or "dropout_p" in kwargs):
+                    p = kwargs["dropout_p"] if "dropout_p" in kwargs else args[4]
+                    awake.told(self.site, "scaled_dot_product_attention was given dropout_p=0", p)
+                return self._attention(*args, **kwargs)
         if func is functional.multi_head_attention_forward and (
             awake is not None or kwargs.get("training", True)
         ):
@@ -235,8 +238,11 @@ class WatchingCalls(Calls):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        watching.saw(self.site.clock.noticed, self.site.name, func, kwargs, sys._getframe(1))
-        return super().__torch_function__(func, types, args, kwargs)
+        with watching.innermost() as first:
+            if first:
+                noticed = self.site.clock.noticed
+                watching.saw(noticed, self.site.name, func, kwargs, sys._getframe(1))
+            return super().__torch_function__(func, types, args, kwargs)
 
 
 def _drops_between_layers(args: tuple[Any, ...]) -> bool:

@@ -19,7 +19,7 @@ import torch
 
 from thinned.torch.aside import aside
 
-__all__ = ["MISSED", "TORCH", "Noticed", "generators", "saw", "watched"]
+__all__ = ["MISSED", "TORCH", "Noticed", "generators", "innermost", "saw", "watched"]
 
 # Names of functions that draw what dropout may be made of, and that are not reached.
 MISSED = frozenset({
@@ -90,13 +90,15 @@ def _plain(name: str) -> str:
 
 class _Here(threading.local):
     """Of each thread: the sites whose forwards are watched, the innermost last; what ran in them;
-    the states of the generators when they were last looked at; whether a draw was seen since."""
+    the states of the generators when they were last looked at; whether a draw was seen since; and
+    whether a function is running that a mode has seen."""
 
     def __init__(self) -> None:
         self.sites: list[str] = []
         self.ran: list[Any] = []
         self.states: States = {}
         self.seen = False
+        self.inside = False
 
 
 _here = _Here()
@@ -145,6 +147,16 @@ def generators() -> States:
         _NUMPY: pickle.dumps(np.random.get_state(legacy=False)),  # noqa: NPY002
         _PYTHON: random.getstate(),
     }
+
+
+@contextmanager
+def innermost() -> Iterator[bool]:
+    """Whether a function is seen first: what a mode hands on, those around it see again."""
+    first, _here.inside = not _here.inside, True
+    try:
+        yield first
+    finally:
+        _here.inside = not first
 
 
 def saw(noticed: Noticed, site: str, func: Any, kwargs: Any, caller: Any) -> None:
