@@ -28,7 +28,7 @@ def beside(out: Path, kind: str) -> Path:
     is one step, and under a short name, for `out`'s own may be as long as names can be.
     """
     out = out.absolute()
-    digest = hashlib.sha256(os.fsencode(out.name)).hexdigest()[:16]
+    digest = hashlib.sha256(out.name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     return out.parent / f".thinned-{digest}.{kind}"
 
 
