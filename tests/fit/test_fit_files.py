@@ -157,3 +157,14 @@ def test_a_path_that_cannot_be_is_one_sentence(here, refused, data):
     said = refused("fit", data, "--out", "out")
     assert said.startswith(data)
     assert "(" in said or "no such file" in said
+
+
+def test_parquet_whose_texts_are_no_texts(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    raw = pa.array([b"\xff\xfe", b"ok"] * 10, pa.binary())
+    broken = pa.Array.from_buffers(pa.string(), 20, raw.buffers())
+    pq.write_table(pa.table({"a": broken, "y": ["u", "v"] * 10}), tmp_path / "broken.parquet")
+    with pytest.raises(InputError, match=r"broken\.parquet: not a readable Parquet file\."):
+        read(tmp_path / "broken.parquet")

@@ -89,10 +89,12 @@ def _parquet(name: str, raw: bytes) -> pd.DataFrame:
 
     try:
         table = pyarrow.parquet.read_table(pyarrow.BufferReader(raw))
-    except (pyarrow.ArrowException, OSError):
+        table.validate(full=True)  # texts that are not UTF-8 are found here, and nowhere before
+        names = table.column_names
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError):
         raise InputError(f"{name}: not a readable Parquet file.") from None
     # Without pandas' own remarks the index is not made anew; where it was stored it is a column.
-    kept = [c for c in table.column_names if not c.startswith("__index_level_")]
+    kept = [c for c in names if not c.startswith("__index_level_")]
     if len(set(kept)) < len(kept):
         double = next(c for c in kept if kept.count(c) > 1)
         raise InputError(f"{name}: two columns are called {quoted(double)}.")
