@@ -27,7 +27,7 @@ def indices(shape, window, shared):
 
 
 def axes_of(value):
-    return (int(value),) if not isinstance(value, (tuple, list)) else tuple(value)
+    return (int(value),) if np.ndim(value) == 0 else tuple(int(n) for n in value)
 
 
 def _all_but(*kept):
