@@ -38,7 +38,8 @@ def test_generated_calls_of_what_draws(kernel, part):
     faults = hunt.run(150)
     assert not faults, told(faults)
     assert hunt.made > 150
-    assert len(hunt.calls) == len(names)
+    # Which functions a seed comes to is by chance; that most were is not.
+    assert len(hunt.calls) > len(names) / 2
 
 
 @pytest.mark.parametrize("part", range(PARTS))
