@@ -261,3 +261,20 @@ def test_fault_no_check(monkeypatch):
         test_a_mean_of_states_that_differ_is_refused((3, 5), (3, 7))
     with pytest.raises(pytest.fail.Exception):
         test_a_moving_average_of_the_whole_state_by_hand()
+
+
+def test_a_step_written_by_hand_is_taken_and_stamped():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5))
+    clock = adopt(model, seed=5).clock
+    x = torch.ones(3, 4)
+    first = model(x)
+    clock.tick()
+    clock.buffer[2] = 0
+    assert torch.equal(model(x), first)
+    again = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5))
+    adopt(again, seed=6)
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again(x), first)
+    clock.buffer[0] = 7
+    with pytest.raises(ValueError, match="which no clock wrote"):
+        model(x)
