@@ -183,7 +183,7 @@ class Calls(TorchFunctionMode):
             return func(input, p, False)
         self._drawing(input)
         given = None if self.own else _checked("dropout", p)
-        if self.site.clock.awake is not None:
+        if given is not None and self.site.clock.awake is not None:
             self.site.clock.awake.told(self.site, f"{_KINDS[func]} was given p=0", given)
         return self.site.draw(input, _KINDS[func], inplace or func in _IN_PLACE, given)
 
