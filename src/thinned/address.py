@@ -97,15 +97,15 @@ class Address:
             _meet_jax()
         put = object.__setattr__
         # As a plain string, also where a subclass came (numpy.str_): the repr is to read back.
-        named = isinstance(site, str)
-        put(self, "_name", str.__str__(site) if named else None)
+        name = str.__str__(site) if isinstance(site, str) else None
+        put(self, "_name", name)
         put(self, "seed", _coordinate("seed", seed))
         # A name's number is not asked for its type: PyTorch's compiler, which takes it for granted,
         # could not say.
-        put(self, "site", _crc32(site) if named else _coordinate("site", site))
+        put(self, "site", _coordinate("site", site) if name is None else _crc32(name))
         put(self, "step", _coordinate("step", step))
         put(self, "call", _coordinate("call", call))
-        words = self.seed, 0 if named else self.site, self.step, self.call
+        words = self.seed, self.site if name is None else 0, self.step, self.call
         put(self, "known", all(type(word) is int for word in words))
 
     def __eq__(self, other: object) -> bool:

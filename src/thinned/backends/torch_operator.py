@@ -158,7 +158,7 @@ class _Dropped(torch.autograd.Function):
 def _derived(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
     """The Function as one node of autograd. Under torch.func, of the transform at work, and not of
     all: an operator's kernel runs once for each."""
-    apply: Any = super(torch.autograd.Function, function).apply
+    apply: Any = super(torch.autograd.Function, function).apply  # type: ignore[misc]
     with enable_single_level_autograd_function() if _in_transform() else nullcontext():
         y: Tensor = apply(*arguments)
     return y

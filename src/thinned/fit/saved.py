@@ -265,7 +265,8 @@ def _layers(path: Path, facts: dict[str, Any]) -> Layers:
     if hashlib.sha256(raw).hexdigest() != facts["weights_sha256"]:
         raise InputError(f"{path}: damaged, or not the weights of the {FACTS} beside.")
     try:
-        stored = dict(deserialize(raw))
+        untyped: Any = deserialize
+        stored = dict(untyped(raw))
     except SafetensorError as reason:
         raise FormError(str(reason)) from None
     if stored.keys() != shapes.keys():

@@ -168,7 +168,7 @@ def _on_shards(
     if at is None:
         seed = seed_for(x, generator)
         words = Coordinates(*_halves(seed), 0, 0, 0) if isinstance(seed, Tensor) else Address(seed)
-        at = words  # type: ignore[assignment]
+        at = words
 
     def on_part(part: Tensor, shard: Any) -> Tensor:
         here = Window(shard.start, shard.shape)
