@@ -4,6 +4,7 @@ PyTorch or Python says of it, and never another law, type or byte order."""
 import warnings
 from fractions import Fraction
 
+import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
@@ -315,3 +316,12 @@ def test_what_scores_take_is_whole_and_real():
         ):
             score(wrong, labels)
     assert score(np.asmatrix(p), labels) == score(p.astype(">f4"), labels) == 0.5
+
+
+def test_keys_and_types_of_jaxs_are_no_arrays_of_numbers():
+    x, weight, down, up = (jnp.asarray(a) for a in row_arrays("lora_dropout"))
+    for odd in (jax.random.split(jax.random.key(0), (4, 5)), jnp.float32, weight.astype(complex)):
+        with pytest.raises(TypeError, match=r"^lora_dropout: weight must be"):
+            thinned.lora_dropout(x, odd, down, up, 0.3, AT)
+        with pytest.raises(TypeError, match=r"^lora_dropout: x must be"):
+            thinned.lora_dropout(odd, weight, down, up, 0.3, AT)

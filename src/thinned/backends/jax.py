@@ -156,12 +156,13 @@ class JaxBackend:
     def require_integers(
         self, who: str, x: Any, name: str, requirement: str = "of an integer type"
     ) -> None:
-        if not jnp.isdtype(x.dtype, "integral"):
+        if not jnp.issubdtype(x.dtype, jnp.integer):
             raise TypeError(message(who, name, requirement, str(x.dtype)))
         self.require_dense(who, x, name)
 
     def require_real(self, who: str, x: Any, name: str) -> None:
-        if not jnp.isdtype(x.dtype, ("real floating", "integral", "bool")):
+        # Asked so of keys too, whose type is none of NumPy's.
+        if not any(jnp.issubdtype(x.dtype, k) for k in (jnp.floating, jnp.integer, jnp.bool_)):
             raise TypeError(message(who, name, "an array of real numbers", str(x.dtype)))
         self.require_dense(who, x, name)
 
