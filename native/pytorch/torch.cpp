@@ -425,6 +425,14 @@ PyObject* overlook(PyObject*, PyObject* kinds) {
 // without a step through Python. seed: int64, 0-d. No strides stand for those of x's own C order.
 Tensor drop(const Tensor& x, const Tensor& seed, std::int64_t threshold, double scale,
             at::IntArrayRef strides) {
+    if (has_tangent(x)) {
+        // Forward mode runs through a compiled program. Its derivative is that of thinned::dropout.
+        static const auto dropout =
+            c10::Dispatcher::singleton()
+                .findSchemaOrThrow("thinned::dropout", "")
+                .typed<Tensor(const Tensor&, const Tensor&, std::int64_t, double, c10::SymIntArrayRef)>();
+        return dropout.call(x, seed, threshold, scale, c10::fromIntArrayRefSlow(strides));
+    }
     if (!is_plain(x) || !seed.is_cpu()) {
         return by_python(dropout_elsewhere, x, seed, threshold, scale, strides);
     }
@@ -434,21 +442,6 @@ Tensor drop(const Tensor& x, const Tensor& seed, std::int64_t threshold, double 
     how.stream.threshold = static_cast<std::uint64_t>(threshold);
     how.strides.assign(strides.begin(), strides.end());
     return made(x, how);
-}
-
-// The same where PyTorch's autograd looks on. A compiled program's backward pass is a program of its own;
-// forward mode runs through this one, and thinned::dropout knows how.
-Tensor drop_seen(const Tensor& x, const Tensor& seed, std::int64_t threshold, double scale,
-                 at::IntArrayRef strides) {
-    if (has_tangent(x)) {
-        static const auto dropout =
-            c10::Dispatcher::singleton()
-                .findSchemaOrThrow("thinned::dropout", "")
-                .typed<Tensor(const Tensor&, const Tensor&, std::int64_t, double, c10::SymIntArrayRef)>();
-        return dropout.call(x, seed, threshold, scale, c10::fromIntArrayRefSlow(strides));
-    }
-    at::AutoDispatchBelowADInplaceOrView below;
-    return drop(x, seed, threshold, scale, strides);
 }
 
 // thinned::seed: the place is for compilers, who merge what is equal, and so is the device, by which they
@@ -461,7 +454,7 @@ Tensor seed(std::int64_t, std::optional<at::Device>) {
 
 TORCH_LIBRARY_IMPL(thinned, BackendSelect, m) { m.impl("seed", &seed); }
 TORCH_LIBRARY_IMPL(thinned, CPU, m) { m.impl("drop", &drop); }
-TORCH_LIBRARY_IMPL(thinned, AutogradCPU, m) { m.impl("drop", &drop_seen); }
+TORCH_LIBRARY_IMPL(thinned, AutogradCPU, m) { m.impl("drop", torch::CppFunction::makeFallthrough()); }
 
 PyMethodDef methods[] = {
     {"connect", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&connect)),

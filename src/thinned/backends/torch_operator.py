@@ -142,7 +142,8 @@ class _Dropped(torch.autograd.Function):
         ctx.save_for_forward(seed)
         ctx.set_materialize_grads(False)
         with _below():
-            y: Tensor = DROP(x, seed, *how)
+            # Detached, for the compiled operator looks for a tangent.
+            y: Tensor = DROP(x if _in_transform() else x.detach(), seed, *how)
         return y
 
     @staticmethod
@@ -200,14 +201,55 @@ def _forward_alone(_: Any, x: Tensor, *how: Any) -> Tensor:
     return y
 
 
-for _name, _impl, _outer in (
-    ("apply", _values, _differentiable),
-    ("dropout", drop_values, _differentiable_drop),
-    ("drop", drop_values, _forward_alone),
+def _each(x: Tensor | None, axis: int | None, i: int) -> Tensor | None:
+    return x if x is None or axis is None else x.select(axis, i)
+
+
+def _batch_of_noise(info: Any, axes: Any, x: Tensor, *how: Any) -> tuple[Tensor, int]:
+    """vmap: one call where the entries share an address, which then share the index too."""
+    coordinates, scale, fill, offset, strides, *rest = how
+    array = rest.pop() if len(rest) == 3 else None
+    array_axis = axes[8] if len(axes) > 8 else None
+    if axes[0] is not None and array is None and axes[1] is None and axes[2] is None:
+        y = OPERATOR(x.movedim(axes[0], 0), coordinates, scale, fill, offset, [0, *strides], *rest)
+        return y, 0
+    made = [
+        OPERATOR(
+            _each(x, axes[0], i),
+            _each(coordinates, axes[1], i),
+            _each(scale, axes[2], i),
+            fill, offset, strides, *rest,
+            _each(array, array_axis, i),
+        )
+        for i in range(info.batch_size)
+    ]  # fmt: skip
+    return torch.stack(made), 0
+
+
+def _batch_of_drops(
+    info: Any, axes: Any, x: Tensor, seed: Tensor, threshold: int, scale: float, strides: Any
+) -> tuple[Tensor, int]:
+    """The same of dropout at a drawn seed, of which there may be one for each entry."""
+    if axes[1] is None:
+        x = x.movedim(axes[0], 0)
+        steps = strides or index_strides(tuple(x.shape[1:]), ())
+        return DROPOUT(x, seed, threshold, scale, [0, *steps]), 0
+    made = [
+        DROPOUT(_each(x, axes[0], i), _each(seed, axes[1], i), threshold, scale, strides)
+        for i in range(info.batch_size)
+    ]
+    return torch.stack(made), 0
+
+
+for _name, _impl, _outer, _batch in (
+    ("apply", _values, _differentiable, _batch_of_noise),
+    ("dropout", drop_values, _differentiable_drop, _batch_of_drops),
+    ("drop", drop_values, _forward_alone, _batch_of_drops),
 ):
     _LIBRARY.impl(_name, _impl, "CompositeExplicitAutograd")
     _LIBRARY.impl(_name, _outer, "Autograd", with_keyset=True)
     torch.library.register_fake(f"thinned::{_name}", _shape, lib=_LIBRARY)
+    torch.library.register_vmap(f"thinned::{_name}", _batch, lib=_LIBRARY)
 
 
 def _tensor(number: Any, dtype: torch.dtype) -> Tensor:
