@@ -532,7 +532,7 @@ def _called(function):
     return (x, 0.5, True), {}
 
 
-@pytest.mark.parametrize("function", calls.PLACES, ids=str)
+@pytest.mark.parametrize("function", calls.PLACES, ids=lambda f: f.__name__)
 def test_the_cost_switches_off_whatever_adopt_reaches(function):
     args, kwargs = _called(function)
     assert calls.is_awake(function, args, kwargs)
