@@ -7,7 +7,6 @@ where they lie, and nothing of the model's is run: properties and __getattr__ ar
 
 from __future__ import annotations
 
-import dis
 import functools
 import itertools
 import random
@@ -22,6 +21,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from thinned.torch.addressed import ADDRESSED, Addressed
+from thinned.torch.branches import Step, asked_in, steps_of
 from thinned.torch.calls import REACHED, AdoptedForward
 from thinned.torch.modules import _DropIn
 from thinned.torch.sited import Sited
@@ -176,66 +176,6 @@ def _foreign(home: str) -> bool:
     return top in ("torch", "thinned", "numpy") or top in sys.stdlib_module_names
 
 
-# ------------------------------------------------------------------------------------ instructions
-
-
-class _Step(NamedTuple):
-    """An instruction. called: whether what it loads stands where a call's function stands.
-    asked: whether it runs only where a `.training` is true."""
-
-    op: str
-    name: Any
-    called: bool
-    asked: bool
-
-
-@cache
-def _asked(code: types.CodeType) -> tuple[bool, frozenset[int]]:
-    """Whether code branches on `.training`, and the offsets of what runs only where it is true."""
-    return _branches([step for step in dis.get_instructions(code) if step.opname != "CACHE"])
-
-
-@cache
-def _steps(code: types.CodeType) -> tuple[_Step, ...]:
-    found = [step for step in dis.get_instructions(code) if step.opname != "CACHE"]
-    _, asked = _asked(code)
-    steps: list[_Step] = []
-    for i, step in enumerate(found):
-        beside = {found[j].opname for j in (i - 1, i + 1) if 0 <= j < len(found)}
-        called = "NULL" in step.argrepr or "PUSH_NULL" in beside or "METHOD" in step.opname
-        if step.opname == "LOAD_ATTR" and steps[-1].op.startswith("LOAD_"):
-            called = called or steps[-1].called  # a.b.c(x): marked where it begins
-        steps.append(_Step(step.opname, step.argval, called, step.offset in asked))
-    return tuple(steps)
-
-
-def _branches(steps: list[dis.Instruction]) -> tuple[bool, frozenset[int]]:
-    found: set[int] = set()
-    branches = False
-    for i, step in enumerate(steps):
-        if step.opname != "LOAD_ATTR" or step.argval != "training":
-            continue
-        turned, j = False, i + 1
-        while j < len(steps) and steps[j].opname in ("TO_BOOL", "UNARY_NOT", "COPY", "NOT_TAKEN"):
-            turned ^= steps[j].opname == "UNARY_NOT"
-            j += 1
-        if j == len(steps) or "JUMP" not in (jump := steps[j]).opname or "IF" not in jump.opname:
-            continue
-        branches = True
-        near = [s for s in steps[j + 1 :] if s.offset < jump.argval]
-        if not near:
-            continue
-        end = float("inf")
-        if near[-1].opname == "JUMP_FORWARD":
-            end = near[-1].argval
-        elif not near[-1].opname.startswith("RETURN"):
-            end = -1  # what follows runs in both cases
-        far = [s for s in steps if jump.argval <= s.offset < end]
-        inside = near if ("FALSE" in jump.opname) != turned else far
-        found.update(s.offset for s in inside)
-    return branches, frozenset(found)
-
-
 # ------------------------------------------------------------------------------------- the reading
 
 
@@ -351,9 +291,9 @@ class _Reader:
         first = code.co_varnames[:1] if code.co_argcount and owner is not None else ()
         local: dict[str, Any] = dict.fromkeys(first, owner)
         before = target = imported = None
-        self.asks = self.asks or _asked(code)[0]
+        self.asks = self.asks or asked_in(code)[0]
         above = False  # whether super() is being called
-        for step in _steps(code):
+        for step in steps_of(code):
             op, name = step.op, step.name
             if op == "LOAD_GLOBAL":
                 target, above = scope.get(name), above or name == "super"
@@ -404,16 +344,14 @@ class _Reader:
         # Functions that are given the module call it so.
         return local.get(name, self.module if name in ("self", "module") else None)
 
-    def _constant(self, value: Any, target: Any, step: _Step) -> None:
+    def _constant(self, value: Any, target: Any, step: Step) -> None:
         if isinstance(value, str) and isinstance(target, types.ModuleType):
             step = step._replace(called=True)
             self._read(value, target, _looked_up(target, value), step)  # getattr(F, "dropout")
         elif isinstance(value, float) and step.asked and 0.0 < value < 1.0:
             self.rates.add(Rate(f"{value:g}", value, True))
 
-    def _attribute(
-        self, name: str, held: Any, value: Any, step: _Step, before: _Step | None
-    ) -> None:
+    def _attribute(self, name: str, held: Any, value: Any, step: Step, before: Step | None) -> None:
         if isinstance(held, _GENERATORS) and name not in _STILL:
             self.missed.add(f"{_named_generator(held)}.{name}")
             return
@@ -431,7 +369,7 @@ class _Reader:
             return
         self._read(name, held, value, step)
 
-    def _read(self, name: str, held: Any, value: Any, step: _Step) -> None:
+    def _read(self, name: str, held: Any, value: Any, step: Step) -> None:
         if self._named(name, value, step.called, step.asked):
             return
         bound = held if held is not None and not isinstance(held, types.ModuleType) else None
@@ -563,7 +501,7 @@ def _named_generator(generator: Any) -> str:
     return f"numpy.random.{type(generator).__name__}"
 
 
-def _is_self(step: _Step | None) -> bool:
+def _is_self(step: Step | None) -> bool:
     if step is None or not step.op.startswith("LOAD_FAST"):
         return False
     return step.name == "self" or (isinstance(step.name, tuple) and step.name[-1] == "self")
