@@ -78,6 +78,13 @@ class SparseDropout(Dropout):
         return csr_array((data, x.indices, x.indptr), shape=x.shape)
 
 
+class SparseLinear(Linear):
+    """Linear that takes a sparse batch too, whose products are those of the dense one."""
+
+    def _taken(self, x: Any) -> Any:
+        return x if issparse(x) else super()._taken(x)
+
+
 def _thin(layers: list[Layer]) -> list[Layer]:
     """The same network with one mask for all rows of a minibatch, running thin."""
     linear = [layer for layer in layers if isinstance(layer, Linear)]
@@ -301,7 +308,7 @@ class DropoutMLP(MembersMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
             layers.append((SparseDropout if i == 0 else Dropout)(settings.p[i], masks))
             hidden = i < len(settings.hidden)
             init = "he" if hidden and self.activation == "relu" else "glorot"
-            layer = Linear(n_in, n_out, init)
+            layer = SparseLinear(n_in, n_out, init)
             if fresh:
                 layer.place(Address(self.seed_, f"weights.{i}"))
             else:

@@ -175,10 +175,13 @@ class Linear(Layer):
         self.weight = drawn.astype(self.dtype)
         self.bias = np.zeros(self.n_out, self.dtype)
 
+    def _taken(self, x: Any) -> Any:
+        return floats("Linear", "x", x)
+
     def forward(self, x: Array, training: bool) -> Array:
         """y = x W + b, shape (N, n_out). The same in training and in evaluation."""
         weight, bias = self._drawn()
-        x = floats("Linear", "x", x)
+        x = self._taken(x)
         if x.ndim != 2 or x.shape[1] != self.n_in:
             raise ValueError(message("Linear", "x", f"of shape (N, {self.n_in})", x.shape))
         self._kept = x
