@@ -59,14 +59,15 @@ def probability(who: str, p: Any, name: str = "p") -> float:
 
 
 def _real(who: str, p: Any, name: str) -> float:
-    if getattr(p, "shape", None) == () and hasattr(p, "item"):
-        try:
+    try:
+        lengths = getattr(p, "shape", None)
+        if lengths == () and hasattr(p, "item"):
             p = p.item()  # NumPy scalars and zero-dimensional arrays or tensors
-        except (TypeError, RuntimeError) as error:  # on the meta device, or traced by a library
-            got = f"a {type(p).__name__} without a value that could be read"
-            raise TypeError(message(who, name, "a float in [0, 1]", got)) from error
-    if getattr(p, "shape", ()) != ():
-        got = f"an array of shape {tuple(p.shape)}"
+    except (TypeError, RuntimeError) as error:  # on the meta device, nested, or traced by a library
+        got = f"a {type(p).__name__} without a value that could be read"
+        raise TypeError(message(who, name, "a float in [0, 1]", got)) from error
+    if lengths is not None and lengths != ():
+        got = f"an array of shape {tuple(lengths)}"
         raise TypeError(message(who, name, "one number in [0, 1]", got))
     return real(who, name, p, "a float in [0, 1]")
 

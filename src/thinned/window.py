@@ -16,6 +16,7 @@ __all__ = [
     "Placement",
     "Repeated",
     "Window",
+    "fitting",
     "index_strides",
     "place",
     "place_anew",
@@ -157,7 +158,7 @@ def place(
 ) -> Placement:
     """The placement of an array of `shape`. ValueError where axes or window do not fit it, or an
     index is not below `most`."""
-    return _place(who, shape, *_fitting(who, shape, shared_axes, window), most)
+    return _place(who, shape, *fitting(who, shape, shared_axes, window), most)
 
 
 def place_anew(
@@ -168,12 +169,16 @@ def place_anew(
     most: int = MOST_BITS,
 ) -> Placement:
     """The same without a cache, for a compiler that reads the program: lengths may be symbols."""
-    return _place.__wrapped__(who, shape, *_fitting(who, shape, shared_axes, window), most)
+    return _place.__wrapped__(who, shape, *fitting(who, shape, shared_axes, window), most)
 
 
-def _fitting(
+def fitting(
     who: str, shape: tuple[int, ...], shared_axes: Any, window: Any
 ) -> tuple[tuple[int, ...], Window | None]:
+    """The shared axes of an array of `shape`, counted from the front, and the window.
+
+    TypeError or ValueError where they are none of such an array's.
+    """
     if window is not None and not isinstance(window, Window):
         got = shown(window)
         raise TypeError(message(who, "window", "a thinned.Window", got))

@@ -132,6 +132,9 @@ def test_a_compiled_checkpoint_draws_the_forwards_masks(how, backend, names):
 @pytest.mark.parametrize("how", HOW)
 def test_a_compiled_checkpoint_of_the_modules_written_by_hand(how):
     arrays = {name: (x,) for name, x in written(grad=True).items()}
+    # It puts another weight into the module while that runs, which PyTorch's compiler does not
+    # allow within a checkpoint.
+    del arrays["weight_drop"]
     plain = {name: x for name, (x,) in arrays.items()}
     torch.manual_seed(3)
     expected = Sum()(plain)

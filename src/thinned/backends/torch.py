@@ -157,7 +157,9 @@ class TorchBackend:
         return unread()
 
     def traced(self, p: Any) -> bool:
-        return hasattr(p, "shape") and (unread() or (isinstance(p, Tensor) and not has_values(p)))
+        if isinstance(p, Tensor):  # a nested one has no shape, and is refused where p is checked
+            return not p.is_nested and (unread() or not has_values(p))
+        return hasattr(p, "shape") and unread()
 
     def placed(
         self, who: str, at: Any, window: Any, shape: tuple[int, ...], shared_axes: Any

@@ -136,7 +136,7 @@ def scaled_dot_product_attention(
     q, k, v = (x.expand(*shape[:-2], *x.shape[-2:]) for x in (q, k, v))
     if scale is None:
         scale = 1.0 / math.sqrt(q.shape[-1]) if q.shape[-1] else 1.0
-    if recorded() and not _in_transform():
+    if torch.compiler.is_compiling() or (recorded() and not _in_transform()):
         words = _words(at, generator)
         rate = _traced_rate(p)
         return attention_compiled(

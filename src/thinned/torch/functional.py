@@ -35,7 +35,7 @@ from thinned.backends.torch_values import unread
 from thinned.checks import message
 from thinned.torch.seeds import _halves, _traced_seed, seed_for
 from thinned.torch.sharded import is_sharded, on_shards
-from thinned.window import Repeated, Window, _window, place
+from thinned.window import Repeated, Window, _window, fitting, place
 
 __all__ = [
     "alpha_dropout",
@@ -224,6 +224,22 @@ def _traced_rate(p: Any) -> tuple[Any, Any]:
     return reference.threshold(p), reference.scale_for(p)
 
 
+def _left_alone(
+    who: str,
+    x: Tensor,
+    generator: Any,
+    at: Any,
+    shared_axes: Any = (),
+    window: Any = None,
+    mirror: Any = False,
+) -> Tensor:
+    """x itself. What says which mask is checked: a mistake does not wait for training to show."""
+    _check_mask(who, at, generator, mirror)
+    if window is not None or shared_axes != ():
+        fitting(who, (1,) * x.dim(), shared_axes, window)
+    return x
+
+
 def _checked(who: str, x: Any, p: Any, training: Any) -> tuple[Any, bool]:
     if not isinstance(x, Tensor):
         raise TypeError(message(who, "input", "a torch tensor", type(x).__name__))
@@ -302,7 +318,7 @@ def dropout(
             return y
     p, training = _checked("dropout", input, p, training)
     if not training or (not isinstance(p, Tensor) and p == 0.0):
-        return input
+        return _left_alone("dropout", input, generator, at, shared_axes, window, mirror)
     if input.is_nested:
         return _on_values(input, p, inplace, generator, at, mirror)
     axes = checks.axes("dropout", shared_axes, input.dim())
@@ -327,7 +343,7 @@ def _channels(
     """One draw for each channel: the second axis, or the first of an input without a batch."""
     p, training = _checked(who, x, p, training)
     if not training or (not isinstance(p, Tensor) and p == 0.0):
-        return x
+        return _left_alone(who, x, mask.get("generator"), mask.get("at"))
     first = 2 if batched else 1
     if x.dim() < first:
         raise RuntimeError(message(who, "input", f"of at least {first} axes", f"{x.dim()}"))
@@ -438,7 +454,7 @@ def _alpha(
     p, training = _checked(who, x, p, training)
     traced = isinstance(p, Tensor)
     if not training or (not traced and p == 0.0):
-        return x
+        return _left_alone(who, x, generator, at)
     if not traced and p == 1.0:
         return _apply(who, x, p, inplace, generator, at, shared)
     a = ((1.0 - p) * (1.0 + p * ALPHA**2)) ** -0.5

@@ -56,7 +56,13 @@ class LayerDrop(Sited):
 
     def __init__(self, layers: Iterable[nn.Module], p: float = 0.2) -> None:
         super().__init__(checks.probability("LayerDrop", p))
-        found = layers if isinstance(layers, nn.ModuleList) else list(layers)
+        try:
+            found = layers if isinstance(layers, nn.ModuleList) else list(layers)
+        except TypeError:
+            got = type(layers).__name__
+            raise TypeError(
+                message("LayerDrop", "layers", "several torch.nn.Modules", got)
+            ) from None
         for layer in found:
             if not isinstance(layer, nn.Module):
                 got = type(layer).__name__

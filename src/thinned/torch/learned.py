@@ -85,8 +85,10 @@ def regularizer(model: nn.Module) -> Tensor:
 
     Raises
     ------
-    ValueError if the model has no such module.
+    ValueError if the model has no such module. TypeError if it is no module itself.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(message("regularizer", "model", "a torch.nn.Module", type(model).__name__))
     terms = [part.regularizer() for part in model.modules() if isinstance(part, Learned)]
     if not terms:
         raise ValueError("regularizer: the model has no module that learns its noise.")

@@ -188,6 +188,7 @@ def weight_drop(module: M, name: str, p: float = 0.5) -> M:
     >>> "weight_hh_l0" in lstm.state_dict()
     True
     """
+    p = checks.probability("weight_drop", p)
     return _put("weight_drop", module, name, lambda w: WeightDrop(p))
 
 
@@ -213,6 +214,7 @@ def drop_connect(module: M, name: str, p: float = 0.5) -> M:
     ----------
     Wan et al., 2013, ICML.
     """
+    p = checks.probability("drop_connect", p)
     return _put("drop_connect", module, name, lambda w: DropConnectWeight(p))
 
 
@@ -239,6 +241,7 @@ def mixout(module: M, name: str, p: float = 0.5, reference: Tensor | None = None
     ----------
     Lee et al., 2020, arXiv:1909.11299.
     """
+    p = checks.probability("mixout", p)
 
     def noise(weight: Tensor) -> Mixout:
         u = weight if reference is None else reference
@@ -281,6 +284,7 @@ def targeted_dropout(
     ----------
     Gomez et al., 2019, arXiv:1905.13678.
     """
+    p = checks.probability("targeted_dropout", p)
 
     def noise(weight: Tensor) -> TargetedDropout:
         made = TargetedDropout(p, gamma, target, prune)
@@ -309,6 +313,7 @@ def remove_noise(module: M, name: str) -> M:
     ------
     ValueError if there is no noise on this weight, or it is adopted: `release` the model first.
     """
+    _require_module("remove_noise", module)
     forward = module.__dict__.get("forward")
     ours = getattr(forward, "__self__", None)
     child = _noise_on(module, name)
@@ -355,9 +360,13 @@ def _made_before_forward(module: nn.Module, name: str) -> str | None:
     return None
 
 
-def _put(who: str, module: M, name: str, noise: Callable[[Tensor], WeightNoise]) -> M:
+def _require_module(who: str, module: Any) -> None:
     if not isinstance(module, nn.Module):
         raise TypeError(message(who, "module", "a torch.nn.Module", type(module).__name__))
+
+
+def _put(who: str, module: M, name: str, noise: Callable[[Tensor], WeightNoise]) -> M:
+    _require_module(who, module)
     made = _made_before_forward(module, name)
     if made is not None:
         raise ValueError(
