@@ -167,7 +167,7 @@ def _attended(given: dict[str, Any]) -> Read | None:
     where = placed(shape, given["offset"], given["strides"])
     at: Any = Drawn(low | high << 32, site, step, call)
 
-    keep = draw_values(Draw(at, threshold, where, given["mirror"]), "mask", q.device)
+    keep = draw_values(Draw(at, threshold, where, given["mirror"]), "mask", q)
     return Read("attention", Law.mask, threshold / 2**32, _single(keep, given["strides"]))
 
 
