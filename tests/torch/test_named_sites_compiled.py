@@ -1,5 +1,8 @@
 """Addresses made in a compiled function, by name, replace and fold_in: one program for all."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
@@ -85,3 +88,20 @@ def test_a_mark_of_pytorchs_own():
         return 0
 
     assert vars(address._crc32) == vars(marked)
+
+
+FIRST = """
+import torch, thinned
+at = thinned.Address(1)
+f = torch.compile(lambda x: thinned.{row}(x, 0.5, at), backend="eager", fullgraph={whole})
+y = f(torch.ones(64))
+assert torch.equal(y, thinned.{row}(torch.ones(64), 0.5, at))
+"""
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("row", ["dropout", "gaussian_dropout"])
+def test_a_compiled_function_may_be_the_first_call_of_a_process(row, whole):
+    code = FIRST.format(row=row, whole=whole)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -41,7 +41,7 @@ _FILES: dict[str, Callable[[], Backend]] = {
 def backend_of(who: str, x: Any, name: str = "x") -> Backend:
     """The backend of array `x`; TypeError for whatever is no array of a known library."""
     kind: Any = type(x)
-    found = _FOUND.get(kind) or _find(kind)
+    found = _FOUND[kind] if _is_known(kind) else None
     if found is None:
         plain = isinstance(x, (list, tuple, int, float))
         remedy = f"Wrap it in numpy.asarray({name})." if plain else ""
@@ -50,8 +50,16 @@ def backend_of(who: str, x: Any, name: str = "x") -> Backend:
     return found
 
 
-# A plain dictionary: compilers of Python read it, and warn of functools.cache.
 _FOUND: dict[Any, Backend] = {}
+
+
+def _is_known(kind: Any) -> bool:
+    return kind in _FOUND or _find(kind) is not None
+
+
+# What torch.compiler.assume_constant_result sets, which would load torch. A compiler asks once and
+# does not look inside: loading a backend changes the dictionary, which it could not follow.
+_is_known._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _find(kind: Any) -> Backend | None:
