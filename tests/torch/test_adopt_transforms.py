@@ -280,7 +280,7 @@ def test_a_script_says_what_to_do():
 
 
 def test_fault_a_copy_waits_for_no_optimizer(monkeypatch):
-    monkeypatch.setattr(Clock, "_await_optimizer", lambda self: None)
+    monkeypatch.setattr("thinned.torch.following.wait", lambda clock: None)
     with pytest.raises(AssertionError):
         test_a_copied_pair_follows_the_copied_optimizer("deepcopy")
 

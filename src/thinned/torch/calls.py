@@ -238,11 +238,23 @@ class WatchingCalls(Calls):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if torch.compiler.is_compiling():  # a function that the forward calls is compiled
+            return super().__torch_function__(func, types, args, kwargs)
         with watching.innermost() as first:
             if first:
                 noticed = self.site.clock.noticed
                 watching.saw(noticed, self.site.name, func, kwargs, sys._getframe(1))
             return super().__torch_function__(func, types, args, kwargs)
+
+
+def _has_compiled_parts(module: nn.Module) -> bool:
+    """Whether torch.compile was given a module, or its forward, in this one."""
+    return any(
+        part._compiled_call_impl is not None
+        or isinstance(part, torch._dynamo.OptimizedModule)
+        or hasattr(part.forward, "_torchdynamo_orig_callable")
+        for part in module.modules()
+    )
 
 
 def _drops_between_layers(args: tuple[Any, ...]) -> bool:
@@ -327,7 +339,9 @@ class AdoptedForward:
             return self._run(args, kwargs)
 
     def _first(self, site: Site, args: Any, kwargs: Any) -> Any:
-        seen = partial(WatchingCalls, site, self.own)
+        # What a mode is belongs to a program: compiled parts would be compiled for each of the two.
+        kind = Calls if _has_compiled_parts(self.module) else WatchingCalls
+        seen = partial(kind, site, self.own)
         with (
             watching.watched(self, self.clock.noticed, site.name),
             seen(),
