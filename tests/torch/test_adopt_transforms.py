@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from versions import through_the_compiler
 
 import thinned
-from thinned.torch import Clock, adopt, release
+from thinned.torch import adopt, release
 from thinned.torch.clock import BUFFER
 
 # PyTorch's own module for forward mode uses what PyTorch has deprecated.
