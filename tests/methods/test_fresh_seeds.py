@@ -215,11 +215,12 @@ def test_under_fake_tensors_a_module_has_the_shape_it_would_have(name):
     assert (y.shape, y.dtype) == (expected.shape, expected.dtype)
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", ["Dropout", "AlphaDropout", "DropPath"])
 def test_a_fake_tensor_need_not_be_in_its_mode(name):
+    """As under torch.nn: what makes other tensors beside it wants the mode around."""
     mode = FakeTensorMode()
-    model = fakes(EACH[name](), mode)
-    assert isinstance(backward(model(*fake(mode, arrays_of(name)))), FakeTensor)
+    y = getattr(thinned.torch, name)(0.5)(mode.from_tensor(torch.ones(4, 3)))
+    assert isinstance(y, FakeTensor)
 
 
 @pytest.mark.parametrize("name", EACH)
