@@ -22,7 +22,11 @@ from .sentences import fault, text_of
 from .surface import fuzzed, modules, parameters, rows, surface
 
 # Arguments of PyTorch's own, handed to it as they are: it refuses in its words what is wrong there.
-HANDED_ON = ("batch_first", "bias", "bidirectional", "device", "dtype", "inplace")
+HANDED_ON = (
+    *("batch_first", "bias", "bidirectional", "device", "dtype", "inplace", "who"),
+    *("in_features", "out_features", "in_channels", "out_channels", "kernel_size", "stride"),
+    *("padding", "dilation", "groups"),
+)
 # Modules that are written by hand, and what they take.
 FORWARD = {
     "thinned.torch.GRU": "x((5, 2, module.input_size))",

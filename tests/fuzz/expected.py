@@ -116,7 +116,8 @@ def _bits(name, given):
 
 def _fills(name, x, given):
     if name == "thinned.drop_key":
-        return [-30720.0] * x.size
+        masked = x.reshape(-1) == -math.inf  # by somebody else, and stays so
+        return [-math.inf if is_masked else -30720.0 for is_masked in masked.tolist()]
     if name == "thinned.word_dropout":
         return [given["unk"]] * x.size
     beside = {"thinned.mixout": "u", "thinned.zoneout": "h_previous"}.get(name)

@@ -44,10 +44,12 @@ APART = {
     "thinned.jax.equinox.made": _FRAMEWORK,
     "thinned.jax.nnx.Calls": _GIVEN,
     "thinned.jax.nnx.Clock": _GIVEN,
+    "thinned.jax.nnx.Clocks": _GIVEN,
     "thinned.jax.nnx.Dropout": _FRAMEWORK,
     "thinned.jax.nnx.Layer": _BASE,
     "thinned.jax.nnx.adopt": _FRAMEWORK,
     "thinned.jax.nnx.made": _FRAMEWORK,
+    "thinned.jax.nnx.tick": _FRAMEWORK,
     "thinned.jax.window": "speaks inside of shard_map alone: tests/jax/test_jax_sharded.py",
     "thinned.testing.assert_same_masks": "compiles: tests/test_testing.py",
 }

@@ -72,8 +72,10 @@ def tick(model: nnx.Module) -> None:
 
     Raises
     ------
-    ValueError if it holds no clock.
+    ValueError if it holds no clock. TypeError if it is no module.
     """
+    if not isinstance(model, nnx.Module):
+        raise TypeError(message("tick", "model", "an nnx.Module", type(model).__name__))
     clocks = _clocks_in(model)
     if not clocks:
         raise ValueError("tick: the model holds no clock. Adopt it first.")

@@ -314,6 +314,8 @@ def remove_noise(module: M, name: str) -> M:
     ValueError if there is no noise on this weight, or it is adopted: `release` the model first.
     """
     _require_module("remove_noise", module)
+    if not isinstance(name, str):
+        raise TypeError(message("remove_noise", "name", "a parameter's name", repr(name)))
     forward = module.__dict__.get("forward")
     ours = getattr(forward, "__self__", None)
     child = _noise_on(module, name)
@@ -367,6 +369,8 @@ def _require_module(who: str, module: Any) -> None:
 
 def _put(who: str, module: M, name: str, noise: Callable[[Tensor], WeightNoise]) -> M:
     _require_module(who, module)
+    if not isinstance(name, str):
+        raise TypeError(message(who, "name", "a parameter's name", repr(name)))
     made = _made_before_forward(module, name)
     if made is not None:
         raise ValueError(
