@@ -1,6 +1,10 @@
 """Generated calls with a fixed seed, inputs that were kept, and what the fuzz itself must do."""
 
 import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,8 +35,29 @@ def told(faults):
     return "\n\n".join(map(str, faults))
 
 
+@pytest.fixture
+def alone(request):
+    """Whether this process runs this test and nothing else. If not, another one has run it by now:
+    what hypothesis makes up depends on the modules that a process has loaded."""
+    if os.environ.get("FUZZ_ALONE"):
+        return True
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [*command, request.node.nodeid],
+        cwd=root,
+        env={**os.environ, "FUZZ_ALONE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-6000:]
+    return False
+
+
 @pytest.mark.parametrize("part", range(PARTS))
-def test_generated_calls_of_what_draws(kernel, part):
+def test_generated_calls_of_what_draws(kernel, part, alone):
+    if not alone:
+        return
     names = sorted(drawn())[part::PARTS]
     hunt = Hunt(names, SEED + part)
     faults = hunt.run(150)
@@ -43,7 +68,9 @@ def test_generated_calls_of_what_draws(kernel, part):
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-def test_generated_calls_of_what_stands_beside(part):
+def test_generated_calls_of_what_stands_beside(part, alone):
+    if not alone:
+        return
     hunt = Hunt(sorted(beside())[part::PARTS], SEED + part)
     faults = hunt.run(120)
     assert not faults, told(faults)
