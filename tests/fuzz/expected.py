@@ -2,12 +2,10 @@
 y = f + s m (x - f), both written here once more from the pages of the methods."""
 
 import math
-from itertools import product
 
 import numpy as np
 
 from . import oracle
-from .surface import rows
 
 
 def place_of(at):
@@ -183,13 +181,3 @@ def _noise(name, x, given):
     size = 1 + math.sqrt(3 * p / (1 - p))
     coarse = {"float16": 2e-3, "bfloat16": 2e-2}.get(x.dtype.name, 2e-5)
     return y, coarse * size
-
-
-def parts(name, x):
-    """Two places at which a window may cut x, with the axis: what a whole call must agree with."""
-    sample = rows()[name].sample
-    return [
-        (axis, cut)
-        for axis, cut in product(sample.splits, (1, x.shape[0] // 2))
-        if axis < x.ndim and 0 < cut < x.shape[axis]
-    ]

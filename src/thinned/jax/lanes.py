@@ -16,6 +16,7 @@ from flax import nnx
 from jax import lax
 from jax.custom_batching import custom_vmap
 
+from thinned.address import Address
 from thinned.backends.jax_fold import folded
 
 __all__ = ["folded_words", "lanes_of", "number_of", "own_axes_folded"]
@@ -103,7 +104,7 @@ def _beside(path: tuple[Any, ...], modules: dict[tuple[Any, ...], Any]) -> Itera
             yield module
 
 
-def own_axes_folded(who: str, site: Any, at: Any, axes: tuple[str, ...] | None) -> Any:
+def own_axes_folded(who: str, site: Any, at: Address, axes: tuple[str, ...] | None) -> Address:
     """An address inside of pmap and shard_map: folded with the index along `axes`, or refused."""
     if axes is None:
         mapped = jax.sharding.get_abstract_mesh().manual_axes

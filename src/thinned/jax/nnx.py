@@ -137,7 +137,7 @@ class _Drawn:
                 "or nnx.vmap, which hand over one layer at a time."
             )
         at = clock.address(self.site, calls.next(clock.step))
-        return own_axes_folded(type(self).__name__, self.site, at, self.axes)  # type: ignore[no-any-return]
+        return own_axes_folded(type(self).__name__, self.site, at, self.axes)
 
     def _is_off(self, deterministic: bool | None, own: bool | None) -> bool:
         chosen = own if deterministic is None else deterministic

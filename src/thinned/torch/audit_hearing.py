@@ -28,7 +28,7 @@ class Hearing:
 
     def begin(self) -> None:
         self._mode = _Mode(self.heard)
-        self._mode.__enter__()  # type: ignore[no-untyped-call]
+        self._mode.__enter__()  # type: ignore[no-untyped-call]  # PyTorch gives modes no types
         for module in self.modules:
             ours = getattr(module.__dict__.get("forward"), "__self__", None)
             if isinstance(ours, AdoptedForward) and ours.site is not None:
@@ -42,7 +42,7 @@ class Hearing:
                 ours.__dict__["_run"] = before
         self._wrapped.clear()
         assert self._mode is not None
-        self._mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+        self._mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]  # nor here
 
     def _heard_run(self, run: Callable[..., Any]) -> Callable[..., Any]:
         def heard_run(args: Any, kwargs: Any) -> Any:

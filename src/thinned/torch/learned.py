@@ -233,10 +233,7 @@ class VariationalLinear(Learned):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        if alpha not in ("layer", "weights"):
-            raise ValueError(
-                message("VariationalLinear", "alpha", "'layer' or 'weights'", repr(alpha))
-            )
+        checks.one_of("VariationalLinear", "alpha", alpha, ("layer", "weights"))
         p = checks.probability("VariationalLinear", p)
         if not 0.0 < p < 1.0:
             raise ValueError(message("VariationalLinear", "p", "inside (0, 1) to be learned", p))
