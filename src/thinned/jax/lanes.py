@@ -118,7 +118,8 @@ def own_axes_folded(who: str, site: Any, at: Address, axes: tuple[str, ...] | No
         return at
     for name in axes:
         if _is_mapped(name):
-            at = at.fold_in(lax.axis_index(name))
+            index: Any = lax.axis_index(name)
+            at = at.fold_in(index)
     return at
 
 

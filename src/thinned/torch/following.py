@@ -219,6 +219,6 @@ def _each(value: Any) -> Iterable[Any]:
     return list(value) if isinstance(value, (list, tuple)) else (value,)
 
 
-# Left alone by a compiler, which would make a program for each clock that comes or goes. Its type is
-# ignored, since PyTorch exports the function without declaring it.
+# Left alone by a compiler, which would make a program for each clock that comes or goes. PyTorch
+# exports the function without declaring it.
 register_optimizer_step_post_hook(torch._disable_dynamo(_stepped))  # type: ignore[attr-defined]
