@@ -17,7 +17,7 @@ namespace {
 using u64 = std::uint64_t;
 using i64 = std::int64_t;
 
-constexpr i64 kWords = 9;  // to an address: see backends/jax_operator.py
+constexpr i64 kWords = 9;  // to an address: see backends/jax/primitives.py
 
 template <class T>
 void require_size(const T& s, const char* name) {

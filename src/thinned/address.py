@@ -16,16 +16,16 @@ _RANGES = {"seed": 2**64, "site": 2**32, "step": 2**32 - 1, "call": 2**16}
 _REMEDY = {"call": "For more calls in one step, use another seed: at.fold_in(n)."}
 
 
-# Once JAX is there, what knows its tracers: thinned.backends.jax_address. An address is a tree of
+# Once JAX is there, what knows its tracers: thinned.backends.jax.address. An address is a tree of
 # JAX's from the first one on that is made after JAX was imported; PyTorch's compiler need not know.
 _jax: Any = None
 
 
 def _meet_jax() -> None:
     global _jax
-    from thinned.backends import jax_address  # as a statement, which PyTorch's compiler follows
+    from thinned.backends.jax import address  # as a statement, which PyTorch's compiler follows
 
-    _jax = jax_address
+    _jax = address
 
 
 def _coordinate(name: str, value: Any) -> Any:

@@ -12,7 +12,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 import thinned
 import thinned.jax
 from thinned import Address
-from thinned.backends import jax_sharding
+from thinned.backends.jax import sharding
 from thinned.kernel import use_kernel
 
 AT = Address(seed=3, site="fc1", step=5)
@@ -198,12 +198,10 @@ def uneven_parts():
 
 
 def faults_are_caught():
-    moved = jax_sharding._moved
+    moved = sharding._moved
     try:
-        jax_sharding._moved = lambda words, starts, strides: (
-            words
-        )  # every device draws the first part
-        jax_sharding.partitioned.cache_clear()
+        sharding._moved = lambda words, starts, strides: words  # every device draws the first part
+        sharding.partitioned.cache_clear()
         jax.clear_caches()
         mesh = jax.make_mesh((8,), ("a",))
         x = jax.device_put(X, NamedSharding(mesh, P("a")))
@@ -213,8 +211,8 @@ def faults_are_caught():
             return
         raise SystemExit("a mask that begins anew on every device went unnoticed")
     finally:
-        jax_sharding._moved = moved
-        jax_sharding.partitioned.cache_clear()
+        sharding._moved = moved
+        sharding.partitioned.cache_clear()
         jax.clear_caches()
 
 

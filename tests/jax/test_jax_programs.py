@@ -10,7 +10,7 @@ import pytest
 
 import thinned
 from thinned import Address
-from thinned.backends import jax_operator
+from thinned.backends.jax import primitives
 
 AT = Address(seed=5, site="fc1", step=7)
 ROWS, WIDTH = 1024, 64
@@ -65,7 +65,7 @@ def test_what_others_keep_would_show():
 
 def test_a_mask_that_is_merged_is_caught(pure, monkeypatch):
     nothing_of_the_mask_is_kept()
-    monkeypatch.setattr(jax_operator, "_when_there_is", lambda x, words: words)
+    monkeypatch.setattr(primitives, "_when_there_is", lambda x, words: words)
     jax.clear_caches()
     with pytest.raises(AssertionError):
         nothing_of_the_mask_is_kept()

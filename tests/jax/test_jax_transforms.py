@@ -46,7 +46,7 @@ def test_a_traced_p_is_settled_as_numpy_settles_it():
     )
     ps = np.append(ps, [0.0, 0.5, 1.0, 2.0**-33, 3 * 2.0**-33]).astype(np.float32)
     from thinned import reference
-    from thinned.backends.jax import backend
+    from thinned.backends.jax.backend import backend
 
     (low, high), scale = jax.jit(jax.vmap(backend.rate))(ps)
     threshold = np.asarray(low, np.int64) + (np.asarray(high, np.int64) << 32)
@@ -205,7 +205,7 @@ def test_sums_are_not_contracted(pure):
     x = np.random.default_rng(4).standard_normal(4096).astype(np.float32)
     f = jax.jit(lambda x, at: thinned.alpha_dropout(x, 0.3, at))
     from thinned.backends.base import Draw
-    from thinned.backends.jax import backend
+    from thinned.backends.jax.backend import backend
     from thinned.window import place
 
     draw = Draw(AT, 2**31, place("test", (4096,)))

@@ -6,8 +6,8 @@ Caught means an AssertionError of that check: a fault that merely crashes has sh
 import pytest
 from contract.kinds import NumpyKind, TorchKind
 
-from thinned.backends import torch as backend
 from thinned.backends.base import Located
+from thinned.backends.torch import backend
 from thinned.methods import table
 from thinned.methods.draws import Draws
 from thinned.torch.addressed import Site

@@ -12,8 +12,8 @@ from versions import VERSION, through_the_compiler
 
 import thinned
 import thinned.torch
-from thinned.backends import torch_seed
-from thinned.backends.torch import coordinates_of, noise_compiled
+from thinned.backends.torch import fresh_seed
+from thinned.backends.torch.backend import coordinates_of, noise_compiled
 from thinned.torch import functional as F  # noqa: N812
 
 pytestmark = [
@@ -187,7 +187,7 @@ def test_a_short_memory_recomputes_the_mask_that_was(name, budget):
 
 def test_a_pytorch_that_would_draw_again_is_refused(monkeypatch):
     """Which one before 2.8 does."""
-    monkeypatch.setattr(torch_seed, "_keeps_what_is_marked", False)
+    monkeypatch.setattr(fresh_seed, "_keeps_what_is_marked", False)
     call = compiled(thinned.torch.Dropout(0.5), "aot_eager_decomp_partition")
     x = torch.ones(4, 5, requires_grad=True)
     with (

@@ -7,12 +7,12 @@ import torch
 from versions import VERSION
 
 from thinned import kernel
-from thinned.backends import (
-    torch as backend,
-    torch_memory,
-    torch_native,
-    torch_operator,
-    torch_seed,
+from thinned.backends.torch import (
+    backend,
+    compiled_node,
+    fresh_seed,
+    kernel as torch_memory,
+    operators,
 )
 from thinned.torch import functional, modules, seeds
 
@@ -26,8 +26,8 @@ pytestmark = autograd.pytestmark
 
 def by_python(patch):
     """Faults are planted in the Python form of what the compiled part does."""
-    patch.setattr(torch_native, "dropout", torch_native._nothing)
-    patch.setattr(torch_native, "noise", torch_native._nothing)
+    patch.setattr(compiled_node, "dropout", compiled_node._nothing)
+    patch.setattr(compiled_node, "noise", compiled_node._nothing)
 
 
 def another_mask_in_backward(patch):
@@ -102,34 +102,34 @@ def mask_held_without_saving(patch):
 
 
 def mask_saved_by_the_operator(patch):
-    real = torch_operator._Registered.forward
+    real = operators._Registered.forward
 
     def kept(ctx, x, array, *how):
         y = real(ctx, x, array, *how)
         ctx.save_for_backward(*ctx.to_save, y != 0.0)
         return y
 
-    patch.setattr(torch_operator._Registered, "forward", staticmethod(kept))
+    patch.setattr(operators._Registered, "forward", staticmethod(kept))
     patch.setattr(
-        torch_operator._Registered,
+        operators._Registered,
         "backward",
         staticmethod(lambda ctx, grad: (grad * ctx.saved_tensors[2] * 2.0, *(None,) * 8)),
     )
 
 
 def seed_drawn_again_by_the_compiler(patch):
-    patch.setattr(torch_seed, "get_proxy_mode", lambda: None)  # nothing is marked
+    patch.setattr(fresh_seed, "get_proxy_mode", lambda: None)  # nothing is marked
 
 
 def places_without_a_number(patch):
-    patch.setattr(torch_seed, "_places", itertools.repeat(0))
+    patch.setattr(fresh_seed, "_places", itertools.repeat(0))
 
 
 def forward_mode_gives_zero(patch):
     def zeros(ctx, tangent, *rest):
         return torch.zeros_like(tangent)
 
-    patch.setattr(torch_operator._Registered, "jvp", staticmethod(zeros))
+    patch.setattr(operators._Registered, "jvp", staticmethod(zeros))
 
 
 def training_ignored(patch):

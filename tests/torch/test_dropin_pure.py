@@ -10,12 +10,12 @@ from hypothesis import given, settings, strategies as st
 import thinned
 import thinned.torch
 from thinned import reference
-from thinned.backends import torch_memory, torch_native, torch_pure
 from thinned.backends.base import Draw
-from thinned.backends.torch import Noise, backend, coordinates_of, filled
-from thinned.backends.torch_memory import _pure, make
-from thinned.backends.torch_operator import noise_registered
-from thinned.backends.torch_pure import Coordinates
+from thinned.backends.torch import compiled_node, kernel, spec
+from thinned.backends.torch.backend import Noise, backend, coordinates_of, filled
+from thinned.backends.torch.kernel import _pure, make
+from thinned.backends.torch.operators import noise_registered
+from thinned.backends.torch.spec import Coordinates
 from thinned.kernel import use_kernel
 from thinned.window import Placement, place
 
@@ -54,16 +54,16 @@ def test_masks_are_the_references(at, threshold, where, mirror, as_tensors):
     expected = reference.keep(at, threshold, where, mirror)
     words, t = coordinates_of(at), threshold
     if as_tensors:  # as under a compiler
-        words = torch_pure.Coordinates(*(torch.tensor(word) for word in words))
+        words = spec.Coordinates(*(torch.tensor(word) for word in words))
         t = torch.tensor(threshold)
-    found = torch_pure.keep(words, t, where, mirror, CPU)
+    found = spec.keep(words, t, where, mirror, CPU)
     np.testing.assert_array_equal(found.numpy(), expected)
 
 
 @steady
 @given(addresses, placements(last=2**41), st.booleans())
 def test_words_are_the_references(at, where, mirror):
-    found = torch_pure.words(coordinates_of(at), where, mirror, CPU)
+    found = spec.words(coordinates_of(at), where, mirror, CPU)
     expected = reference.words(at, reference.indices(where, where.drawn), mirror)
     np.testing.assert_array_equal(found.numpy(), expected.astype(np.int64))
 
@@ -71,7 +71,7 @@ def test_words_are_the_references(at, where, mirror):
 @steady
 @given(addresses, placements(last=2**41), st.booleans())
 def test_gaussian_draws_are_the_references(at, where, mirror):
-    found = torch_pure.gaussian(coordinates_of(at), where, mirror, CPU)
+    found = spec.gaussian(coordinates_of(at), where, mirror, CPU)
     expected = reference.gaussian(at, reference.indices(where, where.drawn), mirror)
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12, atol=1e-12)
 
@@ -80,26 +80,26 @@ def test_gaussian_draws_are_the_references(at, where, mirror):
 def test_longer_runs(shape):
     for offset in (0, 77, 2**39 - 1000):
         where = place("test", (math.prod(shape),), (), thinned.Window(offset))
-        found = torch_pure.keep(coordinates_of(AT), 2**30 + 7, where, False, CPU)
+        found = spec.keep(coordinates_of(AT), 2**30 + 7, where, False, CPU)
         expected = reference.keep_range(AT, 2**30 + 7, offset, math.prod(shape))
         np.testing.assert_array_equal(found.numpy(), expected)
-    found = torch_pure.keep(coordinates_of(AT), 2**30, place("test", shape), False, CPU)
+    found = spec.keep(coordinates_of(AT), 2**30, place("test", shape), False, CPU)
     np.testing.assert_array_equal(found.numpy(), reference.keep(AT, 2**30, place("test", shape)))
 
 
 @pytest.mark.parametrize("threshold", [0, 1, 2**16, 429496730, 3 * 2**29, 2**31, 2**32 - 1, 2**32])
 def test_only_planes_that_tell_are_made(threshold):
     where = place("test", (3000,))
-    found = torch_pure.keep(coordinates_of(AT), threshold, where, False, CPU)
+    found = spec.keep(coordinates_of(AT), threshold, where, False, CPU)
     np.testing.assert_array_equal(found.numpy(), reference.keep(AT, threshold, where))
     digits = f"{threshold:032b}"[:32].rstrip("0")  # 2^32 has a digit more, which no plane has
-    assert len(digits) * (threshold < 2**32) <= torch_pure._planes(threshold) <= 32
-    assert torch_pure._planes(2**31) == torch_pure._planes(0) == torch_pure._planes(2**32) == 1
+    assert len(digits) * (threshold < 2**32) <= spec._planes(threshold) <= 32
+    assert spec._planes(2**31) == spec._planes(0) == spec._planes(2**32) == 1
 
 
 def test_fault_a_plane_is_missing(monkeypatch):
-    planes = torch_pure._planes
-    monkeypatch.setattr(torch_pure, "_planes", lambda threshold: max(planes(threshold) // 2, 1))
+    planes = spec._planes
+    monkeypatch.setattr(spec, "_planes", lambda threshold: max(planes(threshold) // 2, 1))
     for threshold in (429496730, 3 * 2**29):
         with pytest.raises(AssertionError):
             test_only_planes_that_tell_are_made(threshold)
@@ -179,7 +179,7 @@ def test_packed_and_words_are_numpys():
 
 def test_on_meta_it_gives_shapes():
     where = place("test", (4, 5), (0,))
-    assert torch_pure.keep(coordinates_of(AT), 5, where, False, torch.device("meta")).shape == (
+    assert spec.keep(coordinates_of(AT), 5, where, False, torch.device("meta")).shape == (
         1,
         5,
     )
@@ -190,7 +190,7 @@ def test_a_compiler_may_fuse_it():
 
     def call(x, step):
         at = Coordinates(low, high, site, step, number)
-        mask = torch_pure.keep(at, 2**31, place_of, False, x.device)
+        mask = spec.keep(at, 2**31, place_of, False, x.device)
         return torch.where(mask, x * 2.0, 0.0)
 
     place_of = place("test", (6, 40))
@@ -246,8 +246,8 @@ def test_a_fill_is_taken_as_the_reference_takes_it(way, dtype, fill):
 
 @pytest.mark.parametrize("way", ["eager", "tensor operations", "operator"])
 def test_a_fill_that_is_taken_as_it_came_is_caught(way, monkeypatch):
-    monkeypatch.setattr(torch_native, "noise", torch_native._nothing)
-    monkeypatch.setattr(torch_memory, "_fill", lambda number, kind: number)
+    monkeypatch.setattr(compiled_node, "noise", compiled_node._nothing)
+    monkeypatch.setattr(kernel, "_fill", lambda number, kind: number)
     assert not follows_the_reference(way, torch.float16, -1e-320, 0.4)
 
 

@@ -10,11 +10,11 @@ from torch import nn
 import thinned
 import thinned.torch
 from thinned import kernel
-from thinned.backends import torch_native
+from thinned.backends.torch import compiled_node
 from thinned.torch import functional as F  # noqa: N812
 
 needs_kernel = pytest.mark.skipif(
-    kernel.uses_reference() or not torch_native.is_compiled(),
+    kernel.uses_reference() or not compiled_node.is_compiled(),
     reason="only the compiled part writes into gradients: not with THINNED_KERNEL=reference or "
     "THINNED_TORCH=python",
 )
@@ -281,11 +281,11 @@ FAULTS = {
 @pytest.mark.parametrize(("beside", "kind", "look"), FAULTS.values(), ids=FAULTS)
 def test_a_count_that_misses_a_holder_is_caught(beside, kind, look):
     try:
-        torch_native.overlook(beside)
+        compiled_node.overlook(beside)
         right = look()
-        torch_native.overlook(beside | kind)
+        compiled_node.overlook(beside | kind)
         wrong = look()
     finally:
-        torch_native.overlook(0)
+        compiled_node.overlook(0)
     assert torch.allclose(right.reshape(-1), COME, atol=1e-6)
     assert not torch.allclose(wrong.reshape(-1), COME, atol=1e-6)

@@ -11,9 +11,9 @@ from versions import VERSION
 
 import thinned
 from thinned import kernel
-from thinned.backends import torch as backend, torch_native
 from thinned.backends.base import Draw
-from thinned.backends.torch_memory import Drawn, Noise
+from thinned.backends.torch import backend, compiled_node
+from thinned.backends.torch.kernel import Drawn, Noise
 from thinned.torch import functional, seeds
 from thinned.window import Window, place
 
@@ -28,7 +28,7 @@ if VERSION < (2, 13):
 
 def test_it_is_there():
     """A build beside the PyTorch that is developed against has it."""
-    assert torch_native.is_compiled()
+    assert compiled_node.is_compiled()
 
 
 def noises():
@@ -80,7 +80,7 @@ def test_a_fresh_seed_is_the_one_that_python_draws():
         drawn = seeds._drawn_seed(None)
         after = torch.get_rng_state()
         torch.manual_seed(seed)
-        y = torch_native.dropout(x, 0.3, None, -1, None)
+        y = compiled_node.dropout(x, 0.3, None, -1, None)
         assert torch.equal(torch.get_rng_state(), after)
         where = place("test", (500,), (), None)
         how = Noise(Draw(Drawn(drawn), round(0.3 * 2**32), where), 1 / 0.7)
@@ -120,7 +120,7 @@ def not_its_own():
 
 @pytest.mark.parametrize("call", [c for _, c in not_its_own()], ids=[n for n, _ in not_its_own()])
 def test_what_is_particular_is_left_to_python(call):
-    assert torch_native.dropout(*call) is None
+    assert compiled_node.dropout(*call) is None
 
 
 def test_who_wants_to_see_the_call_sees_it():
@@ -146,8 +146,8 @@ def test_who_wants_to_see_the_call_sees_it():
 )
 def test_the_environment_chooses(value, error):
     code = (
-        "import thinned.torch; from thinned.backends import torch_native; "
-        "print(torch_native.is_compiled())"
+        "import thinned.torch; from thinned.backends.torch import compiled_node; "
+        "print(compiled_node.is_compiled())"
     )
     settings = {**os.environ, "THINNED_TORCH": value}
     done = subprocess.run(
@@ -178,8 +178,8 @@ sys.meta_path.insert(0, Broken())
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     import torch, thinned, thinned.torch
-from thinned.backends import torch_native
-assert not torch_native.is_compiled()
+from thinned.backends.torch import compiled_node
+assert not compiled_node.is_compiled()
 print(*(str(w.message) for w in caught if issubclass(w.category, RuntimeWarning)))
 at = thinned.Address(3)
 kept = thinned.dropout(torch.ones(9), 0.5, at).numpy() > 0

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import thinned
-from thinned.backends import torch_memory, torch_threads
 from thinned.backends.base import Draw
-from thinned.backends.torch_memory import Noise, make
-from thinned.backends.torch_threads import lend, threads_for
+from thinned.backends.torch import kernel, threads as torch_threads
+from thinned.backends.torch.kernel import Noise, make
+from thinned.backends.torch.threads import lend, threads_for
 from thinned.window import place
 
 lendable = pytest.mark.skipif(
@@ -63,7 +63,7 @@ def test_a_forked_child_goes_without_them():
     """PyTorch's threads are not there in a child, and waiting for them would never end."""
     code = """
 import os, torch, thinned
-from thinned.backends import torch_threads
+from thinned.backends.torch import threads as torch_threads
 torch.set_num_threads(2)
 x, at = torch.ones(2**22), thinned.Address(3)
 whole = thinned.dropout(x, 0.3, at)
@@ -86,7 +86,7 @@ def test_a_number_below_zero_without_a_team_means_our_own(monkeypatch):
     lend(False)
     x, at = torch.ones(2**18), thinned.Address(8)
     how = Noise(Draw(at, 2**31, place("test", tuple(x.shape), (), None)), 2.0)
-    monkeypatch.setattr(torch_memory, "threads_for", lambda n: -2)
+    monkeypatch.setattr(kernel, "threads_for", lambda n: -2)
     assert torch.equal(make(x, how), thinned.dropout(x, 0.5, at))
 
 

@@ -17,13 +17,13 @@ def _numpy() -> Backend:
 
 
 def _torch() -> Backend:
-    from thinned.backends.torch import backend
+    from thinned.backends.torch.backend import backend
 
     return backend
 
 
 def _jax() -> Backend:
-    from thinned.backends.jax import backend
+    from thinned.backends.jax.backend import backend
 
     return backend
 

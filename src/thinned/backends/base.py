@@ -24,7 +24,7 @@ def known_here(who: str, at: Address) -> Address:
     """The address in numbers; TypeError while JAX traces it."""
     if at.known:
         return at
-    from thinned.backends.jax_address import settled
+    from thinned.backends.jax.address import settled
 
     return settled(who, at)
 

@@ -11,8 +11,8 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from thinned.address import Address
-from thinned.backends.jax import PartOf
-from thinned.backends.jax_address import Halves, is_traced
+from thinned.backends.jax.address import Halves, is_traced
+from thinned.backends.jax.backend import PartOf
 from thinned.checks import message
 
 __all__ = ["address", "window"]

@@ -17,7 +17,7 @@ from jax import lax
 from jax.custom_batching import custom_vmap
 
 from thinned.address import Address
-from thinned.backends.jax_fold import folded
+from thinned.backends.jax.fold_in import folded
 
 __all__ = ["folded_words", "lanes_of", "number_of", "own_axes_folded"]
 

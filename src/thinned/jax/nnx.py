@@ -16,7 +16,7 @@ from flax import nnx
 
 from thinned import checks
 from thinned.address import Address
-from thinned.backends.jax_address import Halves, words_of
+from thinned.backends.jax.address import Halves, words_of
 from thinned.checks import message
 from thinned.jax.keys import address
 from thinned.jax.lanes import folded_words, lanes_of, number_of, own_axes_folded

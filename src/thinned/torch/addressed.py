@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from thinned import checks
 from thinned.address import Address
-from thinned.backends.torch_graph import GraphAddress
+from thinned.backends.torch.address import GraphAddress
 from thinned.torch import drawing
 from thinned.torch.aside import aside
 from thinned.torch.clock import Clock

@@ -20,7 +20,7 @@ from torch.nn import functional
 from thinned import checks, reference
 from thinned.address import Address
 from thinned.backends.base import Draw
-from thinned.backends.torch import (
+from thinned.backends.torch.backend import (
     Coordinates,
     Noise,
     _in_transform,
@@ -30,10 +30,10 @@ from thinned.backends.torch import (
     coordinates_of,
     seed_again,
 )
-from thinned.backends.torch_memory import Drawn, _in_batch, placed
-from thinned.backends.torch_operator import _tensor
-from thinned.backends.torch_tags import operator
-from thinned.backends.torch_values import lengths, recorded
+from thinned.backends.torch.kernel import Drawn, _in_batch, placed
+from thinned.backends.torch.operators import _tensor
+from thinned.backends.torch.tags import operator
+from thinned.backends.torch.values import lengths, recorded
 from thinned.checks import message, real
 from thinned.torch import blockwise
 from thinned.torch.blockwise import Plan

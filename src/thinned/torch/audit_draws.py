@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thinned.backends import torch_operator
 from thinned.backends.base import Draw
-from thinned.backends.torch_graph import draw_values
-from thinned.backends.torch_memory import Drawn, placed
+from thinned.backends.torch import operators
+from thinned.backends.torch.address import draw_values
+from thinned.backends.torch.kernel import Drawn, placed
 
 __all__ = ["LIKELY", "Law", "Read", "Seen", "given_to", "identified", "read", "same_rows"]
 
@@ -151,7 +151,7 @@ def _applied(given: dict[str, Any]) -> Read | None:
     ones, gaussian = torch.ones_like(given["x"]), bool(given["gaussian"])
     scale = torch.ones_like(given["scale"])
     places = (given["offset"], given["strides"], given["mirror"], gaussian)
-    again = torch_operator.OPERATOR(ones, given["coordinates"], scale, 0.0, *places)
+    again = operators.OPERATOR(ones, given["coordinates"], scale, 0.0, *places)
     if gaussian:
         return Read("gaussian", Law.noise, values=_single(again, given["strides"]))
     return _kept("dropout", int(given["coordinates"][5]), again != 0, given["strides"])

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from thinned.backends.torch import Noise, noise
-from thinned.backends.torch_memory import make, placed
+from thinned.backends.torch.backend import Noise, noise
+from thinned.backends.torch.kernel import make, placed
 
 __all__ = ["Plan", "backward", "forward", "plain"]
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from thinned import reference
 from thinned.address import Address
 from thinned.backends.base import Draw
-from thinned.backends.torch import Noise, noise
+from thinned.backends.torch.backend import Noise, noise
 from thinned.torch import functional
 from thinned.torch.functional import ALPHA
 from thinned.window import Window, place

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from thinned import checks, reference
 from thinned.address import Address
-from thinned.backends import torch_native
 from thinned.backends.base import Draw
-from thinned.backends.torch import (
+from thinned.backends.torch import compiled_node
+from thinned.backends.torch.backend import (
     Coordinates,
     Noise,
     _in_transform,
@@ -29,9 +29,9 @@ from thinned.backends.torch import (
     noise_compiled,
     noise_drawn,
 )
-from thinned.backends.torch_memory import Drawn
-from thinned.backends.torch_seed import FRESH, place_in_program
-from thinned.backends.torch_values import unread
+from thinned.backends.torch.fresh_seed import FRESH, place_in_program
+from thinned.backends.torch.kernel import Drawn
+from thinned.backends.torch.values import unread
 from thinned.checks import message
 from thinned.torch.seeds import _halves, _traced_seed, seed_for
 from thinned.torch.sharded import is_sharded, on_shards
@@ -89,7 +89,7 @@ def fresh(x: Tensor, p: Any) -> Tensor | None:
     here, so these are few.
     """
     if not _is_compiling():
-        y: Tensor | None = torch_native.dropout(x, p, None, -1, None)
+        y: Tensor | None = compiled_node.dropout(x, p, None, -1, None)
         return y
     # Of floating types only those of one byte are none of ours.
     if (

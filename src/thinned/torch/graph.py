@@ -21,8 +21,8 @@ from torch import Tensor
 from thinned import checks, reference
 from thinned.address import Address
 from thinned.backends.base import Draw
-from thinned.backends.torch import Noise
-from thinned.backends.torch_tags import operator
+from thinned.backends.torch.backend import Noise
+from thinned.backends.torch.tags import operator
 from thinned.torch import blockwise, checkpointing, drawing
 from thinned.torch.clock import Clock, clock_by_number, require_call
 from thinned.torch.moment import HEAD, Moment, moment_of, words_of

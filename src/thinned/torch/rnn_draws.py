@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thinned.backends.torch_graph import GraphAddress
+from thinned.backends.torch.address import GraphAddress
 from thinned.checks import message
 from thinned.methods.draws import NO_P, Draws
 from thinned.window import Repeated, Window

@@ -7,9 +7,9 @@ import threading
 import torch
 from torch import Tensor
 
-from thinned.backends import torch_native
-from thinned.backends.torch_seed import FRESH_SEED, WORDS, place_in_program
-from thinned.backends.torch_values import has_values, recorded
+from thinned.backends.torch import compiled_node
+from thinned.backends.torch.fresh_seed import FRESH_SEED, WORDS, place_in_program
+from thinned.backends.torch.values import has_values, recorded
 from thinned.torch.recording import require_no_capture
 
 __all__ = ["seed_for"]
@@ -34,7 +34,7 @@ def _drawn_seed(generator: torch.Generator | None) -> int:
     the generator given, wherever it is."""
     require_no_capture("dropout without an address", "Pass an address")
     if generator is None:
-        seed: int | None = torch_native.fresh_seed()
+        seed: int | None = compiled_node.fresh_seed()
         if seed is not None:
             return seed
         word = _word.tensor.random_(*WORDS)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from thinned import checks
 from thinned.address import Address, address_of_seed
-from thinned.backends.torch_graph import GraphAddress
-from thinned.backends.torch_values import has_values, recorded
+from thinned.backends.torch.address import GraphAddress
+from thinned.backends.torch.values import has_values, recorded
 from thinned.torch.addressed import Site, p_of, set_p
 from thinned.torch.leaves import Leaf
 from thinned.torch.placing import Shard

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from thinned.address import Address
-from thinned.backends.torch_graph import GraphAddress
-from thinned.backends.torch_tags import operator
+from thinned.backends.torch.address import GraphAddress
+from thinned.backends.torch.tags import operator
 from thinned.methods.bernoulli import keep_mask
 from thinned.torch import checkpointing
 from thinned.torch.addressed import Site

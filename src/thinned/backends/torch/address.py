@@ -15,11 +15,11 @@ from torch import Tensor
 from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 
 from thinned import _native, kernel, reference
-from thinned.backends import torch_pure
 from thinned.backends.base import Draw
-from thinned.backends.torch_memory import Drawn, Noise, coordinates_of, make, run
-from thinned.backends.torch_tags import operator
-from thinned.backends.torch_values import has_values, lengths
+from thinned.backends.torch import spec
+from thinned.backends.torch.kernel import Drawn, Noise, coordinates_of, make, run
+from thinned.backends.torch.tags import operator
+from thinned.backends.torch.values import has_values, lengths
 from thinned.window import MOST_BITS, MOST_WORDS, Placement, Window, place
 
 __all__ = [
@@ -167,11 +167,11 @@ def draw_values(draw: Draw, law: str, like: Tensor | None = None) -> Tensor:
     if device.type != "cpu" or kernel.uses_reference():
         at, where, mirror = coordinates_of(draw.at), draw.place, draw.mirror
         if law == "mask":
-            pure = torch_pure.keep(at, draw.threshold, where, mirror, device)
+            pure = spec.keep(at, draw.threshold, where, mirror, device)
         elif law == "words":
-            pure = torch_pure.words(at, where, mirror, device)
+            pure = spec.words(at, where, mirror, device)
         else:
-            pure = torch_pure.gaussian(at, where, mirror, device).to(torch.float32)
+            pure = spec.gaussian(at, where, mirror, device).to(torch.float32)
         return pure.expand(where.shape).contiguous()
     if _in_transform():
         with temporarily_clear_interpreter_stack():  # which would wrap the memory up

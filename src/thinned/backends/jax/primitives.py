@@ -3,8 +3,8 @@
 To JAX both are opaque until a program is compiled, so that their rules are what is true of them:
 noise is linear, its own adjoint, and keeps nothing for the backward pass but its operands, which
 are the address and the scale. What they do when lowered depends on where to: the compiled kernel on
-a CPU, the operations of jax_pure.py elsewhere, and on several devices a partition in which every
-one draws its own part (jax_sharding.py).
+a CPU, the operations of spec.py elsewhere, and on several devices a partition in which every
+one draws its own part (sharding.py).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad as _ad, batching, mlir
 
-from thinned.backends import jax_pure
-from thinned.backends.jax_ffi import kernel_draw, kernel_noise, runs_kernel
-from thinned.backends.jax_sharding import division_of, needs_devices, partitioned
+from thinned.backends.jax import spec
+from thinned.backends.jax.kernel import kernel_draw, kernel_noise, runs_kernel
+from thinned.backends.jax.sharding import division_of, needs_devices, partitioned
 
 __all__ = ["Draws", "How", "draw_p", "noise_p", "on_gradient_p"]
 
@@ -210,14 +210,14 @@ def _when_there_is(x: Any, words: Any) -> Any:
 def _pure_noise(*operands: Any, how: How) -> Any:
     def one(x: Any, words: Any, scale: Any, *fill: Any) -> Any:
         words = _when_there_is(x, words)
-        return jax_pure.noise(x, tuple(words), scale, fill[0] if fill else None, how)
+        return spec.noise(x, tuple(words), scale, fill[0] if fill else None, how)
 
     return _over_batch(one, how.batch)(*operands)
 
 
 def _pure_draw(words: Any, how: Draws) -> Any:
     def one(words: Any) -> Any:
-        return jax_pure.draw(tuple(words), how)
+        return spec.draw(tuple(words), how)
 
     return _over_batch(one, how.batch)(words)
 
@@ -244,11 +244,11 @@ def _lowering(primitive: Any, pure: Any, kernel: Any, ctx: Any, *operands: Any, 
         for a in ctx.avals_in
     ]
     ctx = ctx.replace(avals_in=plain)
-    before = jax_pure.one_cpu.set(division == "alone" and kernel is not None)
+    before = spec.one_cpu.set(division == "alone" and kernel is not None)
     try:
         return mlir.lower_fun(function, multiple_results=False)(ctx, *operands)
     finally:
-        jax_pure.one_cpu.reset(before)
+        spec.one_cpu.reset(before)
 
 
 def _same(ctx: Any, x: Any, words: Any, scale: Any, *, how: How) -> Any:

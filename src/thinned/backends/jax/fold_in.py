@@ -11,7 +11,7 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from thinned.backends.jax_pure import alike, philox, stacked
+from thinned.backends.jax.spec import alike, philox, stacked
 
 __all__ = ["folded"]
 

@@ -18,7 +18,7 @@ from jax._src import dispatch  # of which a part is needed that has no public na
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as _PartitionSpec
 
-from thinned.backends.jax_pure import offset_plus
+from thinned.backends.jax.spec import offset_plus
 
 PartitionSpec: Any = _PartitionSpec  # which is not typed
 

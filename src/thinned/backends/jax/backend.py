@@ -1,6 +1,6 @@
 """The JAX backend: pure functions of the address, under every transformation.
 
-Two primitives (jax_operator.py) do all of it. What is known while a program is traced, p and the
+Two primitives (primitives.py) do all of it. What is known while a program is traced, p and the
 coordinates as Python's numbers, becomes constants; what is traced becomes 32-bit words.
 """
 
@@ -16,10 +16,10 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from thinned import kernel
 from thinned.address import Address
-from thinned.backends import jax_pure
 from thinned.backends.base import Draw, Located
-from thinned.backends.jax_address import Halves, fold_in, words_of
-from thinned.backends.jax_operator import Draws, How, draw_p, noise_p, on_gradient_p
+from thinned.backends.jax import spec
+from thinned.backends.jax.address import Halves, fold_in, words_of
+from thinned.backends.jax.primitives import Draws, How, draw_p, noise_p, on_gradient_p
 from thinned.checks import MOST_AXES, axes as checked_axes, message
 from thinned.window import MOST_BITS, Placement, Window, index_strides, place
 
@@ -89,7 +89,7 @@ class JaxLocated(NamedTuple):
         low, high = jnp.uint32(0), jnp.uint32(0)
         for first, stride in zip(start, strides, strict=True):
             if stride:
-                low, high = jax_pure.offset_plus(low, high, jnp.uint32(first), stride)
+                low, high = spec.offset_plus(low, high, jnp.uint32(first), stride)
         return JaxPlace(Placement(shape, 0, strides, False, strides), Halves(low, high))
 
     def whole(self, who: str, held: tuple[int, ...], axes: tuple[int, ...]) -> JaxLocated:
@@ -241,7 +241,7 @@ class JaxBackend:
         if index.dtype.itemsize == 8:
             high = (index >> 32).astype(jnp.uint32)
         words = tuple(jnp.asarray(word, jnp.uint32) for word in words_of(at))
-        y: Array = jax_pure.words_at(words, low, high, mirror)
+        y: Array = spec.words_at(words, low, high, mirror)
         return y
 
     def at_least(self, words: Array, threshold: Any) -> Any:
@@ -250,7 +250,7 @@ class JaxBackend:
         return (words >= threshold.low) & (threshold.high == 0)
 
     def uniform(self, draw: Draw, like: Any = None) -> Array:
-        y: Array = jax_pure.uniform24(self.words(draw, like))
+        y: Array = spec.uniform24(self.words(draw, like))
         return y
 
     def gaussian(self, draw: Draw, like: Any = None) -> Array:
@@ -268,7 +268,7 @@ class JaxBackend:
             strides, law, draw.mirror, float(fill) if number else 0.0, 0, kernel.uses_reference()
         )
         rest = () if number else (_like(jnp.asarray(fill, x.dtype), x),)
-        return primitive.bind(*jax_pure.alike(x, words, scale, *rest), how=how)
+        return primitive.bind(*spec.alike(x, words, scale, *rest), how=how)
 
     def apply_gaussian(self, x: Array, draw: Draw, std: Any, out: Any) -> Array:
         y: Array = self._noise(x, draw, std, "gaussian", 0.0, noise_p)
@@ -341,7 +341,7 @@ def _words(draw: Draw) -> tuple[tuple[int, ...], tuple[int, ...], Any]:
     words = (*words_of(draw.at), *threshold, *offset)
     # A stride of an axis of length 1 moves nothing, and need not make another program.
     strides = tuple(s if n > 1 else min(s, 1) for n, s in zip(shape, strides, strict=True))
-    return shape, strides, jax_pure.stacked(words)
+    return shape, strides, spec.stacked(words)
 
 
 def _poisoned(at: Address, scale: Any) -> Any:

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from thinned import _native, kernel
 from thinned.address import Address
-from thinned.backends import torch_pure
 from thinned.backends.base import Draw
-from thinned.backends.torch_pure import Coordinates
-from thinned.backends.torch_threads import threads_for
+from thinned.backends.torch import spec
+from thinned.backends.torch.spec import Coordinates
+from thinned.backends.torch.threads import threads_for
 from thinned.window import Placement, index_strides
 
 __all__ = [
@@ -132,9 +132,9 @@ def _pure(x: Tensor, how: Noise, array: Tensor | None) -> Tensor:
     (at, threshold, where, mirror), scale, fill, gaussian = how
     words, kind = coordinates_of(at), _single(x)
     if gaussian:
-        z = torch_pure.gaussian(words, where, mirror, x.device).to(kind)
+        z = spec.gaussian(words, where, mirror, x.device).to(kind)
         return (x.to(kind) * (1.0 + _rounded(scale, kind) * z)).to(x.dtype)
-    mask = torch_pure.keep(words, threshold, where, mirror, x.device)
+    mask = spec.keep(words, threshold, where, mirror, x.device)
     if array is not None:
         return torch.where(mask, affine(x, scale, array), array)
     number = _fill(fill, kind)

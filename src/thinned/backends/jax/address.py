@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 
 from thinned.address import Address
-from thinned.backends.jax_fold import folded
+from thinned.backends.jax.fold_in import folded
 from thinned.checks import integer, message
 
 __all__ = ["Halves", "coordinate", "fold_in", "is_traced", "settled", "shown", "words_of"]

@@ -3,11 +3,11 @@
 Three ways lead to one result, bit for bit:
 
 - eager, on the CPU: a node of autograd over the compiled kernel, keeping no tensor for backward.
-  Plain tensors have it in C++ (torch_native.py), where that was built for the PyTorch at hand;
+  Plain tensors have it in C++ (compiled_node.py), where that was built for the PyTorch at hand;
   a torch.autograd.Function does the same, and carries forward mode and torch.func's transforms.
 - compiled and exported graphs, dispatch modes and wrapper tensors: the registered operator
-  (torch_operator.py), whose address, threshold and scale are tensors. It calls the same kernel.
-- devices without a kernel of ours: tensor operations (torch_pure.py) under either of the two.
+  (operators.py), whose address, threshold and scale are tensors. It calls the same kernel.
+- devices without a kernel of ours: tensor operations (spec.py) under either of the two.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from torch.utils.checkpoint import checkpoint
 
 from thinned import kernel, reference
 from thinned.address import Address
-from thinned.backends import known, torch_native, torch_pure
+from thinned.backends import known
 from thinned.backends.base import Draw, Located, known_here
-from thinned.backends.torch_graph import (
+from thinned.backends.torch import compiled_node, spec
+from thinned.backends.torch.address import (
     GraphAddress,
     GraphPlace,
     apply_in_graph,
@@ -38,7 +39,7 @@ from thinned.backends.torch_graph import (
     on_gradient_in_graph,
     uniform_of,
 )
-from thinned.backends.torch_memory import (
+from thinned.backends.torch.kernel import (
     FLOATING,
     Drawn,
     Noise,
@@ -47,14 +48,14 @@ from thinned.backends.torch_memory import (
     make,
     placed,
 )
-from thinned.backends.torch_operator import (
+from thinned.backends.torch.operators import (
     drop_values,
     noise_compiled,
     noise_drawn,
     noise_registered,
 )
-from thinned.backends.torch_pure import Coordinates
-from thinned.backends.torch_values import has_values, recorded, unread
+from thinned.backends.torch.spec import Coordinates
+from thinned.backends.torch.values import has_values, recorded, unread
 from thinned.checks import MOST_AXES, message
 from thinned.window import Placement, index_strides, place, place_anew
 
@@ -197,13 +198,13 @@ class TorchBackend:
 
     def words_at(self, at: Any, index: Tensor, mirror: bool) -> Tensor:
         if isinstance(at, Tensor):
-            return torch_pure.words_at(Coordinates(*at.unbind()), index, mirror)
+            return spec.words_at(Coordinates(*at.unbind()), index, mirror)
         watched = _modes() or _tracing() or _wraps(index)
         if index.is_cpu and not watched and not kernel.uses_reference():
             # Ten times as quick as tensor operations, each of which goes through the memory.
             drawn = reference.words_at(at, index.numpy().astype(np.uint64), mirror)
             return torch.from_numpy(drawn.astype(np.int64))
-        return torch_pure.words_at(coordinates_of(at), index, mirror)
+        return spec.words_at(coordinates_of(at), index, mirror)
 
     def at_least(self, words: Tensor, threshold: Any) -> Any:
         return words >= threshold
@@ -260,7 +261,7 @@ class TorchBackend:
     def plain_rows(self, x: Any, p: Any, at: Any, axes: int, scale: float | None) -> Any:
         if torch.compiler.is_compiling() or type(at) is not Address:
             return None
-        return torch_native.dropout(x, p, at, axes, scale)
+        return compiled_node.dropout(x, p, at, axes, scale)
 
     def copy(self, x: Tensor, out: Tensor) -> Tensor:
         return out.copy_(x)
@@ -481,7 +482,7 @@ def noise(x: Tensor, seed: Tensor | None, how: Noise) -> Tensor:
             return noise_registered(x, _seeded_unread(how, seed))
         how = _seeded(how, seed)
     (at, threshold, where, mirror), scale, fill, gaussian = how
-    short = torch_native.noise(
+    short = compiled_node.noise(
         x, scale, fill, gaussian, at.seed, at.site, at.step, at.call, threshold, mirror,
         where.offset, where.steps,
     )  # fmt: skip
@@ -528,6 +529,6 @@ def filled(x: Tensor, array: Tensor, how: Noise) -> Tensor:
     return y
 
 
-torch_native.connect(_elsewhere, drop_values)
+compiled_node.connect(_elsewhere, drop_values)
 backend = TorchBackend()
 known(backend, Tensor, torch.nn.Parameter)

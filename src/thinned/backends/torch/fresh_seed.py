@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.utils.checkpoint import CheckpointPolicy
 
-from thinned.backends.torch_operator import DROPOUT
+from thinned.backends.torch.operators import DROPOUT
 
 __all__ = ["FRESH", "FRESH_SEED", "WORDS", "place_in_program"]
 

@@ -317,7 +317,7 @@ def _normal(first: Any, second: Any) -> tuple[Any, Any]:
 
 
 def draw(words_: tuple[Any, ...], how: Any) -> Any:
-    """The values of jax_operator.draw_p at one address."""
+    """The values of primitives.draw_p at one address."""
     at, threshold, offset = words_[:5], words_[5:7], words_[7:9]
     if how.law == "mask":
         drawn = keep(at, offset, threshold, how.shape, how.strides, how.mirror)
@@ -327,7 +327,7 @@ def draw(words_: tuple[Any, ...], how: Any) -> Any:
 
 
 def noise(x: Any, words_: tuple[Any, ...], scale: Any, fill: Any, how: Any) -> Any:
-    """The values of jax_operator.noise_p at one address: reference.apply and apply_gaussian."""
+    """The values of primitives.noise_p at one address: reference.apply and apply_gaussian."""
     at, threshold, offset = words_[:5], words_[5:7], words_[7:9]
     kind = scale.dtype
     wide = x.astype(kind)

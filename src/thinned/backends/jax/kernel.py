@@ -45,15 +45,15 @@ def _how(law: str, how: Any) -> Any:
 
 
 def kernel_noise(*operands: Any, how: Any) -> Any:
-    """The values of jax_operator.noise_p."""
+    """The values of primitives.noise_p."""
     x = operands[0]
     call: Any = jax.ffi.ffi_call("thinned_noise", _struct(x.shape, x.dtype))
     return call(*operands, fill=np.array([how.fill], np.float64), how=_how(how.law, how))
 
 
 def kernel_draw(words: Any, how: Any) -> Any:
-    """The values of jax_operator.draw_p."""
-    from thinned.backends.jax_operator import TYPES
+    """The values of primitives.draw_p."""
+    from thinned.backends.jax.primitives import TYPES
 
     law = "raw_gaussian" if how.law == "gaussian" else how.law
     shape = (*words.shape[: how.batch], *how.shape)

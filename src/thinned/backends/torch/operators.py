@@ -4,7 +4,7 @@ In `thinned::apply` address, threshold and scale are tensors, so that a new step
 new program; where the draws lie (offset and index strides) are integers, which may be symbols.
 `thinned::dropout` is its commonest case, a drawn seed and a p that stays, where making those
 tensors would cost more than the dropout of a small one. Below autograd it is `thinned::drop`, which
-is what a compiled program runs, in C++ where that was built (torch_native.py). All are registered
+is what a compiled program runs, in C++ where that was built (compiled_node.py). All are registered
 by the parts of torch.library rather than by custom_op, whose checks cost 30 microseconds a call.
 """
 
@@ -22,16 +22,16 @@ from torch.autograd import forward_ad
 from torch.autograd.forward_ad import _set_fwd_grad_enabled
 
 from thinned.backends.base import Draw
-from thinned.backends.torch_memory import (
+from thinned.backends.torch.kernel import (
     Drawn,
     Noise,
     coordinates_of,
     make,
     placed,
 )
-from thinned.backends.torch_pure import Coordinates
-from thinned.backends.torch_tags import READ
-from thinned.backends.torch_values import lengths
+from thinned.backends.torch.spec import Coordinates
+from thinned.backends.torch.tags import READ
+from thinned.backends.torch.values import lengths
 from thinned.window import index_strides
 
 __all__ = ["drop_values", "noise_compiled", "noise_drawn", "noise_registered"]
