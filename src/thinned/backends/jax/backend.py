@@ -369,11 +369,11 @@ def _sharding_like(shape: tuple[int, ...], like: Any) -> Any:
         return None
     if len(like.shape) != len(shape):
         return None
-    spec = [
+    axes = [
         names if n == m else None
         for names, n, m in zip(sharding.spec, shape, like.shape, strict=True)
     ]
-    return NamedSharding(mesh, PartitionSpec(*spec))  # type: ignore[no-untyped-call]
+    return NamedSharding(mesh, PartitionSpec(*axes))  # type: ignore[no-untyped-call]
 
 
 backend = JaxBackend()
