@@ -7,7 +7,8 @@ from contract.kinds import TorchKind
 
 from thinned.methods import alpha, recurrent
 from thinned.methods.draws import NO_P, Draws
-from thinned.torch import rnn_layer, rnn_steps
+from thinned.torch import rnn_layer
+from thinned.torch.compat import recurrence
 from thinned.torch.rnn_draws import CELL, HIDDEN, Masks
 from thinned.torch.rnn_input import Rows
 
@@ -61,7 +62,7 @@ def zoneout_keeps_what_it_should_renew(patch):
     def turned(self, zone, new, old, t):
         return new if zone is None else torch.where(zone[t], old, new)
 
-    patch.setattr(rnn_steps.Noise, "zoned", turned)
+    patch.setattr(recurrence.Noise, "zoned", turned)
 
 
 def output_of_the_zoned_cell(patch):
@@ -86,13 +87,13 @@ def scale_forgotten(patch):
 
 
 def memory_dropped_too(patch):
-    added = rnn_steps.Noise.added
+    added = recurrence.Noise.added
 
     def wrong(self, kept, gate, g, t):
         kept = kept if self.candidate is None else torch.where(self.candidate[t], kept, 0.0)
         return added(self, kept, gate, g, t)
 
-    patch.setattr(rnn_steps.Noise, "added", wrong)
+    patch.setattr(recurrence.Noise, "added", wrong)
 
 
 def raw_weight_without_gradient(patch):

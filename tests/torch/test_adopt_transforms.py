@@ -286,7 +286,7 @@ def test_fault_a_copy_waits_for_no_optimizer(monkeypatch):
 
 
 def test_fault_a_recording_goes_unseen(monkeypatch):
-    monkeypatch.setattr("thinned.torch.recording._recorded", lambda: False)
+    monkeypatch.setattr("thinned.torch.compat.recording._recorded", lambda: False)
     recorded = proxied(made()[0])
     assert torch.equal(recorded(ONES), recorded(ONES))
     with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):

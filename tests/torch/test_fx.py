@@ -11,7 +11,7 @@ from torch.nn import functional
 
 import thinned.torch as tt
 from thinned.torch import adopt, release, thin, weight_drop
-from thinned.torch.leaves import LEAF
+from thinned.torch.compat.fx_leaf import LEAF
 
 X = torch.randn(4, 8, generator=torch.Generator().manual_seed(1))
 SEQUENCE = torch.randn(4, 5, 8, generator=torch.Generator().manual_seed(1))

@@ -14,8 +14,8 @@ from thinned.torch.addressed import ADDRESSED, Addressed
 from thinned.torch.adoption import _MARK, Row, adopt, release
 from thinned.torch.awake import Awake
 from thinned.torch.calls import AdoptedForward
+from thinned.torch.compat.generators import OwnDraws
 from thinned.torch.naming import modules_by_name
-from thinned.torch.own_draws import OwnDraws
 from thinned.torch.reading import Rate, Reading, read
 from thinned.torch.sited import Sited
 from thinned.torch.thinning import regions_of, thin

@@ -254,7 +254,7 @@ class _Question:
 
     def _observe(self, model: nn.Module, awake: Awake) -> None:
         """Two forwards on few rows, which show where in the sites' arrays rows lie."""
-        from thinned.torch.own_draws import OwnDraws
+        from thinned.torch.compat.generators import OwnDraws
 
         seen: list[tuple[int, dict[Any, Any]]] = []
         for n in (2, 3):
@@ -338,7 +338,7 @@ class _Question:
         rows: Any,
     ) -> None:
         from thinned.members.asking import missed, moved
-        from thinned.torch.own_draws import OwnDraws
+        from thinned.torch.compat.generators import OwnDraws
         from thinned.torch.watching import generators
 
         before = generators()

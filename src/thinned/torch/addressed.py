@@ -16,12 +16,12 @@ from thinned import checks
 from thinned.address import Address
 from thinned.backends.torch.address import GraphAddress
 from thinned.torch import drawing
-from thinned.torch.aside import aside
 from thinned.torch.clock import Clock
+from thinned.torch.compat.dtensor import is_sharded, on_shards
+from thinned.torch.compat.without_modes import aside
 from thinned.torch.graph import bits_of
 from thinned.torch.moment import HEAD
 from thinned.torch.placing import Shard, address_of, window_of
-from thinned.torch.sharded import is_sharded, on_shards
 from thinned.window import Window
 
 __all__ = ["ADDRESSED", "Addressed", "Site", "p_of", "set_p"]

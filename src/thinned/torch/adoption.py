@@ -15,8 +15,8 @@ from thinned.torch import addressed, modules
 from thinned.torch.addressed import ADDRESSED, Addressed, Site
 from thinned.torch.calls import AdoptedForward, EncoderForward, forward_of, taken
 from thinned.torch.clock import BUFFER, Clock
+from thinned.torch.compat.fx_leaf import leaf, no_leaf
 from thinned.torch.following import optimizers_of
-from thinned.torch.leaves import leaf, no_leaf
 from thinned.torch.naming import has_own_code, is_script, modules_by_name, unwrapped
 from thinned.torch.ranks import require_choice
 from thinned.torch.reading import NOISY, Reading, hooked, read, read_hooks

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from thinned.torch.addressed import Site
 from thinned.torch.attention import _autocast, _checked_shapes, scaled_dot_product_attention
-from thinned.torch.sharded import is_sharded, product
+from thinned.torch.compat.dtensor import is_sharded, product
 
 __all__ = ["attend", "multi_head"]
 

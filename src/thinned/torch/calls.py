@@ -21,14 +21,15 @@ from torch.overrides import BaseTorchFunctionMode, TorchFunctionMode
 
 from thinned import checks
 from thinned.methods.draws import Draws
-from thinned.torch import attending, checkpointing, older, recurrent, watching
+from thinned.torch import attending, checkpointing, recurrent, watching
 from thinned.torch.addressed import Site
 from thinned.torch.attempts import attempted
 from thinned.torch.checkpointing import Running
 from thinned.torch.clock import Clock
+from thinned.torch.compat import torch_2_6
+from thinned.torch.compat.dtensor import is_sharded
+from thinned.torch.compat.recording import require_no_proxy
 from thinned.torch.moment import HEAD
-from thinned.torch.recording import require_no_proxy
-from thinned.torch.sharded import is_sharded
 
 __all__ = [
     "PLACES",
@@ -278,7 +279,7 @@ def taken(who: str, p: Any, name: str = "p") -> float:
     return checks.probability(who, p, name)
 
 
-@older.forward_of_a_module
+@torch_2_6.forward_of_a_module
 class AdoptedForward:
     """The forward of a module in an adopted model: the one that was there, its calls addressed.
 

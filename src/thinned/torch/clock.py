@@ -25,11 +25,11 @@ from torch._subclasses.fake_tensor import FakeTensor
 from thinned import checks
 from thinned.checks import message
 from thinned.torch import agreeing, attempts, checkpointing, following
-from thinned.torch.aside import aside, bare
 from thinned.torch.checkpointing import RecomputeError, Run
+from thinned.torch.compat.recording import require_no_capture, require_no_export, require_no_trace
+from thinned.torch.compat.without_modes import aside, bare
 from thinned.torch.moment import HEAD, Moment, words_of
 from thinned.torch.ranks import Ranks
-from thinned.torch.recording import require_no_capture, require_no_export, require_no_trace
 from thinned.torch.stamp import BUFFER, SPEC_VERSION, read, stamp
 
 if TYPE_CHECKING:

@@ -33,8 +33,8 @@ from thinned.backends.torch.fresh_seed import FRESH, place_in_program
 from thinned.backends.torch.kernel import Drawn
 from thinned.backends.torch.values import unread
 from thinned.checks import message
+from thinned.torch.compat.dtensor import is_sharded, on_shards
 from thinned.torch.seeds import _halves, _traced_seed, seed_for
-from thinned.torch.sharded import is_sharded, on_shards
 from thinned.window import Repeated, Window, _window, fitting, place
 
 __all__ = [

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from thinned.address import Address
 from thinned.methods.arguments import require_unit_axis
 from thinned.methods.banks import masksembles, masksembles_bank
-from thinned.torch.leaves import Leaf
+from thinned.torch.compat.fx_leaf import Leaf
 
 __all__ = ["Masksembles"]
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from thinned import checks
 from thinned.torch import functional
-from thinned.torch.leaves import Leaf
+from thinned.torch.compat.fx_leaf import Leaf
 
 __all__ = [
     "AlphaDropout",

@@ -21,8 +21,8 @@ from thinned import checks, methods
 from thinned.address import Address
 from thinned.checks import message
 from thinned.methods.draws import Draws
-from thinned.torch import older
 from thinned.torch.calls import AdoptedForward
+from thinned.torch.compat import torch_2_6
 from thinned.torch.placing import NO_ROWS
 from thinned.torch.sited import Sited
 
@@ -403,7 +403,7 @@ def _put(who: str, module: M, name: str, noise: Callable[[Tensor], WeightNoise])
     return module
 
 
-@older.forward_of_a_module
+@torch_2_6.forward_of_a_module
 class _NoisyForward:
     """The forward of a module with noise on its weights: the one that was there, given others.
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thinned.torch import rnn_steps
 from thinned.torch.addressed import Site
+from thinned.torch.compat import recurrence
 
 __all__ = ["KINDS", "layers"]
 
@@ -70,7 +70,7 @@ def _steps(
     for j in range(ways):
         mine = weights[j * own : (j + 1) * own]
         state = [s[j] for s in states]
-        y, end = rnn_steps.lstm(x, state, mine, rnn_steps.Noise(), j == 1)
+        y, end = recurrence.lstm(x, state, mine, recurrence.Noise(), j == 1)
         found.append(y)
         last.append(end)
     y = torch.cat(found, 2)

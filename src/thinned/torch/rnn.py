@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from thinned.checks import message
-from thinned.torch import rnn_steps
+from thinned.torch.compat import recurrence
 from thinned.torch.rnn_layer import Recurrent, option
 
 __all__ = ["GRU", "LSTM"]
@@ -77,7 +77,7 @@ class LSTM(Recurrent):
     """
 
     gates, mode = 4, "LSTM"
-    run, step = torch.lstm, rnn_steps.lstm
+    run, step = torch.lstm, recurrence.lstm
     zoneout_hidden_p = option("zoneout_hidden_p")
     zoneout_cell_p = option("zoneout_cell_p")
     rates = (
@@ -168,7 +168,7 @@ class GRU(Recurrent):
     """
 
     gates, mode = 3, "GRU"
-    run, step = torch.gru, rnn_steps.gru
+    run, step = torch.gru, recurrence.gru
     zoneout_hidden_p = option("zoneout_hidden_p")
     rates = (
         "input_p",

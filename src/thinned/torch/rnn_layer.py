@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from thinned import checks
 from thinned.checks import message
-from thinned.torch import rnn_steps
 from thinned.torch.addressed import p_of, set_p
+from thinned.torch.compat import recurrence
+from thinned.torch.compat.dtensor import is_sharded
 from thinned.torch.rnn_draws import (
     BETWEEN,
     CANDIDATE,
@@ -25,7 +26,6 @@ from thinned.torch.rnn_draws import (
     number_of,
 )
 from thinned.torch.rnn_input import Rows, checked_input, checked_state
-from thinned.torch.sharded import is_sharded
 from thinned.torch.sited import Sited, fresh_address
 
 __all__ = ["Recurrent", "option"]
@@ -312,10 +312,10 @@ class Recurrent(Sited):
         masks: Masks | None,
         rate: dict[str, Any],
         present: tuple[Tensor, ...] | None,
-    ) -> rnn_steps.Noise:
+    ) -> recurrence.Noise:
         hidden, cell = rate.get("zoneout_hidden_p"), rate.get("zoneout_cell_p")
         if masks is None:
-            return rnn_steps.Noise(hidden=hidden, cell=cell, present=present)
+            return recurrence.Noise(hidden=hidden, cell=cell, present=present)
         units = self.hidden_size
 
         def anew(purpose: int, p: Any) -> tuple[Tensor, ...] | None:
@@ -330,7 +330,7 @@ class Recurrent(Sited):
             else:
                 first = number_of(GATES, layer, direction)
                 gates = masks.all_steps(x, units, p, range(first, first + self.gates))
-        return rnn_steps.Noise(
+        return recurrence.Noise(
             candidate, gates, scale, anew(HIDDEN, hidden), anew(CELL, cell), present
         )
 

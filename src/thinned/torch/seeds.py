@@ -10,7 +10,7 @@ from torch import Tensor
 from thinned.backends.torch import compiled_node
 from thinned.backends.torch.fresh_seed import FRESH_SEED, WORDS, place_in_program
 from thinned.backends.torch.values import has_values, recorded
-from thinned.torch.recording import require_no_capture
+from thinned.torch.compat.recording import require_no_capture
 
 __all__ = ["seed_for"]
 

@@ -17,8 +17,8 @@ from thinned.torch import checkpointing
 from thinned.torch.addressed import Site
 from thinned.torch.calls import AdoptedForward
 from thinned.torch.clock import Clock
+from thinned.torch.compat.dtensor import is_sharded
 from thinned.torch.placing import NO_ROWS
-from thinned.torch.sharded import is_sharded
 
 __all__ = [
     "SHARING",

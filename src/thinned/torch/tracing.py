@@ -15,7 +15,7 @@ import torch
 from torch import fx, nn
 
 from thinned.torch.addressed import ADDRESSED
-from thinned.torch.own_draws import OwnDraws
+from thinned.torch.compat.generators import OwnDraws
 from thinned.torch.sited import Sited
 
 __all__ = ["traced"]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from thinned.torch.aside import aside
+from thinned.torch.compat.without_modes import aside
 
 __all__ = ["MISSED", "TORCH", "Noticed", "generators", "innermost", "saw", "watched"]
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.fx import Proxy
 
-from thinned.torch import older
+from thinned.torch.compat import torch_2_6
 
 __all__ = ["require_no_capture", "require_no_export", "require_no_proxy", "require_no_trace"]
 
@@ -20,7 +20,7 @@ _PROXY = torch._C._TorchDispatchModeKey.PROXY
 
 
 def _no_export() -> None:
-    if older.exports() if older.FINISHED else torch.compiler._is_exporting_flag:
+    if torch_2_6.exports() if torch_2_6.FINISHED else torch.compiler._is_exporting_flag:
         raise RuntimeError(
             "torch.export: an adopted model must be in evaluation mode, got training mode. A "
             "program that is exported cannot count its calls, and every call of it would draw "

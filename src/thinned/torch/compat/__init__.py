@@ -1,0 +1,1 @@
+"""What depends on PyTorch itself: its modes, its older compilers, DTensors, torch.fx, recordings."""
