@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-import thinned.torch.attention
+import thinned.torch.attention.functional
 from benchmarks.measuring.in_processes import peaks
 from benchmarks.measuring.timing import (
     Figure,
@@ -52,7 +52,7 @@ def attention(name: str, case: str) -> Callable[..., Tensor]:
     """One of the three, as a function of query, key and value."""
     more = CASES[case]
     if name == OURS:
-        ours = thinned.torch.attention.scaled_dot_product_attention
+        ours = thinned.torch.attention.functional.scaled_dot_product_attention
         return lambda q, k, v: ours(q, k, v, p=P, training=True, **more)
     p = P if name == THEIRS else 0.0
     theirs = functional.scaled_dot_product_attention

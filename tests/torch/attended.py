@@ -7,7 +7,7 @@ from torch.nn import functional
 
 import thinned
 from thinned import Address
-from thinned.torch.attention import scaled_dot_product_attention
+from thinned.torch.attention.functional import scaled_dot_product_attention
 
 AT = Address(seed=3, site="attention", step=5)
 P = 0.3

@@ -200,7 +200,7 @@ MISSED = {
     NormalLike: "randn_like",
     Integers: "randint",
     Distribution: "torch.distributions.Bernoulli",
-    OurAttention: "thinned.torch.attention.scaled_dot_product_attention (unless given at=)",
+    OurAttention: "thinned.torch.scaled_dot_product_attention (unless given at=)",
     OursListed: "thinned.torch.Dropout in a plain list, not an nn.ModuleList,",
 }
 

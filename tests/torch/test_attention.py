@@ -10,8 +10,8 @@ from torch.nn import functional
 
 import thinned
 from thinned import Window, kernel
-from thinned.torch import attention, blockwise
-from thinned.torch.attention import scaled_dot_product_attention
+from thinned.torch.attention import blockwise, functional as attention
+from thinned.torch.attention.functional import scaled_dot_product_attention
 
 
 @pytest.fixture(params=[2**20, 130, 20, 1], ids=lambda n: f"blocks of {n}")

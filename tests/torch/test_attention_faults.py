@@ -4,7 +4,7 @@ import pytest
 import torch
 from attended import check, inputs, rows_without_anything
 
-from thinned.torch import blockwise
+from thinned.torch.attention import blockwise
 
 
 def elsewhere(plan):

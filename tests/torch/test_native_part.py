@@ -14,7 +14,8 @@ from thinned import kernel
 from thinned.backends.base import Draw
 from thinned.backends.torch import backend, compiled_node
 from thinned.backends.torch.kernel import Drawn, Noise
-from thinned.torch import functional, seeds
+from thinned.torch import functional
+from thinned.torch.dropin import seeds
 from thinned.window import Window, place
 
 HERE = Path(__file__).parent

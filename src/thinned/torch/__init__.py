@@ -9,13 +9,21 @@ from typing import Any
 
 from thinned.torch import catalogue, functional
 from thinned.torch.adoption import Report, adopt, release
-from thinned.torch.attention import scaled_dot_product_attention
+from thinned.torch.attention.functional import scaled_dot_product_attention
 from thinned.torch.audit_judging import Finding
 from thinned.torch.audit_result import ModelAudit
 from thinned.torch.auditing import audit
 from thinned.torch.checkpointing import checkpoint_context
 from thinned.torch.clock import Clock
 from thinned.torch.cutting import member
+from thinned.torch.dropin.modules import (
+    AlphaDropout,
+    Dropout,
+    Dropout1d,
+    Dropout2d,
+    Dropout3d,
+    FeatureAlphaDropout,
+)
 from thinned.torch.gates import HardConcrete, L0Linear
 from thinned.torch.layers import DropEdge, DropGrad, EmbeddingDropout, LayerDrop, LoRALinear
 from thinned.torch.learned import (
@@ -27,14 +35,6 @@ from thinned.torch.learned import (
 )
 from thinned.torch.linear import DropConnectLinear
 from thinned.torch.masksembles import Masksembles
-from thinned.torch.modules import (
-    AlphaDropout,
-    Dropout,
-    Dropout1d,
-    Dropout2d,
-    Dropout3d,
-    FeatureAlphaDropout,
-)
 from thinned.torch.parametrisations import (
     drop_connect,
     mixout,

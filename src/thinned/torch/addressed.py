@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from thinned import checks
 from thinned.address import Address
 from thinned.backends.torch.address import GraphAddress
-from thinned.torch import drawing
 from thinned.torch.clock import Clock
 from thinned.torch.compat.dtensor import is_sharded, on_shards
 from thinned.torch.compat.without_modes import aside
+from thinned.torch.dropin import kinds
 from thinned.torch.graph import bits_of
 from thinned.torch.moment import HEAD
 from thinned.torch.placing import Shard, address_of, window_of
@@ -90,7 +90,7 @@ class Site:
     ) -> Tensor:
         """x as dropout of this kind leaves it at this site's next call. p None: the site's own."""
         axis = self.axis if axis is None else axis
-        shared = drawing.shared_axes(kind, x)
+        shared = kinds.shared_axes(kind, x)
         if is_sharded(x):
 
             def on_shard(local: Tensor, shard: Shard) -> Tensor:
@@ -117,7 +117,7 @@ class Site:
         at, window = self.place(tuple(x.shape), axis, shard)
         p = self.p_at(at.step) if p is None else p
         assert p is not None
-        return drawing.forward(x, p, kind, at, shared, window, inplace)
+        return kinds.forward(x, p, kind, at, shared, window, inplace)
 
     def place(self, shape: tuple[int, ...], axis: int, shard: Shard | None = None) -> Any:
         """Address and window of the next call, in eager code. Asking counts as drawing."""
@@ -277,7 +277,7 @@ class Addressed:
         if not self.training:
             return input
         # torch.nn's alpha dropouts take `inplace` and leave the input alone.
-        writes = self.inplace and self.kind not in drawing.ALPHA_KINDS
+        writes = self.inplace and self.kind not in kinds.ALPHA_KINDS
         return self.site.draw(input, self.kind, writes)
 
     def extra_repr(self) -> str:

@@ -11,11 +11,12 @@ from torch import nn
 
 from thinned import checks
 from thinned.checks import message
-from thinned.torch import addressed, modules
+from thinned.torch import addressed
 from thinned.torch.addressed import ADDRESSED, Addressed, Site
 from thinned.torch.calls import AdoptedForward, EncoderForward, forward_of, taken
 from thinned.torch.clock import BUFFER, Clock
 from thinned.torch.compat.fx_leaf import leaf, no_leaf
+from thinned.torch.dropin import modules
 from thinned.torch.following import optimizers_of
 from thinned.torch.naming import has_own_code, is_script, modules_by_name, unwrapped
 from thinned.torch.ranks import require_choice

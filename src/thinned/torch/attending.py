@@ -10,7 +10,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from thinned.torch.addressed import Site
-from thinned.torch.attention import _autocast, _checked_shapes, scaled_dot_product_attention
+from thinned.torch.attention.functional import (
+    _autocast,
+    _checked_shapes,
+    scaled_dot_product_attention,
+)
 from thinned.torch.compat.dtensor import is_sharded, product
 
 __all__ = ["attend", "multi_head"]

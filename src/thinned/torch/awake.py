@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from thinned.address import Address, Mirrored
-from thinned.torch import drawing
 from thinned.torch.clock import require_call
+from thinned.torch.dropin import kinds
 from thinned.torch.moment import Moment
 from thinned.torch.placing import NO_ROWS, Shard, window_of
 from thinned.torch.ranks import ALONE, Ranks
@@ -99,7 +99,7 @@ class Awake:
         else:
             wide = x
         at, window = self._placed(site, tuple(wide.shape), axis, entries, None)
-        y = drawing.forward(wide, p, kind, at, shared, window).reshape(shape)
+        y = kinds.forward(wide, p, kind, at, shared, window).reshape(shape)
         # Written by PyTorch, which counts what is written: the prefix asks for it.
         return x.copy_(y) if inplace else y
 

@@ -23,8 +23,10 @@ from thinned.address import Address
 from thinned.backends.base import Draw
 from thinned.backends.torch.backend import Noise
 from thinned.backends.torch.tags import operator
-from thinned.torch import blockwise, checkpointing, drawing
+from thinned.torch import checkpointing
+from thinned.torch.attention import blockwise
 from thinned.torch.clock import Clock, clock_by_number, require_call
+from thinned.torch.dropin import kinds
 from thinned.torch.moment import HEAD, Moment, moment_of, words_of
 from thinned.torch.placing import Shard, address_of, window_of
 from thinned.window import Window, place
@@ -86,7 +88,7 @@ def _addressed(
     window = window_of(label, moment, tuple(x.shape), axis, shard)
     bits = _bits(p, words, moment)
     with torch.no_grad():
-        y = drawing.forward(x, _number_of(bits), kind, at, tuple(shared_axes), window)
+        y = kinds.forward(x, _number_of(bits), kind, at, tuple(shared_axes), window)
     return y.clone() if y is x else y, _draw(at, bits, window, x.dim()), after
 
 
@@ -236,7 +238,7 @@ def _read(draw: Tensor) -> tuple[Address, float, Window | None]:
 def _gradient(grad: Tensor, draw: Tensor, kind: str, shared_axes: Sequence[int]) -> Tensor:
     at, p, window = _read(draw)
     with torch.no_grad():
-        y = drawing.backward(grad, p, kind, at, tuple(shared_axes), window)
+        y = kinds.backward(grad, p, kind, at, tuple(shared_axes), window)
     return y.clone() if y is grad else y
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from thinned.torch.addressed import ADDRESSED, Addressed
 from thinned.torch.branches import Step, asked_in, steps_of
 from thinned.torch.calls import REACHED, AdoptedForward
-from thinned.torch.modules import _DropIn
+from thinned.torch.dropin.modules import _DropIn
 from thinned.torch.sited import Sited
 from thinned.torch.watching import MISSED
 
@@ -34,7 +34,11 @@ NOISY = (nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
 
 # Of this library: what draws by itself and is seen by nobody. Functions elsewhere in it are told
 # an address by whoever calls them.
-_DRAWING = ("thinned.torch.functional", "thinned.torch.attention")
+# Files of ours whose functions draw -> where users import them from.
+_DRAWING = {
+    "thinned.torch.dropin.functional": "thinned.torch.functional",
+    "thinned.torch.attention.functional": "thinned.torch",
+}
 _GENERATORS = (np.random.Generator, np.random.RandomState, random.Random)
 # What generators do beside drawing.
 _STILL = ("seed", "get_state", "set_state", "getstate", "setstate", "bit_generator", "spawn")
@@ -431,7 +435,7 @@ def _draws(name: str, value: Any, called: bool) -> Iterator[tuple[str, bool]]:
         yield "numpy.random.default_rng", False
     elif home.startswith("thinned."):
         if own in REACHED and home in _DRAWING:
-            yield f"{home}.{own} (unless given at=)", False
+            yield f"{_DRAWING[home]}.{own} (unless given at=)", False
     elif value is None or (callable(value) and _foreign(home)):
         # By both: PyTorch hides some of its functions behind one called "fn".
         for known in dict.fromkeys((own, name)):

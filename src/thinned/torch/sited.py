@@ -15,8 +15,8 @@ from thinned.backends.torch.values import has_values, recorded
 from thinned.torch.addressed import Site, p_of, set_p
 from thinned.torch.compat.dtensor import is_sharded, on_shards
 from thinned.torch.compat.fx_leaf import Leaf
+from thinned.torch.dropin.seeds import _halves, seed_for
 from thinned.torch.placing import Shard
-from thinned.torch.seeds import _halves, seed_for
 from thinned.window import Window
 
 __all__ = ["Sited", "fresh_address"]

@@ -12,8 +12,8 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
-from thinned.torch import modules
 from thinned.torch.addressed import ADDRESSED
+from thinned.torch.dropin import modules
 from thinned.torch.sited import Sited
 from thinned.torch.tracing import traced
 

@@ -1,1 +1,1 @@
-"""What depends on PyTorch itself: its modes, its older compilers, DTensors, torch.fx, recordings."""
+"""What depends on PyTorch itself: its modes, compilers, DTensors, torch.fx and recordings."""

@@ -8,8 +8,8 @@ from thinned import reference
 from thinned.address import Address
 from thinned.backends.base import Draw
 from thinned.backends.torch.backend import Noise, noise
-from thinned.torch import functional
-from thinned.torch.functional import ALPHA
+from thinned.torch.dropin import functional
+from thinned.torch.dropin.functional import ALPHA
 from thinned.window import Window, place
 
 __all__ = ["ALPHA_KINDS", "backward", "forward", "shared_axes"]

@@ -12,8 +12,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from thinned import checks
-from thinned.torch import functional
 from thinned.torch.compat.fx_leaf import Leaf
+from thinned.torch.dropin import functional
 
 __all__ = [
     "AlphaDropout",

@@ -35,16 +35,16 @@ from thinned.backends.torch.operators import _tensor
 from thinned.backends.torch.tags import operator
 from thinned.backends.torch.values import lengths, recorded
 from thinned.checks import message, real
-from thinned.torch import blockwise
-from thinned.torch.blockwise import Plan
-from thinned.torch.functional import (
+from thinned.torch.attention import blockwise
+from thinned.torch.attention.blockwise import Plan
+from thinned.torch.dropin.functional import (
     REQUIRED,
     _probability,
     _traced_rate,
     _training,
     _words,
 )
-from thinned.torch.seeds import seed_for
+from thinned.torch.dropin.seeds import seed_for
 from thinned.window import Window, _window, index_strides, place
 
 __all__ = ["attention_compiled", "scaled_dot_product_attention"]

@@ -1,0 +1,1 @@
+"""Attention with dropout on its weights, computed block by block."""
