@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import thinned
 from thinned.members import Prediction, asking, predict
 from thinned.members.prefix import Prefix
-from thinned.torch import adopt, awake, release
+from thinned.torch import adopt, release
+from thinned.torch.clock import members
 
 from .models import Everything, Masks, Merged, OnSecondAxis, OnWeight, everything, rows
 
@@ -364,7 +365,7 @@ def test_a_batchnorm_that_is_awake_is_caught(monkeypatch):
 
 @pytest.mark.parametrize("share", SHARES)
 def test_masks_by_place_in_the_batch_are_caught(monkeypatch, share):
-    monkeypatch.setattr(awake.Awake, "_window", lambda *_: None)
+    monkeypatch.setattr(members.Awake, "_window", lambda *_: None)
     with pytest.raises(AssertionError):
         check_batching(everything(), rows(), share)
 

@@ -14,10 +14,11 @@ from torch.utils.checkpoint import checkpoint
 import thinned
 import thinned.torch
 from thinned import Address
-from thinned.torch import adopt, parametrisations, placing, release, remove_noise
-from thinned.torch.clock import Moment
-from thinned.torch.placing import NO_ROWS, window_of
-from thinned.torch.ranks import CHOICES, Ranks
+from thinned.torch import adopt, parametrisations, release, remove_noise
+from thinned.torch.clock import rows
+from thinned.torch.clock.clock import Moment
+from thinned.torch.clock.ranks import CHOICES, Ranks
+from thinned.torch.clock.rows import NO_ROWS, window_of
 
 SEED = 5
 # PyTorch deprecates a part of itself that its compiler imports.
@@ -465,7 +466,7 @@ def the_weight_is_never_put_back(patch):
 
 
 def a_weight_is_a_piece_of_a_batch(patch):
-    patch.setattr(placing, "NO_ROWS", -5)
+    patch.setattr(rows, "NO_ROWS", -5)
     patch.setattr(parametrisations.WeightNoise, "batch_axis", 0)
 
 

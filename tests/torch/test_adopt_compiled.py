@@ -272,7 +272,7 @@ def test_evaluation_holds_no_operator_of_ours():
 
 def test_fault_the_number_stands_in_the_program(monkeypatch):
     """A graph that is given step 0's reading for good."""
-    from thinned.torch.clock import Clock
+    from thinned.torch.clock.clock import Clock
 
     snapshot = Clock.snapshot
     kept = {}

@@ -14,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812 - the field's name for it
 import thinned
 import thinned.torch
 from thinned.torch import adopt, release
-from thinned.torch.clock import BUFFER
+from thinned.torch.clock.clock import BUFFER
 
 
 def kept(shape, p, site, call=0, seed=0, shared_axes=()):
@@ -485,7 +485,7 @@ def test_fault_hash_of_the_wrapped_name(monkeypatch):
 
 def test_fault_call_number_stands_still(monkeypatch):
     monkeypatch.setattr(
-        "thinned.torch.clock.Clock.take", lambda self, index, name: (self.moment(), 0)
+        "thinned.torch.clock.clock.Clock.take", lambda self, index, name: (self.moment(), 0)
     )
     with pytest.raises(AssertionError):
         test_one_module_called_several_times()

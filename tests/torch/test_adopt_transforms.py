@@ -11,7 +11,7 @@ from versions import through_the_compiler
 
 import thinned
 from thinned.torch import adopt, release
-from thinned.torch.clock import BUFFER
+from thinned.torch.clock.clock import BUFFER
 
 # PyTorch's own module for forward mode uses what PyTorch has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is :DeprecationWarning")
@@ -280,7 +280,7 @@ def test_a_script_says_what_to_do():
 
 
 def test_fault_a_copy_waits_for_no_optimizer(monkeypatch):
-    monkeypatch.setattr("thinned.torch.following.wait", lambda clock: None)
+    monkeypatch.setattr("thinned.torch.clock.optimizers.wait", lambda clock: None)
     with pytest.raises(AssertionError):
         test_a_copied_pair_follows_the_copied_optimizer("deepcopy")
 
@@ -296,6 +296,6 @@ def test_fault_a_recording_goes_unseen(monkeypatch):
 def test_fault_integers_made_under_the_transform(monkeypatch):
     from contextlib import nullcontext
 
-    monkeypatch.setattr("thinned.torch.clock.aside", nullcontext)
+    monkeypatch.setattr("thinned.torch.clock.clock.aside", nullcontext)
     with pytest.raises(RuntimeError, match="storage"):
         test_the_first_call_of_a_site_may_be_in_a_transform("grad")

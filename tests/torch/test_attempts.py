@@ -11,7 +11,8 @@ from torch.utils.checkpoint import checkpoint
 
 import thinned
 from thinned import members
-from thinned.torch import adopt, attempts, checkpoint_context
+from thinned.torch import adopt, checkpoint_context
+from thinned.torch.clock import attempts
 
 X = torch.ones(8, 6)
 
@@ -316,6 +317,6 @@ def test_a_compiled_forward_that_fails(broken):
 
 
 def test_fault_calls_kept(monkeypatch):
-    monkeypatch.setattr("thinned.torch.clock.Clock.give_back", lambda *_: None)
+    monkeypatch.setattr("thinned.torch.clock.clock.Clock.give_back", lambda *_: None)
     with pytest.raises(AssertionError):
         test_a_forward_tried_again_draws_the_same_masks("inner", Failure)

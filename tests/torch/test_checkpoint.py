@@ -6,7 +6,8 @@ from observed import batch, build, gradients
 from torch import nn
 from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
-from thinned.torch import Clock, adopt, checkpoint_context, checkpointing
+from thinned.torch import Clock, adopt, checkpoint_context
+from thinned.torch.clock import checkpoints
 
 REENTRANT = {"use_reentrant": True}
 PLAIN = {"use_reentrant": False}
@@ -158,7 +159,7 @@ def test_a_backward_pass_behind_another_forward_is_refused(how, monkeypatch):
     with pytest.raises(RuntimeError, match=r"of an earlier step, .* before clock.tick\(\)"):
         after_the_tick(how)
     # What it is refused for: the other step's mask, and so other gradients.
-    monkeypatch.setattr(checkpointing.Place, "after_what_runs", lambda _: False)
+    monkeypatch.setattr(checkpoints.Place, "after_what_runs", lambda _: False)
     assert not same(after_the_tick(how), after_the_tick(None))
 
 
@@ -302,7 +303,7 @@ def test_fault_the_recompute_counts_on(monkeypatch):
 
 
 def test_fault_a_run_is_read_from_its_end(monkeypatch):
-    class Backward(checkpointing.Running):
+    class Backward(checkpoints.Running):
         """Begins with the second draw."""
 
         def __init__(self, *args):
@@ -315,13 +316,13 @@ def test_fault_a_run_is_read_from_its_end(monkeypatch):
 
 
 def test_fault_the_notes_are_read_from_the_end(monkeypatch):
-    note = checkpointing.note
+    note = checkpoints.note
 
     def reversed_notes(clock, index, drawn):
         note(clock, index, drawn)
-        for notes in checkpointing._here.noting:
+        for notes in checkpoints._here.noting:
             notes.drawn[clock.number, index].sort(reverse=True, key=lambda drawn: drawn[1])
 
-    monkeypatch.setattr(checkpointing, "note", reversed_notes)
+    monkeypatch.setattr(checkpoints, "note", reversed_notes)
     with pytest.raises(AssertionError):
         test_a_whole_model_checkpointed_twice()

@@ -10,8 +10,8 @@ from torch import nn
 
 import thinned
 from thinned.torch import Clock, adopt, release
-from thinned.torch.clock import BUFFER
-from thinned.torch.stamp import stamp
+from thinned.torch.clock.clock import BUFFER
+from thinned.torch.clock.stamp import stamp
 
 ONES = torch.ones(64, 10)
 

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from thinned.torch import adopt, following, release
+from thinned.torch import adopt, release
+from thinned.torch.clock import optimizers
 
 X = torch.ones(4, 6)
 
@@ -264,7 +265,7 @@ def test_threads_train_copies_side_by_side():
 
 def test_nothing_is_left_of_models_and_optimizers():
     gc.collect()
-    before = len(following._leaders), len(following._waiting)
+    before = len(optimizers._leaders), len(optimizers._waiting)
     for _ in range(3):
         model, optimizer, _ = followed()
         twin = copy.deepcopy(model)
@@ -272,7 +273,7 @@ def test_nothing_is_left_of_models_and_optimizers():
         train(twin, sgd(twin))
         del model, optimizer, twin
     gc.collect()
-    assert (len(following._leaders), len(following._waiting)) == before
+    assert (len(optimizers._leaders), len(optimizers._waiting)) == before
 
 
 def test_optimizers_with_an_equality_of_their_own():
@@ -472,13 +473,13 @@ def test_what_is_no_optimizer_is_refused_in_words(kind):
 
 
 def test_fault_every_hooked_step_counts(monkeypatch):
-    monkeypatch.setattr(following, "_steps_running", list)
+    monkeypatch.setattr(optimizers, "_steps_running", list)
     with pytest.raises(AssertionError):
         test_a_wrapper_and_what_it_wraps_count_one_step("inherits")
 
 
 def test_fault_a_copy_follows_whatever_steps(monkeypatch):
-    monkeypatch.setattr(following, "_parameters", lambda _: {0, *range(0)})
+    monkeypatch.setattr(optimizers, "_parameters", lambda _: {0, *range(0)})
     monkeypatch.setattr(type(followed()[2]), "parameters", lambda _: iter(()))
     with pytest.raises(AssertionError):
         test_each_copy_counts_the_steps_of_its_own_optimizer_only()

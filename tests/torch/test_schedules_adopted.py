@@ -22,8 +22,8 @@ from thinned.schedules import (
 )
 from thinned.torch import adopt, checkpoint_context, release
 from thinned.torch.addressed import Site
-from thinned.torch.clock import BUFFER, Clock
-from thinned.torch.stamp import stamp
+from thinned.torch.clock.clock import BUFFER, Clock
+from thinned.torch.clock.stamp import stamp
 
 # PyTorch deprecates a part of itself that its compiler imports.
 pytestmark = [
@@ -436,7 +436,9 @@ def test_the_page():
 
 def test_fault_a_graph_keeps_the_first_p(monkeypatch):
     monkeypatch.setattr(Site, "follow", lambda self, step: self._tell(self.p_at(0)))
-    monkeypatch.setattr("thinned.torch.graph._own_bits", lambda words, moment: int(words[2]))
+    monkeypatch.setattr(
+        "thinned.torch.clock.in_graphs._own_bits", lambda words, moment: int(words[2])
+    )
     with pytest.raises(AssertionError):
         check_six_steps(True)
 
@@ -449,7 +451,9 @@ def test_fault_p_stands_still_in_eager_code(monkeypatch):
 
 def test_fault_a_written_buffer_is_not_seen(monkeypatch):
     """p pushed at each tick and no other time."""
-    monkeypatch.setattr("thinned.torch.graph._own_bits", lambda words, moment: int(words[2]))
+    monkeypatch.setattr(
+        "thinned.torch.clock.in_graphs._own_bits", lambda words, moment: int(words[2])
+    )
     with pytest.raises(AssertionError):
         test_any_way_of_moving_the_clock_compiled()
 

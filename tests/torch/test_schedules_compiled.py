@@ -10,7 +10,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 import thinned.torch
 from thinned.schedules import linear
 from thinned.torch import adopt
-from thinned.torch.stamp import stamp
+from thinned.torch.clock.stamp import stamp
 
 
 @pytest.fixture(autouse=True)

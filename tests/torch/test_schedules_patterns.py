@@ -15,7 +15,7 @@ from thinned.schedules import (
     stochastic_depth_rule,
 )
 from thinned.torch import adopt
-from thinned.torch.clock import BUFFER
+from thinned.torch.clock.clock import BUFFER
 
 
 def mlp():
@@ -155,6 +155,6 @@ def test_a_site_beside_a_call_can_be_scheduled():
 
 
 def test_fault_each_dropout_a_layer(monkeypatch):
-    monkeypatch.setattr("thinned.torch.scheduling._layer_of", lambda pattern, site: site)
+    monkeypatch.setattr("thinned.torch.clock.schedules._layer_of", lambda pattern, site: site)
     with pytest.raises(AssertionError):
         check_depth()

@@ -10,7 +10,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import thinned
 from thinned.torch import adopt, release
-from thinned.torch.stamp import BUFFER, read, stamp
+from thinned.torch.clock.stamp import BUFFER, read, stamp
 
 X = torch.ones(16, 6)
 FOREIGN = "'thinned_clock' holds .*, which no clock wrote"
@@ -256,7 +256,7 @@ def test_fault_no_check(monkeypatch):
         low, high, step, _ = found.long().tolist()
         return low | high << 32, step
 
-    monkeypatch.setattr("thinned.torch.clock.read", plain)
+    monkeypatch.setattr("thinned.torch.clock.clock.read", plain)
     with pytest.raises(pytest.fail.Exception):
         test_a_mean_of_states_that_differ_is_refused((3, 5), (3, 7))
     with pytest.raises(pytest.fail.Exception):

@@ -12,8 +12,8 @@ from torch import nn
 
 from thinned.torch.addressed import ADDRESSED, Addressed
 from thinned.torch.adoption import _MARK, Row, adopt, release
-from thinned.torch.awake import Awake
 from thinned.torch.calls import AdoptedForward
+from thinned.torch.clock.members import Awake
 from thinned.torch.compat.generators import OwnDraws
 from thinned.torch.naming import modules_by_name
 from thinned.torch.reading import Rate, Reading, read

@@ -16,7 +16,7 @@ from thinned.members.prediction import Gathered, Prediction, joined
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from thinned.torch.awake import Awake
+    from thinned.torch.clock.members import Awake
 
 __all__ = ["predict"]
 
@@ -210,7 +210,7 @@ class _Question:
     def answer(self) -> Prediction:
         from thinned.members.asking import adopted_twin, woken
         from thinned.torch.adoption import NothingToAdoptError
-        from thinned.torch.awake import Awake
+        from thinned.torch.clock.members import Awake
 
         awake = Awake(self.asked.share, self.pool.rows)
         try:

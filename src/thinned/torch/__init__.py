@@ -13,8 +13,8 @@ from thinned.torch.attention.functional import scaled_dot_product_attention
 from thinned.torch.audit_judging import Finding
 from thinned.torch.audit_result import ModelAudit
 from thinned.torch.auditing import audit
-from thinned.torch.checkpointing import checkpoint_context
-from thinned.torch.clock import Clock
+from thinned.torch.clock.checkpoints import checkpoint_context
+from thinned.torch.clock.clock import Clock
 from thinned.torch.cutting import member
 from thinned.torch.dropin.modules import (
     AlphaDropout,

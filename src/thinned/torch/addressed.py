@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from thinned import checks
 from thinned.address import Address
 from thinned.backends.torch.address import GraphAddress
-from thinned.torch.clock import Clock
+from thinned.torch.clock.clock import Clock
+from thinned.torch.clock.in_graphs import bits_of
+from thinned.torch.clock.reading import HEAD
+from thinned.torch.clock.rows import Shard, address_of, window_of
 from thinned.torch.compat.dtensor import is_sharded, on_shards
 from thinned.torch.compat.without_modes import aside
 from thinned.torch.dropin import kinds
-from thinned.torch.graph import bits_of
-from thinned.torch.moment import HEAD
-from thinned.torch.placing import Shard, address_of, window_of
 from thinned.window import Window
 
 __all__ = ["ADDRESSED", "Addressed", "Site", "p_of", "set_p"]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from thinned.torch.addressed import Site
-from thinned.torch.clock import Clock
+from thinned.torch.clock.clock import Clock
 
 __all__ = ["clock_of", "kept_as_it_was", "sites_of"]
 

@@ -25,9 +25,9 @@ from thinned.torch.audit_hearing import Hearing
 from thinned.torch.audit_keeping import clock_of
 from thinned.torch.audit_scale import Scales
 from thinned.torch.audit_variance import NORMALISING, Variances, memory_of, tensors_in
+from thinned.torch.clock.rows import NO_ROWS
 from thinned.torch.dropin.modules import _DropIn
 from thinned.torch.naming import modules_by_name, unwrapped
-from thinned.torch.placing import NO_ROWS
 from thinned.torch.sited import Sited
 from thinned.torch.thin_layers import SHARING
 

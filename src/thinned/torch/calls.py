@@ -21,15 +21,16 @@ from torch.overrides import BaseTorchFunctionMode, TorchFunctionMode
 
 from thinned import checks
 from thinned.methods.draws import Draws
-from thinned.torch import attending, checkpointing, recurrent, watching
+from thinned.torch import attending, recurrent, watching
 from thinned.torch.addressed import Site
-from thinned.torch.attempts import attempted
-from thinned.torch.checkpointing import Running
-from thinned.torch.clock import Clock
+from thinned.torch.clock import checkpoints
+from thinned.torch.clock.attempts import attempted
+from thinned.torch.clock.checkpoints import Running
+from thinned.torch.clock.clock import Clock
+from thinned.torch.clock.reading import HEAD
 from thinned.torch.compat import torch_2_6
 from thinned.torch.compat.dtensor import is_sharded
 from thinned.torch.compat.recording import require_no_proxy
-from thinned.torch.moment import HEAD
 
 __all__ = [
     "PLACES",
@@ -165,7 +166,7 @@ class Calls(TorchFunctionMode):
         """Before a functional call draws for x."""
         require_no_proxy(x, self.site.name)
         if not torch.compiler.is_compiling():
-            forward = checkpointing.running(self.site.clock, self.site.index)
+            forward = checkpoints.running(self.site.clock, self.site.index)
             if forward is not None:
                 forward.require_seen_again(self.site.name, AdoptedForward.forward.__code__)
 

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from thinned.torch.audit_keeping import clock_of, kept_as_it_was
 from thinned.torch.audit_observer import tensors_in
 from thinned.torch.auditing import _copied, checked
-from thinned.torch.checkpointing import RecomputeError, checkpoint_context
+from thinned.torch.clock.checkpoints import RecomputeError, checkpoint_context
 
 __all__ = ["differences"]
 

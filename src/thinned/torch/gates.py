@@ -12,9 +12,9 @@ from torch.nn import functional
 from thinned import checks, methods
 from thinned.checks import message
 from thinned.methods.arguments import MOST_AXES, positive
+from thinned.torch.clock.rows import NO_ROWS
 from thinned.torch.learned import NOWHERE, Learned
 from thinned.torch.linear import affine_parameters
-from thinned.torch.placing import NO_ROWS
 
 __all__ = ["HardConcrete", "L0Linear"]
 

@@ -22,8 +22,8 @@ from thinned.address import Address
 from thinned.checks import message
 from thinned.methods.draws import Draws
 from thinned.torch.calls import AdoptedForward
+from thinned.torch.clock.rows import NO_ROWS
 from thinned.torch.compat import torch_2_6
-from thinned.torch.placing import NO_ROWS
 from thinned.torch.sited import Sited
 
 __all__ = [

@@ -13,12 +13,12 @@ from thinned.address import Address
 from thinned.backends.torch.address import GraphAddress
 from thinned.backends.torch.tags import operator
 from thinned.methods.bernoulli import keep_mask
-from thinned.torch import checkpointing
 from thinned.torch.addressed import Site
 from thinned.torch.calls import AdoptedForward
-from thinned.torch.clock import Clock
+from thinned.torch.clock import checkpoints
+from thinned.torch.clock.clock import Clock
+from thinned.torch.clock.rows import NO_ROWS
 from thinned.torch.compat.dtensor import is_sharded
-from thinned.torch.placing import NO_ROWS
 
 __all__ = [
     "SHARING",
@@ -291,7 +291,7 @@ class Region:
         if torch.compiler.is_compiling():
             self.hooks = self.thread = None
         elif drawn is not None:
-            self.hooks, self.thread = checkpointing.hooks(), threading.get_ident()
+            self.hooks, self.thread = checkpoints.hooks(), threading.get_ident()
 
     def _read(self, x: Tensor) -> Drawn | None:
         drawn = self.drawn
@@ -306,9 +306,9 @@ class Region:
             )
         # A checkpoint that keeps its hooks, and one that runs its forward without gradients on what
         # was made with them. Its recompute would begin without a draw, or with another's.
-        other = self.hooks != checkpointing.hooks()
+        other = self.hooks != checkpoints.hooks()
         if other or (x.requires_grad and not torch.is_grad_enabled()):
-            raise checkpointing.RecomputeError(
+            raise checkpoints.RecomputeError(
                 f"thinned: a checkpoint begins or ends inside the thin region {self.names}, and "
                 f"could not recompute it. Checkpoint the region as a whole. {_REMEDY}"
             )

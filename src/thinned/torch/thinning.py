@@ -15,7 +15,7 @@ from thinned import checks
 from thinned.checks import message
 from thinned.torch.adoption import _MARK, Report, Row, adopt, release
 from thinned.torch.calls import AdoptedForward
-from thinned.torch.clock import Clock
+from thinned.torch.clock.clock import Clock
 from thinned.torch.naming import unwrapped
 from thinned.torch.thin_layers import Region, Scope, ThinDropout, ThinLayer, ThinScope
 from thinned.torch.thin_regions import Found, regions_in

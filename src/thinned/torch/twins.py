@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from thinned.torch.clock import BUFFER, Clock
+from thinned.torch.clock.clock import BUFFER, Clock
 
 __all__ = ["twin_of"]
 

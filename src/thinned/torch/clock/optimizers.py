@@ -23,7 +23,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from thinned.checks import message
 
 if TYPE_CHECKING:
-    from thinned.torch.clock import Clock
+    from thinned.torch.clock.clock import Clock
 
 __all__ = ["follow", "forget", "optimizers_of", "wait"]
 

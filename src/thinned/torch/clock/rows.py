@@ -7,9 +7,9 @@ from functools import lru_cache
 
 from thinned import reference
 from thinned.address import Address
-from thinned.torch.clock import clock_by_number
-from thinned.torch.moment import Moment
-from thinned.torch.ranks import CHOICES, UNSAID
+from thinned.torch.clock.clock import clock_by_number
+from thinned.torch.clock.ranks import CHOICES, UNSAID
+from thinned.torch.clock.reading import Moment
 from thinned.window import Window
 
 __all__ = ["NO_ROWS", "Shard", "address_of", "window_of"]

@@ -23,12 +23,12 @@ from thinned.address import Address
 from thinned.backends.base import Draw
 from thinned.backends.torch.backend import Noise
 from thinned.backends.torch.tags import operator
-from thinned.torch import checkpointing
 from thinned.torch.attention import blockwise
-from thinned.torch.clock import Clock, clock_by_number, require_call
+from thinned.torch.clock import checkpoints
+from thinned.torch.clock.clock import Clock, clock_by_number, require_call
+from thinned.torch.clock.reading import HEAD, Moment, moment_of, words_of
+from thinned.torch.clock.rows import Shard, address_of, window_of
 from thinned.torch.dropin import kinds
-from thinned.torch.moment import HEAD, Moment, moment_of, words_of
-from thinned.torch.placing import Shard, address_of, window_of
 from thinned.window import Window, place
 
 __all__ = ["BITS_OF_P", "bits_of"]
@@ -125,7 +125,7 @@ def _next_call(live: Tensor, words: Tensor) -> tuple[Moment, int, str, Tensor]:
             repeated = _repeated(clock, moment, index, call, label)
         else:
             clock.drew(index, moment.epoch, call)
-            checkpointing.note(clock, index, (moment, call))
+            checkpoints.note(clock, index, (moment, call))
     if repeated is None:
         require_call(call, label)
         after[HEAD + index] += 1
@@ -140,7 +140,7 @@ def _repeated(
     """What a recompute of the whole compiled code is to draw; None for a draw made again in it."""
     if clock.moment().epoch != moment.epoch or call < clock.drawn(index):
         return None
-    return checkpointing.replayed(clock, index, label) or clock.again(index, label)
+    return checkpoints.replayed(clock, index, label) or clock.again(index, label)
 
 
 @_addressed.register_fake

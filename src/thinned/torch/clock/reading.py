@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from thinned.torch.ranks import Ranks
+from thinned.torch.clock.ranks import Ranks
 
 __all__ = ["HEAD", "Moment", "moment_of", "words_of"]
 

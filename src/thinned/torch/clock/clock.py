@@ -24,17 +24,17 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from thinned import checks
 from thinned.checks import message
-from thinned.torch import agreeing, attempts, checkpointing, following
-from thinned.torch.checkpointing import RecomputeError, Run
+from thinned.torch.clock import agreement, attempts, checkpoints, optimizers
+from thinned.torch.clock.checkpoints import RecomputeError, Run
+from thinned.torch.clock.ranks import Ranks
+from thinned.torch.clock.reading import HEAD, Moment, words_of
+from thinned.torch.clock.stamp import BUFFER, SPEC_VERSION, read, stamp
 from thinned.torch.compat.recording import require_no_capture, require_no_export, require_no_trace
 from thinned.torch.compat.without_modes import aside, bare
-from thinned.torch.moment import HEAD, Moment, words_of
-from thinned.torch.ranks import Ranks
-from thinned.torch.stamp import BUFFER, SPEC_VERSION, read, stamp
 
 if TYPE_CHECKING:
     from thinned.torch.addressed import Site
-    from thinned.torch.awake import Awake
+    from thinned.torch.clock.members import Awake
 
 __all__ = ["BUFFER", "HEAD", "SPEC_VERSION", "Clock", "Moment", "clock_by_number", "words_of"]
 
@@ -98,9 +98,9 @@ class Clock:
         self._read: tuple[Tensor, int] | None = None
         self._viewed: Tensor | None = None
         self._moment: Moment | None = None
-        self._turn: agreeing.Turn | None = None
+        self._turn: agreement.Turn | None = None
         # Where the step began; None where somebody wrote it into the buffer, nobody knows when.
-        self._begun: checkpointing.Place | None = None
+        self._begun: checkpoints.Place | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
@@ -127,7 +127,7 @@ class Clock:
         self.live = self.awake = None
         self._enter_service()
         if self._led:
-            following.wait(self)
+            optimizers.wait(self)
 
     # --------------------------------------------------------------------------------- what it says
 
@@ -170,9 +170,9 @@ class Clock:
         with self._lock, aside():
             if self.even:
                 return None
-            self._turn = self._turn or agreeing.Turn.of(seed, self._group)
+            self._turn = self._turn or agreement.Turn.of(seed, self._group)
             try:
-                said = agreeing.rows_of_all(self._turn, self._group, site, rows)
+                said = agreement.rows_of_all(self._turn, self._group, site, rows)
             except RuntimeError:  # it was told to the others: they go on to the next, too
                 self._turn = self._turn.next()
                 raise
@@ -253,7 +253,7 @@ class Clock:
                 self._model._buffers[BUFFER] = words.to(self.buffer.device)
         self._said = (seed, step)
         self._begin(step)
-        self._begun = checkpointing.here()
+        self._begun = checkpoints.here()
 
     # ------------------------------------------------------------------------------- how it goes on
 
@@ -344,7 +344,7 @@ class Clock:
         ------
         TypeError if it is no optimizer, or wraps several.
         """
-        following.follow(self, following.optimizers_of(optimizer))
+        optimizers.follow(self, optimizers.optimizers_of(optimizer))
         self._led = True
 
     def stepped(self, optimizer: Any) -> None:
@@ -364,7 +364,7 @@ class Clock:
 
     def leave(self) -> None:
         """Follow no optimizer any more, and take the buffer from the model."""
-        following.forget(self)
+        optimizers.forget(self)
         del self._model._buffers[BUFFER]
         self._model._non_persistent_buffers_set.discard(BUFFER)
 
@@ -414,13 +414,13 @@ class Clock:
 
     def take(self, index: int, name: str) -> tuple[Moment, int]:
         """The moment and the number of the call that a site makes now, in eager code."""
-        drawn = checkpointing.replayed(self, index, name)
+        drawn = checkpoints.replayed(self, index, name)
         if drawn is None:
             if torch._C._current_graph_task_id() >= 0:
                 drawn = self.again(index, name)
             else:
                 drawn = self._next(index, name)
-        checkpointing.note(self, index, drawn)
+        checkpoints.note(self, index, drawn)
         return drawn
 
     def _next(self, index: int, name: str) -> tuple[Moment, int]:
@@ -433,7 +433,7 @@ class Clock:
             require_call(call, name)
             self.drew(index, now.epoch, call)
             counts[index] = call + 1
-            running = checkpointing.running(self, index)
+            running = checkpoints.running(self, index)
             if running is not None:
                 self._runs[index] = running.drew(now.epoch, call)
         return now, call
@@ -452,7 +452,7 @@ class Clock:
         """Remember in which step or piece a site was called, and where a recompute may follow."""
         attempts.note(self, index, epoch, call)
         self._last[index] = epoch
-        if checkpointing.likely():
+        if checkpoints.likely():
             self._drew_in[index] = threading.get_ident()
             self._unrepeated.setdefault(index, set()).add(epoch)
 
@@ -462,18 +462,18 @@ class Clock:
         That is one draw of the site, or one forward of its module, with all that it drew.
         """
         with self._lock:
-            now, running = self.moment(), checkpointing.running(self, index)
+            now, running = self.moment(), checkpoints.running(self, index)
             calls, call, run = self.drawn(index), 0, None
             if running is not None:
                 run, call = self._runs.get(index), running.read
             alone = calls == 1 or (run is not None and run == Run(now.epoch, 0, calls))
             waiting = self._unrepeated.get(index, set())
             if not alone or self._last.get(index, now.epoch) != now.epoch or waiting - {now.epoch}:
-                raise RecomputeError(checkpointing.unclear(name, calls))
+                raise RecomputeError(checkpoints.unclear(name, calls))
             begun = self._begun
             if begun and self._drew_in.get(index) == begun.thread and begun.after_what_runs():
-                raise RecomputeError(checkpointing.late(name))
-            checkpointing.require_drawn(name, call, calls)
+                raise RecomputeError(checkpoints.late(name))
+            checkpoints.require_drawn(name, call, calls)
             if running is not None:
                 running.read += 1
             waiting.discard(now.epoch)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from thinned.torch.clock import Clock
+    from thinned.torch.clock.clock import Clock
 
 __all__ = ["attempted", "note"]
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from thinned.address import Address, Mirrored
-from thinned.torch.clock import require_call
+from thinned.torch.clock.clock import require_call
+from thinned.torch.clock.ranks import ALONE, Ranks
+from thinned.torch.clock.reading import Moment
+from thinned.torch.clock.rows import NO_ROWS, Shard, window_of
 from thinned.torch.dropin import kinds
-from thinned.torch.moment import Moment
-from thinned.torch.placing import NO_ROWS, Shard, window_of
-from thinned.torch.ranks import ALONE, Ranks
 from thinned.window import Repeated, Window
 
 if TYPE_CHECKING:
