@@ -255,7 +255,7 @@ def test_fault_a_softmax_of_nothing(monkeypatch):
         scores = query @ key.mT / math.sqrt(query.shape[-1])
         return torch.softmax(scores if attn_mask is None else scores + attn_mask, -1)
 
-    monkeypatch.setattr("thinned.torch.attending.softmax_of", unsettled)
+    monkeypatch.setattr("thinned.torch.adoption.attention.softmax_of", unsettled)
     with pytest.raises(AssertionError):
         test_multihead_attention_with_a_sample_that_is_all_padding(True, True)
 

@@ -327,7 +327,7 @@ def test_recurrent_networks(kind, options, packed):
     net.dropout = 0.5
     seen = []
     with pytest.MonkeyPatch.context() as patch:
-        from thinned.torch.addressed import Site
+        from thinned.torch.adoption.site import Site
 
         draw = Site.draw
         patch.setattr(Site, "draw", lambda *a, **k: seen.append(draw(*a, **k)) or seen[-1])
@@ -432,7 +432,7 @@ def test_evaluation_is_untouched():
 
 @pytest.mark.parametrize("fails_at", [0, 3])
 def test_a_failure_in_the_middle_leaves_the_model_as_it_was(monkeypatch, fails_at):
-    import thinned.torch.adoption as file
+    import thinned.torch.adoption.adopt as file
 
     model, site = everything(), file.Site
     before = kinds(model)
@@ -477,8 +477,8 @@ def test_refusals():
 
 
 def test_fault_hash_of_the_wrapped_name(monkeypatch):
-    monkeypatch.setattr("thinned.torch.naming._inner", lambda module: None)
-    monkeypatch.setattr("thinned.torch.adoption.unwrapped", lambda model: model)
+    monkeypatch.setattr("thinned.torch.adoption.names._inner", lambda module: None)
+    monkeypatch.setattr("thinned.torch.adoption.adopt.unwrapped", lambda model: model)
     with pytest.raises(AssertionError):
         test_wrappers_leave_no_trace_in_names("compile")
 
@@ -492,6 +492,6 @@ def test_fault_call_number_stands_still(monkeypatch):
 
 
 def test_fault_functional_call_not_seen(monkeypatch):
-    monkeypatch.setattr("thinned.torch.calls._KINDS", {})
+    monkeypatch.setattr("thinned.torch.adoption.functional_calls._KINDS", {})
     with pytest.raises(AssertionError):
         test_functional_dropout(lambda x, m: F.dropout(x, 0.3, m.training))

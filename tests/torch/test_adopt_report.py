@@ -252,6 +252,6 @@ def test_a_feature_is_a_channel_in_any_rank():
 
 
 def test_fault_a_row_for_what_is_not_addressed(monkeypatch):
-    monkeypatch.setattr("thinned.torch.calls._KINDS", {})
+    monkeypatch.setattr("thinned.torch.adoption.functional_calls._KINDS", {})
     with pytest.raises(AssertionError):
         test_what_has_a_row_is_addressed(Operator)

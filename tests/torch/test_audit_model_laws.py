@@ -14,7 +14,8 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
 import thinned.torch as tt
-from thinned.torch import audit_cost, calls
+from thinned.torch import audit_cost
+from thinned.torch.adoption import functional_calls
 
 
 def ran(model, x=None, **options):
@@ -523,7 +524,7 @@ def _called(function):
         m = nn.MultiheadAttention(8, 2)
         weights = (m.in_proj_weight, m.in_proj_bias, None, None, False, 0.5)
         return (x, x, x, 8, 2, *weights, m.out_proj.weight, m.out_proj.bias), {}
-    if function in calls.recurrent.KINDS:
+    if function in functional_calls.recurrent.KINDS:
         kind = {torch.lstm: nn.LSTM, torch.gru: nn.GRU}.get(function, nn.RNN)
         m = kind(8, 8, 2)
         zero = torch.zeros(2, 6, 8)
@@ -532,10 +533,10 @@ def _called(function):
     return (x, 0.5, True), {}
 
 
-@pytest.mark.parametrize("function", calls.PLACES, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("function", functional_calls.PLACES, ids=lambda f: f.__name__)
 def test_the_cost_switches_off_whatever_adopt_reaches(function):
     args, kwargs = _called(function)
-    assert calls.is_awake(function, args, kwargs)
+    assert functional_calls.is_awake(function, args, kwargs)
     before = torch.get_rng_state()
     function(*args, **kwargs)
     assert not torch.equal(before, torch.get_rng_state())
@@ -543,7 +544,9 @@ def test_the_cost_switches_off_whatever_adopt_reaches(function):
     with audit_cost.Off(on=False):
         function(*_called(function)[0], **kwargs)
     now = torch.get_rng_state()
-    built = function in calls.recurrent.KINDS or function is F.multi_head_attention_forward
+    built = (
+        function in functional_calls.recurrent.KINDS or function is F.multi_head_attention_forward
+    )
     assert torch.equal(before, now) or built  # weights of a new layer are drawn
     with audit_cost.Off(on=True):
         function(*args, **kwargs)
@@ -551,16 +554,18 @@ def test_the_cost_switches_off_whatever_adopt_reaches(function):
 
 
 def test_both_know_the_same_functions():
-    assert set(calls.PLACES) >= set(calls._KINDS) | set(calls.recurrent.KINDS)
-    names = {f.__name__.partition(".")[0] for f in calls.PLACES}
-    assert names == calls.REACHED
+    assert set(functional_calls.PLACES) >= set(functional_calls._KINDS) | set(
+        functional_calls.recurrent.KINDS
+    )
+    names = {f.__name__.partition(".")[0] for f in functional_calls.PLACES}
+    assert names == functional_calls.REACHED
     assert "_PLACE" not in vars(audit_cost)
 
 
 def test_a_function_that_adopt_comes_to_reach_is_switched_off(monkeypatch):
     """By construction: what stands in the table is switched off by nothing else."""
-    monkeypatch.setitem(calls.PLACES, F.feature_alpha_dropout, (1, "p"))
-    monkeypatch.delitem(calls.PLACES, F.dropout)
+    monkeypatch.setitem(functional_calls.PLACES, F.feature_alpha_dropout, (1, "p"))
+    monkeypatch.delitem(functional_calls.PLACES, F.dropout)
     x = torch.ones(4, 4)
     with audit_cost.Off(on=False):
         assert torch.equal(F.feature_alpha_dropout(x, 0.5, True), x)

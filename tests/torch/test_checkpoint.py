@@ -310,7 +310,7 @@ def test_fault_a_run_is_read_from_its_end(monkeypatch):
             super().__init__(*args)
             self.read = 1
 
-    monkeypatch.setattr("thinned.torch.calls.Running", Backward)
+    monkeypatch.setattr("thinned.torch.adoption.functional_calls.Running", Backward)
     with pytest.raises((AssertionError, RuntimeError)):
         test_a_module_that_ran_once_needs_nothing_however_often_it_draws(TwoCalls, PLAIN)
 

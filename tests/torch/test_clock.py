@@ -322,6 +322,6 @@ def test_fault_skipped_step_counted(monkeypatch):
 
 
 def test_fault_piece_without_its_rows(monkeypatch):
-    monkeypatch.setattr("thinned.torch.addressed.window_of", lambda *_: None)
+    monkeypatch.setattr("thinned.torch.adoption.site.window_of", lambda *_: None)
     with pytest.raises(AssertionError):
         test_pieces_of_a_batch_draw_the_mask_of_the_batch()

@@ -13,7 +13,7 @@ from torch import nn
 
 import thinned.torch as tt
 from thinned.torch import adopt, release, thin
-from thinned.torch.addressed import ADDRESSED, Addressed
+from thinned.torch.adoption.site import ADDRESSED, Addressed
 
 pytestmark = [
     # PyTorch deprecates a part of itself that its compiler imports.

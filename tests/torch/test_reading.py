@@ -12,7 +12,8 @@ from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
 import thinned.torch as tt
 from thinned.members import predict
-from thinned.torch import adopt, release, watching
+from thinned.torch import adopt, release
+from thinned.torch.adoption import watching
 
 X = torch.ones(64, 8)
 PARAMETRS = pytest.mark.parametrize("style", STYLES, ids=lambda style: style.__name__)
@@ -49,9 +50,9 @@ def test_other_draws_are_named_in_every_style(style):
 @PARAMETRS
 def test_what_is_not_read_is_seen(style, monkeypatch):
     """Without reading: the run shows the same."""
-    monkeypatch.setattr("thinned.torch.reading._Reader.look", lambda *_, **__: None)
-    monkeypatch.setattr("thinned.torch.reading._Reader._named", lambda *_, **__: None)
-    monkeypatch.setattr("thinned.torch.reading._Reader.listed", lambda *_, **__: None)
+    monkeypatch.setattr("thinned.torch.adoption.bytecode._Reader.look", lambda *_, **__: None)
+    monkeypatch.setattr("thinned.torch.adoption.bytecode._Reader._named", lambda *_, **__: None)
+    monkeypatch.setattr("thinned.torch.adoption.bytecode._Reader.listed", lambda *_, **__: None)
     model = style(dropped)
     report = adopt(model)
     assert report.rows == ()

@@ -21,7 +21,7 @@ from thinned.schedules import (
     linear,
 )
 from thinned.torch import adopt, checkpoint_context, release
-from thinned.torch.addressed import Site
+from thinned.torch.adoption.site import Site
 from thinned.torch.clock.clock import BUFFER, Clock
 from thinned.torch.clock.stamp import stamp
 

@@ -96,6 +96,8 @@ def test_a_schedule_that_comes_to_a_refused_p_is_refused_at_adoption():
 
 
 def test_fault_p_stands_in_the_program(monkeypatch):
-    monkeypatch.setattr(thinned.torch.sited.Sited, "quiet_p", property(lambda self: self.own_p))
+    monkeypatch.setattr(
+        thinned.torch.adoption.module.Sited, "quiet_p", property(lambda self: self.own_p)
+    )
     with pytest.raises(AssertionError):
         test_an_evaluation_that_needs_p_has_that_of_the_step()

@@ -10,17 +10,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from thinned.torch.addressed import ADDRESSED, Addressed
-from thinned.torch.adoption import _MARK, Row, adopt, release
-from thinned.torch.calls import AdoptedForward
+from thinned.torch.adoption.adopt import _MARK, Row, adopt, release
+from thinned.torch.adoption.bytecode import Rate, Reading, read
+from thinned.torch.adoption.functional_calls import AdoptedForward
+from thinned.torch.adoption.module import Sited
+from thinned.torch.adoption.names import modules_by_name
+from thinned.torch.adoption.site import ADDRESSED, Addressed
+from thinned.torch.adoption.watching import TORCH
 from thinned.torch.clock.members import Awake
 from thinned.torch.compat.generators import OwnDraws
-from thinned.torch.naming import modules_by_name
-from thinned.torch.reading import Rate, Reading, read
-from thinned.torch.sited import Sited
 from thinned.torch.thinning import regions_of, thin
 from thinned.torch.twins import twin_of
-from thinned.torch.watching import TORCH
 
 __all__ = ["adopted_twin", "missed", "thin_twin", "woken"]
 

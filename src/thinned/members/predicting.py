@@ -107,7 +107,7 @@ def predict(
     """
     import torch
 
-    from thinned.torch.naming import unwrapped
+    from thinned.torch.adoption.names import unwrapped
 
     if not isinstance(model, torch.nn.Module):
         remedy = "Estimators have predict_members."
@@ -209,7 +209,7 @@ class _Question:
 
     def answer(self) -> Prediction:
         from thinned.members.asking import adopted_twin, woken
-        from thinned.torch.adoption import NothingToAdoptError
+        from thinned.torch.adoption.adopt import NothingToAdoptError
         from thinned.torch.clock.members import Awake
 
         awake = Awake(self.asked.share, self.pool.rows)
@@ -338,8 +338,8 @@ class _Question:
         rows: Any,
     ) -> None:
         from thinned.members.asking import missed, moved
+        from thinned.torch.adoption.watching import generators
         from thinned.torch.compat.generators import OwnDraws
-        from thinned.torch.watching import generators
 
         before = generators()
         awake.begin(seed, mirrored, first, len(arrays[0]))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from thinned.torch.calls import AdoptedForward
+from thinned.torch.adoption.functional_calls import AdoptedForward
 from thinned.torch.thin_layers import Region, ThinLayer
 
 __all__ = ["Prefix"]

@@ -8,7 +8,7 @@ except ImportError as error:
 from typing import Any
 
 from thinned.torch import catalogue, functional
-from thinned.torch.adoption import Report, adopt, release
+from thinned.torch.adoption.adopt import Report, adopt, release
 from thinned.torch.attention.functional import scaled_dot_product_attention
 from thinned.torch.audit_judging import Finding
 from thinned.torch.audit_result import ModelAudit

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
-from thinned.torch.adoption import _MARK, adopt, release
+from thinned.torch.adoption.adopt import _MARK, adopt, release
+from thinned.torch.adoption.functional_calls import PLACES, without_p
+from thinned.torch.adoption.module import Sited
 from thinned.torch.audit_keeping import clock_of
-from thinned.torch.calls import PLACES, without_p
-from thinned.torch.sited import Sited
 
 __all__ = ["Cost", "Off", "UnmeasuredError", "measured"]
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from thinned.torch.calls import PLACES, AdoptedForward, is_awake, p_of_call
+from thinned.torch.adoption.functional_calls import PLACES, AdoptedForward, is_awake, p_of_call
 
 __all__ = ["Hearing"]
 

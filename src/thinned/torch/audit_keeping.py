@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from thinned.torch.addressed import Site
+from thinned.torch.adoption.site import Site
 from thinned.torch.clock.clock import Clock
 
 __all__ = ["clock_of", "kept_as_it_was", "sites_of"]

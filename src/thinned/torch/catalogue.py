@@ -12,8 +12,8 @@ from thinned import checks
 from thinned.address import Address
 from thinned.methods.draws import NO_P
 from thinned.methods.table import Method, every
-from thinned.torch.addressed import p_of, set_p
-from thinned.torch.sited import Sited, fresh_address
+from thinned.torch.adoption.module import Sited, fresh_address
+from thinned.torch.adoption.site import p_of, set_p
 
 __all__ = ["MethodModule", "made", "module_of"]
 

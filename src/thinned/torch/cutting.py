@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from thinned import checks
 from thinned.address import Address
 from thinned.checks import message
-from thinned.torch.adoption import _MARK, release
-from thinned.torch.naming import unwrapped
+from thinned.torch.adoption.adopt import _MARK, release
+from thinned.torch.adoption.names import unwrapped
 from thinned.torch.thin_layers import kept_of
 from thinned.torch.thinning import PlacedRegion, regions_of
 

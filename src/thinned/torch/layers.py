@@ -17,9 +17,9 @@ from thinned.methods.gradients import drop_grad
 from thinned.methods.graphs import drop_edge
 from thinned.methods.layers import alpha_of, layer_drop
 from thinned.methods.words import embedding_dropout
+from thinned.torch.adoption.module import Sited
 from thinned.torch.clock.rows import NO_ROWS, Shard
 from thinned.torch.compat.dtensor import is_sharded
-from thinned.torch.sited import Sited
 
 __all__ = ["DropEdge", "DropGrad", "EmbeddingDropout", "LayerDrop", "LoRALinear"]
 

@@ -19,8 +19,8 @@ from thinned.checks import message
 from thinned.methods.arguments import number, positive, require_axes
 from thinned.methods.draws import NO_P, Draws
 from thinned.methods.variational import log_alpha_of, with_variance
+from thinned.torch.adoption.module import Sited
 from thinned.torch.linear import affine_parameters
-from thinned.torch.sited import Sited
 
 __all__ = [
     "NOWHERE",

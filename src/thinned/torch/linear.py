@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from thinned import checks, methods
 from thinned.address import Address
 from thinned.methods.weights import connect_options
-from thinned.torch.sited import Sited
+from thinned.torch.adoption.module import Sited
 
 __all__ = ["DropConnectLinear", "affine_parameters"]
 

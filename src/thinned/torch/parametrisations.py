@@ -21,10 +21,10 @@ from thinned import checks, methods
 from thinned.address import Address
 from thinned.checks import message
 from thinned.methods.draws import Draws
-from thinned.torch.calls import AdoptedForward
+from thinned.torch.adoption.functional_calls import AdoptedForward
+from thinned.torch.adoption.module import Sited
 from thinned.torch.clock.rows import NO_ROWS
 from thinned.torch.compat import torch_2_6
-from thinned.torch.sited import Sited
 
 __all__ = [
     "WeightNoise",

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from thinned import checks
 from thinned.checks import message
-from thinned.torch.addressed import p_of, set_p
+from thinned.torch.adoption.module import Sited, fresh_address
+from thinned.torch.adoption.site import p_of, set_p
 from thinned.torch.compat import recurrence
 from thinned.torch.compat.dtensor import is_sharded
 from thinned.torch.rnn_draws import (
@@ -26,7 +27,6 @@ from thinned.torch.rnn_draws import (
     number_of,
 )
 from thinned.torch.rnn_input import Rows, checked_input, checked_state
-from thinned.torch.sited import Sited, fresh_address
 
 __all__ = ["Recurrent", "option"]
 

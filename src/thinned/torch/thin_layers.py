@@ -13,8 +13,8 @@ from thinned.address import Address
 from thinned.backends.torch.address import GraphAddress
 from thinned.backends.torch.tags import operator
 from thinned.methods.bernoulli import keep_mask
-from thinned.torch.addressed import Site
-from thinned.torch.calls import AdoptedForward
+from thinned.torch.adoption.functional_calls import AdoptedForward
+from thinned.torch.adoption.site import Site
 from thinned.torch.clock import checkpoints
 from thinned.torch.clock.clock import Clock
 from thinned.torch.clock.rows import NO_ROWS

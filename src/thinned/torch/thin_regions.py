@@ -12,9 +12,9 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
-from thinned.torch.addressed import ADDRESSED
+from thinned.torch.adoption.module import Sited
+from thinned.torch.adoption.site import ADDRESSED
 from thinned.torch.dropin import modules
-from thinned.torch.sited import Sited
 from thinned.torch.tracing import traced
 
 __all__ = ["DROPOUTS", "LAYERS", "Found", "regions_in"]

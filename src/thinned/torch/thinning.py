@@ -13,10 +13,10 @@ from torch.utils import _pytree as pytree
 
 from thinned import checks
 from thinned.checks import message
-from thinned.torch.adoption import _MARK, Report, Row, adopt, release
-from thinned.torch.calls import AdoptedForward
+from thinned.torch.adoption.adopt import _MARK, Report, Row, adopt, release
+from thinned.torch.adoption.functional_calls import AdoptedForward
+from thinned.torch.adoption.names import unwrapped
 from thinned.torch.clock.clock import Clock
-from thinned.torch.naming import unwrapped
 from thinned.torch.thin_layers import Region, Scope, ThinDropout, ThinLayer, ThinScope
 from thinned.torch.thin_regions import Found, regions_in
 

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from thinned.torch.addressed import ADDRESSED
+from thinned.torch.adoption.module import Sited
+from thinned.torch.adoption.site import ADDRESSED
 from thinned.torch.compat.generators import OwnDraws
-from thinned.torch.sited import Sited
 
 __all__ = ["traced"]
 

@@ -210,7 +210,7 @@ def a_fault_is_seen(wanted):
     """Without its window every rank draws the masks of the first rows, and the comparison fails."""
     model = build()
     adopt(model, seed=SEED, ranks="split")
-    with patch("thinned.torch.addressed.window_of", lambda *_: None):
+    with patch("thinned.torch.adoption.site.window_of", lambda *_: None):
         masks = run(model, mine(batch()))
     assert torch.equal(masks[0], mine(wanted[0][0])) == (dist.get_rank() == 0)
 

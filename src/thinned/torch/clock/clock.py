@@ -33,7 +33,7 @@ from thinned.torch.compat.recording import require_no_capture, require_no_export
 from thinned.torch.compat.without_modes import aside, bare
 
 if TYPE_CHECKING:
-    from thinned.torch.addressed import Site
+    from thinned.torch.adoption.site import Site
     from thinned.torch.clock.members import Awake
 
 __all__ = ["BUFFER", "HEAD", "SPEC_VERSION", "Clock", "Moment", "clock_by_number", "words_of"]

@@ -19,7 +19,7 @@ from thinned.torch.dropin import kinds
 from thinned.window import Repeated, Window
 
 if TYPE_CHECKING:
-    from thinned.torch.addressed import Site
+    from thinned.torch.adoption.site import Site
 
 __all__ = ["Awake"]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from thinned.torch.addressed import Site
+from thinned.torch.adoption.site import Site
 from thinned.torch.attention.functional import (
     _autocast,
     _checked_shapes,

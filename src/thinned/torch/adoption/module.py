@@ -12,7 +12,7 @@ from thinned import checks
 from thinned.address import Address, address_of_seed
 from thinned.backends.torch.address import GraphAddress
 from thinned.backends.torch.values import has_values, recorded
-from thinned.torch.addressed import Site, p_of, set_p
+from thinned.torch.adoption.site import Site, p_of, set_p
 from thinned.torch.clock.rows import Shard
 from thinned.torch.compat.dtensor import is_sharded, on_shards
 from thinned.torch.compat.fx_leaf import Leaf

@@ -11,19 +11,24 @@ from torch import nn
 
 from thinned import checks
 from thinned.checks import message
-from thinned.torch import addressed
-from thinned.torch.addressed import ADDRESSED, Addressed, Site
-from thinned.torch.calls import AdoptedForward, EncoderForward, forward_of, taken
+from thinned.torch.adoption import site as addressed
+from thinned.torch.adoption.bytecode import NOISY, Reading, hooked, read, read_hooks
+from thinned.torch.adoption.functional_calls import (
+    AdoptedForward,
+    EncoderForward,
+    forward_of,
+    taken,
+)
+from thinned.torch.adoption.module import Sited
+from thinned.torch.adoption.names import has_own_code, is_script, modules_by_name, unwrapped
+from thinned.torch.adoption.site import ADDRESSED, Addressed, Site
+from thinned.torch.adoption.watching import Noticed
 from thinned.torch.clock.clock import BUFFER, Clock
 from thinned.torch.clock.optimizers import optimizers_of
 from thinned.torch.clock.ranks import require_choice
 from thinned.torch.clock.schedules import Rule, require_allowed, rules_of
 from thinned.torch.compat.fx_leaf import leaf, no_leaf
 from thinned.torch.dropin import modules
-from thinned.torch.naming import has_own_code, is_script, modules_by_name, unwrapped
-from thinned.torch.reading import NOISY, Reading, hooked, read, read_hooks
-from thinned.torch.sited import Sited
-from thinned.torch.watching import Noticed
 
 __all__ = ["NothingToAdoptError", "Report", "Row", "adopt", "release"]
 

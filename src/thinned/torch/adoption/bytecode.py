@@ -20,12 +20,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor, nn
 
-from thinned.torch.addressed import ADDRESSED, Addressed
-from thinned.torch.branches import Step, asked_in, steps_of
-from thinned.torch.calls import REACHED, AdoptedForward
+from thinned.torch.adoption.branches import Step, asked_in, steps_of
+from thinned.torch.adoption.functional_calls import REACHED, AdoptedForward
+from thinned.torch.adoption.module import Sited
+from thinned.torch.adoption.site import ADDRESSED, Addressed
+from thinned.torch.adoption.watching import MISSED
 from thinned.torch.dropin.modules import _DropIn
-from thinned.torch.sited import Sited
-from thinned.torch.watching import MISSED
 
 __all__ = ["NOISY", "Rate", "Reading", "has_own_forward", "hooked", "read", "read_hooks"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from thinned.torch.reading import has_own_forward
+from thinned.torch.adoption.bytecode import has_own_forward
 
 __all__ = ["has_own_code", "is_script", "modules_by_name", "unwrapped"]
 

@@ -21,8 +21,8 @@ from torch.overrides import BaseTorchFunctionMode, TorchFunctionMode
 
 from thinned import checks
 from thinned.methods.draws import Draws
-from thinned.torch import attending, recurrent, watching
-from thinned.torch.addressed import Site
+from thinned.torch.adoption import attention, recurrent, watching
+from thinned.torch.adoption.site import Site
 from thinned.torch.clock import checkpoints
 from thinned.torch.clock.attempts import attempted
 from thinned.torch.clock.checkpoints import Running
@@ -151,7 +151,7 @@ class Calls(TorchFunctionMode):
             p = None if own else _checked("dropout", args[10])
             if isinstance(p, Tensor) or p != 0.0:
                 require_no_proxy(args[0], self.site.name)
-                return attending.multi_head(self.site, p, *args, **kwargs)
+                return attention.multi_head(self.site, p, *args, **kwargs)
         if func in recurrent.KINDS:
             drops = _drops_between_layers(args)
             if drops:
@@ -205,7 +205,7 @@ class Calls(TorchFunctionMode):
                 query, key, value, attn_mask, 0.0, is_causal, **other
             )
         self._drawing(query)
-        return attending.attend(self.site, p, query, key, value, attn_mask, is_causal, **other)
+        return attention.attend(self.site, p, query, key, value, attn_mask, is_causal, **other)
 
     def _bernoulli(self, x: Tensor, p: Any = 0.5, **_: Any) -> Tensor:
         """Stochastic depth as timm and torchvision write it: a gate drawn into a fresh tensor."""

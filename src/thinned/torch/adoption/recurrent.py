@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thinned.torch.addressed import Site
+from thinned.torch.adoption.site import Site
 from thinned.torch.compat import recurrence
 
 __all__ = ["KINDS", "layers"]

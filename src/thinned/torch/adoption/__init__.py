@@ -1,0 +1,1 @@
+"""adopt and release, and what stands in a model between the two."""
