@@ -8,7 +8,7 @@ from torch import nn
 import thinned.torch
 from thinned.members import predict
 from thinned.members.prefix import Prefix
-from thinned.torch import thin_layers
+from thinned.torch.thinning import layers
 
 from .models import Everything, rows
 
@@ -64,7 +64,7 @@ def test_layers_run_small():
         return plain(x, weight, bias)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(thin_layers.functional, "linear", linear)
+        patch.setattr(layers.functional, "linear", linear)
         predict(model, rows(), members=4, execution="thin")
     shapes = np.array(seen[-4:])  # two members, the first layer done before
     assert (shapes[0::2] < (24, 32)).all()  # rows and columns of the second layer

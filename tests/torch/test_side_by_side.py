@@ -14,7 +14,8 @@ from torch.nn import functional
 
 import thinned.torch
 from thinned.members import predict
-from thinned.torch import adopt, audit, drop_connect, release, thin, tracing
+from thinned.torch import adopt, audit, drop_connect, release, thin
+from thinned.torch.thinning import graph as tracing
 
 CALLS = 1000
 SEEDS = 5
@@ -134,7 +135,7 @@ def test_what_changes_the_process_is_caught(monkeypatch):
         module.train()
         return torch.fx.Tracer().trace(module)
 
-    monkeypatch.setattr("thinned.torch.thin_regions.traced", patched)
+    monkeypatch.setattr("thinned.torch.thinning.regions.traced", patched)
     jobs = workers()
     jobs = {name: jobs[name] for name in ("thin", "plain", "plain, shared")}
     for name in ("thin 2", "thin 3"):

@@ -4,8 +4,8 @@ import pytest
 import torch
 from thin_networks import assert_equal, pair, step
 
-from thinned.torch import thin_layers
-from thinned.torch.thin_layers import Drawn
+from thinned.torch.thinning import layers
+from thinned.torch.thinning.layers import Drawn
 
 
 def check(name="chain"):
@@ -26,7 +26,7 @@ def test_the_scale_is_missing(monkeypatch):
 
 @pytest.mark.parametrize("axis", [0, 1])
 def test_the_kept_columns_are_taken_in_another_order(monkeypatch, axis):
-    right = thin_layers._gathered_fast
+    right = layers._gathered_fast
 
     def wrong(weight, rows, columns):
         if axis == 0 and rows is not None:
@@ -35,54 +35,54 @@ def test_the_kept_columns_are_taken_in_another_order(monkeypatch, axis):
             columns = columns.flip(0)
         return right(weight, rows, columns)
 
-    monkeypatch.setattr(thin_layers, "_gathered_fast", wrong)
+    monkeypatch.setattr(layers, "_gathered_fast", wrong)
     with pytest.raises(AssertionError):
         check()
 
 
 def test_the_gradient_goes_to_other_rows(monkeypatch):
-    right = thin_layers._scattered
+    right = layers._scattered
 
     def wrong(grad, rows, columns, shape):
         return right(grad, rows if rows is None else rows.flip(0), columns, shape)
 
-    monkeypatch.setattr(thin_layers, "_scattered", wrong)
+    monkeypatch.setattr(layers, "_scattered", wrong)
     with pytest.raises(AssertionError):
         check()
 
 
 def test_dropped_rows_are_left_as_they_lay(monkeypatch):
-    right = thin_layers._scattered
+    right = layers._scattered
 
     def wrong(grad, rows, columns, shape):
         whole = right(grad, rows, columns, shape)
         touched = right(torch.ones_like(grad), rows, columns, shape) > 0
         return torch.where(touched, whole, 1.0)
 
-    monkeypatch.setattr(thin_layers, "_scattered", wrong)
+    monkeypatch.setattr(layers, "_scattered", wrong)
     with pytest.raises(AssertionError):
         check()
 
 
 def test_the_second_call_takes_the_first_ones_mask(monkeypatch):
-    right, kept = thin_layers.kept_of, {}
+    right, kept = layers.kept_of, {}
 
     def wrong(units, p, at, *rest):
         return kept.setdefault(at.site, right(units, p, at, *rest))
 
-    monkeypatch.setattr(thin_layers, "kept_of", wrong)
+    monkeypatch.setattr(layers, "kept_of", wrong)
     with pytest.raises(AssertionError):
         check()
 
 
 def test_a_dropped_unit_is_kept(monkeypatch):
-    right = thin_layers.kept_of
+    right = layers.kept_of
 
     def wrong(units, p, at, *rest):
         drawn = right(units, p, at, *rest)
         return drawn._replace(kept=torch.arange(units))
 
-    monkeypatch.setattr(thin_layers, "kept_of", wrong)
+    monkeypatch.setattr(layers, "kept_of", wrong)
     with pytest.raises(AssertionError):
         check()
 

@@ -11,7 +11,8 @@ from torch import nn
 
 import thinned
 from thinned.members import predict
-from thinned.torch import cutting, member, thin
+from thinned.torch import member, thin
+from thinned.torch.thinning import member as cutting
 
 # torch's own remark on a network that is given one signal instead of a batch of them.
 pytestmark = pytest.mark.filterwarnings("ignore:dropout1d. Received a 2-D input:UserWarning")

@@ -19,7 +19,7 @@ from thinned.torch.adoption.site import ADDRESSED, Addressed
 from thinned.torch.adoption.watching import TORCH
 from thinned.torch.clock.members import Awake
 from thinned.torch.compat.generators import OwnDraws
-from thinned.torch.thinning import regions_of, thin
+from thinned.torch.thinning.thin import regions_of, thin
 from thinned.torch.twins import twin_of
 
 __all__ = ["adopted_twin", "missed", "thin_twin", "woken"]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from thinned.torch.adoption.functional_calls import AdoptedForward
-from thinned.torch.thin_layers import Region, ThinLayer
+from thinned.torch.thinning.layers import Region, ThinLayer
 
 __all__ = ["Prefix"]
 

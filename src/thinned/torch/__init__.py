@@ -15,7 +15,6 @@ from thinned.torch.audit_result import ModelAudit
 from thinned.torch.auditing import audit
 from thinned.torch.clock.checkpoints import checkpoint_context
 from thinned.torch.clock.clock import Clock
-from thinned.torch.cutting import member
 from thinned.torch.dropin.modules import (
     AlphaDropout,
     Dropout,
@@ -43,7 +42,8 @@ from thinned.torch.parametrisations import (
     weight_drop,
 )
 from thinned.torch.rnn import GRU, LSTM
-from thinned.torch.thinning import thin
+from thinned.torch.thinning.member import member
+from thinned.torch.thinning.thin import thin
 
 __all__ = [
     "GRU",

@@ -29,7 +29,7 @@ from thinned.torch.audit_scale import Scales
 from thinned.torch.audit_variance import NORMALISING, Variances, memory_of, tensors_in
 from thinned.torch.clock.rows import NO_ROWS
 from thinned.torch.dropin.modules import _DropIn
-from thinned.torch.thin_layers import SHARING
+from thinned.torch.thinning.layers import SHARING
 
 __all__ = [
     "DROPPING",

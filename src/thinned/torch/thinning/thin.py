@@ -17,8 +17,8 @@ from thinned.torch.adoption.adopt import _MARK, Report, Row, adopt, release
 from thinned.torch.adoption.functional_calls import AdoptedForward
 from thinned.torch.adoption.names import unwrapped
 from thinned.torch.clock.clock import Clock
-from thinned.torch.thin_layers import Region, Scope, ThinDropout, ThinLayer, ThinScope
-from thinned.torch.thin_regions import Found, regions_in
+from thinned.torch.thinning.layers import Region, Scope, ThinDropout, ThinLayer, ThinScope
+from thinned.torch.thinning.regions import Found, regions_in
 
 __all__ = ["PlacedRegion", "ThinReport", "regions_of", "thin"]
 

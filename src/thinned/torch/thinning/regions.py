@@ -15,7 +15,7 @@ from torch.nn import functional
 from thinned.torch.adoption.module import Sited
 from thinned.torch.adoption.site import ADDRESSED
 from thinned.torch.dropin import modules
-from thinned.torch.tracing import traced
+from thinned.torch.thinning.graph import traced
 
 __all__ = ["DROPOUTS", "LAYERS", "Found", "regions_in"]
 

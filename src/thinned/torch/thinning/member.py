@@ -13,8 +13,8 @@ from thinned.address import Address
 from thinned.checks import message
 from thinned.torch.adoption.adopt import _MARK, release
 from thinned.torch.adoption.names import unwrapped
-from thinned.torch.thin_layers import kept_of
-from thinned.torch.thinning import PlacedRegion, regions_of
+from thinned.torch.thinning.layers import kept_of
+from thinned.torch.thinning.thin import PlacedRegion, regions_of
 
 __all__ = ["Scaled", "kept_units", "member"]
 

@@ -1,0 +1,1 @@
+"""thin and member: networks that run without what is dropped."""
