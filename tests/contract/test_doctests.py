@@ -14,7 +14,7 @@ MODULES = [
     "thinned.methods.bernoulli",
     "thinned.methods.alpha",
     "thinned.methods.recurrent",
-    "thinned.torch.rnn",
+    "thinned.torch.rnn.networks",
     "thinned.methods.concrete",
     "thinned.torch.parametrisations",
     "thinned.classic",

@@ -7,10 +7,10 @@ from contract.kinds import TorchKind
 
 from thinned.methods import alpha, recurrent
 from thinned.methods.draws import NO_P, Draws
-from thinned.torch import rnn_layer
 from thinned.torch.compat import recurrence
-from thinned.torch.rnn_draws import CELL, HIDDEN, Masks
-from thinned.torch.rnn_input import Rows
+from thinned.torch.rnn import layer as rnn_layer
+from thinned.torch.rnn.masks import CELL, HIDDEN, Masks
+from thinned.torch.rnn.sequences import Rows
 
 from . import checks_law as law, checks_values as values, test_rnn
 from .planted import a_patch_is_caught

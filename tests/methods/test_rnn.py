@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 import thinned
 import thinned.torch
 from thinned.torch import adopt
-from thinned.torch.rnn_draws import (
+from thinned.torch.rnn.masks import (
     BETWEEN,
     CANDIDATE,
     CELL,

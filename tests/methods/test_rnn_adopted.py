@@ -253,7 +253,7 @@ def test_bad_input(kind, options):
 
 
 def test_a_sequence_longer_than_its_room(monkeypatch):
-    monkeypatch.setattr(thinned.torch.rnn_draws, "STEPS", 4)
+    monkeypatch.setattr(thinned.torch.rnn.masks, "STEPS", 4)
     with pytest.raises(ValueError, match="input must be a sequence of at most 4 steps, got 5"):
         thinned.torch.LSTM(F, H, recurrent_p=0.5)(torch.zeros(T, N, F))
 

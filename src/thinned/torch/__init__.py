@@ -41,7 +41,7 @@ from thinned.torch.parametrisations import (
     targeted_dropout,
     weight_drop,
 )
-from thinned.torch.rnn import GRU, LSTM
+from thinned.torch.rnn.networks import GRU, LSTM
 from thinned.torch.thinning.member import member
 from thinned.torch.thinning.thin import thin
 

@@ -8,7 +8,7 @@ import torch
 
 from thinned.checks import message
 from thinned.torch.compat import recurrence
-from thinned.torch.rnn_layer import Recurrent, option
+from thinned.torch.rnn.layer import Recurrent, option
 
 __all__ = ["GRU", "LSTM"]
 

@@ -15,7 +15,7 @@ from thinned.torch.adoption.module import Sited, fresh_address
 from thinned.torch.adoption.site import p_of, set_p
 from thinned.torch.compat import recurrence
 from thinned.torch.compat.dtensor import is_sharded
-from thinned.torch.rnn_draws import (
+from thinned.torch.rnn.masks import (
     BETWEEN,
     CANDIDATE,
     CELL,
@@ -26,7 +26,7 @@ from thinned.torch.rnn_draws import (
     Masks,
     number_of,
 )
-from thinned.torch.rnn_input import Rows, checked_input, checked_state
+from thinned.torch.rnn.sequences import Rows, checked_input, checked_state
 
 __all__ = ["Recurrent", "option"]
 
