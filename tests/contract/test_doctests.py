@@ -16,7 +16,7 @@ MODULES = [
     "thinned.methods.recurrent",
     "thinned.torch.rnn.networks",
     "thinned.methods.concrete",
-    "thinned.torch.parametrisations",
+    "thinned.torch.layers.weights",
     "thinned.classic",
 ]
 PAGES = ["docs/mask-spec.md"]

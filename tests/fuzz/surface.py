@@ -19,7 +19,7 @@ import thinned.numpy
 import thinned.schedules
 import thinned.testing
 import thinned.torch
-from thinned.torch.catalogue import made
+from thinned.torch.layers.from_rows import made
 
 _GIVEN = "thinned makes it and hands it out; nobody calls it"
 _BASE = "a base class, which is no layer of its own"

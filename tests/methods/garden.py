@@ -6,7 +6,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import thinned.torch
-from thinned.torch.catalogue import made
+from thinned.torch.layers.from_rows import made
 
 from .trying import FASTEST, ROWS, inputs
 

@@ -13,7 +13,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 import thinned.torch
 from thinned import Address
 from thinned.torch import adopt, checkpoint_context, release
-from thinned.torch.catalogue import made
+from thinned.torch.layers.from_rows import made
 
 from .garden import MODULES, Garden, beds, gradients, module, same
 from .trying import as_numpy, call

@@ -15,7 +15,7 @@ import thinned.torch
 from thinned.methods import LEFT_OUT, every, find
 from thinned.methods.shown import AT, tiles
 from thinned.numpy import Dropout
-from thinned.torch.catalogue import made
+from thinned.torch.layers.from_rows import made
 
 from .garden import MODULES
 from .trying import ROWS, name_of
@@ -70,10 +70,10 @@ def test_moments_and_places_are_told(row):
 
 
 def test_what_puts_noise_on_weights_is_named_by_a_row():
-    from thinned.torch import parametrisations
+    from thinned.torch.layers import weights
 
     named = {name for row in every() for name in row.in_torch}
-    assert set(parametrisations.__all__) - {"WeightNoise", "remove_noise"} <= named
+    assert set(weights.__all__) - {"WeightNoise", "remove_noise"} <= named
 
 
 @pytest.mark.parametrize("row", ROWS, ids=name_of)

@@ -107,7 +107,7 @@ def test_a_p_that_is_none_is_refused(put):
 
 
 def test_a_replica_of_the_module_is_caught(monkeypatch):
-    from thinned.torch.parametrisations import _NoisyForward
+    from thinned.torch.layers.weights import _NoisyForward
 
     monkeypatch.setattr(
         _NoisyForward, "replicate", lambda self: nn.Linear._replicate_for_data_parallel(self.module)

@@ -14,11 +14,12 @@ from torch.utils.checkpoint import checkpoint
 import thinned
 import thinned.torch
 from thinned import Address
-from thinned.torch import adopt, parametrisations, release, remove_noise
+from thinned.torch import adopt, release, remove_noise
 from thinned.torch.clock import rows
 from thinned.torch.clock.clock import Moment
 from thinned.torch.clock.ranks import CHOICES, Ranks
 from thinned.torch.clock.rows import NO_ROWS, window_of
+from thinned.torch.layers import weights
 
 SEED = 5
 # PyTorch deprecates a part of itself that its compiler imports.
@@ -175,7 +176,7 @@ def test_the_forward_reads_what_the_function_makes(noise):
 
 
 def fc_child(module):
-    (child,) = (m for m in module.children() if isinstance(m, parametrisations.WeightNoise))
+    (child,) = (m for m in module.children() if isinstance(m, weights.WeightNoise))
     return child
 
 
@@ -449,7 +450,7 @@ def test_drop_connect_linear_is_the_function():
 def the_list_is_forgotten(patch):
     """As torch's parametrisations do: a recurrent layer never sees the other weight."""
     patch.setattr(
-        parametrisations._NoisyForward,
+        weights._NoisyForward,
         "_recurrent",
         lambda self, noisy, args, kwargs: self._run(args, kwargs),
     )
@@ -462,12 +463,12 @@ def the_weight_is_never_put_back(patch):
             module._parameters[name] = module._modules[child](module._parameters[name]).detach()
         return self._run(args, {})
 
-    patch.setattr(parametrisations._NoisyForward, "forward", careless)
+    patch.setattr(weights._NoisyForward, "forward", careless)
 
 
 def a_weight_is_a_piece_of_a_batch(patch):
     patch.setattr(rows, "NO_ROWS", -5)
-    patch.setattr(parametrisations.WeightNoise, "batch_axis", 0)
+    patch.setattr(weights.WeightNoise, "batch_axis", 0)
 
 
 def test_the_faults_are_caught(monkeypatch):

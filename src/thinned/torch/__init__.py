@@ -7,7 +7,7 @@ except ImportError as error:
 
 from typing import Any
 
-from thinned.torch import catalogue, functional
+from thinned.torch import functional
 from thinned.torch.adoption.adopt import Report, adopt, release
 from thinned.torch.attention.functional import scaled_dot_product_attention
 from thinned.torch.audit_judging import Finding
@@ -23,18 +23,19 @@ from thinned.torch.dropin.modules import (
     Dropout3d,
     FeatureAlphaDropout,
 )
-from thinned.torch.gates import HardConcrete, L0Linear
-from thinned.torch.layers import DropEdge, DropGrad, EmbeddingDropout, LayerDrop, LoRALinear
-from thinned.torch.learned import (
+from thinned.torch.layers import from_rows
+from thinned.torch.layers.around import DropEdge, DropGrad, EmbeddingDropout, LayerDrop, LoRALinear
+from thinned.torch.layers.drop_connect import DropConnectLinear
+from thinned.torch.layers.gates import HardConcrete, L0Linear
+from thinned.torch.layers.learned import (
     ConcreteDropout,
     SparseVariationalConv2d,
     SparseVariationalLinear,
     VariationalLinear,
     regularizer,
 )
-from thinned.torch.linear import DropConnectLinear
-from thinned.torch.masksembles import Masksembles
-from thinned.torch.parametrisations import (
+from thinned.torch.layers.masksembles import Masksembles
+from thinned.torch.layers.weights import (
     drop_connect,
     mixout,
     remove_noise,
@@ -87,13 +88,13 @@ __all__ = [
     "weight_drop",
 ]
 # The catalogue's classes are made from its rows; those written here take their place.
-__all__ += sorted(set(catalogue.made()) - set(__all__))
+__all__ += sorted(set(from_rows.made()) - set(__all__))
 
 
 def __getattr__(name: str) -> Any:
-    if name.startswith("_") or name not in catalogue.made():
+    if name.startswith("_") or name not in from_rows.made():
         raise AttributeError(f"module 'thinned.torch' has no attribute {name!r}")
-    return catalogue.made()[name]
+    return from_rows.made()[name]
 
 
 def __dir__() -> list[str]:

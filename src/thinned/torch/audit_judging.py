@@ -14,7 +14,7 @@ from thinned.torch.audit_draws import LIKELY, Law, Seen
 from thinned.torch.audit_finding import Finding, Observed
 from thinned.torch.audit_observer import DROPPING, Observer, is_by_hand, is_dropout, nominal_p
 from thinned.torch.audit_scaling import scales
-from thinned.torch.layers import LayerDrop
+from thinned.torch.layers.around import LayerDrop
 
 __all__ = ["KINDS", "Finding", "Observed", "SiteRow", "findings_of", "sites_of_runs"]
 

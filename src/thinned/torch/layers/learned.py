@@ -20,7 +20,7 @@ from thinned.methods.arguments import number, positive, require_axes
 from thinned.methods.draws import NO_P, Draws
 from thinned.methods.variational import log_alpha_of, with_variance
 from thinned.torch.adoption.module import Sited
-from thinned.torch.linear import affine_parameters
+from thinned.torch.layers.drop_connect import affine_parameters
 
 __all__ = [
     "NOWHERE",

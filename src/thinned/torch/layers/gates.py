@@ -13,8 +13,8 @@ from thinned import checks, methods
 from thinned.checks import message
 from thinned.methods.arguments import MOST_AXES, positive
 from thinned.torch.clock.rows import NO_ROWS
-from thinned.torch.learned import NOWHERE, Learned
-from thinned.torch.linear import affine_parameters
+from thinned.torch.layers.drop_connect import affine_parameters
+from thinned.torch.layers.learned import NOWHERE, Learned
 
 __all__ = ["HardConcrete", "L0Linear"]
 
