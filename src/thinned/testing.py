@@ -45,8 +45,8 @@ def assert_deterministic_eval(model: nn.Module, inputs: Any) -> None:
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Dropout(0.5))
     >>> thinned.testing.assert_deterministic_eval(model, torch.ones(2, 4))
     """
-    from thinned.torch.audit_judging import findings_of
-    from thinned.torch.auditing import checked, observed
+    from thinned.torch.auditing.audit import checked, observed
+    from thinned.torch.auditing.rules import findings_of
 
     model = checked("assert_deterministic_eval", model, inputs)
     found = findings_of(observed(model, inputs, None, 0))
@@ -189,7 +189,7 @@ def assert_same_masks(
     >>> report = thinned.torch.adopt(model)
     >>> thinned.testing.assert_same_masks(model, torch.ones(8, 4), under=["checkpoint"])
     """
-    from thinned.torch.comparing import differences
+    from thinned.torch.auditing.same_masks import differences
 
     ways = (under,) if isinstance(under, str) else tuple(under)
     for way in ways:

@@ -26,7 +26,7 @@ def thinned_audit() -> Callable[..., ModelAudit]:
 
     def audited(model: Any, inputs: Any, allow: Iterable[Any] = (), **options: Any) -> ModelAudit:
         from thinned.torch import audit
-        from thinned.torch.audit_judging import KINDS
+        from thinned.torch.auditing.rules import KINDS
 
         allowed = list(allow)
         for one in allowed:

@@ -37,17 +37,9 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 import thinned.torch as tt
-from thinned.torch import (
-    audit_draws,
-    audit_hearing,
-    audit_judging,
-    audit_observer,
-    audit_scale,
-    audit_scaling,
-    auditing,
-)
-from thinned.torch.audit_judging import KINDS
-from thinned.torch.audit_observer import Observer
+from thinned.torch.auditing import audit, draws, dropping_all, expectation, observer, rules, scale
+from thinned.torch.auditing.observer import Observer
+from thinned.torch.auditing.rules import KINDS
 
 
 def ran(model, x=None, **options):
@@ -421,20 +413,20 @@ def test_fault_hooks_alone_miss_functional_calls(monkeypatch):
 
 FAULTS = [
     # (where, what, instead, a test that must notice)
-    (audit_observer, "_in_backward", lambda: False, "recompute without the state"),
-    (audit_judging, "_unlikely", lambda *_: False, "p to keep, by uniforms"),
-    (audit_judging, "_unlikely", lambda *_: True, "call without training"),
-    (audit_observer, "same_rows", lambda *_: False, "one row for all"),
-    (audit_observer, "same_rows", lambda *_: True, "call without training"),
-    (audit_judging, "LIKELY", -1e9, "a seed in forward"),
-    (audit_draws, "_chance", lambda *_: 0.0, "one mask at two calls"),
-    (audit_observer, "NORMALISING", frozenset(), "before BatchNorm"),
-    (audit_judging, "_SHIFT", 10.0, "before BatchNorm, a layer between"),
-    (audit_hearing, "_is_one", lambda _: False, "the mode as p"),
-    (audit_scale, "_UNIFORM", frozenset(), "a mask without its scale"),
-    (audit_scaling, "_on_purpose", lambda *_: True, "a mask without its scale"),
-    (auditing, "_interrupted", lambda *_: None, "modes after an exception"),
-    (audit_judging, "_differing", lambda _: {}, "NumPy's noise"),
+    (observer, "_in_backward", lambda: False, "recompute without the state"),
+    (rules, "_unlikely", lambda *_: False, "p to keep, by uniforms"),
+    (rules, "_unlikely", lambda *_: True, "call without training"),
+    (observer, "same_rows", lambda *_: False, "one row for all"),
+    (observer, "same_rows", lambda *_: True, "call without training"),
+    (rules, "LIKELY", -1e9, "a seed in forward"),
+    (draws, "_chance", lambda *_: 0.0, "one mask at two calls"),
+    (observer, "NORMALISING", frozenset(), "before BatchNorm"),
+    (rules, "_SHIFT", 10.0, "before BatchNorm, a layer between"),
+    (dropping_all, "_is_one", lambda _: False, "the mode as p"),
+    (scale, "_UNIFORM", frozenset(), "a mask without its scale"),
+    (expectation, "_on_purpose", lambda *_: True, "a mask without its scale"),
+    (audit, "_interrupted", lambda *_: None, "modes after an exception"),
+    (rules, "_differing", lambda _: {}, "NumPy's noise"),
 ]
 
 

@@ -11,8 +11,8 @@ from torch import nn
 
 import thinned.torch as tt
 from thinned import schedules
-from thinned.torch import audit_keeping, auditing
-from thinned.torch.audit_keeping import clock_of
+from thinned.torch.auditing import audit, restore
+from thinned.torch.auditing.restore import clock_of
 
 
 def bits(tensor):
@@ -37,8 +37,8 @@ def everything(model):
     clock = clock_of(model)
     if clock is not None:
         found["clock"] = repr(clock), clock.counts.tolist(), sorted(vars(clock)), clock._epoch
-        found["p"] = [site.p for site in audit_keeping.sites_of(model)]
-        found["words"] = [bits(site.words) for site in audit_keeping.sites_of(model)]
+        found["p"] = [site.p for site in restore.sites_of(model)]
+        found["words"] = [bits(site.words) for site in restore.sites_of(model)]
     return found
 
 
@@ -203,25 +203,25 @@ def test_what_is_given_is_not_written_into():
 @pytest.mark.parametrize("left_out", ["_Attributes.restore", "_Tensors.restore"])
 def test_fault_a_part_is_not_restored(monkeypatch, left_out):
     kind, method = left_out.split(".")
-    monkeypatch.setattr(getattr(audit_keeping, kind), method, lambda self: None)
+    monkeypatch.setattr(getattr(restore, kind), method, lambda self: None)
     with pytest.raises(AssertionError):
         test_all_is_as_it_was("untidy", True)
 
 
 def test_fault_the_generator_is_not_restored(monkeypatch):
-    monkeypatch.setattr(audit_keeping.torch, "set_rng_state", lambda state: None)
+    monkeypatch.setattr(restore.torch, "set_rng_state", lambda state: None)
     with pytest.raises(AssertionError):
         test_all_is_as_it_was("mlp", True)
 
 
 def test_fault_inputs_are_not_copied(monkeypatch):
-    monkeypatch.setattr(auditing, "_copied", lambda held: held)
+    monkeypatch.setattr(audit, "_copied", lambda held: held)
     with pytest.raises(AssertionError):
         test_what_is_given_is_not_written_into()
 
 
 def test_fault_the_clock_is_forgotten(monkeypatch):
-    monkeypatch.setattr(audit_keeping, "sites_of", lambda model: [])
+    monkeypatch.setattr(restore, "sites_of", lambda model: [])
     model = begun(KEPT["adopted"])
     counts = clock_of_module(model).counts.tolist()
     tt.audit(model, batch(), measure=False)

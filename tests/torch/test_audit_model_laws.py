@@ -14,8 +14,8 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
 import thinned.torch as tt
-from thinned.torch import audit_cost
 from thinned.torch.adoption import functional_calls
+from thinned.torch.auditing import cost
 
 
 def ran(model, x=None, **options):
@@ -541,14 +541,14 @@ def test_the_cost_switches_off_whatever_adopt_reaches(function):
     function(*args, **kwargs)
     assert not torch.equal(before, torch.get_rng_state())
     before = torch.get_rng_state()
-    with audit_cost.Off(on=False):
+    with cost.Off(on=False):
         function(*_called(function)[0], **kwargs)
     now = torch.get_rng_state()
     built = (
         function in functional_calls.recurrent.KINDS or function is F.multi_head_attention_forward
     )
     assert torch.equal(before, now) or built  # weights of a new layer are drawn
-    with audit_cost.Off(on=True):
+    with cost.Off(on=True):
         function(*args, **kwargs)
     assert not torch.equal(now, torch.get_rng_state())
 
@@ -559,7 +559,7 @@ def test_both_know_the_same_functions():
     )
     names = {f.__name__.partition(".")[0] for f in functional_calls.PLACES}
     assert names == functional_calls.REACHED
-    assert "_PLACE" not in vars(audit_cost)
+    assert "_PLACE" not in vars(cost)
 
 
 def test_a_function_that_adopt_comes_to_reach_is_switched_off(monkeypatch):
@@ -567,7 +567,7 @@ def test_a_function_that_adopt_comes_to_reach_is_switched_off(monkeypatch):
     monkeypatch.setitem(functional_calls.PLACES, F.feature_alpha_dropout, (1, "p"))
     monkeypatch.delitem(functional_calls.PLACES, F.dropout)
     x = torch.ones(4, 4)
-    with audit_cost.Off(on=False):
+    with cost.Off(on=False):
         assert torch.equal(F.feature_alpha_dropout(x, 0.5, True), x)
         assert not torch.equal(F.dropout(x, 0.5), x)
 

@@ -9,7 +9,7 @@ import torch
 
 import thinned.testing
 import thinned.torch
-from thinned.torch.audit_judging import KINDS
+from thinned.torch.auditing.rules import KINDS
 
 PAGE = (Path(__file__).parents[2] / "docs/audit-model.md").read_text(encoding="utf-8")
 
@@ -46,7 +46,7 @@ def test_the_table_is_that_of_the_kinds():
     assert tuple(re.findall(r"^\| ([a-z][\w ]+?) \|", PAGE, flags=re.M)[1:]) == KINDS
 
 
-@pytest.mark.parametrize("module", [thinned.testing, thinned.torch.auditing])
+@pytest.mark.parametrize("module", [thinned.testing, thinned.torch.auditing.audit])
 def test_the_examples_run(module):
     failed, tried = doctest.testmod(module)
     assert tried > 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from thinned.report.page import _MARK, Section, _table, _text, _text_long, document
 
 if TYPE_CHECKING:
-    from thinned.torch.audit_result import ModelAudit
+    from thinned.torch.auditing.result import ModelAudit
 
 __all__ = ["page", "sections"]
 
@@ -44,7 +44,7 @@ def sections(audit: ModelAudit) -> list[Section]:
         table = _table(_FINDINGS_HEAD, rows, "In the order of their weight.", "Findings")
         found.append(Section("findings", "Findings", "", table))
     if audit.sites:
-        from thinned.torch.audit_result import cells_of
+        from thinned.torch.auditing.result import cells_of
 
         rows = []
         for row in audit.sites:

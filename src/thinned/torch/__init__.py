@@ -10,9 +10,9 @@ from typing import Any
 from thinned.torch import functional
 from thinned.torch.adoption.adopt import Report, adopt, release
 from thinned.torch.attention.functional import scaled_dot_product_attention
-from thinned.torch.audit_judging import Finding
-from thinned.torch.audit_result import ModelAudit
-from thinned.torch.auditing import audit
+from thinned.torch.auditing.audit import audit
+from thinned.torch.auditing.result import ModelAudit
+from thinned.torch.auditing.rules import Finding
 from thinned.torch.clock.checkpoints import checkpoint_context
 from thinned.torch.clock.clock import Clock
 from thinned.torch.dropin.modules import (

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from thinned.torch.adoption.adopt import _MARK, adopt, release
 from thinned.torch.adoption.functional_calls import PLACES, without_p
 from thinned.torch.adoption.module import Sited
-from thinned.torch.audit_keeping import clock_of
+from thinned.torch.auditing.restore import clock_of
 
 __all__ = ["Cost", "Off", "UnmeasuredError", "measured"]
 

@@ -6,8 +6,8 @@ import textwrap
 from dataclasses import dataclass
 
 from thinned.printable import printable
-from thinned.torch.audit_cost import Cost
-from thinned.torch.audit_judging import Finding, SiteRow
+from thinned.torch.auditing.cost import Cost
+from thinned.torch.auditing.rules import Finding, SiteRow
 
 __all__ = ["ModelAudit"]
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from thinned.torch.audit_keeping import clock_of, kept_as_it_was
-from thinned.torch.audit_observer import tensors_in
-from thinned.torch.auditing import _copied, checked
+from thinned.torch.auditing.audit import _copied, checked
+from thinned.torch.auditing.observer import tensors_in
+from thinned.torch.auditing.restore import clock_of, kept_as_it_was
 from thinned.torch.clock.checkpoints import RecomputeError, checkpoint_context
 
 __all__ = ["differences"]

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from torch import nn
 
-from thinned.torch.audit_draws import LIKELY, Law, Seen
-from thinned.torch.audit_finding import Finding, Observed
-from thinned.torch.audit_observer import DROPPING, Observer, is_by_hand, is_dropout, nominal_p
-from thinned.torch.audit_scaling import scales
+from thinned.torch.auditing.draws import LIKELY, Law, Seen
+from thinned.torch.auditing.expectation import scales
+from thinned.torch.auditing.finding import Finding, Observed
+from thinned.torch.auditing.observer import DROPPING, Observer, is_by_hand, is_dropout, nominal_p
 from thinned.torch.layers.around import LayerDrop
 
 __all__ = ["KINDS", "Finding", "Observed", "SiteRow", "findings_of", "sites_of_runs"]

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from thinned import checks
 from thinned.checks import message
 from thinned.torch.adoption.names import modules_by_name, unwrapped
-from thinned.torch.audit_cost import Off, UnmeasuredError, measured
-from thinned.torch.audit_judging import Observed, findings_of, sites_of_runs
-from thinned.torch.audit_keeping import clock_of, kept_as_it_was
-from thinned.torch.audit_observer import Observer, tensors_in
-from thinned.torch.audit_result import ModelAudit
+from thinned.torch.auditing.cost import Off, UnmeasuredError, measured
+from thinned.torch.auditing.observer import Observer, tensors_in
+from thinned.torch.auditing.restore import clock_of, kept_as_it_was
+from thinned.torch.auditing.result import ModelAudit
+from thinned.torch.auditing.rules import Observed, findings_of, sites_of_runs
 from thinned.torch.clock.checkpoints import RecomputeError
 
 __all__ = ["audit"]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from thinned.torch.audit_observer import Observer
+from thinned.torch.auditing.observer import Observer
 
 __all__ = ["Finding", "Observed"]
 

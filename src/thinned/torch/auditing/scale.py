@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thinned.torch.audit_draws import Law, Read
-from thinned.torch.audit_variance import memory_of
+from thinned.torch.auditing.batch_norm import memory_of
+from thinned.torch.auditing.draws import Law, Read
 
 __all__ = ["Scaled", "Scales"]
 

@@ -22,11 +22,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import thinned
 from thinned.torch.adoption.module import Sited
 from thinned.torch.adoption.names import modules_by_name, unwrapped
-from thinned.torch.audit_draws import Law, Read, Seen, given_to, identified, read, same_rows
-from thinned.torch.audit_hearing import Hearing
-from thinned.torch.audit_keeping import clock_of
-from thinned.torch.audit_scale import Scales
-from thinned.torch.audit_variance import NORMALISING, Variances, memory_of, tensors_in
+from thinned.torch.auditing.batch_norm import NORMALISING, Variances, memory_of, tensors_in
+from thinned.torch.auditing.draws import Law, Read, Seen, given_to, identified, read, same_rows
+from thinned.torch.auditing.dropping_all import Hearing
+from thinned.torch.auditing.restore import clock_of
+from thinned.torch.auditing.scale import Scales
 from thinned.torch.clock.rows import NO_ROWS
 from thinned.torch.dropin.modules import _DropIn
 from thinned.torch.thinning.layers import SHARING

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from thinned.torch.audit_finding import Finding, Observed
-from thinned.torch.audit_observer import Observer, is_by_hand, is_dropout
-from thinned.torch.audit_scale import Scaled
+from thinned.torch.auditing.finding import Finding, Observed
+from thinned.torch.auditing.observer import Observer, is_by_hand, is_dropout
+from thinned.torch.auditing.scale import Scaled
 
 __all__ = ["scales"]
 

@@ -1,0 +1,1 @@
+"""audit: what running a model shows of its dropout."""
