@@ -62,8 +62,8 @@ class MembersMixin:
         ----------
         Gal and Ghahramani, 2016, arXiv:1506.02142.
         """
-        from thinned.members.asked import checked
-        from thinned.members.perceptrons import Perceptron, predict_perceptron
+        from thinned.members.perceptron import Perceptron, predict_perceptron
+        from thinned.members.request import checked
 
         check_is_fitted(self)
         who = f"{type(self).__name__}.predict_members"

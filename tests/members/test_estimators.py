@@ -10,7 +10,7 @@ from sklearn.preprocessing import scale
 import thinned
 from thinned import cli
 from thinned.fit.saved import load_model, save_model
-from thinned.members import perceptrons
+from thinned.members import perceptron
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 SMALL = {"hidden_layer_sizes": (16, 12), "max_iter": 4, "batch_size": 64, "random_state": 0}
@@ -64,13 +64,13 @@ def test_members_are_what_their_masks_say(which, share, request):
 
 @pytest.mark.parametrize("share", ["member", "row"])
 def test_rows_by_the_block_are_the_rows_of_the_pool(digits, share, monkeypatch):
-    monkeypatch.setattr(perceptrons, "ROWS", 100)
+    monkeypatch.setattr(perceptron, "ROWS", 100)
     check_members(*digits, share)
 
 
 def test_a_member_that_forgets_its_scale_is_caught(digits, monkeypatch):
     monkeypatch.setattr(
-        perceptrons.Perceptron, "_thin", lambda self, x, places: self._elementwise(x, places, 0)
+        perceptron.Perceptron, "_thin", lambda self, x, places: self._elementwise(x, places, 0)
     )
     with pytest.raises(AssertionError):
         check_members(*digits, "member")

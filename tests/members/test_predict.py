@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 import thinned
-from thinned.members import Prediction, asking, predict
+from thinned.members import Prediction, mc_mode, predict
 from thinned.members.prefix import Prefix
 from thinned.torch import adopt, release
 from thinned.torch.clock import members
@@ -352,13 +352,13 @@ def test_a_question_put_to_the_model_itself_is_caught(monkeypatch):
             adopt(model)
         return model
 
-    monkeypatch.setattr(asking, "adopted_twin", itself)
+    monkeypatch.setattr(mc_mode, "adopted_twin", itself)
     with pytest.raises(AssertionError):
         check_untouched(False)
 
 
 def test_a_batchnorm_that_is_awake_is_caught(monkeypatch):
-    monkeypatch.setattr(asking, "_drops", lambda module: True)
+    monkeypatch.setattr(mc_mode, "_drops", lambda module: True)
     with pytest.raises((AssertionError, ValueError)):
         check_batching(everything(), rows(), "member")
 

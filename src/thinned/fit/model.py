@@ -54,8 +54,8 @@ class Model:
         ------
         InputError if that p is 0.
         """
-        from thinned.members.asked import checked
-        from thinned.members.perceptrons import Perceptron, predict_perceptron
+        from thinned.members.perceptron import Perceptron, predict_perceptron
+        from thinned.members.request import checked
 
         p, who = float(self.training.get("p", 0.0)), "thinned predict"
         if p == 0.0:

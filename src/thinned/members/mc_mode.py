@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from thinned.members.twins import twin_of
 from thinned.torch.adoption.adopt import _MARK, Row, adopt, release
 from thinned.torch.adoption.bytecode import Rate, Reading, read
 from thinned.torch.adoption.functional_calls import AdoptedForward
@@ -20,7 +21,6 @@ from thinned.torch.adoption.watching import TORCH
 from thinned.torch.clock.members import Awake
 from thinned.torch.compat.generators import OwnDraws
 from thinned.torch.thinning.thin import regions_of, thin
-from thinned.torch.twins import twin_of
 
 __all__ = ["adopted_twin", "missed", "thin_twin", "woken"]
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from thinned import methods
 from thinned.address import Address, Mirrored
-from thinned.members.asked import Asked, in_blocks
 from thinned.members.prediction import Gathered, Prediction, joined
+from thinned.members.request import Asked, in_blocks
 from thinned.window import Window
 
 __all__ = ["Perceptron", "predict_perceptron"]

@@ -10,8 +10,8 @@ import numpy as np
 
 from thinned import checks
 from thinned.checks import message
-from thinned.members.asked import Asked, checked, in_blocks
 from thinned.members.prediction import Gathered, Prediction, joined
+from thinned.members.request import Asked, checked, in_blocks
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -208,7 +208,7 @@ class _Question:
         self.not_reached: tuple[str, ...] | None = None
 
     def answer(self) -> Prediction:
-        from thinned.members.asking import adopted_twin, woken
+        from thinned.members.mc_mode import adopted_twin, woken
         from thinned.torch.adoption.adopt import NothingToAdoptError
         from thinned.torch.clock.members import Awake
 
@@ -269,7 +269,7 @@ class _Question:
         awake.observed(*seen)
 
     def _executed(self, model: nn.Module, awake: Awake) -> tuple[nn.Module, str]:
-        from thinned.members.asking import thin_twin
+        from thinned.members.mc_mode import thin_twin
 
         if self.execution == "elementwise" or self.asked.share != "member":
             return model, "elementwise"
@@ -337,7 +337,7 @@ class _Question:
         gathered: Gathered,
         rows: Any,
     ) -> None:
-        from thinned.members.asking import missed, moved
+        from thinned.members.mc_mode import missed, moved
         from thinned.torch.adoption.watching import generators
         from thinned.torch.compat.generators import OwnDraws
 
