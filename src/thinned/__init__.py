@@ -16,7 +16,7 @@ from thinned.window import Window
 
 if TYPE_CHECKING:
     from thinned import classic, jax, members, numpy, schedules, testing, torch
-    from thinned.estimators import DropoutMLPClassifier, DropoutMLPRegressor
+    from thinned.estimators.multilayer import DropoutMLPClassifier, DropoutMLPRegressor
 
 __version__ = "0.1.0"
 
@@ -40,8 +40,8 @@ __all__ = [
 
 # Loaded at first use: the file that holds the name, or the room that the name itself is.
 _LATER = {
-    "DropoutMLPClassifier": "thinned.estimators",
-    "DropoutMLPRegressor": "thinned.estimators",
+    "DropoutMLPClassifier": "thinned.estimators.multilayer",
+    "DropoutMLPRegressor": "thinned.estimators.multilayer",
     "classic": "thinned.classic",
     "jax": "thinned.jax",
     "members": "thinned.members",

@@ -7,8 +7,8 @@ import pytest
 from scipy.sparse import csr_array
 
 import thinned
-import thinned._perceptron as perceptron
-from thinned import _thin_perceptron
+import thinned.estimators.perceptron as perceptron
+from thinned.estimators import thin
 
 from .material import assert_different, assert_same, classifier, regressor
 
@@ -103,29 +103,29 @@ def test_dropped_units_do_not_learn(digits):
 
 
 def no_scale(monkeypatch):
-    monkeypatch.setattr(_thin_perceptron.UnitDropout, "_scale", lambda self, dtype: dtype.type(1))
+    monkeypatch.setattr(thin.UnitDropout, "_scale", lambda self, dtype: dtype.type(1))
 
 
 def rows_of_another_order(monkeypatch):
-    right = _thin_perceptron._taken
+    right = thin._taken
     monkeypatch.setattr(
-        _thin_perceptron,
+        thin,
         "_taken",
         lambda w, rows, columns: right(w, None if rows is None else rows[::-1], columns),
     )
 
 
 def gradient_put_elsewhere(monkeypatch):
-    right = _thin_perceptron._put
+    right = thin._put
     monkeypatch.setattr(
-        _thin_perceptron,
+        thin,
         "_put",
         lambda g, like, *kept: right(g, like, *(k if k is None else k[::-1] for k in kept)),
     )
 
 
 def one_mask_for_all_steps(monkeypatch):
-    monkeypatch.setattr(_thin_perceptron.UnitDropout, "tick", lambda self: None)
+    monkeypatch.setattr(thin.UnitDropout, "tick", lambda self: None)
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_prediction_in_pieces_is_prediction(digits, monkeypatch):
     x, y = digits
     model = classifier().fit(x, y)
     whole = model.predict_proba(x)
-    monkeypatch.setattr("thinned._perceptron.PREDICT_ROWS", 33)
+    monkeypatch.setattr("thinned.estimators.perceptron.PREDICT_ROWS", 33)
     np.testing.assert_allclose(model.predict_proba(x), whole, rtol=1e-13)
 
 

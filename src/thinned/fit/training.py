@@ -53,7 +53,7 @@ class Trained:
 
 def estimator_for(task: Task, p: float, random_state: int, settings: Settings) -> Any:
     """The unfitted estimator that a training is."""
-    from thinned.estimators import DropoutMLPClassifier, DropoutMLPRegressor
+    from thinned.estimators.multilayer import DropoutMLPClassifier, DropoutMLPRegressor
 
     kind = DropoutMLPClassifier if task == "classification" else DropoutMLPRegressor
     return kind(

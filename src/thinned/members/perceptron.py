@@ -19,7 +19,7 @@ __all__ = ["Perceptron", "predict_perceptron"]
 
 Array = NDArray[Any]
 
-# Rows that go through together: see thinned._perceptron.
+# Rows that go through together: see thinned.estimators.perceptron.
 ROWS = 4096
 
 

@@ -16,10 +16,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from thinned import checks, reference
-from thinned._perceptron_members import MembersMixin
-from thinned._thin_perceptron import ThinLinear, UnitDropout
 from thinned.address import Address
 from thinned.checks import message
+from thinned.estimators.members import MembersMixin
+from thinned.estimators.thin import ThinLinear, UnitDropout
 from thinned.methods.equation import draw_for
 from thinned.numpy import (
     SGD,

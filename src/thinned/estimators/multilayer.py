@@ -17,7 +17,7 @@ try:
     from sklearn.metrics import accuracy_score, r2_score
     from sklearn.utils.multiclass import check_classification_targets
 
-    from thinned._perceptron import DropoutMLP
+    from thinned.estimators.perceptron import DropoutMLP
 except ModuleNotFoundError as missing:
     raise ImportError(
         "thinned.DropoutMLPClassifier and thinned.DropoutMLPRegressor need scikit-learn. "

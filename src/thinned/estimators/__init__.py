@@ -1,0 +1,5 @@
+"""scikit-learn estimators: multilayer perceptrons that are trained with addressed dropout."""
+
+from thinned.estimators.multilayer import DropoutMLPClassifier, DropoutMLPRegressor
+
+__all__ = ["DropoutMLPClassifier", "DropoutMLPRegressor"]
