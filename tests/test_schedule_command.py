@@ -7,8 +7,7 @@ import pytest
 pytest.importorskip("typer")
 pytest.importorskip("matplotlib")
 
-from thinned import cli
-from thinned.commands import schedule as drawing
+from thinned.cli import main, schedule as drawing
 from thinned.schedules import (
     SCHEDULES,
     annealed,
@@ -24,7 +23,7 @@ from thinned.schedules import (
 @pytest.fixture
 def command(capsys):
     def run(*arguments):
-        code = cli.main(["schedule", *map(str, arguments)])
+        code = main.main(["schedule", *map(str, arguments)])
         return code, *capsys.readouterr()
 
     return run

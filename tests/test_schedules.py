@@ -207,7 +207,7 @@ def test_they_print_themselves_as_they_are_typed():
 
 @pytest.mark.parametrize("name", [kind.__name__ for kind in SCHEDULES])
 def test_they_are_frozen_equal_hashable_and_can_be_copied(name):
-    from thinned.commands.schedule import _SHOWN
+    from thinned.cli.schedule import _SHOWN
 
     schedule = _SHOWN[name]
     assert type(schedule) is getattr(schedules, name)

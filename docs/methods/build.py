@@ -15,7 +15,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from thinned.commands.methods import lines_of
+from thinned.cli.methods import lines_of
 from thinned.methods.shown import AT, caption, measured, tiles, without_picture
 from thinned.methods.table import RANKS, Method, every
 

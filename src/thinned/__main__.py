@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from thinned.cli import main
+from thinned.cli.main import main
 
 # Processes that train import this module, too, under another name.
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from thinned.audit import RULES
-from thinned.cli import main
+from thinned.cli.main import main
 
 WRONG = "import torch.nn.functional as F\n\n\ndef f(x):\n    return F.dropout(x, 0.5)\n"
 RIGHT = WRONG.replace("0.5)", "0.5, training)").replace("f(x)", "f(x, training)")

@@ -17,7 +17,7 @@ import pytest
 
 from thinned.audit import audit
 from thinned.audit.formats import FORMATS, as_sarif
-from thinned.cli import main
+from thinned.cli.main import main
 
 WRONG = "import torch.nn.functional as F\n\n\ndef f(x):\n    return F.dropout(x, 0.5)\n"
 BROKEN = "import torch\ndropout = (\n"

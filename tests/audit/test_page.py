@@ -38,7 +38,7 @@ def test_the_settings_shown_are_understood():
 
 
 def test_the_output_shown_is_what_is_printed(tmp_path, monkeypatch, capsys):
-    from thinned.cli import main
+    from thinned.cli.main import main
 
     source, *_ = re.findall(r"```python\n(.*?)```", PAGE, flags=re.S)
     (shown,) = re.findall(r"    \$ thinned audit net\.py\n(.*?)\n\n[^ ]", PAGE, flags=re.S)

@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip("pandas")
 pytest.importorskip("sklearn")
 
-from thinned import cli
+from thinned.cli import main
 
 from .material import Fitted, mixed
 
@@ -29,7 +29,7 @@ def command(capsys):
     """Run the command line in this process: exit code, stdout, stderr."""
 
     def run(*arguments):
-        code = cli.main([str(argument) for argument in arguments])
+        code = main.main([str(argument) for argument in arguments])
         out, err = capsys.readouterr()
         return code, out, err
 

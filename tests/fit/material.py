@@ -26,7 +26,7 @@ def mixed(rows=442):
 
 
 # As the installed command does, with warnings as errors.
-RUN = "import sys; from thinned.cli import main; sys.exit(main())"
+RUN = "import sys; from thinned.cli.main import main; sys.exit(main())"
 
 
 class Fitted:

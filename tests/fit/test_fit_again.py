@@ -12,7 +12,7 @@ from typing import Annotated
 import pytest
 import typer
 
-from thinned.commands.fitting import fit
+from thinned.cli.fit import fit
 from thinned.report.again import WITHOUT, shell, words
 
 EVIL = [

@@ -128,7 +128,9 @@ def test_predictions_are_utf_8_whatever_the_terminal_speaks(here):
     (here / "model").mkdir()
     save_model(replace(small(), classes=("esche", "größe", "重")), here / "model")
     (here / "new.csv").write_text("height,sort,kind\n1.5,red,größe\n", encoding="utf-8")
-    line = "import sys; sys.stdout.reconfigure(encoding='ascii'); from thinned.cli import main; "
+    line = (
+        "import sys; sys.stdout.reconfigure(encoding='ascii'); from thinned.cli.main import main; "
+    )
     line += "sys.exit(main(['predict', 'model', 'new.csv']))"
     done = subprocess.run([sys.executable, "-c", line], capture_output=True)
     assert done.returncode == 0, done.stderr

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import thinned
-from thinned import cli
+from thinned.cli import main
 from thinned.fit.folder import FILES
 
 from .material import RUN, SMALL, Fitted, mixed
@@ -31,7 +31,7 @@ def test_help_and_version(command):
 
 def test_help_loads_nothing_heavy():
     code = (
-        "import sys; from thinned.cli import main; main(['--help']); "
+        "import sys; from thinned.cli.main import main; main(['--help']); "
         "heavy = {'sklearn', 'pandas', 'matplotlib', 'scipy', 'torch', 'jax', 'pyarrow'}; "
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
     )
@@ -282,7 +282,7 @@ def test_a_fault_while_writing_leaves_nothing(here, monkeypatch, where):
 
     monkeypatch.setattr(f"thinned.fit.job.{where}", broken)
     with pytest.raises(RuntimeError, match="planted"):
-        cli.main(["fit", "wine", "--quiet", *SMALL])
+        main.main(["fit", "wine", "--quiet", *SMALL])
     assert os.listdir() == []
 
 
@@ -341,7 +341,7 @@ def test_a_fault_of_ours_is_not_hidden(here, monkeypatch):
 
     monkeypatch.setattr("thinned.fit.tables.load", broken)
     with pytest.raises(ImportError, match="no module of an extra"):
-        cli.main(["fit", "wine", *SMALL])
+        main.main(["fit", "wine", *SMALL])
 
 
 # ---------------------------------------------------------------------------------------- progress

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save
 
-from thinned import cli
+from thinned.cli import main
+from thinned.errors import InputError
 from thinned.fit import saved
 from thinned.fit.encoding import Encoder, Numeric, Texts
-from thinned.fit.errors import InputError
 from thinned.fit.model import Model
 from thinned.fit.network import Network
 from thinned.fit.saved import load_model, save_model, sealed
@@ -356,7 +356,7 @@ def test_the_command_refuses_with_2(folder, command):
         assert err.startswith("thinned: ")
         assert err.count("\n") == 1
         assert not (folder / "out.csv").exists()
-    assert cli.main(["predict", str(folder / ("x" * 300)), "digits"]) == 2
+    assert main.main(["predict", str(folder / ("x" * 300)), "digits"]) == 2
 
 
 def test_a_former_result_that_cannot_be_read_is_not_overwritten(tmp_path, command):

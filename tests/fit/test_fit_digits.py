@@ -2,11 +2,11 @@
 
 import json
 
-from thinned import cli
+from thinned.cli import main
 
 
 def test_digits_with_the_defaults(tmp_path):
     folder = tmp_path / "digits"
-    assert cli.main(["fit", "digits", "--quiet", "--out", str(folder)]) == 0
+    assert main.main(["fit", "digits", "--quiet", "--out", str(folder)]) == 0
     found = json.loads((folder / "metrics.json").read_text())
     assert found["test"]["accuracy"] >= 0.97

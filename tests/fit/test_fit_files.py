@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from thinned.fit.errors import InputError, quoted
+from thinned.errors import InputError, quoted
 from thinned.fit.files import read
 
 

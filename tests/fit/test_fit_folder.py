@@ -5,8 +5,8 @@ import os
 
 import pytest
 
+from thinned.errors import InputError
 from thinned.fit import folder
-from thinned.fit.errors import InputError
 from thinned.fit.folder import check_file, check_folder, whole_file, whole_folder
 
 

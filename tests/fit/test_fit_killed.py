@@ -15,8 +15,8 @@ from contextlib import suppress
 
 import pytest
 
+from thinned.errors import InputError
 from thinned.fit import folder as folder_module
-from thinned.fit.errors import InputError
 from thinned.fit.folder import FILES, check_file, check_folder, recover, whole_file, whole_folder
 from thinned.fit.lock import beside
 

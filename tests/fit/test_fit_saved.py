@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from thinned.fit.errors import InputError
+from thinned.errors import InputError
 from thinned.fit.job import read_hidden, read_p
 from thinned.fit.model import write_predictions
 from thinned.fit.results import Settings

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from thinned.fit.errors import InputError
+from thinned.errors import InputError
 from thinned.fit.files import Source
 from thinned.fit.tables import DATASETS, Column, features_for, load, open_data
 

@@ -8,7 +8,7 @@ import contextlib
 import io
 import os
 
-from thinned import cli
+from thinned.cli import main
 
 # How many times as much damage is tried as in the tests of every change.
 MORE = int(os.environ.get("FUZZ_MORE", "1"))
@@ -19,7 +19,7 @@ def answer(*arguments):
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            code = cli.main([str(argument) for argument in arguments])
+            code = main.main([str(argument) for argument in arguments])
         except Exception as error:
             code = f"{type(error).__name__}: {error}"
     return code, out.getvalue(), err.getvalue()

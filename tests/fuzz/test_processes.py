@@ -134,7 +134,7 @@ def test_children_forked_after_the_kernels_threads_have_started_draw_the_same(ke
 
 RUN = (
     "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
-    "from thinned.cli import main; sys.exit(main())"
+    "from thinned.cli.main import main; sys.exit(main())"
 )
 WHOLE = {"metrics.json", "model.json", "model.safetensors", "predictions.csv", "report.html"}
 

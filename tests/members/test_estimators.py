@@ -8,7 +8,7 @@ from sklearn.datasets import load_diabetes, load_digits
 from sklearn.preprocessing import scale
 
 import thinned
-from thinned import cli
+from thinned.cli import main
 from thinned.fit.saved import load_model, save_model
 from thinned.members import perceptron
 
@@ -123,7 +123,7 @@ def fitted(tmp_path_factory):
     for data in ("digits", "diabetes"):
         out = folder / data
         how = ["--p", "0,0.2", "--hidden", "16", "--epochs", "3", "--repeats", "1", "--quiet"]
-        assert cli.main(["fit", data, "--out", str(out), *how]) == 0
+        assert main.main(["fit", data, "--out", str(out), *how]) == 0
         model = load_model(out)
         for p in (0.0, 0.2):  # whichever was better here
             model.training["p"] = p
@@ -137,7 +137,7 @@ def test_members_on_the_command_line(fitted, tmp_path, capsys):
     def predicted(data, *how):
         out = tmp_path / "out.csv"
         arguments = ["predict", str(fitted[data, 0.2]), data, "--out", str(out), "--overwrite"]
-        assert cli.main([*arguments, *how]) == 0
+        assert main.main([*arguments, *how]) == 0
         return pd.read_csv(out)
 
     plain, asked = predicted("digits"), predicted("digits", "--members", "16")
@@ -157,6 +157,6 @@ def test_members_on_the_command_line(fitted, tmp_path, capsys):
     assert 1 < asked["std"].mean() < asked["prediction"].mean()
     out = tmp_path / "none.csv"
     arguments = ["predict", str(fitted["digits", 0.0]), "digits", "--members", "4"]
-    assert cli.main([*arguments, "--out", str(out)]) == 2
+    assert main.main([*arguments, "--out", str(out)]) == 2
     assert "--members: this model was fitted at p = 0" in capsys.readouterr().err
     assert not out.exists()

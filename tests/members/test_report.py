@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("pandas")
 
-from thinned import cli
+from thinned.cli import main
 from thinned.fit.saved import load_model
 from thinned.fit.uncertainty import MEMBERS, uncertainty_of
 
@@ -17,7 +17,7 @@ def fitted(request, tmp_path_factory):
     """The data's name, the model with p = .2, whatever was better, rows and their target."""
     out = tmp_path_factory.mktemp("fitted") / "result"
     how = ["--p", "0,0.2", "--hidden", "24", "--epochs", "8", "--repeats", "1", "--quiet"]
-    assert cli.main(["fit", request.param, "--out", str(out), *how]) == 0
+    assert main.main(["fit", request.param, "--out", str(out), *how]) == 0
     model = load_model(out)
     frame, target, _ = model.read(request.param)
     frame = frame.iloc[:200]

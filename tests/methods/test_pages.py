@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import thinned.methods
-from thinned.cli import main
+from thinned.cli.main import main
 from thinned.methods import LEFT_OUT, every, find
 from thinned.methods.shown import in_characters, measured, tiles
 

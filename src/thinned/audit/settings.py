@@ -11,7 +11,7 @@ from typing import Any
 
 from thinned.audit import rules  # noqa: F401  # fills the table
 from thinned.audit.rule import RULES, Rule
-from thinned.fit.errors import InputError, quoted
+from thinned.errors import InputError, quoted
 
 __all__ = ["Settings", "chosen", "settings_for"]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 
 from thinned.audit.settings import Settings
-from thinned.fit.errors import InputError, quoted
+from thinned.errors import InputError, quoted
 
 __all__ = ["files_under"]
 

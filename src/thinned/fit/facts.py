@@ -13,7 +13,7 @@ import stat
 from pathlib import Path
 from typing import Any, NoReturn
 
-from thinned.fit.errors import InputError, quoted
+from thinned.errors import InputError, quoted
 
 __all__ = ["MOST_BYTES", "MOST_DIGITS", "parsed", "read_bytes", "read_json"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thinned.fit.errors import InputError, listed, quoted
+from thinned.errors import InputError, listed, quoted
 from thinned.printable import encodable
 
 if TYPE_CHECKING:

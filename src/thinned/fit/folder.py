@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from thinned.fit.errors import InputError, quoted
+from thinned.errors import InputError, quoted
 from thinned.fit.exchange import exchanged
 from thinned.fit.facts import read_json
 from thinned.fit.lock import beside, locked

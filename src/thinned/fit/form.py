@@ -11,7 +11,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-from thinned.fit.errors import quoted
+from thinned.errors import quoted
 
 __all__ = [
     "Check",

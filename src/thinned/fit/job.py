@@ -11,7 +11,7 @@ from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 
-from thinned.fit.errors import InputError, short
+from thinned.errors import InputError, short
 from thinned.fit.facts import MOST_DIGITS
 from thinned.fit.folder import write_whole
 from thinned.fit.model import write_predictions

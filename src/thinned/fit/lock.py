@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from thinned.fit.errors import InputError
+from thinned.errors import InputError
 
 __all__ = ["beside", "locked"]
 

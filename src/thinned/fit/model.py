@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from thinned.errors import InputError, quoted
 from thinned.fit.cells import guarded
 from thinned.fit.encoding import Encoder
-from thinned.fit.errors import InputError, quoted
 from thinned.fit.network import Network, probabilities
 from thinned.fit.tables import Column, Task, features_for, open_data
 

@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import thinned
+from thinned.errors import InputError, listed
 from thinned.fit.encoding import Encoder, Numeric, Texts
-from thinned.fit.errors import InputError, listed
 from thinned.fit.facts import parsed, read_bytes
 from thinned.fit.folder import write_whole
 from thinned.fit.form import (

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from thinned.fit.errors import InputError, listed, quoted
+from thinned.errors import InputError, listed, quoted
 from thinned.fit.files import Source, read
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from thinned.fit.errors import quoted
+from thinned.errors import quoted
 from thinned.fit.results import Comparison, Level, Mean, Refit, Result, Settings
 from thinned.fit.tables import Task
 

@@ -25,7 +25,7 @@ def command(result: Result) -> list[list[str]]:
 
     Whatever was left open when it was typed (the target, the epochs) is said.
     """
-    from thinned.commands.fitting import fit
+    from thinned.cli.fit import fit
 
     data = {"data": result.data.typed, "target": result.data.target, "task": result.data.task}
     return [["thinned", "fit"], *words(fit, data | vars(result.settings), WITHOUT)]

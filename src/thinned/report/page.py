@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from thinned.fit.errors import quoted
+from thinned.errors import quoted
 from thinned.fit.results import Level, Refit, Result
 from thinned.fit.words import count, number, percent, with_error
 from thinned.report import figures, uncertainty

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
+from thinned.cli.streams import output_as_a_file
 from thinned.printable import printable
-from thinned.streams import output_as_a_file
 
 if TYPE_CHECKING:
     from thinned.fit.results import Result
@@ -63,6 +63,7 @@ def fit(
     Writes report.html, metrics.json, predictions.csv and the model (model.safetensors, model.json)
     into a folder that appears complete or not at all.
     """
+    from thinned.cli.progress import progress
     from thinned.fit.folder import whole_folder
     from thinned.fit.job import (
         default_epochs,
@@ -75,7 +76,6 @@ def fit(
     from thinned.fit.results import Settings
     from thinned.fit.search import Search, number_of_fits
     from thinned.fit.tables import load
-    from thinned.progress import progress
     from thinned.report import page
 
     ps, sizes = read_p(p), read_hidden(hidden)

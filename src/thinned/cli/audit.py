@@ -53,7 +53,7 @@ def audit(
     from thinned.audit import settings_for
     from thinned.audit.formats import FORMATS
     from thinned.audit.running import audit as run
-    from thinned.fit.errors import InputError
+    from thinned.errors import InputError
 
     if explain is not None:
         typer.echo(_explained(explain))
@@ -86,7 +86,7 @@ def _words(text: str | None) -> list[str] | None:
 def _explained(code: str) -> str:
     from thinned.audit import RULES
     from thinned.audit.formats import explanation
-    from thinned.fit.errors import InputError, quoted
+    from thinned.errors import InputError, quoted
 
     if code.lower() == "all":
         return "\n".join(f"{c} {rule.sentence}" for c, rule in sorted(RULES.items()))

@@ -83,7 +83,7 @@ def schedule(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file.")] = False,
 ) -> None:
     """Draw how p runs over the training steps or over the layers, or list the schedules."""
-    from thinned.fit.errors import InputError
+    from thinned.errors import InputError
 
     given = {
         "p": p, "until": until, "after": after, "starts": starts, "shape": shape, "start": start,
@@ -135,7 +135,7 @@ def _formula(kind: type[Schedule]) -> str:
 
 def _made(name: str, given: dict[str, str]) -> Schedule:
     """The schedule of this name, as it is shown, with what was given."""
-    from thinned.fit.errors import InputError, quoted
+    from thinned.errors import InputError, quoted
 
     if name not in _SHOWN and "(" in name:
         if given:
@@ -163,7 +163,7 @@ def _made(name: str, given: dict[str, str]) -> Schedule:
 
 def _written(text: str) -> Schedule:
     """A schedule in the form in which it prints itself: names, numbers and *, and nothing else."""
-    from thinned.fit.errors import InputError, quoted
+    from thinned.errors import InputError, quoted
 
     try:
         found = _value(ast.parse(text.strip(), mode="eval").body)
@@ -214,7 +214,7 @@ def _read(name: str, option: str, text: str) -> Any:
 
 def _number(option: str, text: str) -> float | int:
     """An integer where it is written as one: then it counts steps."""
-    from thinned.fit.errors import InputError, quoted
+    from thinned.errors import InputError, quoted
 
     for kind in (int, float):
         try:
@@ -310,7 +310,7 @@ def _numbers(
 
 
 def _check_picture(out: Path, overwrite: bool) -> None:
-    from thinned.fit.errors import InputError
+    from thinned.errors import InputError
     from thinned.fit.folder import check_file
 
     if out.suffix.removeprefix(".").lower() not in _FORMATS:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import thinned
-from thinned.commands import audit, fitting, methods, schedule
+from thinned.cli import audit, fit, methods, schedule
 
 __all__ = ["app"]
 
@@ -36,5 +36,5 @@ def _top(
     """Dropout and everything that grew from it."""
 
 
-for _command in (fitting.fit, fitting.predict, schedule.schedule, methods.methods, audit.audit):
+for _command in (fit.fit, fit.predict, schedule.schedule, methods.methods, audit.audit):
     app.command()(_command)

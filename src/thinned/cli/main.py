@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
+from thinned.cli.streams import STDOUT, standard_streams
 from thinned.printable import printable
-from thinned.streams import STDOUT, standard_streams
 
 __all__ = ["main"]
 
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failure; 130 after Ctrl-C.
     """
     try:
-        from thinned.commands import app
+        from thinned.cli.app import app
 
         # Not standalone: then errors of usage come here too, and are one sentence as all others.
         typed = None if arguments is None else list(arguments)
