@@ -54,7 +54,7 @@ _OURS = tuple(
 )
 
 # Beyond this file's frames stands whoever asked for the audit.
-_AUDIT = str(Path(__file__).with_name("auditing.py"))
+_AUDIT = str(Path(__file__).with_name("audit.py"))
 
 
 class InterruptedForwardError(Exception):
