@@ -1,7 +1,6 @@
 """The textbook interfaces: known answers, and plain formulas beside them."""
 
 # The legacy generators are what the textbook interfaces are defined by.
-# ruff: noqa: NPY002
 
 import doctest
 

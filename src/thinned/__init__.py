@@ -9,16 +9,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from thinned import methods
-from thinned.address import Address
+from thinned.address import Address, when_jax_is_there
 from thinned.kernel import kernel_info, set_num_threads
 from thinned.methods import *  # noqa: F403 - the catalogue says what is public
+from thinned.version import __version__ as __version__
 from thinned.window import Window
 
 if TYPE_CHECKING:
     from thinned import classic, jax, members, numpy, schedules, testing, torch
     from thinned.estimators.multilayer import DropoutMLPClassifier, DropoutMLPRegressor
 
-__version__ = "0.1.0"
+
+def _addresses_of_jax() -> Any:
+    from thinned.backends.jax import address  # as a statement, which PyTorch's compiler follows
+
+    return address
+
+
+when_jax_is_there(_addresses_of_jax)
 
 __all__ = [
     "Address",

@@ -4,28 +4,51 @@ from __future__ import annotations
 
 import sys
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
-from thinned import reference
 from thinned.checks import integer, message
+from thinned.philox import fold_in
 
-__all__ = ["Address", "Mirrored", "address_of_seed"]
+__all__ = ["Address", "Mirrored", "address_of_seed", "settled", "when_jax_is_there"]
 
 _RANGES = {"seed": 2**64, "site": 2**32, "step": 2**32 - 1, "call": 2**16}
 _REMEDY = {"call": "For more calls in one step, use another seed: at.fold_in(n)."}
 
 
-# Once JAX is there, what knows its tracers: thinned.backends.jax.address. An address is a tree of
-# JAX's from the first one on that is made after JAX was imported; PyTorch's compiler need not know.
-_jax: Any = None
+class Traced(Protocol):
+    """What an address asks a library whose programs hold coordinates as arrays."""
+
+    def is_traced(self, value: Any) -> bool: ...
+    def coordinate(self, name: str, value: Any) -> Any: ...
+    def settled(self, who: str, at: Address) -> Address: ...
+    def shown(self, at: Address) -> str: ...
+    def fold_in(self, at: Address, n: Any) -> Address: ...
+
+
+# What knows JAX's tracers, once JAX is there; and what loads it, which thinned/__init__.py says, as
+# it stands on a floor above. An address is a tree of JAX's from the first one on that is made after
+# JAX was imported; PyTorch's compiler need not know.
+_jax: Traced | None = None
+_load_jax: Callable[[], Traced] | None = None
+
+
+def when_jax_is_there(load: Callable[[], Traced]) -> None:
+    """Say what loads the part that knows JAX's tracers."""
+    global _load_jax
+    _load_jax = load
 
 
 def _meet_jax() -> None:
     global _jax
-    from thinned.backends.jax import address  # as a statement, which PyTorch's compiler follows
+    if _load_jax is not None:
+        _jax = _load_jax()
 
-    _jax = address
+
+def settled(who: str, at: Address) -> Address:
+    """The address in numbers; TypeError while JAX traces it."""
+    return at if _jax is None or at.known else _jax.settled(who, at)
 
 
 def _coordinate(name: str, value: Any) -> Any:
@@ -117,13 +140,12 @@ class Address:
         return hash(self._numbers())
 
     def _numbers(self) -> tuple[int, int, int, int]:
-        at = self if self.known else _jax.settled("Address", self)
+        at = settled("Address", self)
         return at.seed, at.site, at.step, at.call
 
     def __repr__(self) -> str:
-        if not self.known:
-            shown: str = _jax.shown(self)
-            return shown
+        if _jax is not None and not self.known:
+            return _jax.shown(self)
         site = self.site if self._name is None else self._name
         return f"Address(seed={self.seed}, site={site!r}, step={self.step}, call={self.call})"
 
@@ -146,10 +168,9 @@ class Address:
     def fold_in(self, n: int) -> Address:
         """Another seed, made of this one and `n`: a member, an epoch, a rank. n in [0, 2^64)."""
         if _jax is not None and (not self.known or _jax.is_traced(n)):
-            folded: Address = _jax.fold_in(self, n)
-            return folded
+            return _jax.fold_in(self, n)
         n = integer("Address.fold_in", "n", n, 0, 2**64)
-        return self.replace(seed=reference.fold_in(self.seed, n))
+        return self.replace(seed=fold_in(self.seed, n))
 
 
 def address_of_seed(seed: int) -> Address:

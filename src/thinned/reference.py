@@ -6,15 +6,15 @@ speed is that work goes through the cache in chunks; the comparison itself is as
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from thinned.address import Address
-    from thinned.window import Placement
+from thinned.address import Address
+from thinned.philox import MASK32, fold_in, key_of, philox
+from thinned.window import Placement
 
 __all__ = [
     "apply",
@@ -35,10 +35,8 @@ __all__ = [
     "words_at",
 ]
 
-MASK32 = 0xFFFFFFFF
 LANES = 128  # elements to a block
 WORD_TAG = 32
-FOLD_STEP = 2**32 - 1  # the step that no draw has: reserved for folding
 MAX_BLOCKS = 2**40
 MAX_ELEMENTS = MAX_BLOCKS * LANES
 
@@ -49,43 +47,10 @@ CHUNK = 4096
 # ---------------------------------------------------------------------------------------- generator
 
 
-def philox(counter: Sequence[Any], key: tuple[int, int]) -> tuple[Any, Any, Any, Any]:
-    """Philox4x32-10 (Salmon et al., 2011), on Python integers or on uint64 arrays of 32-bit words.
-
-    Parameters
-    ----------
-    counter : four words c0..c3, each an int or a uint64 array (they broadcast), below 2^32.
-    key : two ints below 2^32.
-
-    Returns
-    -------
-    The four words of the block, of the counter's kind.
-    """
-    c0, c1, c2, c3 = counter
-    k0, k1 = key
-    for _ in range(10):
-        left, right = c0 * 0xD2511F53, c2 * 0xCD9E8D57
-        c0, c1 = (right >> 32) ^ c1 ^ k0, right & MASK32
-        c2, c3 = (left >> 32) ^ c3 ^ k1, left & MASK32
-        k0 = (k0 + 0x9E3779B9) & MASK32
-        k1 = (k1 + 0xBB67AE85) & MASK32
-    return c0, c1, c2, c3
-
-
-def _key(seed: int) -> tuple[int, int]:
-    return seed & MASK32, seed >> 32
-
-
 def _blocks(at: Address, b: NDArray[np.uint64], tag: int | NDArray[np.uint64]) -> Any:
     """Blocks number `b` with `tag` (both broadcast): uint64 words, shape (4, ...)."""
     counter = (b & MASK32, (b >> 32) | at.call << 8 | tag << 24, at.site, at.step)
-    return philox(counter, _key(at.seed))
-
-
-def fold_in(seed: int, n: int) -> int:
-    """The seed that `n` (64 bits) makes of `seed`: a member, an epoch, a rank."""
-    out = philox((n & MASK32, n >> 32, 0, FOLD_STEP), _key(seed))
-    return int(out[0] | out[1] << 32)
+    return philox(counter, key_of(at.seed))
 
 
 # ---------------------------------------------------------------------------------- Bernoulli draws
@@ -202,7 +167,7 @@ def uniform32(at: Address, index: int, mirror: bool = False) -> int:
     u = 0
     for j in range(32):
         counter = (index // LANES & MASK32, index // LANES >> 32 | at.call << 8 | j << 24)
-        block = philox((*counter, at.site, at.step), _key(at.seed))
+        block = philox((*counter, at.site, at.step), key_of(at.seed))
         u = u << 1 | int(block[lane // 32]) >> lane % 32 & 1
     return MASK32 - u if mirror else u
 

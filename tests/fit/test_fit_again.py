@@ -12,8 +12,8 @@ from typing import Annotated
 import pytest
 import typer
 
+from thinned.cli.again import WITHOUT, shell, words
 from thinned.cli.fit import fit
-from thinned.report.again import WITHOUT, shell, words
 
 EVIL = [
     "a b", "it's", 'say "x"', "-dash", "--target", "=1", "", "größe 重", "line\nend", "tab\tthere",

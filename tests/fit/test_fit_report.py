@@ -14,8 +14,8 @@ from thinned.fit.results import Settings
 from thinned.fit.search import Search
 from thinned.fit.tables import load
 from thinned.fit.words import number, with_error
+from thinned.pages.colours import colour_of, themed, variables
 from thinned.report import page
-from thinned.report.colours import colour_of, themed, variables
 from thinned.report.svg import clean
 
 # What a careless page would run, fetch, or read as mathematics.

@@ -1,4 +1,4 @@
-"""What each file of the package imports, read from its source: at once, late, and for types alone."""
+"""What each file of the package imports, read from its source: late and for types alone too."""
 
 import ast
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 import thinned
 
 ROOT = Path(thinned.__file__).parent
+# No files of Python's, and so no arrow to the folder that they lie in.
+COMPILED = {"thinned._native"}
 
 
 def files():
@@ -32,7 +34,8 @@ def _imported(path, own, names):
             assert node.level == 0, f"{own}: imports of the package are absolute"
             for one in node.names:
                 inner = f"{node.module}.{one.name}"
-                yield from _file(inner if inner in names else node.module, names)
+                if inner not in COMPILED:
+                    yield from _file(inner if inner in names else node.module, names)
 
 
 def _file(name, names):

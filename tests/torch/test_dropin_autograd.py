@@ -13,7 +13,7 @@ import thinned
 import thinned.torch
 from thinned.backends.torch.backend import Noise, backend, filled
 from thinned.methods.equation import draw_for
-from thinned.torch import functional as F  # noqa: N812
+from thinned.torch import functional as F
 
 # PyTorch scripts parts of itself at the first use of forward mode or Inductor, and warns.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
@@ -172,7 +172,7 @@ def test_nothing_is_saved(name):
             x = numbers(name)
             function = getattr(F, name)
             y = x * 1.0
-            assert saved_by(lambda: function(y, 0.4, True, inplace, **how)) == []  # noqa: B023
+            assert saved_by(lambda: function(y, 0.4, True, inplace, **how)) == []
 
 
 def test_nothing_is_kept_in_other_ways():

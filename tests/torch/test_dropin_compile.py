@@ -14,7 +14,7 @@ import thinned
 import thinned.torch
 from thinned.backends.torch import fresh_seed
 from thinned.backends.torch.backend import coordinates_of, noise_compiled
-from thinned.torch import functional as F  # noqa: N812
+from thinned.torch import functional as F
 
 pytestmark = [
     # PyTorch scripts parts of itself at the first use of forward mode or Inductor, and warns.

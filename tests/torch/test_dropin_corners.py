@@ -9,8 +9,8 @@ from torch import nn
 from torch.autograd import forward_ad
 
 import thinned
-import thinned.torch as T  # noqa: N812 - as in the other tests of the package
-from thinned.torch import functional as F  # noqa: N812
+import thinned.torch as T
+from thinned.torch import functional as F
 
 # PyTorch's own, said when forward mode is first used.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is :DeprecationWarning")

@@ -6,7 +6,7 @@ from torch.func import functional_call, grad, hessian, jacrev, jvp, vjp, vmap
 
 import thinned
 import thinned.torch
-from thinned.torch import functional as F  # noqa: N812
+from thinned.torch import functional as F
 
 # PyTorch scripts parts of itself at the first use of forward mode or Inductor, and warns.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")

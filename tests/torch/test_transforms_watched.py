@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import thinned
 import thinned.torch as tt
 from thinned import Address
-from thinned.torch import functional as F  # noqa: N812 - as PyTorch's
+from thinned.torch import functional as F
 
 pytestmark = [
     # PyTorch deprecates a part of itself that its forward mode imports.

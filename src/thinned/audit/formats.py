@@ -75,12 +75,12 @@ def _encodable(held: Any) -> Any:
 
 def as_sarif(report: Report) -> str:
     """Return the report in SARIF 2.1.0, the format that code-scanning services read."""
-    import thinned
+    from thinned.version import __version__
 
     codes = sorted(RULES)
     driver = {
         "name": "thinned audit",
-        "semanticVersion": thinned.__version__,
+        "semanticVersion": __version__,
         "rules": [_sarif_rule(RULES[code]) for code in codes],
     }
     run = {

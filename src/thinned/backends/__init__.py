@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from thinned.backends.base import Backend, Draw
+from thinned.backends.found import FOUND
 
-__all__ = ["Backend", "Draw", "backend_of", "known"]
+__all__ = ["Backend", "Draw", "backend_of"]
 
 
 def _numpy() -> Backend:
@@ -41,7 +42,7 @@ _FILES: dict[str, Callable[[], Backend]] = {
 def backend_of(who: str, x: Any, name: str = "x") -> Backend:
     """The backend of array `x`; TypeError for whatever is no array of a known library."""
     kind: Any = type(x)
-    found = _FOUND[kind] if _is_known(kind) else None
+    found = FOUND[kind] if _is_known(kind) else None
     if found is None:
         plain = isinstance(x, (list, tuple, int, float))
         remedy = f"Wrap it in numpy.asarray({name})." if plain else ""
@@ -50,11 +51,8 @@ def backend_of(who: str, x: Any, name: str = "x") -> Backend:
     return found
 
 
-_FOUND: dict[Any, Backend] = {}
-
-
 def _is_known(kind: Any) -> bool:
-    return kind in _FOUND or _find(kind) is not None
+    return kind in FOUND or _find(kind) is not None
 
 
 # What torch.compiler.assume_constant_result sets, which would load torch. A compiler asks once and
@@ -69,13 +67,6 @@ def _find(kind: Any) -> Backend | None:
             backend = load()
             if not backend.holds(kind):  # a dtype, a module, a generator
                 return None
-            _FOUND[kind] = backend
+            FOUND[kind] = backend
             return backend
     return None
-
-
-def known(backend: Backend, *kinds: Any) -> None:
-    """Said by a backend of the classes that its arrays have, so that no compiler needs to look for
-    them: it cannot read the bases of every class."""
-    for kind in kinds:
-        _FOUND[kind] = backend

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
-from thinned.address import Address
+from thinned.address import Address, settled
 from thinned.checks import message, shown
 from thinned.window import MOST_BITS, Placement, Window, place
 
-__all__ = ["Backend", "Draw", "Located", "known_here"]
+__all__ = ["Backend", "Draw", "Located"]
 
 
 class Draw(NamedTuple):
@@ -18,15 +18,6 @@ class Draw(NamedTuple):
     threshold: int
     place: Placement
     mirror: bool = False
-
-
-def known_here(who: str, at: Address) -> Address:
-    """The address in numbers; TypeError while JAX traces it."""
-    if at.known:
-        return at
-    from thinned.backends.jax.address import settled
-
-    return settled(who, at)
 
 
 class Located(NamedTuple):
@@ -46,7 +37,7 @@ class Located(NamedTuple):
         if window is not None and not isinstance(window, Window):
             got = shown(window)
             raise TypeError(message(who, "window", "a thinned.Window", got))
-        return Located(known_here(who, at) if known else at, window)
+        return Located(settled(who, at) if known else at, window)
 
     def fold_in(self, n: int) -> Located:
         return self._replace(at=self.at.fold_in(n))

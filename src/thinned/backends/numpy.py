@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinned import _native, kernel, reference
-from thinned.address import Address
-from thinned.backends.base import Draw, Located, known_here
+from thinned.address import Address, settled
+from thinned.backends.base import Draw, Located
 from thinned.checks import message
 from thinned.window import place
 
@@ -109,7 +109,7 @@ class NumpyBackend:
     def placed(
         self, who: str, at: Any, window: Any, shape: tuple[int, ...], shared_axes: Any
     ) -> tuple[Any, Any]:
-        return known_here(who, at), place(who, shape, shared_axes, window)
+        return settled(who, at), place(who, shape, shared_axes, window)
 
     def rate(self, p: Any) -> tuple[Any, Any]:
         return reference.threshold(p), reference.scale_for(p)

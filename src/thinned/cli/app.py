@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-import thinned
 from thinned.cli import audit, fit, methods, schedule
+from thinned.version import __version__
 
 __all__ = ["app"]
 
@@ -23,7 +23,7 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"thinned {thinned.__version__}")
+        typer.echo(f"thinned {__version__}")
         raise typer.Exit
 
 

@@ -63,6 +63,7 @@ def fit(
     Writes report.html, metrics.json, predictions.csv and the model (model.safetensors, model.json)
     into a folder that appears complete or not at all.
     """
+    from thinned.cli.again import command
     from thinned.cli.progress import progress
     from thinned.fit.folder import whole_folder
     from thinned.fit.job import (
@@ -92,7 +93,7 @@ def fit(
             search = Search(problem, settings, advance)
             search.run()
         result = result_of(problem, search)
-        write_result(result, search, made, page)
+        write_result(result, search, made, page(result, command(fit, result)))
     if not quiet:
         typer.echo(_summary(result))
         page_there = printable(str(folder / "report.html"))

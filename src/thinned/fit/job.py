@@ -6,7 +6,6 @@ import io
 import json
 import math
 import platform
-from collections.abc import Callable
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -131,10 +130,8 @@ def result_of(problem: Problem, search: Search) -> Result:
     )
 
 
-def write_result(
-    result: Result, search: Search, folder: Path, report: Callable[[Result], str]
-) -> None:
-    """Write the five files of a result into a folder."""
+def write_result(result: Result, search: Search, folder: Path, report: str) -> None:
+    """Write the five files of a result into a folder. report : the page, as HTML."""
     shown = result.predictions
     labels = shown.target.tolist()
     if result.data.classes:
@@ -145,4 +142,4 @@ def write_result(
     save_model(search.model, folder)
     text = json.dumps(metrics(result), indent=1, allow_nan=False, ensure_ascii=False)
     write_whole(folder / "metrics.json", f"{text}\n".encode())
-    write_whole(folder / "report.html", report(result).encode("utf-8"))
+    write_whole(folder / "report.html", report.encode("utf-8"))

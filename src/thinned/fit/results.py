@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thinned.fit.model import Answers
 from thinned.fit.tables import Column, Task
-
-if TYPE_CHECKING:
-    from thinned.fit.uncertainty import Uncertainty
+from thinned.fit.uncertainty import Uncertainty
 
 __all__ = [
     "Comparison",

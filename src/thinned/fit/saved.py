@@ -22,7 +22,6 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-import thinned
 from thinned.errors import InputError, listed
 from thinned.fit.encoding import Encoder, Numeric, Texts
 from thinned.fit.facts import parsed, read_bytes
@@ -44,6 +43,7 @@ from thinned.fit.form import (
 from thinned.fit.model import Model
 from thinned.fit.network import Network
 from thinned.fit.tables import Column, Task
+from thinned.version import __version__
 
 __all__ = ["MASK_SPEC", "load_model", "save_model", "sealed"]
 
@@ -77,7 +77,7 @@ def save_model(model: Model, folder: Path) -> None:
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "mask_spec": MASK_SPEC,
-        "thinned": thinned.__version__,
+        "thinned": __version__,
         "weights_sha256": hashlib.sha256(raw).hexdigest(),
         "task": model.task,
         "target": model.target,
@@ -157,7 +157,7 @@ def _facts(path: Path) -> dict[str, Any]:
     if not _is(mask_spec, MASK_SPEC):
         raise InputError(
             f"{path}: trained on version {received(mask_spec)} of the mask spec; this thinned "
-            f"({thinned.__version__}) draws masks of version {MASK_SPEC}."
+            f"({__version__}) draws masks of version {MASK_SPEC}."
         )
     seal = SEALED.fullmatch(raw)
     if seal is None or hashlib.sha256(seal[1]).hexdigest().encode("ascii") != seal[2]:
@@ -168,7 +168,7 @@ def _facts(path: Path) -> dict[str, Any]:
 def _check_version(path: Path, version: Any) -> None:
     if _is(version, FORMAT_VERSION):
         return
-    reads = f"this thinned ({thinned.__version__}) reads version {FORMAT_VERSION}."
+    reads = f"this thinned ({__version__}) reads version {FORMAT_VERSION}."
     if _is(version, 1):
         raise InputError(
             f"{path}: a model of format version 1, which has no checksum that would show damage; "

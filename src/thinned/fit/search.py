@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thinned import keep_mask, reference
+from thinned import reference
 from thinned.fit.compare import compare, level, looks_for
 from thinned.fit.encoding import Encoder, column_transformer, learned
 from thinned.fit.model import Model
 from thinned.fit.network import MEASURES, Network, measures
 from thinned.fit.results import Masks, Predictions, Refit, Settings, Split
 from thinned.fit.tables import Problem
-from thinned.fit.training import Job, Trained, one_blas_thread, train
+from thinned.fit.threads import one_blas_thread
+from thinned.fit.training import Job, Trained, train
+from thinned.methods.bernoulli import keep_mask
 
 __all__ = ["Search", "number_of_fits", "random_state"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +12,9 @@ from thinned.address import Address
 from thinned.fit.network import MEASURES, Network, measures
 from thinned.fit.results import Settings
 from thinned.fit.tables import Task
+from thinned.fit.threads import one_blas_thread
 
-__all__ = ["Job", "Trained", "estimator_for", "one_blas_thread", "train"]
+__all__ = ["Job", "Trained", "estimator_for", "train"]
 
 Array = NDArray[Any]
 
@@ -64,14 +64,6 @@ def estimator_for(task: Task, p: float, random_state: int, settings: Settings) -
         weight_decay=settings.weight_decay,
         random_state=random_state,
     )
-
-
-def one_blas_thread() -> AbstractContextManager[Any]:
-    """Matrix products on one thread: split over several, they round differently."""
-    from threadpoolctl import threadpool_limits
-
-    limited: AbstractContextManager[Any] = threadpool_limits(1)
-    return limited
 
 
 def train(job: Job) -> Trained:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinned.fit.model import Answers, Model
-from thinned.fit.training import one_blas_thread
+from thinned.fit.threads import one_blas_thread
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -194,7 +194,7 @@ class Dropout(nnx.Dropout, _Drawn):
         rngs: Any = None,
         at: Address | None = None,
     ) -> jax.Array:
-        from thinned import dropout
+        from thinned.methods.bernoulli import dropout
 
         how = {"shared_axes": tuple(self.broadcast_dims)}
         if self._is_off(deterministic, self.deterministic):

@@ -8,8 +8,9 @@ import numpy as np
 
 from thinned.fit.results import Level, Masks, Mean, Result
 from thinned.fit.words import number, with_error
-from thinned.report.colours import ACCENT, GRID, INK, MUTED, NONE, SURFACE, colour_of
-from thinned.report.svg import Picture, canvas, clean, inline
+from thinned.pages.colours import ACCENT, GRID, INK, MUTED, NONE, SURFACE, colour_of
+from thinned.pages.document import clean
+from thinned.report.svg import Picture, canvas, inline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

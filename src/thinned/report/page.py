@@ -2,91 +2,38 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 
 from thinned.errors import quoted
 from thinned.fit.results import Level, Refit, Result
 from thinned.fit.words import count, number, percent, with_error
+from thinned.pages.document import MARK, Section, document, table, text, text_long
 from thinned.report import figures, uncertainty
-from thinned.report.again import command, shell
-from thinned.report.colours import variables
-from thinned.report.svg import Picture, clean
+from thinned.report.svg import Picture
 
 __all__ = ["page"]
 
-# Nothing may be fetched and nothing may run, whatever a column or a class is called.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
-# A mask in small: the dots of a layer, some of them dropped.
-_MARK = (
-    '<svg viewBox="0 0 20 20" aria-hidden="true">'
-    + "".join(
-        f'<circle cx="{4 + 6 * x}" cy="{4 + 6 * y}" r="2.3" '
-        f'fill="var(--{"accent" if (x, y) not in ((1, 0), (2, 1), (0, 2)) else "grid"})"/>'
-        for y in range(3)
-        for x in range(3)
-    )
-    + "</svg>"
-)
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page: a heading, a line on how to read it, and what it shows (HTML)."""
-
-    name: str
-    title: str
-    lead: str
-    body: str
-
-    def html(self) -> str:
-        lead = f"<p>{self.lead}</p>" if self.lead else ""
-        return (
-            f'<section id="{self.name}" aria-labelledby="{self.name}-h">'
-            f'<h2 id="{self.name}-h">{self.title}</h2>{lead}{self.body}</section>'
-        )
-
-
-def page(result: Result) -> str:
+def page(result: Result, again: Sequence[str]) -> str:
     """The report of a fit.
 
     Parameters
     ----------
     result : Result. What the search found; nothing is computed here but positions and texts.
+    again : the command that does the fit again, as a shell reads it: words that belong together in
+        one string.
 
     Returns
     -------
     str. A whole HTML document without scripts and without references to anything outside of it.
     """
     title = f"{result.headline} {result.data.name}"
-    parts = [section.html() for section in sections(result)]
+    parts = [section.html() for section in sections(result, again)]
     return document(title, _header(result), parts, _footer(result), len(result.levels))
 
 
-def document(title: str, header: str, parts: list[str], footer: str, levels: int = 0) -> str:
-    """A whole page around its parts (HTML), which are what they were given as; the title is text.
-
-    levels : of how many ps the page has a colour.
-    """
-    light, dark = variables(levels)
-    style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
-    style += f":root {{ {light} }}\n"
-    style += f"@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        f'<title>{_text(title)}</title>\n<link rel="icon" href="data:,">\n'
-        f"<style>\n{style}</style>\n</head>\n<body>\n{header}\n<main>\n"
-        + "\n".join(parts)
-        + f"\n</main>\n{footer}\n</body>\n</html>\n"
-    )
-
-
-def sections(result: Result) -> list[Section]:
+def sections(result: Result, again: Sequence[str]) -> list[Section]:
     """The page's parts, in reading order."""
     return [
         _levels(result),
@@ -94,13 +41,9 @@ def sections(result: Result) -> list[Section]:
         _test(result),
         *_members(result),
         _masks(result),
-        _replay(result),
+        _replay(result, again),
         _settings(result),
     ]
-
-
-def _text(value: object) -> str:
-    return escape(clean(value))
 
 
 # ------------------------------------------------------------------------------------------- parts
@@ -114,23 +57,17 @@ def _header(result: Result) -> str:
         else data.task
     )
     about = (
-        f"<b>{_text(data.name)}</b>: {kind} of <b>{_text(data.target)}</b> from "
+        f"<b>{text(data.name)}</b>: {kind} of <b>{text(data.target)}</b> from "
         f"{count(len(data.columns), 'column')}, {count(data.rows, 'row')}, of which "
         f"{data.test_rows:,} were held out as the test part."
     )
-    said = "".join(f"<li>{_text_long(sentence)}</li>" for sentence in result.sentences)
+    said = "".join(f"<li>{text_long(sentence)}</li>" for sentence in result.sentences)
     return (
-        f'<header><div class="brand">{_MARK}<span><b>Thinned</b> · what dropout did for this data'
-        f'</span></div><h1 class="{words}">{_text(result.headline)}</h1>'
+        f'<header><div class="brand">{MARK}<span><b>Thinned</b> · what dropout did for this data'
+        f'</span></div><h1 class="{words}">{text(result.headline)}</h1>'
         f'<p class="about">{about}</p>{_tiles(result)}<div class="opening">'
         f'<ul class="summary">{said}</ul>{_figures([figures.loss_by_p(result)])}</div></header>'
     )
-
-
-def _text_long(sentence: str) -> str:
-    """A sentence in which "p = 0.1" and "1 ± 0.1" do not break at the end of a line."""
-    shown = escape(clean(sentence, 2000))
-    return re.sub(r" ([=±%]) ?", lambda sign: sign.group().replace(" ", "&nbsp;"), shown)
 
 
 def _tiles(result: Result) -> str:
@@ -160,8 +97,8 @@ def _tiles(result: Result) -> str:
     return (
         '<dl class="tiles">'
         + "".join(
-            f'<div><dt>{_text(name)}</dt><dd class="figure">{_text(value)}</dd>'
-            f'<dd class="beside">{_text(beside)}</dd></div>'
+            f'<div><dt>{text(name)}</dt><dd class="figure">{text(value)}</dd>'
+            f'<dd class="beside">{text(beside)}</dd></div>'
             for name, value, beside in tiles
         )
         + "</dl>"
@@ -179,7 +116,7 @@ def _levels(result: Result) -> Section:
     head += [("Accuracy", "%")] if classes else [("RMSE", "units of the target"), ("R²", "")]
     head += [("Training loss", unit), ("Gap", unit)]
     rows = [_level_row(level, level is result.best, classes) for level in result.levels]
-    table = _table(
+    shown = table(
         head,
         rows,
         f"Mean ± standard error over {result.settings.splits} splits.",
@@ -191,7 +128,7 @@ def _levels(result: Result) -> Section:
         "weights and with masks at the same addresses, so that what differs is p alone: where a "
         "unit is kept at some p, it is kept at every smaller one."
     )
-    return Section("levels", "Every p, cross-validated", lead, table + pictures)
+    return Section("levels", "Every p, cross-validated", lead, shown + pictures)
 
 
 def _level_row(level: Level, best: bool, classes: bool) -> str:
@@ -225,7 +162,7 @@ def _test(result: Result) -> Section:
     head += [("Gap", unit)]
     head += [("Accuracy", "%")] if classes else [("RMSE", "units of the target"), ("R²", "")]
     rows = [_refit_row(refit, refit.p == result.best.p, classes) for refit in result.refits]
-    table = _table(
+    shown = table(
         head,
         rows,
         f"Trained on {result.data.rows - result.data.test_rows:,} rows, tested on "
@@ -241,7 +178,7 @@ def _test(result: Result) -> Section:
         "validation chose for its p. No choice was made on the test part. The pictures show the "
         f"saved model, p = {result.best.p:g}."
     )
-    return Section("test", "On rows that no choice has seen", lead, table + _figures(pictures))
+    return Section("test", "On rows that no choice has seen", lead, shown + _figures(pictures))
 
 
 def _members(result: Result) -> list[Section]:
@@ -285,10 +222,9 @@ def _masks(result: Result) -> Section:
     return Section("masks", "The masks of one batch", lead, _figures(pictures, "small"))
 
 
-def _replay(result: Result) -> Section:
+def _replay(result: Result, again: Sequence[str]) -> Section:
     shown = result.masks[-1]
-    groups = [" ".join(map(shell, group)) for group in command(result)]
-    typed = " ".join(f"<span>{escape(group)}</span>" for group in groups)
+    typed = " ".join(f"<span>{escape(group)}</span>" for group in again)
     code = (
         "import thinned\n\n"
         f"at = thinned.{shown.address}\n"
@@ -341,8 +277,8 @@ def _settings(result: Result) -> Section:
     ]
     if data.sha256:
         facts.insert(1, ("SHA-256 of the file", data.sha256))
-    rows = "".join(f"<dt>{escape(name)}</dt><dd>{_text_long(said)}</dd>" for name, said in facts)
-    notes = "".join(f"<li>{_text_long(note)}</li>" for note in data.notes)
+    rows = "".join(f"<dt>{escape(name)}</dt><dd>{text_long(said)}</dd>" for name, said in facts)
+    notes = "".join(f"<li>{text_long(note)}</li>" for note in data.notes)
     body = f'<dl class="facts">{rows}</dl>' + (f'<ul class="notes">{notes}</ul>' if notes else "")
     return Section("settings", "Settings and notes", "", body)
 
@@ -352,22 +288,11 @@ def _footer(result: Result) -> str:
         "<footer>Losses are measured with nothing dropped. A difference is called clear where it "
         "is past Student's t at 5 %, shared among the ps tried, with the standard error corrected "
         "for training parts that overlap (Nadeau and Bengio, 2003). "
-        f"Thinned {_text(result.versions.get('thinned', ''))}.</footer>"
+        f"Thinned {text(result.versions.get('thinned', ''))}.</footer>"
     )
 
 
 # ------------------------------------------------------------------------------------------ pieces
-
-
-def _table(head: list[tuple[str, str]], rows: list[str], caption: str, label: str) -> str:
-    names = "".join(
-        f'<th scope="col">{name}<small>{unit or "&nbsp;"}</small></th>' for name, unit in head
-    )
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table>'
-        f"<caption>{caption}</caption><thead><tr>{names}</tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
 
 
 def _figures(pictures: list[Picture], kind: str = "") -> str:

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from thinned.report.colours import ACCENT, GRID, INK, MUTED, themed
+from thinned.pages.colours import ACCENT, GRID, INK, MUTED, themed
+from thinned.pages.document import clean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Picture", "canvas", "clean", "inline"]
+__all__ = ["Picture", "canvas", "inline"]
 
 # Inches. At this size a page can show it on a phone with letters that can still be read.
 WIDTH, HEIGHT = 4.2, 3.0
@@ -106,9 +107,3 @@ def inline(figure: Figure, name: str, title: str, description: str, levels: int)
     )
     svg = re.sub(r"<svg[^>]*>", lambda _: head, svg, count=1)
     return re.sub(r"\n\s*", "\n", svg)
-
-
-def clean(text: object, longest: int = 200) -> str:
-    """Text from the data, fit to be shown: no control characters, and not without end."""
-    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
-    return shown if len(shown) <= longest else shown[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"

@@ -7,8 +7,9 @@ import numpy as np
 from thinned.fit.results import Result
 from thinned.fit.uncertainty import LEVEL, Uncertainty
 from thinned.fit.words import number, percent
-from thinned.report.colours import ACCENT, GRID, INK, MUTED
-from thinned.report.svg import Picture, canvas, clean, inline
+from thinned.pages.colours import ACCENT, GRID, INK, MUTED
+from thinned.pages.document import clean
+from thinned.report.svg import Picture, canvas, inline
 
 __all__ = ["pictures"]
 

@@ -1,4 +1,3 @@
-# ruff: noqa: N801 - a schedule is called, and prints itself, by its lower-case name
 """Schedules made of schedules, of numbers and of functions."""
 
 from __future__ import annotations
@@ -102,6 +101,9 @@ class product(_Composed):
 
     def _p(self, step: int, steps: int | None, layer: int, layers: int) -> float:
         return math.prod(self._ps(step, steps, layer, layers))
+
+
+Schedule._product = product
 
 
 class minimum(_Composed):

@@ -1,4 +1,3 @@
-# ruff: noqa: N801 - a schedule is called, and prints itself, by its lower-case name
 """p over training time."""
 
 from __future__ import annotations

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import math
 import numbers
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 from thinned import checks
 from thinned.checks import message
-
-if TYPE_CHECKING:
-    from thinned.schedules.composed import product
 
 __all__ = ["Schedule", "in_steps", "keep", "share_of", "time_of", "turns_of"]
 
@@ -37,6 +34,9 @@ class Schedule:
     ValueError if a number is out of range, or `steps` is needed and missing. TypeError for what is
     no integer, and for too many or too few of them.
     """
+
+    # What a * b makes. It is a schedule itself, and defined in composed.py, which says so here.
+    _product: ClassVar[Any]
 
     @property
     def over(self) -> tuple[str, ...]:
@@ -114,19 +114,17 @@ class Schedule:
     def _p(self, step: int, steps: int | None, layer: int, layers: int) -> float:
         raise NotImplementedError
 
-    def __mul__(self, other: Any) -> product:
-        from thinned.schedules.composed import product
-
+    def __mul__(self, other: Any) -> Schedule:
         if not isinstance(other, Schedule | numbers.Real):
             return NotImplemented
-        return product(self, other)
+        made: Schedule = self._product(self, other)
+        return made
 
-    def __rmul__(self, other: Any) -> product:
-        from thinned.schedules.composed import product
-
+    def __rmul__(self, other: Any) -> Schedule:
         if not isinstance(other, numbers.Real):
             return NotImplemented
-        return product(other, self)
+        made: Schedule = self._product(other, self)
+        return made
 
 
 def _layer(place: tuple[int | None, ...]) -> dict[str, int | None]:

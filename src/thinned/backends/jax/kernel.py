@@ -11,9 +11,11 @@ import numpy as np
 
 from thinned import _native
 
-__all__ = ["kernel_draw", "kernel_noise", "runs_kernel"]
+__all__ = ["TYPES", "kernel_draw", "kernel_noise", "runs_kernel"]
 
 LAWS = {"bernoulli": 0, "gaussian": 1, "mask": 2, "words": 3, "raw_gaussian": 4}
+# What is drawn by itself, and the type that it has.
+TYPES = {"mask": np.dtype(bool), "words": np.dtype(np.uint32), "gaussian": np.dtype(np.float32)}
 _struct: Any = jax.ShapeDtypeStruct
 _registered: bool | None = None
 
@@ -53,8 +55,6 @@ def kernel_noise(*operands: Any, how: Any) -> Any:
 
 def kernel_draw(words: Any, how: Any) -> Any:
     """The values of primitives.draw_p."""
-    from thinned.backends.jax.primitives import TYPES
-
     law = "raw_gaussian" if how.law == "gaussian" else how.law
     shape = (*words.shape[: how.batch], *how.shape)
     call: Any = jax.ffi.ffi_call("thinned_draw", _struct(shape, TYPES[how.law]))

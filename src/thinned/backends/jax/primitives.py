@@ -20,7 +20,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad as _ad, batching, mlir
 
 from thinned.backends.jax import spec
-from thinned.backends.jax.kernel import kernel_draw, kernel_noise, runs_kernel
+from thinned.backends.jax.kernel import TYPES, kernel_draw, kernel_noise, runs_kernel
 from thinned.backends.jax.sharding import division_of, needs_devices, partitioned
 
 __all__ = ["Draws", "How", "draw_p", "noise_p", "on_gradient_p"]
@@ -64,8 +64,6 @@ class Draws(NamedTuple):
     pure: bool = False
     sharding: Any = None
 
-
-TYPES = {"mask": np.dtype(bool), "words": np.dtype(np.uint32), "gaussian": np.dtype(np.float32)}
 
 ad: Any = _ad  # which is typed in part
 noise_p: Any = Primitive("thinned_noise")

@@ -25,9 +25,9 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils.checkpoint import checkpoint
 
 from thinned import kernel, reference
-from thinned.address import Address
-from thinned.backends import known
-from thinned.backends.base import Draw, Located, known_here
+from thinned.address import Address, settled
+from thinned.backends.base import Draw, Located
+from thinned.backends.found import known
 from thinned.backends.torch import compiled_node, spec
 from thinned.backends.torch.address import (
     GraphAddress,
@@ -166,7 +166,7 @@ class TorchBackend:
         self, who: str, at: Any, window: Any, shape: tuple[int, ...], shared_axes: Any
     ) -> tuple[Any, Any]:
         where = place_anew if unread() else place
-        return known_here(who, at), where(who, shape, shared_axes, window)
+        return settled(who, at), where(who, shape, shared_axes, window)
 
     def rate(self, p: Any) -> tuple[Any, Any]:
         wide = p.to(torch.float64)

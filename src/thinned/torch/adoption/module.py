@@ -13,9 +13,9 @@ from thinned.address import Address, address_of_seed
 from thinned.backends.torch.address import GraphAddress
 from thinned.backends.torch.values import has_values, recorded
 from thinned.torch.adoption.site import Site, p_of, set_p
-from thinned.torch.clock.rows import Shard
 from thinned.torch.compat.dtensor import is_sharded, on_shards
 from thinned.torch.compat.fx_leaf import Leaf
+from thinned.torch.compat.shard import Shard
 from thinned.torch.dropin.seeds import _halves, seed_for
 from thinned.window import Window
 

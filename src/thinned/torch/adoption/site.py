@@ -18,8 +18,9 @@ from thinned.backends.torch.address import GraphAddress
 from thinned.torch.clock.clock import Clock
 from thinned.torch.clock.in_graphs import bits_of
 from thinned.torch.clock.reading import HEAD
-from thinned.torch.clock.rows import Shard, address_of, window_of
+from thinned.torch.clock.rows import address_of, window_of
 from thinned.torch.compat.dtensor import is_sharded, on_shards
+from thinned.torch.compat.shard import Shard
 from thinned.torch.compat.without_modes import aside
 from thinned.torch.dropin import kinds
 from thinned.window import Window

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import thinned
 from thinned.torch.adoption.module import Sited
 from thinned.torch.adoption.names import modules_by_name, unwrapped
 from thinned.torch.auditing.batch_norm import NORMALISING, Variances, memory_of, tensors_in
@@ -49,9 +48,8 @@ DROPPING = (_NATIVE, *_WEIGHTED)
 _P = ("p", "drop_prob", "drop_rate", "dropout_p", "rate", "prob", "keep_prob")
 
 # Files whose frames are not the user's.
-_OURS = tuple(
-    str(Path(module.__file__).parent) + os.sep for module in (torch, thinned) if module.__file__
-)
+_FOLDERS = Path(torch.__file__).parent, Path(__file__).parents[2]
+_OURS = tuple(str(folder) + os.sep for folder in _FOLDERS)
 
 # Beyond this file's frames stands whoever asked for the audit.
 _AUDIT = str(Path(__file__).with_name("audit.py"))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from thinned.printable import printable
 from thinned.torch.auditing.cost import Cost
+from thinned.torch.auditing.page import page
 from thinned.torch.auditing.rules import Finding, SiteRow
 
 __all__ = ["ModelAudit"]
@@ -61,7 +62,7 @@ class ModelAudit:
             told = (tuple(map(printable, (_shown(f.site), *f[1:]))) for f in self.findings)
             parts.append(_wrapped([_HEAD, *told]))
         if self.sites:
-            parts.append(_plain([("site", "p", "dropped", "draws"), *map(cells_of, self.sites)]))
+            parts.append(_plain([("site", "p", "dropped", "draws"), *map(_cells, self.sites)]))
         if self.costs:
             parts.append("\n".join(textwrap.fill(line, 100) for line in self.costs))
         return "\n\n".join(parts)
@@ -73,16 +74,12 @@ class ModelAudit:
         -------
         str. A whole document in the style of the report of `thinned fit`.
         """
-        from thinned.report.model_audit import page  # draws pictures, which an audit has none of
-
         return page(self)
 
 
-def cells_of(row: SiteRow) -> tuple[str, str, str, str]:
-    """A site's line."""
-    p = "" if row.p is None else f"{row.p:g}"
-    rate = "" if row.rate is None else f"{row.rate:.4g}"
-    return printable(_shown(row.site)), p, rate, f"{row.drawn:,}" if row.drawn else ""
+def _cells(row: SiteRow) -> tuple[str, ...]:
+    site, *rest = row.cells()
+    return (printable(_shown(site)), *rest)
 
 
 def _shown(site: str) -> str:

@@ -49,6 +49,12 @@ class SiteRow(NamedTuple):
     rate: float | None
     drawn: int
 
+    def cells(self) -> tuple[str, str, str, str]:
+        """As a line of a table: texts."""
+        p = "" if self.p is None else f"{self.p:g}"
+        rate = "" if self.rate is None else f"{self.rate:.4g}"
+        return self.site, p, rate, f"{self.drawn:,}" if self.drawn else ""
+
 
 def findings_of(seen: Observed) -> tuple[Finding, ...]:
     """Everything that is wrong, in the order of KINDS."""

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from thinned.torch.clock.clock import Clock
+from typing import Any, Protocol
 
 __all__ = ["attempted", "note"]
+
+
+class CountsCalls(Protocol):
+    """What is asked of a clock here."""
+
+    def give_back(self, index: int, epoch: int, call: int) -> None: ...
 
 
 class _Forwards:
@@ -26,7 +29,7 @@ class _Forwards:
 
     def __init__(self) -> None:
         self.depth = 0
-        self.calls: list[tuple[Clock, int, int, int]] = []
+        self.calls: list[tuple[CountsCalls, int, int, int]] = []
 
     def give_back(self, before: int) -> None:
         """All calls but those made before."""
@@ -43,7 +46,7 @@ class _Here(threading.local):
 _here = _Here()
 
 
-def note(clock: Clock, index: int, epoch: int, call: int) -> None:
+def note(clock: CountsCalls, index: int, epoch: int, call: int) -> None:
     """A call is made now, within the forwards that run in this thread."""
     forwards = _here.forwards
     if forwards.depth:

@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import itertools
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -26,28 +25,23 @@ from thinned import checks
 from thinned.checks import message
 from thinned.torch.clock import agreement, attempts, checkpoints, optimizers
 from thinned.torch.clock.checkpoints import RecomputeError, Run
+from thinned.torch.clock.members import Awake
+from thinned.torch.clock.numbers import number_of_new
 from thinned.torch.clock.ranks import Ranks
-from thinned.torch.clock.reading import HEAD, Moment, words_of
+from thinned.torch.clock.reading import HEAD, Moment, require_call, words_of
 from thinned.torch.clock.stamp import BUFFER, SPEC_VERSION, read, stamp
 from thinned.torch.compat.recording import require_no_capture, require_no_export, require_no_trace
 from thinned.torch.compat.without_modes import aside, bare
 
-if TYPE_CHECKING:
-    from thinned.torch.adoption.site import Site
-    from thinned.torch.clock.members import Awake
-
-__all__ = ["BUFFER", "HEAD", "SPEC_VERSION", "Clock", "Moment", "clock_by_number", "words_of"]
+__all__ = ["BUFFER", "HEAD", "SPEC_VERSION", "Clock", "Moment", "words_of"]
 
 _STEPS = 2**32 - 1
-_CALLS = 2**16
-
-_numbers = itertools.count()
-_clocks: weakref.WeakValueDictionary[int, Clock] = weakref.WeakValueDictionary()
 
 
-def clock_by_number(number: int) -> Clock | None:
-    """The clock that a graph names by its number; None once its model is gone."""
-    return _clocks.get(number)
+class FollowsSteps(Protocol):
+    """A site whose p changes from step to step."""
+
+    def follow(self, step: int) -> None: ...
 
 
 class Clock:
@@ -79,7 +73,7 @@ class Clock:
         self.names: list[str] = []
         # Sites that follow a schedule: their p as a function of the step, by name; and they.
         self.rules: dict[str, Callable[[int], float]] = {}
-        self.followers: list[Site] = []
+        self.followers: list[FollowsSteps] = []
         self.counts = _zeros(0)
         self._last: dict[int, int] = {}
         self._drew_in: dict[int, int] = {}
@@ -92,8 +86,7 @@ class Clock:
 
     def _enter_service(self) -> None:
         """What a copy must have for itself: a number, and nothing remembered of buffers."""
-        self.number = next(_numbers)
-        _clocks[self.number] = self
+        self.number = number_of_new(self)
         self.identity = _integers([self.number])
         self._read: tuple[Tensor, int] | None = None
         self._viewed: Tensor | None = None
@@ -496,16 +489,6 @@ def _integers(words: Iterable[int]) -> Tensor:
 def _zeros(n: int) -> Tensor:
     with aside():
         return torch.zeros(n, dtype=torch.int64)
-
-
-def require_call(call: int, name: str) -> None:
-    """OverflowError beyond the calls that an address can count."""
-    if call >= _CALLS:
-        raise OverflowError(
-            f"thinned: site {name!r} was called {_CALLS} times in one step, which is all that the "
-            "mask spec counts. Is clock.tick() missing, or the optimizer not given to adopt? For "
-            "more calls in one step, adopt with another seed: Address.fold_in makes one."
-        )
 
 
 def _foreign(found: Tensor, remedy: str) -> str:

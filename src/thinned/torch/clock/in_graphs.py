@@ -25,9 +25,11 @@ from thinned.backends.torch.backend import Noise
 from thinned.backends.torch.tags import operator
 from thinned.torch.attention import blockwise
 from thinned.torch.clock import checkpoints
-from thinned.torch.clock.clock import Clock, clock_by_number, require_call
-from thinned.torch.clock.reading import HEAD, Moment, moment_of, words_of
-from thinned.torch.clock.rows import Shard, address_of, window_of
+from thinned.torch.clock.clock import Clock
+from thinned.torch.clock.numbers import clock_by_number
+from thinned.torch.clock.reading import HEAD, Moment, moment_of, require_call, words_of
+from thinned.torch.clock.rows import address_of, window_of
+from thinned.torch.compat.shard import Shard
 from thinned.torch.dropin import kinds
 from thinned.window import Window, place
 

@@ -6,24 +6,30 @@ step 0, call), the call being that of the site within one forward. The clock sta
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from thinned.address import Address, Mirrored
-from thinned.torch.clock.clock import require_call
 from thinned.torch.clock.ranks import ALONE, Ranks
-from thinned.torch.clock.reading import Moment
-from thinned.torch.clock.rows import NO_ROWS, Shard, window_of
+from thinned.torch.clock.reading import Moment, require_call
+from thinned.torch.clock.rows import NO_ROWS, window_of
+from thinned.torch.compat.shard import Shard
 from thinned.torch.dropin import kinds
 from thinned.window import Repeated, Window
-
-if TYPE_CHECKING:
-    from thinned.torch.adoption.site import Site
 
 __all__ = ["Awake"]
 
 Key = tuple[str, int]  # a site and the number of its call within a forward
+
+
+class DrawingSite(Protocol):
+    """What members ask of a site."""
+
+    name: str
+
+    @property
+    def p(self) -> float | None: ...
 
 
 class Awake:
@@ -68,7 +74,7 @@ class Awake:
             elif shape[axis] * m == other[axis] * n and shape[axis] % n == 0:
                 self.entries[key] = shape[axis] // n
 
-    def told(self, site: Site, what: str, p: Any) -> None:
+    def told(self, site: DrawingSite, what: str, p: Any) -> None:
         """A function was given this p: where 0, it may be more in training."""
         if not p:
             self.quiet.setdefault(site.name, what)
@@ -79,7 +85,7 @@ class Awake:
 
     def draw(
         self,
-        site: Site,
+        site: DrawingSite,
         x: Tensor,
         kind: str,
         inplace: bool,
@@ -103,13 +109,13 @@ class Awake:
         # Written by PyTorch, which counts what is written: the prefix asks for it.
         return x.copy_(y) if inplace else y
 
-    def place(self, site: Site, shape: tuple[int, ...], axis: int, shard: Any = None) -> Any:
+    def place(self, site: DrawingSite, shape: tuple[int, ...], axis: int, shard: Any = None) -> Any:
         """Address and window of the site's next call."""
         entries = self._entries(site, shape if shard is None else shard.shape, axis)
         return self._placed(site, shape, axis, entries, shard)
 
     def _placed(
-        self, site: Site, shape: tuple[int, ...], axis: int, entries: int, shard: Any
+        self, site: DrawingSite, shape: tuple[int, ...], axis: int, entries: int, shard: Any
     ) -> Any:
         call = self._counts.get(site.name, 0)
         require_call(call, site.name)
@@ -120,7 +126,7 @@ class Awake:
             return at, None if shard is None else Window(shard.start, shard.shape)
         return at, self._window(site, shape, axis, entries, shard)
 
-    def _entries(self, site: Site, shape: tuple[int, ...], axis: int) -> int:
+    def _entries(self, site: DrawingSite, shape: tuple[int, ...], axis: int) -> int:
         """What the array of the site's next call holds of each row along its axis of rows."""
         if self.entries is None or not 0 <= axis < len(shape):
             return 1
@@ -137,7 +143,12 @@ class Awake:
         return entries
 
     def _window(
-        self, site: Site, shape: tuple[int, ...], axis: int, entries: int, shard: Shard | None
+        self,
+        site: DrawingSite,
+        shape: tuple[int, ...],
+        axis: int,
+        entries: int,
+        shard: Shard | None,
     ) -> Window | None:
         moment = Moment(self.seed, 0, 0, 0, self.first, self.rows, self.pool, _ALONE)
         if self.share == "row" or not 0 <= axis < len(shape):  # the latter says what is wrong

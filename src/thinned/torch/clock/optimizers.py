@@ -13,7 +13,7 @@ import threading
 import types
 import weakref
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch.optim import Optimizer
@@ -22,10 +22,18 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from thinned.checks import message
 
-if TYPE_CHECKING:
-    from thinned.torch.clock.clock import Clock
-
 __all__ = ["follow", "forget", "optimizers_of", "wait"]
+
+
+class Follower(Protocol):
+    """What is asked of a clock here."""
+
+    number: int
+
+    def stepped(self, optimizer: Optimizer) -> None: ...
+    def has_model(self) -> bool: ...
+    def parameters(self) -> Iterable[Any]: ...
+    def __hash__(self) -> int: ...
 
 
 class _Leader:
@@ -40,14 +48,14 @@ class _Leader:
     def __init__(self, optimizer: Optimizer) -> None:
         key = id(optimizer)
         self.optimizer = weakref.ref(optimizer, lambda _: _leaders.pop(key, None))
-        self.clocks: weakref.WeakSet[Clock] = weakref.WeakSet()
+        self.clocks: weakref.WeakSet[Follower] = weakref.WeakSet()
         self.shown: tuple[tuple[int, ...], int] = ((), -1)
 
 
 _lock = threading.RLock()
 # By identity: a class of optimizers may have an equality of its own, and no hash.
 _leaders: dict[int, _Leader] = {}
-_waiting: weakref.WeakSet[Clock] = weakref.WeakSet()
+_waiting: weakref.WeakSet[Follower] = weakref.WeakSet()
 _newest = -1  # the highest number of a clock that ever waited
 
 
@@ -63,7 +71,7 @@ def _made_leader(optimizer: Optimizer) -> _Leader:
     return leader
 
 
-def follow(clock: Clock, optimizers: Iterable[Optimizer]) -> None:
+def follow(clock: Follower, optimizers: Iterable[Optimizer]) -> None:
     """From now on the clock goes on after the steps of these optimizers, and of no others.
 
     Where one of them steps another, as a wrapper does, that is one step.
@@ -74,7 +82,7 @@ def follow(clock: Clock, optimizers: Iterable[Optimizer]) -> None:
             _made_leader(optimizer).clocks.add(clock)
 
 
-def wait(clock: Clock) -> None:
+def wait(clock: Follower) -> None:
     """The clock is to follow the first optimizer that steps parameters of its model."""
     global _newest
     with _lock:
@@ -82,7 +90,7 @@ def wait(clock: Clock) -> None:
         _newest = max(_newest, clock.number)
 
 
-def forget(clock: Clock) -> None:
+def forget(clock: Follower) -> None:
     """The clock follows no optimizer, and waits for none."""
     with _lock:
         _waiting.discard(clock)
@@ -106,7 +114,7 @@ def _stepped(taken: Optimizer, *_: Any) -> None:
         clock.stepped(taken)
 
 
-def _following(optimizer: Optimizer) -> set[Clock]:
+def _following(optimizer: Optimizer) -> set[Follower]:
     leader = _leader(optimizer)
     return set() if leader is None else set(leader.clocks)
 

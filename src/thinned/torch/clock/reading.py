@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 from thinned.torch.clock.ranks import Ranks
 
-__all__ = ["HEAD", "Moment", "moment_of", "words_of"]
+__all__ = ["HEAD", "Moment", "moment_of", "require_call", "words_of"]
 
+# Calls of one site in one step: what an address has room for.
+CALLS = 2**16
 _MASK32 = 0xFFFFFFFF
 
 
@@ -43,3 +45,13 @@ def moment_of(words: list[int]) -> Moment:
 
 # The length of a moment in words.
 HEAD = 8 + len(Ranks._fields)
+
+
+def require_call(call: int, name: str) -> None:
+    """OverflowError beyond the calls that an address can count."""
+    if call >= CALLS:
+        raise OverflowError(
+            f"thinned: site {name!r} was called {CALLS} times in one step, which is all that the "
+            "mask spec counts. Is clock.tick() missing, or the optimizer not given to adopt? For "
+            "more calls in one step, adopt with another seed: Address.fold_in makes one."
+        )

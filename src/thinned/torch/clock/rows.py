@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 
-from thinned import reference
 from thinned.address import Address
-from thinned.torch.clock.clock import clock_by_number
+from thinned.philox import fold_in
+from thinned.torch.clock.numbers import clock_by_number
 from thinned.torch.clock.ranks import CHOICES, UNSAID
 from thinned.torch.clock.reading import Moment
+from thinned.torch.compat.shard import Shard
 from thinned.window import Window
 
-__all__ = ["NO_ROWS", "Shard", "address_of", "window_of"]
+__all__ = ["NO_ROWS", "address_of", "window_of"]
 
 # For an axis: the array is no part of a batch but belongs to all of it, as a weight does.
 NO_ROWS = -2
 
 _SPLIT, _INDEPENDENT = CHOICES.index("split"), CHOICES.index("independent")
 
-_fold_in = lru_cache(maxsize=64)(reference.fold_in)
-
-
-class Shard:
-    """Where a local array lies in a sharded one; `covers` says that every process holds a shard."""
-
-    __slots__ = ("covers", "shape", "start")
-
-    def __init__(self, start: Sequence[int], shape: Sequence[int], covers: bool) -> None:
-        self.start, self.shape, self.covers = tuple(start), tuple(shape), covers
+_fold_in = lru_cache(maxsize=64)(fold_in)
 
 
 def _plain(moment: Moment, shard: Shard | None) -> bool:

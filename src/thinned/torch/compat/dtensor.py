@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thinned.torch.clock.rows import Shard
+from thinned.torch.compat.shard import Shard
 from thinned.window import index_strides
 
 __all__ = ["is_sharded", "on_shards", "product"]

@@ -18,8 +18,9 @@ from thinned.methods.graphs import drop_edge
 from thinned.methods.layers import alpha_of, layer_drop
 from thinned.methods.words import embedding_dropout
 from thinned.torch.adoption.module import Sited
-from thinned.torch.clock.rows import NO_ROWS, Shard
+from thinned.torch.clock.rows import NO_ROWS
 from thinned.torch.compat.dtensor import is_sharded
+from thinned.torch.compat.shard import Shard
 
 __all__ = ["DropEdge", "DropGrad", "EmbeddingDropout", "LayerDrop", "LoRALinear"]
 

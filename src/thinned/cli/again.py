@@ -20,15 +20,14 @@ __all__ = ["command", "shell", "words"]
 WITHOUT = frozenset(("out", "overwrite", "quiet"))
 
 
-def command(result: Result) -> list[list[str]]:
-    """The words of the command, those that belong together in one list.
+def command(fit: Callable[..., Any], result: Result) -> list[str]:
+    """The command as a shell reads it: words that belong together in one string.
 
     Whatever was left open when it was typed (the target, the epochs) is said.
     """
-    from thinned.cli.fit import fit
-
     data = {"data": result.data.typed, "target": result.data.target, "task": result.data.task}
-    return [["thinned", "fit"], *words(fit, data | vars(result.settings), WITHOUT)]
+    groups = [["thinned", "fit"], *words(fit, data | vars(result.settings), WITHOUT)]
+    return [" ".join(map(shell, group)) for group in groups]
 
 
 def words(
