@@ -296,7 +296,7 @@ def always_on(source: Source) -> Iterator[Hit]:
 @rule(
     "THN065",
     "haiku-dropout-not-guarded",
-    sentence="haiku.dropout is called whatever the mode is.",
+    sentence="haiku.dropout is called in every mode.",
     why="The function knows no mode: it drops in evaluation too.",
     mend="Call it only if is_training, or pass rate if is_training else 0.0.",
     wrong="x = hk.dropout(hk.next_rng_key(), 0.5, x)",

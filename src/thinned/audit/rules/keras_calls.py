@@ -103,7 +103,7 @@ def keep_prob(source: Source) -> Iterator[Hit]:
 @rule(
     "THN083",
     "tensorflow-dropout-not-guarded",
-    sentence="tf.nn.dropout or keras.random.dropout is called whatever the mode is.",
+    sentence="tf.nn.dropout or keras.random.dropout is called in every mode.",
     why="The function knows no mode: it drops in predict() and evaluate() too.",
     mend="Use a Dropout layer, or call it only if training.",
     wrong="x = tf.nn.dropout(x, rate=0.5)",

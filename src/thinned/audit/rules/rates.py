@@ -1,4 +1,4 @@
-"""The number itself: outside [0, 1], or the probability to keep where that to drop is asked for."""
+"""The number itself: outside [0, 1], or the probability to keep in place of that to drop."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _is_tried(source: Source, node: ast.AST) -> bool:
 @rule(
     "THN007",
     "keep-probability-as-p",
-    sentence="A probability to keep is passed where the probability to drop is asked for, or the "
+    sentence="A probability to keep is passed where the probability to drop is expected, or the "
     "other way round.",
     why="keep_prob=0.9 read as p drops nine units in ten: the model trains, badly, and no error "
     "says so.",
@@ -88,7 +88,7 @@ def keep_for_drop(source: Source) -> Iterator[Hit]:
 @rule(
     "THN009",
     "mode-as-probability",
-    sentence="The mode is passed where the probability to drop is asked for.",
+    sentence="The mode is passed where the probability to drop is expected.",
     why="True is taken for p = 1 and False for p = 0: everything is dropped in training, or in "
     "evaluation, and nothing in the other mode.",
     mend="Pass the mode by its name: F.dropout(x, p, training=self.training).",

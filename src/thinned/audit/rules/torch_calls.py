@@ -112,7 +112,7 @@ def _has_address(called: Called) -> bool:
 @rule(
     "THN003",
     "functional-dropout-never-drops",
-    sentence="Functional dropout never drops: training is False, given so or by default.",
+    sentence="Functional dropout never drops: training is False, explicitly or by default.",
     why="The line does nothing, in training too. F.alpha_dropout and F.feature_alpha_dropout have "
     "training=False as default, unlike F.dropout.",
     mend="Pass training=self.training, or delete the line.",
