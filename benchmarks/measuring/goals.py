@@ -56,13 +56,13 @@ def judge(result: dict[str, Any]) -> list[Row]:
     judged: list[Row] = []
     for size, p, threads, part in PARTS:
         row = at["float32", size, p, threads]
-        judged.append(_judged("of the multiply", part, ratios(row)["multiply"], _place(row)))
+        judged.append(_judged("thinned / multiply", part, ratios(row)["multiply"], _place(row)))
     worst, p = min((ratio, p) for p, ratio in result["more_rates"].items())
     where = f"float32, 16M, p = {p}, 2 threads"
-    judged.append(_judged("of the multiply, every p", 0.8, worst, where))
+    judged.append(_judged("thinned / multiply, every p", 0.8, worst, where))
     for peer, times in TIMES:
         worst, where = min((ratios(r)[peer], _place(r)) for r in rows if r["size"] in LARGE)
-        judged.append(_judged(f"times {peer}, 256k and up", times, worst, where))
+        judged.append(_judged(f"thinned / {peer}, 256k and up", times, worst, where))
     for what, most in MICROSECONDS:
         measured = result["few_elements"][what]
         judged.append(_judged(f"microseconds, {what}", most, measured, "128 elements", below=True))
@@ -70,11 +70,11 @@ def judge(result: dict[str, Any]) -> list[Row]:
     if "avx2" in kernels and "avx512" in kernels:
         for p, rate in kernels["avx2"].items():
             where = f"float32, 256k, p = {p}, 1 thread"
-            judged.append(_judged("avx2 of avx512", 0.5, rate / kernels["avx512"][p], where))
+            judged.append(_judged("avx2 / avx512", 0.5, rate / kernels["avx512"][p], where))
     memory = result["extra_memory"]
     if memory is not None:
         for how, grown in memory["bytes"].items():
             each = max(grown.values()) / memory["threads"]
             where = f"float32, 64M, {how}, {memory['threads']} threads"
-            judged.append(_judged("bytes a thread", BYTES_A_THREAD, each, where, below=True))
+            judged.append(_judged("bytes per thread", BYTES_A_THREAD, each, where, below=True))
     return judged

@@ -12,25 +12,25 @@ __all__ = ["page"]
 WHAT = """\
 # Speed
 
-Dropout reads x and writes y, and so does a plain multiplication of x by a number. That is the
-limit dropout is measured against; only stores that pass the cache by, where arrays are larger than
-it, can go beyond. The others stand beside it, on the same arrays, in the same run, and all take
-turns, so that whatever slowed the machine slowed everybody.
+Dropout reads x and writes y, and so does a plain multiplication of x by a number. The speed of this
+multiplication is the reference. Dropout can exceed it only on arrays larger than the cache, by
+stores that bypass the cache. The other libraries run on the same arrays in the same run, and all
+alternate, so that any slowdown of the machine affects all of them.
 
 - *thinned*: `thinned.dropout(x, p, at, out=y)`.
 - *multiply*: `numpy.multiply(x, s, out=y)`, which has one thread, or `torch.mul(x, s, out=y)` with
-  as many as thinned, whichever was quicker.
+  as many threads as thinned, whichever was faster.
 - *F.dropout*: `torch.nn.functional.dropout(x, p)`. *compiled*: the same under `torch.compile`,
   fused with the copy into y.
-- *JAX*: `jax.random.bernoulli` and `where` under `jax.jit`, in a process held to as many processors
-  as it may have threads.
-- *NumPy*: `rng.random(out=u)`, `u >= p`, two multiplications into y; one thread always.
+- *JAX*: `jax.random.bernoulli` and `where` under `jax.jit`, in a process bound to as many
+  processors as it may use threads.
+- *NumPy*: `rng.random(out=u)`, `u >= p`, two multiplications into y; always one thread.
 
-Who takes an output array is given one; F.dropout and JAX make theirs with every call.
+Libraries that accept an output array get one; F.dropout and JAX allocate theirs in every call.
 """
 
 AGAIN = """\
-## To get it again
+## To repeat the measurement
 
     make bench
 
@@ -38,7 +38,7 @@ or, without the other benchmarks,
 
     .venv/bin/python -m benchmarks.dropout_speed --page docs/speed.md
 
-which takes some four minutes and wants the machine to itself. `--json FILE` writes every figure.
+which takes some four minutes on an otherwise idle machine. `--json FILE` writes every figure.
 """
 
 
@@ -53,7 +53,7 @@ def _threads(n: int) -> str:
 
 def _speeds(result: dict[str, Any], dtype: str, threads: int) -> str:
     columns = ["elements", "p", "thinned", "multiply", "F.dropout", "compiled", "JAX", "NumPy"]
-    columns += ["of the multiply", "times F.dropout", "times compiled", "times JAX"]
+    columns += [f"thinned / {peer}" for peer in ("multiply", "F.dropout", "compiled", "JAX")]
     lines = []
     for row in result["rows"]:
         if (row["dtype"], row["threads"]) != (dtype, threads):
@@ -80,7 +80,7 @@ def _machine(result: dict[str, Any]) -> str:
     return (
         f"Machine: {told['processor']}, {told['cores']} cores, {told['system']}; kernel"
         f" {result['kernel']}, Python {told['python']}, {packages}. Each figure is"
-        f" {result['of the timings']} of many timings. Load as the run began: {_load(result)}.\n"
+        f" {result['of the timings']} of many timings. Load at the start: {_load(result)}.\n"
     )
 
 
@@ -89,36 +89,36 @@ def page(result: dict[str, Any]) -> str:
     parts = [WHAT, _machine(result)]
     for dtype in ("float32", "bfloat16"):
         for threads in (1, 2):
-            parts.append(f"## {dtype}, {_threads(threads)}\n\nBillions of elements a second.\n")
+            parts.append(f"## {dtype}, {_threads(threads)}\n\nBillions of elements per second.\n")
             parts.append(_speeds(result, dtype, threads))
     more = result["more_rates"]
     parts.append(
-        "## Every p\n\n16M float32 elements, two threads: thinned's speed as a part of the plain"
-        " multiply's.\n"
+        "## Every p\n\n16M float32 elements, two threads: thinned's speed divided by that of the"
+        " plain multiplication.\n"
     )
     parts.append(_table([f"p = {p}" for p in more], [[f"{ratio:.2f}" for ratio in more.values()]]))
     parts.append(
-        "## Each kernel\n\n256k float32 elements, one thread, billions of elements a second.\n"
+        "## Each kernel\n\n256k float32 elements, one thread, billions of elements per second.\n"
     )
     kernels = result["kernels"]
     columns = ["kernel", *(f"p = {p}" for p in next(iter(kernels.values())))]
     rows = [[name, *(f"{rate:.2f}" for rate in rates.values())] for name, rates in kernels.items()]
     parts.append(_table(columns, rows))
-    parts.append("## A call by itself\n\n128 float32 elements, p = 0.1.\n")
+    parts.append("## A single call\n\n128 float32 elements, p = 0.1.\n")
     few = result["few_elements"]
     parts.append(_table(["", "microseconds"], [[name, f"{us:.2f}"] for name, us in few.items()]))
     memory = result["extra_memory"]
     if memory is not None:
         kilobytes = max(v for how in memory["bytes"].values() for v in how.values()) / 1024
         parts.append(
-            f"## Memory\n\nDropout of 64M float32 elements took {kilobytes:.0f} KB beside its"
-            f" arrays, with {memory['threads']} threads, whose stacks these are. No mask is"
-            " stored.\n"
+            f"## Memory\n\nDropout of 64M float32 elements took {kilobytes:.0f} KB in addition to"
+            f" its arrays, with {memory['threads']} threads. This is the threads' stacks; no mask"
+            " is stored.\n"
         )
-    parts.append("## What was meant, and what is\n")
+    parts.append("## Goals and results\n")
     parts.append(
         _table(
-            ["", "meant", "measured", "the worst was", ""],
+            ["", "goal", "result", "worst case", ""],
             [
                 [g["goal"], g["bound"], f"{g['measured']:.3g}", g["where"], g["verdict"]]
                 for g in result["goals"]
