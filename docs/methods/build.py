@@ -1,8 +1,8 @@
 """The pages of the methods, made from their rows: `make docs`.
 
 Every row gives docs/methods/NAME.md: what the row says, its docstring, its moments measured against
-the formula, and a picture of its mask. README.md beside them lists all. Nothing here is typed by
-hand but which.md.
+the formula, and a picture of its mask. README.md beside them lists all. Only which.md is written
+by hand.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 RANK_TITLES = {
     "first": "First rank: used today",
     "second": "Second rank",
-    "classic": "The classic shelf: history, for study",
+    "classic": "Classic methods, for study",
 }
 
 
@@ -38,11 +38,11 @@ def page(row: Method, picture: bool) -> str:
     ]
     if picture:
         lines += ["", f"![The mask of {row.name}](images/{row.name}.png)", ""]
-        told = caption(row, "white is dropped, and each leading index has a tile of its own")
+        told = caption(row, "white = dropped; grey bars separate slices along the leading axes")
         lines.append(f"{told}, at `{AT!r}`.")
     else:
         lines += ["", f"No picture of a mask. {without_picture(row)}"]
-    lines += ["", "## Moments, measured", "", *_measured(row)]
+    lines += ["", "## Measured moments", "", *_measured(row)]
     signature = f"{row.where}{inspect.signature(row.function)}"
     doc = inspect.getdoc(row.function) or ""
     lines += ["", "## Reference", "", "```text", signature.replace("'", ""), "", doc, "```", ""]
@@ -52,14 +52,17 @@ def page(row: Method, picture: bool) -> str:
 def _measured(row: Method) -> list[str]:
     found = measured(row)
     if found is None:
-        return [f"None. {row.apart}"]
+        return [f"Not measured. {row.apart}"]
     p = f" at p = {found.p:g}" if row.has_p else ""
-    told = f"One output of a sample, on average,{p} over {found.draws:,} addresses."
+    told = (
+        "Mean and variance of one output element, averaged over elements, from"
+        f" {found.draws:,} addresses{p}."
+    )
     if found.mean_formula is None or found.variance_formula is None:
         lines = ["| | measured |", "|---|---|"]
-        lines += [f"| mean, without its sign | {found.mean:.3f} |"]
+        lines += [f"| absolute mean | {found.mean:.3f} |"]
         return [*lines, f"| variance | {found.variance:.3f} |", "", told]
-    lines = ["| | measured | by the formula |", "|---|---|---|"]
+    lines = ["| | measured | formula |", "|---|---|---|"]
     lines += [f"| mean | {found.mean:.3f} | {found.mean_formula:.3f} |"]
     lines += [f"| variance | {found.variance:.3f} | {found.variance_formula:.3f} |"]
     return [*lines, "", told]
@@ -68,11 +71,11 @@ def _measured(row: Method) -> list[str]:
 def index(rows: tuple[Method, ...]) -> str:
     """The list of all pages."""
     lines = ["# The methods", ""]
-    lines += ["[Which one do I want?](which.md) Every method is one row of one equation,", ""]
+    lines += ["[How to choose a method](which.md). Every method is one row of one equation,", ""]
     lines += ["```", "y = f + s m (x - f)", "```", ""]
-    lines += ["and its page is made from its row by `make docs`. `thinned methods` lists them too."]
+    lines += ["and `make docs` writes its page from its row. `thinned methods` lists them too."]
     for rank in RANKS:
-        lines += ["", f"## {RANK_TITLES[rank]}", "", "| method | hits | formula | module |"]
+        lines += ["", f"## {RANK_TITLES[rank]}", "", "| method | acts on | formula | module |"]
         lines += ["|---|---|---|---|"]
         for row in rows:
             if row.rank == rank:

@@ -116,7 +116,7 @@ def test_the_command_says_where_else_a_method_is_and_shows_moments_and_masks(cap
     assert "function thinned.weight_drop PyTorch thinned.torch.weight_drop, " in out
     out = " ".join(run(capsys, "methods", "early")[1].split())
     assert "function thinned.schedules.early" in out
-    assert "No picture of a mask: a rate and no noise" in out
+    assert "No picture of a mask: a schedule of p draws nothing itself" in out
     out = run(capsys, "methods", "drop_block")[1]
     for text in ("mean", "variance", "(1 - gamma)^n", "at p = 0.3 (· dropped):"):
         assert text in out

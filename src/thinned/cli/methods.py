@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["methods"]
 
-_RANKS = {"first": "Used today", "second": "Second rank", "classic": "History, for study"}
+_RANKS = {"first": "Used today", "second": "Second rank", "classic": "Classic, for study"}
 
 
 def methods(
@@ -70,7 +70,7 @@ def lines_of(row: Method) -> list[tuple[str, str]]:
     ]
     found = [
         ("formula", row.formula),
-        ("hits", row.target),
+        ("acts on", row.target),
         ("law", row.law.formula if row.law else ""),
         ("draws shared", row.shared),
         ("scale", row.scale),

@@ -78,8 +78,8 @@ def _dropped(draws: Draws, x: Any, shared: tuple[int, ...]) -> Any:
     sample=Sample(
         independent=(0, 1), splits=(0, 1), linear=False, dropped=None, dropped_as=_lowest
     ),
-    note="For networks of SELU alone, with p = .05 or .1; behind any other activation its promise "
-    "of mean 0 and variance 1 does not hold.",
+    note="For networks with SELU activations only, with p = .05 or .1. After any other activation "
+    "mean 0 and variance 1 are not guaranteed.",
 )
 def alpha_dropout(
     x: Any,
@@ -135,7 +135,7 @@ def alpha_dropout(
     target="channels",
     formula=_FORMULA,
     law=PLAIN_BERNOULLI,
-    shared="all axes after the second: a channel of a sample takes the value alpha' whole",
+    shared="all axes after the second: a dropped channel of a sample is alpha' everywhere",
     scale="1, then the affine map a y + b",
     fill="alpha', SELU's lowest value",
     moments=_MOMENTS,
@@ -150,8 +150,8 @@ def alpha_dropout(
         dropped=None,
         dropped_as=_lowest,
     ),
-    note="Alpha dropout of whole feature maps, for convolutions with SELU. PyTorch's own form; the "
-    "paper draws per element.",
+    note="Alpha dropout of whole feature maps, for convolutions with SELU. This form is "
+    "PyTorch's; the paper draws per element.",
 )
 def feature_alpha_dropout(
     x: Any,

@@ -48,8 +48,8 @@ LI = Paper(
     },
     module="AttentionDropout",
     sample=Sample(shape=(3, 4, 3, 5), independent=(0, 1, 2, 3), splits=(0, 1, 2, 3)),
-    note="The habit of transformers, p = .1. A row of the result no longer sums to 1; drop_key is "
-    "the form whose rows do.",
+    note="The default in transformers, p = .1. Rows of the result no longer sum to 1; with "
+    "drop_key they do.",
 )
 def attention_dropout(
     x: Any,
@@ -84,7 +84,7 @@ def attention_dropout(
 
     References
     ----------
-    Vaswani et al., 2017, arXiv:1706.03762, in whose code it stands, and not in the text.
+    Vaswani et al., 2017, arXiv:1706.03762: in their code, not in the text.
     """
     draws = Draws("attention_dropout", x, p, at, training, window, mirror)
     if not draws.training:
@@ -128,8 +128,8 @@ def _head_axis(who: str, head_axis: Any, axes: int = MOST_AXES) -> int:
     sample=Sample(
         shape=(4, 5, 3, 2), independent=(0, 1), coupled=(1,), splits=(0, 2, 3), draws=4000
     ),
-    note="For transformers with many heads that come to depend on a few; the paper lets p fall "
-    "and rise again over training: thinned.schedules.",
+    note="For transformers with many heads that come to depend on a few. In the paper p falls and "
+    "rises again over training (thinned.schedules).",
 )
 def drop_head(
     x: Any,
@@ -141,7 +141,7 @@ def drop_head(
     window: Window | None = None,
     mirror: bool = False,
 ) -> Any:
-    """Drop whole attention heads, and scale the rest by how many are left.
+    """Drop whole attention heads, and scale the rest by the number of kept heads.
 
     y = x m H / K,  m ~ Bernoulli(1 - p), one draw per sample and head; K of the sample's H heads
     are kept, and where K is 0 the sample is all zeros.
@@ -153,7 +153,8 @@ def drop_head(
     at : Address. Equal addresses give equal masks on every backend.
     training : bool. False gives x itself.
     head_axis : int. The axis of the heads, any but 0.
-    window, mirror : as in `thinned.dropout`. No window may split the heads, which are counted.
+    window, mirror : as in `thinned.dropout`. No window may split the heads, because they are
+        counted.
 
     Returns
     -------
@@ -209,8 +210,8 @@ def _key_moments(x: Any, p: float) -> tuple[Any, Any]:
     target="attention logits",
     formula="y = x where m, else -30720 (softmax's zero),  m ~ Bernoulli(1 - p);  before softmax",
     law=PLAIN_BERNOULLI,
-    scale="1: softmax makes the rest sum to 1",
-    fill="-30720, which softmax takes for -inf",
+    scale="1: softmax normalises the rest",
+    fill="-30720, whose softmax is 0",
     moments=Moments("(1 - p) x - 30720 p", "p (1 - p) (x + 30720)^2", _key_moments),
     papers=(LI,),
     module="DropKey",
@@ -218,8 +219,8 @@ def _key_moments(x: Any, p: float) -> tuple[Any, Any]:
         shape=(3, 4, 3, 5), independent=(0, 1, 2, 3), splits=(0, 1, 2, 3), p_one="finite",
         linear=False, dropped=None, dropped_as=DROPPED,
     ),
-    note="In place of attention dropout in vision transformers, where rows that sum to 1 matter; "
-    "the paper lets p fall with depth.",
+    note="In place of attention dropout in vision transformers, where rows must sum to 1. In the "
+    "paper p falls with depth.",
 )  # fmt: skip
 def drop_key(
     x: Any,
@@ -230,7 +231,7 @@ def drop_key(
     window: Window | None = None,
     mirror: bool = False,
 ) -> Any:
-    """Drop keys before attention's softmax, so that the weights that are left still sum to 1.
+    """Drop keys before attention's softmax, so that the remaining weights sum to 1.
 
     y = x where m, else -30720,  m ~ Bernoulli(1 - p), one draw per query and key;
     the weights are softmax(y).
@@ -259,7 +260,8 @@ def drop_key(
 
     References
     ----------
-    Li et al., 2023, arXiv:2208.02646, who add -1e12 to dropped logits, which float16 has not.
+    Li et al., 2023, arXiv:2208.02646, who add -1e12 to dropped logits, which float16 cannot
+    represent.
     """
     draws = Draws("drop_key", x, p, at, training, window, mirror)
     if not draws.training:

@@ -122,20 +122,20 @@ def masksembles_bank(
     rank="second",
     target="units",
     formula="y = x m_i,  row r of N takes mask i = floor(r n / N) of a bank of n fixed masks",
-    shared="all rows of a chunk of the batch, and the axes behind the features'",
+    shared="all rows of a chunk of the batch, and the axes after the features'",
     scale="1: nothing is rescaled",
     inference="the same as training",
     papers=(DURASOV,),
     aliases={"masksembles": ("Masksembles1D", "Masksembles2D")},
     moments=Moments("x m_i: nothing is drawn in a call", "0"),
     module="Masksembles",
-    apart="No call draws: the masks are fixed, and the function takes no address.",
+    apart="Calls draw nothing: the masks are fixed, and the function takes no address.",
     picture=lambda p, at: masksembles_bank(40, at),
-    note="An ensemble at the price of one network: repeat a batch n times for n predictions, and "
-    "their spread is the uncertainty.",
+    note="An ensemble for the price of one network: repeat a batch n times for n predictions, and "
+    "their spread estimates its uncertainty.",
 )
 def masksembles(x: Any, bank: Any, *, axis: int = 1, window: Window | None = None) -> Any:
-    """Give each chunk of the batch its mask of a fixed bank, in training and evaluation alike.
+    """Apply a fixed bank of masks, one per chunk of the batch, in training and in evaluation.
 
     y = x m_i where row r of a batch of N takes mask i = floor(r n / N): the first N / n rows the
     first mask, and so on. Nothing is drawn and nothing rescaled.
@@ -144,14 +144,14 @@ def masksembles(x: Any, bank: Any, *, axis: int = 1, window: Window | None = Non
     ----------
     x : array, shape (N, ...), floating, with the features along `axis`. N is a multiple of the
         number of masks. Never modified.
-    bank : boolean array of x's kind, shape (n, features): `masksembles_bank`, or masks of your own.
-    axis : int. The axis of the features; not 0, along which the samples lie.
+    bank : boolean array of x's kind, shape (n, features): `masksembles_bank`, or your own masks.
+    axis : int. The axis of the features; not 0, which is that of the samples.
     window : Window or None. Where x sits in a larger logical batch, whose rows count then; it needs
         a global_shape, and must hold the whole features' axis.
 
     Returns
     -------
-    array of x's kind, shape and dtype; dropped elements are zero whatever they were.
+    array of x's kind, shape and dtype; dropped elements are zero for any input.
 
     Raises
     ------

@@ -36,7 +36,7 @@ SRIVASTAVA = Paper(
     target="units",
     formula="y = x m / (1 - p),  m ~ Bernoulli(1 - p)",
     law=BERNOULLI,
-    shared="nobody: one draw per element, or per slice along shared_axes",
+    shared="none: one draw per element, or per slice along shared_axes",
     moments=INVERTED,
     papers=(HINTON, SRIVASTAVA),
     aliases={
@@ -125,7 +125,7 @@ def times_q(x: Any, p: float, **_: Any) -> Any:
     target="units",
     formula="y = x m,  m ~ Bernoulli(1 - p);  evaluation: (1 - p) x",
     law=PLAIN_BERNOULLI,
-    shared="nobody: one draw per element, or per slice along shared_axes",
+    shared="none: one draw per element, or per slice along shared_axes",
     scale="1 in training",
     inference="times 1 - p",
     moments=PLAIN,
@@ -134,8 +134,8 @@ def times_q(x: Any, p: float, **_: Any) -> Any:
     module="VanillaDropout",
     check=require_axes,
     sample=Sample(independent=(0, 1), splits=(0, 1), evaluation=times_q),
-    note="The form of the papers, which scales when it is tested: for networks that were trained "
-    "so. With the layer behind it times 1 - p, it is dropout.",
+    note="The original form, which scales at test time. A network trained with it becomes an "
+    "inverted-dropout network when the next layer's weights are multiplied by 1 - p.",
 )
 def vanilla_dropout(
     x: Any,
@@ -152,8 +152,8 @@ def vanilla_dropout(
     y = x m,  m ~ Bernoulli(1 - p), one draw per element (or per slice, see shared_axes);
     evaluation: y = (1 - p) x.
 
-    It drops what `dropout` drops at the same address, and is (1 - p) times that, in training and in
-    evaluation.
+    It drops the same elements as `dropout` at the same address, and its result is (1 - p) times
+    that of `dropout`, in training and in evaluation.
 
     Parameters
     ----------

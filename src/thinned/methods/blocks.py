@@ -169,9 +169,10 @@ def _spread(xp: Any, keep: Any, spatial: Sequence[int], block: Sequence[int]) ->
     shared="the elements of a block; all channels with shared_channels=True",
     scale="numel / kept, counted in each sample or over the batch",
     moments=Moments(
-        "near x k / (mean of k),  k = (1 - gamma)^n the chance to be kept, n the seeds that cover "
-        "the element: x alone where all n are equal. No closed form, since the scale is drawn too",
-        "near x^2 k (1 - k) / (mean of k)^2, the nearer, the more blocks a sample has room for",
+        "about x k / (mean of k),  k = (1 - gamma)^n the probability of being kept, n the number "
+        "of seeds that cover the element; exactly x where all n are equal. No closed form, "
+        "because the scale is random too",
+        "about x^2 k (1 - k) / (mean of k)^2; the more blocks fit into a sample, the more accurate",
     ),
     papers=(GHIASI,),
     aliases={
@@ -186,8 +187,8 @@ def _spread(xp: Any, keep: Any, spatial: Sequence[int], block: Sequence[int]) ->
     sample=Sample(
         shape=(3, 2, 6, 5), options={"block_size": (2, 3)}, dropped=None, splits=(0,), draws=500
     ),
-    note="For convolutions, where spatial dropout takes too much and dropout too little; the paper "
-    "raises p from 0 over training.",
+    note="For convolutions, where spatial dropout removes too much and dropout too little. The "
+    "paper raises p from 0 over training.",
 )  # fmt: skip
 def drop_block(
     x: Any,
@@ -210,9 +211,9 @@ def drop_block(
 
     gamma="exact" solves mean over ij of [1 - (1 - gamma)^n_ij] = p, with n_ij the seeds whose block
     covers element ij, so that the mean share of dropped elements is p. The paper's gamma,
-    p H W / (b^2 (H - b + 1)(W - b + 1)), counts what two blocks cover twice, and drops less unless
-    only one block fits. Where libraries put seeds at every place of the map, at the same gamma and
-    with blocks cut off at the border, more is dropped, and on small maps nearly all.
+    p H W / (b^2 (H - b + 1)(W - b + 1)), counts elements covered by two blocks twice, and drops
+    less unless only one block fits. Some libraries allow seeds at every place of the map, with the
+    same gamma and with blocks cut off at the border. They drop more, and on small maps nearly all.
 
     Mean share dropped over 2,000 draws of 64 maps each, blocks of 7 x 7:
 
@@ -240,9 +241,9 @@ def drop_block(
         single elements.
     gamma : "exact" or "paper".
     shared_channels : bool. One mask for all channels of a sample.
-    rescale : "sample" or "batch". Where the elements are counted that the scale makes up for: in
-        each sample, which then owes nothing to its neighbours, or in the whole batch, as in the
-        paper's code, which then no window may split.
+    rescale : "sample" or "batch". Where the dropped elements are counted for the scale: in each
+        sample, which makes samples independent, or in the whole batch, as in the paper's code.
+        No window may split what is counted.
     channel_axis : int. 1 is channels first, -1 channels last.
     window : Window or None. Where x sits in a larger logical array; it must hold whole samples.
     mirror : bool. The antithetic draw.

@@ -57,8 +57,8 @@ def _moments(x: Any, p: float, temperature: float = 0.1, **_: Any) -> tuple[Any,
     formula="y = x (1 - z) / (1 - p),  z = sigmoid((logit p + logit u) / t),  u ~ U(0, 1)",
     law=CONCRETE,
     moments=Moments(
-        "x E[1 - z] / (1 - p), an integral over u; to x as t goes to 0",
-        "x^2 Var[z] / (1 - p)^2; to x^2 p / (1 - p) as t goes to 0",
+        "x E[1 - z] / (1 - p), an integral over u; tends to x as t goes to 0",
+        "x^2 Var[z] / (1 - p)^2; tends to x^2 p / (1 - p) as t goes to 0",
         _moments,
     ),
     check=_check,
@@ -66,8 +66,8 @@ def _moments(x: Any, p: float, temperature: float = 0.1, **_: Any) -> tuple[Any,
     aliases={"ConcreteDropout (the authors')": ("ConcreteDropout", "SpatialConcreteDropout")},
     module="ConcreteDropout",
     sample=Sample(independent=(0, 1), p_one="refused", dropped=None),
-    note="When p is to be learned, or uncertainty to be calibrated without a search over p. It is "
-    "worth the noise where data are many and searching is dear; else try three values of p.",
+    note="For a learned p, or calibrated uncertainty without a search over p. The added noise is "
+    "worthwhile for large data sets, where a search is expensive; otherwise try three values of p.",
 )
 def concrete_dropout(
     x: Any,
@@ -83,7 +83,7 @@ def concrete_dropout(
     """Dropout by a smooth mask, differentiable in p.
 
     y = x (1 - z) / (1 - p),  z = sigmoid((logit p + logit u) / t),  u ~ U(0, 1): as t goes to 0, z
-    becomes 1 with probability p and 0 else.
+    becomes 1 with probability p, else 0.
 
     Parameters
     ----------

@@ -39,15 +39,15 @@ def _check(who: str, axis: Any, shared_axes: Any) -> None:
     target="units",
     formula="y = x m n / k,  m: exactly k = n - round(p n) ones among the n along an axis",
     law=K_OF_N,
-    shared="nobody, or the slices along shared_axes; each group of n is drawn on its own",
-    scale="n / k, and no kept unit where k = 0",
+    shared="none, or the slices along shared_axes; each group of n is drawn independently",
+    scale="n / k; no unit is kept where k = 0",
     moments=Moments("x", "x^2 (n - k) / k", _moments),
     papers=(SRIVASTAVA, SALMON),
     module="KOfNDropout",
     check=_check,
     sample=Sample(shape=(6, 10), dropped="exact"),
-    note="Dropout without the noise of the count: for narrow layers, and wherever every thinned "
-    "network shall have one width. p moves in steps of 1 / n.",
+    note="Dropout with a fixed number of kept units: for narrow layers, and where every thinned "
+    "network must have the same width. p is rounded to multiples of 1 / n.",
 )
 def k_of_n_dropout(
     x: Any,

@@ -64,7 +64,7 @@ def _sample(rng: np.random.Generator) -> tuple[Any, ...]:
     formula="y = x z,  z = min(1, max(0, 1.2 s - .1)),  s = sigmoid((logit u + ln alpha) / t),  "
     "u ~ U(0, 1)",
     law=HARD,
-    shared="as log_alpha's shape and shared_axes say: a gate for each weight, input or channel",
+    shared="by log_alpha's shape and shared_axes: a gate for each weight, input or channel",
     scale="1",
     inference="z = min(1, max(0, 1.2 sigmoid(ln alpha) - .1)), without a draw",
     papers=(LOUIZOS,),
@@ -84,8 +84,8 @@ def _sample(rng: np.random.Generator) -> tuple[Any, ...]:
         dropped=None,
         evaluation=lambda x, log_alpha, p: x * _gate(sigmoid(np, log_alpha)),
     ),
-    note="Gates are 0 or 1 exactly with a probability that gradients can move, so that whole "
-    "inputs, heads or channels go. Sensitive to the weight of its penalty.",
+    note="Gates that are exactly 0 or 1 with a learned probability, so that whole inputs, heads "
+    "or channels can be pruned. Sensitive to the weight of its penalty.",
 )
 def hard_concrete(
     x: Any,
@@ -98,7 +98,7 @@ def hard_concrete(
     window: Window | None = None,
     mirror: bool = False,
 ) -> Any:
-    """Multiply by hard concrete gates, differentiable in what opens them.
+    """Multiply by hard concrete gates, differentiable in their log_alpha.
 
     y = x z,  z = min(1, max(0, 1.2 s - .1)),  s = sigmoid((logit u + ln alpha) / t),  u ~ U(0, 1).
 

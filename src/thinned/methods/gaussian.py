@@ -36,7 +36,8 @@ def _std(draws: Draws) -> Any:
     aliases={"Keras": ("GaussianDropout",), "PyTorch": ()},
     module="GaussianDropout",
     sample=Sample(independent=(0, 1), p_one="refused", dropped=None),
-    note="The moments of dropout without a hard zero; the start of the variational methods.",
+    note="Noise with the moments of dropout but without exact zeros. The variational methods are "
+    "derived from it.",
 )
 def gaussian_dropout(
     x: Any,
@@ -47,7 +48,7 @@ def gaussian_dropout(
     window: Window | None = None,
     mirror: bool = False,
 ) -> Any:
-    """Multiply by Gaussian noise that has the mean and variance of dropout's.
+    """Multiply by Gaussian noise with the mean and variance of dropout's noise.
 
     y = x m,  m ~ N(1, p / (1 - p)), one draw per element.
 
@@ -101,7 +102,7 @@ def uniform_dropout(
     window: Window | None = None,
     mirror: bool = False,
 ) -> Any:
-    """Multiply by uniform noise that has the mean and variance of dropout's.
+    """Multiply by uniform noise with the mean and variance of dropout's noise.
 
     y = x m,  m ~ U(1 - s, 1 + s),  s = sqrt(3 p / (1 - p)), one draw per element.
 

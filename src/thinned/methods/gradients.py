@@ -32,12 +32,12 @@ def _gradient(p: float, at: Address) -> Any:
     formula="y = x;  dL/dx = dL/dy m / (1 - p),  m ~ Bernoulli(1 - p)",
     law=BERNOULLI,
     moments=Moments("dL/dy", "(dL/dy)^2 p / (1 - p)"),
-    apart="Its noise is on the gradient alone, and y is x; NumPy is given that gradient.",
+    apart="Its noise acts on the gradient only, and y is x; in NumPy, x is that gradient.",
     picture=_gradient,
     papers=(TSENG,),
     module="DropGrad",
-    note="For the inner steps of meta-learning, on the gradient of each parameter. On activations "
-    "it is untried.",
+    note="For the inner steps of meta-learning, on the gradient of each parameter. Its use on "
+    "activations has not been studied.",
 )
 def drop_grad(
     x: Any,
@@ -48,7 +48,7 @@ def drop_grad(
     window: Window | None = None,
     mirror: bool = False,
 ) -> Any:
-    """Drop elements of a gradient, and leave the values alone.
+    """Drop elements of a gradient, and leave the values unchanged.
 
     y = x;  dL/dx = dL/dy m / (1 - p),  m ~ Bernoulli(1 - p), one draw per element.
 
@@ -73,8 +73,8 @@ def drop_grad(
 
     References
     ----------
-    Tseng et al., 2020, arXiv:2004.05859, whose Bernoulli form this is; a gradient at hand, of
-    whatever kind, may as well go through `thinned.dropout`, or `thinned.gaussian_dropout` for
+    Tseng et al., 2020, arXiv:2004.05859, whose Bernoulli form this is. A gradient that you
+    have as an array can also be passed to `thinned.dropout`, or to `thinned.gaussian_dropout` for
     their other form.
 
     Examples

@@ -136,13 +136,13 @@ def _complete(p: float, at: Address) -> Any:
     },
     moments=Moments(
         "(1 - p) E edges of E;  exact: E - round(p E)",
-        "p (1 - p) E of a directed list, twice that where both directions are tied;  exact: 0",
+        "p (1 - p) E for a directed list, twice that where both directions share a draw;  exact: 0",
     ),
     module="DropEdge",
-    apart="It takes a list of edges, and how many are left is drawn.",
+    apart="It takes a list of edges, and the number of remaining edges is random.",
     picture=_complete,
-    note="Against over-smoothing in deep graph convolutions, p up to .8 there. The adjacency is to "
-    "be normalised again afterwards.",
+    note="Against over-smoothing in deep graph convolutions, with p up to .8. Normalise the "
+    "adjacency again afterwards.",
 )
 def drop_edge(
     edges: Any,
@@ -155,25 +155,25 @@ def drop_edge(
     exact: bool = False,
     mirror: bool = False,
 ) -> Any:
-    """Take edges out of a graph, both directions of an undirected one together.
+    """Drop edges of a graph, both directions of an undirected edge together.
 
     Edge {i, j} stays where m,  m ~ Bernoulli(1 - p); or exact: round(p E) of the E edges go.
 
     The draw of an edge is the word of the address at an index made of its two nodes alone:
     j (j + 1) / 2 + i for i <= j, and where directed j^2 + i for i < j, i^2 + i + j else. It is
-    dropped where that word is below p 2^32. So an edge's fate is the same in any order of the
-    edges, in any part of the graph, and listed twice; and at a larger p more edges go.
+    dropped where that word is below p 2^32. So the result for an edge is the same in any order of
+    the edges, in any part of the graph, and if it is listed twice. A larger p drops more edges.
 
     Parameters
     ----------
     edges : array of integers, shape (2, E), each column an edge from row 0 to row 1; or a sparse
         array or matrix of SciPy's, shape (N, N), whose stored entries are edges. Never modified. A
-        self-loop is an edge as any other: add loops afterwards, as normalise_adjacency does.
+        self-loop is an edge like any other: add loops afterwards, as normalise_adjacency does.
     p : float in [0, 1]. Probability of dropping an edge; p = 1 leaves none.
     at : Address. Equal addresses give equal graphs on every backend.
     training : bool. False gives edges themselves.
     nodes : int in [1, 2^21], or None. N, to check indices against; of an edge list only.
-    directed : bool. True: (i, j) and (j, i) are two edges with draws of their own.
+    directed : bool. True: (i, j) and (j, i) are two edges with independent draws.
     exact : bool. True: of the E different edges exactly E - round(p E) stay, those with the
         largest words. This is the paper's form; the other is that of the libraries.
     mirror : bool. The antithetic draw.
@@ -181,13 +181,13 @@ def drop_edge(
     Returns
     -------
     edges of the same kind: an edge list of shape (2, E') in the order of `edges`, or a sparse array
-    of the same format, type and shape. `keep_edges` gives the mask, to cut attributes by.
+    of the same format, type and shape. `keep_edges` gives the mask, to select attributes with.
 
     Raises
     ------
     ValueError if p is outside [0, 1] or NaN, the shape is another, an index is negative or not
     below nodes or 2^21, or the graph has no node (nodes=0, a matrix of shape (0, 0)). A graph
-    without edges is one: it comes back. TypeError if an edge list is not of integers.
+    without edges is valid, and is returned. TypeError if an edge list is not of integers.
 
     References
     ----------
@@ -299,8 +299,8 @@ def _keep(
     aliases={"PyTorch Geometric": ("dropout_node",), "DGL": ("DropNode",)},
     module="DropNode",
     sample=Sample(shape=(8, 5), independent=(0,)),
-    note="For graphs with few labelled nodes. dropout_node and DGL's DropNode take a node's edges "
-    "away too, and do not scale.",
+    note="For graphs with few labelled nodes. PyTorch Geometric's dropout_node removes a node's "
+    "edges too, and does not scale; DGL's DropNode does the same.",
 )
 def drop_node(
     x: Any,
@@ -333,7 +333,7 @@ def drop_node(
 
     References
     ----------
-    Feng et al., 2020, arXiv:2005.11079; so defined in Fang et al., 2023, arXiv:2204.10037, too.
+    Feng et al., 2020, arXiv:2005.11079; defined the same in Fang et al., 2023, arXiv:2204.10037.
     """
     draws = Draws("drop_node", x, p, at, training, window, mirror)
     if not draws.shape:
@@ -353,8 +353,8 @@ def drop_node(
     papers=(FANG,),
     module="DropMessage",
     sample=Sample(shape=(7, 4), independent=(0, 1), splits=(0, 1)),
-    note="Where a graph network's messages are at hand: of the graph methods the one with the "
-    "least variance of a sum over neighbours.",
+    note="For graph networks whose messages are accessible. Of the graph methods it has the "
+    "lowest variance of a sum over neighbours.",
 )
 def drop_message(
     x: Any,
@@ -365,15 +365,15 @@ def drop_message(
     window: Window | None = None,
     mirror: bool = False,
 ) -> Any:
-    """Drop elements of the messages that go along edges, before they are summed up.
+    """Drop elements of the messages along edges, before they are summed.
 
     y = x m / (1 - p),  m ~ Bernoulli(1 - p), one draw per edge and feature.
 
     Parameters
     ----------
     x : array, shape (E, ...), floating: a message for each edge, as features[edges[0]] gives them.
-        Never modified. A draw follows the position in x: other than with `drop_edge`, another order
-        of the edges is another mask, and an edge's two directions draw apart.
+        Never modified. A draw depends on the position in x: unlike with `drop_edge`, another order
+        of the edges gives another mask, and an edge's two directions have separate draws.
     p : float in [0, 1]. Probability of dropping an element; p = 1 gives zeros.
     at : Address. Equal addresses give equal masks on every backend.
     training : bool. False gives x itself.

@@ -48,9 +48,9 @@ HU = Paper(
         "transformers": ("layerdrop", "encoder_layerdrop", "decoder_layerdrop"),
     },
     module="LayerDrop",
-    apart="It takes a layer to call, and its one gate is no mask of elements.",
-    note="For deep transformers that are to be cut shorter after training, p = .2; and a skipped "
-    "layer costs no time.",
+    apart="It takes a layer to call, and its single gate is not a mask of elements.",
+    note="For deep transformers whose layers are pruned after training, p = .2. A skipped layer "
+    "costs no time.",
 )
 def layer_drop(
     layer: Callable[[Any], Any],
@@ -65,9 +65,9 @@ def layer_drop(
 
     y = layer(x) if m else x,  m ~ Bernoulli(1 - p), one gate;  evaluation: y = layer(x).
 
-    A skipped layer is not called. Only while a compiler reads the program, where control flow
-    cannot depend on a draw, the layer is computed and its result may be discarded; its parameters
-    then have gradients of zero where else they have none.
+    A skipped layer is not called. In compiled programs, where control flow cannot depend on a draw,
+    the layer is computed and its result may be discarded; its parameters then have gradients of
+    zero instead of none.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def layer_drop(
     at : Address. Give layer number l of a network the address at.fold_in(l).
     training : bool. False gives layer(x): nothing was rescaled.
     mirror : bool. As in `thinned.dropout`. The gate is element 0 of the address:
-        thinned.keep_mask(1, p, at)[0] tells beforehand.
+        thinned.keep_mask(1, p, at)[0] gives it in advance.
 
     Returns
     -------
@@ -180,8 +180,8 @@ def _inputs(p: float, at: Address) -> Any:
         dtypes=("float32", "float64"),
         keeps_shape=False,
     ),
-    note="For fine-tuning with few examples, p = .05 to .1. The frozen path has no noise, so the "
-    "model starts where it was.",
+    note="For fine-tuning with few examples, p = .05 to .1. The frozen path has no noise, so "
+    "training starts from the unchanged model.",
 )
 def lora_dropout(
     x: Any,
@@ -217,9 +217,9 @@ def lora_dropout(
 
     Returns
     -------
-    array, shape (..., outputs), of x's kind; products run in the arrays' own type, and where they
-    have several, in binary64 if one is that, else in binary32. E[y] = (W + (alpha / rank) B A) x +
-    b for p < 1; Var[y_i] = (alpha / rank)^2 sum_j (B A)_ij^2 x_j^2 p / (1 - p).
+    array, shape (..., outputs), of x's kind; products run in the arrays' type, and where they
+    have several, in binary64 if one of them is, else in binary32. E[y] = (W + (alpha / rank) B A) x
+    + b for p < 1; Var[y_i] = (alpha / rank)^2 sum_j (B A)_ij^2 x_j^2 p / (1 - p).
 
     Raises
     ------
@@ -228,7 +228,7 @@ def lora_dropout(
 
     References
     ----------
-    Hu et al., 2021, arXiv:2106.09685; the place of the dropout is that of their code.
+    Hu et al., 2021, arXiv:2106.09685; dropout is placed as in their code.
     """
     who = "lora_dropout"
     draws = Draws(who, x, p, at, training, window, mirror)

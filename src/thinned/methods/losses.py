@@ -31,7 +31,7 @@ INOUE = Paper(
 
 # Masks that multi_sample_dropout asks a callable for.
 SAMPLES = 8
-_LOSS = "A loss of passes that are given: it draws nothing itself."
+_LOSS = "A loss of given passes: it draws nothing itself."
 
 Outputs = Sequence[Any] | Callable[[int], Any]
 
@@ -108,25 +108,26 @@ def _require_classes(who: str, backend: Backend, labels: Any, classes: int) -> N
     papers=(LIANG,),
     apart=_LOSS,
     aliases={"PaddleNLP": ("RDropLoss",)},
-    note="For fine-tuning and translation, alpha 1 to 5; a step costs two passes.",
+    note="For fine-tuning and translation, alpha 1 to 5. A step costs two passes.",
 )
 def r_drop(outputs: Outputs, labels: Any, alpha: float = 1.0) -> Any:
-    """Cross entropy of two passes with masks of their own, and how far their predictions differ.
+    """Cross entropy of two passes with different masks, plus the divergence of their predictions.
 
     L = mean over the rows of  1/2 (CE_1 + CE_2) + alpha / 2 (KL(P1 || P2) + KL(P2 || P1)).
 
-    The paper's text adds the two cross entropies up; halved, as in its code's later form, alpha = 0
-    is the loss of one pass on average. The text's loss with its alpha is 2 r_drop(..., alpha / 2).
+    The paper's text sums the two cross entropies. Here they are averaged, as in the later form of
+    its code, so that alpha = 0 gives the mean loss of one pass. The text's loss with its alpha is
+    2 r_drop(..., alpha / 2).
 
     Parameters
     ----------
     outputs : two arrays of logits, shape (..., C), floating; or a callable that makes the logits
         of pass 0 and of pass 1: lambda k: model(x, at.replace(call=k)). A model that draws anew at
-        each call may leave k alone.
+        each call may ignore k.
     labels : array of integers in [0, C), shape (...), of the logits' kind. There is no label for
-        rows to be left out, such as -100: take them out of logits and labels beforehand. A compiled
-        program, torch.func.vmap and jax.jit cannot look at labels, and there a wrong one is not
-        noticed; on an accelerator the look waits for the labels.
+        ignored rows, such as -100: remove them from logits and labels beforehand. A compiled
+        program, torch.func.vmap and jax.jit cannot check labels, and a wrong one is not noticed
+        there; on an accelerator the check waits for the labels.
     alpha : float, 0 or more. Weight of the divergence.
 
     Returns
@@ -191,19 +192,19 @@ def r_drop(outputs: Outputs, labels: Any, alpha: float = 1.0) -> Any:
     ),
     papers=(ZOLNA,),
     apart=_LOSS,
-    note="For recurrent language models. r_drop compares probabilities where this one compares "
-    "the outputs before the softmax.",
+    note="For recurrent language models. It compares the outputs before the softmax; r_drop "
+    "compares probabilities.",
 )
 def fraternal_dropout(
     outputs: Outputs, loss: Callable[[Any], Any] | None = None, kappa: float = 0.15
 ) -> Any:
-    """The loss of two passes with masks of their own, and the squared distance of their outputs.
+    """The loss of two passes with different masks, plus the squared distance of their outputs.
 
     L = (loss(o1) + loss(o2)) / 2 + kappa mean (o1 - o2)^2, the mean over all elements.
 
     Parameters
     ----------
-    outputs : two arrays of one shape, floating: what stands before the softmax; or a callable that
+    outputs : two arrays of one shape, floating: the values before the softmax; or a callable that
         makes the output of pass 0 and of pass 1, as in `r_drop`.
     loss : callable of an output, giving its loss as a number or a 0-d array; or None, which gives
         kappa mean (o1 - o2)^2 alone.
@@ -251,11 +252,11 @@ def fraternal_dropout(
     scale="that of the passes",
     fill="",
     inference="one pass",
-    moments=Moments("that of one mask's loss", "an M-th of that of one mask's loss"),
+    moments=Moments("that of one mask's loss", "that of one mask's loss, divided by M"),
     papers=(INOUE,),
     apart=_LOSS,
-    note="Cheap where only the last layer runs M times: fewer steps to the same loss, and a "
-    "gradient with less noise.",
+    note="Cheap if only the last layers run M times. It reaches the same loss in fewer steps, "
+    "with a less noisy gradient.",
 )
 def multi_sample_dropout(
     outputs: Outputs, loss: Callable[[Any], Any], samples: int | None = None
@@ -269,18 +270,18 @@ def multi_sample_dropout(
     outputs : arrays of one shape, floating, one for each mask; or a callable that makes output k:
         lambda k: head(thinned.dropout(h, 0.5, at.fold_in(k))), where h was computed before.
     loss : callable of an output, giving its loss as a number or a 0-d array.
-    samples : int >= 1, or None. M, where outputs is a callable; None is 8. Outputs at hand say M
-        themselves.
+    samples : int >= 1, or None. M, where outputs is a callable; None is 8. Otherwise M is the
+        number of outputs.
 
     Returns
     -------
-    the mean of the losses, of what kind `loss` gives. Its expectation is that of one mask's loss,
-    its variance over masks an M-th.
+    the mean of the losses, in the type that `loss` returns. Its expectation is that of one mask's
+    loss, and its variance over masks is that of one divided by M.
 
     Raises
     ------
     ValueError if there is no output, shapes disagree, samples is below 1, or it is not the number
-    of the outputs at hand. TypeError if outputs are not floating, or loss cannot be called.
+    of outputs. TypeError if outputs are not floating, or loss cannot be called.
 
     References
     ----------

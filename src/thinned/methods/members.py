@@ -41,8 +41,8 @@ WHOLE = 2**32
         ),
     },
     sample=Sample(options={"member": 1, "members": 3}, independent=(0, 1), splits=(0, 1)),
-    note="For a mean over K thinned networks with less noise than K independent masks have. For "
-    "K = 2 at p = .5 the masks are each other's complement, as with mirror.",
+    note="For a mean over K thinned networks with less noise than K independent masks give. For K "
+    "= 2 at p = .5 the masks are complements of each other, as with mirror.",
 )  # fmt: skip
 def stratified_dropout(
     x: Any,
@@ -55,12 +55,12 @@ def stratified_dropout(
     window: Window | None = None,
     mirror: bool = False,
 ) -> Any:
-    """Dropout whose K members share one address and divide the dropping between them evenly.
+    """Dropout with K members at one address, which drop each element equally often.
 
     y = x m / (1 - p);  m = 0 where (u + k / K) mod 1 < p, u the element's uniform draw.
 
     Each member alone is dropout: u + k / K is as uniform as u. Together they drop every element
-    round(K p) times or one more or less, where independent masks do so on average only. The
+    round(K p) times, plus or minus one; independent masks do so only on average. The
     shift is round(k 2^32 / K), and all comparisons are of integers.
 
     Parameters
@@ -75,8 +75,8 @@ def stratified_dropout(
 
     Returns
     -------
-    array of x's kind, shape and dtype. E[y] = x for p < 1; Var[y] = x^2 p / (1 - p); over the K
-    members the mean of y has at most the variance that one draw more or less makes.
+    array of x's kind, shape and dtype. E[y] = x for p < 1; Var[y] = x^2 p / (1 - p); the mean
+    of y over the K members has at most the variance caused by plus or minus one drop.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def stratified_dropout(
     References
     ----------
     The shifted lattice is Cranley and Patterson's, 1976; its pair is Hammersley and Morton's
-    antithetic variate, 1956. That they serve masks needs no paper: each mask has the right law.
+    antithetic variate, 1956. Each mask has the right distribution, so no further paper is needed.
 
     Examples
     --------

@@ -49,9 +49,9 @@ def _require_variance(who: str, backend: Backend, variance: Any) -> None:
     fill="",
     moments=Moments("(1 - p) W x + b", "p (1 - p) sum_j W_ij^2 x_j^2"),
     papers=(WANG,),
-    apart="Nothing is drawn: it gives the moments themselves.",
-    note="For linear and shallow models, in place of thousands of draws. Through many layers "
-    "covariances are lost, and draws are the better way.",
+    apart="It draws nothing, and returns the moments themselves.",
+    note="For linear and shallow models, in place of thousands of draws. In deep networks it "
+    "neglects covariances, and sampling is more accurate.",
 )
 def fast_dropout_moments(
     x: Any,
@@ -67,8 +67,8 @@ def fast_dropout_moments(
     s = W (x m) + b,  m ~ Bernoulli(1 - p):
     E[s_i] = (1 - p) sum_j W_ij x_j + b_i,   Var[s_i] = p (1 - p) sum_j W_ij^2 x_j^2.
 
-    Inputs that vary themselves, with variance v_j and independent of each other, add
-    (1 - p) sum_j W_ij^2 v_j: so goes what a layer before gave through the next one.
+    Independent random inputs with variance v_j add (1 - p) sum_j W_ij^2 v_j. This propagates the
+    moments of one layer through the next.
 
     Parameters
     ----------
@@ -82,8 +82,8 @@ def fast_dropout_moments(
 
     Returns
     -------
-    (mean, variance) : arrays, shape (..., outputs), of x's kind; exact, whatever x. That s is
-    Gaussian is the approximation, and grows true with the number of inputs.
+    (mean, variance) : arrays, shape (..., outputs), of x's kind; exact for any x. Only a
+    Gaussian s is an approximation, which improves with the number of inputs.
 
     Raises
     ------

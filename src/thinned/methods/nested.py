@@ -43,8 +43,8 @@ def _moments(x: Any, p: float, axis: int = -1, **_: Any) -> tuple[Any, Any]:
     module="NestedDropout",
     check=lambda who, axis: require_unit_axis(who, "axis", axis),
     sample=Sample(shape=(4, 6), dropped=None, p_one="finite", splits=(0,)),
-    note="For codes whose first units shall say most, so that a code can be cut at any length; the "
-    "last units learn slowly, and the paper freezes the first ones as they settle.",
+    note="For codes ordered by importance, which can be truncated at any length. The last units "
+    "learn slowly; the paper freezes the first ones as they converge.",
 )
 def nested_dropout(
     x: Any,
@@ -56,9 +56,9 @@ def nested_dropout(
     window: Window | None = None,
     mirror: bool = False,
 ) -> Any:
-    """Keep units 1 to b of each sample and drop all behind them, b geometric (nested dropout).
+    """Keep units 1 to b of each sample and drop all later ones, b geometric (nested dropout).
 
-    y_j = x_j for j <= b, else 0,  P(b) = (1 - p)^(b - 1) p; a b past the last unit keeps all.
+    y_j = x_j for j <= b, else 0,  P(b) = (1 - p)^(b - 1) p; a b beyond the last unit keeps all.
     Nothing is rescaled.
 
     Parameters
@@ -68,7 +68,7 @@ def nested_dropout(
         it. The paper's geometric parameter is 1 - p. The first unit is always kept, also at p = 1.
     at : Address. Unit j is kept where the sample's uniform lies below (1 - p)^(j - 1).
     training : bool. False gives x itself.
-    axis : int. The axis of the units, in their order; not 0, along which the samples lie.
+    axis : int. The axis of the units, in their order; not 0, which is that of the samples.
     window : Window or None. Where x sits in a larger logical array; it must hold the whole axis.
     mirror : bool. The antithetic draw: u becomes 1 - u.
 

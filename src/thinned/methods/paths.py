@@ -32,7 +32,7 @@ LARSSON = Paper(
     target="samples",
     formula="y = x m / (1 - p),  m ~ Bernoulli(1 - p), one draw per sample",
     law=BERNOULLI,
-    shared="all axes but the first: a sample's branch lives or dies whole",
+    shared="all axes but the first: a sample's branch is kept or dropped as a whole",
     moments=INVERTED,
     papers=(HUANG, LARSSON),
     aliases={
@@ -43,7 +43,7 @@ LARSSON = Paper(
     },
     module="DropPath",
     sample=Sample(shape=(8, 3, 4), independent=(0,)),
-    note="The habit of ViT, Swin and ConvNeXt, on residual branches, with p growing over depth.",
+    note="The default in ViT, Swin and ConvNeXt, on residual branches, with p growing with depth.",
 )
 def drop_path(
     x: Any,
@@ -121,8 +121,8 @@ def _gates(p: float, at: Address) -> Any:
     module="StochasticDepth",
     picture=_gates,
     sample=Sample(shape=(4, 3), independent=(), dropped="binomial", evaluation=times_q),
-    note="The paper's own form. torchvision's batch mode scales in training instead; drop_path is "
-    "what networks of today use.",
+    note="The original form. torchvision's batch mode scales in training instead. Current "
+    "networks use drop_path.",
 )
 def stochastic_depth(
     x: Any,
@@ -133,7 +133,7 @@ def stochastic_depth(
     window: Window | None = None,
     mirror: bool = False,
 ) -> Any:
-    """Drop a residual branch for the whole batch; in evaluation, weigh it by its survival.
+    """Drop a residual branch for the whole batch; in evaluation, scale it by its keep probability.
 
     y = x m,  m ~ Bernoulli(1 - p), one gate;  evaluation: y = (1 - p) x.
 

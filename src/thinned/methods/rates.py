@@ -18,7 +18,7 @@ ZOPH = Paper(
     "Learning transferable architectures for scalable image recognition", "arXiv:1707.07012",
 )  # fmt: skip
 
-_A_RATE = "A rate and no noise: any method takes it as its p, and draws."
+_A_RATE = "A schedule of p draws nothing itself: any method takes its value as p."
 _THE_METHODS = Moments("that of the method, at p(t)", "that of the method, at p(t)")
 
 method(
@@ -34,7 +34,8 @@ method(
     moments=_THE_METHODS,
     apart=_A_RATE,
     papers=(LIU,),
-    note="For networks that underfit: it steadies the first gradients. Any method takes it.",
+    note="For networks that underfit: it reduces the variance of the first gradients. It works "
+    "with any method.",
 )(schedules.early)
 method(
     name="late_dropout",
@@ -49,7 +50,7 @@ method(
     moments=_THE_METHODS,
     apart=_A_RATE,
     papers=(LIU,),
-    note="For networks that overfit, once they have fitted. Any method takes it.",
+    note="For networks that overfit, late in training. It works with any method.",
 )(schedules.late)
 method(
     name="curriculum_dropout",
@@ -64,7 +65,7 @@ method(
     moments=_THE_METHODS,
     apart=_A_RATE,
     papers=(MORERIO,),
-    note="Begins without noise and approaches p: the opposite of annealing.",
+    note="Starts without noise and approaches p: the opposite of annealing.",
 )(schedules.curriculum)
 method(
     name="annealed_dropout",
@@ -79,7 +80,7 @@ method(
     moments=_THE_METHODS,
     apart=_A_RATE,
     papers=(RENNIE,),
-    note="From much noise to none; early dropout with until=1.0 and the linear shape.",
+    note="p falls linearly to 0. The same as early dropout with until=1.0 and the linear shape.",
 )(schedules.annealed)
 method(
     name="scheduled_drop_path",
@@ -94,5 +95,5 @@ method(
     moments=_THE_METHODS,
     apart=_A_RATE,
     papers=(ZOPH, LARSSON),
-    note="DropPath that grows over training and depth, as NASNet was trained.",
+    note="DropPath whose p grows over training and depth, as in the training of NASNet.",
 )(schedules.scheduled_drop_path)

@@ -64,8 +64,8 @@ def _batch_axis(options: Mapping[str, Any]) -> int:
     check=lambda who, time_axis: checks.integer(who, "time_axis", time_axis, 0, MOST_AXES),
     sample=Sample(shape=(4, 5, 3), independent=(0, 2), splits=(0, 2)),
     batch_axis=_batch_axis,
-    note="Between the layers of a recurrent network, on its input and on its output; plain dropout "
-    "there draws anew for each step.",
+    note="Between the layers of a recurrent network, on its input and on its output. Plain "
+    "dropout there draws a new mask at each time step.",
 )
 def locked_dropout(
     x: Any,
@@ -104,10 +104,10 @@ def locked_dropout(
 
     References
     ----------
-    Gal and Ghahramani, 2016, arXiv:1512.05287; "locked" is what Merity et al., 2018,
-    arXiv:1708.02182, call it. One mask serves all gates here, as in Merity et al. and in the tied
-    form of Gal and Ghahramani; their untied form has a mask of the input for each gate. Of the
-    hidden state thinned.torch.LSTM and GRU have that one too (recurrent="gal"), of the input not.
+    Gal and Ghahramani, 2016, arXiv:1512.05287; Merity et al., 2018, arXiv:1708.02182, call it
+    "locked". One mask serves all gates here, as in Merity et al. and in the tied form of Gal and
+    Ghahramani; their untied form has a mask of the input for each gate. thinned.torch.LSTM and GRU
+    have the untied form for the hidden state (recurrent="gal"), but not for the input.
 
     Examples
     --------
@@ -142,8 +142,8 @@ def locked_dropout(
     module="RecurrentDropout",
     in_torch=("LSTM", "GRU"),
     sample=Sample(independent=(0, 1), splits=(0, 1)),
-    note="For cells of one's own; thinned.torch.LSTM and GRU have it built in. What Keras calls "
-    "recurrent_dropout masks the state itself, as Gal and Ghahramani do.",
+    note="For custom cells; thinned.torch.LSTM and GRU have it built in. Keras uses the name "
+    "recurrent_dropout for masks on the state itself, as in Gal and Ghahramani.",
 )
 def recurrent_dropout(
     x: Any,
@@ -154,10 +154,10 @@ def recurrent_dropout(
     window: Window | None = None,
     mirror: bool = False,
 ) -> Any:
-    """Drop elements of a gated cell's candidate update, and of nothing else.
+    """Drop elements of a gated cell's candidate update only.
 
     y = x m / (1 - p),  m ~ Bernoulli(1 - p), one draw per element; then c = f c + i y in an LSTM,
-    h = z h + (1 - z) y in a GRU. What a cell remembers is never erased, only not added to.
+    h = z h + (1 - z) y in a GRU. A cell's memory is never erased; some additions to it are dropped.
 
     Parameters
     ----------
@@ -232,7 +232,7 @@ def zoneout(
     window: Window | None = None,
     mirror: bool = False,
 ) -> Any:
-    """Let units of a recurrent state keep the value of the step before.
+    """Keep the previous value of some units of a recurrent state.
 
     y = m x + (1 - m) h_previous,  m ~ Bernoulli(1 - p), one draw per element;
     evaluation: y = (1 - p) x + p h_previous.
@@ -259,8 +259,8 @@ def zoneout(
 
     References
     ----------
-    Krueger et al., 2017, arXiv:1606.01305. In an LSTM, h and c have masks of their own, and the new
-    h is made of the c from before its zoneout.
+    Krueger et al., 2017, arXiv:1606.01305. In an LSTM, h and c have separate masks, and the new h
+    is computed from c before its zoneout.
 
     Examples
     --------

@@ -75,7 +75,7 @@ def _cutout_check(who: str, size: Any, fill: Any, channel_axis: Any) -> None:
     scale="1",
     fill="fill",
     moments=Moments(
-        "x + h (fill - x), h = p times the share of centres whose square covers the element",
+        "x + h (fill - x), h = p times the fraction of centres whose square covers the element",
         "h (1 - h) (x - fill)^2",
         _cutout_moments,
     ),
@@ -90,8 +90,8 @@ def _cutout_check(who: str, size: Any, fill: Any, channel_axis: Any) -> None:
         shape=(3, 2, 5, 6), options={"size": (2, 3)}, p=0.7, dropped=None, splits=(0, 1),
         p_one="finite",
     ),
-    note="Augmentation of small images; the paper cuts every image (p = 1), with the mean of the "
-    "normalised data for fill.",
+    note="Augmentation of small images. The paper cuts every image (p = 1) and fills with the "
+    "mean of the normalised data.",
 )  # fmt: skip
 def cutout(
     x: Any,
@@ -105,22 +105,22 @@ def cutout(
     window: Window | None = None,
     mirror: bool = False,
 ) -> Any:
-    """Cut a square out of each image, anywhere, also over the border (Cutout).
+    """Cut a square out of each image, at any place, the border included (Cutout).
 
     y = fill in the square, x elsewhere, nothing rescaled. The centre is any element of the map with
-    equal probability; what lies outside of the image is cut off.
+    equal probability; the part of the square outside the image is cut off.
 
     Parameters
     ----------
     x : array, shape (N, C, L), (N, C, H, W) or (N, C, D, H, W), floating; channels elsewhere by
         channel_axis. Never modified.
-    p : float in [0, 1]. Probability that a sample is cut at all; the paper's is 1.
-    at : Address. Draw 0 says which samples are cut, draw d where the centre lies on axis d.
+    p : float in [0, 1]. Probability that a sample is cut; 1 in the paper.
+    at : Address. Draw 0 decides which samples are cut, draw d is the centre's position on axis d.
     training : bool. False gives x itself.
     size : int, or a tuple with one for each spatial axis, elements. Side of the square; an even
-        side reaches one element further before the centre than behind it. The paper takes 16 for
+        side reaches one element further before the centre than after it. The paper takes 16 for
         CIFAR-10, 8 for CIFAR-100.
-    fill : float, finite. What stands in the square.
+    fill : float, finite. The value in the square.
     channel_axis : int. 1 is channels first, -1 channels last.
     window : Window or None. Where x sits in a larger logical array; it must hold whole maps.
     mirror : bool. The antithetic draw: other samples, and centres mirrored.
@@ -202,8 +202,8 @@ def _erasing_check(who: str, scale: Any, ratio: Any, fill: Any, channel_axis: An
     scale="1",
     fill="fill",
     moments=Moments(
-        "x + h (fill - x), h the chance that the element is erased: at most p, least in corners; "
-        "no closed form for h",
+        "x + h (fill - x), h the probability that the element is erased: at most p, lowest in "
+        "corners; no closed form for h",
         "h (1 - h) (x - fill)^2",
     ),
     papers=(ZHONG,),
@@ -217,8 +217,8 @@ def _erasing_check(who: str, scale: Any, ratio: Any, fill: Any, channel_axis: An
     sample=Sample(
         shape=(4, 2, 6, 7), p=0.7, dropped=None, splits=(0, 1), p_one="finite", draws=500
     ),
-    note="Augmentation of images against occlusion; the paper erases half of them, p = .5, best "
-    "with noise of its own in each pixel, which a fill of one number is not.",
+    note="Augmentation of images against occlusion. The paper erases half of the images (p = .5), "
+    "and gets its best results with random noise in each pixel instead of one fill value.",
 )
 def random_erasing(
     x: Any,
@@ -237,19 +237,19 @@ def random_erasing(
 
     y = fill in the rectangle, x elsewhere, nothing rescaled. Its area is s H W with s ~ U(scale),
     its height over its width r ~ U(ratio), both sides rounded and 1 at least, its upper left corner
-    any element of the image; what does not lie inside is drawn again.
+    any element of the image; rectangles that do not lie inside are drawn again.
 
     Parameters
     ----------
     x : array, shape (N, C, H, W), or (N, H, W, C) with channel_axis=-1; floating. Never modified.
-    p : float in [0, 1]. Probability that a sample is erased at all; the paper's is 0.5.
-    at : Address. Draw 0 says which samples are erased; draws 1 to 4 are the area, the ratio, the
+    p : float in [0, 1]. Probability that a sample is erased; 0.5 in the paper.
+    at : Address. Draw 0 decides which samples are erased; draws 1 to 4 are the area, the ratio, the
         row and the column of each of 64 proposals, of which the first that lies inside is taken.
         Where none does (once in 10^11 at these ranges), the first is cut off at the border.
     training : bool. False gives x itself.
     scale : (least, most), floats in (0, 1]. Share of the image's area.
     ratio : (least, most), positive floats. Height over width.
-    fill : float, finite. What stands in the rectangle.
+    fill : float, finite. The value in the rectangle.
     channel_axis : int. 1 is channels first, -1 channels last.
     window : Window or None. Where x sits in a larger logical array; it must hold whole maps.
     mirror : bool. The antithetic draw: other samples, and 1 - u for each u.

@@ -49,13 +49,15 @@ def caption(row: Method, dropped: str) -> str:
     """What the picture shows, where `dropped` says how a dropped element looks in it."""
     sample = row.sample
     p = "" if not row.has_p else f" at p = {_P if sample is None else sample.p:g}"
-    shown = "What it leaves of ones" if row.picture is None else "Its mask"
+    shown = "Output for an input of ones" if row.picture is None else "Mask"
     return f"{shown}{p} ({dropped})"
 
 
 def without_picture(row: Method) -> str:
     """Why there is none, in a sentence."""
-    return row.apart or "Its noise is on sums over many inputs, and no element of an array is hit."
+    return (
+        row.apart or "The noise acts on sums over many inputs, not on single elements of an array."
+    )
 
 
 def in_characters(row: Method) -> str:

@@ -68,8 +68,8 @@ def require_channel(who: str, channel_axis: Any, axes: int = MOST_AXES) -> int:
     check=require_channel,
     in_torch=("Dropout1d", "Dropout2d", "Dropout3d"),
     sample=Sample(shape=(4, 3, 2, 2), independent=(0, 1), splits=(0, 1, 2, 3)),
-    note="Between convolutions, whose neighbouring pixels say nearly the same: dropping single "
-    "ones takes little away.",
+    note="Between convolutions. Neighbouring pixels are strongly correlated, so dropping single "
+    "pixels removes little information.",
 )  # fmt: skip
 def spatial_dropout(
     x: Any,

@@ -278,7 +278,7 @@ def method(
     note: str,
     moments: Moments,
     law: Law | None = None,
-    shared: str = "nobody: one draw per element",
+    shared: str = "none: one draw per element",
     scale: str = "1 / (1 - p)",
     fill: str = "0",
     inference: str = "identity",

@@ -40,9 +40,9 @@ def _pruned(w: Any, p: float, gamma: float = 0.5, target: str = "weights", **_: 
     formula="w' = w m,  m ~ Bernoulli(1 - p) for the smallest gamma of the weights (or units), "
     "else 1;  evaluation: those are 0",
     law=PLAIN_BERNOULLI,
-    shared='all that the weight meets; target="units": a unit\'s weights share a draw',
+    shared='everything that uses the weight; target="units": a unit\'s weights share a draw',
     scale="1",
-    inference="the targeted are pruned",
+    inference="the targeted weights are pruned",
     moments=Moments("w (1 - p t)", "w^2 p (1 - p) t,  t = 1 for the targeted, else 0", _moments),
     papers=(GOMEZ,),
     aliases={"tensor2tensor": ("targeted_dropout",)},
@@ -55,8 +55,9 @@ def _pruned(w: Any, p: float, gamma: float = 0.5, target: str = "weights", **_: 
         dropped=None,
         evaluation=_pruned,
     ),
-    note="When the network is to be pruned by magnitude afterwards: it learns not to rely on what "
-    "will go. thinned.torch.targeted_dropout(module, name, p, gamma=...).",
+    note="For networks that are pruned by magnitude afterwards: they learn not to rely on the "
+    "weights that will be pruned. In PyTorch: thinned.torch.targeted_dropout(module, name, p, "
+    "gamma=...).",
 )
 def targeted_dropout(
     w: Any,
@@ -70,7 +71,7 @@ def targeted_dropout(
     window: Window | None = None,
     mirror: bool = False,
 ) -> Any:
-    """Drop, with probability p, weights (or units) that are among the smallest.
+    """Drop weights (or units) that are among the smallest, with probability p.
 
     w' = w m,  m ~ Bernoulli(1 - p) where w is targeted, else 1. Without rescaling.
 
@@ -78,17 +79,17 @@ def targeted_dropout(
     ----------
     w : array, shape (out, ...), floating: a weight whose first axis counts output units. Never
         modified.
-    p : float in [0, 1]. Probability of dropping what is targeted; p = 1 drops it all.
+    p : float in [0, 1]. Probability of dropping a targeted weight; p = 1 drops all of them.
     at : Address. Equal addresses give equal masks on every backend.
     training : bool.
-    gamma : float in [0, 1]. The share that is targeted: of each unit's n weights the floor(gamma n)
-        smallest in magnitude, or of the units the floor(gamma out) of the smallest norm. Equal ones
-        go by lower index.
+    gamma : float in [0, 1]. The fraction that is targeted: of each unit's n weights the floor(gamma
+        n) smallest in magnitude, or of the units the floor(gamma out) of the smallest norm. Of
+        equal ones those with the lower index count as smaller.
     target : "weights" or "units". A unit's weights are dropped together.
-    prune : bool. Whether evaluation (training=False) sets what is targeted to 0, as the paper's
-        pruned network does; else it gives w itself.
-    window, mirror : as in `thinned.dropout`. A window must hold what is ranked as a whole: the axes
-        after the first, and all of them for units.
+    prune : bool. Whether evaluation (training=False) sets the targeted weights to 0, as in the
+        paper's pruned network; else it gives w itself.
+    window, mirror : as in `thinned.dropout`. A window must hold the whole of what is ranked: the
+        axes after the first, and all axes for units.
 
     Returns
     -------

@@ -101,8 +101,8 @@ def _stay(p: float, at: Address) -> Any:
         keeps_shape=False,
         fixed_p=True,
     ),
-    note="Halves the sequence of a vision transformer and so the cost of a training step; put it "
-    "behind the position embedding.",
+    note="At p = .5 it halves the sequence of a vision transformer, and with it the cost of a "
+    "training step. Put it after the position embedding.",
 )
 def patch_dropout(
     x: Any,
@@ -116,25 +116,25 @@ def patch_dropout(
     window: Window | None = None,
     mirror: bool = False,
 ) -> Any:
-    """Take tokens out of each sequence and keep the others in order (patch dropout).
+    """Drop tokens of each sequence and keep the others in order (patch dropout).
 
-    Of the L tokens that are not of the prefix, k = max(1, round(L (1 - p))) stay, halves to even;
+    Of the L tokens outside the prefix, k = max(1, round(L (1 - p))) are kept, halves to even;
     every choice of k is equally likely: those with the k largest words of the mask spec, equal
     words by lower index. The result is shorter than x, and nothing is rescaled.
 
     Parameters
     ----------
     x : array, shape (N, T, ...), floating: tokens along `axis`. Never modified.
-    p : float in [0, 1]. Share of the tokens that is taken out; at p = 1 one is left beside the
-        prefix. It says how long the result is, so that another p is another compiled program.
+    p : float in [0, 1]. Fraction of the tokens that is dropped; at p = 1 one is kept besides the
+        prefix. It determines the length of the result, so a new p recompiles.
     at : Address. Equal addresses keep equal tokens on every backend.
     training : bool. False gives x itself.
-    prefix : int, or a tuple of ints. How many tokens at the front always stay (class and register
-        tokens); or their places, in rising order, each once.
-    axis : int. The axis along which the tokens lie; not 0, along which the samples do.
+    prefix : int, or a tuple of ints. Number of tokens at the front that are always kept (class and
+        register tokens); or their positions, in rising order, each once.
+    axis : int. The axis of the tokens; not 0, which is that of the samples.
     return_indices : bool. Return (y, indices) instead of y.
     window : Window or None. Where x sits in a larger logical array; it must hold whole sequences.
-    mirror : bool. The antithetic draw: the smallest words stay.
+    mirror : bool. The antithetic draw: the smallest words are kept.
 
     Returns
     -------

@@ -71,7 +71,7 @@ def _pruned(x: Any, weight: Any, log_sigma2: Any, p: Any, threshold: float = 3.0
     target="weights",
     formula="y ~ N(W x + b, (alpha W^2) x^2),  alpha learned",
     law=ADDITIVE,
-    shared="nobody: one draw per example and output",
+    shared="none: one draw per example and output",
     scale="1: the noise has mean 1",
     inference="W x + b, without noise",
     moments=Moments("W x + b", "(alpha W^2) x^2", _moments),
@@ -86,8 +86,8 @@ def _pruned(x: Any, weight: Any, log_sigma2: Any, p: Any, threshold: float = 3.0
         dropped=None,
         keeps_shape=False,
     ),
-    note="Gaussian dropout whose variance alpha = p / (1 - p) is learned, per layer or per weight. "
-    "Today mostly a step to the sparse form.",
+    note="Gaussian dropout whose variance alpha = p / (1 - p) is learned, per layer or per "
+    "weight. The sparse form has largely replaced it.",
 )
 def variational_dropout(
     x: Any,
@@ -148,7 +148,7 @@ def variational_dropout(
     formula="y ~ N(W x + b, S x^2),  S learned, one per weight;  evaluation: weights with "
     "ln alpha = ln(S / W^2) > 3 are 0",
     law=ADDITIVE,
-    shared="nobody: one draw per example and output",
+    shared="none: one draw per example and output",
     scale="1: the noise has mean 1",
     inference="weights with ln alpha above the threshold are pruned",
     moments=Moments("W x + b", "S x^2", _sparse_moments),
@@ -166,8 +166,8 @@ def variational_dropout(
         dropped=None,
         keeps_shape=False,
     ),
-    note="Prunes nine weights of ten and more of small networks. Let the weight of its KL term "
-    "grow from 0 over the first epochs, or it prunes before anything is learned.",
+    note="Prunes 90 % and more of the weights of small networks. Increase the weight of its KL "
+    "term from 0 over the first epochs; otherwise it prunes before anything is learned.",
 )
 def sparse_variational_dropout(
     x: Any,
@@ -181,10 +181,10 @@ def sparse_variational_dropout(
     window: Window | None = None,
     mirror: bool = False,
 ) -> Any:
-    """A linear layer with Gaussian noise on its weights, of which the noisiest are pruned.
+    """A linear layer with Gaussian noise on its weights; evaluation prunes the noisiest.
 
     y = W x + b + z sqrt(S x^2),  z ~ N(0, 1), one draw per example and output. The variance S, not
-    alpha = S / W^2, is the parameter: so the gradient of W carries no noise.
+    alpha = S / W^2, is the parameter, so the gradient of W has no noise from it.
 
     Parameters
     ----------

@@ -48,7 +48,7 @@ STEP, END = 0.125, 6.0
     target="weights",
     formula="w' = w m / (1 - p),  m ~ Bernoulli(1 - p), one draw per weight, once per forward",
     law=BERNOULLI,
-    shared="all that the weight meets: the batch, and every time step",
+    shared="everything that uses the weight: the batch, and every time step",
     moments=inverted("w"),
     papers=(MERITY,),
     aliases={
@@ -58,8 +58,8 @@ STEP, END = 0.125, 6.0
     },
     in_torch=("weight_drop", "LSTM", "GRU"),
     sample=Sample(independent=(0, 1), splits=(0, 1)),
-    note="On the hidden-to-hidden weights of an LSTM, where noise on states would harm memory: "
-    'thinned.torch.weight_drop(module, "weight_hh_l0", p).',
+    note="For the hidden-to-hidden weights of an LSTM, where noise on states would harm its "
+    'memory: thinned.torch.weight_drop(module, "weight_hh_l0", p).',
 )
 def weight_drop(
     w: Any,
@@ -70,7 +70,7 @@ def weight_drop(
     window: Window | None = None,
     mirror: bool = False,
 ) -> Any:
-    """Drop weights, once for a whole forward pass (DropConnect as AWD-LSTM has it).
+    """Drop weights, once per forward pass (DropConnect as in AWD-LSTM).
 
     w' = w m / (1 - p),  m ~ Bernoulli(1 - p), one draw per weight.
 
@@ -80,7 +80,8 @@ def weight_drop(
     p : float in [0, 1]. Probability of dropping a weight; p = 1 gives zeros.
     at : Address. Equal addresses give equal masks on every backend.
     training : bool. False gives w itself.
-    window, mirror : as in `thinned.dropout`; a window says which shard of a weight w is.
+    window, mirror : as in `thinned.dropout`; a window gives the position of the shard w in the
+        whole weight.
 
     Returns
     -------
@@ -111,7 +112,7 @@ def _mixed(w: Any, u: Any, p: float, **_: Any) -> tuple[Any, Any]:
     target="weights",
     formula="w' = u + (w - u) m / (1 - p),  m ~ Bernoulli(1 - p), u the pretrained weight",
     law=BERNOULLI,
-    shared="all that the weight meets",
+    shared="everything that uses the weight",
     fill="u, the pretrained weight",
     moments=Moments("w", "(w - u)^2 p / (1 - p)", _mixed),
     papers=(LEE,),
@@ -126,8 +127,8 @@ def _mixed(w: Any, u: Any, p: float, **_: Any) -> tuple[Any, Any]:
         dropped=None,
         dropped_as=lambda w, u, p: u,
     ),
-    note="For finetuning a large pretrained network on little data: weights fall back to what they "
-    "were, not to 0. thinned.torch.mixout(module, name, p) keeps u for you.",
+    note="For fine-tuning a large pretrained network on little data: a dropped weight becomes its "
+    "pretrained value instead of 0. thinned.torch.mixout(module, name, p) stores u.",
 )
 def mixout(
     w: Any,
@@ -206,7 +207,7 @@ def _connections(p: float, at: Address) -> Any:
     formula="y = a((M W) x + m b),  M, m ~ Bernoulli(1 - p), a mask per example;  "
     "evaluation: the mean of a under N(q (W x + b), p q (W^2 x^2 + b^2)),  q = 1 - p",
     law=PLAIN_BERNOULLI,
-    shared="nobody: one draw per example and connection",
+    shared="none: one draw per example and connection",
     scale="1 in training",
     inference="the activation's mean under the Gaussian of the sum's moments, or at its mean",
     moments=Moments("(1 - p) (W x + b)", "p (1 - p) (W^2 x^2 + b^2)", _connected),
@@ -222,9 +223,9 @@ def _connections(p: float, at: Address) -> Any:
         keeps_shape=False,
         evaluation=lambda x, weight, bias, p, **_: (1.0 - p) * (x @ weight.T + bias),
     ),
-    note="A generalisation of dropout that costs a mask per example and connection; today mostly "
-    "history. What EfficientNet's code calls drop_connect is drop_path; for one mask for a whole "
-    "batch, thinned.torch.drop_connect(module, name, p) or weight_drop.",
+    note="A generalisation of dropout that costs one mask per example and connection; rarely used "
+    "today. EfficientNet's code uses the name drop_connect for drop_path. For one mask per batch "
+    "use thinned.torch.drop_connect(module, name, p) or weight_drop.",
 )
 def drop_connect(
     x: Any,
@@ -239,13 +240,12 @@ def drop_connect(
     window: Window | None = None,
     mirror: bool = False,
 ) -> Any:
-    """A linear layer of which every example drops connections of its own; biases are dropped too.
+    """A linear layer in which every example drops different connections, and biases too.
 
     y = a((M W) x + m b),  M, m ~ Bernoulli(1 - p), without rescaling.
 
-    The masks of some examples are made, used and forgotten before those of the next are, so that
-    the memory does not grow with the batch; the backward pass makes them again. A compiled graph
-    makes them all at once.
+    Masks are made for a few examples at a time and then freed, so memory does not grow with the
+    batch; the backward pass makes them again. A compiled graph makes them all at once.
 
     Parameters
     ----------
@@ -257,10 +257,10 @@ def drop_connect(
         (N, out in), and bias (n, o) that of an array (N, out) at at.fold_in(1).
     training : bool. False takes the mean over masks, as `inference` says.
     activation : "relu", a callable or None (the identity). a: a callable takes and gives an array.
-    inference : "gaussian" or "mean". The sum over connections is taken for normal, with its own
-        mean q (W x + b) and variance p q (W^2 x^2 + b^2), and a averaged under it: in closed form
+    inference : "gaussian" or "mean". "gaussian" treats the sum over connections as normal, with its
+        mean q (W x + b) and variance p q (W^2 x^2 + b^2), and averages a under it: in closed form
         for None and "relu", else by the trapezoidal rule on 97 nodes, where the paper draws
-        samples. Or a at the mean of the sum. Without activation the two are the same.
+        samples. "mean" takes a at the mean of the sum. Without activation the two are the same.
     window, mirror : as in `thinned.dropout`; the window is x's, and must hold whole rows.
 
     Returns

@@ -59,8 +59,8 @@ def _check(who: str, unk: Any, spare: Any, low: int = -(2**63), high: int = 2**6
         grad=False,
         dtypes=(),
     ),
-    note="For language models and text classifiers that lean on single words. A decoder of a "
-    "variational autoencoder needs it at a high p, .3 and more.",
+    note="For language models and text classifiers that rely on single words. The decoder of a "
+    "variational autoencoder needs a high p, .3 and more.",
 )
 def word_dropout(
     x: Any,
@@ -83,7 +83,7 @@ def word_dropout(
     p : float in [0, 1]. Probability of replacing a token; p = 1 replaces all.
     at : Address. Equal addresses give equal masks on every backend.
     training : bool. False gives x itself.
-    unk : int. The id that stands for a word unknown.
+    unk : int. The id of the unknown word.
     spare : tuple of ints. Ids that are never replaced: padding, the beginning of a sentence.
     window, mirror : as in `thinned.dropout`.
 
@@ -98,8 +98,8 @@ def word_dropout(
 
     References
     ----------
-    Bowman et al., 2016, arXiv:1511.06349, with the unknown word; Iyyer et al., 2015, ACL, who leave
-    the words out of an average.
+    Bowman et al., 2016, arXiv:1511.06349, with the unknown word; Iyyer et al., 2015, ACL, who
+    omit the words from an average.
 
     Examples
     --------
@@ -125,13 +125,13 @@ def word_dropout(
     target="vocabulary rows",
     formula="y = W m / (1 - p),  m ~ Bernoulli(1 - p), one draw per row of the embedding W",
     law=BERNOULLI,
-    shared="all axes but the first: a word shares its fate everywhere",
+    shared="all axes but the first: a word is dropped everywhere or nowhere",
     moments=inverted("W"),
     papers=(GAL, MERITY),
     aliases={"awd-lstm-lm": ("embedded_dropout",), "fastai": ("EmbeddingDropout",)},
     module="EmbeddingDropout",
     sample=Sample(shape=(8, 5), independent=(0,)),
-    note="For recurrent language models, p = .1, beside locked dropout.",
+    note="For recurrent language models, p = .1, together with locked dropout.",
 )
 def embedding_dropout(
     x: Any,
@@ -145,8 +145,8 @@ def embedding_dropout(
 ) -> Any:
     """Drop whole words from an embedding, the same ones wherever they occur.
 
-    y = x m / (1 - p),  m ~ Bernoulli(1 - p), one draw per row of x; or the rows of y that tokens
-    ask for.
+    y = x m / (1 - p),  m ~ Bernoulli(1 - p), one draw per row of x; with tokens, the rows of y at
+    these indices.
 
     Parameters
     ----------
@@ -154,9 +154,9 @@ def embedding_dropout(
     p : float in [0, 1]. Probability of dropping a word; p = 1 gives zeros.
     at : Address. Equal addresses give equal masks on every backend.
     training : bool. False gives x itself, or its rows.
-    tokens : array of integers in [0, V), any shape, of x's kind, or None. None asks for the whole
-        weight. Tokens are looked up without a pass over it, and without a check of their range but
-        the library's own.
+    tokens : array of integers in [0, V), any shape, of x's kind, or None. None returns the whole
+        weight. Tokens are looked up without a pass over it; only the library itself checks their
+        range.
     window, mirror : as in `thinned.dropout`; the window is that of x.
 
     Returns

@@ -78,7 +78,7 @@ class stochastic_depth_rule(Schedule):
 
 @dataclass(frozen=True)
 class scheduled_drop_path(Schedule):
-    """DropPath that grows over training, in deep layers more: ScheduledDropPath of NASNet.
+    """DropPath whose p grows over training, more in deep layers: NASNet's ScheduledDropPath.
 
     p(t, l) = p min(1, t / T) (l + 1) / L. The same as linear(0, 1) * stochastic_depth_rule(p).
 

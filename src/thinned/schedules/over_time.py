@@ -54,13 +54,13 @@ class early(Schedule):
 
     Raises
     ------
-    ValueError if p or until is out of its range or NaN, or shape is another word. TypeError if one
+    ValueError if p or until is out of its range or NaN, or shape is unknown. TypeError if one
     is no number.
 
     References
     ----------
-    Liu et al., 2023, arXiv:2303.01500. Their code reaches 0 on the last step before `until`, where
-    here the linear shape reaches it on `until` itself.
+    Liu et al., 2023, arXiv:2303.01500. Their code reaches 0 on the last step before `until`; here
+    the linear shape reaches it at `until`.
     """
 
     p: float
@@ -167,7 +167,7 @@ class linear(Schedule):
 
 @dataclass(frozen=True)
 class annealed(Schedule):
-    """Dropout that fades out: as `linear` from p to 0.
+    """Dropout that decreases to zero: `linear` from p to 0.
 
     p(t) = p max(0, 1 - t / until).
 
@@ -206,16 +206,16 @@ class annealed(Schedule):
 
 @dataclass(frozen=True)
 class curriculum(Schedule):
-    """Dropout that grows from none to p, quickly at first: training begins easy.
+    """Dropout that grows from 0 to p, quickly at first: training begins with the easier task.
 
     p(t) = p (1 - exp(-gamma t)). In the paper's words the kept share is
     (1 - k) exp(-gamma t) + k, with k = 1 - p.
 
     Parameters
     ----------
-    p : float in [0, 1]. The p that is approached.
-    gamma : float > 0, per step, or None for the paper's 10 / steps, with which p(steps) is within
-        5e-5 of p, relatively.
+    p : float in [0, 1]. The limit.
+    gamma : float > 0, per step, or None for the paper's 10 / steps, which brings p(steps) to within
+        a relative 5e-5 of p.
 
     Raises
     ------

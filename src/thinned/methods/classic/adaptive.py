@@ -66,8 +66,8 @@ def _two_normals(rng: np.random.Generator) -> tuple[Any, ...]:
         dropped=None,
         evaluation=lambda x, s, p, alpha=1.0: _standout_moments(x, s, p, alpha)[0],
     ),
-    note="The first dropout that looks at its input: strong units are kept more often. History; "
-    "attention and gates took over what it was for.",
+    note="The first dropout that depends on its input: strong units are kept more often. Of "
+    "historical interest; attention and gates have replaced it.",
 )
 def standout(
     x: Any,
@@ -80,7 +80,7 @@ def standout(
     window: Window | None = None,
     mirror: bool = False,
 ) -> Any:
-    """Drop each unit with a probability that a belief network overlaid on the layer decides.
+    """Drop each unit with a probability computed by a belief network overlaid on the layer.
 
     y = x m,  m ~ Bernoulli(k),  k = sigmoid(alpha s + beta),  beta = ln((1 - p) / p);
     evaluation: y = k x.
@@ -89,12 +89,12 @@ def standout(
     ----------
     x : array, any shape, floating: the activations. Never modified.
     s : array, x's shape: the overlaid network's input to each unit. The paper ties its weights to
-        the layer's own, so that s is the pre-activation. It gets no gradient in training.
+        the layer's own, so that s is the pre-activation. It receives no gradient in training.
     p : float in [0, 1]. Probability of dropping a unit with s = 0, in place of the paper's beta;
         p = 1 gives zeros, p = 0 gives x.
     at : Address. Equal addresses give equal masks on every backend.
     training : bool. False gives the expectation, k x.
-    alpha : float. How much s decides; 0 is dropout without a scale. The paper's scale of weights.
+    alpha : float. The influence of s; 0 is dropout without a scale. The paper's scale of weights.
     window : Window or None. Where x and s sit in larger logical arrays.
     mirror : bool. The antithetic draw.
 
@@ -157,8 +157,8 @@ def _units_and_evidence(rng: np.random.Generator) -> tuple[Any, ...]:
     papers=(ZUNINO,),
     module="ExcitationDropout",
     sample=Sample(arrays=_units_and_evidence, independent=(0, 1), dropped=None),
-    note="Drops what the prediction rests on, so that other paths learn. The evidence costs "
-    "another backward pass; history.",
+    note="Drops the units that the prediction relies on most, so that other paths learn. The "
+    "evidence costs another backward pass. Of historical interest.",
 )
 def excitation_dropout(
     x: Any,
@@ -170,7 +170,7 @@ def excitation_dropout(
     window: Window | None = None,
     mirror: bool = False,
 ) -> Any:
-    """Drop each unit the sooner, the more of the prediction's evidence it carries.
+    """Drop units with more evidence for the prediction with a higher probability.
 
     y = x m / (1 - p),  m ~ Bernoulli(1 - d),  d = p (N - 1) e / ((p N - 1) e + 1 - p), where e is
     the unit's share of the evidence in its sample and N the number of units. d is 0 for a unit
@@ -179,13 +179,13 @@ def excitation_dropout(
     Parameters
     ----------
     x : array, shape (N, ...), floating: the activations. Never modified.
-    evidence : array, x's shape: how much each unit speaks for the prediction. The paper takes it
+    evidence : array, x's shape: how much each unit supports the prediction. The paper takes it
         from excitation backprop; it is normalised here over each sample, and numbers that are not
         above zero count as zero. Where a sample has none, its units are dropped with probability p.
     p : float in [0, 1]. Probability of dropping a unit whose share is 1 / N; p = 1 gives zeros.
     at, training, mirror : as in `thinned.dropout`.
-    window : Window or None. Where x and the evidence sit in larger logical arrays; it may split the
-        first axis alone.
+    window : Window or None. Where x and the evidence sit in larger logical arrays; it may split
+        only the first axis.
 
     Returns
     -------
@@ -200,7 +200,7 @@ def excitation_dropout(
     References
     ----------
     Zunino et al., 2021, arXiv:1805.09092, whose P is 1 - p. The paper gives d; the scale is that of
-    the dropout whose place it takes, so that equal shares give exactly dropout.
+    dropout, so equal shares give exactly dropout.
     """
     draws = Draws("excitation_dropout", x, p, at, training, window, mirror)
     if len(draws.shape) < 2:

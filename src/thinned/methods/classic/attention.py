@@ -40,18 +40,18 @@ def _check(who: str, by: Any, width: Any, keys: int = 2**31) -> None:
     formula="y = m x / sum over keys of m x,  m = 0 over `width` keys from each seed, seeds drawn "
     "with probability p / width",
     law=PLAIN_BERNOULLI,
-    shared="nobody; by columns, all queries: a key is dropped for each of them",
-    scale="what brings the row back to its sum, without a gradient",
+    shared="none; by column, all queries: a key is dropped for each of them",
+    scale="the factor that restores the row's sum, without a gradient",
     papers=(LIN,),
     moments=Moments(
-        "no closed form: a row keeps its sum, small weights gain what large ones lose",
-        "no closed form: the scale of a row is drawn with its mask",
+        "no closed form: a row keeps its sum, and small weights gain what large ones lose",
+        "no closed form: the scale of a row depends on its mask",
     ),
     module="DropAttention",
     check=_check,
     sample=Sample(arrays=_softmax_rows, splits=(0, 1, 2), linear=False, own_gradient=True),
-    note="Rows keep their sum, which attention dropout does not give. Attention dropout is what "
-    "networks of today use.",
+    note="Rows keep their sum, unlike with attention dropout. Current networks use attention "
+    "dropout.",
 )
 def drop_attention(
     x: Any,
@@ -64,7 +64,7 @@ def drop_attention(
     window: Window | None = None,
     mirror: bool = False,
 ) -> Any:
-    """Drop attention weights, and scale what is left of each row back to the row's sum.
+    """Drop attention weights, and rescale the rest of each row to the row's sum.
 
     y = m x S(sum x / sum m x), sums over the keys; S lets no gradient through, and sum x is 1 for
     rows of a softmax. A row that loses all its weight is zero.
@@ -85,12 +85,12 @@ def drop_attention(
 
     Returns
     -------
-    array of x's kind, shape and dtype. Rows keep their sum; E[y] is not x, since small weights gain
-    where large ones are dropped.
+    array of x's kind, shape and dtype. Rows keep their sum; E[y] is not x, because small weights
+    gain where large ones are dropped.
 
     Raises
     ------
-    ValueError if p is outside [0, 1] or NaN, x has fewer than two axes, `by` is another word, width
+    ValueError if p is outside [0, 1] or NaN, x has fewer than two axes, `by` is unknown, width
     is not in [1, keys], or the window splits the keys. TypeError if x is not floating.
 
     References

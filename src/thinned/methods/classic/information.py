@@ -50,7 +50,8 @@ def _units_and_sizes(rng: np.random.Generator) -> tuple[Any, ...]:
         arrays=_units_and_sizes, independent=(0, 1), splits=(0, 1), dropped=None, draws=6000
     ),
     note="Dropout as an information bottleneck: alpha is a second output of the layer, and "
-    "information_cost joins the loss. History; the variational bottleneck is its better known kin.",
+    "information_cost is added to the loss. Of historical interest; the variational information "
+    "bottleneck is better known.",
 )
 def information_dropout(
     x: Any,
@@ -61,15 +62,15 @@ def information_dropout(
     window: Window | None = None,
     mirror: bool = False,
 ) -> Any:
-    """Multiply by log-normal noise whose size is learned for each unit from its input.
+    """Multiply by log-normal noise whose scale is a learned function of the input.
 
     y = x exp(alpha z),  z ~ N(0, 1), one draw per element.
 
     Parameters
     ----------
     x : array, any shape, floating: activations, not negative in the paper. Never modified.
-    alpha : array, x's shape: the noise's size, above 0 and made by the network, say
-        0.001 + 0.7 sigmoid(...) as the authors do. It gets its gradient.
+    alpha : array, x's shape: the noise's scale, above 0 and computed by the network, for
+        example 0.001 + 0.7 sigmoid(...) as the authors do. It receives a gradient.
     at : Address. Equal addresses give equal noise on every backend, to 4e-6 of a draw of z.
     training : bool. False gives x itself: the noise at its median.
     window : Window or None. Where x and alpha sit in larger logical arrays.

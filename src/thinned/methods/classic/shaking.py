@@ -76,7 +76,7 @@ def _even_check(who: str, level: Any, forward: Any, backward: Any) -> None:
         own_gradient=True,
         evaluation=lambda x, other, p: (x + other) / 2.0,
     ),
-    note="Record holder on CIFAR-10 in its year, with networks of two branches built for it.",
+    note="The best result on CIFAR-10 in its year, with two-branch networks built for it.",
 )
 def shake_shake(
     x: Any,
@@ -90,7 +90,7 @@ def shake_shake(
     window: Window | None = None,
     mirror: bool = False,
 ) -> Any:
-    """Mix two branches by chance, and share out the gradient by another chance.
+    """Mix two branches at random, and divide the gradient at random independently.
 
     y = a x + (1 - a) other,  a ~ U(0, 1);  dx = b dy, dother = (1 - b) dy,  b ~ U(0, 1);
     evaluation: (x + other) / 2.
@@ -113,7 +113,7 @@ def shake_shake(
 
     Raises
     ------
-    ValueError if other has another shape, x has no axis, or an option is another word. TypeError if
+    ValueError if other has another shape, x has no axis, or an option is unknown. TypeError if
     x is not floating.
 
     References
@@ -189,8 +189,8 @@ def _shaken_check(who: str, level: Any, alpha: Any, beta: Any) -> None:
         evaluation=lambda x, p: (1.0 - p) * x,
         own_gradient=True,
     ),
-    note="Stochastic depth that shakes a branch where that would drop it. For PyramidNets of its "
-    "day; p grows over depth as in stochastic depth.",
+    note="Stochastic depth that shakes a branch instead of dropping it. It was made for "
+    "PyramidNets; p grows with depth as in stochastic depth.",
 )
 def shake_drop(
     x: Any,
@@ -212,11 +212,11 @@ def shake_drop(
     Parameters
     ----------
     x : array, shape (N, ...), floating: the output of the branch. Never modified.
-    p : float in [0, 1]. Probability that the branch is shaken. The paper lets it grow linearly with
+    p : float in [0, 1]. Probability that the branch is shaken. In the paper it grows linearly with
         depth to 1/2.
     at : Address. g is draw 0, a draw 1 and b draw 2 of it.
     training : bool. False gives the expectation.
-    level : "batch", "image", "channel" (axis 1) or "pixel": what has an a and b of its own.
+    level : "batch", "image", "channel" (axis 1) or "pixel": each of these has a separate a and b.
     alpha, beta : pairs of floats. The ranges of a and b. beta = (0, 0) stops the gradient where the
         branch is shaken.
     window : Window or None. Where x sits in a larger logical array.
@@ -229,8 +229,8 @@ def shake_drop(
 
     Raises
     ------
-    ValueError if p is outside [0, 1] or NaN, x has too few axes for the level, level is another
-    word, or a range is not two finite numbers in order. TypeError if x is not floating.
+    ValueError if p is outside [0, 1] or NaN, x has too few axes for the level, level is unknown, or
+    a range is not two finite numbers in order. TypeError if x is not floating.
 
     References
     ----------

@@ -63,8 +63,8 @@ def _check(who: str, tau: Any, axis: Any, weak: Any) -> None:
     module="SpectralDropout",
     check=_check,
     sample=Sample(options={"tau": 0.9}, splits=(0,), p_one="finite", dropped=None, linear=False),
-    note="Prunes where activations hold little: a compression idea more than a regulariser. tau is "
-    "in the units of x; history.",
+    note="Drops weak spectral coefficients: more a compression method than a regulariser. tau is "
+    "in the units of x. Of historical interest.",
 )
 def spectral_dropout(
     x: Any,
@@ -89,11 +89,11 @@ def spectral_dropout(
     p : float in [0, 1]. Probability of dropping a weak coefficient; p = 0 gives x.
     at : Address. Equal addresses give equal masks on every backend.
     training : bool. False gives x itself.
-    tau : float of at least 0, in the units of x. The size up to which a coefficient is weak; what
-        fits must be found by trying.
+    tau : float of at least 0, in the units of x. The magnitude up to which a coefficient is weak;
+        it must be tuned.
     axis : int. The axis that is transformed, at the cost of two products with an (n, n) matrix.
     weak : "drawn", as above, or "cut": every weak coefficient is dropped, and the others with
-        probability p. The paper is read in both ways.
+        probability p. The paper can be read both ways.
     window : Window or None. Where x sits in a larger logical array; it may not split `axis`.
     mirror : bool. The antithetic draw.
 
@@ -105,7 +105,7 @@ def spectral_dropout(
     Raises
     ------
     ValueError if p is outside [0, 1] or NaN, tau is negative, the axis does not exist, `weak` is
-    another word, or the window splits the axis. TypeError if x is not floating.
+    unknown, or the window splits the axis. TypeError if x is not floating.
 
     References
     ----------

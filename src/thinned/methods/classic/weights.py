@@ -82,8 +82,8 @@ def _inputs(p: float, at: Address) -> Any:
         dropped=None,
         keeps_shape=False,
     ),
-    note="Dropout with an L1 pull: a dropped input comes in with its weights' signs turned. For "
-    "sparse weights; weight decay and pruning do that today.",
+    note="Dropout with an L1 effect: a dropped input uses its weights' signs, reversed and scaled "
+    "by c. For sparse weights, which weight decay and pruning give today.",
 )
 def shakeout(
     x: Any,
@@ -96,7 +96,7 @@ def shakeout(
     window: Window | None = None,
     mirror: bool = False,
 ) -> Any:
-    """A linear layer that enhances or reverses, rather than keeps or drops, each input.
+    """A linear layer that enhances or reverses each input, instead of keeping or dropping it.
 
     y = (x r) W' + c (x (r - 1)) sign(W)',  r = m / (1 - p),  m ~ Bernoulli(1 - p), one draw per
     sample and input: the weights of a kept input become (W + p c sign W) / (1 - p), those of a
@@ -166,7 +166,7 @@ def _connections(p: float, at: Address) -> Any:
     target="weights",
     formula="y = x V',  V = W + |W|^(norm / 2) (m / (1 - p) - 1),  m ~ Bernoulli(1 - p)",
     law=BERNOULLI,
-    shared="nobody: one draw per sample and weight; or samples",
+    shared="none: one draw per sample and weight; or samples",
     inference="x W'",
     moments=Moments("x W'", "sum of x_j^2 |W_ij|^norm p / (1 - p)", _bridgeout_moments),
     papers=(NAJEEB,),
@@ -182,8 +182,9 @@ def _connections(p: float, at: Address) -> Any:
         dropped=None,
         keeps_shape=False,
     ),
-    note="Noise that in expectation is an L_q penalty, q chosen at will: between dropout (2) and "
-    "sparse weights (1). It holds a weight matrix for each sample; for small layers and study.",
+    note="Noise that is equivalent in expectation to an L_q penalty, for any q: between dropout "
+    "(2) and sparse weights (1). It needs one weight matrix per sample; for small layers and for "
+    "study.",
 )
 def bridgeout(
     x: Any,
@@ -197,7 +198,7 @@ def bridgeout(
     window: Window | None = None,
     mirror: bool = False,
 ) -> Any:
-    """A linear layer whose weights are moved by noise of the size of a power of them.
+    """A linear layer with noise on its weights, proportional to a power of their magnitude.
 
     y = x V',  V = W + |W|^(norm / 2) (m / (1 - p) - 1),  m ~ Bernoulli(1 - p), one draw per sample
     and weight; evaluation: y = x W'.
@@ -210,11 +211,11 @@ def bridgeout(
     p : float in [0, 1]. Probability that a weight's noise is at its lower end, -|W|^(norm / 2).
     at : Address. Equal addresses give equal masks on every backend.
     training : bool. False gives x W'.
-    norm : float above 0. The paper's q: the expected loss gains an L_q penalty on the weights. At 2
-        positive weights are kept and scaled, or dropped, as in DropConnect.
-    per_batch : bool. One draw for all samples, and no memory for each.
-    window : Window or None. Where x sits in a larger logical array; it may split the first axis
-        alone.
+    norm : float above 0. The paper's q: the expected loss gains an L_q penalty on the weights. At
+        2, positive weights are kept and scaled, or dropped, as in DropConnect.
+    per_batch : bool. One draw for all samples, which saves the memory of one weight matrix each.
+    window : Window or None. Where x sits in a larger logical array; it may split only the
+        first axis.
     mirror : bool. The antithetic draw.
 
     Returns
