@@ -14,7 +14,8 @@ Gal and Ghahramani, 2016, arXiv:1506.02142, section 5.3 and appendix.
 """
 
 # Traps of the paper and of its many copies:
-# - Its p is the probability to KEEP a unit. Here, as everywhere in this library, p drops.
+# - Its p is the probability to KEEP a unit. Here, as everywhere in this library except
+#   thinned.classic, p is the probability to drop it.
 # - tau has a unit, that of 1 / y^2. Searched on scaled targets and used on others, it is off by
 #   their variance: 77 squared on diabetes. So is the likelihood, by the logarithm of 77.
 # - tau is no free number: weight decay follows from it, 2 lambda = (1 - p) l^2 / (N tau) for half

@@ -32,9 +32,10 @@ Array = NDArray[Any]
 class DropoutMLPClassifier(ClassifierMixin, DropoutMLP):  # type: ignore[misc]
     """A multilayer perceptron classifier, trained with dropout.
 
-    Minimises the cross-entropy of a softmax over the classes. Each minibatch trains a thinned
-    network; prediction uses the whole one. Training runs in float32, prediction in the type of its
-    X. Parameters and attributes that scikit-learn's MLPClassifier has too mean the same here.
+    Minimises the cross-entropy of a softmax over the classes. Each row of a minibatch trains its
+    own thinned network (with execution="thin" the rows share one); prediction uses the whole one.
+    Training runs in float32, prediction in the type of its X. Parameters and attributes that
+    scikit-learn's MLPClassifier also has mean the same here.
 
     Parameters
     ----------
@@ -42,14 +43,16 @@ class DropoutMLPClassifier(ClassifierMixin, DropoutMLP):  # type: ignore[misc]
         model.
     p : float in [0, 1], or a sequence of them. Probability of dropping a unit: one number for every
         layer, the input included, or one for the input and one for each hidden layer.
-    activation : "relu" or "tanh". Weights begin as He (relu) or Glorot (tanh, output layer) say.
+    activation : "relu" or "tanh". Initial weights are He (relu) or Glorot (tanh, output layer).
     solver : "adam" or "sgd".
-    learning_rate_init : float in (0, inf). It stays what it is.
-    batch_size : int >= 1, or "auto", which is min(200, n_samples). More than there are rows means
-        all of them.
-    max_iter : int >= 1. Epochs, that is passes over the data, at most.
-    tol : float in [0, inf). Least gain that counts, in the loss (nats) or the validation score.
-    n_iter_no_change : int >= 1. Training stops after more than so many epochs without gain.
+    learning_rate_init : float in (0, inf). Constant over training.
+    batch_size : int >= 1, or "auto", which is min(200, n_samples). Larger than the number of rows
+        means all rows.
+    max_iter : int >= 1. Maximum number of epochs (passes over the data).
+    tol : float in [0, inf). Smallest improvement that counts, in the loss (nats) or the validation
+        score.
+    n_iter_no_change : int >= 1. Training stops after more than this number of epochs without
+        improvement.
     early_stopping : bool. Hold out validation rows, stop by their score (accuracy; R2 for the
         regressor), and end with the weights that scored best.
     validation_fraction : float in (0, 1). The part held out, stratified by class.
@@ -62,8 +65,8 @@ class DropoutMLPClassifier(ClassifierMixin, DropoutMLP):  # type: ignore[misc]
         the others give a seed when training begins anew. Either way it is `seed_`.
     warm_start : bool. fit goes on where it stopped, optimizer and masks included.
     verbose : bool or int. Print a line after each epoch.
-    execution : "elementwise", where each row has a mask of its own, or "thin", where the rows of a
-        minibatch share one and what it drops is not computed: faster for wide hidden layers and
+    execution : "elementwise", where each row has its own mask, or "thin", where the rows of a
+        minibatch share one and dropped units are not computed: faster for wide hidden layers and
         large minibatches. The masks are then ``keep_mask(..., shared_axes=(0,))`` of the same
         addresses.
 

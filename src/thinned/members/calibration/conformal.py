@@ -26,20 +26,21 @@ def conformal_sets(
     calibration_labels: Any,
     alpha: float = 0.1,
 ) -> NDArray[np.bool_]:
-    """Sets of classes that hold the true one with probability 1 - alpha at least.
+    """Sets of classes that contain the true one with probability at least 1 - alpha on average.
 
-    Split conformal prediction with the score 1 - probability of the true class: whatever the model,
-    the coverage holds over rows that are exchangeable with the calibration rows.
+    Split conformal prediction with the score 1 - probability of the true class. The coverage is
+    marginal: it holds for any model, on average over rows and calibration sets, if the rows are
+    exchangeable with the calibration rows. Single groups of rows may be covered less.
 
     Parameters
     ----------
     probabilities : (N, C). Of the rows to answer.
     calibration_probabilities, calibration_labels : (M, C), (M,). Rows that were not trained on.
-    alpha : float inside (0, 1). The share of rows whose set may miss.
+    alpha : float inside (0, 1). The fraction of rows whose set may miss the true class.
 
     Returns
     -------
-    (N, C) booleans: True where a class is in the row's set. All are where M is too small for
+    (N, C) booleans: True where a class is in the row's set. All are True where M is too small for
     alpha.
 
     Raises
@@ -72,16 +73,18 @@ def conformal_interval(
     std: ArrayLike | None = None,
     calibration_std: ArrayLike | None = None,
 ) -> tuple[Array, Array]:
-    """Intervals that hold y with probability 1 - alpha at least.
+    """Intervals that contain y with probability at least 1 - alpha on average.
 
     Split conformal prediction with the score |y - mean|, or |y - mean| / std where standard
-    deviations are given: then uncertain rows get wider intervals.
+    deviations are given: then uncertain rows get wider intervals. The coverage is marginal: it
+    holds on average over rows and calibration sets, if the rows are exchangeable with the
+    calibration rows. Single groups of rows may be covered less.
 
     Parameters
     ----------
     mean : (N,). Predictions for the rows to answer.
     calibration_mean, calibration_y : (M,). Of rows that were not trained on.
-    alpha : float inside (0, 1). The share of rows whose interval may miss.
+    alpha : float inside (0, 1). The fraction of rows whose interval may miss y.
     std, calibration_std : (N,), (M,), positive; both or neither.
 
     Returns
