@@ -2,22 +2,22 @@
 
 A mask is a pure function of its address: ``thinned.dropout(x, p=0.5, at=thinned.Address(seed=0,
 site="fc1", step=7))`` gives the same array on every machine, and the same call on a gradient is its
-backward pass. Importing this package loads NumPy and nothing else.
+backward pass. Importing this package loads nothing else: each name loads what it needs when it is
+first used, a method NumPy, its own file and, with its first draw, the compiled kernel.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from thinned import methods
-from thinned.address import Address, when_jax_is_there
-from thinned.kernel import kernel_info, set_num_threads
-from thinned.methods import *  # noqa: F403 - the catalogue says what is public
+from thinned import _later, methods, traced
 from thinned.version import __version__ as __version__
-from thinned.window import Window
 
 if TYPE_CHECKING:
     from thinned import classic, jax, members, numpy, schedules, testing, torch
+    from thinned.address import Address
     from thinned.estimators.multilayer import DropoutMLPClassifier, DropoutMLPRegressor
+    from thinned.kernel import kernel_info, set_num_threads
+    from thinned.methods import *  # noqa: F403 - the catalogue says what is public
+    from thinned.window import Window
 
 
 def _addresses_of_jax() -> Any:
@@ -26,7 +26,7 @@ def _addresses_of_jax() -> Any:
     return address
 
 
-when_jax_is_there(_addresses_of_jax)
+traced.load_jax = _addresses_of_jax
 
 __all__ = [
     "Address",
@@ -48,23 +48,34 @@ __all__ = [
 
 # Loaded at first use: the file that holds the name, or the room that the name itself is.
 _LATER = {
+    **dict.fromkeys(methods.__all__, "thinned.methods"),
+    "Address": "thinned.address",
     "DropoutMLPClassifier": "thinned.estimators.multilayer",
     "DropoutMLPRegressor": "thinned.estimators.multilayer",
+    "Window": "thinned.window",
+    "address": "thinned.address",
+    "backends": "thinned.backends",
+    "checks": "thinned.checks",
     "classic": "thinned.classic",
     "jax": "thinned.jax",
+    "kernel": "thinned.kernel",
+    "kernel_info": "thinned.kernel",
+    "laws": "thinned.laws",
     "members": "thinned.members",
     "numpy": "thinned.numpy",
+    "reference": "thinned.reference",
     "schedules": "thinned.schedules",
+    "set_num_threads": "thinned.kernel",
     "testing": "thinned.testing",
     "torch": "thinned.torch",
+    "window": "thinned.window",
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module 'thinned' has no attribute {name!r}")
-    room = import_module(_LATER[name])
-    return room if _LATER[name] == f"thinned.{name}" else getattr(room, name)
+if not TYPE_CHECKING:  # it would make every name a name, and a checker would find no misspelt one
+
+    def __getattr__(name: str) -> Any:
+        return _later.attribute(__name__, _LATER, name)
 
 
 def __dir__() -> list[str]:

@@ -4,51 +4,37 @@ from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
+from thinned import traced
 from thinned.checks import integer, message
 from thinned.philox import fold_in
+from thinned.traced import Traced
 
-__all__ = ["Address", "Mirrored", "address_of_seed", "settled", "when_jax_is_there"]
+__all__ = ["Address", "Mirrored", "address_of_seed", "settled"]
 
 _RANGES = {"seed": 2**64, "site": 2**32, "step": 2**32 - 1, "call": 2**16}
 _REMEDY = {"call": "For more calls in one step, use another seed: at.fold_in(n)."}
 
 
-class Traced(Protocol):
-    """What an address asks a library whose programs hold coordinates as arrays."""
-
-    def is_traced(self, value: Any) -> bool: ...
-    def coordinate(self, name: str, value: Any) -> Any: ...
-    def settled(self, who: str, at: Address) -> Address: ...
-    def shown(self, at: Address) -> str: ...
-    def fold_in(self, at: Address, n: Any) -> Address: ...
-
-
-# What knows JAX's tracers, once JAX is there; and what loads it, which thinned/__init__.py says, as
-# it stands on a floor above. An address is a tree of JAX's from the first one on that is made after
-# JAX was imported; PyTorch's compiler need not know.
+# What knows JAX's tracers, once JAX is there. An address is a tree of JAX's from the first one on
+# that is made after JAX was imported; PyTorch's compiler need not know.
 _jax: Traced | None = None
-_load_jax: Callable[[], Traced] | None = None
-
-
-def when_jax_is_there(load: Callable[[], Traced]) -> None:
-    """Say what loads the part that knows JAX's tracers."""
-    global _load_jax
-    _load_jax = load
 
 
 def _meet_jax() -> None:
     global _jax
-    if _load_jax is not None:
-        _jax = _load_jax()
+    if traced.load_jax is not None:
+        _jax = traced.load_jax()
 
 
 def settled(who: str, at: Address) -> Address:
     """The address in numbers; TypeError while JAX traces it."""
-    return at if _jax is None or at.known else _jax.settled(who, at)
+    if _jax is None or at.known:
+        return at
+    known: Address = _jax.settled(who, at)
+    return known
 
 
 def _coordinate(name: str, value: Any) -> Any:
@@ -168,7 +154,8 @@ class Address:
     def fold_in(self, n: int) -> Address:
         """Another seed, made of this one and `n`: a member, an epoch, a rank. n in [0, 2^64)."""
         if _jax is not None and (not self.known or _jax.is_traced(n)):
-            return _jax.fold_in(self, n)
+            folded: Address = _jax.fold_in(self, n)
+            return folded
         n = integer("Address.fold_in", "n", n, 0, 2**64)
         return self.replace(seed=fold_in(self.seed, n))
 

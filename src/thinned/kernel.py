@@ -8,7 +8,7 @@ from typing import NamedTuple
 from thinned.checks import integer
 
 try:
-    from thinned import _native
+    from thinned import _native as _native  # from here it comes as it is set below
 except ImportError as error:
     raise ImportError(
         f"thinned: the compiled module does not load ({error}). Install thinned again for this "
@@ -39,8 +39,9 @@ _use_reference = False
 def kernel_info() -> KernelInfo:
     """The kernel in use, the most threads a call uses, and what else could run here.
 
-    The fastest that the processor can run is chosen when thinned is imported. The environment
-    variable THINNED_KERNEL forces another, THINNED_NUM_THREADS the number of threads.
+    The fastest that the processor can run is chosen when the compiled module is loaded, with the
+    first draw or this question. The environment variable THINNED_KERNEL forces another,
+    THINNED_NUM_THREADS the number of threads.
 
     Examples
     --------

@@ -44,9 +44,16 @@ def printed(code, **variables):
 
 
 def refused(**variables):
-    done = run("import thinned", **variables)
-    assert done.returncode != 0
-    return done.stderr.strip().splitlines()[-1]
+    """What is said in the end, at the first question about the kernel and at the first draw."""
+    draw = "thinned.keep_mask(3, 0.5, thinned.Address(seed=0))"
+    ends = []
+    for first in ("thinned.kernel_info()", draw):
+        done = run(f"import thinned\nprint('imported')\n{first}", **variables)
+        assert done.returncode != 0
+        assert done.stdout.split() == ["imported"]
+        ends.append(done.stderr.strip().splitlines()[-1])
+    assert ends[0] == ends[1]
+    return ends[0]
 
 
 def test_the_environment_chooses_the_kernel():
@@ -150,7 +157,7 @@ def test_set_num_threads_takes_integers(n):
 
 
 def broken_installation(folder, module):
-    """Import a copy of the package whose compiled module holds these bytes, or is not there."""
+    """Draw with a copy of the package whose compiled module holds these bytes, or is not there."""
     package = Path(thinned.__file__).parent
     copy = folder / "thinned"
     shutil.copytree(package, copy, ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"))
@@ -158,7 +165,8 @@ def broken_installation(folder, module):
         (copy / Path(_native.__file__).name).write_bytes(module)
     # Without site, so that an editable installation does not come first; NumPy by its own place.
     places = [str(folder), str(Path(np.__file__).parents[1])]
-    return run(f"import sys; sys.path[:0] = {places}\nimport thinned", "-S")
+    draw = "thinned.keep_mask(3, 0.5, thinned.Address(seed=0))"
+    return run(f"import sys; sys.path[:0] = {places}\nimport thinned; {draw}", "-S")
 
 
 @pytest.mark.parametrize("kind", ["cut", "absent", "no library"])

@@ -5,7 +5,7 @@ from packaging_imports import circles, imports
 
 # From the ground up. A file imports files of its own floor and of those below it.
 FLOORS = (
-    ("philox", "checks", "errors", "printable", "version", "pages"),
+    ("philox", "checks", "errors", "printable", "traced", "version", "pages", "_later"),
     ("address", "window", "kernel", "laws", "reference"),
     ("backends",),
     ("schedules", "methods"),

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thinned import _native, kernel, reference
+from thinned import kernel, reference
 from thinned.address import Address, settled
 from thinned.backends.base import Draw, Located
 from thinned.checks import message
+from thinned.kernel import _native
 from thinned.window import place
 
 __all__ = ["as_array", "backend"]

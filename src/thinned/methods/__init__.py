@@ -1,50 +1,55 @@
 """The catalogue of methods: one row each, in the file that holds the method's code.
 
 `find(name)` finds a row by any library's name for it; `every()` is the whole table. The functions
-stand in `thinned` too, under the same names.
+stand in `thinned` too, under the same names. A file is loaded when one of its names is first used.
 """
 
-from thinned.methods.alpha import alpha_dropout, feature_alpha_dropout
-from thinned.methods.attention import attention_dropout, drop_head, drop_key
-from thinned.methods.banks import masksembles, masksembles_bank
-from thinned.methods.bernoulli import dropout, keep_mask, packed_mask, vanilla_dropout
-from thinned.methods.blocks import drop_block
-from thinned.methods.concrete import concrete_dropout, concrete_entropy
-from thinned.methods.counts import k_of_n_dropout
-from thinned.methods.gates import expected_l0, hard_concrete
-from thinned.methods.gaussian import gaussian_dropout, uniform_dropout
-from thinned.methods.gradients import drop_grad
-from thinned.methods.graphs import (
-    drop_edge,
-    drop_message,
-    drop_node,
-    keep_edges,
-    normalise_adjacency,
-)
-from thinned.methods.layers import layer_drop, lora_dropout
-from thinned.methods.losses import fraternal_dropout, multi_sample_dropout, r_drop
-from thinned.methods.members import stratified_dropout
-from thinned.methods.moments import expected_relu, expected_sigmoid, fast_dropout_moments
-from thinned.methods.nested import nested_dropout
-from thinned.methods.paths import drop_path, stochastic_depth
-from thinned.methods.recurrent import locked_dropout, recurrent_dropout, zoneout
-from thinned.methods.regions import cutout, random_erasing
-from thinned.methods.spatial import spatial_dropout
-from thinned.methods.table import (
-    LEFT_OUT as LEFT_OUT,
-    Method as Method,
-    every as every,
-    find as find,
-)
-from thinned.methods.targeted import targeted_dropout
-from thinned.methods.tokens import patch_dropout
-from thinned.methods.variational import (
-    sparse_variational_dropout,
-    variational_dropout,
-    variational_kl,
-)
-from thinned.methods.weights import drop_connect, mixout, weight_drop
-from thinned.methods.words import embedding_dropout, word_dropout
+from typing import TYPE_CHECKING, Any
+
+from thinned import _later
+
+if TYPE_CHECKING:  # for type checkers and editors; what runs goes by _FILES
+    from thinned.methods.alpha import alpha_dropout, feature_alpha_dropout
+    from thinned.methods.attention import attention_dropout, drop_head, drop_key
+    from thinned.methods.banks import masksembles, masksembles_bank
+    from thinned.methods.bernoulli import dropout, keep_mask, packed_mask, vanilla_dropout
+    from thinned.methods.blocks import drop_block
+    from thinned.methods.concrete import concrete_dropout, concrete_entropy
+    from thinned.methods.counts import k_of_n_dropout
+    from thinned.methods.gates import expected_l0, hard_concrete
+    from thinned.methods.gaussian import gaussian_dropout, uniform_dropout
+    from thinned.methods.gradients import drop_grad
+    from thinned.methods.graphs import (
+        drop_edge,
+        drop_message,
+        drop_node,
+        keep_edges,
+        normalise_adjacency,
+    )
+    from thinned.methods.layers import layer_drop, lora_dropout
+    from thinned.methods.losses import fraternal_dropout, multi_sample_dropout, r_drop
+    from thinned.methods.members import stratified_dropout
+    from thinned.methods.moments import expected_relu, expected_sigmoid, fast_dropout_moments
+    from thinned.methods.nested import nested_dropout
+    from thinned.methods.paths import drop_path, stochastic_depth
+    from thinned.methods.recurrent import locked_dropout, recurrent_dropout, zoneout
+    from thinned.methods.regions import cutout, random_erasing
+    from thinned.methods.spatial import spatial_dropout
+    from thinned.methods.table import (
+        LEFT_OUT as LEFT_OUT,
+        Method as Method,
+        every as every,
+        find as find,
+    )
+    from thinned.methods.targeted import targeted_dropout
+    from thinned.methods.tokens import patch_dropout
+    from thinned.methods.variational import (
+        sparse_variational_dropout,
+        variational_dropout,
+        variational_kl,
+    )
+    from thinned.methods.weights import drop_connect, mixout, weight_drop
+    from thinned.methods.words import embedding_dropout, word_dropout
 
 # What `thinned` takes over: the functions alone.
 __all__ = [
@@ -102,3 +107,49 @@ __all__ = [
     "word_dropout",
     "zoneout",
 ]
+
+# File -> what stands here of it.
+_FILES = {
+    "alpha": ("alpha_dropout", "feature_alpha_dropout"),
+    "attention": ("attention_dropout", "drop_head", "drop_key"),
+    "banks": ("masksembles", "masksembles_bank"),
+    "bernoulli": ("dropout", "keep_mask", "packed_mask", "vanilla_dropout"),
+    "blocks": ("drop_block",),
+    "concrete": ("concrete_dropout", "concrete_entropy"),
+    "counts": ("k_of_n_dropout",),
+    "gates": ("expected_l0", "hard_concrete"),
+    "gaussian": ("gaussian_dropout", "uniform_dropout"),
+    "gradients": ("drop_grad",),
+    "graphs": ("drop_edge", "drop_message", "drop_node", "keep_edges", "normalise_adjacency"),
+    "layers": ("layer_drop", "lora_dropout"),
+    "losses": ("fraternal_dropout", "multi_sample_dropout", "r_drop"),
+    "members": ("stratified_dropout",),
+    "moments": ("expected_relu", "expected_sigmoid", "fast_dropout_moments"),
+    "nested": ("nested_dropout",),
+    "paths": ("drop_path", "stochastic_depth"),
+    "recurrent": ("locked_dropout", "recurrent_dropout", "zoneout"),
+    "regions": ("cutout", "random_erasing"),
+    "spatial": ("spatial_dropout",),
+    "targeted": ("targeted_dropout",),
+    "tokens": ("patch_dropout",),
+    "variational": ("sparse_variational_dropout", "variational_dropout", "variational_kl"),
+    "weights": ("drop_connect", "mixout", "weight_drop"),
+    "words": ("embedding_dropout", "word_dropout"),
+}
+_TABLE = ("LEFT_OUT", "Method", "every", "find")
+_ROOMS = (*_FILES, "arguments", "classic", "draws", "equation", "rates", "shown", "table")
+_LATER = {
+    **{room: f"{__name__}.{room}" for room in _ROOMS},
+    **{name: f"{__name__}.{file}" for file, names in _FILES.items() for name in names},
+    **dict.fromkeys(_TABLE, f"{__name__}.table"),
+}
+
+
+if not TYPE_CHECKING:  # it would make every name a name, and a checker would find no misspelt one
+
+    def __getattr__(name: str) -> Any:
+        return _later.attribute(__name__, _LATER, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from pkgutil import walk_packages
 from typing import Any, TypeVar
 
 import numpy as np
@@ -314,6 +313,8 @@ def method(
 
 def every() -> tuple[Method, ...]:
     """All rows: by rank, then by name. Loads every file of the catalogue."""
+    from pkgutil import walk_packages
+
     import thinned.methods as room
 
     for found in walk_packages(room.__path__, "thinned.methods."):

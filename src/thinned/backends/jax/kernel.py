@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from thinned import _native
+from thinned.kernel import _native
 
 __all__ = ["TYPES", "kernel_draw", "kernel_noise", "runs_kernel"]
 

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 
-from thinned import _native, kernel, reference
+from thinned import kernel, reference
 from thinned.backends.base import Draw
 from thinned.backends.torch import spec
 from thinned.backends.torch.kernel import Drawn, Noise, coordinates_of, make, run
 from thinned.backends.torch.tags import operator
 from thinned.backends.torch.values import has_values, lengths
+from thinned.kernel import _native
 from thinned.window import MOST_BITS, MOST_WORDS, Placement, Window, place
 
 __all__ = [

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from thinned import _native
+from thinned.kernel import _native
 
 __all__ = ["connect", "dropout", "fresh_seed", "is_compiled", "noise"]
 

@@ -9,12 +9,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from thinned import _native, kernel
+from thinned import kernel
 from thinned.address import Address
 from thinned.backends.base import Draw
 from thinned.backends.torch import spec
 from thinned.backends.torch.spec import Coordinates
 from thinned.backends.torch.threads import threads_for
+from thinned.kernel import _native
 from thinned.window import Placement, index_strides
 
 __all__ = [

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from thinned import _native
+from thinned.kernel import _native
 
 __all__ = ["lend", "threads_for"]
 
