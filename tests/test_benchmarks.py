@@ -2,6 +2,7 @@
 
 import pytest
 
+from benchmarks import starting
 from benchmarks.measuring import goals, page
 from benchmarks.measuring.timing import figures, interleaved, ratio
 
@@ -77,3 +78,20 @@ def test_a_ratio_is_taken_within_a_round():
     drifting = {"slow": [1.1, 2.2, None, 8.8], "base": [1.0, 2.0, 4.0, 8.0]}
     assert ratio(drifting, "slow", "base") == pytest.approx(1.1)
     assert figures(drifting) == {"slow": 2.2, "base": 3.0}
+
+
+@pytest.mark.parametrize(("slow", "reached"), [(1.0, True), (2.0, False)])
+def test_starts_are_judged_by_what_they_take_beyond_python(slow, reached):
+    seconds = {starting.PYTHON: 1.0, starting.NUMPY: 1.2}
+    seconds |= {starting.THINNED: 1.0 + 0.2 * slow, starting.AUDIT: 1.0 + 0.1 * slow}
+    beyond = starting.beyond_python(seconds)
+    assert beyond[starting.PYTHON] == 0.0
+    judged = starting.judged(beyond)
+    assert [measured for *_, measured in judged] == pytest.approx([slow, 0.1 * slow])
+    assert [measured <= most for _, most, measured in judged] == [reached] * 2
+
+
+def test_a_start_that_ends_otherwise_is_no_timing(tmp_path):
+    timer = starting.started(["-c", "import sys; sys.exit('fell over')"], 0, {})
+    with pytest.raises(RuntimeError, match="ended with 1: fell over"):
+        timer(1)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
-from pathlib import PurePath
 from typing import Any
-from urllib.parse import quote
 
 from thinned.audit.finding import Finding
 from thinned.audit.rule import RULES, Rule
@@ -61,6 +58,8 @@ def as_json(report: Report) -> str:
 def _json(whole: Any) -> str:
     """JSON that every reader takes (half a pair of surrogates has no encoding), and that a
     workflow's log takes for no command."""
+    import json
+
     text = json.dumps(_encodable(whole), indent=2, ensure_ascii=True)
     return text.replace("##[", "#\\u0023[")
 
@@ -120,6 +119,9 @@ def _sarif_result(finding: Finding, codes: list[str]) -> dict[str, Any]:
 
 
 def _uri(path: str) -> str:
+    from pathlib import PurePath
+    from urllib.parse import quote
+
     if os.path.isabs(path):
         return PurePath(path).as_uri()
     return quote(os.fsencode(path.removeprefix("./")))

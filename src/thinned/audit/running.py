@@ -6,11 +6,9 @@ import ast
 import gc
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 
 from thinned.audit.finding import Finding
 from thinned.audit.reading import (
@@ -66,16 +64,25 @@ def audit(paths: Sequence[str], settings: Settings | None = None, jobs: int = 1)
     settings = settings or Settings()
     codes = tuple(chosen(settings))
     files = files_under(paths, settings)
-    work = partial(audit_file, codes=codes)
-    results: list[tuple[list[Finding], int]]
     if jobs > 1 and len(files) > 1:
-        # Not forked: the process that asks may have threads.
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            results = list(pool.map(work, files, chunksize=max(1, len(files) // (jobs * 8))))
+        results = _shared(files, codes, jobs)
     else:
-        results = [work(path) for path in files]
+        results = [audit_file(path, codes) for path in files]
     findings = sorted(finding for found, _ in results for finding in found)
     return Report(tuple(findings), len(files), sum(lines for _, lines in results))
+
+
+def _shared(
+    files: Sequence[str], codes: Sequence[str], jobs: int
+) -> list[tuple[list[Finding], int]]:
+    # Loading these takes longer than the audit of a file.
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    work = partial(audit_file, codes=codes)
+    # Not forked: the process that asks may have threads.
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        return list(pool.map(work, files, chunksize=max(1, len(files) // (jobs * 8))))
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +110,8 @@ def _nearest(folder: Path) -> tuple[str, dict[str, tuple[str, ...]]]:
 
 
 def _section(file: Path) -> Any:
+    import tomllib  # which only this one file has use for
+
     try:
         with file.open("rb") as stream:
             content = tomllib.load(stream)

@@ -1,12 +1,16 @@
-"""What can be typed after `thinned`: a file for each family of commands, put together here."""
+"""The whole command line, put together for Typer, with what it says of itself."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from functools import wraps
+from inspect import signature
+from typing import Annotated, Any
 
 import typer
 
 from thinned.cli import audit, fit, methods, schedule
+from thinned.cli.options import Argument, Said, said_of
 from thinned.version import __version__
 
 __all__ = ["app"]
@@ -36,5 +40,37 @@ def _top(
     """Dropout and everything that grew from it."""
 
 
-for _command in (fit.fit, fit.predict, schedule.schedule, methods.methods, audit.audit):
+def _for_typer(command: Callable[..., int]) -> Callable[..., int]:
+    """The same command, its options said in Typer's words."""
+
+    @wraps(command)
+    def run(**given: Any) -> int:
+        return command(**given)
+
+    told: Any = run  # what Typer reads a command by
+    parameters = [
+        one.parameter.replace(
+            annotation=Annotated[one.parameter.annotation.__origin__, _typed(one)]
+        )
+        for one in said_of(command)
+    ]
+    told.__signature__ = signature(command).replace(parameters=parameters)
+    told.__annotations__ = {one.name: one.annotation for one in parameters}
+    return run
+
+
+def _typed(one: Said) -> Any:
+    how = one.how
+    if isinstance(how, Argument):
+        return typer.Argument(metavar=how.metavar, help=how.help, show_default=False)
+    return typer.Option(one.flag, metavar=how.metavar, help=how.help, min=how.least, max=how.most)
+
+
+for _command in (
+    fit.fit,
+    fit.predict,
+    schedule.schedule,
+    methods.methods,
+    _for_typer(audit.audit),
+):
     app.command()(_command)

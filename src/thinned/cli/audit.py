@@ -6,7 +6,7 @@ import sys
 from enum import StrEnum
 from typing import Annotated
 
-import typer
+from thinned.cli.options import Argument, Option
 
 __all__ = ["audit"]
 
@@ -20,32 +20,24 @@ class _Format(StrEnum):
 
 def audit(
     paths: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="PATH...", help="Python files and folders.", show_default=False),
+        list[str] | None, Argument("Python files and folders.", metavar="PATH...")
     ] = None,
     select: Annotated[
-        str | None, typer.Option(help="Codes, or beginnings of codes, to look for: THN00,THN020.")
+        str | None, Option("Codes, or beginnings of codes, to look for: THN00,THN020.")
     ] = None,
-    ignore: Annotated[
-        str | None, typer.Option(help="Codes, or beginnings of codes, to leave out.")
-    ] = None,
-    exclude: Annotated[
-        str | None, typer.Option(help="Patterns of files and folders to pass over.")
-    ] = None,
+    ignore: Annotated[str | None, Option("Codes, or beginnings of codes, to leave out.")] = None,
+    exclude: Annotated[str | None, Option("Patterns of files and folders to pass over.")] = None,
     form: Annotated[
-        _Format, typer.Option("--format", help="How the findings are written.")
+        _Format, Option("How the findings are written.", flag="--format")
     ] = _Format.text,
-    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
-    as_sarif: Annotated[bool, typer.Option("--sarif", help="The same as --format sarif.")] = False,
-    as_github: Annotated[
-        bool, typer.Option("--github", help="The same as --format github.")
-    ] = False,
-    jobs: Annotated[int, typer.Option(min=1, max=256, help="Processes that share the work.")] = 1,
+    as_json: Annotated[bool, Option("The same as --format json.", flag="--json")] = False,
+    as_sarif: Annotated[bool, Option("The same as --format sarif.", flag="--sarif")] = False,
+    as_github: Annotated[bool, Option("The same as --format github.", flag="--github")] = False,
+    jobs: Annotated[int, Option("Processes that share the work.", least=1, most=256)] = 1,
     explain: Annotated[
-        str | None,
-        typer.Option(metavar="CODE", help="Say what a rule is about, or list all: all."),
+        str | None, Option("Say what a rule is about, or list all: all.", metavar="CODE")
     ] = None,
-) -> None:
+) -> int:
     """Find dropout that is wrong in Python files, without running them.
 
     The exit code is 0 when nothing is found, 1 with findings, 2 when it could not run.
@@ -56,8 +48,8 @@ def audit(
     from thinned.errors import InputError
 
     if explain is not None:
-        typer.echo(_explained(explain))
-        return
+        print(_explained(explain))
+        return 0
     if not paths:
         raise InputError("audit: PATH must be at least one file or folder.")
     short = {"json": as_json, "sarif": as_sarif, "github": as_github}
@@ -68,9 +60,8 @@ def audit(
         raise InputError(f"audit: one format can be written, got {', '.join(sorted(forms))}.")
     settings = settings_for(paths, _words(select), _words(ignore), _words(exclude))
     report = run(paths, settings, jobs)
-    typer.echo(_encoded(FORMATS[forms.pop() if forms else "text"](report)))
-    if report.findings:
-        raise typer.Exit(1)
+    print(_encoded(FORMATS[forms.pop() if forms else "text"](report)))
+    return 1 if report.findings else 0
 
 
 def _encoded(text: str) -> str:

@@ -31,6 +31,8 @@ _EXTRA = {
     "threadpoolctl",
     "typer",
 }
+# Where a shell asks for completions, it says so here.
+_COMPLETE = "_THINNED_COMPLETE"
 # A shell's code for a program that Ctrl-C ended.
 _INTERRUPTED = 130
 
@@ -48,12 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failure; 130 after Ctrl-C.
     """
     try:
-        from thinned.cli.app import app
-
-        # Not standalone: then errors of usage come here too, and are one sentence as all others.
-        typed = None if arguments is None else list(arguments)
         with _asked_to_end(), standard_streams():
-            code = app(args=typed, prog_name="thinned", standalone_mode=False)
+            code = _run(arguments)
             sys.stdout.flush()
         if code == _INTERRUPTED:
             raise KeyboardInterrupt
@@ -61,9 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImportError as missing:
         return _missing(missing)
     except BrokenPipeError:
-        # The reader (head, say) has gone. What is left in the buffer has nowhere to go.
+        # The reader (head, say) has gone. What is left in the buffer has nowhere to go. The code is
+        # what Typer makes of it where it is the first to notice.
         _let_go()
-        return 0
+        return 1
     except OSError as error:
         where = "the system" if error.filename is None else error.filename
         if where == STDOUT:
@@ -82,6 +81,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if type(error).__name__ == "TerminatedWorkerError":
             return _fail("a process that trained was ended from outside; is memory short?", 1)
         raise
+
+
+def _run(arguments: Sequence[str] | None) -> int | None:
+    """Run the command that was typed and return its exit code; None is 0."""
+    from thinned.cli.audit import audit
+    from thinned.cli.plain import read
+
+    typed = list(sys.argv[1:] if arguments is None else arguments)
+    if typed[:1] == ["audit"] and _COMPLETE not in os.environ:
+        given = read(audit, typed[1:])
+        if given is not None:
+            return audit(**given)
+
+    from thinned.cli.app import app
+
+    # Not standalone: then errors of usage come to the caller, as all others do. The process's own
+    # arguments are left for Typer to fetch, which expands them on Windows.
+    asked = None if arguments is None else typed
+    code: int | None = app(args=asked, prog_name="thinned", standalone_mode=False)
+    return code
 
 
 @contextmanager
