@@ -51,7 +51,7 @@ class Net(nn.Module):
 """
 DRAWN = "import numpy, thinned; thinned.dropout(numpy.ones(8), 0.5, thinned.Address(seed=0))"
 # What an installer writes into the file `thinned` of an environment.
-SCRIPT = "import sys; from thinned.cli import main; sys.exit(main())"
+SCRIPT = "import sys; from thinned.cli.main import main; sys.exit(main())"
 
 
 def started(arguments: list[str], code: int, environment: Mapping[str, str]) -> Timer:

@@ -9,14 +9,12 @@ import sys
 import pytest
 import typer
 
-from thinned.cli import main as command_line
-from thinned import cli
-from thinned.cli import app as whole
+from thinned.cli import app as whole, main as cli
 from thinned.cli.audit import audit
 from thinned.cli.options import Option, said_of
 from thinned.cli.plain import read
 
-MAIN = "import sys; from thinned.cli import main; code = main(sys.argv[1:])"
+MAIN = "import sys; from thinned.cli.main import main; code = main(sys.argv[1:])"
 HEAVY = ("typer", "click", "rich", "pydantic", "numpy", "sklearn", "multiprocessing", "tomllib")
 
 PLAIN = [
@@ -174,7 +172,7 @@ def test_the_process_own_words_are_left_for_typer_to_fetch(here, monkeypatch, ca
     asked = []
     monkeypatch.setattr(whole, "app", lambda **how: asked.append(how["args"]))
     monkeypatch.setattr(sys, "argv", ["thinned", "audit", "net.py"])
-    assert command_line._run(None) == 1
+    assert cli._run(None) == 1
     monkeypatch.setattr(sys, "argv", ["thinned", "audit", "n*.py"])
-    command_line._run(None)
+    cli._run(None)
     assert asked == [None]

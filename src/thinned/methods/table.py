@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -315,9 +316,8 @@ def every() -> tuple[Method, ...]:
     """All rows: by rank, then by name. Loads every file of the catalogue."""
     from pkgutil import walk_packages
 
-    import thinned.methods as room
-
-    for found in walk_packages(room.__path__, "thinned.methods."):
+    room = Path(__file__).parent
+    for found in walk_packages([str(room)], "thinned.methods."):
         import_module(found.name)
     return tuple(sorted(_TABLE.values(), key=lambda row: (RANKS.index(row.rank), row.name)))
 
