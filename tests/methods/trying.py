@@ -2,7 +2,6 @@
 
 from functools import lru_cache
 
-import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import torch
@@ -34,11 +33,7 @@ def row_named(name):
 
 def as_kind(kind, array):
     """An array of a sample as a kind's; integers and booleans keep their type."""
-    if array.dtype.kind == "f":
-        return kind.array(array)
-    if kind.backend == "jax":
-        return jnp.asarray(array)
-    return torch.from_numpy(array.copy()) if kind.backend == "torch" else array.copy()
+    return kind.array(array) if array.dtype.kind == "f" else kind.unrounded(array)
 
 
 def as_numpy(y):
