@@ -156,12 +156,24 @@ class _Dropped(torch.autograd.Function):
         return None if tangent is None else DROPOUT(tangent, *ctx.saved_tensors, *ctx.how)
 
 
+def _at_one_level(function: type[torch.autograd.Function]) -> type:
+    """The Function's twin for torch.func: a derivative of the transform at work, and not of all, as
+    an operator's kernel runs once for each. PyTorch makes its own Functions such ones."""
+    base = getattr(torch.autograd.function, "_SingleLevelFunction", torch.autograd.Function)
+    parts = {name: vars(function)[name] for name in ("forward", "backward", "jvp")}
+    return type(function.__name__, (base,), parts)
+
+
+_FUNCTIONS: tuple[type[torch.autograd.Function], ...] = (_Registered, _Dropped)
+_TWINS = {function: _at_one_level(function) for function in _FUNCTIONS}
+
+
 def _derived(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
-    """The Function as one node of autograd. Under torch.func, of the transform at work, and not of
-    all: an operator's kernel runs once for each."""
-    apply: Any = super(torch.autograd.Function, function).apply  # type: ignore[misc]
-    with enable_single_level_autograd_function() if _in_transform() else nullcontext():
-        y: Tensor = apply(*arguments)
+    """The Function as one node of autograd."""
+    transformed = _in_transform()
+    kind: Any = _TWINS[function] if transformed else function
+    with enable_single_level_autograd_function() if transformed else nullcontext():
+        y: Tensor = kind.apply(*arguments)
     return y
 
 
