@@ -55,7 +55,7 @@ from thinned.backends.torch.operators import (
     noise_registered,
 )
 from thinned.backends.torch.spec import Coordinates
-from thinned.backends.torch.values import has_values, recorded, unread
+from thinned.backends.torch.values import eager, has_values, recorded, unread
 from thinned.checks import MOST_AXES, message
 from thinned.window import Placement, index_strides, place, place_anew
 
@@ -336,8 +336,8 @@ class _Eager(torch.autograd.Function):
         return tangent.copy_(moved) if ctx.inplace else moved
 
 
-# Function.apply is this and two microseconds of questions about transforms of torch.func, which
-# `noise` has asked before.
+# To 2.13 Function.apply is this and two microseconds of questions about transforms of torch.func,
+# which `noise` has asked before.
 _eager: Any = super(torch.autograd.Function, _Eager).apply
 
 
@@ -470,6 +470,7 @@ def _watched(x: Tensor) -> bool:
     return bool(_modes() or _tracing()) or (type(x) is not Tensor and _wraps(x))
 
 
+@eager
 def noise(x: Tensor, seed: Tensor | None, how: Noise) -> Tensor:
     """The noise on x, differentiable. A seed (0-d, int64) takes the place of the address's."""
     y: Tensor
@@ -498,6 +499,7 @@ def noise(x: Tensor, seed: Tensor | None, how: Noise) -> Tensor:
     return y
 
 
+@eager
 def noise_(x: Tensor, seed: Tensor | None, how: Noise) -> Tensor:
     """The same into x itself."""
     if _in_transform() or _watched(x):
@@ -517,6 +519,7 @@ def noise_(x: Tensor, seed: Tensor | None, how: Noise) -> Tensor:
     return y
 
 
+@eager
 def filled(x: Tensor, array: Tensor, how: Noise) -> Tensor:
     """The noise on x with an array of fill values, of x's shape and type; two gradients."""
     if _in_transform():

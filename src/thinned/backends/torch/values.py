@@ -7,14 +7,16 @@ program would draw the same mask. And what has no memory cannot be read, written
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-__all__ = ["has_values", "lengths", "recorded", "unread"]
+__all__ = ["eager", "has_values", "lengths", "recorded", "unread"]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _modes = torch._C._len_torch_dispatch_stack
 _tracing = torch._C._get_tracing_state
@@ -48,3 +50,14 @@ def lengths(numbers: Sequence[Any]) -> Sequence[Any]:
     """Shapes and strides for an operator: to torch.jit.trace lengths are tensors, which its lists
     of integers do not take."""
     return [int(n) for n in numbers] if _tracing() else numbers
+
+
+def eager(function: _Function) -> _Function:
+    """Of a function that runs where no program is made: Dynamo looks at no frame of it, nor at one
+    within. It would where it gave up every frame around, as it does from 2.14 on with a tensor that
+    has a tangent, and would warn of what it cannot trace. What it inlines is as it was."""
+    frames: Any = torch._C._dynamo.eval_frame
+    if hasattr(frames, "set_code_exec_strategy"):  # older ones have only the warning
+        skip = frames._FrameAction.SKIP
+        frames.set_code_exec_strategy(function.__code__, frames._FrameExecStrategy(skip, skip))
+    return function
