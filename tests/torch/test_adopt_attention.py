@@ -11,12 +11,6 @@ from torch.nn import functional as F
 import thinned
 from thinned.torch import adopt
 
-pytestmark = [
-    # PyTorch deprecates a part of itself that its compiler imports.
-    pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is :DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.torch.jit.script. is :DeprecationWarning"),
-]
-
 
 @pytest.fixture(autouse=True)
 def _fresh():

@@ -13,10 +13,7 @@ from torch.utils.checkpoint import checkpoint
 import thinned
 from thinned.torch import adopt, checkpoint_context
 
-# PyTorch deprecates a part of itself that its compiler imports.
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is :DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.torch.jit.script. is :DeprecationWarning"),
     # Its tracer looks at .grad of a compiled layer's input, which another layer made.
     pytest.mark.filterwarnings(
         "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"

@@ -11,11 +11,7 @@ from torch import nn
 import thinned
 from thinned.torch import adopt, thin
 
-pytestmark = [
-    pytest.mark.cuda,
-    # PyTorch deprecates a part of itself that its compiler imports.
-    pytest.mark.filterwarnings("ignore:.torch.jit.script(_method)?. is :DeprecationWarning"),
-]
+pytestmark = pytest.mark.cuda
 
 
 def masks(device, wrap=lambda model: model, steps=3):

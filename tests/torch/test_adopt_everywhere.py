@@ -15,11 +15,6 @@ from thinned.torch import adopt
 
 SEED = 11
 
-pytestmark = [
-    # PyTorch deprecates a part of itself that its compiler imports.
-    pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is :DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.torch.jit.script. is :DeprecationWarning"),
-]
 
 SITES = {  # site: p, the mask's shape, the axes that share a draw
     "drop": (0.5, (8, 5, 8), ()),

@@ -9,12 +9,6 @@ import thinned
 import thinned.torch
 from thinned.torch import adopt
 
-# PyTorch deprecates the part of itself that is tried here.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.torch.jit.(script|trace).*is:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.torch.jit.trace:DeprecationWarning"),
-]
-
 X = torch.ones(16, 8)
 AT = thinned.Address(site="own")
 HIDDEN = "dropout"

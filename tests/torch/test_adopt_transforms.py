@@ -13,9 +13,6 @@ import thinned
 from thinned.torch import adopt, release
 from thinned.torch.clock.clock import BUFFER
 
-# PyTorch's own module for forward mode uses what PyTorch has deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is :DeprecationWarning")
-
 X = torch.randn(4, 8, generator=torch.Generator().manual_seed(1))
 ONES = torch.ones(4, 8)
 
@@ -237,7 +234,6 @@ RECORDINGS = pytest.mark.parametrize("record", [traced, proxied])
 
 
 @RECORDINGS
-@pytest.mark.filterwarnings("ignore:.torch.jit.trace.* is :DeprecationWarning")
 def test_a_recording_cannot_count(record):
     model, clock = made()
     with pytest.raises(RuntimeError, match="every run of it would draw the same masks"):

@@ -280,7 +280,6 @@ def test_threads_keep_the_calls_that_others_made():
     assert not attempts._here.forwards.calls
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is :DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 @pytest.mark.parametrize("broken", [False, True])
 def test_a_compiled_forward_that_fails(broken):

@@ -8,9 +8,6 @@ from versions import through_the_compiler
 
 from thinned import Window
 
-# PyTorch's own modules for compiling and for forward mode use what PyTorch has deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
-
 
 def test_derivatives_of_derivatives():
     arrays = inputs(B=1, H=2, L=3, S=4)

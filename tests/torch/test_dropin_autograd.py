@@ -15,9 +15,6 @@ from thinned.backends.torch.backend import Noise, backend, filled
 from thinned.methods.equation import draw_for
 from thinned.torch import functional as F
 
-# PyTorch scripts parts of itself at the first use of forward mode or Inductor, and warns.
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
-
 AT = thinned.Address(seed=11, site="here", step=4, call=2)
 SHAPES = {"dropout1d": (2, 3, 4), "dropout3d": (2, 2, 1, 2, 2)}
 NAMES = [

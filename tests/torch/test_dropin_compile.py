@@ -16,11 +16,6 @@ from thinned.backends.torch import fresh_seed
 from thinned.backends.torch.backend import coordinates_of, noise_compiled
 from thinned.torch import functional as F
 
-pytestmark = [
-    # PyTorch scripts parts of itself at the first use of forward mode or Inductor, and warns.
-    pytest.mark.filterwarnings("ignore:.torch.jit.(script|trace):DeprecationWarning"),
-]
-
 AT = thinned.Address(seed=11, site="here", step=4, call=2)
 NAMES = ["dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"]
 

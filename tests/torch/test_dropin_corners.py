@@ -12,9 +12,6 @@ import thinned
 import thinned.torch as T
 from thinned.torch import functional as F
 
-# PyTorch's own, said when forward mode is first used.
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is :DeprecationWarning")
-
 AT = thinned.Address(seed=21, site="corner")
 SHAPES = {
     "Dropout": (6, 5),

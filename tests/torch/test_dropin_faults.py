@@ -22,8 +22,6 @@ import test_dropin_compile as compiling  # isort: skip
 import test_dropin_modules as standing  # isort: skip
 import test_dropin_values as values  # isort: skip
 
-pytestmark = autograd.pytestmark
-
 
 def by_python(patch):
     """Faults are planted in the Python form of what the compiled part does."""

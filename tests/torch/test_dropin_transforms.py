@@ -8,9 +8,6 @@ import thinned
 import thinned.torch
 from thinned.torch import functional as F
 
-# PyTorch scripts parts of itself at the first use of forward mode or Inductor, and warns.
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
-
 AT = thinned.Address(seed=11, site="here", step=4, call=2)
 
 

@@ -292,7 +292,6 @@ def test_optimizers_with_an_equality_of_their_own():
     assert (clock.step, clock_of(twin).step) == (1, 2)
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is :DeprecationWarning")
 def test_a_compiled_step_counts():
     model, optimizer, clock = followed()
     model(X).sum().backward()

@@ -16,9 +16,6 @@ from thinned.torch import adopt, release, thin
 from thinned.torch.adoption.site import ADDRESSED, Addressed
 
 pytestmark = [
-    # PyTorch deprecates a part of itself that its compiler imports.
-    pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is :DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.torch.jit.script. is :DeprecationWarning"),
     # Its encoder makes nested tensors of padded batches in evaluation.
     pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning"),
 ]

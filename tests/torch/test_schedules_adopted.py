@@ -25,12 +25,6 @@ from thinned.torch.adoption.site import Site
 from thinned.torch.clock.clock import BUFFER, Clock
 from thinned.torch.clock.stamp import stamp
 
-# PyTorch deprecates a part of itself that its compiler imports.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is :DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.torch.jit.script. is :DeprecationWarning"),
-]
-
 
 @pytest.fixture(autouse=True)
 def _fresh():

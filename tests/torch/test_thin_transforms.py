@@ -14,9 +14,6 @@ from versions import VERSION
 from thinned.torch import checkpoint_context, thin
 
 pytestmark = [
-    # PyTorch deprecates a part of itself that its compiler imports.
-    pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is :DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.torch.jit.script. is :DeprecationWarning"),
     # Its tracer looks at .grad of an array that it takes up where it left off.
     pytest.mark.filterwarnings(
         "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"

@@ -17,11 +17,6 @@ import thinned.torch as tt
 from thinned import Address
 from thinned.torch import functional as F
 
-pytestmark = [
-    # PyTorch deprecates a part of itself that its forward mode imports.
-    pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is :DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.torch.jit.script. is :DeprecationWarning"),
-]
 AT = Address(9, 4)
 X, V = torch.linspace(-1.0, 1.0, 24).reshape(4, 6), torch.linspace(1.0, 3.0, 24).reshape(4, 6)
 
