@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
 import thinned
 import thinned.torch
@@ -86,7 +86,7 @@ def test_a_model_that_draws_from_numpy_fails():
 
 
 def noisy(self, x):
-    return x + float(np.random.rand())
+    return x + float(np.random.rand())  # noqa: NPY002 - as users write it
 
 
 def test_what_is_no_model_is_refused():

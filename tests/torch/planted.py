@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812 - the field's name for it
 from torch.utils.checkpoint import checkpoint
 
 import thinned
@@ -104,7 +104,7 @@ def shared_start(self, h):
 
 
 def numpy_noise(self, h):
-    return h + float(np.random.rand())
+    return h + float(np.random.rand())  # noqa: NPY002 - as users write it
 
 
 def awake_helper(self, h):

@@ -5,7 +5,7 @@ import functools
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812 - the field's name for it
 from torch.utils.checkpoint import checkpoint
 
 from thinned.torch import checkpoint_context
@@ -373,10 +373,10 @@ def mapped(f):
 
 def other_name_for_self(f):
     class Other(nn.Module):
-        def helper(this, x):
+        def helper(this, x):  # noqa: N805 - what is tried
             return f(x, this.training)
 
-        def forward(this, x):
+        def forward(this, x):  # noqa: N805
             return this.helper(x)
 
     return Other()

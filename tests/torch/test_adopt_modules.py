@@ -9,7 +9,7 @@ import zlib
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
 import thinned
 import thinned.torch

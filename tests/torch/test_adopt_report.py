@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
 import thinned
 import thinned.torch
@@ -50,7 +50,7 @@ class Listed(nn.Module):
 
 class LookedUp(nn.Module):
     def forward(self, x):
-        return getattr(F, "dropout")(x, 0.25)
+        return getattr(F, "dropout")(x, 0.25)  # noqa: B009 - what is tried
 
 
 class Helped(nn.Module):

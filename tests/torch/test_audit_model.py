@@ -34,7 +34,7 @@ from planted import (
     transformer,
 )
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812
 
 import thinned.torch as tt
 from thinned.torch.auditing import audit, draws, dropping_all, expectation, observer, rules, scale

@@ -20,7 +20,7 @@ def bits(tensor):
 
 
 def generators():
-    legacy = np.random.get_state()
+    legacy = np.random.get_state()  # noqa: NPY002 - the state that users' code shares
     return bits(torch.get_rng_state()), legacy[1].tobytes(), legacy[2], random.getstate()
 
 
@@ -61,7 +61,7 @@ class Untidy(nn.Module):
         self.cache["of"].append(1)
         self.seen += x.detach().mean(0)
         self.fresh = torch.rand(2, generator=self.mine)
-        np.random.rand()
+        np.random.rand()  # noqa: NPY002
         random.random()
         self.mine_too.random()
         if not x.requires_grad:

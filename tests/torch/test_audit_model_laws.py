@@ -11,7 +11,7 @@ import pytest
 import torch
 from planted import adopted, batch, body
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
 import thinned.torch as tt
 from thinned.torch.adoption import functional_calls
@@ -20,7 +20,7 @@ from thinned.torch.auditing import cost
 
 def ran(model, x=None, **options):
     torch.manual_seed(11)
-    np.random.seed(11)
+    np.random.seed(11)  # noqa: NPY002 - a model of these tests draws there
     return tt.audit(model, batch(64) if x is None else x, measure=False, **options)
 
 
@@ -48,7 +48,7 @@ def rows(x, keep):
 
 
 def numpy_mask(x, keep):
-    drawn = np.random.rand(*x.shape) < keep
+    drawn = np.random.rand(*x.shape) < keep  # noqa: NPY002 - as users write it
     return torch.from_numpy(drawn).to(x.dtype)
 
 

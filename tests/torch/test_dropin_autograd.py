@@ -13,7 +13,7 @@ import thinned
 import thinned.torch
 from thinned.backends.torch.backend import Noise, backend, filled
 from thinned.methods.equation import draw_for
-from thinned.torch import functional as F
+from thinned.torch import functional as F  # noqa: N812
 
 AT = thinned.Address(seed=11, site="here", step=4, call=2)
 SHAPES = {"dropout1d": (2, 3, 4), "dropout3d": (2, 2, 1, 2, 2)}
@@ -169,7 +169,7 @@ def test_nothing_is_saved(name):
             x = numbers(name)
             function = getattr(F, name)
             y = x * 1.0
-            assert saved_by(lambda: function(y, 0.4, True, inplace, **how)) == []
+            assert saved_by(lambda: function(y, 0.4, True, inplace, **how)) == []  # noqa: B023
 
 
 def test_nothing_is_kept_in_other_ways():

@@ -14,7 +14,7 @@ import thinned
 import thinned.torch
 from thinned.backends.torch import fresh_seed
 from thinned.backends.torch.backend import coordinates_of, noise_compiled
-from thinned.torch import functional as F
+from thinned.torch import functional as F  # noqa: N812
 
 AT = thinned.Address(seed=11, site="here", step=4, call=2)
 NAMES = ["dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"]

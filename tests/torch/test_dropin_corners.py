@@ -9,8 +9,10 @@ from torch import nn
 from torch.autograd import forward_ad
 
 import thinned
-import thinned.torch as T
-from thinned.torch import functional as F
+import thinned.torch as T  # noqa: N812 - as in the other tests of the package
+from thinned.backends.torch.backend import Noise, filled, noise
+from thinned.methods.equation import draw_for
+from thinned.torch import functional as F  # noqa: N812
 
 AT = thinned.Address(seed=21, site="corner")
 SHAPES = {
@@ -54,6 +56,26 @@ def test_forward_mode_in_place(name):
     assert torch.equal(found[True].primal, found[False].primal)
     assert torch.equal(found[True].tangent, found[False].tangent)
     assert bool(found[True].tangent.any())
+
+
+@pytest.mark.skipif(
+    not hasattr(torch._C._dynamo.eval_frame, "set_code_exec_strategy"),
+    reason="this release of PyTorch has no such mark for a function",
+)
+def test_dynamo_makes_no_program_of_what_runs_eagerly():
+    """It comes to it where it gave up the frames around, and would warn of what it cannot trace."""
+    programs = []
+
+    def kept(program, inputs):
+        programs.append(program)
+        return program
+
+    x, f = torch.randn(2, 5, 6)
+    how = Noise(draw_for("test", (5, 6), 0.5, AT), 2.0)
+    for function, arrays in ((noise, (x, None)), (filled, (x, f))):
+        y = torch.compile(function, backend=kept)(*arrays, how)
+        assert torch.equal(y, function(*arrays, how))
+    assert not programs
 
 
 def test_one_address_gives_each_entry_of_a_vmap_its_own_mask():

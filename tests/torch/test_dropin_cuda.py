@@ -5,7 +5,7 @@ import torch
 
 import thinned
 import thinned.torch
-from thinned.torch import functional as F
+from thinned.torch import functional as F  # noqa: N812
 
 pytestmark = pytest.mark.cuda
 

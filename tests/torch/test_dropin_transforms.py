@@ -6,7 +6,7 @@ from torch.func import functional_call, grad, hessian, jacrev, jvp, vjp, vmap
 
 import thinned
 import thinned.torch
-from thinned.torch import functional as F
+from thinned.torch import functional as F  # noqa: N812
 
 AT = thinned.Address(seed=11, site="here", step=4, call=2)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import thinned
-from thinned.torch import functional as F
+from thinned.torch import functional as F  # noqa: N812
 
 AT = thinned.Address(seed=11, site="here", step=4, call=2)
 TYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]

@@ -11,7 +11,7 @@ import thinned
 import thinned.torch
 from thinned import kernel
 from thinned.backends.torch import compiled_node
-from thinned.torch import functional as F
+from thinned.torch import functional as F  # noqa: N812
 
 needs_kernel = pytest.mark.skipif(
     kernel.uses_reference() or not compiled_node.is_compiled(),

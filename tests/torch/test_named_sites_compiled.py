@@ -9,7 +9,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 import thinned
 from thinned import Address, address
-from thinned.torch import functional as F, scaled_dot_product_attention
+from thinned.torch import functional as F, scaled_dot_product_attention  # noqa: N812 - as PyTorch's
 
 BASE, PLAIN = Address(3, "fc1", 2), Address(3, 7, 2)
 X = torch.randn(16, 6)

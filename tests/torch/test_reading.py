@@ -8,7 +8,7 @@ import pytest
 import torch
 from styles import STYLES, closure, dropped, skipped
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
 import thinned.torch as tt
 from thinned.members import predict
@@ -131,8 +131,8 @@ DRAWS = {
     ),
     "torch.distributions.Bernoulli": lambda x, t: torch.distributions.Bernoulli(0.5 * x).sample(),
     "torch.distributions.Normal": lambda x, t: torch.distributions.Normal(x, x).rsample(),
-    "numpy.random.rand": lambda x, t: x * (np.random.rand() < 0.5),
-    "numpy.random.binomial": lambda x, t: x * np.random.binomial(1, 0.5),
+    "numpy.random.rand": lambda x, t: x * (np.random.rand() < 0.5),  # noqa: NPY002
+    "numpy.random.binomial": lambda x, t: x * np.random.binomial(1, 0.5),  # noqa: NPY002
     "numpy.random.default_rng": lambda x, t: x * float(np.random.default_rng(0).random()),
     "random.random": lambda x, t: x * (random.random() < 0.5),
     "random.choice": lambda x, t: x * random.choice((0, 1)),
@@ -211,10 +211,10 @@ def test_watching_draws_nothing_and_ends():
     expected = torch.rand(2)
     torch.manual_seed(3)
     report = adopt(model := nn.Sequential(Hidden(skipped), closure(dropped)))
-    states = np.random.get_state()[1].copy(), random.getstate()
+    states = np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
     model(X)
     assert torch.equal(torch.rand(1), expected[1:])
-    assert (np.random.get_state()[1] == states[0]).all()
+    assert (np.random.get_state()[1] == states[0]).all()  # noqa: NPY002
     assert random.getstate() == states[1]
     assert [row.site for row in report.not_reached] == ["0/dropout"]
 

@@ -2,7 +2,7 @@
 
 import pytest
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
 from thinned.schedules import (
     curriculum,

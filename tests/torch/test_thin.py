@@ -11,7 +11,7 @@ import pytest
 import torch
 from thin_networks import NETWORKS, Residual, assert_equal, chain, pair, step
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
 import thinned
 from thinned.torch import adopt, release, thin

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import thinned
 import thinned.torch as tt
 from thinned import Address
-from thinned.torch import functional as F
+from thinned.torch import functional as F  # noqa: N812 - as PyTorch's
 
 AT = Address(9, 4)
 X, V = torch.linspace(-1.0, 1.0, 24).reshape(4, 6), torch.linspace(1.0, 3.0, 24).reshape(4, 6)

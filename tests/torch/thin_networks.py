@@ -4,7 +4,7 @@ import copy
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
 from thinned.torch import thin
 

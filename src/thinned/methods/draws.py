@@ -18,7 +18,7 @@ from thinned.window import MOST_BITS, MOST_WORDS, Window
 __all__ = ["NO_P", "Draws", "plain_rows"]
 
 
-class NO_P:
+class NO_P:  # noqa: N801 - a constant; a class, because compilers of Python know one by identity
     """Stands for p in a call that has none. None will not do: it is a p that was forgotten."""
 
 

@@ -144,7 +144,7 @@ def generators() -> States:
             torchs += [g.get_state().numpy().tobytes() for g in torch.cuda.default_generators]
     return {
         TORCH: torchs,
-        _NUMPY: pickle.dumps(np.random.get_state(legacy=False)),
+        _NUMPY: pickle.dumps(np.random.get_state(legacy=False)),  # noqa: NPY002
         _PYTHON: random.getstate(),
     }
 

@@ -131,7 +131,7 @@ def kept_as_it_was(model: nn.Module) -> Iterator[None]:
     kept = [_Attributes(owner, tensors) for owner in (*owners, *sites, *clocks)]
     gradients = [parameter for parameter in model.parameters() if parameter.grad is not None]
     state, cuda = torch.get_rng_state(), _cuda_state()
-    numpy_state, python_state = np.random.get_state(), random.getstate()
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002 - users'
     try:
         for parameter in gradients:
             parameter.grad = None
@@ -145,7 +145,7 @@ def kept_as_it_was(model: nn.Module) -> Iterator[None]:
         torch.set_rng_state(state)
         if cuda:
             torch.cuda.set_rng_state_all(cuda)
-        np.random.set_state(numpy_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
         random.setstate(python_state)
 
 
