@@ -1,5 +1,6 @@
-"""The textbook interfaces: known answers, and plain formulas beside them."""
 # ruff: noqa: NPY002
+"""The textbook interfaces: known answers, and plain formulas beside them."""
+
 # The legacy generators are what the textbook interfaces are defined by.
 
 import doctest

@@ -1,6 +1,6 @@
+# ruff: noqa: N801 - a schedule is called, and prints itself, by its lower-case name
 """p over depth, and over time and depth."""
 
-# ruff: noqa: N801 - a schedule is called, and prints itself, by its lower-case name
 from __future__ import annotations
 
 from dataclasses import dataclass

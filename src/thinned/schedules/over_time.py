@@ -1,6 +1,6 @@
+# ruff: noqa: N801 - a schedule is called, and prints itself, by its lower-case name
 """p over training time."""
 
-# ruff: noqa: N801 - a schedule is called, and prints itself, by its lower-case name
 from __future__ import annotations
 
 import math
