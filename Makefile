@@ -69,7 +69,7 @@ build/native/%/passed: $(NATIVE) $(NATIVE_TESTS) | .venv/.fit
 	touch $@
 
 tests: .venv/.dev
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --may-lack ""
 
 # Generated calls of every public function, good and bad; then damage, threads, forks and signals.
 # What went wrong is printed with its smallest input, which is kept for `make test`.
@@ -88,10 +88,24 @@ statistics: .venv/.dev
 torch-%:
 	test -x build/$@/bin/python || $(PYTHON) -m venv build/$@
 	build/$@/bin/pip --disable-pip-version-check install -q torch==$* \
-		scikit-build-core nanobind cmake ninja pytest pytest-xdist hypothesis
+		scikit-build-core nanobind cmake ninja ml_dtypes pytest pytest-xdist hypothesis
 	build/$@/bin/pip --disable-pip-version-check install -q --no-build-isolation \
 		-C build-dir=build/$@/build '.[fit]'
-	build/$@/bin/python -m pytest -n 2 -o filterwarnings=default tests/torch
+	build/$@/bin/python -m pytest -n 2 -o filterwarnings=default tests/torch \
+		--may-lack jax,flax,equinox,optax,torchmetrics,onnx,onnxruntime,onnxscript,yaml
+
+# Every test that needs no PyTorch, on another Python with the newest release of everything else:
+# make python-3.13, or make python-3.13 INTERPRETER=/opt/python/bin/python3.13
+python-%: INTERPRETER = python$*
+python-%:
+	test -x build/$@/bin/python || $(INTERPRETER) -m venv build/$@
+	build/$@/bin/pip --disable-pip-version-check install -q --upgrade \
+		scikit-build-core nanobind cmake ninja
+	build/$@/bin/pip --disable-pip-version-check install -q --upgrade --upgrade-strategy eager \
+		--no-build-isolation -C build-dir=build/$@/build '.[fit,jax]' \
+		flax equinox optax ml_dtypes pyyaml pytest pytest-xdist hypothesis
+	build/$@/bin/python -m pytest -n 2 -o filterwarnings=default \
+		--may-lack torch,torchmetrics,onnx,onnxruntime,onnxscript
 
 clean:
 	rm -rf .venv build demo

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from libraries import needs
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -28,6 +29,7 @@ def test_by_hand():
     assert found["test"] > 0.96
 
 
+@needs("torch")
 def test_torch_mlp():
     lines = [line.rpartition(" ")[::2] for line in said("torch_mlp.py").splitlines()]
     assert dict(lines) == {
@@ -41,12 +43,14 @@ def test_torch_mlp():
     }
 
 
+@needs("torch")
 def test_finetune_resume():
     first, second = said("finetune_resume.py").splitlines()
     assert first == "bit for bit the same: True"
     assert float(second.rpartition(" ")[2]) > 0.7
 
 
+@needs("torch")
 def test_learned_rates():
     lines = dict(line.split(": ", 1) for line in said("learned_rates.py").splitlines())
     found = {name: [float(v) for v in re.findall(r"\d\.\d+", line)] for name, line in lines.items()}
@@ -81,6 +85,7 @@ def test_uci(tmp_path):
     assert blanks[0] < 0.8 < table[:, -1].std()
 
 
+@needs("jax")
 def test_jax_digits():
     first, second = said("jax_digits.py").splitlines()
     assert first == "bit for bit the same: True"

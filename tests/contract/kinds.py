@@ -1,21 +1,24 @@
 """The kinds of array that the contract runs over: one for each backend, kernel and type.
 
 A new backend is one more class with these methods and one more line in KINDS. Expected and actual
-values always belong to the same kind: `read` refuses an array of another.
+values always belong to the same kind: `read` refuses an array of another. Where a library is not
+installed, the tests of its kinds are skipped.
 """
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
 
 import ml_dtypes
 import numpy as np
 import pytest
-import torch
+from libraries import is_there, library
 
 import thinned
 from thinned.kernel import use_kernel
+
+jax = library("jax")
+jnp = library("jax.numpy")
+torch = library("torch")
 
 TYPES = {
     "float16": np.float16,
@@ -27,13 +30,6 @@ TYPES = {
 
 SPLITS = ("splits_give_the_whole", "splits_of_shared_draws_give_the_whole")
 SPLITS += ("shared_masks_are_the_twins",)
-
-
-@cache
-def jax():
-    """The package; without it, what would run over JAX's arrays skips, and says so."""
-    pytest.importorskip("jax.numpy", reason="jax is not installed")  # "jax" is a folder of tests
-    return import_module("jax")
 
 
 @contextmanager
@@ -73,10 +69,6 @@ class NumpyKind:
         with np.errstate(over="ignore"):
             return np.array(values, dtype=np.float64).astype(self.type)
 
-    def unrounded(self, array):
-        """The same for an array of NumPy's that keeps its type: integers, booleans."""
-        return array.copy()
-
     def read(self, x):
         """The exact values of an array of this very kind, as binary64."""
         assert type(x) is np.ndarray
@@ -114,9 +106,6 @@ class TorchKind:
     def array(self, values):
         return torch.tensor(np.asarray(values, np.float64)).to(self.type)
 
-    def unrounded(self, array):
-        return torch.from_numpy(array.copy())
-
     def read(self, x):
         assert type(x) is torch.Tensor
         assert x.dtype == self.type
@@ -152,14 +141,13 @@ class JaxKind:
     @contextmanager
     def in_use(self):
         """Binary64 is there only where a program asks for it; for all threads."""
-        config = jax().config
-        before = config.jax_enable_x64
-        config.update("jax_enable_x64", self.dtype == "float64")
+        before = jax.config.jax_enable_x64
+        jax.config.update("jax_enable_x64", self.dtype == "float64")
         try:
             with using(self.kernel):
                 yield
         finally:
-            config.update("jax_enable_x64", before)
+            jax.config.update("jax_enable_x64", before)
 
     @property
     def type(self):
@@ -171,18 +159,15 @@ class JaxKind:
 
     def array(self, values):
         with np.errstate(over="ignore"):
-            return self.unrounded(np.array(values, dtype=np.float64).astype(self.type))
-
-    def unrounded(self, array):
-        return jax().numpy.asarray(array)
+            return jnp.asarray(np.array(values, dtype=np.float64).astype(self.type))
 
     def read(self, x):
-        assert isinstance(x, jax().Array)
+        assert isinstance(x, jax.Array)
         assert x.dtype == self.type
         return np.asarray(x).astype(np.float64)
 
     def read_mask(self, mask):
-        assert isinstance(mask, jax().Array)
+        assert isinstance(mask, jax.Array)
         assert mask.dtype == np.bool_
         return np.asarray(mask)
 
@@ -196,6 +181,7 @@ KINDS += [TorchKind(dtype, RUNNABLE[-1]) for dtype in TYPES]
 KINDS += [TorchKind("float32"), TorchKind("bfloat16")]
 KINDS += [JaxKind(dtype, RUNNABLE[-1]) for dtype in TYPES]
 KINDS += [JaxKind("float32")]
+INSTALLED = [kind for kind in KINDS if kind.backend == "numpy" or is_there(kind.backend)]
 
 # Layout is NumPy's own matter: strides, memory order, byte order, writing into what is there.
 NUMPY_KINDS = [kind for kind in KINDS if kind.backend == "numpy"]

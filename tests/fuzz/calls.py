@@ -19,7 +19,7 @@ from thinned.kernel import use_kernel
 from . import expected
 from .inputs import FLOATS, FREE, GOOD, ODD, OURS, WRONG, Namespace
 from .sentences import fault, text_of
-from .surface import fuzzed, modules, parameters, rows, surface
+from .surface import BACKENDS, fuzzed, modules, parameters, rows, surface
 
 # Arguments of PyTorch's own, handed to it as they are: it refuses in its words what is wrong there.
 HANDED_ON = (
@@ -205,7 +205,12 @@ def shown(value):
 
 
 def backends(function):
-    """Where a function runs: those of the catalogue on every array; a room's in its library."""
+    """Where a function runs, of what is installed."""
+    return tuple(backend for backend in _backends(function) if backend in BACKENDS)
+
+
+def _backends(function):
+    """Those of the catalogue on every array; a room's in its library."""
     if function.startswith("thinned.torch") or function in (
         "thinned.members.predict",
         "thinned.testing.assert_deterministic_eval",

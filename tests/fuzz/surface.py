@@ -6,20 +6,13 @@ stands in APART, with the reason; a test holds the two to each other.
 
 import inspect
 from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 
 import thinned
-import thinned.classic
-import thinned.jax
-import thinned.jax.equinox
-import thinned.jax.nnx
-import thinned.members
-import thinned.members.calibration
 import thinned.methods
-import thinned.numpy
-import thinned.schedules
-import thinned.testing
-import thinned.torch
-from thinned.torch.layers.from_rows import made
+
+BACKENDS = tuple(name for name in ("numpy", "torch", "jax") if find_spec(name) is not None)
 
 _GIVEN = "thinned makes it and hands it out; nobody calls it"
 _BASE = "a base class, which is no layer of its own"
@@ -56,19 +49,29 @@ APART = {
 # Names that sentences begin with beside those of the surface: methods of the classes.
 PARTS = {"find", "every", "draw", "forward", "backward", "step", "load_state_dict", "state_dict"}
 
+
+def is_there(name):
+    """Whether the library is installed that a public name belongs to."""
+    return not {"torch", "jax"}.difference(BACKENDS).intersection(name.split(".")[1:2])
+
+
 ROOMS = {
-    "thinned": thinned,
-    "thinned.classic": thinned.classic,
-    "thinned.jax": thinned.jax,
-    "thinned.jax.equinox": thinned.jax.equinox,
-    "thinned.jax.nnx": thinned.jax.nnx,
-    "thinned.members": thinned.members,
-    "thinned.members.calibration": thinned.members.calibration,
-    "thinned.numpy": thinned.numpy,
-    "thinned.schedules": thinned.schedules,
-    "thinned.testing": thinned.testing,
-    "thinned.torch": thinned.torch,
-    "thinned.torch.functional": thinned.torch.functional,
+    name: import_module(name)
+    for name in (
+        "thinned",
+        "thinned.classic",
+        "thinned.jax",
+        "thinned.jax.equinox",
+        "thinned.jax.nnx",
+        "thinned.members",
+        "thinned.members.calibration",
+        "thinned.numpy",
+        "thinned.schedules",
+        "thinned.testing",
+        "thinned.torch",
+        "thinned.torch.functional",
+    )
+    if is_there(name)
 }
 
 
@@ -81,10 +84,14 @@ def rows():
 @cache
 def modules():
     """The modules that are made from rows, by qualified name."""
+    if "torch" not in BACKENDS:
+        return {}
+    from thinned.torch.layers.from_rows import made
+
     return {
-        f"thinned.torch.{name}": row
-        for name, row in ((module, row_of(module)) for module in made())
-        if getattr(thinned.torch, name) is made()[name]
+        f"thinned.torch.{name}": row_of(name)
+        for name, kind in made().items()
+        if getattr(thinned.torch, name) is kind
     }
 
 

@@ -5,16 +5,12 @@ from functools import cache
 
 import numpy as np
 import pytest
-import torch
+from libraries import library
 from sklearn.calibration import calibration_curve
 from sklearn.datasets import load_diabetes, load_digits
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import brier_score_loss, log_loss
 from sklearn.model_selection import train_test_split
-from torchmetrics.functional.classification import (
-    multiclass_calibration_error,
-)
-from torchmetrics.functional.regression import continuous_ranked_probability_score
 
 from thinned.members import calibration
 from thinned.members.calibration import (
@@ -31,6 +27,10 @@ from thinned.members.calibration import (
     reliability,
     risk_coverage,
 )
+
+torch = library("torch")
+classification = library("torchmetrics.functional.classification")
+regression = library("torchmetrics.functional.regression")
 
 
 @cache
@@ -52,7 +52,7 @@ def two_classes():
 @pytest.mark.parametrize("bins", [1, 10, 15])
 def test_expected_calibration_error_is_torchmetrics(bins):
     p, y = digits()[0]
-    theirs = multiclass_calibration_error(
+    theirs = classification.multiclass_calibration_error(
         torch.tensor(p), torch.tensor(y), num_classes=10, n_bins=bins, norm="l1"
     )
     assert expected_calibration_error(p, y, bins) == pytest.approx(float(theirs), abs=1e-6)
@@ -119,7 +119,7 @@ def test_crps_of_an_ensemble_is_its_definition_and_torchmetrics():
         abs(m[:, j] - y[j]).mean() - abs(m[:, j, None] - m[None, :, j]).mean() / 2 for j in range(5)
     ]
     np.testing.assert_allclose(crps(m, y), by_hand, rtol=1e-12)
-    theirs = continuous_ranked_probability_score(torch.tensor(m.T), torch.tensor(y))
+    theirs = regression.continuous_ranked_probability_score(torch.tensor(m.T), torch.tensor(y))
     assert crps(m, y).mean() == pytest.approx(float(theirs))
     np.testing.assert_allclose(crps(m[:1], y), abs(m[0] - y))
 

@@ -5,17 +5,19 @@ import math
 
 import numpy as np
 import pytest
-import torch
+from libraries import library
 from scipy import stats
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import Ridge
-from torch import nn
 
 from thinned.members import predict
 from thinned.members.prediction import Gathered, joined
 from thinned.members.statistics import Moments, Quantiles, entropy
 
 from .models import everything, rows
+
+torch = library("torch")
+nn = library("torch.nn")
 
 
 def networks(n, p):

@@ -1,19 +1,20 @@
 """What holds of every row's values: backends, types, gradients, windows, refusals."""
 
 import math
+from dataclasses import replace
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
-from contract.kinds import NumpyKind, TorchKind
+from contract.kinds import NumpyKind
+from libraries import library
 
 import thinned
 
-from .trying import AT, FASTEST, as_numpy, call, half, inputs
+from .trying import AT, as_numpy, call, half, inputs
 
-SINGLE = NumpyKind("float32", FASTEST)
+jax = library("jax")
+jnp = library("jax.numpy")
+torch = library("torch")
 
 
 def every_backend_agrees(row, kind):
@@ -37,7 +38,7 @@ def types_are_kept(row, kind):
         if narrow.epsilon < 1e-4:
             continue
         # Half types compute in binary32 and round once: within a few of their own steps.
-        wide = SINGLE if narrow.backend == "numpy" else TorchKind("float32", FASTEST)
+        wide = replace(narrow, dtype="float32")
         originals = row.sample.inputs()
         widened = [_as_wide(a, b, wide) for a, b in zip(arrays, originals, strict=True)]
         exact, allowed = as_numpy(call(row, widened)), 3 * narrow.epsilon
@@ -187,7 +188,7 @@ def bad_input_is_refused(row, kind):
         call(row, ([1.0, 2.0], *arrays[1:]))
     with pytest.raises(TypeError, match=rf"^{row.name}: window must be a thinned.Window"):
         call(row, arrays, window=3)
-    if arrays[0].dtype in (np.float32, np.float64, torch.float32, torch.float64):
+    if row.sample.inputs()[0].dtype.kind == "f":
         whole = arrays[0].long() if kind.backend == "torch" else arrays[0].astype(np.int32)
         with pytest.raises(TypeError, match=rf"^{row.name}: x must be of type"):
             call(row, (whole, *arrays[1:]))

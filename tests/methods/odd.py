@@ -3,7 +3,9 @@ be. `plain` gives the plain array of the same values back."""
 
 import ml_dtypes
 import numpy as np
-import torch
+from libraries import library
+
+torch = library("torch")
 
 LEFT = 8  # bytes in front of what is not aligned
 

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
-import torch
+from libraries import library
 
 import thinned
 from thinned import Address
 from thinned.methods.attention import DROPPED
+
+torch = library("torch")
 
 AT = Address(seed=3, site="attention")
 

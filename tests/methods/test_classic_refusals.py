@@ -4,10 +4,12 @@ import math
 
 import numpy as np
 import pytest
-import torch
+from libraries import library
 
 import thinned
 from thinned.methods import classic
+
+torch = library("torch")
 
 AT = thinned.Address(seed=31, site="shelf", step=2)
 X, W = np.ones((6, 5)), np.ones((4, 5))

@@ -8,14 +8,16 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from contract.kinds import NumpyKind, TorchKind
+from libraries import library
 
 import thinned
 from thinned import reference
 from thinned.methods import classic, every, find
 
 from .trying import FASTEST, as_numpy
+
+torch = library("torch")
 
 AT = thinned.Address(seed=31, site="shelf", step=2)
 KINDS = (

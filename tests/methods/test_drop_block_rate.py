@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-import torch
+from libraries import library
 
 import thinned
 from thinned import Address, Window
@@ -10,6 +10,8 @@ from thinned.methods import blocks
 from thinned.methods.blocks import drop_block, exact_gamma, paper_gamma
 
 from .trying import as_numpy
+
+torch = library("torch")
 
 AT = Address(seed=5, site="blocks")
 DRAWS = 2000

@@ -1,17 +1,19 @@
 """Edges go in pairs, by their nodes alone, in edge lists and sparse matrices alike."""
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.sparse
-import torch
 from contract.kinds import using
-from jax.experimental.sparse import BCOO
+from libraries import library
 
 import thinned
 from thinned import Address
 from thinned.backends import backend_of
 from thinned.methods import graphs
+
+jnp = library("jax.numpy")
+torch = library("torch")
+BCOO = library("jax.experimental.sparse").BCOO
 
 AT = Address(seed=4, site="graph")
 N = 40

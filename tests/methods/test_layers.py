@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
-import torch
+from libraries import library
 
 import thinned
 from thinned import Address
 from thinned.methods import layers
+
+torch = library("torch")
 
 AT = Address(seed=2, site="blocks")
 

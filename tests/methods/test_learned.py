@@ -6,21 +6,24 @@ import pickle
 
 import numpy as np
 import pytest
-import torch
+from libraries import library
 from scipy import integrate, stats
 from sklearn.datasets import load_digits
-from torch import nn
-from torch.nn.functional import cross_entropy
-from torch.utils.checkpoint import checkpoint
 
 import thinned
-import thinned.torch
 from thinned import Address
 from thinned.methods import concrete, gates, variational
 from thinned.methods.draws import Draws
-from thinned.torch import adopt, regularizer, release
 
 from .trying import AT
+
+torch = library("torch")
+nn = library("torch.nn")
+cross_entropy = library("torch.nn.functional").cross_entropy
+checkpoint = library("torch.utils.checkpoint").checkpoint
+adopt = library("thinned.torch").adopt
+regularizer = library("thinned.torch").regularizer
+release = library("thinned.torch").release
 
 # PyTorch deprecates a part of itself that its compiler imports.
 compiled = pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is :DeprecationWarning")

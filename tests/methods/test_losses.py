@@ -1,15 +1,17 @@
 """R-Drop, fraternal and multi-sample dropout: against the formula, of outputs and of callables."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
-from torch.nn import functional as F  # noqa: N812 - the field's name for it
+from libraries import library
 
 import thinned
 from thinned import Address
 from thinned.methods import losses
+
+jax = library("jax")
+jnp = library("jax.numpy")
+torch = library("torch")
+F = library("torch.nn.functional")
 
 RNG = np.random.default_rng(0)
 FIRST, SECOND = 2 * RNG.standard_normal((2, 9, 5))
@@ -149,7 +151,6 @@ BOTH = (FIRST, SECOND)
     ((BOTH, LABELS * 1.0), TypeError, "labels must be an array of integers, got float64"),
     ((BOTH, [0] * 9), TypeError, "labels must be an array of integers, got list"),
     (((FIRST[:0], SECOND[:0]), LABELS[:0]), ValueError, "outputs must be of shape"),
-    ((BOTH, torch.from_numpy(LABELS)), TypeError, "labels must be an array of the first output's"),
     ((BOTH, LABELS, -1.0), ValueError, "alpha must be a finite number of at least 0, got -1"),
     ((BOTH, LABELS, np.nan), ValueError, "alpha must be a finite number"),
     ((BOTH, LABELS, "1"), TypeError, "alpha must be a finite number of at least 0, got '1'"),
@@ -158,6 +159,12 @@ BOTH = (FIRST, SECOND)
 def test_what_are_no_two_passes_is_refused(given, error, words):
     with pytest.raises(error, match=rf"^r_drop: {words}"):
         thinned.r_drop(*given)
+
+
+def test_labels_of_another_library_are_refused():
+    labels = torch.from_numpy(LABELS)
+    with pytest.raises(TypeError, match=r"^r_drop: labels must be an array of the first output's"):
+        thinned.r_drop(BOTH, labels)
 
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy, jnp.asarray])

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
-import torch
+from libraries import library
 
 import thinned
 from thinned import Address
 from thinned.methods import find
-from thinned.torch import functional
+
+torch = library("torch")
+functional = library("thinned.torch.functional")
 
 AT = Address(seed=4, site="rows", step=2)
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)

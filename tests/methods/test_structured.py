@@ -5,13 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from libraries import library
 
 import thinned
 from thinned import Address, Window
 from thinned.methods import blocks
 
 from .trying import as_numpy
+
+torch = library("torch")
 
 VECTORS = json.loads(
     (Path(__file__).parent.parent / "data" / "mask_vectors.json").read_text(encoding="utf-8")

@@ -2,13 +2,15 @@
 
 import numpy as np
 import pytest
-import torch
+from libraries import library
 from scipy import integrate, stats
 
 import thinned
 from thinned.methods import targeted, weights
 
 from .trying import AT, inputs, row_named
+
+torch = library("torch")
 
 X, W, B = inputs(row_named("drop_connect"))
 

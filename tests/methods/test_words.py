@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
-import torch
+from libraries import library
 
 import thinned
 from thinned import Address
 from thinned.methods import members
+
+torch = library("torch")
 
 AT = Address(seed=5, site="words")
 TOKENS = np.random.default_rng(0).integers(0, 30, (8, 12))

@@ -4,11 +4,14 @@ from functools import lru_cache
 
 import ml_dtypes
 import numpy as np
-import torch
 from contract.kinds import JaxKind, NumpyKind, TorchKind
+from libraries import is_there, library
 
 import thinned
 from thinned.methods import every
+
+jnp = library("jax.numpy")
+torch = library("torch")
 
 FASTEST = thinned.kernel_info().runnable[-1]
 ROWS = [row for row in every() if row.sample is not None]
@@ -66,5 +69,9 @@ def outputs(name, ones=False):
 def half(row):
     kinds = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
     return [NumpyKind(n, FASTEST) for n in kinds if n in row.sample.dtypes] + [
-        each(n, FASTEST) for n in kinds if n in row.sample.dtypes for each in (TorchKind, JaxKind)
+        each(n, FASTEST)
+        for n in kinds
+        if n in row.sample.dtypes
+        for each in (TorchKind, JaxKind)
+        if is_there(each.backend)
     ]
