@@ -27,8 +27,9 @@ from pathlib import Path, PurePosixPath
 ROOT = Path(__file__).resolve().parents[1]
 # All that a source distribution has at its top; PKG-INFO is added by the build.
 SOURCES = {
-    "CHANGELOG.md", "CMakeLists.txt", "LICENSE", "Makefile", "PKG-INFO", "README.md", "benchmarks",
-    "constraints.txt", "docs", "examples", "native", "pyproject.toml", "src", "tests", "wheels",
+    "CHANGELOG.md", "CITATION.cff", "CMakeLists.txt", "CONTRIBUTING.md", "LICENSE", "Makefile",
+    "PKG-INFO", "README.md", "SECURITY.md", "benchmarks", "constraints.txt", "docs", "examples",
+    "native", "pyproject.toml", "src", "tests", "wheels",
 }  # fmt: skip
 COMPILED = re.compile(r"thinned/(_native|_torch_\d+_\d+)\.[\w.-]+\.so")
 # PyTorch's own, which are there where its part of the wheel is loaded.
