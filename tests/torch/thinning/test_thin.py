@@ -515,7 +515,7 @@ def test_groups_refuse_models_that_mix_rows(part):
 
 
 def test_the_page():
-    page = Path(__file__).parents[2] / "docs" / "thin.md"
+    page = Path(__file__).parents[3] / "docs" / "thin.md"
     result = doctest.testfile(str(page), module_relative=False)
     assert result.attempted > 10
     assert result.failed == 0

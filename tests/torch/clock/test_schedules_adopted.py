@@ -419,7 +419,7 @@ def test_a_scheduled_p_cannot_be_set():
 
 
 def test_the_page():
-    page = Path(__file__).parents[2] / "docs" / "schedules.md"
+    page = Path(__file__).parents[3] / "docs" / "schedules.md"
     result = doctest.testfile(str(page), module_relative=False, encoding="utf-8")
     assert result.attempted > 15
     assert result.failed == 0

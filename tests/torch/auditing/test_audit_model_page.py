@@ -11,7 +11,7 @@ import thinned.testing
 import thinned.torch
 from thinned.torch.auditing.rules import KINDS
 
-PAGE = (Path(__file__).parents[2] / "docs/audit-model.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs/audit-model.md").read_text(encoding="utf-8")
 
 
 def network():
