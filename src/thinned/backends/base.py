@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from thinned import reference
 from thinned.address import Address, settled
-from thinned.checks import message, shown
+from thinned.checks import MOST_AXES, message, shown
 from thinned.window import MOST_BITS, Placement, Window, place
 
 __all__ = ["Backend", "Draw", "Located"]
@@ -63,115 +68,196 @@ class Located(NamedTuple):
         return self
 
 
-class Backend(Protocol):
-    """One array library: an object named `backend` in a file of its own."""
+class Backend(ABC):
+    """One array library: a subclass in a file of its own, and its one object, named `backend`.
+
+    A library that runs eagerly writes what is abstract here. All draws are then those of
+    `thinned.reference`, in NumPy, and what comes of them is handed over by `from_numpy`. A library
+    with a kernel, a compiler or derivatives of its own writes more.
+    """
+
+    # ------------------------------------------------------------------ what each library must say
 
     @property
+    @abstractmethod
     def namespace(self) -> Any:
         """The library's functions under the names of the array API standard."""
 
+    @abstractmethod
     def holds(self, kind: Any) -> bool:
         """Whether a class of the library's is one of arrays."""
 
-    def located(self, who: str, at: Any, window: Any, shape: tuple[int, ...]) -> Any:
-        """Address and window of an array of `shape`, checked: a Located, or, while a compiler reads
-        the program, what stands for it there."""
-
+    @abstractmethod
     def require_floating(self, who: str, x: Any, name: str = "x") -> None:
         """TypeError, in one sentence, unless x is as `require_dense` has it, of a floating type
         that masks can be put on."""
 
+    @abstractmethod
     def require_integers(
         self, who: str, x: Any, name: str, requirement: str = "of an integer type"
     ) -> None:
         """TypeError, in one sentence, unless x is as `require_dense` has it, of integers."""
 
+    @abstractmethod
     def require_real(self, who: str, x: Any, name: str) -> None:
         """TypeError, in one sentence, unless x is as `require_dense` has it, of real numbers: of a
         floating type, of integers or booleans."""
 
-    def require_dense(self, who: str, x: Any, name: str) -> None:
-        """TypeError, in one sentence, unless x holds all its elements in memory of one shape, and
-        is of no class that gives the library's functions another meaning."""
-
-    def plain(self, x: Any) -> Any:
-        """x as the library's own functions take it: of its own class, in this machine's byte order;
-        x itself where it is so already."""
-
+    @abstractmethod
     def require_out(self, who: str, x: Any, out: Any) -> None:
         """An error, in one sentence, unless `out` can take the result for x."""
 
-    def compiling(self) -> bool:
-        """Whether a compiler reads the program now: lengths may be symbols, p a 0-d array."""
+    @abstractmethod
+    def copy(self, x: Any, out: Any) -> Any:
+        """x copied into `out`, which is returned."""
 
-    def staged(self) -> bool:
-        """Whether what is drawn now has no value yet, because a compiler reads or records the
-        program."""
+    # ----------------------------------------- what the draws below need; none who draws all itself
 
-    def traced(self, p: Any) -> bool:
-        """Whether p is an array whose value is not known yet, because a compiler reads the program
-        or a transformation runs it."""
+    def from_numpy(self, values: NDArray[Any], like: Any) -> Any:
+        """A NumPy array as one of the library's, on the device of `like`; None is the default."""
+        raise NotImplementedError
+
+    def to_numpy(self, x: Any) -> NDArray[Any]:
+        """The values of an array, for NumPy to read."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------------------- arguments of a call
+
+    def located(self, who: str, at: Any, window: Any, shape: tuple[int, ...]) -> Any:
+        """Address and window of an array of `shape`, checked: a Located, or, while a compiler reads
+        the program, what stands for it there."""
+        return Located.checked(who, at, window)
 
     def placed(
         self, who: str, at: Any, window: Any, shape: tuple[int, ...], shared_axes: Any
     ) -> tuple[Any, Any]:
         """Address and placement of draws for an array of `shape`, the address checked before."""
+        return settled(who, at), place(who, shape, shared_axes, window)
+
+    def require_dense(self, who: str, x: Any, name: str) -> None:
+        """TypeError, in one sentence, unless x holds all its elements in memory of one shape, has
+        axes that masks can count, and is of no class that gives the library's functions another
+        meaning."""
+        if x.ndim > MOST_AXES:
+            raise TypeError(message(who, name, f"of {MOST_AXES} axes at most", x.ndim))
+
+    def plain(self, x: Any) -> Any:
+        """x as the library's own functions take it: of its own class, in this machine's byte order;
+        x itself where it is so already."""
+        return x
+
+    def compiling(self) -> bool:
+        """Whether a compiler reads the program now: lengths may be symbols, p a 0-d array."""
+        return False
+
+    def staged(self) -> bool:
+        """Whether what is drawn now has no value yet, because a compiler reads or records the
+        program."""
+        return False
+
+    def traced(self, p: Any) -> bool:
+        """Whether p is an array whose value is not known yet, because a compiler reads the program
+        or a transformation runs it."""
+        return False
 
     def rate(self, p: Any) -> tuple[Any, Any]:
         """Threshold and nominal scale of a p that is traced."""
+        return reference.threshold(p), reference.scale_for(p)
+
+    # --------------------------------------------------------------------------------------- draws
 
     def keep(self, draw: Draw, like: Any = None) -> Any:
         """The keep mask, boolean, of the placement's whole shape, on the device of `like`. True
         means kept."""
+        return self.from_numpy(_keep(draw), like)
 
     def packed(self, draw: Draw) -> Any:
         """The keep mask in C order, eight elements to a byte, the first in the lowest bit."""
+        return self.from_numpy(np.packbits(_keep(draw), bitorder="little"), None)
 
     def words(self, draw: Draw, like: Any = None) -> Any:
         """The 32-bit word of each element (tag 32), in the placement's whole shape, as integers
         that hold it without a sign."""
+        return self.from_numpy(_words(draw), like)
 
     def words_at(self, at: Any, index: Any, mirror: bool) -> Any:
         """The 32-bit words of the elements with these indices, below 2^42, in `index`'s shape."""
+        wide = self.to_numpy(index).astype(np.uint64)
+        return self.from_numpy(reference.words_at(at, wide, mirror), index)
 
     def at_least(self, words: Any, threshold: Any) -> Any:
         """Whether each word is no less than a threshold in [0, 2^32], as `rate` gives it."""
+        return self.namespace.astype(words, self.namespace.int64) >= threshold
 
     def uniform(self, draw: Draw, like: Any = None) -> Any:
         """uniform24 of those words: binary32, inside (0, 1)."""
+        return self.from_numpy(reference.uniform24(_words(draw)), like)
 
     def gaussian(self, draw: Draw, like: Any = None) -> Any:
         """The standard normal draw of each element, binary32, in the placement's whole shape."""
+        return self.from_numpy(_gaussian(draw).astype(np.float32), like)
 
-    def apply_gaussian(self, x: Any, draw: Draw, std: float, out: Any) -> Any:
-        """y = x (1 + std z), z the Gaussian draws, in x's shape and type; into `out` if given."""
+    # -------------------------------------------------------------------------------------- values
 
     def apply(self, x: Any, draw: Draw, scale: float, fill: Any, out: Any) -> Any:
         """y = fill + scale m (x - fill), selected, in x's shape and type; into `out` if given."""
+        filling = fill if isinstance(fill, (int, float)) else self.to_numpy(fill)
+        y = reference.apply(self.to_numpy(x), _keep(draw), scale, filling)
+        return self._delivered(x, y, out)
+
+    def apply_gaussian(self, x: Any, draw: Draw, std: float, out: Any) -> Any:
+        """y = x (1 + std z), z the Gaussian draws, in x's shape and type; into `out` if given."""
+        y = reference.apply_gaussian(self.to_numpy(x), _gaussian(draw), std)
+        return self._delivered(x, y, out)
+
+    def _delivered(self, x: Any, y: NDArray[Any], out: Any) -> Any:
+        made = self.from_numpy(y, x)
+        return made if out is None else self.copy(made, out)
 
     def normal_cdf(self, x: Any) -> Any:
         """The standard normal distribution function of each element."""
+        try:
+            from scipy.special import ndtr
+        except ImportError as error:
+            hint = 'Install it: pip install "thinned[fit]".'
+            raise ImportError(f"thinned: the normal distribution needs SciPy. {hint}") from error
+        return self.from_numpy(ndtr(self.to_numpy(x)), x)
 
     def on_gradient(self, x: Any, draw: Draw, scale: Any) -> Any:
         """x, with the noise of `draw` on its gradient; in a library that differentiates nothing,
         the noise on x, which is then a gradient."""
+        return self.apply(x, draw, scale, 0.0, None)
 
     def stop_gradient(self, x: Any) -> Any:
         """x, through which no gradient flows."""
+        return x
+
+    def remade(self, function: Any, *arguments: Any) -> Any:
+        """function(*arguments), of which a backward pass keeps nothing but the arguments and runs
+        the function again: for what is large and can be drawn again."""
+        return function(*arguments)
 
     def plain_dropout(self, x: Any, p: Any, at: Any, out: Any) -> Any:
         """Dropout with nothing particular about it, in few steps; None where anything is.
 
         Nothing is refused here: whatever is wrong goes the long way, which says so.
         """
-
-    def remade(self, function: Any, *arguments: Any) -> Any:
-        """function(*arguments), of which a backward pass keeps nothing but the arguments and runs
-        the function again: for what is large and can be drawn again."""
+        return None
 
     def plain_rows(self, x: Any, p: Any, at: Any, axes: int, scale: float | None) -> Any:
         """Noise with one draw for each index of the leading `axes` axes, in few steps; None where
         anything is particular. scale None is 1 / (1 - p)."""
+        return None
 
-    def copy(self, x: Any, out: Any) -> Any:
-        """x copied into `out`, which is returned."""
+
+def _keep(draw: Draw) -> NDArray[np.bool_]:
+    mask = reference.keep(draw.at, draw.threshold, draw.place, draw.mirror)
+    return np.broadcast_to(mask, draw.place.shape).copy()
+
+
+def _words(draw: Draw) -> NDArray[np.uint32]:
+    return reference.words(draw.at, reference.indices(draw.place), draw.mirror)
+
+
+def _gaussian(draw: Draw) -> NDArray[np.float64]:
+    return reference.gaussian(draw.at, reference.indices(draw.place), draw.mirror)

@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinned import kernel, reference
-from thinned.address import Address, settled
-from thinned.backends.base import Draw, Located
+from thinned.address import Address
+from thinned.backends.base import Backend, Draw
 from thinned.checks import message
 from thinned.kernel import _native
-from thinned.window import place
 
 __all__ = ["as_array", "backend"]
 
@@ -37,15 +36,12 @@ def _type(x: NDArray[Any]) -> Any:
     return PLAIN.get(x.dtype) or FLOATING[x.dtype.name]
 
 
-class NumpyBackend:
+class NumpyBackend(Backend):
     @property
     def namespace(self) -> Any:
         import array_api_compat.numpy as namespace  # which plain dropout has no use for
 
         return namespace
-
-    def located(self, who: str, at: Any, window: Any, shape: tuple[int, ...]) -> Located:
-        return Located.checked(who, at, window)
 
     def holds(self, kind: Any) -> bool:
         return issubclass(kind, (np.ndarray, np.generic))
@@ -98,32 +94,20 @@ class NumpyBackend:
         if not out.flags.writeable:
             raise ValueError(f"{who}: out is read-only. Pass an array that can be written.")
 
-    def compiling(self) -> bool:
-        return False
+    def from_numpy(self, values: NDArray[Any], like: Any) -> NDArray[Any]:
+        return values
 
-    def staged(self) -> bool:
-        return False
+    def to_numpy(self, x: Any) -> NDArray[Any]:
+        return np.asarray(x)
 
-    def traced(self, p: Any) -> bool:
-        return False
-
-    def placed(
-        self, who: str, at: Any, window: Any, shape: tuple[int, ...], shared_axes: Any
-    ) -> tuple[Any, Any]:
-        return settled(who, at), place(who, shape, shared_axes, window)
-
-    def rate(self, p: Any) -> tuple[Any, Any]:
-        return reference.threshold(p), reference.scale_for(p)
-
-    def keep(self, draw: Draw, like: Any = None) -> NDArray[np.bool_]:
+    def keep(self, draw: Draw, like: Any = None) -> Any:
         if kernel.uses_reference():
-            mask = reference.keep(draw.at, draw.threshold, draw.place, draw.mirror)
-            return np.broadcast_to(mask, draw.place.shape).copy()
+            return super().keep(draw, like)
         out = np.empty(draw.place.shape, np.bool_)
         self._run(draw, Law.mask, None, out)
         return out
 
-    def packed(self, draw: Draw) -> NDArray[np.uint8]:
+    def packed(self, draw: Draw) -> Any:
         if kernel.uses_reference() or not draw.place.in_order:
             return np.packbits(self.keep(draw), bitorder="little")
         at, n = draw.at, draw.place.size
@@ -134,15 +118,12 @@ class NumpyBackend:
         )  # fmt: skip
         return out
 
-    def words(self, draw: Draw, like: Any = None) -> NDArray[np.uint32]:
+    def words(self, draw: Draw, like: Any = None) -> Any:
         if kernel.uses_reference():
-            return reference.words(draw.at, reference.indices(draw.place), draw.mirror)
+            return super().words(draw, like)
         out = np.empty(draw.place.shape, np.uint32)
         self._run(draw, Law.words, None, out)
         return out
-
-    def words_at(self, at: Any, index: Any, mirror: bool) -> NDArray[np.uint32]:
-        return reference.words_at(at, np.asarray(index).astype(np.uint64), mirror)
 
     def at_least(self, words: Any, threshold: Any) -> Any:
         return words.astype(np.int64) >= threshold
@@ -150,24 +131,21 @@ class NumpyBackend:
     def uniform(self, draw: Draw, like: Any = None) -> NDArray[np.float32]:
         return reference.uniform24(self.words(draw))
 
-    def gaussian(self, draw: Draw, like: Any = None) -> NDArray[np.float32]:
+    def gaussian(self, draw: Draw, like: Any = None) -> Any:
         if kernel.uses_reference():
-            z = reference.gaussian(draw.at, reference.indices(draw.place), draw.mirror)
-            return z.astype(np.float32)
+            return super().gaussian(draw, like)
         out = np.empty(draw.place.shape, np.float32)
         self._run(draw, Law.raw_gaussian, None, out)
         return out
 
     def apply_gaussian(self, x: Any, draw: Draw, std: float, out: Any) -> Any:
         if kernel.uses_reference():
-            z = reference.gaussian(draw.at, reference.indices(draw.place), draw.mirror)
-            return self._deliver(x, reference.apply_gaussian(np.asarray(x), z, std), out)
+            return super().apply_gaussian(x, draw, std, out)
         return self._apply(x, draw, Law.gaussian, Op.scale, std, 0.0, out)
 
     def apply(self, x: Any, draw: Draw, scale: float, fill: Any, out: Any) -> Any:
         if kernel.uses_reference():
-            keep = reference.keep(draw.at, draw.threshold, draw.place, draw.mirror)
-            return self._deliver(x, reference.apply(np.asarray(x), keep, scale, fill), out)
+            return super().apply(x, draw, scale, fill, out)
         if isinstance(fill, (int, float)) or np.ndim(fill) == 0:
             fill = float(fill)
             op = Op.scale if fill == 0.0 else Op.affine
@@ -178,21 +156,6 @@ class NumpyBackend:
                 fill = np.broadcast_to(fill, x.shape)
             op = Op.affine_array
         return self._apply(x, draw, Law.bernoulli, op, scale, fill, out)
-
-    def normal_cdf(self, x: Any) -> NDArray[Any]:
-        try:
-            from scipy.special import ndtr
-        except ImportError as error:
-            hint = 'Install it: pip install "thinned[fit]".'
-            raise ImportError(f"thinned: the normal distribution needs SciPy. {hint}") from error
-        y: NDArray[Any] = ndtr(x)
-        return y
-
-    def on_gradient(self, x: Any, draw: Draw, scale: Any) -> Any:
-        return self.apply(x, draw, scale, 0.0, None)
-
-    def stop_gradient(self, x: Any) -> Any:
-        return x
 
     def plain_dropout(self, x: Any, p: Any, at: Any, out: Any) -> Any:
         # The long way through the checks takes 4 microseconds, and 10 where the array before has
@@ -230,17 +193,11 @@ class NumpyBackend:
         )  # fmt: skip
         return y
 
-    def remade(self, function: Any, *arguments: Any) -> Any:
-        return function(*arguments)
-
-    def plain_rows(self, x: Any, p: Any, at: Any, axes: int, scale: float | None) -> Any:
-        return None
-
     def copy(self, x: Any, out: NDArray[Any]) -> NDArray[Any]:
         np.copyto(out, x)
         return out
 
-    def _deliver(self, x: Any, y: NDArray[Any], out: Any) -> Any:
+    def _delivered(self, x: Any, y: NDArray[Any], out: Any) -> Any:
         """y where it belongs: in `out`, or as a scalar where x was one."""
         if out is not None:
             return self.copy(y, out)
@@ -264,7 +221,7 @@ class NumpyBackend:
         )
         y = out if into else np.empty_like(a, subok=False)
         self._run(draw, law, a, y, _type(a), op, scale, fill)
-        return y if into else self._deliver(x, y.astype(x.dtype, copy=False), out)
+        return y if into else self._delivered(x, y.astype(x.dtype, copy=False), out)
 
     def _run(
         self,

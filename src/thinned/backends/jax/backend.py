@@ -16,11 +16,11 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from thinned import kernel
 from thinned.address import Address
-from thinned.backends.base import Draw, Located
+from thinned.backends.base import Backend, Draw, Located
 from thinned.backends.jax import spec
 from thinned.backends.jax.address import Halves, fold_in, words_of
 from thinned.backends.jax.primitives import Draws, How, draw_p, noise_p, on_gradient_p
-from thinned.checks import MOST_AXES, axes as checked_axes, message
+from thinned.checks import axes as checked_axes, message
 from thinned.window import MOST_BITS, Placement, Window, index_strides, place
 
 __all__ = ["JaxPlace", "PartOf", "backend"]
@@ -128,7 +128,7 @@ class Namespace:
 _NAMESPACE = Namespace()
 
 
-class JaxBackend:
+class JaxBackend(Backend):
     @property
     def namespace(self) -> Any:
         return _NAMESPACE
@@ -166,21 +166,11 @@ class JaxBackend:
             raise TypeError(message(who, name, "an array of real numbers", str(x.dtype)))
         self.require_dense(who, x, name)
 
-    def require_dense(self, who: str, x: Any, name: str) -> None:
-        if x.ndim > MOST_AXES:
-            raise TypeError(message(who, name, f"of {MOST_AXES} axes at most", x.ndim))
-
-    def plain(self, x: Any) -> Any:
-        return x
-
     def require_out(self, who: str, x: Any, out: Any) -> None:
         raise TypeError(
             f"{who}: out cannot be used with JAX, whose arrays are never written into. "
             "Take the result, and donate x where its memory matters."
         )
-
-    def compiling(self) -> bool:
-        return False  # Python reads the program, whoever compiles it then
 
     def staged(self) -> bool:
         return is_tracer(lax.add(np.uint32(0), np.uint32(0)))
@@ -289,12 +279,6 @@ class JaxBackend:
     def stop_gradient(self, x: Array) -> Array:
         y: Array = lax.stop_gradient(x)
         return y
-
-    def plain_rows(self, x: Any, p: Any, at: Any, axes: int, scale: float | None) -> Any:
-        return None
-
-    def plain_dropout(self, x: Any, p: Any, at: Any, out: Any) -> Any:
-        return None
 
     def remade(self, function: Any, *arguments: Any) -> Any:
         return jax.checkpoint(function)(*arguments)

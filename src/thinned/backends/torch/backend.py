@@ -26,7 +26,7 @@ from torch.utils.checkpoint import checkpoint
 
 from thinned import kernel, reference
 from thinned.address import Address, settled
-from thinned.backends.base import Draw, Located
+from thinned.backends.base import Backend, Draw, Located
 from thinned.backends.found import known
 from thinned.backends.torch import compiled_node, spec
 from thinned.backends.torch.address import (
@@ -83,7 +83,7 @@ _tracing = torch._C._get_tracing_state
 _grad_enabled = torch.is_grad_enabled
 
 
-class TorchBackend:
+class TorchBackend(Backend):
     @property
     def namespace(self) -> Any:
         return array_api_compat.torch
@@ -135,9 +135,6 @@ class TorchBackend:
             raise TypeError(message(who, name, requirement, "a nested one", remedy))
         if x.ndim > MOST_AXES:
             raise TypeError(message(who, name, f"of {MOST_AXES} axes at most", x.ndim))
-
-    def plain(self, x: Tensor) -> Tensor:
-        return x
 
     def require_out(self, who: str, x: Tensor, out: Any) -> None:
         if not isinstance(out, Tensor):
