@@ -40,7 +40,7 @@ def stated(pattern: str, name: str) -> str:
 
 def wrong_of_tag(tag: str) -> Iterator[str]:
     """What speaks against this tag, one sentence each."""
-    version = stated(r'^__version__ = "(.+)"$', "src/thinned/__init__.py")
+    version = stated(r'^__version__ = "(.+)"$', "src/thinned/version.py")
     if tag != f"v{version}":
         yield f"the tag is {tag}, and thinned.__version__ is {version}"
     cited = stated(r"^version: (.+)$", "CITATION.cff")

@@ -146,7 +146,7 @@ def release(tmp_path, monkeypatch):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     files = {
-        "src/thinned/__init__.py": '__version__ = "1.2.3"\n',
+        "src/thinned/version.py": '__version__ = "1.2.3"\n',
         "CITATION.cff": "cff-version: 1.2.0\nversion: 1.2.3\n",
         "CHANGELOG.md": "# Changes\n\n## 1.2.3 (2026-12-01)\n\n- **added**: x.\n",
         "pyproject.toml": (ROOT / "pyproject.toml").read_text(encoding="utf-8"),
