@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from thinned.fit.job import result_of
-from thinned.fit.results import Settings
+from thinned.fit.results import FitSettings
 from thinned.fit.search import Search
 from thinned.fit.tables import load
 from thinned.fit.words import number, with_error
@@ -70,7 +70,7 @@ def searched(frame, tmp_path_factory, target, **settings):
     path = tmp_path_factory.mktemp("report") / 'a "name" & <b>.csv'
     frame.to_csv(path, index=False)
     problem = load(str(path), target)
-    chosen = Settings(
+    chosen = FitSettings(
         **{"p": (0.0, 0.3), "hidden": (8,), "epochs": 2, "repeats": 1, "seed": 0} | settings
     )
     search = Search(problem, chosen, processes=1)

@@ -13,12 +13,12 @@ import pytest
 from thinned.errors import InputError
 from thinned.fit.job import read_hidden, read_p
 from thinned.fit.model import write_predictions
-from thinned.fit.results import Settings
+from thinned.fit.results import FitSettings
 from thinned.fit.saved import load_model, save_model, sealed
 from thinned.fit.search import Search
 from thinned.fit.tables import load
 
-SETTINGS = Settings(p=(0.0, 0.2), hidden=(8,), epochs=2, repeats=1, seed=0)
+SETTINGS = FitSettings(p=(0.0, 0.2), hidden=(8,), epochs=2, repeats=1, seed=0)
 
 
 @pytest.fixture(scope="module", params=["wine", "mixed"])

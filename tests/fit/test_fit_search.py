@@ -12,12 +12,12 @@ from thinned.fit.compare import compare, level, looks_for, mean
 from thinned.fit.encoding import column_transformer
 from thinned.fit.job import result_of
 from thinned.fit.network import MEASURES, Network, measures, probabilities
-from thinned.fit.results import Settings, metrics
+from thinned.fit.results import FitSettings, metrics
 from thinned.fit.search import Search, number_of_fits, random_state
 from thinned.fit.tables import load
 from thinned.fit.training import estimator_for, train
 
-SETTINGS = Settings(p=(0.0, 0.2, 0.5), hidden=(16,), epochs=3, repeats=2, seed=5)
+SETTINGS = FitSettings(p=(0.0, 0.2, 0.5), hidden=(16,), epochs=3, repeats=2, seed=5)
 
 
 @pytest.fixture(scope="module")

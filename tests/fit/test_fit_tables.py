@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from thinned.errors import InputError
-from thinned.fit.files import Source
+from thinned.fit.files import TableFile
 from thinned.fit.tables import DATASETS, Column, features_for, load, open_data
 
 from .material import mixed
@@ -291,7 +291,7 @@ COLUMNS = (Column("n", "numeric"), Column("t", "text"), Column("b", "bool"))
 
 
 def new(**cells):
-    return Source("new.csv", pd.DataFrame(cells))
+    return TableFile("new.csv", pd.DataFrame(cells))
 
 
 def test_new_data_take_the_models_order_and_kinds():
@@ -361,13 +361,13 @@ def test_an_integer_that_no_float_can_be_is_one_sentence(csv, digits, place):
 
 def test_a_quantity_whose_loss_has_no_variance_is_refused_before_training(csv):
     from thinned.fit.job import result_of
-    from thinned.fit.results import Settings, metrics
+    from thinned.fit.results import FitSettings, metrics
     from thinned.fit.search import Search
 
     large = np.linspace(-1.0, 1.0, 20)
     said = sentence(csv(target=large * 1e71), "target")
     assert 'column "target", row 1 (line 2) holds -1e+71, too large a number to work with.' in said
     problem = load(csv(target=large * 1e70), "target")
-    search = Search(problem, Settings((0.0, 0.5), (4,), 1, 1, 0), processes=1)
+    search = Search(problem, FitSettings((0.0, 0.5), (4,), 1, 1, 0), processes=1)
     search.run()
     json.dumps(metrics(result_of(problem, search)), allow_nan=False)

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from thinned.fit.results import Comparison, Level, Mean, Refit, Settings
+from thinned.fit.results import Comparison, FitSettings, Level, Mean, Refit
 from thinned.fit.words import count, number, percent, sentences, table, with_error
 
 
@@ -65,7 +65,7 @@ def level(p, loss, epochs=4, gap=0.5, **more):
 
 
 def said(task, verdict, difference, none, some, epochs=8, ps=(0.0, 0.2, 0.5), **scores):
-    settings = Settings(ps, (4,), epochs, 1, 0)
+    settings = FitSettings(ps, (4,), epochs, 1, 0)
     found = Comparison(some.p, difference, 0.02, 0.08, verdict)
     key = {"classification": "accuracy", "regression": "r2"}[task]
     refits = tuple(

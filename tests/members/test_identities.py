@@ -12,7 +12,7 @@ from sklearn.linear_model import Ridge
 
 from thinned.members import predict
 from thinned.members.prediction import Gathered, joined
-from thinned.members.statistics import Moments, Quantiles, entropy
+from thinned.members.statistics import Quantiles, RunningMoments, entropy
 
 from .models import everything, rows
 
@@ -252,7 +252,7 @@ def test_epistemic_and_aleatoric_parts():
 
 def check_moments():
     values = np.random.default_rng(0).normal(1e9, 1e-3, (50, 4))
-    one, two, rest = Moments(), Moments(), Moments()
+    one, two, rest = RunningMoments(), RunningMoments(), RunningMoments()
     for i, y in enumerate(values):
         one.add(y)
         (two if i < 20 else rest).add(y)
@@ -260,8 +260,8 @@ def check_moments():
     for found in (one, two):
         np.testing.assert_allclose(found.mean, values.mean(0), rtol=1e-15)
         np.testing.assert_allclose(found.variance, values.var(0, ddof=1), rtol=1e-3)
-    empty = Moments()
-    empty.join(Moments())
+    empty = RunningMoments()
+    empty.join(RunningMoments())
     empty.join(one)
     np.testing.assert_array_equal(empty.mean, one.mean)
 
@@ -277,7 +277,7 @@ def test_moments_by_squares_are_caught(monkeypatch):
         self.squares = getattr(self, "squares", 0.0) + y**2
         self.m2 = self.squares - self.count * self.mean**2
 
-    monkeypatch.setattr(Moments, "add", add)
+    monkeypatch.setattr(RunningMoments, "add", add)
     with pytest.raises(AssertionError):
         check_moments()
 

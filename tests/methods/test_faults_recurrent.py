@@ -62,7 +62,7 @@ def zoneout_keeps_what_it_should_renew(patch):
     def turned(self, zone, new, old, t):
         return new if zone is None else torch.where(zone[t], old, new)
 
-    patch.setattr(recurrence.Noise, "zoned", turned)
+    patch.setattr(recurrence.CellNoise, "zoned", turned)
 
 
 def output_of_the_zoned_cell(patch):
@@ -87,13 +87,13 @@ def scale_forgotten(patch):
 
 
 def memory_dropped_too(patch):
-    added = recurrence.Noise.added
+    added = recurrence.CellNoise.added
 
     def wrong(self, kept, gate, g, t):
         kept = kept if self.candidate is None else torch.where(self.candidate[t], kept, 0.0)
         return added(self, kept, gate, g, t)
 
-    patch.setattr(recurrence.Noise, "added", wrong)
+    patch.setattr(recurrence.CellNoise, "added", wrong)
 
 
 def raw_weight_without_gradient(patch):

@@ -74,7 +74,7 @@ def fit(
         result_of,
         write_result,
     )
-    from thinned.fit.results import Settings
+    from thinned.fit.results import FitSettings
     from thinned.fit.search import Search, number_of_fits
     from thinned.fit.tables import load
     from thinned.report import page
@@ -83,9 +83,9 @@ def fit(
     folder = out or Path(f"thinned-{Path(data).stem or 'data'}")
     with whole_folder(folder, overwrite, least_bytes(sizes)) as made:
         problem = load(data, target, task.value)
-        settings = Settings(ps, sizes, epochs or 1, repeats, seed)
+        settings = FitSettings(ps, sizes, epochs or 1, repeats, seed)
         if epochs is None:
-            settings = Settings(ps, sizes, default_epochs(problem.rows, settings), repeats, seed)
+            settings = FitSettings(ps, sizes, default_epochs(problem.rows, settings), repeats, seed)
         if not quiet:
             for note in problem.notes:
                 typer.echo(printable(note))

@@ -16,7 +16,7 @@ from thinned.printable import encodable
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Source", "read"]
+__all__ = ["TableFile", "read"]
 
 PARQUET_MAGIC = b"PAR1"
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
@@ -30,7 +30,7 @@ STRAY_WORDS, STRAY_SHARE = 3, 0.1
 
 
 @dataclass
-class Source:
+class TableFile:
     """A table as it was read, and where its rows stand in the file."""
 
     name: str
@@ -50,7 +50,7 @@ class Source:
         return InputError(f"{self.name}: {sentence}")
 
 
-def read(path: Path, as_text: frozenset[str] = frozenset()) -> Source:
+def read(path: Path, as_text: frozenset[str] = frozenset()) -> TableFile:
     """Read a CSV or Parquet file.
 
     Parameters
@@ -74,7 +74,7 @@ def read(path: Path, as_text: frozenset[str] = frozenset()) -> Source:
         raise InputError(f"{path}: cannot be read ({reason.strerror}).") from None
     digest = hashlib.sha256(raw).hexdigest()
     if raw.startswith(PARQUET_MAGIC) or path.suffix.lower() in (".parquet", ".pq"):
-        source = Source(name, _parquet(name, raw), digest)
+        source = TableFile(name, _parquet(name, raw), digest)
         _check_names(source, list(source.frame.columns))
     else:
         source = _csv(name, _decoded(name, raw), digest, as_text)
@@ -122,12 +122,12 @@ def _decoded(name: str, raw: bytes) -> str:
     return text
 
 
-def _csv(name: str, text: str, digest: str, as_text: frozenset[str]) -> Source:
+def _csv(name: str, text: str, digest: str, as_text: frozenset[str]) -> TableFile:
     import pandas as pd
 
     separator = _separator(text)
     header, rows = _structure(name, text, separator)
-    source = Source(name, pd.DataFrame(), digest, text=text, separator=separator)
+    source = TableFile(name, pd.DataFrame(), digest, text=text, separator=separator)
     numbered = (
         header[0] == ""
     )  # what pandas.DataFrame.to_csv writes where index=False was forgotten
@@ -192,7 +192,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _check_names(source: Source, names: list[str]) -> None:
+def _check_names(source: TableFile, names: list[str]) -> None:
     seen = set()
     for number, name in enumerate(names, 1):
         if not name:
@@ -231,7 +231,7 @@ def _with_decimal_commas(frame: pd.DataFrame, as_text: frozenset[str]) -> list[s
     return found
 
 
-def _without_row_numbers(source: Source, frame: pd.DataFrame) -> pd.DataFrame:
+def _without_row_numbers(source: TableFile, frame: pd.DataFrame) -> pd.DataFrame:
     first = frame.iloc[:, 0]
     if first.dtype.kind != "i" or not first.is_unique:
         raise source.error("column 1 has no name in the header.")
@@ -239,7 +239,7 @@ def _without_row_numbers(source: Source, frame: pd.DataFrame) -> pd.DataFrame:
     return frame.iloc[:, 1:]
 
 
-def _check_stray_words(source: Source, as_text: frozenset[str]) -> None:
+def _check_stray_words(source: TableFile, as_text: frozenset[str]) -> None:
     import pandas as pd
 
     for name in source.frame.columns:

@@ -14,7 +14,7 @@ from thinned.errors import InputError, short
 from thinned.fit.facts import MOST_DIGITS
 from thinned.fit.folder import write_whole
 from thinned.fit.model import write_predictions
-from thinned.fit.results import Data, Result, Settings, metrics
+from thinned.fit.results import Data, FitSettings, Result, metrics
 from thinned.fit.saved import MASK_SPEC, save_model
 from thinned.fit.search import Search
 from thinned.fit.tables import Problem
@@ -72,7 +72,7 @@ def least_bytes(hidden: tuple[int, ...]) -> int:
     return REPORT_BYTES + 4 * sum(ins * outs for ins, outs in pairwise(hidden))
 
 
-def default_epochs(rows: int, settings: Settings) -> int:
+def default_epochs(rows: int, settings: FitSettings) -> int:
     """As many epochs as make about 1000 gradient steps on a fold's training rows, 10 to 100."""
     trained_on = rows * (1 - settings.test_share) * (1 - 1 / settings.folds)
     steps = math.ceil(trained_on / settings.batch_size)

@@ -15,13 +15,13 @@ from thinned.fit.uncertainty import Uncertainty
 __all__ = [
     "Comparison",
     "Data",
+    "FitSettings",
     "Level",
-    "Masks",
     "Mean",
     "Predictions",
     "Refit",
     "Result",
-    "Settings",
+    "ShownMask",
     "Split",
     "Verdict",
     "metrics",
@@ -31,7 +31,7 @@ Verdict = Literal["helped", "no clear difference", "hurt"]
 
 
 @dataclass(frozen=True)
-class Settings:
+class FitSettings:
     """How it was run. `p` is sorted and starts with 0, which the others are compared with."""
 
     p: tuple[float, ...]
@@ -165,7 +165,7 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class Masks:
+class ShownMask:
     """The masks of one batch at one site of a network: keep[row, unit], True where kept."""
 
     site: str
@@ -179,7 +179,7 @@ class Masks:
 class Result:
     """All of it. `best` is the level with the lowest mean validation loss, which the model has."""
 
-    settings: Settings
+    settings: FitSettings
     data: Data
     looks: tuple[int, ...]
     levels: tuple[Level, ...]
@@ -188,7 +188,7 @@ class Result:
     best: Level
     refits: tuple[Refit, ...]
     predictions: Predictions
-    masks: tuple[Masks, ...]
+    masks: tuple[ShownMask, ...]
     headline: str
     sentences: tuple[str, ...]
     versions: dict[str, str] = field(default_factory=dict)

@@ -15,7 +15,7 @@ from thinned.fit.compare import compare, level, looks_for
 from thinned.fit.encoding import Encoder, column_transformer, learned
 from thinned.fit.model import Model
 from thinned.fit.network import MEASURES, Network, measures
-from thinned.fit.results import Masks, Predictions, Refit, Settings, Split
+from thinned.fit.results import FitSettings, Predictions, Refit, ShownMask, Split
 from thinned.fit.tables import Problem
 from thinned.fit.threads import one_blas_thread
 from thinned.fit.training import Job, Trained, train
@@ -26,12 +26,12 @@ __all__ = ["Search", "number_of_fits", "random_state"]
 Array = NDArray[Any]
 
 
-def number_of_fits(settings: Settings) -> int:
+def number_of_fits(settings: FitSettings) -> int:
     """Trainings that a search runs: each p on each split, and the refits with and without."""
     return len(settings.p) * settings.splits + 2
 
 
-def random_state(settings: Settings, split: int | None) -> int:
+def random_state(settings: FitSettings, split: int | None) -> int:
     """The estimators' random_state on a split; None is the refit. The same at every p."""
     if split is None:
         return settings.seed
@@ -44,7 +44,7 @@ class Search:
     Parameters
     ----------
     problem : Problem.
-    settings : Settings.
+    settings : FitSettings.
     advance : called with no argument after each training.
     processes : int >= 1, or None for one to a core. Results do not depend on it.
 
@@ -61,7 +61,7 @@ class Search:
     def __init__(
         self,
         problem: Problem,
-        settings: Settings,
+        settings: FitSettings,
         advance: Callable[[], None] = lambda: None,
         processes: int | None = None,
     ) -> None:
@@ -200,7 +200,7 @@ class Search:
         self.model = models[self.settings.p.index(self.best.p)]
         self.predictions = self._predicted()
         self.masks = tuple(
-            Masks(site, repr(at), p, shape, keep_mask(shape, p, at))
+            ShownMask(site, repr(at), p, shape, keep_mask(shape, p, at))
             for site, at, p, shape in networks[pair[1]].masks
         )
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinned.errors import InputError, listed, quoted
-from thinned.fit.files import Source, read
+from thinned.fit.files import TableFile, read
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +72,7 @@ class Problem:
         return len(self.target)
 
 
-def open_data(data: str, as_text: frozenset[str] = frozenset()) -> Source:
+def open_data(data: str, as_text: frozenset[str] = frozenset()) -> TableFile:
     """DATA as the user names it: one of scikit-learn's data sets, or a CSV or Parquet file."""
     if data in DATASETS:
         return _dataset(data)
@@ -142,7 +142,7 @@ def load(data: str, target: str | None = None, task: str = "auto") -> Problem:
 
 
 def features_for(
-    source: Source, columns: tuple[Column, ...], may_have: frozenset[str]
+    source: TableFile, columns: tuple[Column, ...], may_have: frozenset[str]
 ) -> pd.DataFrame:
     """The columns a model was fitted on, from new data, in the model's order and kinds.
 
@@ -166,17 +166,17 @@ def features_for(
 # ----------------------------------------------------------------------------------------- reading
 
 
-def _dataset(name: str) -> Source:
+def _dataset(name: str) -> TableFile:
     from sklearn import datasets
 
     bunch = getattr(datasets, f"load_{name}")(as_frame=True)
     frame = bunch.frame
     if name in ("wine", "breast_cancer"):
         frame["target"] = np.asarray(bunch.target_names).astype(str)[bunch.target].astype(object)
-    return Source(name, frame)
+    return TableFile(name, frame)
 
 
-def _target_column(source: Source, target: str | None) -> str:
+def _target_column(source: TableFile, target: str | None) -> str:
     names = list(source.frame.columns)
     if target is None:
         if "target" in names:
@@ -195,7 +195,7 @@ def _target_column(source: Source, target: str | None) -> str:
 # ------------------------------------------------------------------------------------------- kinds
 
 
-def _kind(source: Source, name: str) -> tuple[Kind | Literal["date"], pd.Series]:
+def _kind(source: TableFile, name: str) -> tuple[Kind | Literal["date"], pd.Series]:
     """What a column holds, and its cells: float64, or objects with None where one is missing."""
     import pandas as pd
 
@@ -226,7 +226,7 @@ def _kind(source: Source, name: str) -> tuple[Kind | Literal["date"], pd.Series]
     )
 
 
-def _floats(source: Source, name: str, cells: pd.Series) -> pd.Series:
+def _floats(source: TableFile, name: str, cells: pd.Series) -> pd.Series:
     try:
         return cells.astype("float64")
     except OverflowError:  # an integer of more than 308 digits
@@ -254,7 +254,7 @@ def _text(cell: Any) -> str:
 
 
 def _features(
-    source: Source, features: pd.DataFrame
+    source: TableFile, features: pd.DataFrame
 ) -> tuple[tuple[Column, ...], pd.DataFrame, tuple[str, ...]]:
     import pandas as pd
 
@@ -299,7 +299,7 @@ def _useless(kind: str, cells: pd.Series) -> str:
     return ""
 
 
-def _as_kind(source: Source, column: Column) -> pd.Series:
+def _as_kind(source: TableFile, column: Column) -> pd.Series:
     """A column of new data in the kind it had when the model was fitted."""
     import pandas as pd
 
@@ -343,7 +343,7 @@ def _truth(text: str) -> str | None:
 
 
 def _check_values(
-    source: Source, name: str, values: NDArray[np.float64], largest: float = LARGEST
+    source: TableFile, name: str, values: NDArray[np.float64], largest: float = LARGEST
 ) -> None:
     with np.errstate(invalid="ignore"):
         wrong = np.flatnonzero(np.abs(values) > largest)
@@ -356,7 +356,7 @@ def _check_values(
 # ------------------------------------------------------------------------------------------ target
 
 
-def _check_target(source: Source, name: str, kind: str, values: pd.Series, task: str) -> None:
+def _check_target(source: TableFile, name: str, kind: str, values: pd.Series, task: str) -> None:
     missing = np.flatnonzero(values.isna().to_numpy())
     if missing.size == len(values):
         raise source.error(f"the target {quoted(name)} is empty.")
@@ -374,7 +374,7 @@ def _check_target(source: Source, name: str, kind: str, values: pd.Series, task:
         )
 
 
-def _task(source: Source, name: str, kind: str, values: pd.Series, task: str) -> Task:
+def _task(source: TableFile, name: str, kind: str, values: pd.Series, task: str) -> Task:
     if task != "auto":
         return cast(Task, task)
     if kind != "numeric":
@@ -393,7 +393,7 @@ def _task(source: Source, name: str, kind: str, values: pd.Series, task: str) ->
 
 
 def _classes(
-    source: Source, name: str, kind: str, values: pd.Series
+    source: TableFile, name: str, kind: str, values: pd.Series
 ) -> tuple[tuple[Any, ...], NDArray[Any]]:
     """The classes in order, and the number of each row's class."""
     if kind == "numeric":

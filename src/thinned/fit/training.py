@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from thinned.address import Address
 from thinned.fit.network import MEASURES, Network, measures
-from thinned.fit.results import Settings
+from thinned.fit.results import FitSettings
 from thinned.fit.tables import Task
 from thinned.fit.threads import one_blas_thread
 
@@ -34,7 +34,7 @@ class Job:
     p: float
     random_state: int
     looks: tuple[int, ...]
-    settings: Settings
+    settings: FitSettings
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Trained:
     masks: tuple[tuple[str, Address, float, tuple[int, int]], ...]
 
 
-def estimator_for(task: Task, p: float, random_state: int, settings: Settings) -> Any:
+def estimator_for(task: Task, p: float, random_state: int, settings: FitSettings) -> Any:
     """The unfitted estimator that a training is."""
     from thinned.estimators.multilayer import DropoutMLPClassifier, DropoutMLPRegressor
 

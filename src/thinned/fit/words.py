@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from thinned.errors import quoted
-from thinned.fit.results import Comparison, Level, Mean, Refit, Result, Settings
+from thinned.fit.results import Comparison, FitSettings, Level, Mean, Refit, Result
 from thinned.fit.tables import Task
 
 __all__ = ["HEADLINES", "count", "number", "percent", "sentences", "table", "with_error"]
@@ -47,7 +47,7 @@ def count(n: int, what: str) -> str:
 
 def sentences(
     task: Task,
-    settings: Settings,
+    settings: FitSettings,
     levels: tuple[Level, ...],
     comparison: Comparison,
     refits: tuple[Refit, ...],
@@ -64,7 +64,7 @@ def sentences(
     return tuple(said)
 
 
-def _loss(task: Task, settings: Settings, none: Level, some: Level, found: Comparison) -> str:
+def _loss(task: Task, settings: FitSettings, none: Level, some: Level, found: Comparison) -> str:
     unit = "nats" if task == "classification" else "squared units of the target"
     what = "log loss" if task == "classification" else "squared error"
     way = "lower" if found.difference < 0 else "higher"
@@ -119,7 +119,7 @@ def _test(task: Task, refits: tuple[Refit, ...], best: Level) -> str:
     )
 
 
-def _late(task: Task, settings: Settings, none: Level, some: Level) -> list[str]:
+def _late(task: Task, settings: FitSettings, none: Level, some: Level) -> list[str]:
     """What longer training does, where it does something to either."""
     if none.epochs == some.epochs == settings.epochs:
         return []
@@ -131,7 +131,7 @@ def _late(task: Task, settings: Settings, none: Level, some: Level) -> list[str]
     return [said]
 
 
-def _early(settings: Settings, levels: tuple[Level, ...]) -> list[str]:
+def _early(settings: FitSettings, levels: tuple[Level, ...]) -> list[str]:
     """The ps whose loss was lowest when training ended."""
     still = [f"{level.p:g}" for level in levels if level.epochs == settings.epochs]
     if not still:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinned.checks import message
-from thinned.members.statistics import Moments, Quantiles, entropy
+from thinned.members.statistics import Quantiles, RunningMoments, entropy
 
 __all__ = ["TASKS", "Gathered", "Prediction", "joined", "require_task"]
 
@@ -136,9 +136,9 @@ class Gathered:
         class_axis: int = -1,
     ) -> None:
         self.who, self.task, self.antithetic = who, task, antithetic
-        self.class_axis, self.all = class_axis, Moments()
-        self.pairs, self.halves = Moments(), Moments()
-        self.entropies, self.variances = Moments(), Moments()
+        self.class_axis, self.all = class_axis, RunningMoments()
+        self.pairs, self.halves = RunningMoments(), RunningMoments()
+        self.entropies, self.variances = RunningMoments(), RunningMoments()
         self.votes: Any = 0
         self.kept: list[Array] | None = [] if keep else None
         self.sketch = Quantiles(quantiles) if quantiles else None

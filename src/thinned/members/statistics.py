@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from thinned import checks
 from thinned.checks import message
 
-__all__ = ["Moments", "Quantiles", "entropy", "probabilities_to_ask"]
+__all__ = ["Quantiles", "RunningMoments", "entropy", "probabilities_to_ask"]
 
 Array = NDArray[np.float64]
 
 
-class Moments:
+class RunningMoments:
     """Mean and sum of squared deviations of arrays that come one by one, each element by itself.
 
     mean_n = mean_(n-1) + (y - mean_(n-1)) / n;  M2_n = M2_(n-1) + (y - mean_(n-1)) (y - mean_n).
@@ -41,7 +41,7 @@ class Moments:
         self.mean = self.mean + away / self.count
         self.m2 = self.m2 + away * (y - self.mean)
 
-    def join(self, other: Moments) -> None:
+    def join(self, other: RunningMoments) -> None:
         """All that another has seen."""
         n = self.count + other.count
         if n == 0:

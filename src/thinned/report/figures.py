@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thinned.fit.results import Level, Masks, Mean, Result
+from thinned.fit.results import Level, Mean, Result, ShownMask
 from thinned.fit.words import number, with_error
 from thinned.pages.colours import ACCENT, GRID, INK, MUTED, NONE, SURFACE, colour_of
 from thinned.pages.document import clean
@@ -429,7 +429,7 @@ def masks(result: Result, at: int) -> Picture:
     from matplotlib.patches import PathPatch, Rectangle
     from matplotlib.path import Path
 
-    shown: Masks = result.masks[at]
+    shown: ShownMask = result.masks[at]
     keep = shown.keep[:MOST_ROWS, :MOST_UNITS]
     rows, units = keep.shape
     with canvas(3.5, 0.8 + 2.8 * MOST_ROWS / MOST_UNITS) as (figure, axes):

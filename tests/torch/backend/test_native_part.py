@@ -205,7 +205,10 @@ def test_a_part_that_does_not_load_costs_speed_alone_unless_it_was_asked_for(val
 def test_the_drop_ins_hold_without_it(request):
     """The tests of the drop-ins, in a process in which everything goes through Python."""
     warnings = "\n".join(request.config.getini("filterwarnings"))
-    files = [HERE.parent / "dropin" / f"test_dropin_{name}.py" for name in ("autograd", "modules", "values")]
+    files = [
+        HERE.parent / "dropin" / f"test_dropin_{name}.py"
+        for name in ("autograd", "modules", "values")
+    ]
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),

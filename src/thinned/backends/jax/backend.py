@@ -19,7 +19,7 @@ from thinned.address import Address
 from thinned.backends.base import Backend, Draw, Located
 from thinned.backends.jax import spec
 from thinned.backends.jax.address import Halves, fold_in, words_of
-from thinned.backends.jax.primitives import Draws, How, draw_p, noise_p, on_gradient_p
+from thinned.backends.jax.primitives import How, HowDrawn, draw_p, noise_p, on_gradient_p
 from thinned.checks import axes as checked_axes, message
 from thinned.window import MOST_BITS, Placement, Window, index_strides, place
 
@@ -211,7 +211,7 @@ class JaxBackend(Backend):
     def _draw(self, draw: Draw, law: str, like: Any) -> Any:
         shape, strides, words = _words(draw)
         sharding = _sharding_like(shape, like)
-        how = Draws(shape, strides, law, draw.mirror, 0, kernel.uses_reference(), sharding)
+        how = HowDrawn(shape, strides, law, draw.mirror, 0, kernel.uses_reference(), sharding)
         return draw_p.bind(words, how=how)
 
     def keep(self, draw: Draw, like: Any = None) -> Array:

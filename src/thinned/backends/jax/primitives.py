@@ -23,7 +23,7 @@ from thinned.backends.jax import spec
 from thinned.backends.jax.kernel import TYPES, kernel_draw, kernel_noise, runs_kernel
 from thinned.backends.jax.sharding import division_of, needs_devices, partitioned
 
-__all__ = ["Draws", "How", "draw_p", "noise_p", "on_gradient_p"]
+__all__ = ["How", "HowDrawn", "draw_p", "noise_p", "on_gradient_p"]
 
 # Operands of both: `words`, uint32, shape (..., 9): seed_low, seed_high, site, step, call, and
 # threshold and offset in two words each. The axes in front are those of a batch of addresses.
@@ -51,7 +51,7 @@ class How(NamedTuple):
         return self._replace(fill=0.0)
 
 
-class Draws(NamedTuple):
+class HowDrawn(NamedTuple):
     """What a draw is besides its words: its shape and index strides, without the axes of a batch of
     addresses; the law, "mask" (bool), "words" (uint32) or "gaussian" (float32); and, in a program
     whose types say how arrays are sharded, how."""
@@ -85,7 +85,7 @@ def _(x: Any, words: Any, scale: Any, how: How) -> Any:
 
 
 @draw_p.def_abstract_eval  # type: ignore[untyped-decorator]
-def _(words: Any, how: Draws) -> Any:
+def _(words: Any, how: HowDrawn) -> Any:
     shape = (*words.shape[: how.batch], *how.shape)
     made = words.update(shape=shape, dtype=TYPES[how.law], weak_type=False)
     if how.sharding is None or how.batch:
@@ -141,7 +141,7 @@ ad.primitive_jvps[on_gradient_p] = _on_gradient_jvp
 ad.primitive_transposes[on_gradient_p] = _on_gradient_transpose
 
 
-def _draw_jvp(primals: Any, tangents: Any, *, how: Draws) -> tuple[Any, Any]:
+def _draw_jvp(primals: Any, tangents: Any, *, how: HowDrawn) -> tuple[Any, Any]:
     y = draw_p.bind(*primals, how=how)
     return y, ad.Zero.from_primal_value(y)
 
@@ -171,7 +171,7 @@ def _batched(primitive: Any, args: Any, axes: Any, *, how: How) -> tuple[Any, in
     return primitive.bind(*operands, how=how._replace(**more)), at
 
 
-def _draw_batched(args: Any, axes: Any, *, how: Draws) -> tuple[Any, int]:
+def _draw_batched(args: Any, axes: Any, *, how: HowDrawn) -> tuple[Any, int]:
     words = jnp.moveaxis(args[0], axes[0], 0)
     return draw_p.bind(words, how=how._replace(batch=how.batch + 1)), 0
 
@@ -213,7 +213,7 @@ def _pure_noise(*operands: Any, how: How) -> Any:
     return _over_batch(one, how.batch)(*operands)
 
 
-def _pure_draw(words: Any, how: Draws) -> Any:
+def _pure_draw(words: Any, how: HowDrawn) -> Any:
     def one(words: Any) -> Any:
         return spec.draw(tuple(words), how)
 

@@ -26,7 +26,7 @@ from thinned.torch.adoption.watching import Noticed
 from thinned.torch.clock.clock import BUFFER, Clock
 from thinned.torch.clock.optimizers import optimizers_of
 from thinned.torch.clock.ranks import require_choice
-from thinned.torch.clock.schedules import Rule, require_allowed, rules_of
+from thinned.torch.clock.schedules import SiteRule, require_allowed, rules_of
 from thinned.torch.compat.fx_leaf import leaf, no_leaf
 from thinned.torch.dropin import modules
 
@@ -343,7 +343,7 @@ def _plans(model: nn.Module, names: dict[nn.Module, list[str]]) -> tuple[list[_P
     return plans, rows
 
 
-def _scheduled(row: Row, rule: Rule | None) -> Row:
+def _scheduled(row: Row, rule: SiteRule | None) -> Row:
     if rule is None or not row.reached:
         return row
     return row._replace(p=rule(0), done=f"{row.done}, p by {rule}")

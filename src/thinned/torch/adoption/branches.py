@@ -7,10 +7,10 @@ import types
 from functools import cache
 from typing import Any, NamedTuple
 
-__all__ = ["Step", "asked_in", "steps_of"]
+__all__ = ["Instruction", "asked_in", "steps_of"]
 
 
-class Step(NamedTuple):
+class Instruction(NamedTuple):
     """An instruction. called: whether what it loads stands where a call's function stands.
     asked: whether it runs only where a `.training` is true."""
 
@@ -27,16 +27,16 @@ def asked_in(code: types.CodeType) -> tuple[bool, frozenset[int]]:
 
 
 @cache
-def steps_of(code: types.CodeType) -> tuple[Step, ...]:
+def steps_of(code: types.CodeType) -> tuple[Instruction, ...]:
     found = [step for step in dis.get_instructions(code) if step.opname != "CACHE"]
     _, asked = asked_in(code)
-    steps: list[Step] = []
+    steps: list[Instruction] = []
     for i, step in enumerate(found):
         beside = {found[j].opname for j in (i - 1, i + 1) if 0 <= j < len(found)}
         called = "NULL" in step.argrepr or "PUSH_NULL" in beside or "METHOD" in step.opname
         if step.opname == "LOAD_ATTR" and steps[-1].op.startswith("LOAD_"):
             called = called or steps[-1].called  # a.b.c(x): marked where it begins
-        steps.append(Step(step.opname, step.argval, called, step.offset in asked))
+        steps.append(Instruction(step.opname, step.argval, called, step.offset in asked))
     return tuple(steps)
 
 

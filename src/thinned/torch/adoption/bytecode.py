@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor, nn
 
-from thinned.torch.adoption.branches import Step, asked_in, steps_of
+from thinned.torch.adoption.branches import Instruction, asked_in, steps_of
 from thinned.torch.adoption.functional_calls import REACHED, AdoptedForward
 from thinned.torch.adoption.module import Sited
 from thinned.torch.adoption.site import ADDRESSED, Addressed
@@ -348,14 +348,16 @@ class _Reader:
         # Functions that are given the module call it so.
         return local.get(name, self.module if name in ("self", "module") else None)
 
-    def _constant(self, value: Any, target: Any, step: Step) -> None:
+    def _constant(self, value: Any, target: Any, step: Instruction) -> None:
         if isinstance(value, str) and isinstance(target, types.ModuleType):
             step = step._replace(called=True)
             self._read(value, target, _looked_up(target, value), step)  # getattr(F, "dropout")
         elif isinstance(value, float) and step.asked and 0.0 < value < 1.0:
             self.rates.add(Rate(f"{value:g}", value, True))
 
-    def _attribute(self, name: str, held: Any, value: Any, step: Step, before: Step | None) -> None:
+    def _attribute(
+        self, name: str, held: Any, value: Any, step: Instruction, before: Instruction | None
+    ) -> None:
         if isinstance(held, _GENERATORS) and name not in _STILL:
             self.missed.add(f"{_named_generator(held)}.{name}")
             return
@@ -373,7 +375,7 @@ class _Reader:
             return
         self._read(name, held, value, step)
 
-    def _read(self, name: str, held: Any, value: Any, step: Step) -> None:
+    def _read(self, name: str, held: Any, value: Any, step: Instruction) -> None:
         if self._named(name, value, step.called, step.asked):
             return
         bound = held if held is not None and not isinstance(held, types.ModuleType) else None
@@ -505,7 +507,7 @@ def _named_generator(generator: Any) -> str:
     return f"numpy.random.{type(generator).__name__}"
 
 
-def _is_self(step: Step | None) -> bool:
+def _is_self(step: Instruction | None) -> bool:
     if step is None or not step.op.startswith("LOAD_FAST"):
         return False
     return step.name == "self" or (isinstance(step.name, tuple) and step.name[-1] == "self")

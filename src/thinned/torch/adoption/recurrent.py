@@ -70,7 +70,7 @@ def _steps(
     for j in range(ways):
         mine = weights[j * own : (j + 1) * own]
         state = [s[j] for s in states]
-        y, end = recurrence.lstm(x, state, mine, recurrence.Noise(), j == 1)
+        y, end = recurrence.lstm(x, state, mine, recurrence.CellNoise(), j == 1)
         found.append(y)
         last.append(end)
     y = torch.cat(found, 2)

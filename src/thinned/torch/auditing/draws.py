@@ -20,7 +20,7 @@ from thinned.backends.torch import operators
 from thinned.backends.torch.address import draw_values
 from thinned.backends.torch.kernel import Drawn, placed
 
-__all__ = ["LIKELY", "Law", "Read", "Seen", "given_to", "identified", "read", "same_rows"]
+__all__ = ["LIKELY", "Read", "Seen", "SeenLaw", "given_to", "identified", "read", "same_rows"]
 
 # log10 of the chance below which two equal masks are no accident.
 LIKELY = -9.0
@@ -29,7 +29,7 @@ LIKELY = -9.0
 _HEAD = 256
 
 
-class Law:
+class SeenLaw:
     """What is known of a draw: keep bits, numbers, an address or seed alone, or nothing of it."""
 
     mask, noise, seed, hidden = "mask", "noise", "seed", "hidden"
@@ -84,22 +84,22 @@ def read(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> 
     if name == "native_dropout":
         p = float(given["p"])
         idle = given.get("train") is False or p == 0.0
-        return None if idle else Read("native_dropout", Law.mask, p, out[1].bool())
+        return None if idle else Read("native_dropout", SeenLaw.mask, p, out[1].bool())
     for key in ("dropout_p", "dropout"):
         if key in given:  # attention, or a recurrent network, in one piece
             p = float(given[key])
             idle = p == 0.0 or given.get("train") is False
-            return None if idle else Read(name, Law.hidden, p)
+            return None if idle else Read(name, SeenLaw.hidden, p)
     if given.get("training") is False:
         return None
     first = out[0] if isinstance(out, (tuple, list)) and out else out
     if not isinstance(first, Tensor) or not first.numel():
         return None
     if first.dim() == 0 and not first.is_floating_point():
-        return Read(name, Law.seed, values=first)
+        return Read(name, SeenLaw.seed, values=first)
     if not first.is_floating_point() and first.numel() < 32:
         return None  # a few integers may well be equal
-    return Read(name, Law.noise, values=first)
+    return Read(name, SeenLaw.noise, values=first)
 
 
 def given_to(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def _bernoulli(given: dict[str, Any], out: Tensor) -> Read | None:
     p = 1.0 - float(keep)
     if not 0.0 < p < 1.0 or not out.numel():
         return None  # nothing is drawn
-    return Read("bernoulli", Law.mask, p, out.bool())
+    return Read("bernoulli", SeenLaw.mask, p, out.bool())
 
 
 def _ours(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Read | None:
@@ -135,15 +135,15 @@ def _ours(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) ->
         again = func(**{**given, "array": None, "fill": 0.0})
         at = [0 if axis in given["shared"] else 1 for axis in range(ones.dim())]
         if given["gaussian"]:
-            return Read("gaussian", Law.noise, values=_single(again, at))
+            return Read("gaussian", SeenLaw.noise, values=_single(again, at))
         return _kept("dropout", int(given["threshold"]), again != 0, at)
     if name == "attention":
         return _attended(given)
     if name == "drawn":
         if given["law"] == "mask":
             p = int(given["threshold"]) / 2**32
-            return None if p in (0.0, 1.0) else Read("drawn", Law.mask, p, out)
-        return Read("drawn", Law.noise, values=out)
+            return None if p in (0.0, 1.0) else Read("drawn", SeenLaw.mask, p, out)
+        return Read("drawn", SeenLaw.noise, values=out)
     return None
 
 
@@ -153,7 +153,7 @@ def _applied(given: dict[str, Any]) -> Read | None:
     places = (given["offset"], given["strides"], given["mirror"], gaussian)
     again = operators.OPERATOR(ones, given["coordinates"], scale, 0.0, *places)
     if gaussian:
-        return Read("gaussian", Law.noise, values=_single(again, given["strides"]))
+        return Read("gaussian", SeenLaw.noise, values=_single(again, given["strides"]))
     return _kept("dropout", int(given["coordinates"][5]), again != 0, given["strides"])
 
 
@@ -168,12 +168,12 @@ def _attended(given: dict[str, Any]) -> Read | None:
     at: Any = Drawn(low | high << 32, site, step, call)
 
     keep = draw_values(Draw(at, threshold, where, given["mirror"]), "mask", q)
-    return Read("attention", Law.mask, threshold / 2**32, _single(keep, given["strides"]))
+    return Read("attention", SeenLaw.mask, threshold / 2**32, _single(keep, given["strides"]))
 
 
 def _kept(what: str, threshold: int, keep: Tensor, strides: Any) -> Read | None:
     p = threshold / 2**32
-    return None if p in (0.0, 1.0) else Read(what, Law.mask, p, _single(keep, strides))
+    return None if p in (0.0, 1.0) else Read(what, SeenLaw.mask, p, _single(keep, strides))
 
 
 def _single(values: Tensor, strides: Any) -> Tensor:
@@ -191,7 +191,7 @@ def identified(read: Read) -> dict[str, Any]:
         return {}
     shape, n = tuple(values.shape), values.numel()
     array = values.detach().contiguous().cpu()
-    if read.law == Law.mask:
+    if read.law == SeenLaw.mask:
         bits = np.packbits(array.numpy().reshape(-1))
         raw, head = bits.tobytes(), bits[: _HEAD // 8].tobytes()
         dropped = n - int(array.sum())
@@ -210,9 +210,11 @@ def identified(read: Read) -> dict[str, Any]:
 
 
 def _chance(read: Read, n: int) -> float:
-    if read.law == Law.mask and read.p is not None:
+    if read.law == SeenLaw.mask and read.p is not None:
         return n * math.log10(read.p**2 + (1.0 - read.p) ** 2)
-    return -19.0 if read.law == Law.seed else -2.0 * n  # bfloat16 tells a hundred uniforms apart
+    return (
+        -19.0 if read.law == SeenLaw.seed else -2.0 * n
+    )  # bfloat16 tells a hundred uniforms apart
 
 
 def same_rows(
@@ -230,7 +232,12 @@ def same_rows(
     weights : shapes of weights that may be what is dropped.
     """
     values = read.values
-    if values is None or rows < 2 or values.numel() < 2 or read.law not in (Law.mask, Law.noise):
+    if (
+        values is None
+        or rows < 2
+        or values.numel() < 2
+        or read.law not in (SeenLaw.mask, SeenLaw.noise)
+    ):
         return False
     shape = tuple(values.shape)
     if len(shape) > axis and shape[axis] > 1 and shape[axis] % rows == 0:
@@ -240,7 +247,7 @@ def same_rows(
     if len(shape) == 1:
         if onto is not None:
             return len(onto) > 1 and axis == 0 and onto[0] == rows
-        return read.law == Law.mask and bool(shape[0] % rows) and shape[0] not in others
+        return read.law == SeenLaw.mask and bool(shape[0] % rows) and shape[0] not in others
     if len(shape) <= axis or shape[axis] != 1 or shape in weights:
         return False
     time_in_front = axis == 0 and len(shape) > 2 and shape[1] in others

@@ -9,7 +9,7 @@ from torch import nn
 
 from thinned.torch.auditing.finding import Finding, Observed
 from thinned.torch.auditing.observer import Observer, is_by_hand, is_dropout
-from thinned.torch.auditing.scale import Scaled
+from thinned.torch.auditing.scale import Multiplied
 
 __all__ = ["scales"]
 
@@ -43,7 +43,7 @@ def scales(seen: Observed) -> Iterator[Finding]:
             yield from _by_output(seen, name)
 
 
-def _judged(run: Observer) -> Iterator[Scaled]:
+def _judged(run: Observer) -> Iterator[Multiplied]:
     """Gates that served for nothing else: a mask with its complement mixes, and one that is counted
     may well be divided by its count."""
     sides: dict[int, set[bool]] = {}
@@ -61,7 +61,7 @@ def _is_by_user(module: nn.Module) -> bool:
     return is_by_hand(module) or not is_dropout(module)
 
 
-def _finding(seen: Observed, module: nn.Module, one: Scaled) -> Finding | None:
+def _finding(seen: Observed, module: nn.Module, one: Multiplied) -> Finding | None:
     own = is_by_hand(module)
     allowed = _in_evaluation(seen, one.module, own)
     mean = one.keep * one.scale
@@ -99,7 +99,7 @@ def _in_evaluation(seen: Observed, name: str, own: bool) -> list[float]:
     return [one for one in found if one]
 
 
-def _on_purpose(one: Scaled, own: bool) -> bool:
+def _on_purpose(one: Multiplied, own: bool) -> bool:
     """Whether a mask that is not scaled may be meant so: on words or positions, on the model's own
     input (denoising), on a condition that is left out for whole rows, on terms of a sum."""
     shape = one.shape

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from thinned.torch.adoption.module import Sited
 from thinned.torch.adoption.names import modules_by_name, unwrapped
 from thinned.torch.auditing.batch_norm import NORMALISING, Variances, memory_of, tensors_in
-from thinned.torch.auditing.draws import Law, Read, Seen, given_to, identified, read, same_rows
+from thinned.torch.auditing.draws import Read, Seen, SeenLaw, given_to, identified, read, same_rows
 from thinned.torch.auditing.dropping_all import Hearing
 from thinned.torch.auditing.restore import clock_of
 from thinned.torch.auditing.scale import Scales
@@ -255,7 +255,7 @@ class Observer(TorchDispatchMode):
         )
 
     def _rate(self, frame: _Frame, output: Tensor, nonzero: Tensor) -> None:
-        draws = [seen for seen in frame.draws if seen.law in (Law.mask, Law.noise)]
+        draws = [seen for seen in frame.draws if seen.law in (SeenLaw.mask, SeenLaw.noise)]
         if len(draws) != 1 or output.shape != nonzero.shape or _in_backward():
             return
         shape = draws[0].shape
@@ -291,7 +291,7 @@ class Observer(TorchDispatchMode):
         name = func._schema.name.split("::")[1].rstrip("_")
         drawn = read(func, args, kwargs, out)
         seen = None
-        if drawn is not None and (drawn.law != Law.seed or self._innermost_is_ours()):
+        if drawn is not None and (drawn.law != SeenLaw.seed or self._innermost_is_ours()):
             seen = self._note(drawn)
         if func._overloadpacket in NORMALISING and self._frames and not _in_backward():
             frame = self._frames[-1]
@@ -322,7 +322,7 @@ class Observer(TorchDispatchMode):
         module = None if frame is None else frame.module
         if isinstance(module, Sited) and module.own_p == 0.0:
             return None
-        noise = drawn.law == Law.noise and not (module is not None and is_dropout(module))
+        noise = drawn.law == SeenLaw.noise and not (module is not None and is_dropout(module))
         site = self._site(drawn.what if noise else "dropout")
         axis = self._axis_of(module)
         same = (
@@ -380,7 +380,7 @@ class Observer(TorchDispatchMode):
         module = "" if frame is None else frame.name
         self.seen.append(
             Seen(
-                name, module, "", "address", Law.seed, p, identity=identity, chance=-19.0,
+                name, module, "", "address", SeenLaw.seed, p, identity=identity, chance=-19.0,
                 again=_in_backward(), in_module=frame is not None,
             )
         )  # fmt: skip
@@ -388,9 +388,9 @@ class Observer(TorchDispatchMode):
     def _follow(
         self, func: Any, name: str, args: Any, out: Any, drawn: Read | None, seen: Seen | None
     ) -> None:
-        drops = seen is not None and seen.p is not None and seen.law != Law.seed
+        drops = seen is not None and seen.p is not None and seen.law != SeenLaw.seed
         site = seen.site if seen is not None and drops else ""
-        masked = seen is not None and seen.law in (Law.mask, Law.noise)
+        masked = seen is not None and seen.law in (SeenLaw.mask, SeenLaw.noise)
         self.variances.follow(func, name, args, out, (site, masked))
         if self._frames and not _in_backward():
             frame = self._frames[-1]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from thinned.torch.auditing.draws import LIKELY, Law, Seen
+from thinned.torch.auditing.draws import LIKELY, Seen, SeenLaw
 from thinned.torch.auditing.expectation import scales
 from thinned.torch.auditing.finding import Finding, Observed
 from thinned.torch.auditing.observer import DROPPING, Observer, is_by_hand, is_dropout, nominal_p
@@ -123,7 +123,7 @@ def _evaluation(seen: Observed) -> Iterator[Finding]:
     modules = {names[0]: module for module, names in seen.names.items()}
     for site, draws in _by_site(one for run in seen.evaluations for one in run.seen).items():
         module = modules.get(draws[0].module)
-        dropping = [one for one in draws if one.law != Law.noise or one.p is not None]
+        dropping = [one for one in draws if one.law != SeenLaw.noise or one.p is not None]
         if not dropping and draws[0].module not in differing:
             continue  # numbers that change nothing
         times = len([one for one in seen.evaluations[0].seen if one.site == site])
@@ -454,13 +454,13 @@ def sites_of_runs(seen: Observed) -> tuple[SiteRow, ...]:
     """Every site that dropped in training, in the order of the first forward."""
     rows = []
     for site, draws in _by_site(one for run in seen.trainings for one in _forward(run)).items():
-        masks = [one for one in draws if one.law == Law.mask and one.p is not None]
+        masks = [one for one in draws if one.law == SeenLaw.mask and one.p is not None]
         drawn = sum(one.drawn for one in masks)
         p = sum(one.drawn * one.p for one in masks if one.p is not None) / drawn if drawn else None
         if p is None:
             told = {one.p for one in draws}
             p = told.pop() if len(told) == 1 else None
-        if p is None and all(one.law == Law.noise for one in draws):
+        if p is None and all(one.law == SeenLaw.noise for one in draws):
             continue
         rate = sum(one.dropped for one in masks) / drawn if drawn else None
         rows.append(SiteRow(site, p, rate, drawn))

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from thinned.torch.auditing.batch_norm import memory_of
-from thinned.torch.auditing.draws import Law, Read
+from thinned.torch.auditing.draws import Read, SeenLaw
 
-__all__ = ["Scaled", "Scales"]
+__all__ = ["Multiplied", "Scales"]
 
 _UNIFORM = frozenset({"rand", "rand_like", "uniform"})
 _CARRIES = frozenset({"_to_copy", "clone", "alias", "detach", "contiguous", "copy", "lift_fresh"})
@@ -43,7 +43,7 @@ class _Gate:
 
 
 @dataclass(frozen=True)
-class Scaled:
+class Multiplied:
     """A tensor that a gate was put on.
 
     keep : chance that an element is kept. scale : what a kept one was multiplied by.
@@ -71,19 +71,19 @@ class Scales:
 
     Attributes
     ----------
-    found : list of Scaled, each at the end of its trail.
+    found : list of Multiplied, each at the end of its trail.
     numbers : module -> the numbers that it multiplied tensors by which are no gates and not gated.
     inputs : memories of the model's own inputs.
     others : groups of draws whose gates served for something else than being put on a tensor.
     """
 
     def __init__(self) -> None:
-        self.found: list[Scaled] = []
+        self.found: list[Multiplied] = []
         self.numbers: dict[str, list[float]] = defaultdict(list)
         self.inputs: set[int] = set()
         self.others: set[int] = set()
         self._gates: dict[int, _Gate] = {}
-        self._gated: dict[int, Scaled] = {}
+        self._gated: dict[int, Multiplied] = {}
         self._factors: dict[int, tuple[str, float]] = {}
         self._groups = 0
 
@@ -139,7 +139,7 @@ class Scales:
         if func.namespace != "aten":
             return None
         self._groups += 1
-        if drawn.law == Law.noise and name in _UNIFORM:
+        if drawn.law == SeenLaw.noise and name in _UNIFORM:
             ends = [one for one in args[1:] if isinstance(one, (int, float))]
             plain = name != "uniform" or not ends or [float(one) for one in ends] == [0.0, 1.0]
             return _Gate(site, self._groups, True, 0.0) if plain else None
@@ -204,7 +204,9 @@ class Scales:
                 return _value(one)
         return None
 
-    def _dropped(self, name: str, args: tuple[Any, ...], module: str, line: str) -> Scaled | None:
+    def _dropped(
+        self, name: str, args: tuple[Any, ...], module: str, line: str
+    ) -> Multiplied | None:
         """The gated tensor that an operation makes: x m, or a gated one times a number."""
         if name in _CARRIES:
             source = args[1] if name == "copy" else args[0]
@@ -224,7 +226,7 @@ class Scales:
 
     def _multiplied(
         self, name: str, args: tuple[Any, ...], module: str, line: str
-    ) -> Scaled | None:
+    ) -> Multiplied | None:
         one, other = args[:2]
         for x, factor in ((one, other), (other, one))[: 1 if name == "div" else 2]:
             if not isinstance(x, Tensor):
@@ -244,7 +246,7 @@ class Scales:
 
     def _put(
         self, x: Any, gate: _Gate | None, mask: Tensor, module: str, line: str
-    ) -> Scaled | None:
+    ) -> Multiplied | None:
         """A gate on a tensor, which may have been multiplied by numbers in the same module."""
         if gate is None or gate.is_open or not isinstance(x, Tensor) or not 0.0 < gate.value < 1.0:
             return None
@@ -253,7 +255,7 @@ class Scales:
             return None
         home, factor = self._factors.get(memory, (module, 1.0))
         factor = factor if home == module else 1.0
-        return Scaled(
+        return Multiplied(
             gate.site, module, line, gate.group, gate.turned, gate.value, gate.scale * factor,
             tuple(mask.shape), tuple(x.shape), memory in self.inputs,
         )  # fmt: skip

@@ -12,7 +12,7 @@ from thinned import checks
 from thinned.checks import message
 from thinned.schedules import Schedule, as_schedule
 
-__all__ = ["Rule", "require_allowed", "rules_of"]
+__all__ = ["SiteRule", "require_allowed", "rules_of"]
 
 # A * that stands for a whole part of a name, or for several: "blocks.*", "*.drop", "*/dropout".
 _WHOLE = re.compile(r"(?:(?<=[./])|(?<=^))\*(?=[./]|$)")
@@ -21,7 +21,7 @@ _NUMBERED = re.compile(r"(?:.*?[./])??\d+(?=[./]|$)")
 
 
 @dataclass(frozen=True)
-class Rule:
+class SiteRule:
     """A site's p as a function of the clock's step alone."""
 
     schedule: Schedule
@@ -39,7 +39,7 @@ class Rule:
         return f"{self.schedule!r}, layer {self.layer} of 0 to {self.layers - 1}"
 
 
-def rules_of(schedule: Any, steps: Any, sites: Mapping[str, float | None]) -> dict[str, Rule]:
+def rules_of(schedule: Any, steps: Any, sites: Mapping[str, float | None]) -> dict[str, SiteRule]:
     """The rule of each site that a pattern of `schedule` names.
 
     sites : the model's sites in their order, and the p of each; None where a call brings its own,
@@ -56,7 +56,7 @@ def rules_of(schedule: Any, steps: Any, sites: Mapping[str, float | None]) -> di
         remedy = 'For one schedule everywhere: {"*": schedule}.'
         requirement = "a dict from patterns of site names to schedules"
         raise TypeError(message("adopt", "schedule", requirement, got, remedy))
-    rules: dict[str, Rule] = {}
+    rules: dict[str, SiteRule] = {}
     by: dict[str, str] = {}
     for pattern, value in schedule.items():
         one = as_schedule(value, f"adopt: schedule of {pattern!r}")
@@ -74,12 +74,12 @@ def rules_of(schedule: Any, steps: Any, sites: Mapping[str, float | None]) -> di
                 "training steps. Pass steps= too, or count in whole steps."
             )
         for site, (layer, layers) in _layers(pattern, one, matched).items():
-            rules[site] = Rule(one, steps, layer, layers)
+            rules[site] = SiteRule(one, steps, layer, layers)
             rules[site](0)  # a function of the user's own may fail: now, not within an optimizer
     return rules
 
 
-def require_allowed(site: str, rule: Rule, require_p: Callable[[float], None]) -> None:
+def require_allowed(site: str, rule: SiteRule, require_p: Callable[[float], None]) -> None:
     """ValueError if the rule comes to a p that the site's module refuses, as far as can be known.
 
     require_p : raises for such a p.

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["Noise", "gru", "lstm"]
+__all__ = ["CellNoise", "gru", "lstm"]
 
 # Zoneout of a state: keep masks by step in training, p in evaluation, None where there is none.
 Zone = tuple[Tensor, ...] | Tensor | float | None
 
 
 @dataclass(frozen=True)
-class Noise:
+class CellNoise:
     """What happens to one layer in one direction.
 
     Attributes
@@ -66,7 +66,7 @@ class Noise:
 class _Hidden:
     """The product of the hidden state with its weight, for all gates: by column, or by gate."""
 
-    def __init__(self, weight: Tensor, noise: Noise, gates: int) -> None:
+    def __init__(self, weight: Tensor, noise: CellNoise, gates: int) -> None:
         self.keep = noise.gates
         if self.keep is None:
             self.weight = weight.t()
@@ -98,7 +98,7 @@ def _stacked(found: list[Tensor], backward: bool) -> Tensor:
 
 
 def lstm(
-    x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], noise: Noise, backward: bool
+    x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], noise: CellNoise, backward: bool
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """x (T, N, F), states (h, c), each (N, H), weights (w_ih, w_hh, b_ih, b_hh), the last two or
     none -> the hidden states (T, N, H), and the last (h, c)."""
@@ -127,7 +127,7 @@ def lstm(
 
 
 def gru(
-    x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], noise: Noise, backward: bool
+    x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], noise: CellNoise, backward: bool
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The same for a GRU, whose one state is h."""
     (h,) = states

@@ -312,10 +312,10 @@ class Recurrent(Sited):
         masks: Masks | None,
         rate: dict[str, Any],
         present: tuple[Tensor, ...] | None,
-    ) -> recurrence.Noise:
+    ) -> recurrence.CellNoise:
         hidden, cell = rate.get("zoneout_hidden_p"), rate.get("zoneout_cell_p")
         if masks is None:
-            return recurrence.Noise(hidden=hidden, cell=cell, present=present)
+            return recurrence.CellNoise(hidden=hidden, cell=cell, present=present)
         units = self.hidden_size
 
         def anew(purpose: int, p: Any) -> tuple[Tensor, ...] | None:
@@ -330,7 +330,7 @@ class Recurrent(Sited):
             else:
                 first = number_of(GATES, layer, direction)
                 gates = masks.all_steps(x, units, p, range(first, first + self.gates))
-        return recurrence.Noise(
+        return recurrence.CellNoise(
             candidate, gates, scale, anew(HIDDEN, hidden), anew(CELL, cell), present
         )
 
