@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from libraries import needs
 
 from thinned.audit import audit
 
@@ -34,7 +35,7 @@ def differences(found, known):
     return {"not judged": dict(found - known), "vanished": dict(known - found)}
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("package", [pytest.param(p, marks=needs(p)) for p in PACKAGES])
 def test_every_finding_is_judged(package):
     report = audit([str(folder(package))])
     assert report.lines > 10_000
@@ -61,6 +62,7 @@ def test_a_new_finding_and_a_vanished_one_are_noticed():
     assert differences(one, judged("flax", [entry]))["not judged"]
 
 
+@needs("torch")
 def test_a_mistake_planted_in_a_package_is_found(tmp_path):
     """The same code as torch's own, relative imports and all, with the mode taken out."""
     text = (folder("torch") / "nn/modules/dropout.py").read_text(encoding="utf-8")

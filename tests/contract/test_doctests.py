@@ -5,6 +5,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from libraries import needs
 
 ROOT = Path(__file__).parents[2]
 MODULES = [
@@ -14,9 +15,9 @@ MODULES = [
     "thinned.methods.bernoulli",
     "thinned.methods.alpha",
     "thinned.methods.recurrent",
-    "thinned.torch.rnn.networks",
+    pytest.param("thinned.torch.rnn.networks", marks=needs("torch")),
     "thinned.methods.concrete",
-    "thinned.torch.layers.weights",
+    pytest.param("thinned.torch.layers.weights", marks=needs("torch")),
     "thinned.classic",
 ]
 PAGES = ["docs/mask-spec.md"]

@@ -6,6 +6,7 @@ import sys
 from pkgutil import iter_modules
 
 import pytest
+from libraries import needs
 
 import thinned
 from thinned import methods
@@ -128,12 +129,20 @@ def test_names_are_shown_before_they_are_loaded():
     assert set(shown[parting:]) >= {*methods.__all__, "every", "find", "Method", "LEFT_OUT"}
 
 
-@pytest.mark.parametrize("name", thinned.__all__)
+NAMES = [
+    pytest.param(name, marks=needs(name)) if name in ("torch", "jax") else name
+    for name in thinned.__all__
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_public_names_are_there(name):
     assert getattr(thinned, name) is not None
     assert name in dir(thinned)
 
 
+@needs("torch")
+@needs("jax")
 def test_star_gives_the_public_names():
     names = run("from thinned import *\nprint(*sorted(n for n in dir() if n[0] != '_'))")
     assert names == sorted(thinned.__all__)

@@ -3,9 +3,12 @@
 import doctest
 from pathlib import Path
 
+from libraries import needs
+
 ROOT = Path(__file__).parents[2]
 
 
+@needs("torch")
 def test_the_page():
     page = ROOT / "docs" / "torch.md"
     result = doctest.testfile(str(page), module_relative=False)
