@@ -104,6 +104,8 @@ def surface():
     found = {where: row.function for where, row in rows().items()}
     for room, module in ROOMS.items():
         for name in module.__all__:
+            if not is_there(f"{room}.{name}"):
+                continue
             value = getattr(module, name)
             if callable(value) and not inspect.ismodule(value):
                 found.setdefault(f"{room}.{name}", value)
