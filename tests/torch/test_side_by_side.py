@@ -105,12 +105,13 @@ def side_by_side(calls, jobs):
 
 
 def of_the_process():
-    """What one thread could change for the others."""
+    """What one thread could change for others. From 2.14 on torch.fx's mark is of a thread."""
     return (
         nn.Module.__call__, nn.Module.__getattr__, nn.Module.__setattr__, torch.nn.Linear.forward,
         torch.backends.mha.get_fastpath_enabled(), torch.get_default_dtype(),
         torch.get_num_threads(), torch._dynamo.eval_frame._stance,
-        torch.fx._symbolic_trace._is_fx_tracing_flag, tuple(map(id, warnings.filters)),
+        getattr(torch.fx._symbolic_trace, "_is_fx_tracing_flag", None),
+        tuple(map(id, warnings.filters)),
     )  # fmt: skip
 
 
