@@ -8,8 +8,8 @@ from contract.kinds import NumpyKind, TorchKind
 
 pytest.importorskip("torch", reason="torch is not installed")
 
-from thinned.torch.adoption.adopt.module import Sited
-from thinned.torch.adoption.adopt.site import Site
+from thinned.torch.adoption.module import Sited
+from thinned.torch.adoption.site import Site
 
 from thinned.backends.base import Located
 from thinned.backends.torch import backend
