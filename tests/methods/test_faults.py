@@ -8,13 +8,12 @@ from contract.kinds import NumpyKind, TorchKind
 
 pytest.importorskip("torch", reason="torch is not installed")
 
-from thinned.torch.adoption.module import Sited
-from thinned.torch.adoption.site import Site
-
 from thinned.backends.base import Located
 from thinned.backends.torch import backend
 from thinned.methods import table
 from thinned.methods.draws import Draws
+from thinned.torch.adoption.module import Sited
+from thinned.torch.adoption.site import Site
 
 from . import checks_law as law, checks_values as values, test_modules
 from .planted import a_patch_is_caught
