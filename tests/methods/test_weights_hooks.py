@@ -107,10 +107,10 @@ def test_a_p_that_is_none_is_refused(put):
 
 
 def test_a_replica_of_the_module_is_caught(monkeypatch):
-    from thinned.torch.layers.weights import _NoisyForward
+    from thinned.torch.compat.covers import _Covers
 
     monkeypatch.setattr(
-        _NoisyForward, "replicate", lambda self: nn.Linear._replicate_for_data_parallel(self.module)
+        _Covers, "replicate", lambda self: nn.Linear._replicate_for_data_parallel(self.module)
     )
     with pytest.raises(AssertionError):
         test_a_replica_runs_itself()

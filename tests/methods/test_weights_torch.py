@@ -452,18 +452,18 @@ def the_list_is_forgotten(patch):
     patch.setattr(
         weights._NoisyForward,
         "_recurrent",
-        lambda self, noisy, args, kwargs: self._run(args, kwargs),
+        lambda self, noisy, args, kwargs: self.run(args, kwargs),
     )
 
 
 def the_weight_is_never_put_back(patch):
-    def careless(self, *args):
+    def careless(self, args, kwargs):
         module = self.module
         for name, child in self.children.items():
             module._parameters[name] = module._modules[child](module._parameters[name]).detach()
-        return self._run(args, {})
+        return self.run(args, kwargs)
 
-    patch.setattr(weights._NoisyForward, "forward", careless)
+    patch.setattr(weights._NoisyForward, "covered", careless)
 
 
 def a_weight_is_a_piece_of_a_batch(patch):

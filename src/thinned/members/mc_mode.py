@@ -19,6 +19,7 @@ from thinned.torch.adoption.names import modules_by_name
 from thinned.torch.adoption.site import ADDRESSED, Addressed
 from thinned.torch.adoption.watching import TORCH
 from thinned.torch.clock.members import Awake
+from thinned.torch.compat.covers import covers_of
 from thinned.torch.compat.generators import OwnDraws
 from thinned.torch.thinning.thin import regions_of, thin
 
@@ -74,10 +75,9 @@ def _drops(module: nn.Module) -> bool:
     """Whether a module's training flag says nothing but that it drops."""
     if isinstance(module, (Addressed, Sited, *_DROPS)):
         return True
-    forward = module.__dict__.get("forward")
     # A subclass with torch.nn's own forward, whose call an adopted model sees.
     plain = any(isinstance(module, k) and type(module).forward is k.forward for k in ADDRESSED)
-    return plain and hasattr(getattr(forward, "__self__", None), "site")
+    return plain and any(isinstance(cover, AdoptedForward) for cover in covers_of(module))
 
 
 def _outside(model: nn.Module, holder: nn.Module) -> tuple[Row, ...]:
@@ -125,12 +125,11 @@ class _Asleep:
 
     def __init__(self, model: nn.Module, awake: Awake) -> None:
         self.model, self.awake = model, awake
-        forwards = (module.__dict__.get("forward") for module in model.modules())
-        ours = [getattr(forward, "__self__", None) for forward in forwards]
+        covers = (cover for module in model.modules() for cover in covers_of(module))
         # The modules whose own code makes the calls of a site.
         self.code: dict[str, nn.Module] = {
             each.site.name: each.module
-            for each in ours
+            for each in covers
             if isinstance(each, AdoptedForward) and each.site
             if each.site.name.endswith("/dropout")
         }

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from thinned.torch.adoption.functional_calls import AdoptedForward
-from thinned.torch.thinning.layers import Region, ThinLayer
+from thinned.torch.compat.covers import Cover, cover_behind
+from thinned.torch.thinning.layers import ThinLayer
 
 __all__ = ["Prefix"]
 
@@ -54,7 +55,7 @@ class Prefix:
         self._modules = [m for m in model.modules() if m is not model]
         self._modules = [m for m in self._modules if not isinstance(m, scripted)]
         self._names = {id(m): name for name, m in model.named_modules()}
-        self._drawn = drawn
+        self.drawn = drawn
         self._kept: dict[Key, _Kept] = {}
         self._counts: dict[int, int] = {}
         self._copied: set[Key] = set()
@@ -64,17 +65,14 @@ class Prefix:
     @contextmanager
     def installed(self) -> Iterator[Prefix]:
         """The modules' forwards go by way of this object."""
-        before = [m.__dict__.get("forward") for m in self._modules]
+        covers = [_Seen(module, self, n) for n, module in enumerate(self._modules)]
+        for cover in covers:
+            cover.lay()
         try:
-            for number, module in enumerate(self._modules):
-                module.__dict__["forward"] = self._forward(number, module.forward)
             yield self
         finally:
-            for module, forward in zip(self._modules, before, strict=True):
-                if forward is None:
-                    module.__dict__.pop("forward", None)
-                else:
-                    module.__dict__["forward"] = forward
+            for cover in covers:
+                cover.lift()
 
     def batch(self) -> None:
         """Another batch begins: nothing is known of it."""
@@ -92,37 +90,12 @@ class Prefix:
             del self._kept[key]
         self._recording = bool(spoilt)
 
-    def _forward(self, number: int, forward: Callable[..., Any]) -> Callable[..., Any]:
-        thin = getattr(forward, "__self__", None)
-        if isinstance(thin, ThinLayer) and thin.takes is None and thin.gives is not None:
-            return self._thin(number, thin, thin.gives)
-
-        def seen(*args: Any, **kwargs: Any) -> Any:
-            return self._call(number, forward, args, kwargs)
-
-        return seen
-
-    def _thin(self, number: int, thin: ThinLayer, region: Region) -> Callable[..., Any]:
-        """A layer whose dropped units are not computed: before the first draw all of them are, once
-        for all members, and each member takes its own."""
-
-        def whole(*args: Any, **kwargs: Any) -> Any:
-            return AdoptedForward._run(thin, args, kwargs)
-
-        def seen(*args: Any, **kwargs: Any) -> Any:
-            if self._drawn():
-                return thin.forward(*args, **kwargs)
-            y = self._call(number, whole, args, kwargs)
-            kept = region.begin(y)
-            return y if kept is None else _taken(y, kept, region.axis)
-
-        return seen
-
-    def _call(self, number: int, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    def call(self, number: int, run: Callable[[Any, Any], Any], args: Any, kwargs: Any) -> Any:
+        """What a module's call gives, by running it or as it is known already."""
         call = self._counts.get(number, 0)
         self._counts[number] = call + 1
-        if self._drawn():
-            return forward(*args, **kwargs)
+        if self.drawn():
+            return run(args, kwargs)
         key = number, call
         kept = self._kept.get(key)
         if kept is not None:
@@ -131,10 +104,10 @@ class Prefix:
             self.used.add(self._names[id(self._modules[number])])
             return kept.given()
         if not self._recording:
-            return forward(*args, **kwargs)
+            return run(args, kwargs)
         earlier, counts = set(self._kept), dict(self._counts)
-        y = forward(*args, **kwargs)
-        if not self._drawn():
+        y = run(args, kwargs)
+        if not self.drawn():
             self._keep(key, y, earlier, counts)
         return y
 
@@ -150,6 +123,30 @@ class Prefix:
         if copied:
             leaves = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         self._kept[key] = _Kept(leaves, tree, _versions(leaves), inside, copied)
+
+
+class _Seen(Cover):
+    """A module's forward, which goes by way of the results that are kept."""
+
+    signed = Cover.forward  # which costs nothing: it is laid for each question
+
+    def __init__(self, module: nn.Module, prefix: Prefix, number: int) -> None:
+        super().__init__(module)
+        self.prefix, self.number = prefix, number
+        top = cover_behind(module.__dict__.get("forward"))
+        begins = isinstance(top, ThinLayer) and top.takes is None and top.gives is not None
+        self.thin = top if begins else None
+
+    def covered(self, args: Any, kwargs: Any) -> Any:
+        thin, prefix = self.thin, self.prefix
+        if thin is None or prefix.drawn():
+            return prefix.call(self.number, self.run, args, kwargs)
+        # A layer whose dropped units are not computed: before the first draw all of them are, once
+        # for all members, and each member takes its own.
+        y = prefix.call(self.number, partial(Cover.run, thin), args, kwargs)
+        region: Any = thin.gives
+        kept = region.begin(y)
+        return y if kept is None else _taken(y, kept, region.axis)
 
 
 def _taken(y: Tensor, kept: Tensor, axis: int) -> Tensor:

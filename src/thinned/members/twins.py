@@ -169,7 +169,7 @@ class _Twins:
         if eager is not None:
             return self.of(eager)
         before = [_content(cell) for cell in held.__closure__ or ()]
-        cells = [self.of(v) if isinstance(v, nn.Module) and self._has(v) else v for v in before]
+        cells = [self.of(v) if self._is_held(v) else v for v in before]
         if all(value is other for value, other in zip(cells, before, strict=True)):
             return held
         closure = tuple(map(types.CellType, cells))
@@ -179,6 +179,12 @@ class _Twins:
         new.__dict__.update(held.__dict__)
         new.__kwdefaults__ = held.__kwdefaults__
         return new
+
+    def _is_held(self, value: Any) -> bool:
+        """Whether what a closure holds is a module of the model, or a method: its forward, say."""
+        return isinstance(value, types.MethodType) or (
+            isinstance(value, nn.Module) and self._has(value)
+        )
 
     def _clock(self, held: Clock) -> Clock:
         model = self.of(held._model)

@@ -4,7 +4,9 @@ Each step either does what it says or is refused in words with the model as it w
 lifted, the model is what it was at first.
 """
 
+import functools
 import itertools
+import types
 
 import pytest
 import torch
@@ -23,6 +25,7 @@ from thinned.torch import (
     thin,
     weight_drop,
 )
+from thinned.torch.compat.covers import Cover
 
 X = torch.randn(4, 3, 8, generator=torch.Generator().manual_seed(1))
 REFUSALS = (
@@ -61,15 +64,49 @@ class Hand:
     def lay(self, model):
         module = model.get_submodule(self.name)
         self.before, inner = module.__dict__.get("forward"), module.forward
-        module.forward = self.mine = lambda *args, **kwargs: inner(*args, **kwargs)
+        module.forward = self.mine = self.over(module, inner)
+
+    def over(self, module, inner):
+        return lambda *args, **kwargs: inner(*args, **kwargs)
 
     def lift(self, model):
         module = model.get_submodule(self.name)
         if module.__dict__.get("forward") is not self.mine:
             raise ValueError("by hand: another forward lies on top.")
-        del module.forward
-        if self.before is not None:
+        self.lifted(module)
+        if self.before is None:
+            del module.forward
+        else:
             module.forward = self.before
+
+    def lifted(self, module):
+        pass
+
+
+class Hooked(Hand):
+    """The same as accelerate's hooks do: a partial function, which finds the one below by name."""
+
+    def over(self, module, inner):
+        module._old_forward = inner
+        partial = functools.partial(lambda m, *args, **kw: m._old_forward(*args, **kw), module)
+        return functools.update_wrapper(partial, inner)
+
+    def lifted(self, module):
+        del module._old_forward
+
+
+class Rebound(Hand):
+    """The same as accelerate does for mixed precision: what it wraps is the method's function, and
+    is bound to the module. So is what it leaves there."""
+
+    def over(self, module, inner):
+        function = inner.__func__
+        wrapper = functools.wraps(function)(lambda *args, **kwargs: function(*args, **kwargs))
+        return types.MethodType(wrapper, module)
+
+    def lifted(self, module):
+        if self.before is not None:
+            self.before = types.MethodType(self.mine.__wrapped__, module)
 
 
 def noise(put, module, name):
@@ -79,9 +116,9 @@ def noise(put, module, name):
     )
 
 
-def by_hand(name):
+def by_hand(name, kind=Hand):
     def made():
-        hand = Hand(name)
+        hand = kind(name)
         return hand.lay, hand.lift
 
     return made
@@ -108,8 +145,8 @@ COVERS = {
     "on attention": noise(weight_drop, "attention", "in_proj_weight"),
     "on the root": noise(weight_drop, "", "scale"),
     "by hand": by_hand("first"),
-    "by hand, the LSTM": by_hand("lstm"),
-    "by hand, the root": by_hand(""),
+    "hooked, the LSTM": by_hand("lstm", Hooked),
+    "rebound, the root": by_hand("", Rebound),
     "parametrized": parametrized("attention", "in_proj_weight"),
 }
 
@@ -194,8 +231,10 @@ THREES = [
     ("weight_drop", "thin", "drop_connect"),
     ("by hand", "weight_drop", "adopt"),
     ("drop_connect", "weight_drop", "thin"),
-    ("parametrized", "adopt", "by hand, the root"),
-    ("targeted_dropout", "by hand, the LSTM", "thin"),
+    ("parametrized", "adopt", "rebound, the root"),
+    ("targeted_dropout", "hooked, the LSTM", "thin"),
+    ("on the root", "rebound, the root", "adopt"),
+    ("weight_drop", "by hand", "drop_connect"),
 ]
 
 
@@ -240,5 +279,6 @@ def test_a_dead_forward_is_caught(monkeypatch):
     """The planted fault: noise is laid over whatever is there."""
     monkeypatch.setattr("thinned.torch.layers.weights.AdoptedForward", type(None))
     monkeypatch.setattr("thinned.torch.adoption.adopt._require_on_top", lambda *_: None)
+    monkeypatch.setattr(Cover, "lift", lambda self: vars(self.module).pop("forward", None))
     with pytest.raises((AssertionError, RuntimeError)):
         check(("thin", "weight_drop"), (0, 1))

@@ -16,7 +16,6 @@ from thinned.torch.adoption.bytecode import NOISY, Reading, hooked, read, read_h
 from thinned.torch.adoption.functional_calls import (
     AdoptedForward,
     EncoderForward,
-    forward_of,
     taken,
 )
 from thinned.torch.adoption.module import Sited
@@ -27,6 +26,7 @@ from thinned.torch.clock.clock import BUFFER, Clock
 from thinned.torch.clock.optimizers import optimizers_of
 from thinned.torch.clock.ranks import require_choice
 from thinned.torch.clock.schedules import SiteRule, require_allowed, rules_of
+from thinned.torch.compat.covers import covers_of
 from thinned.torch.compat.fx_leaf import leaf, no_leaf
 from thinned.torch.dropin import modules
 
@@ -143,13 +143,6 @@ class _Adoption:
     clock: Clock
     changed: list[nn.Module] = field(default_factory=list)
     rows: tuple[Row, ...] = ()
-    # The forward that was laid last over that of a module.
-    laid: dict[nn.Module, AdoptedForward] = field(default_factory=dict)
-
-    def lay(self, module: nn.Module, forward: AdoptedForward) -> None:
-        """Let a module's forward be this one."""
-        module.forward = forward.method
-        self.laid[module] = forward
 
 
 def adopt(
@@ -441,24 +434,21 @@ def _attention(adoption: _Adoption, plan: _Plan) -> None:
         module.__dict__["site"] = site
         module.__class__ = addressed.MultiheadAttention
         leaf(module)
-    adoption.lay(module, AdoptedForward(module, adoption.clock, site, own=exact))
+    AdoptedForward(module, adoption.clock, site, own=exact).lay()
 
 
 def _forward(adoption: _Adoption, plan: _Plan) -> None:
     clock = adoption.clock
     site = None if plan.site is None else Site(clock, plan.site, axis=plan.axis)
-    adoption.lay(plan.module, forward_of(plan.module, clock, site))
+    AdoptedForward(plan.module, clock, site).lay()
 
 
 def _require_on_top(adoption: _Adoption, names: dict[nn.Module, list[str]]) -> None:
     """ValueError where another hand has changed since what would be undone: the last one to change
     a module is the first one to undo it."""
     for module in adoption.changed:
-        state, what = module.__dict__, ""
-        laid = adoption.laid.get(module)
-        if laid is not None and _owner(state.get("forward", laid.method)) is not laid:
-            what = "forward"
-        if "was" in state and type(module) not in (*_AFTER, addressed.MultiheadAttention):
+        what = "" if all(cover.loose for cover in _laid_by(adoption, module)) else "forward"
+        if "was" in module.__dict__ and type(module) not in (*_AFTER, addressed.MultiheadAttention):
             what = "class"
         if what:
             name = names.get(module, ["?"])[0]
@@ -468,12 +458,14 @@ def _require_on_top(adoption: _Adoption, names: dict[nn.Module, list[str]]) -> N
             )
 
 
-def _owner(method: Any) -> Any:
-    return getattr(method, "__self__", None)
+def _laid_by(adoption: _Adoption, module: nn.Module) -> list[AdoptedForward]:
+    """What an adoption laid over a module's forward, the uppermost first."""
+    ours = (cover for cover in covers_of(module) if isinstance(cover, AdoptedForward))
+    return [cover for cover in ours if cover.clock is adoption.clock][::-1]
 
 
 def _encoder(adoption: _Adoption, plan: _Plan) -> None:
-    adoption.lay(plan.module, EncoderForward(plan.module, adoption.clock, None))
+    EncoderForward(plan.module, adoption.clock, None).lay()
 
 
 def _undo(model: nn.Module, adoption: _Adoption) -> None:
@@ -485,11 +477,8 @@ def _undo(model: nn.Module, adoption: _Adoption) -> None:
             module.__class__ = state.pop("was")
             if type(module) not in _OURS:
                 no_leaf(module)
-        ours = _owner(state.get("forward"))
-        if isinstance(ours, AdoptedForward):
-            del state["forward"]
-            if ours.before is not None:
-                module.forward = ours.before
+        for cover in _laid_by(adoption, module):
+            cover.lift()
     hooks = model._load_state_dict_pre_hooks
     for key, hook in list(hooks.items()):
         if getattr(getattr(hook, "hook", hook), "__self__", None) is adoption.clock:

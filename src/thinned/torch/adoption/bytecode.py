@@ -25,6 +25,7 @@ from thinned.torch.adoption.functional_calls import REACHED, AdoptedForward
 from thinned.torch.adoption.module import Sited
 from thinned.torch.adoption.site import ADDRESSED, Addressed
 from thinned.torch.adoption.watching import MISSED
+from thinned.torch.compat.covers import cover_behind, uncovered
 from thinned.torch.dropin.modules import _DropIn
 
 __all__ = ["NOISY", "Rate", "Reading", "has_own_forward", "hooked", "read", "read_hooks"]
@@ -100,8 +101,8 @@ def read(module: nn.Module, registered: Iterable[nn.Module] = ()) -> Reading:
 def _forward_of(module: nn.Module) -> Any:
     """The forward of a module's own, which an adopted one has still."""
     found = module.__dict__.get("forward")
-    while isinstance(ours := getattr(found, "__self__", None), AdoptedForward):
-        found = ours.before
+    while isinstance(cover := cover_behind(found), AdoptedForward):
+        found = cover.before
     return type(module).forward if found is None else found
 
 
@@ -236,7 +237,9 @@ class _Reader:
         if isinstance(value, types.FunctionType):
             self._function(value, owner)
         elif isinstance(value, types.MethodType):
-            self.look(value.__func__, value.__self__)
+            cover = cover_behind(value)
+            owner = value.__self__ if cover is None else cover.module
+            self.look(value.__func__ if cover is None else uncovered(owner, value), owner)
         elif isinstance(value, functools.partial):
             for part in (value.func, *value.args, *value.keywords.values()):
                 self._held(part)

@@ -7,11 +7,8 @@ the innermost module names the site.
 
 from __future__ import annotations
 
-import inspect
 import sys
-import types
-from collections.abc import Callable, Hashable
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,7 +25,7 @@ from thinned.torch.clock.attempts import attempted
 from thinned.torch.clock.checkpoints import Running
 from thinned.torch.clock.clock import Clock
 from thinned.torch.clock.reading import HEAD
-from thinned.torch.compat import torch_2_6
+from thinned.torch.compat.covers import Cover
 from thinned.torch.compat.dtensor import is_sharded
 from thinned.torch.compat.recording import require_no_proxy
 
@@ -38,7 +35,6 @@ __all__ = [
     "AdoptedForward",
     "Calls",
     "EncoderForward",
-    "forward_of",
     "is_awake",
     "p_of_call",
     "taken",
@@ -168,7 +164,7 @@ class Calls(TorchFunctionMode):
         if not torch.compiler.is_compiling():
             forward = checkpoints.running(self.site.clock, self.site.index)
             if forward is not None:
-                forward.require_seen_again(self.site.name, AdoptedForward.forward.__code__)
+                forward.require_seen_again(self.site.name, AdoptedForward.covered.__code__)
 
     def _dropout(
         self,
@@ -280,65 +276,49 @@ def taken(who: str, p: Any, name: str = "p") -> float:
     return checks.probability(who, p, name)
 
 
-@torch_2_6.forward_of_a_module
-class AdoptedForward:
+class AdoptedForward(Cover):
     """The forward of a module in an adopted model: the one that was there, its calls addressed.
 
     site : Site or None. None only begins the counting in compiled graphs, see `Clock.live`.
     watched : whether the first training forward was, see `watching`.
-
-    A module is given the bound method, and not a callable object: Dynamo takes the one for the code
-    that it is, so that equal layers share a program, and the other for a constant. Bound to this
-    object, and not to the module, it can be pickled.
     """
 
     def __init__(
         self, module: nn.Module, clock: Clock, site: Site | None, own: bool = False
     ) -> None:
-        self.module, self.clock, self.site, self.own = module, clock, site, own
-        self.before: Callable[..., Any] | None = module.__dict__.get("forward")
+        super().__init__(module)
+        self.clock, self.site, self.own = clock, site, own
         self.watched = clock.noticed is None
 
-    @property
-    def method(self) -> types.MethodType:
-        """`forward` with the signature of the old one, which trainers read."""
-        if self.before is not None:
-            return types.MethodType(_signed(self.before, True), self)
-        return types.MethodType(_signed(type(self.module).forward, False), self)
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
+    def covered(self, args: Any, kwargs: Any) -> Any:
         # In one function: Dynamo leaves it to eager code as a whole where its graph breaks within.
-        clock = self.clock
+        clock, training = self.clock, self.module.training
+        quiet = self.site is None or (clock.awake is None and not training)
+        run = self.run if quiet else self._addressed
         if not torch.compiler.is_compiling():
-            return attempted(self._forward, args, kwargs)
-        if clock.live is not None or clock.awake is not None or not self.module.training:
-            return self._forward(args, kwargs)
+            return attempted(run, args, kwargs)
+        if clock.live is not None or clock.awake is not None or not training:
+            return run(args, kwargs)
         clock.live = clock.snapshot()
         after = clock.counts  # if this fails
         try:
-            result = self._addressed(args, kwargs)
+            result = run(args, kwargs)
             after = clock.live[HEAD:].clone()
             return result
         finally:
             clock.counts = after
             clock.live = None
 
-    def _forward(self, args: Any, kwargs: Any) -> Any:
-        if self.clock.awake is None and not self.module.training:
-            return self._run(args, kwargs)
-        return self._addressed(args, kwargs)
-
     def _addressed(self, args: Any, kwargs: Any) -> Any:
-        if self.site is None:
-            return self._run(args, kwargs)
+        site: Any = self.site
         if torch.compiler.is_compiling():
-            with Calls(self.site, self.own):
-                return self._run(args, kwargs)
+            with Calls(site, self.own):
+                return self.run(args, kwargs)
         if not self.watched and self.clock.awake is None:
-            return self._first(self.site, args, kwargs)
-        seen = partial(Calls, self.site, self.own)
-        with seen(), Running(self.clock, self.site.index, seen):
-            return self._run(args, kwargs)
+            return self._first(site, args, kwargs)
+        seen = partial(Calls, site, self.own)
+        with seen(), Running(self.clock, site.index, seen):
+            return self.run(args, kwargs)
 
     def _first(self, site: Site, args: Any, kwargs: Any) -> Any:
         # What a mode is belongs to a program: compiled parts would be compiled for each of the two.
@@ -349,12 +329,7 @@ class AdoptedForward:
             seen(),
             Running(self.clock, site.index, seen),
         ):
-            return self._run(args, kwargs)
-
-    def _run(self, args: Any, kwargs: Any) -> Any:
-        if self.before is not None:
-            return self.before(*args, **kwargs)
-        return type(self.module).forward(self.module, *args, **kwargs)
+            return self.run(args, kwargs)
 
 
 class EncoderForward(AdoptedForward):
@@ -365,59 +340,8 @@ class EncoderForward(AdoptedForward):
     functions it goes the plain way.
     """
 
-    def _run(self, args: Any, kwargs: Any) -> Any:
+    def run(self, args: Any, kwargs: Any) -> Any:
         if self.module.training or not any(part.training for part in self.module.modules()):
-            return super()._run(args, kwargs)
+            return super().run(args, kwargs)
         with BaseTorchFunctionMode():
-            return super()._run(args, kwargs)
-
-
-class BoundForward(AdoptedForward):
-    """The same where the class's forward is no plain function: a static method, a partial one, an
-    object that decorates. Only the attribute's own way of binding knows what it takes."""
-
-    @property
-    def method(self) -> types.MethodType:
-        return types.MethodType(_signed(self._bound(), True), self)
-
-    def _bound(self) -> Callable[..., Any]:
-        kind = type(self.module)
-        found = inspect.getattr_static(kind, "forward")
-        bind = getattr(type(found), "__get__", None)
-        bound: Callable[..., Any] = found if bind is None else bind(found, self.module, kind)
-        return bound
-
-    def _run(self, args: Any, kwargs: Any) -> Any:
-        return self._bound()(*args, **kwargs)
-
-
-def forward_of(module: nn.Module, clock: Clock, site: Site | None) -> AdoptedForward:
-    """The forward that a module with this site is given."""
-    found = inspect.getattr_static(type(module), "forward")
-    plain = "forward" in module.__dict__ or isinstance(found, types.FunctionType)
-    return (AdoptedForward if plain else BoundForward)(module, clock, site)
-
-
-def _signed(original: Callable[..., Any], bound: bool) -> Callable[..., Any]:
-    """AdoptedForward.forward, one function for each that it stands for.
-
-    bound : whether `original` takes the arguments alone, without the module.
-    """
-    made = _made if isinstance(original, Hashable) else _made.__wrapped__
-    signed: Callable[..., Any] = made(original, bound)
-    return signed
-
-
-@cache
-def _made(original: Callable[..., Any], bound: bool) -> Callable[..., Any]:
-    forward = AdoptedForward.forward
-    signed: Any = types.FunctionType(forward.__code__, globals(), "forward")
-    try:
-        signature = inspect.signature(original)
-    except ValueError:  # compiled code, and some objects, say nothing of what they take
-        return signed  # type: ignore[no-any-return]
-    if bound:  # binding takes one parameter away, and this one lacks it
-        own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-        signature = signature.replace(parameters=[own, *signature.parameters.values()])
-    signed.__signature__ = signature
-    return signed  # type: ignore[no-any-return]
+            return super().run(args, kwargs)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from thinned.torch.adoption.functional_calls import PLACES, AdoptedForward, is_awake, p_of_call
+from thinned.torch.compat.covers import Cover, covers_of
 
 __all__ = ["Hearing"]
 
@@ -17,39 +18,41 @@ class Hearing:
     """Tells `heard(p)` of each call that drops with p = 1, while it listens to a model.
 
     A mode hears the calls. In an adopted model the innermost mode is that of the module's site,
-    and nothing beyond it sees the call: there the forward that is wrapped is run under a mode of
-    its own.
+    and nothing beyond it sees the call: there what it runs is covered by a mode of its own.
     """
 
     def __init__(self, modules: Any, heard: Callable[[Any], None]) -> None:
         self.modules, self.heard = modules, heard
         self._mode: _Mode | None = None
-        self._wrapped: list[tuple[AdoptedForward, Any]] = []
+        self._covers: list[_HeardForward] = []
 
     def begin(self) -> None:
         self._mode = _Mode(self.heard)
         self._mode.__enter__()  # type: ignore[no-untyped-call]  # PyTorch gives modes no types
         for module in self.modules:
-            ours = getattr(module.__dict__.get("forward"), "__self__", None)
-            if isinstance(ours, AdoptedForward) and ours.site is not None:
-                self._wrapped.append((ours, ours.__dict__.get("_run")))
-                ours.__dict__["_run"] = self._heard_run(ours._run)
+            for ours in covers_of(module):
+                if isinstance(ours, AdoptedForward) and ours.site is not None:
+                    self._covers.append(_HeardForward(module, self.heard))
+                    self._covers[-1].lay(beneath=ours)
 
     def end(self) -> None:
-        for ours, before in self._wrapped:
-            ours.__dict__.pop("_run")
-            if before is not None:
-                ours.__dict__["_run"] = before
-        self._wrapped.clear()
+        for cover in self._covers:
+            cover.lift()
+        self._covers.clear()
         assert self._mode is not None
         self._mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]  # nor here
 
-    def _heard_run(self, run: Callable[..., Any]) -> Callable[..., Any]:
-        def heard_run(args: Any, kwargs: Any) -> Any:
-            with _Mode(self.heard):
-                return run(args, kwargs)
 
-        return heard_run
+class _HeardForward(Cover):
+    """What an adopted module's forward runs, under a mode within that of its site."""
+
+    def __init__(self, module: nn.Module, heard: Callable[[Any], None]) -> None:
+        super().__init__(module)
+        self.heard = heard
+
+    def covered(self, args: Any, kwargs: Any) -> Any:
+        with _Mode(self.heard):
+            return self.run(args, kwargs)
 
 
 class _Mode(TorchFunctionMode):

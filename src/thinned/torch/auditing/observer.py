@@ -27,6 +27,7 @@ from thinned.torch.auditing.dropping_all import Hearing
 from thinned.torch.auditing.restore import clock_of
 from thinned.torch.auditing.scale import Scales
 from thinned.torch.clock.rows import NO_ROWS
+from thinned.torch.compat.covers import covers_of
 from thinned.torch.dropin.modules import _DropIn
 from thinned.torch.thinning.layers import SHARING
 
@@ -365,8 +366,8 @@ class Observer(TorchDispatchMode):
         if isinstance(module, Sited):
             return None if module.batch_axis == NO_ROWS else int(module.batch_axis)
         # A thin layer's units are dropped for all rows together, on purpose.
-        forward = None if module is None else module.__dict__.get("forward")
-        return None if isinstance(getattr(forward, "__self__", None), SHARING) else self.axis
+        covers = () if module is None else covers_of(module)
+        return None if any(isinstance(cover, SHARING) for cover in covers) else self.axis
 
     def _address(self, name: str, drawn: Any) -> None:
         """A site of an adopted model asked its clock where it stands."""

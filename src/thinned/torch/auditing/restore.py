@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from thinned.torch.adoption.site import Site
 from thinned.torch.clock.clock import Clock
+from thinned.torch.compat.covers import covers_of
 
 __all__ = ["clock_of", "kept_as_it_was", "sites_of"]
 
@@ -23,8 +24,8 @@ def sites_of(model: nn.Module) -> list[Site]:
     """The sites of an adopted model; none for another."""
     found = []
     for module in model.modules():
-        ours = getattr(module.__dict__.get("forward"), "__self__", None)
-        for site in (module.__dict__.get("site"), getattr(ours, "site", None)):
+        covers = (getattr(cover, "site", None) for cover in covers_of(module))
+        for site in (module.__dict__.get("site"), *covers):
             if isinstance(site, Site) and site not in found:
                 found.append(site)
     return found

@@ -8,7 +8,6 @@ the module's forward runs. A child module holds p and the site; it is what `adop
 
 from __future__ import annotations
 
-import copy
 import threading
 import warnings
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from thinned.methods.draws import Draws
 from thinned.torch.adoption.functional_calls import AdoptedForward
 from thinned.torch.adoption.module import Sited
 from thinned.torch.clock.rows import NO_ROWS
-from thinned.torch.compat import torch_2_6
+from thinned.torch.compat.covers import Cover, cover_behind, covers_of
 
 __all__ = [
     "WeightNoise",
@@ -316,21 +315,18 @@ def remove_noise(module: M, name: str) -> M:
     _require_module("remove_noise", module)
     if not isinstance(name, str):
         raise TypeError(message("remove_noise", "name", "a parameter's name", repr(name)))
-    forward = module.__dict__.get("forward")
-    ours = getattr(forward, "__self__", None)
-    child = _noise_on(module, name)
-    if child is None:
+    child, ours = _noise_on(module, name), _noisy_forward(module, name)
+    if child is None or ours is None:
         raise ValueError(f"remove_noise: {type(module).__name__}.{name} has no noise to remove.")
-    if child.site is not None or not isinstance(ours, _NoisyForward):
+    if child.site is not None or (len(ours.children) == 1 and not ours.loose):
         raise ValueError(
             f"remove_noise: the forward of this {type(module).__name__} was changed since, by "
-            "adopt or another hand. Undo that first: thinned.torch.release(model)."
+            "adopt or another hand. Undo that first: thinned.torch.release(model), or what the "
+            "other library has for it."
         )
     del module._modules[ours.children.pop(name)]
     if not ours.children:
-        del module.__dict__["forward"], module.__dict__["_replicate_for_data_parallel"]
-        if ours.before is not None:
-            module.forward = ours.before
+        ours.lift()
     return module
 
 
@@ -342,6 +338,12 @@ def _noise_on(module: nn.Module, name: str) -> WeightNoise | None:
         if isinstance(child, WeightNoise) and child_name == f"{name}_{child.suffix}":
             return child
     return None
+
+
+def _noisy_forward(module: nn.Module, name: str) -> _NoisyForward | None:
+    """The cover that puts the noise on the weight of this name."""
+    ours = (cover for cover in covers_of(module) if isinstance(cover, _NoisyForward))
+    return next((cover for cover in ours if name in cover.children), None)
 
 
 def _held(module: nn.Module, name: str) -> dict[str, Any]:
@@ -390,31 +392,25 @@ def _put(who: str, module: M, name: str, noise: Callable[[Tensor], WeightNoise])
     child_name = f"{name}_{child.suffix}"
     if hasattr(module, child_name):
         raise ValueError(f"{who}: the module has a {child_name!r} of its own. Rename it.")
-    ours = getattr(module.__dict__.get("forward"), "__self__", None)
-    if isinstance(ours, _NoisyForward):
-        ours.children[name] = child_name
-    elif isinstance(ours, AdoptedForward):
+    if any(isinstance(cover, AdoptedForward) for cover in covers_of(module)):
         raise ValueError(f"{who}: the module is adopted already. Call release first.")
-    else:
+    ours = cover_behind(module.__dict__.get("forward"))
+    if not isinstance(ours, _NoisyForward):
         ours = _NoisyForward(module)
-        ours.children[name] = child_name
-        ours.put(module)
+        ours.lay()
+    ours.children[name] = child_name
     module.add_module(child_name, child)
     return module
 
 
-@torch_2_6.forward_of_a_module
-class _NoisyForward:
+class _NoisyForward(Cover):
     """The forward of a module with noise on its weights: the one that was there, given others.
-
-    Bound to this object, and not to the module, it can be pickled and copied with the module.
 
     children : from a weight's name to that of the child that makes the noise.
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        self.before: Callable[..., Any] | None = module.__dict__.get("forward")
+        super().__init__(module)
         self.children: dict[str, str] = {}
         self._lock = threading.RLock()
 
@@ -423,23 +419,6 @@ class _NoisyForward:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.RLock())
-
-    def put(self, module: nn.Module) -> None:
-        """Let the module's forward be this one."""
-        self.module = module
-        for name, function in (
-            ("forward", self.forward),
-            ("_replicate_for_data_parallel", self.replicate),
-        ):
-            module.__dict__[name] = function
-
-    def replicate(self) -> nn.Module:
-        """A replica of the module, by torch.nn.DataParallel, with a forward of its own: a copy of
-        the module's would run the module."""
-        replica: nn.Module = type(self.module)._replicate_for_data_parallel(self.module)
-        twin = copy.copy(self)
-        twin.put(replica)
-        return replica
 
     def weight(self, name: str) -> Tensor:
         """The weight of this name, as it is now."""
@@ -455,7 +434,7 @@ class _NoisyForward:
             "the module has then."
         )
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
+    def covered(self, args: Any, kwargs: Any) -> Any:
         if torch.compiler.is_compiling():
             return self._noisily(args, kwargs)
         # What stands in the weight's place, another thread must not take for the weight.
@@ -469,14 +448,14 @@ class _NoisyForward:
             if child.training or child.in_evaluation:
                 noisy[name] = child(self.weight(name))
         if not noisy:
-            return self._run(args, kwargs)
+            return self.run(args, kwargs)
         if isinstance(module, nn.RNNBase):
             return self._recurrent(noisy, args, kwargs)
         raw = {name: self.weight(name) for name in noisy}
         try:
             for name, weight in noisy.items():
                 _held(module, name)[name] = weight
-            return self._run(args, kwargs)
+            return self.run(args, kwargs)
         finally:
             for name, parameter in raw.items():
                 _held(module, name)[name] = parameter
@@ -493,15 +472,10 @@ class _NoisyForward:
                 for name, weight in zip(module._flat_weights_names, raw, strict=True)
             ]
             if not raw[0].is_cuda:
-                return self._run(args, kwargs)
+                return self.run(args, kwargs)
             with warnings.catch_warnings():
                 # cuDNN gathers them at each call, as it must where they are new at each call.
                 warnings.filterwarnings("ignore", "RNN module weights are not part of single")
-                return self._run(args, kwargs)
+                return self.run(args, kwargs)
         finally:
             module._flat_weights = raw
-
-    def _run(self, args: Any, kwargs: Any) -> Any:
-        if self.before is not None:
-            return self.before(*args, **kwargs)
-        return type(self.module).forward(self.module, *args, **kwargs)

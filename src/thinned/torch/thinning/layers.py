@@ -349,13 +349,13 @@ class ThinLayer(AdoptedForward):
         super().__init__(module, clock, None)
         self.takes, self.gives = takes, gives
 
-    def _run(self, args: Any, kwargs: Any) -> Any:
+    def run(self, args: Any, kwargs: Any) -> Any:
         x: Tensor = args[0] if args else kwargs["input"]
         columns = None if self.takes is None else self.takes.end(x)
         rows = None if self.gives is None else self.gives.begin(x)
         layer: Any = self.module
         if rows is None and columns is None:
-            return super()._run(args, kwargs)
+            return super().run(args, kwargs)
         weight = taken(layer.weight, rows, columns)
         bias = None if layer.bias is None else taken(layer.bias, rows)
         if isinstance(layer, nn.Linear):
@@ -370,7 +370,7 @@ class ThinDropout(AdoptedForward):
         super().__init__(module, clock, None)
         self.region = region
 
-    def _run(self, args: Any, kwargs: Any) -> Any:
+    def run(self, args: Any, kwargs: Any) -> Any:
         x: Tensor = args[0] if args else kwargs["input"]
         return self.region.drop(x) if self.module.training else x
 
@@ -386,18 +386,18 @@ class ThinScope(AdoptedForward):
         super().__init__(module, clock, None)
         self.scope = scope
 
-    def _run(self, args: Any, kwargs: Any) -> Any:
+    def run(self, args: Any, kwargs: Any) -> Any:
         scope = self.scope
         if torch.compiler.is_compiling():
             scope.depth += 1
-            y = super()._run(args, kwargs)
+            y = super().run(args, kwargs)
             scope.depth -= 1
             return y
         if not any(region.dropout.training for region in scope.regions):
-            return super()._run(args, kwargs)  # in several threads at once, perhaps
+            return super().run(args, kwargs)  # in several threads at once, perhaps
         scope.depth += 1
         try:
-            y = super()._run(args, kwargs)
+            y = super().run(args, kwargs)
             _require_done(scope)
             return y
         finally:

@@ -177,7 +177,7 @@ def _changed(
 
     def swap(module: nn.Module, forward: AdoptedForward) -> None:
         adoption.changed.append(module)
-        adoption.lay(module, forward)
+        forward.lay()
 
     for each in found:
         scope = scopes.setdefault(each.scope, Scope())
@@ -250,8 +250,8 @@ class GroupedForward(AdoptedForward):
         super().__init__(module, clock, None)
         self.groups = groups
 
-    def _run(self, args: Any, kwargs: Any) -> Any:
-        run = super()._run
+    def run(self, args: Any, kwargs: Any) -> Any:
+        run = super().run
         if not self.module.training:
             return run(args, kwargs)
         leaves, tree = pytree.tree_flatten((args, kwargs))
