@@ -12,7 +12,7 @@ from versions import VERSION, through_the_compiler
 
 import thinned
 import thinned.torch
-from thinned.backends.torch import fresh_seed
+from thinned.backends.torch import fresh_seed, wire
 from thinned.backends.torch.backend import coordinates_of, noise_compiled
 from thinned.torch import functional as F  # noqa: N812
 
@@ -327,18 +327,18 @@ def registered(x):
 # opcheck looks at .grad of an input that it made from another.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 def test_the_operator_keeps_torchs_rules():
-    coordinates = torch.tensor([*coordinates_of(AT), 2**31])
-    scale = torch.tensor(2.0, dtype=torch.float64)
+    noised, rate = torch.ops.thinned.noised.default, wire.pack_rate(2**31, 2.0)
     for shape, strides in (((4, 6), [6, 1]), ((4, 6), [0, 1])):
+        words = wire.pack_place(AT, 3, strides)
         for requires_grad in (False, True):
             x = torch.randn(shape, requires_grad=requires_grad)
-            args = (x, coordinates, scale, 0.0, 3, strides, False, False)
-            torch.library.opcheck(torch.ops.thinned.apply.default, args)
+            for law in ("bernoulli", "gaussian", "gradient"):
+                torch.library.opcheck(noised, (x, words, rate, 0.0, False, law))
         drop = (x, torch.tensor(-5), 2**31, 2.0, [] if strides[0] else strides)
         torch.library.opcheck(torch.ops.thinned.dropout.default, drop)
     x, f = (torch.randn(4, 6, requires_grad=True) for _ in range(2))
-    args = (x, coordinates, scale, 0.0, 0, [6, 1], True, False, f)
-    torch.library.opcheck(torch.ops.thinned.apply.default, args)
+    words = wire.pack_place(AT, 0, [6, 1])
+    torch.library.opcheck(noised, (x, words, rate, 0.0, True, "bernoulli", f))
 
 
 def test_the_operator_is_differentiable_backwards():
@@ -375,11 +375,10 @@ def test_forward_mode_at_a_seed_that_a_compiled_program_draws():
 
 
 def test_both_tangents_go_through_the_operator():
-    coordinates, scale = torch.tensor([5, 0, 1, 2, 3, 2**31]), torch.tensor(2.0).double()
+    words, rate = wire.pack_place(AT, 0, [6, 1]), wire.pack_rate(2**31, 2.0)
 
     def filled(x, f):
-        args = (coordinates, scale, 0.0, 0, [6, 1], False, False, f)
-        return torch.ops.thinned.apply.default(x, *args)
+        return torch.ops.thinned.noised.default(x, words, rate, 0.0, False, "bernoulli", f)
 
     x, f = (torch.randn(4, 6, dtype=torch.float64, requires_grad=True) for _ in range(2))
     assert torch.autograd.gradcheck(filled, (x, f), check_forward_ad=True)

@@ -8,6 +8,7 @@ program. They are functions of their inputs alone: run again, they draw the same
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -16,21 +17,20 @@ from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 
 from thinned import kernel, reference
 from thinned.backends.base import Draw
-from thinned.backends.torch import spec
-from thinned.backends.torch.kernel import Drawn, Noise, coordinates_of, make, run
-from thinned.backends.torch.tags import operator
+from thinned.backends.torch import spec, wire
+from thinned.backends.torch.kernel import coordinates_of, run
+from thinned.backends.torch.operators import NOISED, defined
 from thinned.backends.torch.values import has_values, lengths
 from thinned.kernel import _native
-from thinned.window import MOST_BITS, MOST_WORDS, Placement, Window, place
+from thinned.window import MOST_BITS, Window, place
 
 __all__ = [
     "GraphAddress",
     "GraphPlace",
-    "apply_in_graph",
     "draw_in_graph",
     "draw_values",
     "graph_address",
-    "on_gradient_in_graph",
+    "noise_in_graph",
     "uniform_of",
 ]
 
@@ -41,29 +41,43 @@ _in_transform = torch._C._are_functorch_transforms_active
 
 
 class GraphPlace(NamedTuple):
-    """Where draws lie, as far as a compiler knows: the shape of the array they are made for, their
-    own, the shared axes; and the tensor that says which part of a whole it is."""
+    """Stands for a Placement in a compiled program: the words of a draw (wire.py), and its shape,
+    as far as the compiler knows it."""
 
-    held: tuple[int, ...]
+    words: Tensor
     shape: tuple[int, ...]
-    shared: tuple[int, ...]
-    where: Tensor
 
 
-class GraphAddress(NamedTuple):
+class GraphAddress:
     """Stands for thinned.backends.base.Located in a compiled program.
 
-    at : int64, shape (5,): seed_low, seed_high, site, step, call.
+    words : int64, shape (5,): an address.
     where : int64, shape (2 n,): start and shape of the whole of an array of n axes; empty, or with
         a start of -1, where the array is the whole. A whole of -1 rows is one of nobody knows how
         many.
+    folds : what is folded into the address where it is used.
+    held, undivided : the shape of the array, and the axes that no window may split.
     """
 
-    at: Tensor
-    where: Tensor
+    def __init__(
+        self,
+        words: Tensor,
+        where: Tensor,
+        folds: tuple[int, ...] = (),
+        held: tuple[int, ...] = (),
+        undivided: tuple[int, ...] = (),
+    ) -> None:
+        self.words, self.where, self.folds = words, where, folds
+        self.held, self.undivided = held, undivided
+
+    @property
+    def at(self) -> GraphAddress:
+        """The address, of which only draws ask the words."""
+        return self
 
     def fold_in(self, n: int) -> GraphAddress:
-        return GraphAddress(torch.ops.thinned.folded(self.at, n), self.where)
+        folds = (*self.folds, n)
+        return GraphAddress(self.words, self.where, folds, self.held, self.undivided)
 
     def place(
         self,
@@ -73,34 +87,36 @@ class GraphAddress(NamedTuple):
         shared: tuple[int, ...],
         most: int = MOST_BITS,
     ) -> GraphPlace:
-        return GraphPlace(held, shape, shared, self.where)
+        words = PLACED(
+            self.words, self.where, self.folds, who, lengths(held), self.undivided,
+            lengths(shape), shared, most,
+        )  # fmt: skip
+        return GraphPlace(words, shape)
 
     def whole(self, who: str, held: tuple[int, ...], axes: tuple[int, ...]) -> GraphAddress:
-        where = torch.ops.thinned.require_whole(self.where, who, held, axes)
-        return GraphAddress(self.at, where)
+        undivided = (*self.undivided, *axes)
+        return GraphAddress(self.words, self.where, self.folds, held, undivided)
 
-
-def _full(number: Any) -> Tensor:
-    """By torch.full, which takes a compiler's symbol as it is; a constant would be a new program
-    each time."""
-    return torch.full((), number, dtype=torch.int64, device=CPU)
+    def coordinates(self, who: str) -> spec.Coordinates:
+        """The words, for draws that say themselves where they lie."""
+        words = self.words
+        if self.folds or self.undivided:
+            words = self.place(who, self.held, (), ()).words[:5]
+        return spec.Coordinates(*words.unbind())
 
 
 def graph_address(at: Any, window: Window | None, shape: tuple[int, ...]) -> GraphAddress:
     """A known address and window, as tensors."""
-    words = torch.stack([_full(word) for word in coordinates_of(at)])
-    numbers: list[int] = []
+    numbers: list[Any] = []
     if window is not None:
         assert isinstance(window.start, tuple)
         start = window.start + (0,) * (len(shape) - len(window.start))
         whole = window.global_shape or (-1, *shape[1:])
         numbers = [*start, *whole]  # type: ignore[misc]
-    where = (
-        torch.stack([_full(n) for n in numbers])
-        if numbers
-        else torch.empty(0, dtype=torch.int64, device=CPU)
-    )
-    return GraphAddress(words, where)
+    return GraphAddress(wire.pack_address(at), wire.pack(numbers))
+
+
+_fold_in = lru_cache(maxsize=1024)(reference.fold_in)
 
 
 def _window(where: Tensor) -> Window | None:
@@ -111,44 +127,44 @@ def _window(where: Tensor) -> Window | None:
     return Window(tuple(numbers[:n]), None if numbers[n] < 0 else tuple(numbers[n:]))
 
 
-def _placement(
-    where: Tensor, held: Sequence[int], shape: Sequence[int], shared: Sequence[int], words: bool
-) -> Placement:
-    window = _window(where)
-    lengths, axes = tuple(shape), tuple(shared)
-    if window is not None and tuple(held) != lengths:
-        window = window.onto("thinned", tuple(held), lengths, axes)
-    return place("thinned", lengths, axes, window, MOST_WORDS if words else MOST_BITS)
-
-
-def _drawn(words: Tensor) -> Any:
-    low, high, site, step, call = words.tolist()
-    return Drawn(low | high << 32, site, step, call)
-
-
-@operator("thinned::folded")
-def _folded(words: Tensor, n: int) -> Tensor:
-    low, high, *rest = words.tolist()
-    seed = reference.fold_in(low | high << 32, n)
-    return torch.tensor([seed & MASK32, seed >> 32, *rest], dtype=torch.int64)
-
-
-@_folded.register_fake
-def _(words: Tensor, n: int) -> Tensor:
-    return torch.empty_like(words)
-
-
-@operator("thinned::require_whole")
-def _require_whole(where: Tensor, who: str, held: Sequence[int], axes: Sequence[int]) -> Tensor:
-    window = _window(where)
+def _placed(
+    words: Tensor,
+    where: Tensor,
+    folds: Sequence[int],
+    who: str,
+    held: Sequence[int],
+    undivided: Sequence[int],
+    shape: Sequence[int],
+    shared: Sequence[int],
+    most: int,
+) -> Tensor:
+    """The words of a draw of `shape` for an array of shape `held`, at a place in a window."""
+    at, window = wire.address(words), _window(where)
+    for n in folds:
+        at = at._replace(seed=_fold_in(at.seed, n))
+    array, drawn = tuple(held), tuple(shape)
     if window is not None:
-        window.require_whole(who, tuple(held), tuple(axes))
-    return where.clone()
+        window.require_whole(who, array, tuple(undivided))
+        if not drawn:
+            window = None
+        elif array != drawn:
+            window = window.onto(who, array, drawn, tuple(shared))
+    return wire.words_of(at, place(who, drawn, tuple(shared), window, most))
 
 
-@_require_whole.register_fake
-def _(where: Tensor, who: str, held: Sequence[int], axes: Sequence[int]) -> Tensor:
-    return torch.empty_like(where)
+def _fake_words(
+    words: Tensor, where: Tensor, folds: Any, who: str, held: Any, undivided: Any,
+    shape: Sequence[int], *_: Any,
+) -> Tensor:  # fmt: skip
+    return words.new_empty(6 + len(shape))
+
+
+PLACED = defined(
+    "placed(Tensor words, Tensor where, int[] folds, str who, SymInt[] held, int[] undivided, "
+    "SymInt[] shape, int[] shared, int most) -> Tensor",
+    _placed,
+    _fake_words,
+)
 
 
 # ------------------------------------------------------------------------------------------- draws
@@ -196,159 +212,39 @@ def uniform_of(words: Tensor) -> Tensor:
     return odd.to(torch.float32) * (1.0 / 2**24)
 
 
-@operator("thinned::drawn")
-def _drawn_op(
-    like: Tensor,
-    words: Tensor,
-    where: Tensor,
-    threshold: Tensor,
-    held: Sequence[int],
-    shape: Sequence[int],
-    shared: Sequence[int],
-    mirror: bool,
-    law: str,
+def _drawn(
+    like: Tensor, words: Tensor, threshold: Tensor, shape: Sequence[int], mirror: bool, law: str
 ) -> Tensor:
-    placement = _placement(where, held, shape, shared, law != "mask")
-    draw = Draw(_drawn(words), int(threshold), placement, mirror)
-    return draw_values(draw, law, like)
+    return draw_values(wire.read(words, threshold.item(), shape, mirror), law, like)
 
 
-@_drawn_op.register_fake
-def _(
-    like: Tensor,
-    words: Tensor,
-    where: Tensor,
-    threshold: Tensor,
-    held: Sequence[int],
-    shape: Sequence[int],
-    shared: Sequence[int],
-    mirror: bool,
-    law: str,
+def _fake_draws(
+    like: Tensor, words: Tensor, threshold: Tensor, shape: Sequence[int], mirror: bool, law: str
 ) -> Tensor:
     return like.new_empty(tuple(shape), dtype=_TYPES[law])
 
 
+DRAWN = defined(
+    "drawn(Tensor like, Tensor words, Tensor threshold, SymInt[] shape, bool mirror, str law) "
+    "-> Tensor",
+    _drawn,
+    _fake_draws,
+)
+
+
 def draw_in_graph(draw: Draw, law: str, like: Tensor) -> Tensor:
     """Draws at an address of tensors."""
-    at: Any = draw.place
-    held, shape, shared, where = at
-    words: Any = draw.at
-    threshold = draw.threshold
-    if not isinstance(threshold, Tensor):
-        threshold = _full(threshold)  # type: ignore[assignment]
-    y: Tensor = torch.ops.thinned.drawn(
-        like.detach(),
-        words,
-        where,
-        threshold,
-        lengths(held),
-        lengths(shape),
-        shared,
-        draw.mirror,
-        law,
-    )
+    place: Any = draw.place
+    threshold = wire.number(draw.threshold)
+    y: Tensor = DRAWN(like.detach(), place.words, threshold, lengths(place.shape), draw.mirror, law)
     return y
 
 
-# -------------------------------------------------------------------------------------------- noise
-
-
-@operator("thinned::noised")
-def _noised(
-    x: Tensor,
-    words: Tensor,
-    where: Tensor,
-    threshold: Tensor,
-    scale: Tensor,
-    array: Tensor | None,
-    fill: float,
-    shared: Sequence[int],
-    mirror: bool,
-    gaussian: bool,
+def noise_in_graph(
+    x: Tensor, draw: Draw, scale: Any, law: str, fill: float = 0.0, array: Tensor | None = None
 ) -> Tensor:
-    shape = tuple(x.shape)
-    placement = _placement(where, shape, shape, shared, gaussian)
-    draw = Draw(_drawn(words), int(threshold), placement, mirror)
-    return make(x, Noise(draw, float(scale), fill, gaussian), None, array)
-
-
-@_noised.register_fake
-def _(x: Tensor, *_: Any) -> Tensor:
-    return torch.empty_like(x)
-
-
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    _, words, where, threshold, scale, _, _, *ctx.how = inputs
-    ctx.save_for_backward(words, where, threshold, scale)
-
-
-def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    dx = torch.ops.thinned.noised(grad, *ctx.saved_tensors, None, 0.0, *ctx.how)
-    filled = grad - dx if ctx.needs_input_grad[5] else None
-    return dx, None, None, None, None, filled, None, None, None, None
-
-
-_noised.register_autograd(_backward, setup_context=_keep)
-
-
-def apply_in_graph(
-    x: Tensor, draw: Draw, scale: Any, fill: float, array: Tensor | None, gaussian: bool
-) -> Tensor:
-    """Noise at an address of tensors, differentiable; four words and the scale are kept."""
-    shared, where = draw.place.shared, draw.place.where  # type: ignore[attr-defined]
-    words: Any = draw.at
-    threshold, scale = _numbers(draw.threshold, scale)
-    y: Tensor = torch.ops.thinned.noised(
-        x, words, where, threshold, scale, array, fill, shared, draw.mirror, gaussian
-    )
-    return y
-
-
-def _numbers(threshold: Any, scale: Any) -> tuple[Tensor, Tensor]:
-    if not isinstance(threshold, Tensor):
-        threshold = _full(threshold)
-    if not isinstance(scale, Tensor):
-        scale = torch.full((), scale, dtype=torch.float64, device=CPU)
-    return threshold, scale.to(torch.float64)
-
-
-@operator("thinned::on_gradient")
-def _on_gradient(
-    x: Tensor,
-    words: Tensor,
-    where: Tensor,
-    threshold: Tensor,
-    scale: Tensor,
-    shared: Sequence[int],
-    mirror: bool,
-) -> Tensor:
-    return x.clone()
-
-
-@_on_gradient.register_fake
-def _(x: Tensor, *_: Any) -> Tensor:
-    return torch.empty_like(x)
-
-
-def _keep_for_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    _, words, where, threshold, scale, *ctx.how = inputs
-    ctx.save_for_backward(words, where, threshold, scale)
-
-
-def _noise_of_gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    dx = torch.ops.thinned.noised(grad, *ctx.saved_tensors, None, 0.0, *ctx.how, False)
-    return dx, None, None, None, None, None, None
-
-
-_on_gradient.register_autograd(_noise_of_gradient, setup_context=_keep_for_gradient)
-
-
-def on_gradient_in_graph(x: Tensor, draw: Draw, scale: Any) -> Tensor:
-    """x, with noise at an address of tensors on its gradient."""
-    shared, where = draw.place.shared, draw.place.where  # type: ignore[attr-defined]
-    words: Any = draw.at
-    threshold, scale = _numbers(draw.threshold, scale)
-    y: Tensor = torch.ops.thinned.on_gradient(
-        x, words, where, threshold, scale, shared, draw.mirror
-    )
+    """Noise at an address of tensors, differentiable; its words and its rate are kept."""
+    place: Any = draw.place
+    rate = wire.pack_rate(draw.threshold, scale)
+    y: Tensor = NOISED(x, place.words, rate, fill, draw.mirror, law, array)
     return y

@@ -12,7 +12,6 @@ Three ways lead to one result, bit for bit:
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
 import array_api_compat.torch
@@ -28,17 +27,17 @@ from thinned import kernel, reference
 from thinned.address import Address, settled
 from thinned.backends.base import Backend, Draw, Located
 from thinned.backends.found import known
-from thinned.backends.torch import compiled_node, spec
+from thinned.backends.torch import compiled_node, spec, wire
 from thinned.backends.torch.address import (
     GraphAddress,
     GraphPlace,
-    apply_in_graph,
     draw_in_graph,
     draw_values,
     graph_address,
-    on_gradient_in_graph,
+    noise_in_graph,
     uniform_of,
 )
+from thinned.backends.torch.derivative import Linear
 from thinned.backends.torch.kernel import (
     FLOATING,
     Drawn,
@@ -46,9 +45,11 @@ from thinned.backends.torch.kernel import (
     affine,
     coordinates_of,
     make,
-    placed,
 )
 from thinned.backends.torch.operators import (
+    BERNOULLI,
+    GAUSSIAN,
+    GRADIENT,
     drop_values,
     noise_compiled,
     noise_drawn,
@@ -57,7 +58,7 @@ from thinned.backends.torch.operators import (
 from thinned.backends.torch.spec import Coordinates
 from thinned.backends.torch.values import eager, has_values, recorded, unread
 from thinned.checks import MOST_AXES, message
-from thinned.window import Placement, index_strides, place, place_anew
+from thinned.window import Placement, place, place_anew
 
 __all__ = [
     "Coordinates",
@@ -194,8 +195,8 @@ class TorchBackend(Backend):
         return draw_values(draw, "words", like)
 
     def words_at(self, at: Any, index: Tensor, mirror: bool) -> Tensor:
-        if isinstance(at, Tensor):
-            return spec.words_at(Coordinates(*at.unbind()), index, mirror)
+        if isinstance(at, GraphAddress):
+            return spec.words_at(at.coordinates("words_at"), index, mirror)
         watched = _modes() or _tracing() or _wraps(index)
         if index.is_cpu and not watched and not kernel.uses_reference():
             # Ten times as quick as tensor operations, each of which goes through the memory.
@@ -217,7 +218,7 @@ class TorchBackend(Backend):
 
     def apply_gaussian(self, x: Tensor, draw: Draw, std: Any, out: Any) -> Tensor:
         if isinstance(draw.place, GraphPlace):
-            return apply_in_graph(x, draw, std, 0.0, None, True)
+            return noise_in_graph(x, draw, std, GAUSSIAN)
         return self._into(x, Noise(draw, std, 0.0, True), out)
 
     def apply(self, x: Tensor, draw: Draw, scale: Any, fill: Any, out: Any) -> Tensor:
@@ -225,7 +226,8 @@ class TorchBackend(Backend):
         if isinstance(draw.place, GraphPlace):
             assert out is None
             array = None if number else torch.as_tensor(fill, dtype=x.dtype).expand(x.shape)
-            return apply_in_graph(x, draw, scale, float(fill) if number else 0.0, array, False)
+            one = float(fill) if number else 0.0
+            return noise_in_graph(x, draw, scale, BERNOULLI, one, array)
         if number:
             return self._into(x, Noise(draw, scale, float(fill)), out)
         array = torch.as_tensor(fill, dtype=x.dtype, device=x.device).expand(x.shape)
@@ -238,7 +240,7 @@ class TorchBackend(Backend):
 
     def on_gradient(self, x: Tensor, draw: Draw, scale: Any) -> Tensor:
         if isinstance(draw.place, GraphPlace):
-            return on_gradient_in_graph(x, draw, scale)
+            return noise_in_graph(x, draw, scale, GRADIENT)
         y: Tensor = _OnGradient.apply(x, Noise(draw, scale))  # type: ignore[no-untyped-call]
         return y
 
@@ -302,35 +304,30 @@ def _shared_in_front(how: Noise, n: int) -> Noise:
     return how._replace(draw=how.draw._replace(place=repeated))
 
 
-class _Eager(torch.autograd.Function):
-    """y = noise(x). Linear in x, so that every derivative is the same call on something else.
+class _Eager(Linear, torch.autograd.Function):
+    """The address is kept as an attribute: no tensor is saved.
 
-    The address is kept as an attribute: no tensor is saved. One of the two forms that PyTorch has
-    for a Function: this one starts in 10 microseconds, the other, which torch.func needs, in 55.
+    One of the two forms that PyTorch has for a Function: this one starts in 10 microseconds, the
+    other, which torch.func needs, in 55.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, how: Noise, inplace: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, array: Tensor | None, how: Noise, inplace: bool) -> Tensor:
         ctx.how = how._replace(fill=0.0) if how.fill else how
         ctx.inplace = inplace
         ctx.set_materialize_grads(False)
         if inplace:
             ctx.mark_dirty(x)
-            return make(x, how, x)
-        return make(x, how)
+        return make(x, how, x if inplace else None, array)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None, None]:
-        if grad is None:
-            return None, None, None
-        return _again(grad, ctx.how), None, None
+    def again(ctx: Any, x: Tensor) -> Tensor:
+        return _again(x, ctx.how)
 
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor | None, *_: Any) -> Tensor | None:
-        if tangent is None:
-            return None
-        moved = noise(tangent, None, ctx.how)
-        return tangent.copy_(moved) if ctx.inplace else moved
+    @classmethod
+    def jvp(cls, ctx: Any, dx: Tensor | None, df: Tensor | None, *rest: Any) -> Tensor | None:
+        moved = super().jvp(ctx, dx, df, *rest)
+        return dx.copy_(moved) if ctx.inplace and dx is not None and moved is not None else moved
 
 
 # To 2.13 Function.apply is this and two microseconds of questions about transforms of torch.func,
@@ -340,12 +337,7 @@ _eager: Any = super(torch.autograd.Function, _Eager).apply
 
 def _elsewhere(x: Tensor, numbers: tuple[int, ...]) -> Tensor:
     """The noise on a gradient that is not plain, for the compiled part: numbers as in its `How`."""
-    seed, site, step, call, threshold, mirror, gaussian, scale, offset, *strides = numbers
-    at: Any = Drawn(seed & 0xFFFFFFFFFFFFFFFF, site, step, call)
-    where = placed(tuple(x.shape), offset, strides or index_strides(tuple(x.shape), ()))
-    (number,) = struct.unpack("d", struct.pack("q", scale))
-    draw = Draw(at, threshold, where, bool(mirror))
-    return _again(x, Noise(draw, number, 0.0, bool(gaussian)))
+    return _again(x, wire.read_native(numbers, tuple(x.shape)))
 
 
 def _again(grad: Tensor, how: Noise) -> Tensor:
@@ -359,24 +351,6 @@ def seed_again(how: Noise) -> Tensor:
     seed = how.draw.at.seed
     signed = seed - 2**64 if seed >= 2**63 else seed
     return torch.full((), signed, dtype=torch.int64, device=CPU)
-
-
-class _Filled(torch.autograd.Function):
-    """y = f + s m (x - f) with an array f: dy/dx is the noise s m, dy/df what it leaves of 1."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, array: Tensor, how: Noise) -> Tensor:
-        ctx.how = how
-        return make(x, how, None, array)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        dx = noise(grad, None, ctx.how)
-        return dx, grad - dx if ctx.needs_input_grad[1] else None, None
-
-    @staticmethod
-    def jvp(ctx: Any, dx: Tensor, df: Tensor, *_: Any) -> Tensor:
-        return noise(dx, None, ctx.how) + (df - noise(df, None, ctx.how))
 
 
 class _OnGradient(torch.autograd.Function):
@@ -397,38 +371,34 @@ class _OnGradient(torch.autograd.Function):
         return noise(grad, None, ctx.how), None
 
 
-class _Transformed(torch.autograd.Function):
+class _Transformed(Linear, torch.autograd.Function):
     """The same under the transforms of torch.func, where a seed may be a batch of seeds."""
 
     @staticmethod
-    def forward(x: Tensor, seed: Tensor | None, how: Noise) -> Tensor:
+    def forward(x: Tensor, array: None, seed: Tensor | None, how: Noise) -> Tensor:
         if _watched(x):
             return noise_registered(x, _seeded_unread(how, seed))
         return make(x, _seeded(how, seed))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        _, ctx.seed, how = inputs
+        _, _, ctx.seed, how = inputs
         ctx.how = how._replace(fill=0.0)
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None, None]:
-        return None if grad is None else noise(grad, ctx.seed, ctx.how), None, None
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor | None, *_: Any) -> Tensor | None:
-        return None if tangent is None else noise(tangent, ctx.seed, ctx.how)
+    def again(ctx: Any, x: Tensor) -> Tensor:
+        return noise(x, ctx.seed, ctx.how)
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: Any, x: Tensor, seed: Tensor | None, how: Noise
+        info: Any, in_dims: Any, x: Tensor, array: None, seed: Tensor | None, how: Noise
     ) -> tuple[Tensor, int]:
         n = info.batch_size
         x = x.expand(n, *x.shape) if in_dims[0] is None else x.movedim(in_dims[0], 0)
-        if in_dims[1] is not None:  # a seed of its own for each, drawn under "different"
+        if in_dims[2] is not None:  # a seed of its own for each, drawn under "different"
             assert seed is not None
-            seeds = seed.movedim(in_dims[1], 0)
+            seeds = seed.movedim(in_dims[2], 0)
             return torch.stack([noise(x[i], seeds[i], how) for i in range(n)]), 0
         if seed is None and info.randomness == "different":
             at = how.draw.at
@@ -473,7 +443,7 @@ def noise(x: Tensor, seed: Tensor | None, how: Noise) -> Tensor:
     y: Tensor
     if _in_transform():
         x = x if seed is not None else _entry_by_entry(x)
-        y = _Transformed.apply(x, seed, how)  # type: ignore[no-untyped-call]
+        y = _Transformed.apply(x, None, seed, how)  # type: ignore[no-untyped-call]
         return y
     if seed is not None:
         if _watched(x):
@@ -490,7 +460,7 @@ def noise(x: Tensor, seed: Tensor | None, how: Noise) -> Tensor:
     if _watched(x):
         return noise_registered(x, how)
     if (x.requires_grad and _grad_enabled()) or forward_ad._current_level >= 0:
-        y = _eager(x, how, False)
+        y = _eager(x, None, how, False)
     else:
         y = make(x, how)
     return y
@@ -512,7 +482,7 @@ def noise_(x: Tensor, seed: Tensor | None, how: Noise) -> Tensor:
             "thinned: more than one element of x lies in the same memory (it was expanded), so it "
             "cannot be written in place. Pass x.clone()."
         )
-    y: Tensor = _eager(x, _seeded(how, seed), True)
+    y: Tensor = _eager(x, None, _seeded(how, seed), True)
     return y
 
 
@@ -525,7 +495,7 @@ def filled(x: Tensor, array: Tensor, how: Noise) -> Tensor:
         return torch.where(kept, affine(x, how.scale, array), array)
     if torch.compiler.is_compiling() or _watched(x) or _wraps(array):
         return noise_registered(x, how, array)
-    y: Tensor = _Filled.apply(x, array, how)  # type: ignore[no-untyped-call]
+    y: Tensor = _eager(x, array, how, False)
     return y
 
 

@@ -1,16 +1,18 @@
 """The registered operators: what compilers, exporters and dispatch modes see.
 
-In `thinned::apply` address, threshold and scale are tensors, so that a new step or a new p is no
-new program; where the draws lie (offset and index strides) are integers, which may be symbols.
-`thinned::dropout` is its commonest case, a drawn seed and a p that stays, where making those
-tensors would cost more than the dropout of a small one. Below autograd it is `thinned::drop`, which
-is what a compiled program runs, in C++ where that was built (compiled_node.py). All are registered
-by the parts of torch.library rather than by custom_op, whose checks cost 30 microseconds a call.
+`thinned::noised` is the noise at an address: words and rate are tensors (wire.py), so that a new
+step, p or place is no new program. `thinned::dropout` is its commonest case, a drawn seed and a p
+that stays, where making those tensors would cost more than the dropout of a small one. Below
+autograd it is `thinned::drop`, which is what a compiled program runs, in C++ where that was built
+(compiled_node.py).
+
+All operators are registered by the parts of torch.library rather than by custom_op, whose checks
+cost 30 microseconds a call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -22,56 +24,71 @@ from torch.autograd import forward_ad
 from torch.autograd.forward_ad import _set_fwd_grad_enabled
 
 from thinned.backends.base import Draw
-from thinned.backends.torch.kernel import (
-    Drawn,
-    Noise,
-    coordinates_of,
-    make,
-    placed,
-)
+from thinned.backends.torch import wire
+from thinned.backends.torch.derivative import Linear
+from thinned.backends.torch.kernel import FLOATING, Drawn, Noise, make, placed
 from thinned.backends.torch.spec import Coordinates
-from thinned.backends.torch.tags import READ
 from thinned.backends.torch.values import lengths
 from thinned.window import index_strides
 
-__all__ = ["drop_values", "noise_compiled", "noise_drawn", "noise_registered"]
+__all__ = [
+    "BERNOULLI",
+    "GAUSSIAN",
+    "GRADIENT",
+    "defined",
+    "drop_values",
+    "noise_compiled",
+    "noise_drawn",
+    "noise_registered",
+]
 
-_LIBRARY: Any = torch.library.Library("thinned", "FRAGMENT")
-_LIBRARY.define(
-    "apply(Tensor x, Tensor coordinates, Tensor scale, float fill, SymInt offset, "
-    "SymInt[] strides, bool mirror, bool gaussian, Tensor? array=None) -> Tensor",
-    tags=(torch.Tag.pt2_compliant_tag, *READ),
+LIBRARY: Any = torch.library.Library("thinned", "FRAGMENT")
+
+# A CUDA graph would keep the numbers that operators read in Python while they run, and with them
+# one mask for good: no operator of ours may stand in one. Inductor is told so by a tag, from 2.8
+# on; before, it makes no CUDA graph of a program that holds tensors on the CPU, as all with
+# addresses do.
+_TAGS: tuple[torch.Tag, ...] = (torch.Tag.pt2_compliant_tag,) + (
+    (torch.Tag.cudagraph_unsafe,) if hasattr(torch.Tag, "cudagraph_unsafe") else ()
 )
-_LIBRARY.define(
-    "dropout(Tensor x, Tensor seed, int threshold, float scale, SymInt[] strides) -> Tensor",
-    tags=(torch.Tag.pt2_compliant_tag, *READ),
-)
-_LIBRARY.define(
-    "drop(Tensor x, Tensor seed, int threshold, float scale, SymInt[] strides) -> Tensor",
-    tags=(torch.Tag.pt2_compliant_tag, *READ),
-)
-_in_transform = torch._C._are_functorch_transforms_active
-OPERATOR: Any = torch.ops.thinned.apply.default
-DROPOUT: Any = torch.ops.thinned.dropout.default
-DROP: Any = torch.ops.thinned.drop.default
+
+
+def defined(schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> Any:
+    """A new operator of ours, which writes into none of its arguments and returns none of them.
+
+    run : the same for all devices, without derivatives. fake : what it returns, without values.
+    """
+    name = schema[: schema.index("(")]
+    LIBRARY.define(schema, tags=_TAGS)
+    LIBRARY.impl(name, run, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"thinned::{name}", fake, lib=LIBRARY)
+    return getattr(torch.ops.thinned, name).default
+
+
+# ----------------------------------------------------------------------------------------- values
+
+# What `noised` does: fill + scale m (x - fill); x (1 + scale z); x, and scale m on its gradient.
+BERNOULLI, GAUSSIAN, GRADIENT = "bernoulli", "gaussian", "gradient"
 
 
 def _values(
     x: Tensor,
-    coordinates: Tensor,
-    scale: Tensor,
+    words: Tensor,
+    rate: Tensor,
     fill: float,
-    offset: int,
-    strides: Sequence[int],
     mirror: bool,
-    gaussian: bool,
+    law: str,
     array: Tensor | None = None,
 ) -> Tensor:
-    """coordinates: int64, shape (6,): seed_low, seed_high, site, step, call, threshold."""
-    low, high, site, step, call, threshold = coordinates.tolist()
-    at: Any = Drawn(low | high << 32, site, step, call)
-    draw = Draw(at, threshold, placed(tuple(x.shape), offset, strides), mirror)
-    return make(x, Noise(draw, scale.item(), fill, gaussian), None, array)
+    threshold, scale, *_ = rate.tolist()
+    if law == GRADIENT:
+        return x.clone()
+    if x.dtype not in FLOATING:
+        if threshold == 0.0:  # what is left alone may be of any type
+            return x.clone()
+        raise TypeError(f"thinned: x must be of a floating type of 16 bits or more, got {x.dtype}.")
+    draw = wire.read(words, threshold, x.shape, mirror)
+    return make(x, Noise(draw, scale, fill, law == GAUSSIAN), None, array)
 
 
 def drop_values(
@@ -88,6 +105,22 @@ def _shape(x: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(x)
 
 
+NOISED = defined(
+    "noised(Tensor x, Tensor words, Tensor rate, float fill, bool mirror, str law, "
+    "Tensor? array=None) -> Tensor",
+    _values,
+    _shape,
+)
+_DROP = "(Tensor x, Tensor seed, int threshold, float scale, SymInt[] strides) -> Tensor"
+DROPOUT = defined("dropout" + _DROP, drop_values, _shape)
+DROP = defined("drop" + _DROP, drop_values, _shape)
+
+
+# ------------------------------------------------------------------------------------- derivatives
+
+_in_transform = torch._C._are_functorch_transforms_active
+
+
 @contextmanager
 def _below() -> Iterator[None]:
     """Within a forward: the operator's values, or, under a transform of torch.func, its derivatives
@@ -100,43 +133,39 @@ def _below() -> Iterator[None]:
             yield
 
 
-class _Registered(torch.autograd.Function):
-    """Saves the address: six words, and the scale. Linear in x and in the array."""
+class _Noised(Linear):
+    """Saves words and rate."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, array: Tensor | None, *how: Any) -> Tensor:
-        coordinates, scale, _, *ctx.place = how
-        ctx.save_for_backward(coordinates, scale)
-        ctx.save_for_forward(coordinates, scale)
+        words, rate, _, ctx.mirror, ctx.law = how
+        ctx.save_for_backward(words, rate)
+        ctx.save_for_forward(words, rate)
         ctx.set_materialize_grads(False)
         with _below():
-            y: Tensor = OPERATOR(x, *how, array)
+            y: Tensor = NOISED(x, *how, array)
         return y
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None) -> tuple[Any, ...]:
-        if grad is None:
-            return (None,) * 9
-        dx = OPERATOR(grad, *ctx.saved_tensors, 0.0, *ctx.place)
-        return dx, grad - dx if ctx.needs_input_grad[1] else None, *(None,) * 7
+    def again(ctx: Any, x: Tensor) -> Tensor:
+        law = BERNOULLI if ctx.law == GRADIENT else ctx.law
+        y: Tensor = NOISED(x, *ctx.saved_tensors, 0.0, ctx.mirror, law)
+        return y
 
-    @staticmethod
-    def jvp(ctx: Any, dx: Tensor | None, df: Tensor | None, *_: Any) -> Tensor | None:
-        def noisy(tangent: Tensor) -> Tensor:
-            y: Tensor = OPERATOR(tangent, *ctx.saved_tensors, 0.0, *ctx.place)
-            return y
-
-        if df is None:
-            return None if dx is None else noisy(dx)
-        left = df - noisy(df)
-        return left if dx is None else left + noisy(dx)
+    @classmethod
+    def jvp(cls, ctx: Any, dx: Tensor | None, df: Tensor | None, *rest: Any) -> Tensor | None:
+        if ctx.law == GRADIENT:
+            raise NotImplementedError(
+                "thinned: noise on the gradient has no forward mode. Use reverse mode."
+            )
+        return super().jvp(ctx, dx, df, *rest)
 
 
-class _Dropped(torch.autograd.Function):
+class _Dropped(Linear):
     """Saves the seed: one word."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, seed: Tensor, *how: Any) -> Tensor:
+    def forward(ctx: Any, x: Tensor, _: None, seed: Tensor, *how: Any) -> Tensor:
         ctx.how = how
         ctx.save_for_backward(seed)
         ctx.save_for_forward(seed)
@@ -147,33 +176,27 @@ class _Dropped(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None) -> tuple[Any, ...]:
-        dx = None if grad is None else DROPOUT(grad, *ctx.saved_tensors, *ctx.how)
-        return dx, *(None,) * 4
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor | None, *_: Any) -> Tensor | None:
-        return None if tangent is None else DROPOUT(tangent, *ctx.saved_tensors, *ctx.how)
+    def again(ctx: Any, x: Tensor) -> Tensor:
+        y: Tensor = DROPOUT(x, *ctx.saved_tensors, *ctx.how)
+        return y
 
 
-def _at_one_level(function: type[torch.autograd.Function]) -> type:
-    """The Function's twin for torch.func: a derivative of the transform at work, and not of all, as
-    an operator's kernel runs once for each. PyTorch makes its own Functions such ones."""
-    base = getattr(torch.autograd.function, "_SingleLevelFunction", torch.autograd.Function)
-    parts = {name: vars(function)[name] for name in ("forward", "backward", "jvp")}
-    return type(function.__name__, (base,), parts)
+# Under torch.func a derivative is one of the transform at work, and not of all: an operator's
+# kernel runs once for each. PyTorch makes its own Functions such ones.
+_ONE_LEVEL = getattr(torch.autograd.function, "_SingleLevelFunction", torch.autograd.Function)
+_RULES: tuple[type[Linear], ...] = (_Noised, _Dropped)
+_FUNCTIONS, _TWINS = (
+    {rule: type(rule.__name__, (rule, base), {}) for rule in _RULES}
+    for base in (torch.autograd.Function, _ONE_LEVEL)
+)
 
 
-_FUNCTIONS: tuple[type[torch.autograd.Function], ...] = (_Registered, _Dropped)
-_TWINS = {function: _at_one_level(function) for function in _FUNCTIONS}
-
-
-def _derived(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
-    """The Function as one node of autograd."""
+def _derived(rule: type[Linear], *arguments: Any) -> Tensor:
+    """What the rule makes of its arguments, as one node of autograd."""
     transformed = _in_transform()
-    kind: Any = _TWINS[function] if transformed else function
+    function: Any = (_TWINS if transformed else _FUNCTIONS)[rule]
     with enable_single_level_autograd_function() if transformed else nullcontext():
-        y: Tensor = kind.apply(*arguments)
+        y: Tensor = function.apply(*arguments)
     return y
 
 
@@ -184,56 +207,66 @@ def _recorded(wanted: bool) -> bool:
     return forward_ad._current_level >= 0 or _in_transform()
 
 
-def _differentiable(keyset: Any, x: Tensor, *how: Any) -> Tensor:
-    *how_x, array = how if len(how) == 8 else (*how, None)
+def _differentiable(
+    keyset: Any, x: Tensor, words: Tensor, rate: Tensor, fill: float, mirror: bool, law: str,
+    array: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     if _recorded(x.requires_grad or (array is not None and array.requires_grad)):
-        return _derived(_Registered, x, array, *how_x)
+        return _derived(_Noised, x, array, words, rate, fill, mirror, law)
     with torch._C._AutoDispatchBelowAutograd():
-        y: Tensor = OPERATOR.redispatch(keyset & torch._C._after_autograd_keyset, x, *how)
+        below = keyset & torch._C._after_autograd_keyset
+        y: Tensor = NOISED.redispatch(below, x, words, rate, fill, mirror, law, array)
     return y
 
 
-def _differentiable_drop(
-    _: Any, x: Tensor, seed: Tensor, threshold: int, scale: float, strides: Sequence[int]
-) -> Tensor:
-    if _recorded(x.requires_grad):
-        return _derived(_Dropped, x, seed, threshold, scale, strides)
-    with torch._C._AutoDispatchBelowAutograd():
-        y: Tensor = DROP(x, seed, threshold, scale, strides)
-    return y
+def _differentiable_drop(_: Any, x: Tensor, *how: Any) -> Tensor:
+    return _dropped(_recorded(x.requires_grad), x, how)
 
 
 def _forward_alone(_: Any, x: Tensor, *how: Any) -> Tensor:
     """`thinned::drop` stands in a compiled program, whose backward pass is a program of its own: of
     derivatives only forward mode's run through it."""
-    if forward_ad._current_level >= 0 or _in_transform():
-        return _derived(_Dropped, x, *how)
+    return _dropped(_recorded(False), x, how)
+
+
+def _dropped(recorded: bool, x: Tensor, how: tuple[Any, ...]) -> Tensor:
+    if recorded:
+        return _derived(_Dropped, x, None, *how)
     with torch._C._AutoDispatchBelowAutograd():
         y: Tensor = DROP(x, *how)
     return y
+
+
+# -------------------------------------------------------------------------------------------- vmap
 
 
 def _each(x: Tensor | None, axis: int | None, i: int) -> Tensor | None:
     return x if x is None or axis is None else x.select(axis, i)
 
 
-def _batch_of_noise(info: Any, axes: Any, x: Tensor, *how: Any) -> tuple[Tensor, int]:
-    """vmap: one call where the entries share an address, which then share the index too."""
-    coordinates, scale, fill, offset, strides, *rest = how
-    array = rest.pop() if len(rest) == 3 else None
-    array_axis = axes[8] if len(axes) > 8 else None
-    if axes[0] is not None and array is None and axes[1] is None and axes[2] is None:
-        y = OPERATOR(x.movedim(axes[0], 0), coordinates, scale, fill, offset, [0, *strides], *rest)
-        return y, 0
+def _in_front(x: Tensor, axis: int | None, n: int) -> Tensor:
+    return x.expand(n, *x.shape) if axis is None else x.movedim(axis, 0)
+
+
+def _batch_of_noise(
+    info: Any, axes: Any, x: Tensor, words: Tensor, rate: Tensor, fill: float, mirror: bool,
+    law: str, array: Tensor | None = None,
+) -> tuple[Tensor, int]:  # fmt: skip
+    """One call where the entries share an address: an axis in front that words do not speak of is
+    one that shares the draws."""
+    n, array_axis = info.batch_size, axes[6] if len(axes) > 6 else None
+    if axes[1] is None and axes[2] is None:
+        f = None if array is None else _in_front(array, array_axis, n)
+        return NOISED(_in_front(x, axes[0], n), words, rate, fill, mirror, law, f), 0
     made = [
-        OPERATOR(
+        NOISED(
             _each(x, axes[0], i),
-            _each(coordinates, axes[1], i),
-            _each(scale, axes[2], i),
-            fill, offset, strides, *rest,
+            _each(words, axes[1], i),
+            _each(rate, axes[2], i),
+            fill, mirror, law,
             _each(array, array_axis, i),
         )
-        for i in range(info.batch_size)
+        for i in range(n)
     ]  # fmt: skip
     return torch.stack(made), 0
 
@@ -253,28 +286,16 @@ def _batch_of_drops(
     return torch.stack(made), 0
 
 
-for _name, _impl, _outer, _batch in (
-    ("apply", _values, _differentiable, _batch_of_noise),
-    ("dropout", drop_values, _differentiable_drop, _batch_of_drops),
-    ("drop", drop_values, _forward_alone, _batch_of_drops),
+for _name, _outer, _batch in (
+    ("noised", _differentiable, _batch_of_noise),
+    ("dropout", _differentiable_drop, _batch_of_drops),
+    ("drop", _forward_alone, _batch_of_drops),
 ):
-    _LIBRARY.impl(_name, _impl, "CompositeExplicitAutograd")
-    _LIBRARY.impl(_name, _outer, "Autograd", with_keyset=True)
-    torch.library.register_fake(f"thinned::{_name}", _shape, lib=_LIBRARY)
-    torch.library.register_vmap(f"thinned::{_name}", _batch, lib=_LIBRARY)
+    LIBRARY.impl(_name, _outer, "Autograd", with_keyset=True)
+    torch.library.register_vmap(f"thinned::{_name}", _batch, lib=LIBRARY)
 
 
-def _tensor(number: Any, dtype: torch.dtype) -> Tensor:
-    """A 0-d tensor on the CPU. By torch.full, which takes a compiler's symbol as it is: as_tensor
-    would make it a constant, and each new step another program."""
-    if isinstance(number, Tensor):
-        return number.to("cpu", dtype)
-    return torch.full((), number, dtype=dtype, device="cpu")
-
-
-def _tensors(at: Coordinates, threshold: Any, scale: Any) -> tuple[Tensor, Tensor]:
-    words = [_tensor(word, torch.int64) for word in (*at, threshold)]
-    return torch.stack(words), _tensor(scale, torch.float64)
+# ------------------------------------------------------------------------------------- how to call
 
 
 def noise_compiled(
@@ -288,13 +309,12 @@ def noise_compiled(
     global_shape: tuple[int, ...] = (),
     mirror: bool = False,
 ) -> Tensor:
-    """The registered operator; coordinates, threshold and scale may be numbers or 0-d tensors."""
+    """`thinned::noised`; coordinates, threshold and scale may be numbers or 0-d tensors."""
     first = start + (0,) * (x.dim() - len(start))
     strides = index_strides(global_shape or tuple(x.shape), shared_axes)
     offset = sum([s * n for s, n in zip(first, strides, strict=True)])
-    y: Tensor = OPERATOR(
-        x, *_tensors(at, threshold, scale), fill, offset, lengths(strides), mirror, False
-    )
+    words, rate = wire.pack_place(at, offset, strides), wire.pack_rate(threshold, scale)
+    y: Tensor = NOISED(x, words, rate, fill, mirror, BERNOULLI)
     return y
 
 
@@ -308,8 +328,8 @@ def noise_drawn(
 
 
 def noise_registered(x: Tensor, how: Noise, array: Tensor | None = None) -> Tensor:
-    """The registered operator on a noise that is known, for modes and wrapper tensors to see. The
-    address may be Coordinates that are tensors."""
+    """`thinned::noised` on a noise that is known, for modes and wrapper tensors to see. The address
+    may be Coordinates that are tensors."""
     if type(x) is FakeTensor:
         with x.fake_mode:  # which would not have real tensors beside its own
             return _noise_registered(x, how, array)
@@ -318,15 +338,7 @@ def noise_registered(x: Tensor, how: Noise, array: Tensor | None = None) -> Tens
 
 def _noise_registered(x: Tensor, how: Noise, array: Tensor | None) -> Tensor:
     (at, threshold, where, mirror), scale, fill, gaussian = how
-    words = at if isinstance(at, Coordinates) else coordinates_of(at)
-    y: Tensor = OPERATOR(
-        x,
-        *_tensors(words, threshold, scale),
-        fill,
-        where.offset,
-        lengths(where.strides),
-        mirror,
-        gaussian,
-        array,
-    )
+    words = wire.pack_place(at, where.offset, where.strides)
+    rate, law = wire.pack_rate(threshold, scale), GAUSSIAN if gaussian else BERNOULLI
+    y: Tensor = NOISED(x, words, rate, fill, mirror, law, array)
     return y

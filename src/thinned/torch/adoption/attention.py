@@ -11,8 +11,10 @@ from torch.nn import functional
 
 from thinned.torch.adoption.site import Site
 from thinned.torch.attention.functional import (
+    ATTENTION,
     _autocast,
     _checked_shapes,
+    require_reverse_mode,
     scaled_dot_product_attention,
 )
 from thinned.torch.compat.dtensor import is_sharded, product
@@ -57,14 +59,12 @@ def _attend(
         weights = softmax_of(query, key, attn_mask, is_causal, scale)
         return product(site.draw(weights, p=p, axis=axis), value)
     if torch.compiler.is_compiling():
-        if torch.autograd.forward_ad._current_level >= 0:  # an operator would give zeros
-            raise NotImplementedError(
-                "scaled_dot_product_attention: forward-mode differentiation does not go through a "
-                "compiled program. Call torch.func.jvp outside of torch.compile."
-            )
+        require_reverse_mode()
         query, key, value, attn_mask = _autocast(query, key, value, attn_mask)
         query, key, value = _alike(query, key, value, shape, enable_gqa)
-        return site.attended(query, key, value, attn_mask, p, _scale(query, scale), is_causal, axis)
+        words, rate = site.wired(shape, (), axis, p)
+        scale = _scale(query, scale)
+        return ATTENTION(query, key, value, attn_mask, words, rate, scale, is_causal, False)
     at, window = site.place(shape, axis)
     p = site.p_at(at.step) if p is None else p
     assert p is not None

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from thinned import checks
 from thinned.address import Address, address_of_seed
+from thinned.backends.torch import wire
 from thinned.backends.torch.address import GraphAddress
+from thinned.backends.torch.spec import Coordinates
 from thinned.backends.torch.values import has_values, recorded
 from thinned.torch.adoption.site import Site, p_of, set_p
 from thinned.torch.compat.dtensor import is_sharded, on_shards
@@ -97,9 +99,8 @@ def fresh_address(who: str, x: Tensor) -> Any:
     if not isinstance(seed, Tensor):
         return address_of_seed(seed)
     if recorded():
-        zero = torch.zeros_like(seed)
-        words = torch.stack([*_halves(seed), zero, zero, zero])
-        return GraphAddress(words, torch.empty(0, dtype=torch.int64, device="cpu"))
+        words = wire.pack_address(Coordinates(*_halves(seed), 0, 0, 0))
+        return GraphAddress(words, wire.pack(()))
     if torch._C._functorch.is_batchedtensor(seed):
         raise RuntimeError(
             f"{who}: torch.func.vmap with randomness='different' cannot give each entry a mask "

@@ -16,7 +16,7 @@ from thinned import checks
 from thinned.address import Address
 from thinned.backends.torch.address import GraphAddress
 from thinned.torch.clock.clock import Clock
-from thinned.torch.clock.in_graphs import bits_of
+from thinned.torch.clock.in_graphs import LOCATED, OWN_P, P, bits_of
 from thinned.torch.clock.reading import HEAD
 from thinned.torch.clock.rows import address_of, window_of
 from thinned.torch.compat.dtensor import is_sharded, on_shards
@@ -111,7 +111,7 @@ class Site:
         shard: Shard | None,
     ) -> Tensor:
         if torch.compiler.is_compiling():
-            y = self._in_graph(x, kind, p, axis, shared, shard)
+            y = kinds.in_graph(x, kind, *self.wired(tuple(x.shape), shared, axis, p, shard))
             return x.copy_(y) if inplace else y
         if self.clock.awake is not None and shard is None:
             return self.clock.awake.draw(self, x, kind, inplace, p, axis, shared)
@@ -141,38 +141,41 @@ class Site:
         if not torch.compiler.is_compiling():
             at, window = self.place(shape, axis, shard)
             return at, window, self.p_at(at.step)
-        counting = self._counting()
-        words, where, p, after = torch.ops.thinned.located(
-            counting, self.words, shape, axis, *_told(shard)
-        )
-        self._count(after)
-        return GraphAddress(words, where), None, p
+        words, window, rate = self._located(shape, None, axis, None, shard)
+        return GraphAddress(words, window), None, rate[P]
 
-    def attended(
+    def wired(
         self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        mask: Tensor | None,
-        p: float | None,
-        scale: float,
-        is_causal: bool,
+        shape: tuple[int, ...],
+        shared: tuple[int, ...],
         axis: int,
-    ) -> Tensor:
-        """Attention with the weights of the site's next call, in a graph. p None: the site's own.
+        p: float | None = None,
+        shard: Shard | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Words and rate of the next call on an array of `shape`, in a graph: see
+        backends/torch/wire.py. p None: the site's own. Asking counts as drawing."""
+        words, _, rate = self._located(shape, shared, axis, p, shard)
+        return words, rate
 
-        q, k and v have the same leading axes.
-        """
-        out, _, after = torch.ops.thinned.attended(
-            q, k, v, mask, self._counting(), self.words, _told_p(p), scale, is_causal, axis
+    def _located(
+        self,
+        shape: tuple[int, ...],
+        shared: tuple[int, ...] | None,
+        axis: int,
+        p: float | None,
+        shard: Shard | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        counting = self._counting()
+        words, window, rate, after = LOCATED(
+            counting, self.words, _told_p(p), shape, shared, axis, *_told(shard)
         )
         self._count(after)
-        return out  # type: ignore[no-any-return] # PyTorch gives its operators no types
+        return words, window, rate
 
     def p_in_graph(self) -> Tensor:
         """The site's own p, now, as a 0-d tensor of a graph: nothing is drawn or counted."""
         clock = self.clock
-        p: Tensor = torch.ops.thinned.own_p(clock.buffer, clock.identity, self.words)
+        p: Tensor = OWN_P(clock.buffer, clock.identity, self.words)
         return p
 
     def _counting(self) -> Tensor:
@@ -198,28 +201,6 @@ class Site:
             # Into the tensor that this very graph made: an attribute could not be set where a
             # checkpoint is being traced.
             clock.live.copy_(after)
-
-    def _in_graph(
-        self,
-        x: Tensor,
-        kind: str,
-        p: float | None,
-        axis: int,
-        shared: tuple[int, ...],
-        shard: Shard | None,
-    ) -> Tensor:
-        y, _, after = torch.ops.thinned.addressed(
-            x,
-            self._counting(),
-            self.words,
-            _told_p(p),
-            kind,
-            shared,
-            axis,
-            *_told(shard),
-        )
-        self._count(after)
-        return y  # type: ignore[no-any-return]
 
 
 def _told_p(p: Any) -> Tensor | None:

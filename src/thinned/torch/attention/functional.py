@@ -20,6 +20,7 @@ from torch.nn import functional
 from thinned import checks, reference
 from thinned.address import Address
 from thinned.backends.base import Draw
+from thinned.backends.torch import wire
 from thinned.backends.torch.backend import (
     Coordinates,
     Noise,
@@ -27,13 +28,11 @@ from thinned.backends.torch.backend import (
     _modes,
     _wraps,
     backend,
-    coordinates_of,
     seed_again,
 )
-from thinned.backends.torch.kernel import Drawn, _in_batch, placed
-from thinned.backends.torch.operators import _tensor
-from thinned.backends.torch.tags import operator
-from thinned.backends.torch.values import lengths, recorded
+from thinned.backends.torch.kernel import Drawn, _in_batch
+from thinned.backends.torch.operators import LIBRARY, defined
+from thinned.backends.torch.values import recorded
 from thinned.checks import message, real
 from thinned.torch.attention import blockwise
 from thinned.torch.attention.blockwise import Plan
@@ -311,93 +310,82 @@ def _attention(
 
 
 def _plan(
-    q: Tensor,
-    k: Tensor,
-    coordinates: Tensor,
-    times: Tensor,
-    scale: float,
-    is_causal: bool,
-    offset: int,
-    strides: Sequence[int],
-    mirror: bool,
+    q: Tensor, k: Tensor, words: Tensor, rate: Tensor, scale: float, is_causal: bool, mirror: bool
 ) -> Plan:
-    low, high, site, step, call, threshold = coordinates.tolist()
-    at: Any = Drawn(low | high << 32, site, step, call)
-    draw = Draw(at, threshold, placed((*q.shape[:-1], k.shape[-2]), offset, strides), mirror)
-    return Plan(Noise(draw, times.item()), scale, is_causal)
+    threshold, times, *_ = rate.tolist()
+    draw = wire.read(words, threshold, (*q.shape[:-1], k.shape[-2]), mirror)
+    return Plan(Noise(draw, times), scale, is_causal)
 
 
-@operator("thinned::attention")
-def _operator(
+def _values(
     q: Tensor,
     k: Tensor,
     v: Tensor,
     mask: Tensor | None,
-    coordinates: Tensor,
-    times: Tensor,
+    words: Tensor,
+    rate: Tensor,
     scale: float,
     is_causal: bool,
-    offset: int,
-    strides: Sequence[int],
     mirror: bool,
 ) -> Tensor:
-    """coordinates: int64, shape (6,): seed_low, seed_high, site, step, call, threshold."""
-    plan = _plan(q, k, coordinates, times, scale, is_causal, offset, strides, mirror)
+    plan = _plan(q, k, words, rate, scale, is_causal, mirror)
     return blockwise.forward(q, k, v, mask, plan)
 
 
-@_operator.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> Tensor:
+def _fake(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> Tensor:
     return blockwise.output_like(q, v, q.dtype)
 
 
-@operator("thinned::attention_backward")
-def _backward_operator(
+def _gradients(
     grad: Tensor,
     q: Tensor,
     k: Tensor,
     v: Tensor,
     mask: Tensor | None,
     mask_gradient: bool,
-    coordinates: Tensor,
-    times: Tensor,
+    words: Tensor,
+    rate: Tensor,
     scale: float,
     is_causal: bool,
-    offset: int,
-    strides: Sequence[int],
     mirror: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    plan = _plan(q, k, coordinates, times, scale, is_causal, offset, strides, mirror)
+    plan = _plan(q, k, words, rate, scale, is_causal, mirror)
     dq, dk, dv, dmask = blockwise.backward(grad, q, k, v, mask, plan, mask_gradient)
     return dq, dk, dv, q.new_empty(0) if dmask is None else dmask
 
 
-@_backward_operator.register_fake
-def _(
+def _fake_gradients(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Any, mask_gradient: bool, *_: Any
 ) -> tuple[Tensor, ...]:
     dmask = torch.empty_like(mask) if mask_gradient else q.new_empty(0)
     return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v), dmask
 
 
+_WEIGHTS = "Tensor words, Tensor rate, float scale, bool is_causal, bool mirror"
+ATTENTION = defined(
+    f"attention(Tensor q, Tensor k, Tensor v, Tensor? mask, {_WEIGHTS}) -> Tensor", _values, _fake
+)
+_ATTENTION_BACKWARD = defined(
+    "attention_backward(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor? mask, "
+    f"bool mask_gradient, {_WEIGHTS}) -> (Tensor, Tensor, Tensor, Tensor)",
+    _gradients,
+    _fake_gradients,
+)
+
+
 def _save(ctx: Any, inputs: Any, output: Any) -> None:
-    q, k, v, mask, coordinates, times, *ctx.rest = inputs
-    ctx.save_for_backward(q, k, v, mask, coordinates, times)
+    q, k, v, mask, words, rate, *ctx.rest = inputs
+    ctx.save_for_backward(q, k, v, mask, words, rate)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    q, k, v, mask, *address = ctx.saved_tensors
+    q, k, v, mask, *draw = ctx.saved_tensors
     wanted = ctx.needs_input_grad[3]
-    dq, dk, dv, dmask = _backward_operator(grad, q, k, v, mask, wanted, *address, *ctx.rest)
-    return (dq, dk, dv, dmask if wanted else None) + (None,) * 7
+    dq, dk, dv, dmask = _ATTENTION_BACKWARD(grad, q, k, v, mask, wanted, *draw, *ctx.rest)
+    return (dq, dk, dv, dmask if wanted else None) + (None,) * 5
 
 
-_operator.register_autograd(_backward, setup_context=_save)
-
-
-def _tensors(at: Coordinates, threshold: Any, times: Any) -> tuple[Tensor, Tensor]:
-    words = [_tensor(word, torch.int64) for word in (*at, threshold)]
-    return torch.stack(words), _tensor(times, torch.float64)
+torch.library.register_autograd("thinned::attention", _backward, setup_context=_save, lib=LIBRARY)
 
 
 def attention_compiled(
@@ -417,27 +405,28 @@ def attention_compiled(
 
     times is what kept weights are multiplied with. q, k and v have the same leading axes.
     """
-    if torch.autograd.forward_ad._current_level >= 0:  # a registered operator would give zeros
+    require_reverse_mode()
+    start, whole = _window(WHO, (*q.shape[:-1], k.shape[-2]), (), window)
+    strides = index_strides(whole, ())
+    offset = sum([s * n for s, n in zip(start, strides, strict=True)])
+    words, rate = wire.pack_place(at, offset, strides), wire.pack_rate(threshold, times)
+    out: Tensor = ATTENTION(q, k, v, attn_mask, words, rate, scale, is_causal, mirror)
+    return out
+
+
+def require_reverse_mode() -> None:
+    """NotImplementedError in forward mode, in which a registered operator would give zeros."""
+    if torch.autograd.forward_ad._current_level >= 0:
         raise NotImplementedError(
             f"{WHO}: forward-mode differentiation does not go through a compiled program. "
             "Call torch.func.jvp outside of torch.compile."
         )
-    shape = (*q.shape[:-1], k.shape[-2])
-    start, whole = _window(WHO, shape, (), window)
-    strides = index_strides(whole, ())
-    offset = sum([s * n for s, n in zip(start, strides, strict=True)])
-    address = _tensors(at, threshold, times)
-    out: Tensor = _operator(
-        q, k, v, attn_mask, *address, scale, is_causal, offset, lengths(strides), mirror
-    )
-    return out
 
 
 def _registered(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, plan: Plan) -> Tensor:
     """The registered operator for a plan that is known, for modes and wrapper tensors to see."""
     ((at, threshold, where, mirror), times, *_), scale, is_causal = plan
-    address = _tensors(coordinates_of(at), threshold, times)
-    out: Tensor = _operator(
-        q, k, v, mask, *address, scale, is_causal, where.offset, where.strides, mirror
-    )
+    words = wire.pack_place(at, where.offset, where.strides)
+    rate = wire.pack_rate(threshold, times)
+    out: Tensor = ATTENTION(q, k, v, mask, words, rate, scale, is_causal, mirror)
     return out

@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thinned.backends.base import Draw
-from thinned.backends.torch import operators
+from thinned.backends.torch import wire
 from thinned.backends.torch.address import draw_values
-from thinned.backends.torch.kernel import Drawn, placed
+from thinned.backends.torch.operators import GAUSSIAN, GRADIENT, NOISED
 
 __all__ = ["LIKELY", "Read", "Seen", "SeenLaw", "given_to", "identified", "read", "same_rows"]
 
@@ -127,16 +126,8 @@ def _ours(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) ->
         x, threshold, strides = given["x"], int(given["threshold"]), given["strides"]
         again = func(torch.ones_like(x), given["seed"], threshold, 1.0, strides)
         return _kept("dropout", threshold, again != 0, strides)
-    if name == "apply":
-        return _applied(given)
     if name == "noised":
-        ones = torch.ones_like(given["x"])
-        given = {**given, "x": ones, "scale": torch.ones((), dtype=torch.float64)}
-        again = func(**{**given, "array": None, "fill": 0.0})
-        at = [0 if axis in given["shared"] else 1 for axis in range(ones.dim())]
-        if given["gaussian"]:
-            return Read("gaussian", SeenLaw.noise, values=_single(again, at))
-        return _kept("dropout", int(given["threshold"]), again != 0, at)
+        return _noised(given)
     if name == "attention":
         return _attended(given)
     if name == "drawn":
@@ -147,28 +138,27 @@ def _ours(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) ->
     return None
 
 
-def _applied(given: dict[str, Any]) -> Read | None:
-    ones, gaussian = torch.ones_like(given["x"]), bool(given["gaussian"])
-    scale = torch.ones_like(given["scale"])
-    places = (given["offset"], given["strides"], given["mirror"], gaussian)
-    again = operators.OPERATOR(ones, given["coordinates"], scale, 0.0, *places)
-    if gaussian:
-        return Read("gaussian", SeenLaw.noise, values=_single(again, given["strides"]))
-    return _kept("dropout", int(given["coordinates"][5]), again != 0, given["strides"])
+def _noised(given: dict[str, Any]) -> Read | None:
+    if given["law"] == GRADIENT:  # draws in the backward pass
+        return None
+    threshold = given["rate"][:1]
+    rate, ones = torch.cat([threshold, threshold.new_ones(1)]), torch.ones_like(given["x"])
+    again = NOISED(ones, given["words"], rate, 0.0, given["mirror"], given["law"])
+    draw = wire.read(given["words"], threshold.item(), ones.shape, given["mirror"])
+    strides = draw.place.strides
+    if given["law"] == GAUSSIAN:
+        return Read("gaussian", SeenLaw.noise, values=_single(again, strides))
+    return _kept("dropout", int(threshold), again != 0, strides)
 
 
 def _attended(given: dict[str, Any]) -> Read | None:
     """The mask of the weights, which attention itself never has as a whole."""
-    low, high, site, step, call, threshold = given["coordinates"].tolist()
+    q, k, threshold = given["q"], given["k"], int(given["rate"][0])
     if threshold in (0, 2**32):
         return None
-    q, k = given["q"], given["k"]
-    shape = (*q.shape[:-1], k.shape[-2])
-    where = placed(shape, given["offset"], given["strides"])
-    at: Any = Drawn(low | high << 32, site, step, call)
-
-    keep = draw_values(Draw(at, threshold, where, given["mirror"]), "mask", q)
-    return Read("attention", SeenLaw.mask, threshold / 2**32, _single(keep, given["strides"]))
+    draw = wire.read(given["words"], threshold, (*q.shape[:-1], k.shape[-2]), given["mirror"])
+    keep = _single(draw_values(draw, "mask", q), draw.place.strides)
+    return Read("attention", SeenLaw.mask, threshold / 2**32, keep)
 
 
 def _kept(what: str, threshold: int, keep: Tensor, strides: Any) -> Read | None:

@@ -1,4 +1,4 @@
-"""The operators that a compiled graph holds: the clock's reading, a site's draw, and its gradient.
+"""The operators that a compiled graph holds of a clock: its reading, and where a site draws next.
 
 They are functions of their inputs alone, so that a compiler may run them again in the backward pass
 (checkpointing inside a compiled model, an activation memory budget) and get the same mask. Step, p,
@@ -13,17 +13,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from thinned import checks, reference
-from thinned.address import Address
-from thinned.backends.base import Draw
-from thinned.backends.torch.backend import Noise
-from thinned.backends.torch.tags import operator
-from thinned.torch.attention import blockwise
+from thinned.backends.torch import wire
+from thinned.backends.torch.operators import defined
 from thinned.torch.clock import checkpoints
 from thinned.torch.clock.clock import Clock
 from thinned.torch.clock.numbers import clock_by_number
@@ -33,12 +29,12 @@ from thinned.torch.compat.shard import Shard
 from thinned.torch.dropin import kinds
 from thinned.window import Window, place
 
-__all__ = ["BITS_OF_P", "bits_of"]
+__all__ = ["BITS_OF_P", "P", "bits_of"]
 
 # Words of a site: its index among the model's sites, its 32-bit name, the bits of p as binary64.
 INDEX, NAME, BITS_OF_P = range(3)
-# Words of a draw, for the backward pass: the address, the bits of p, then start and shape.
-DRAW = 6
+# Where p stands in a site's rate, behind threshold and scale.
+P = 2
 
 
 def bits_of(p: float) -> int:
@@ -52,7 +48,6 @@ def _number_of(bits: int) -> float:
     return p
 
 
-@operator("thinned::clock")
 def _clock(buffer: Tensor, identity: Tensor, counts: Tensor) -> Tensor:
     clock = clock_by_number(int(identity))
     assert clock is not None
@@ -64,41 +59,99 @@ def _clock(buffer: Tensor, identity: Tensor, counts: Tensor) -> Tensor:
     return torch.cat([words, counts])
 
 
-@_clock.register_fake
-def _(buffer: Tensor, identity: Tensor, counts: Tensor) -> Tensor:
+def _fake_clock(buffer: Tensor, identity: Tensor, counts: Tensor) -> Tensor:
     return counts.new_empty(HEAD + counts.shape[0])
 
 
-@operator("thinned::addressed")
-def _addressed(
-    x: Tensor,
+CLOCK = defined(
+    "clock(Tensor buffer, Tensor identity, Tensor counts) -> Tensor", _clock, _fake_clock
+)
+
+
+def _located(
     live: Tensor,
-    words: Tensor,
+    site: Tensor,
     p: Tensor | None,
-    kind: str,
-    shared_axes: Sequence[int],
+    held: Sequence[int],
+    shared: Sequence[int] | None,
     axis: int,
     start: Sequence[int],
     shape: Sequence[int],
     covers: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns y, the words of the draw, and `live` with one call more. p None: the site's own."""
-    name = int(words[NAME])
-    moment, call, label, after = _next_call(live, words)
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Where the draws of a site's next call on an array of shape `held` lie. p None: its own.
+
+    Returns words, window, rate, and `live` with one call more. Where the shared axes are known, the
+    words are those of a draw, and the window is empty. Else they are those of an address, and a
+    method places its draws itself: window is (start, whole shape), or -1s. Behind threshold and
+    scale the rate has p, and the two numbers of alpha dropout's map.
+    """
+    name = int(site[NAME])
+    moment, call, label, after = _next_call(live, site)
+    rate = _rate(_p(site, moment) if p is None else checks.probability("dropout", p.item()))
     shard = Shard(start, shape, covers) if start else None
     at = address_of(moment, name, call, shard)
-    window = window_of(label, moment, tuple(x.shape), axis, shard)
-    bits = _bits(p, words, moment)
-    with torch.no_grad():
-        y = kinds.forward(x, _number_of(bits), kind, at, tuple(shared_axes), window)
-    return y.clone() if y is x else y, _draw(at, bits, window, x.dim()), after
+    window = window_of(label, moment, tuple(held), axis, shard)
+    if shared is None:
+        return wire.words_of(at), _numbers(window, len(held)), rate, after
+    where = place(label, tuple(held), tuple(shared), window)
+    return wire.words_of(at, where), live.new_empty(0), rate, after
 
 
-def _bits(p: Tensor | None, words: Tensor, moment: Moment) -> int:
-    """The bits of the p that a draw has: the call's, or the site's own."""
-    if p is None:
-        return _own_bits(words, moment)
-    return bits_of(checks.probability("dropout", p.item()))
+def _fake_located(
+    live: Tensor, site: Tensor, p: Tensor | None, held: Sequence[int],
+    shared: Sequence[int] | None, *_: object,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    n, rate = len(held), live.new_empty(5, dtype=torch.float64)
+    words, window = (5, 2 * n) if shared is None else (6 + n, 0)
+    return live.new_empty(words), live.new_empty(window), rate, torch.empty_like(live)
+
+
+LOCATED = defined(
+    "located(Tensor live, Tensor site, Tensor? p, SymInt[] held, int[]? shared, int axis, "
+    "SymInt[] start, SymInt[] shape, bool covers) -> (Tensor, Tensor, Tensor, Tensor)",
+    _located,
+    _fake_located,
+)
+
+
+def _own_p(buffer: Tensor, identity: Tensor, site: Tensor) -> Tensor:
+    """The p of a site now, for an evaluation that needs one: 0-d, float64. No call is counted."""
+    clock = clock_by_number(int(identity))
+    assert clock is not None
+    return torch.tensor(_p(site, clock.moment()), dtype=torch.float64, device="cpu")
+
+
+def _fake_own_p(buffer: Tensor, identity: Tensor, site: Tensor) -> Tensor:
+    return site.new_empty((), dtype=torch.float64)
+
+
+OWN_P = defined("own_p(Tensor buffer, Tensor identity, Tensor site) -> Tensor", _own_p, _fake_own_p)
+
+
+def _rate(p: float) -> Tensor:
+    """What follows from p. A site whose module has p's of its own has -1, and draws nothing."""
+    numbers = [0, 1.0, p, 0.0, 0.0]
+    if p >= 0.0:
+        numbers = [reference.threshold(p), reference.scale_for(p), p, *kinds.affine(p)]
+    return torch.tensor(numbers, dtype=torch.float64, device="cpu")
+
+
+def _numbers(window: Window | None, axes: int) -> Tensor:
+    """Start and shape of the whole."""
+    numbers: tuple[int, ...] = (-1,) * (2 * axes)
+    if window is not None:
+        assert isinstance(window.start, tuple)
+        assert isinstance(window.global_shape, tuple)
+        numbers = window.start + window.global_shape
+    return torch.tensor(numbers, dtype=torch.int64, device="cpu")
+
+
+def _p(site: Tensor, moment: Moment) -> float:
+    return _number_of(_own_bits(site, moment))
+
+
+# ------------------------------------------------------------------------------- which call is next
 
 
 def _own_bits(words: Tensor, moment: Moment) -> int:
@@ -143,247 +196,3 @@ def _repeated(
     if clock.moment().epoch != moment.epoch or call < clock.drawn(index):
         return None
     return checkpoints.replayed(clock, index, label) or clock.again(index, label)
-
-
-@_addressed.register_fake
-def _(
-    x: Tensor,
-    live: Tensor,
-    words: Tensor,
-    p: Tensor | None,
-    kind: str,
-    shared_axes: Sequence[int],
-    axis: int,
-    start: Sequence[int],
-    shape: Sequence[int],
-    covers: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    draw = words.new_empty(DRAW + 2 * x.dim())
-    return torch.empty_like(x), draw, torch.empty_like(live)
-
-
-@operator("thinned::located")
-def _located(
-    live: Tensor,
-    words: Tensor,
-    held: Sequence[int],
-    axis: int,
-    start: Sequence[int],
-    shape: Sequence[int],
-    covers: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Where a method's draws of a site's next call lie, for an array of shape `held`.
-
-    Returns the words of the address, the window (start and whole shape, or -1s), the site's p, and
-    `live` with one call more.
-    """
-    name = int(words[NAME])
-    moment, call, label, after = _next_call(live, words)
-    bits = _own_bits(words, moment)
-    shard = Shard(start, shape, covers) if start else None
-    at = address_of(moment, name, call, shard)
-    window = window_of(label, moment, tuple(held), axis, shard)
-    drawn = _draw(at, bits, window, len(held))
-    p = torch.tensor(_number_of(bits), dtype=torch.float64, device="cpu")
-    return drawn[: DRAW - 1].clone(), drawn[DRAW:].clone(), p, after
-
-
-@_located.register_fake
-def _(
-    live: Tensor,
-    words: Tensor,
-    held: Sequence[int],
-    axis: int,
-    start: Sequence[int],
-    shape: Sequence[int],
-    covers: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    where = words.new_empty(2 * len(held))
-    return words.new_empty(5), where, words.new_empty((), dtype=torch.float64), live.clone()
-
-
-@operator("thinned::own_p")
-def _own_p(buffer: Tensor, identity: Tensor, words: Tensor) -> Tensor:
-    """The p of a site now, for an evaluation that needs one: 0-d, float64. No call is counted."""
-    clock = clock_by_number(int(identity))
-    assert clock is not None
-    number = _number_of(_own_bits(words, clock.moment()))
-    return torch.tensor(number, dtype=torch.float64, device="cpu")
-
-
-@_own_p.register_fake
-def _(buffer: Tensor, identity: Tensor, words: Tensor) -> Tensor:
-    return words.new_empty((), dtype=torch.float64)
-
-
-def _draw(at: Address, bits: int, window: Window | None, axes: int) -> Tensor:
-    start: Sequence[int] = [-1] * axes
-    shape: Sequence[int] = start
-    if window is not None:
-        assert isinstance(window.start, tuple)
-        assert isinstance(window.global_shape, tuple)
-        start, shape = window.start, window.global_shape
-    low, high = at.seed & 0xFFFFFFFF, at.seed >> 32
-    drawn = [low, high, at.site, at.step, at.call, bits, *start, *shape]
-    return torch.tensor(drawn, dtype=torch.int64, device="cpu")
-
-
-def _read(draw: Tensor) -> tuple[Address, float, Window | None]:
-    """Address, p and window from the words of a draw."""
-    low, high, site, step, call, bits, *where = draw.tolist()
-    start, shape = tuple(where[: len(where) // 2]), tuple(where[len(where) // 2 :])
-    window = Window(start, shape) if start and start[0] >= 0 else None
-    return Address(low | high << 32, site, step, call), _number_of(bits), window
-
-
-@operator("thinned::addressed_backward")
-def _gradient(grad: Tensor, draw: Tensor, kind: str, shared_axes: Sequence[int]) -> Tensor:
-    at, p, window = _read(draw)
-    with torch.no_grad():
-        y = kinds.backward(grad, p, kind, at, tuple(shared_axes), window)
-    return y.clone() if y is grad else y
-
-
-@_gradient.register_fake
-def _(grad: Tensor, draw: Tensor, kind: str, shared_axes: Sequence[int]) -> Tensor:
-    return torch.empty_like(grad)
-
-
-def _keep_draw(ctx: object, inputs: tuple[object, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.kind, ctx.shared_axes = inputs[4], inputs[5]  # type: ignore[attr-defined]
-    ctx.save_for_backward(output[1])  # type: ignore[attr-defined]
-
-
-def _backward(ctx: object, grad: Tensor, *_: object) -> tuple[object, ...]:
-    (draw,) = ctx.saved_tensors  # type: ignore[attr-defined]
-    kind, shared = ctx.kind, ctx.shared_axes  # type: ignore[attr-defined]
-    return (_gradient(grad, draw, kind, shared), *(None,) * 9)
-
-
-def _keep_same(ctx: object, inputs: tuple[object, ...], output: Tensor) -> None:
-    _, draw, ctx.kind, ctx.shared_axes = inputs  # type: ignore[attr-defined]
-    ctx.save_for_backward(draw)  # type: ignore[attr-defined]
-
-
-def _backward_twice(ctx: object, grad: Tensor) -> tuple[object, ...]:
-    (draw,) = ctx.saved_tensors  # type: ignore[attr-defined]
-    kind, shared = ctx.kind, ctx.shared_axes  # type: ignore[attr-defined]
-    return _gradient(grad, draw, kind, shared), None, None, None
-
-
-_addressed.register_autograd(_backward, setup_context=_keep_draw)
-_gradient.register_autograd(_backward_twice, setup_context=_keep_same)
-
-
-# --------------------------------------------------------------------------------------- attention
-
-
-def _plan(
-    q: Tensor,
-    k: Tensor,
-    at: Address,
-    p: float,
-    window: Window | None,
-    scale: float,
-    is_causal: bool,
-) -> blockwise.Plan:
-    shape = (*q.shape[:-1], k.shape[-2])
-    where = place("attention", shape, (), window)
-    draw = Draw(at, reference.threshold(p), where, False)
-    return blockwise.Plan(Noise(draw, reference.scale_for(p)), scale, is_causal)
-
-
-@operator("thinned::attended")
-def _attended(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    mask: Tensor | None,
-    live: Tensor,
-    words: Tensor,
-    p: Tensor | None,
-    scale: float,
-    is_causal: bool,
-    axis: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Attention whose weights a site drops: the output, the words of the draw, and `live` after.
-
-    q, k and v have the same leading axes.
-    """
-    name = int(words[NAME])
-    moment, call, label, after = _next_call(live, words)
-    at = address_of(moment, name, call, None)
-    shape = (*q.shape[:-1], k.shape[-2])
-    window = window_of(label, moment, shape, axis, None)
-    bits = _bits(p, words, moment)
-    plan = _plan(q, k, at, _number_of(bits), window, scale, is_causal)
-    out = blockwise.forward(q, k, v, mask, plan)
-    return out, _draw(at, bits, window, len(shape)), after
-
-
-@_attended.register_fake
-def _(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    mask: Tensor | None,
-    live: Tensor,
-    words: Tensor,
-    p: Tensor | None,
-    scale: float,
-    is_causal: bool,
-    axis: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    draw = words.new_empty(DRAW + 2 * q.dim())
-    return blockwise.output_like(q, v, q.dtype), draw, torch.empty_like(live)
-
-
-@operator("thinned::attended_backward")
-def _attended_gradients(
-    grad: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    mask: Tensor | None,
-    mask_gradient: bool,
-    draw: Tensor,
-    scale: float,
-    is_causal: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    at, p, window = _read(draw)
-    plan = _plan(q, k, at, p, window, scale, is_causal)
-    dq, dk, dv, dmask = blockwise.backward(grad, q, k, v, mask, plan, mask_gradient)
-    return dq, dk, dv, q.new_empty(0) if dmask is None else dmask
-
-
-@_attended_gradients.register_fake
-def _(
-    grad: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    mask: Tensor | None,
-    mask_gradient: bool,
-    draw: Tensor,
-    scale: float,
-    is_causal: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    dmask = q.new_empty(0) if mask is None or not mask_gradient else torch.empty_like(mask)
-    return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v), dmask
-
-
-def _keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    q, k, v, mask, _, _, _, ctx.scale, ctx.is_causal, _ = inputs
-    ctx.save_for_backward(q, k, v, mask, output[1])
-
-
-def _attended_backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Any, ...]:
-    q, k, v, mask, draw = ctx.saved_tensors
-    wanted = ctx.needs_input_grad[3]
-    dq, dk, dv, dmask = _attended_gradients(
-        grad, q, k, v, mask, wanted, draw, ctx.scale, ctx.is_causal
-    )
-    return (dq, dk, dv, dmask if wanted else None) + (None,) * 6
-
-
-_attended.register_autograd(_attended_backward, setup_context=_keep_inputs)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from thinned import reference
 from thinned.address import Address
 from thinned.backends.base import Draw
 from thinned.backends.torch.backend import Noise, noise
+from thinned.backends.torch.operators import BERNOULLI, NOISED
 from thinned.torch.dropin import functional
 from thinned.torch.dropin.functional import ALPHA
 from thinned.window import Window, place
 
-__all__ = ["ALPHA_KINDS", "backward", "forward", "shared_axes"]
+__all__ = ["ALPHA_KINDS", "affine", "forward", "in_graph", "shared_axes"]
 
 ALPHA_KINDS = ("alpha_dropout", "feature_alpha_dropout")
 
@@ -55,7 +57,7 @@ def forward(
     if p == 1.0:
         y = functional.alpha_dropout(x, 1.0, True)
     else:
-        a, b = _affine(p)
+        a, b = affine(p)
         # Half types go through float32, as in functional.alpha_dropout: one rounding, at the end.
         wide = x if x.dtype.itemsize >= 4 else x.float()
         how = Noise(_drawn(x, p, at, shared, window), 1.0, ALPHA)
@@ -63,26 +65,22 @@ def forward(
     return x.copy_(y) if inplace else y
 
 
-def backward(
-    grad: Tensor,
-    p: float,
-    kind: str,
-    at: Address,
-    shared: tuple[int, ...],
-    window: Window | None,
-) -> Tensor:
-    """The gradient of `forward` with respect to x: the same mask on the incoming gradient."""
+def in_graph(x: Tensor, kind: str, words: Tensor, rate: Tensor) -> Tensor:
+    """The same in a compiled program, with a site's words and rate (clock/in_graphs.py)."""
     if kind not in ALPHA_KINDS:
-        return forward(grad, p, kind, at, shared, window)
-    if p in (0.0, 1.0):
-        return grad if p == 0.0 else grad * 0.0
-    a, _ = _affine(p)
-    wide = grad if grad.dtype.itemsize >= 4 else grad.float()
-    how = Noise(_drawn(grad, p, at, shared, window), 1.0)
-    return noise(wide * a, None, how).to(grad.dtype)
+        y: Tensor = NOISED(x, words, rate, 0.0, False, BERNOULLI)
+        return y
+    threshold, _, _, a, b = rate.unbind()
+    wide = x if x.dtype.itemsize >= 4 else x.float()
+    unscaled = torch.stack([threshold, torch.ones_like(threshold)])
+    kept: Tensor = NOISED(wide, words, unscaled, ALPHA, False, BERNOULLI)
+    return (kept * a + b).to(x.dtype)
 
 
-def _affine(p: float) -> tuple[float, float]:
+def affine(p: float) -> tuple[float, float]:
+    """a and b of alpha dropout's a x + b: zeros at p = 1, where nothing is kept."""
+    if p == 1.0:
+        return 0.0, 0.0
     a = ((1.0 - p) * (1.0 + p * ALPHA**2)) ** -0.5
     return a, -a * ALPHA * p
 

@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from thinned.backends.torch import wire
 from thinned.backends.torch.address import GraphAddress
 from thinned.checks import message
 from thinned.methods.draws import NO_P, Draws
@@ -96,7 +97,7 @@ class Masks:
         """weight dropped and scaled: one draw per element, the same for all rows and pieces."""
         at: Any = self._at
         if isinstance(at, GraphAddress):
-            at = GraphAddress(at.at, torch.empty(0, dtype=torch.int64))
+            at = GraphAddress(at.words, wire.pack(()))
         y: Tensor = Draws(self.who, weight, NO_P, at).noise(weight, number=number, p=p)
         return y
 
@@ -127,4 +128,4 @@ def _placed(at: GraphAddress, n: int, features: int) -> GraphAddress:
     # A start of -1 says that there is no window; an empty tensor says so too.
     first = at.where[:1].clamp(min=0) if at.where.numel() else word(0)
     start, whole = (first, word(0), word(0)), (first + n, word(STEPS), word(features))
-    return GraphAddress(at.at, torch.cat([*start, *whole]))
+    return GraphAddress(at.words, torch.cat([*start, *whole]))

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from thinned.address import Address
+from thinned.backends.torch import wire
 from thinned.backends.torch.address import GraphAddress
-from thinned.backends.torch.tags import operator
+from thinned.backends.torch.operators import defined
 from thinned.methods.bernoulli import keep_mask
 from thinned.torch.adoption.functional_calls import AdoptedForward
 from thinned.torch.adoption.site import Site
@@ -174,25 +175,29 @@ def kept_of(
 LEAST_IN_GRAPH = 2
 
 
-@operator("thinned::kept_units")
 def _kept_units(words: Tensor, p: Tensor, units: int) -> tuple[Tensor, Tensor, Tensor]:
     """`kept_of` in a compiled program: how many units there are, the program learns when run."""
-    low, high, site, step, call = words.tolist()
-    at = Address(low | high << 32, site, step, call)
+    at = Address(*wire.address(words))
     drawn = kept_of(units, float(p), at, None, LEAST_IN_GRAPH)
     kept = torch.arange(units) if drawn.kept is None else drawn.kept
     alive = torch.ones(len(kept), dtype=torch.bool) if drawn.alive is None else drawn.alive
     return kept, torch.tensor(drawn.scale, dtype=torch.float64), alive
 
 
-@_kept_units.register_fake
-def _(words: Tensor, p: Tensor, units: int) -> tuple[Tensor, Tensor, Tensor]:
+def _fake_kept_units(words: Tensor, p: Tensor, units: int) -> tuple[Tensor, Tensor, Tensor]:
     count = torch.library.get_ctx().new_dynamic_size(min=LEAST_IN_GRAPH, max=units)
     return (
         words.new_empty(count),
         words.new_empty((), dtype=torch.float64),
         words.new_empty(count, dtype=torch.bool),
     )
+
+
+KEPT_UNITS = defined(
+    "kept_units(Tensor words, Tensor p, int units) -> (Tensor, Tensor, Tensor)",
+    _kept_units,
+    _fake_kept_units,
+)
 
 
 # ------------------------------------------------------------------------------------- the regions
@@ -256,7 +261,7 @@ class Region:
             return None
         at, _, p = self.site.located((self.units,), NO_ROWS)
         if isinstance(at, GraphAddress):
-            kept, scale, alive = torch.ops.thinned.kept_units(at.at, p, self.units)
+            kept, scale, alive = KEPT_UNITS(at.words, p, self.units)
             drawn = Drawn(kept.to(x.device), scale, alive)
         else:
             drawn = kept_of(self.units, p, at, x.device)
