@@ -187,7 +187,7 @@ def test_drop_grad_in_numpy_is_given_the_gradient():
 
 
 def test_drop_grad_passes_infinities_and_ends():
-    x = torch.tensor([1.0, torch.inf, -torch.inf, torch.nan], requires_grad=True)
+    x = torch.tensor([1.0, np.inf, -np.inf, np.nan], requires_grad=True)
     y = thinned.drop_grad(x, 0.5, AT)
     assert torch.equal(y.nan_to_num(7.0), x.nan_to_num(7.0))
     (dx,) = torch.autograd.grad(y, x, torch.ones(4))
