@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
+from thinned.backends.torch.internals import pytree
 from thinned.torch.compat.covers import Cover, cover_behind
 from thinned.torch.thinning.layers import ThinLayer
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from thinned.backends.torch.internals import is_compiled
 from thinned.torch.clock.clock import BUFFER, Clock
 
 __all__ = ["twin_of"]
@@ -107,7 +108,7 @@ class _Twins:
 
     def _eager(self, shell: nn.Module) -> Iterator[tuple[str, Any]]:
         """What a compiled module runs instead of its program."""
-        if isinstance(shell, torch._dynamo.OptimizedModule):
+        if is_compiled(shell):
             yield "forward", shell._modules["_orig_mod"]
         if shell.__dict__.get("_compiled_call_impl") is not None:
             yield "_compiled_call_impl", None

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 
 from thinned import kernel, reference
 from thinned.backends.base import Draw
 from thinned.backends.torch import spec, wire
+from thinned.backends.torch.internals import in_transform, without_transforms
 from thinned.backends.torch.kernel import coordinates_of, run
 from thinned.backends.torch.operators import NOISED, defined
 from thinned.backends.torch.values import has_values, lengths
@@ -37,7 +37,7 @@ __all__ = [
 Law = _native.Law
 CPU = torch.device("cpu")
 MASK32 = 0xFFFFFFFF
-_in_transform = torch._C._are_functorch_transforms_active
+_in_transform = in_transform
 
 
 class GraphPlace(NamedTuple):
@@ -191,7 +191,7 @@ def draw_values(draw: Draw, law: str, like: Tensor | None = None) -> Tensor:
             pure = spec.gaussian(at, where, mirror, device).to(torch.float32)
         return pure.expand(where.shape).contiguous()
     if _in_transform():
-        with temporarily_clear_interpreter_stack():  # which would wrap the memory up
+        with without_transforms():  # which would wrap the memory up
             return _drawn_on_cpu(draw, law)
     return _drawn_on_cpu(draw, law)
 

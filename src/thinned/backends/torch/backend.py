@@ -18,7 +18,6 @@ import array_api_compat.torch
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.masked import MaskedTensor
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils.checkpoint import checkpoint
@@ -38,6 +37,14 @@ from thinned.backends.torch.address import (
     uniform_of,
 )
 from thinned.backends.torch.derivative import Linear
+from thinned.backends.torch.internals import (
+    forward_ad,
+    functorch,
+    in_transform,
+    modes,
+    own_dispatch,
+    tracing,
+)
 from thinned.backends.torch.kernel import (
     FLOATING,
     Drawn,
@@ -78,9 +85,7 @@ QUANTIZED = (torch.qint8, torch.quint8, torch.qint32)
 WITHOUT_VALUES = (MaskedTensor, UninitializedParameter, UninitializedBuffer)
 
 # Asked at every call: looked up once.
-_in_transform = torch._C._are_functorch_transforms_active
-_modes = torch._C._len_torch_dispatch_stack
-_tracing = torch._C._get_tracing_state
+_in_transform, _modes, _tracing = in_transform, modes, tracing
 _grad_enabled = torch.is_grad_enabled
 
 
@@ -410,17 +415,16 @@ class _Transformed(Linear, torch.autograd.Function):
 def _entry_by_entry(x: Tensor) -> Tensor:
     """x as a batch, under a vmap that wants another mask for each entry of one address: an x that
     is the same for all would not show _Transformed that there are several."""
-    vmap = torch._C._functorch.peek_interpreter_stack()
-    if vmap is None or vmap.key() != torch._C._functorch.TransformType.Vmap:
+    vmap = functorch.peek_interpreter_stack()
+    if vmap is None or vmap.key() != functorch.TransformType.Vmap:
         return x
-    level = torch._C._functorch.CVmapInterpreterPtr(vmap)
-    if level.randomness() != torch._C._functorch.RandomnessType.Different or (
-        torch._C._functorch.is_batchedtensor(x)
-        and torch._C._functorch.maybe_get_level(x) == vmap.level()
+    level = functorch.CVmapInterpreterPtr(vmap)
+    if level.randomness() != functorch.RandomnessType.Different or (
+        functorch.is_batchedtensor(x) and functorch.maybe_get_level(x) == vmap.level()
     ):
         return x
     batch = x.unsqueeze(0).expand(level.batchSize(), *x.shape)
-    y: Tensor = torch._C._functorch._add_batch_dim(batch, 0, vmap.level())
+    y: Tensor = functorch._add_batch_dim(batch, 0, vmap.level())
     return y
 
 
@@ -429,7 +433,7 @@ def _wraps(x: Tensor) -> bool:
 
     Subclasses without a dispatch of their own have plain memory, parameters among them.
     """
-    return type(x).__torch_dispatch__ is not torch._C._disabled_torch_dispatch_impl
+    return type(x).__torch_dispatch__ is not own_dispatch
 
 
 def _watched(x: Tensor) -> bool:

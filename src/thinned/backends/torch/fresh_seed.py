@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.utils.checkpoint import CheckpointPolicy
 
+from thinned.backends.torch.internals import memory_budget
 from thinned.backends.torch.operators import DROPOUT
 
 __all__ = ["FRESH", "FRESH_SEED", "WORDS", "place_in_program"]
@@ -69,7 +70,7 @@ def _fresh_seed(place: int) -> Tensor:
     if recording is None:
         seed: Tensor = SEED(place, device=CPU)
         return seed
-    if not _keeps_what_is_marked and torch._functorch.config.activation_memory_budget < 1:
+    if not _keeps_what_is_marked and memory_budget() < 1:
         raise RuntimeError(
             f"thinned: with activation_memory_budget below 1, a program that PyTorch "
             f"{torch.__version__} compiles would draw another seed in its backward pass, and with "

@@ -13,6 +13,7 @@ from thinned import kernel
 from thinned.address import Address
 from thinned.backends.base import Draw
 from thinned.backends.torch import spec
+from thinned.backends.torch.internals import in_legacy_batch
 from thinned.backends.torch.spec import Coordinates
 from thinned.backends.torch.threads import threads_for
 from thinned.kernel import _native
@@ -74,7 +75,7 @@ def placed(shape: tuple[int, ...], offset: int, strides: Sequence[int]) -> Place
 
 
 # A batch of gradients (is_grads_batched=True) has no memory to be read, but knows where and mul.
-_in_batch = torch._C._functorch.is_legacy_batchedtensor
+_in_batch = in_legacy_batch
 
 
 def _bytes(strides: Sequence[int], size: int) -> tuple[int, ...]:

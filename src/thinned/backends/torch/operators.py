@@ -18,14 +18,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._functorch.utils import enable_single_level_autograd_function
-from torch._subclasses.fake_tensor import FakeTensor
-from torch.autograd import forward_ad
-from torch.autograd.forward_ad import _set_fwd_grad_enabled
 
 from thinned.backends.base import Draw
 from thinned.backends.torch import wire
 from thinned.backends.torch.derivative import Linear
+from thinned.backends.torch.internals import (
+    ONE_LEVEL,
+    FakeTensor,
+    after_autograd,
+    below_autograd,
+    forward_ad,
+    in_transform,
+    set_forward_mode,
+    single_level,
+)
 from thinned.backends.torch.kernel import FLOATING, Drawn, Noise, make, placed
 from thinned.backends.torch.spec import Coordinates
 from thinned.backends.torch.values import lengths
@@ -118,18 +124,18 @@ DROP = defined("drop" + _DROP, drop_values, _shape)
 
 # ------------------------------------------------------------------------------------- derivatives
 
-_in_transform = torch._C._are_functorch_transforms_active
+_in_transform = in_transform
 
 
 @contextmanager
 def _below() -> Iterator[None]:
     """Within a forward: the operator's values, or, under a transform of torch.func, its derivatives
     for the transforms around this one. Those are wanted, which a Function has switched off."""
-    with torch._C._AutoDispatchBelowAutograd():
+    with below_autograd():
         if not _in_transform():
             yield
             return
-        with torch.enable_grad(), _set_fwd_grad_enabled(True):
+        with torch.enable_grad(), set_forward_mode(True):
             yield
 
 
@@ -183,11 +189,10 @@ class _Dropped(Linear):
 
 # Under torch.func a derivative is one of the transform at work, and not of all: an operator's
 # kernel runs once for each. PyTorch makes its own Functions such ones.
-_ONE_LEVEL = getattr(torch.autograd.function, "_SingleLevelFunction", torch.autograd.Function)
 _RULES: tuple[type[Linear], ...] = (_Noised, _Dropped)
 _FUNCTIONS, _TWINS = (
     {rule: type(rule.__name__, (rule, base), {}) for rule in _RULES}
-    for base in (torch.autograd.Function, _ONE_LEVEL)
+    for base in (torch.autograd.Function, ONE_LEVEL)
 )
 
 
@@ -195,7 +200,7 @@ def _derived(rule: type[Linear], *arguments: Any) -> Tensor:
     """What the rule makes of its arguments, as one node of autograd."""
     transformed = _in_transform()
     function: Any = (_TWINS if transformed else _FUNCTIONS)[rule]
-    with enable_single_level_autograd_function() if transformed else nullcontext():
+    with single_level() if transformed else nullcontext():
         y: Tensor = function.apply(*arguments)
     return y
 
@@ -213,8 +218,8 @@ def _differentiable(
 ) -> Tensor:  # fmt: skip
     if _recorded(x.requires_grad or (array is not None and array.requires_grad)):
         return _derived(_Noised, x, array, words, rate, fill, mirror, law)
-    with torch._C._AutoDispatchBelowAutograd():
-        below = keyset & torch._C._after_autograd_keyset
+    with below_autograd():
+        below = keyset & after_autograd
         y: Tensor = NOISED.redispatch(below, x, words, rate, fill, mirror, law, array)
     return y
 
@@ -232,7 +237,7 @@ def _forward_alone(_: Any, x: Tensor, *how: Any) -> Tensor:
 def _dropped(recorded: bool, x: Tensor, how: tuple[Any, ...]) -> Tensor:
     if recorded:
         return _derived(_Dropped, x, None, *how)
-    with torch._C._AutoDispatchBelowAutograd():
+    with below_autograd():
         y: Tensor = DROP(x, *how)
     return y
 

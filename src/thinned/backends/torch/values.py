@@ -12,24 +12,28 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
+
+from thinned.backends.torch.internals import (
+    FakeTensor,
+    fake_mode,
+    frames,
+    modes,
+    proxy_mode,
+    tracing,
+)
 
 __all__ = ["eager", "has_values", "lengths", "recorded", "unread"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-_modes = torch._C._len_torch_dispatch_stack
-_tracing = torch._C._get_tracing_state
-_mode = torch._C._get_dispatch_mode
-_FAKE = torch._C._TorchDispatchModeKey.FAKE
-_PROXY = torch._C._TorchDispatchModeKey.PROXY
+_modes, _tracing = modes, tracing
 
 
 def recorded() -> bool:
     """Whether a program is made of what runs: by a compiler, by make_fx or by torch.jit.trace."""
     if torch.compiler.is_compiling():
         return True
-    return bool(_tracing()) or (_modes() > 0 and _mode(_PROXY) is not None)
+    return bool(_tracing()) or (_modes() > 0 and proxy_mode() is not None)
 
 
 def unread() -> bool:
@@ -38,7 +42,7 @@ def unread() -> bool:
 
 
 def _fake() -> bool:
-    return _modes() > 0 and _mode(_FAKE) is not None
+    return _modes() > 0 and fake_mode() is not None
 
 
 def has_values(like: Tensor) -> bool:
@@ -56,7 +60,6 @@ def eager(function: _Function) -> _Function:
     """Of a function that runs where no program is made: Dynamo looks at no frame of it, nor at one
     within. It would where it gave up every frame around, as it does from 2.14 on with a tensor that
     has a tangent, and would warn of what it cannot trace. What it inlines is as it was."""
-    frames: Any = torch._C._dynamo.eval_frame
     if hasattr(frames, "set_code_exec_strategy"):  # older ones have only the warning
         skip = frames._FrameAction.SKIP
         frames.set_code_exec_strategy(function.__code__, frames._FrameExecStrategy(skip, skip))

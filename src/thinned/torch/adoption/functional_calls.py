@@ -17,6 +17,7 @@ from torch.nn import functional
 from torch.overrides import BaseTorchFunctionMode, TorchFunctionMode
 
 from thinned import checks
+from thinned.backends.torch.internals import is_compiled
 from thinned.methods.draws import Draws
 from thinned.torch.adoption import attention, recurrent, watching
 from thinned.torch.adoption.site import Site
@@ -249,7 +250,7 @@ def _has_compiled_parts(module: nn.Module) -> bool:
     """Whether torch.compile was given a module, or its forward, in this one."""
     return any(
         part._compiled_call_impl is not None
-        or isinstance(part, torch._dynamo.OptimizedModule)
+        or is_compiled(part)
         or hasattr(part.forward, "_torchdynamo_orig_callable")
         for part in module.modules()
     )

@@ -12,6 +12,7 @@ from thinned import checks
 from thinned.address import Address, address_of_seed
 from thinned.backends.torch import wire
 from thinned.backends.torch.address import GraphAddress
+from thinned.backends.torch.internals import is_batched
 from thinned.backends.torch.spec import Coordinates
 from thinned.backends.torch.values import has_values, recorded
 from thinned.torch.adoption.site import Site, p_of, set_p
@@ -101,7 +102,7 @@ def fresh_address(who: str, x: Tensor) -> Any:
     if recorded():
         words = wire.pack_address(Coordinates(*_halves(seed), 0, 0, 0))
         return GraphAddress(words, wire.pack(()))
-    if torch._C._functorch.is_batchedtensor(seed):
+    if is_batched(seed):
         raise RuntimeError(
             f"{who}: torch.func.vmap with randomness='different' cannot give each entry a mask "
             "of its own here. Call the function of the method with at=at.fold_in(i) for each, "

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from thinned import checks
 from thinned.address import Address
 from thinned.backends.torch.address import GraphAddress
+from thinned.backends.torch.internals import in_transform
 from thinned.torch.clock.clock import Clock
 from thinned.torch.clock.in_graphs import LOCATED, OWN_P, P, bits_of
 from thinned.torch.clock.reading import HEAD
@@ -179,7 +180,7 @@ class Site:
         return p
 
     def _counting(self) -> Tensor:
-        if torch._C._are_functorch_transforms_active():
+        if in_transform():
             raise NotImplementedError(
                 f"thinned: site {self.name!r} is called under a transform of torch.func within a "
                 "compiled program, which cannot count there. Call the transform outside of "

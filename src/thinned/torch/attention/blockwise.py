@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from thinned.backends.torch.backend import Noise, noise
+from thinned.backends.torch.internals import softmax_backward
 from thinned.backends.torch.kernel import make, placed
 
 __all__ = ["Plan", "backward", "forward", "plain"]
@@ -306,7 +307,7 @@ def _add_gradients(
         torch.bmm(g, v_part.mT, out=_matrices(ds))
         make(ds, how, out=ds)
         # The kernel under softmax's own derivative: one pass, and rounded as that one is.
-        torch._softmax_backward_data(ds, weights, -1, weights.dtype, grad_input=ds)
+        softmax_backward(ds, weights, -1, weights.dtype, grad_input=ds)
         if dmask is not None:
             part = block.of_mask(dmask)
             part += ds.sum_to_size(part.shape)

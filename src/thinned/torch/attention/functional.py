@@ -30,6 +30,7 @@ from thinned.backends.torch.backend import (
     backend,
     seed_again,
 )
+from thinned.backends.torch.internals import forward_ad
 from thinned.backends.torch.kernel import Drawn, _in_batch
 from thinned.backends.torch.operators import LIBRARY, defined
 from thinned.backends.torch.values import recorded
@@ -295,7 +296,7 @@ def _attention(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, plan: Plan, seed: Tensor | None
 ) -> Tensor:
     arrays = [x for x in (q, k, v, mask) if x is not None]
-    if _in_transform() or torch.autograd.forward_ad._current_level >= 0:
+    if _in_transform() or forward_ad._current_level >= 0:
         with torch.autocast(q.device.type, enabled=False):
             return blockwise.plain(q, k, v, mask, plan, seed)
     if _modes() or any(_wraps(x) for x in arrays):
@@ -416,7 +417,7 @@ def attention_compiled(
 
 def require_reverse_mode() -> None:
     """NotImplementedError in forward mode, in which a registered operator would give zeros."""
-    if torch.autograd.forward_ad._current_level >= 0:
+    if forward_ad._current_level >= 0:
         raise NotImplementedError(
             f"{WHO}: forward-mode differentiation does not go through a compiled program. "
             "Call torch.func.jvp outside of torch.compile."

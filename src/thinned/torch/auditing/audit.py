@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from thinned import checks
+from thinned.backends.torch.internals import is_compiled
 from thinned.checks import message
 from thinned.torch.adoption.names import modules_by_name, unwrapped
 from thinned.torch.auditing.cost import Off, UnmeasuredError, measured
@@ -279,7 +280,7 @@ def _plainly(model: nn.Module) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.inference_mode(False))
-        if any(isinstance(m, torch._dynamo.OptimizedModule) for m in model.modules()):
+        if any(is_compiled(m) for m in model.modules()):
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         if any(p.is_cuda for p in model.parameters()):
             attention = torch.nn.attention

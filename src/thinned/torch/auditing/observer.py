@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from thinned.backends.torch.internals import graph_task
 from thinned.torch.adoption.module import Sited
 from thinned.torch.adoption.names import modules_by_name, unwrapped
 from thinned.torch.auditing.batch_norm import NORMALISING, Variances, memory_of, tensors_in
@@ -417,7 +418,7 @@ class _Aside:
 
 
 def _in_backward() -> bool:
-    return bool(torch._C._current_graph_task_id() >= 0)
+    return bool(graph_task() >= 0)
 
 
 def _digest(tensors: list[Tensor]) -> bytes:

@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 
+from thinned.backends.torch.internals import functional_mode, graph_node, saved_hooks, sequence
+
 __all__ = [
     "Place",
     "Run",
@@ -133,16 +135,12 @@ def _checkpoint_below() -> Any:
 
 def _hooks_on_top() -> Any:
     """The hooks for saved tensors that were set last; None if there are none."""
-    return torch._C._autograd._top_saved_tensors_default_hooks(True)
+    return saved_hooks(True)
 
 
 # What tells the checkpoints apart within which code runs: they set hooks. PyTorch before 2.7 does
 # not tell its hooks, and a checkpoint is seen by its frame.
-hooks: Callable[[], Any] = (
-    _hooks_on_top
-    if hasattr(torch._C._autograd, "_top_saved_tensors_default_hooks")
-    else _checkpoint_below
-)
+hooks: Callable[[], Any] = _checkpoint_below if saved_hooks is None else _hooks_on_top
 
 
 def _saving() -> tuple[bool, Any]:
@@ -232,7 +230,7 @@ def checkpoint_context() -> tuple[Any, Any]:
 def _functionalised() -> bool:
     """Whether a compiler's later half runs a program that Dynamo traced. PyTorch 2.6 to 2.11 call
     the context_fn there, and do not say that they compile."""
-    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FUNCTIONAL) is not None
+    return functional_mode() is not None
 
 
 def note(clock: Any, index: int, drawn: Drawn) -> None:
@@ -300,13 +298,13 @@ class Place(NamedTuple):
     def after_what_runs(self) -> bool:
         """Whether the node whose backward pass runs is older. Only a node that this very thread
         made can be asked about: numbers of several threads do not compare."""
-        node = torch._C._current_autograd_node()
+        node = graph_node()
         return node is not None and node._sequence_nr() < self.number
 
 
 def here() -> Place:
     """Where this thread stands now."""
-    return Place(threading.get_ident(), torch._C._autograd._get_sequence_nr())
+    return Place(threading.get_ident(), sequence())
 
 
 def likely() -> bool:

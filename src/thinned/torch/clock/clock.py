@@ -19,9 +19,9 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 
 from thinned import checks
+from thinned.backends.torch.internals import FakeTensor, graph_task
 from thinned.checks import message
 from thinned.torch.clock import agreement, attempts, checkpoints, optimizers
 from thinned.torch.clock.checkpoints import RecomputeError, Run
@@ -409,10 +409,7 @@ class Clock:
         """The moment and the number of the call that a site makes now, in eager code."""
         drawn = checkpoints.replayed(self, index, name)
         if drawn is None:
-            if torch._C._current_graph_task_id() >= 0:
-                drawn = self.again(index, name)
-            else:
-                drawn = self._next(index, name)
+            drawn = self.again(index, name) if graph_task() >= 0 else self._next(index, name)
         checkpoints.note(self, index, drawn)
         return drawn
 

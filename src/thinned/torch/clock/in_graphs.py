@@ -19,6 +19,7 @@ from torch import Tensor
 
 from thinned import checks, reference
 from thinned.backends.torch import wire
+from thinned.backends.torch.internals import graph_task
 from thinned.backends.torch.operators import defined
 from thinned.torch.clock import checkpoints
 from thinned.torch.clock.clock import Clock
@@ -176,7 +177,7 @@ def _next_call(live: Tensor, words: Tensor) -> tuple[Moment, int, str, Tensor]:
     repeated = None
     if clock is not None:
         label = clock.names[index]
-        if torch._C._current_graph_task_id() >= 0:
+        if graph_task() >= 0:
             repeated = _repeated(clock, moment, index, call, label)
         else:
             clock.drew(index, moment.epoch, call)

@@ -15,11 +15,11 @@ import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
-import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from thinned.backends.torch.internals import not_compiled
 from thinned.checks import message
 
 __all__ = ["follow", "forget", "optimizers_of", "wait"]
@@ -229,4 +229,4 @@ def _each(value: Any) -> Iterable[Any]:
 
 # Left alone by a compiler, which would make a program for each clock that comes or goes. PyTorch
 # exports the function without declaring it.
-register_optimizer_step_post_hook(torch._disable_dynamo(_stepped))  # type: ignore[attr-defined]
+register_optimizer_step_post_hook(not_compiled(_stepped))

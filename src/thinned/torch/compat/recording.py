@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch.fx import Proxy
 
+from thinned.backends.torch.internals import exporting, is_traced, proxy_mode
 from thinned.torch.compat import torch_2_6
 
 __all__ = ["require_no_capture", "require_no_export", "require_no_proxy", "require_no_trace"]
 
-_is_traced = torch._C._is_tracing
-_PROXY = torch._C._TorchDispatchModeKey.PROXY
+_is_traced = is_traced
 
 
 def _no_export() -> None:
-    if torch_2_6.exports() if torch_2_6.FINISHED else torch.compiler._is_exporting_flag:
+    if torch_2_6.exports() if torch_2_6.FINISHED else exporting():
         raise RuntimeError(
             "torch.export: an adopted model must be in evaluation mode, got training mode. A "
             "program that is exported cannot count its calls, and every call of it would draw "
@@ -35,7 +35,7 @@ require_no_export: Callable[[], None] = torch.compiler.assume_constant_result(_n
 
 def _recorded() -> bool:
     """Whether what runs is recorded, its Python numbers as constants."""
-    return _is_traced() or torch._C._get_dispatch_mode(_PROXY) is not None
+    return _is_traced() or proxy_mode() is not None
 
 
 def require_no_trace(name: str) -> None:

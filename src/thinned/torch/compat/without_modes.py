@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
-from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
-from torch.utils._python_dispatch import _disable_current_modes
+
+from thinned.backends.torch.internals import functorch, without_modes, without_transforms
 
 __all__ = ["aside", "bare"]
 
@@ -23,8 +23,8 @@ def aside() -> Iterator[None]:
     """Code within is run as if no mode and no transform were on. It costs 12 microseconds."""
     with (
         torch._C.DisableTorchFunction(),
-        _disable_current_modes(),
-        temporarily_clear_interpreter_stack(),
+        without_modes(),
+        without_transforms(),
         torch.inference_mode(False),
     ):
         yield
@@ -32,7 +32,6 @@ def aside() -> Iterator[None]:
 
 def bare(x: Tensor) -> Tensor | None:
     """The tensor that transforms of torch.func wrapped up; None where vmap made it a batch."""
-    functorch = torch._C._functorch
     while functorch.is_functorch_wrapped_tensor(x):
         if functorch.is_batchedtensor(x):
             return None

@@ -9,13 +9,14 @@ from torch import Tensor
 
 from thinned.backends.torch import compiled_node
 from thinned.backends.torch.fresh_seed import FRESH_SEED, WORDS, place_in_program
+from thinned.backends.torch.internals import in_transform
 from thinned.backends.torch.values import has_values, recorded
 from thinned.torch.compat.recording import require_no_capture
 
 __all__ = ["seed_for"]
 
 CPU = torch.device("cpu")
-_in_transform = torch._C._are_functorch_transforms_active
+_in_transform = in_transform
 
 
 class _Word(threading.local):

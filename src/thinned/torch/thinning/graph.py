@@ -11,9 +11,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import torch
 from torch import fx, nn
 
+from thinned.backends.torch.internals import is_compiled
 from thinned.torch.adoption.module import Sited
 from thinned.torch.adoption.site import ADDRESSED
 from thinned.torch.compat.generators import OwnDraws
@@ -56,7 +56,7 @@ class _Recorder(fx.Tracer):
 
     def call(self, name: str, module: nn.Module) -> Callable[..., Any] | None:
         """What a module's call is while it is recorded; None for its own."""
-        if isinstance(module, torch._dynamo.OptimizedModule):
+        if is_compiled(module):
             return partial(_refuse, name)
         if not name or not self.is_leaf_module(module, name):
             return None

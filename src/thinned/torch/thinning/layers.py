@@ -12,6 +12,7 @@ from torch.nn import functional
 from thinned.address import Address
 from thinned.backends.torch import wire
 from thinned.backends.torch.address import GraphAddress
+from thinned.backends.torch.internals import graph_task, in_transform
 from thinned.backends.torch.operators import defined
 from thinned.methods.bernoulli import keep_mask
 from thinned.torch.adoption.functional_calls import AdoptedForward
@@ -33,7 +34,7 @@ __all__ = [
     "taken",
 ]
 
-_in_transform = torch._C._are_functorch_transforms_active
+_in_transform = in_transform
 
 
 # ------------------------------------------------------------------------------- rows and columns
@@ -222,7 +223,7 @@ class Scope:
         if torch.compiler.is_compiling():
             return True
         # A checkpoint recomputes a part of a forward that was in its scope.
-        return self.depth > 0 or torch._C._current_graph_task_id() >= 0
+        return self.depth > 0 or graph_task() >= 0
 
 
 class Region:

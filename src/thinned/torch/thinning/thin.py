@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils import _pytree as pytree
 
 from thinned import checks
+from thinned.backends.torch.internals import pytree
 from thinned.checks import message
 from thinned.torch.adoption.adopt import _MARK, Report, Row, adopt, release
 from thinned.torch.adoption.functional_calls import AdoptedForward
