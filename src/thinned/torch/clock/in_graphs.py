@@ -131,7 +131,7 @@ OWN_P = defined("own_p(Tensor buffer, Tensor identity, Tensor site) -> Tensor", 
 
 
 def _rate(p: float) -> Tensor:
-    """What follows from p. A site whose module has p's of its own has -1, and draws nothing."""
+    """What follows from p. It is -1 at a site whose module has p of its own, and says nothing."""
     numbers = [0, 1.0, p, 0.0, 0.0]
     if p >= 0.0:
         numbers = [reference.threshold(p), reference.scale_for(p), p, *kinds.affine(p)]
