@@ -45,14 +45,7 @@ from thinned.backends.torch.internals import (
     own_dispatch,
     tracing,
 )
-from thinned.backends.torch.kernel import (
-    FLOATING,
-    Drawn,
-    Noise,
-    affine,
-    coordinates_of,
-    make,
-)
+from thinned.backends.torch.kernel import FLOATING, Drawn, Noise, affine, coordinates_of, make
 from thinned.backends.torch.operators import (
     BERNOULLI,
     GAUSSIAN,

@@ -207,7 +207,7 @@ class Site:
 def _told_p(p: Any) -> Tensor | None:
     """A call's p for a graph: a tensor, so that where it is no constant it is no new program."""
     if p is None or isinstance(p, Tensor):
-        return p if p is None else p.to("cpu", torch.float64)
+        return p if p is None else p.detach().to("cpu", torch.float64)
     return torch.full((), p, dtype=torch.float64, device="cpu")
 
 
