@@ -23,6 +23,10 @@ from thinned.members import predict
 from thinned.torch import adopt, audit, drop_connect, release, remove_noise, thin, weight_drop
 from thinned.torch.compat import covers
 
+needs_gloo = pytest.mark.skipif(
+    not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),
+    reason="this PyTorch has no gloo",
+)
 X = torch.randn(4, 8, generator=torch.Generator().manual_seed(1))
 
 
@@ -131,7 +135,6 @@ def test_what_is_bound_to_the_model_has_its_signature(lay):
     adopt(model)
     lay(model)
     assert list(inspect.signature(model.forward).parameters) == ["x", "scale"]
-    wrap(model)
     thin(twin := nn.Sequential(nn.Linear(8, 64), nn.Dropout(0.5), nn.Linear(64, 2)))
     lay(twin)
     assert list(inspect.signature(twin.forward).parameters) == ["input"]
@@ -260,6 +263,28 @@ def test_checkpointed(lay, reentrant):
         y.square().sum().backward()
         gradients.append(x.grad)
     assert torch.equal(*gradients)
+
+
+@needs_gloo
+@wrapped
+@pytest.mark.parametrize("first", ["wrapper", "DDP"])
+def test_in_distributed_data_parallel(lay, first):
+    torch.distributed.init_process_group(
+        "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
+    )
+    try:
+        model = net()
+        adopt(model, seed=7)
+        if first == "wrapper":
+            lay(model)
+        parallel = nn.parallel.DistributedDataParallel(model)
+        if first == "DDP":
+            lay(model)
+        assert equal(parallel, lay)
+        parallel(X).sum().backward()
+        assert model.fc.weight.grad is not None
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_data_parallels_replica_runs_itself():
