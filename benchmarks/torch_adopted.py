@@ -2,11 +2,11 @@
 
     python -m benchmarks.torch_adopted [--json FILE] [--repeats 25] [--quickest]
 
-Run from the root of the checkout. Microseconds a call in float32 on the CPU, p = .1 and .5, forward,
-and forward and backward, in eager mode and under torch.compile: medians over timings in which all
-take turns, and of them the ratios round by round, which a busy machine moves least. Times are those
-of this process on its processors, and not the clock's on the wall. The functional call stands in a
-module of its own, as users write it, and so does torch.nn's beside it.
+Run from the root of the checkout. Microseconds a call in float32 on the CPU, p = .1 and .5,
+forward, and forward and backward, in eager mode and under torch.compile: medians over timings in
+which all take turns, and of them the ratios round by round, which a busy machine moves least. Times
+are those of this process on its processors, and not the clock's on the wall. The functional call
+stands in a module of its own, as users write it, and so does torch.nn's beside it.
 
 Beside the times stand thinned's own Python frames in one forward: a count, the same on any machine.
 """
@@ -90,7 +90,6 @@ def timer(call: Callable[[], object], clock: Callable[[], float] = time.process_
     """The timer of a function without arguments, which counts only what this process has used."""
 
     def seconds(calls: int) -> float:
-        # A site counts 2^16 calls in a step and no more.
         start = clock()
         for _ in range(calls):
             call()
@@ -100,7 +99,7 @@ def timer(call: Callable[[], object], clock: Callable[[], float] = time.process_
 
 
 def ticking(module: nn.Module, call: Callable[[], object]) -> Callable[[], object]:
-    """The call, with the clock's tick now and then: a site counts no more than 2^16 calls a step."""
+    """The call, with the clock's tick now and then: a site counts 2^16 calls in a step at most."""
     clocks = [m.site.clock for m in module.modules() if getattr(m, "site", None) is not None]
     clocks += [m.forward.__self__.clock for m in module.modules() if "forward" in m.__dict__]
     if not clocks:
@@ -175,6 +174,10 @@ def measure(mode: str, repeats: int, figure: Figure) -> list[Row]:
     return rows
 
 
+def goal_of(row: Row, name: str) -> float | None:
+    return GOALS.get((name, row["what"])) if row["mode"] == "eager" else None
+
+
 def verdict(goal: float | None, measured: float) -> str:
     if goal is None:
         return ""
@@ -186,7 +189,7 @@ def show(result: Mapping[str, Any]) -> None:
         [
             row["mode"], row["what"], f"{row['p']}", name, f"{row['us'][name]:.1f}",
             f"{row['us'][base]:.1f}", f"{row['ratios'][name]:.2f}",
-            verdict(GOALS.get((name, row["what"])) if row["mode"] == "eager" else None, row["ratios"][name]),
+            verdict(goal_of(row, name), row["ratios"][name]),
         ]
         for row in result["rows"]
         for name, base in BASE.items()

@@ -160,16 +160,18 @@ class Address:
         return self.replace(seed=fold_in(self.seed, n))
 
 
-def address_of_seed(seed: int) -> Address:
-    """The address of a seed that a generator drew, 64 bits that need no check: half of the time
-    that a small array's noise has is Python's objects."""
+def address_of_seed(
+    seed: int, site: int = 0, step: int = 0, call: int = 0, name: str | None = None
+) -> Address:
+    """The address of numbers that need no check, a generator's or a clock's: half of the time that
+    a small array's noise has is Python's objects. name : of the site, whose number is `site`."""
     at = object.__new__(Address)
     put = object.__setattr__
     put(at, "seed", seed)
-    put(at, "site", 0)
-    put(at, "step", 0)
-    put(at, "call", 0)
-    put(at, "_name", None)
+    put(at, "site", site)
+    put(at, "step", step)
+    put(at, "call", call)
+    put(at, "_name", name)
     put(at, "known", True)
     return at
 

@@ -11,7 +11,7 @@ from thinned.methods.draws import Draws
 from thinned.methods.table import Moments, Paper, Sample, method
 from thinned.window import Window
 
-__all__ = ["alpha_dropout", "feature_alpha_dropout"]
+__all__ = ["ALPHA", "affine", "alpha_dropout", "feature_alpha_dropout"]
 
 KLAMBAUER = Paper(
     "Klambauer, Unterthiner, Mayr, Hochreiter", 2017, "Self-normalizing neural networks",
@@ -27,7 +27,7 @@ _FORMULA = (
 )
 
 
-def _affine(p: Any, where: Any) -> tuple[Any, Any]:
+def affine(p: Any, where: Any = None) -> tuple[Any, Any]:
     """a and b; both 0 at p = 1, where nothing is kept. `where` serves a p that is an array."""
     if isinstance(p, float):
         a = 0.0 if p == 1.0 else ((1.0 - p) * (1.0 + p * ALPHA**2)) ** -0.5
@@ -37,12 +37,12 @@ def _affine(p: Any, where: Any) -> tuple[Any, Any]:
 
 
 def _moments(x: Any, p: float, **_: Any) -> tuple[Any, Any]:
-    a, _b = _affine(p, None)
+    a, _b = affine(p)
     return a * (1.0 - p) * x, a * a * p * (1.0 - p) * (x - ALPHA) ** 2
 
 
 def _lowest(x: Any, p: float, **_: Any) -> float:
-    a, b = _affine(p, None)
+    a, b = affine(p)
     return float(ALPHA * a + b)
 
 
@@ -54,7 +54,7 @@ def _dropped(draws: Draws, x: Any, shared: tuple[int, ...]) -> Any:
         # Zeros with zero gradients, however large x is: a = 0 times infinity would be NaN.
         return draws.noise(x, shared_axes=shared)
     xp = draws.xp
-    a, b = _affine(draws.p, xp.where)
+    a, b = affine(draws.p, xp.where)
     # Half types: the affine map runs in binary32 too, so that there is one rounding, at the end.
     kept = draws.noise(draws.wide(x), scale=1.0, fill=ALPHA, shared_axes=shared)
     return xp.astype(kept * a + b, x.dtype)

@@ -92,8 +92,8 @@ class Site:
     ) -> Tensor:
         """x as dropout of this kind leaves it at this site's next call. p None: the site's own."""
         axis = self.axis if axis is None else axis
-        shared = kinds.shared_axes(kind, x)
-        if is_sharded(x):
+        shared = kinds.shared_axes(kind, x) if kind != "dropout" else ()
+        if type(x) is not Tensor and is_sharded(x):
 
             def on_shard(local: Tensor, shard: Shard) -> Tensor:
                 return self._draw(local, kind, False, p, axis, shared, shard)
@@ -116,8 +116,9 @@ class Site:
             return x.copy_(y) if inplace else y
         if self.clock.awake is not None and shard is None:
             return self.clock.awake.draw(self, x, kind, inplace, p, axis, shared)
-        at, window = self.place(tuple(x.shape), axis, shard)
-        p = self.p_at(at.step) if p is None else p
+        at, window = self.place(x.shape, axis, shard)
+        if p is None:
+            p = self._p if self.rule is None else self.p_at(at.step)
         assert p is not None
         return kinds.forward(x, p, kind, at, shared, window, inplace)
 
@@ -127,7 +128,7 @@ class Site:
             return self.clock.awake.place(self, shape, axis, shard)
         moment, call = self.clock.take(self.index, self.name)
         return (
-            address_of(moment, self.name, call, shard),
+            address_of(moment, self.address, call, shard, self.name),
             window_of(self.name, moment, shape, axis, shard),
         )
 

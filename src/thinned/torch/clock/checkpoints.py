@@ -24,6 +24,7 @@ __all__ = [
     "Place",
     "Run",
     "Running",
+    "busy",
     "checkpoint_context",
     "here",
     "hooks",
@@ -45,9 +46,13 @@ Drawn = tuple[Any, int]
 
 
 class _Here(threading.local):
-    """Of one thread: checkpoints that run forward, and those that recompute, outermost first."""
+    """Of one thread: checkpoints that run forward, and those that recompute, outermost first.
+
+    busy : how many of all these there are. Where there is none, a call is nobody else's business.
+    """
 
     def __init__(self) -> None:
+        self.busy = 0
         self.noting: list[_Notes] = []
         self.replaying: list[_Notes] = []
         self.running: dict[tuple[int, int], Running] = {}
@@ -85,8 +90,10 @@ class Running:
         self._before = _here.running.get(self._key)
         _here.running[self._key] = self
         _here.innermost.append(self)
+        _here.busy += 1
 
     def __exit__(self, *_: Any) -> None:
+        _here.busy -= 1
         _here.innermost.remove(self)
         if self._before is None:
             del _here.running[self._key]
@@ -148,6 +155,11 @@ def _saving() -> tuple[bool, Any]:
     return torch.is_grad_enabled(), hooks()
 
 
+def busy() -> bool:
+    """Whether this thread is in a checkpoint that notes, or a module whose calls are seen."""
+    return _here.busy > 0
+
+
 def running(clock: Any, index: int) -> Running | None:
     """The innermost forward of a site's module that runs in this thread."""
     return _here.running.get((clock.number, index))
@@ -171,8 +183,10 @@ class _Forward:
         self.notes.drawn.clear()
         self.notes.within = _here.innermost[-1] if _here.innermost else None
         _here.noting.append(self.notes)
+        _here.busy += 1
 
     def __exit__(self, *_: Any) -> None:
+        _here.busy -= 1
         _here.noting.remove(self.notes)
 
 
@@ -188,8 +202,10 @@ class _Recompute:
         self.mode = nullcontext() if within is None else within.mode()
         self.mode.__enter__()
         _here.replaying.append(self.notes)
+        _here.busy += 1
 
     def __exit__(self, *raised: Any) -> None:
+        _here.busy -= 1
         _here.replaying.remove(self.notes)
         self.mode.__exit__(*raised)
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from thinned import checks
-from thinned.backends.torch.internals import FakeTensor, graph_task
+from thinned.backends.torch.internals import FakeTensor, graph_task, is_traced, modes
 from thinned.checks import message
 from thinned.torch.clock import agreement, attempts, checkpoints, optimizers
 from thinned.torch.clock.checkpoints import RecomputeError, Run
@@ -36,6 +36,9 @@ from thinned.torch.compat.without_modes import aside, bare
 __all__ = ["BUFFER", "HEAD", "SPEC_VERSION", "Clock", "Moment", "words_of"]
 
 _STEPS = 2**32 - 1
+
+# Asked at every call: looked up once.
+_backward_pass, _is_traced, _modes = graph_task, is_traced, modes
 
 
 class FollowsSteps(Protocol):
@@ -179,7 +182,7 @@ class Clock:
 
     def moment(self) -> Moment:
         """Now. The buffer is the truth: who writes into it (a checkpoint, DDP) sets the clock."""
-        buffer, known, moment = self.buffer, self._read, self._moment
+        buffer, known, moment = self._model._buffers.get(BUFFER), self._read, self._moment
         if moment is None or known is None or known[0] is not buffer or known[1] != buffer._version:
             moment = self._moment = self._look()
         if moment.ranks.stale():
@@ -389,11 +392,11 @@ class Clock:
         return len(self.names) - 1
 
     def _array_of_counts(self) -> Any:
-        """The counts as NumPy's, to write into. A tensor that a graph may hold is copied first."""
+        """The counts' memory, to write into. A tensor that a graph may hold is copied first."""
         if self._viewed is not self.counts:
             with aside():
                 self.counts = self.counts.clone()
-                self._viewed, self._array = self.counts, self.counts.numpy()
+                self._viewed, self._array = self.counts, memoryview(self.counts.numpy())
         return self._array
 
     def drawn(self, index: int) -> int:
@@ -407,23 +410,28 @@ class Clock:
 
     def take(self, index: int, name: str) -> tuple[Moment, int]:
         """The moment and the number of the call that a site makes now, in eager code."""
+        recomputes = _backward_pass() >= 0
+        if not recomputes and not checkpoints.busy():
+            return self._next(index, name)
         drawn = checkpoints.replayed(self, index, name)
         if drawn is None:
-            drawn = self.again(index, name) if graph_task() >= 0 else self._next(index, name)
+            drawn = (self.again if recomputes else self._next)(index, name)
         checkpoints.note(self, index, drawn)
         return drawn
 
     def _next(self, index: int, name: str) -> tuple[Moment, int]:
-        require_no_capture(f"site {name!r} of an adopted model", "Call the function with at=")
-        require_no_trace(name)
+        if _modes() or _is_traced() or torch.cuda.is_initialized():
+            require_no_capture(f"site {name!r} of an adopted model", "Call the function with at=")
+            require_no_trace(name)
         with self._lock:
             now = self.moment()
             counts = self._array_of_counts()
-            call = int(counts[index])
-            require_call(call, name)
+            call: int = counts[index]
+            if call >= _CALLS:
+                require_call(call, name)
             self.drew(index, now.epoch, call)
             counts[index] = call + 1
-            running = checkpoints.running(self, index)
+            running = checkpoints.running(self, index) if checkpoints.busy() else None
             if running is not None:
                 self._runs[index] = running.drew(now.epoch, call)
         return now, call

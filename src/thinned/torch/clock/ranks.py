@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch.distributed
@@ -12,6 +13,13 @@ __all__ = ["CHOICES", "Ranks", "require_choice"]
 
 CHOICES = ("split", "independent", "replicated")
 ALONE, UNSAID = -1, -2
+# Where PyTorch keeps the group of all processes: every call asks, and its own question costs twice
+# as much.
+_all: Any = (
+    torch.distributed.GroupMember
+    if torch.distributed.is_available()
+    else SimpleNamespace(WORLD=None)
+)
 
 
 class Ranks(NamedTuple):
@@ -28,7 +36,7 @@ class Ranks(NamedTuple):
     @staticmethod
     def now(choice: str | None, group: Any) -> Ranks:
         """As the process group stands at this time."""
-        if not _initialized():
+        if _all.WORLD is None:
             return Ranks(ALONE, 0, 1, 1)
         world = torch.distributed.get_world_size()
         rank, size = torch.distributed.get_rank(group), torch.distributed.get_world_size(group)
@@ -38,11 +46,7 @@ class Ranks(NamedTuple):
 
     def stale(self) -> bool:
         """Whether a process group has come or gone since."""
-        return self.world != (torch.distributed.get_world_size() if _initialized() else 1)
-
-
-def _initialized() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
+        return self.world != (1 if _all.WORLD is None else torch.distributed.get_world_size())
 
 
 def require_choice(who: str, ranks: Any) -> None:

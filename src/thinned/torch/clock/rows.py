@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from thinned.address import Address
+from thinned.address import Address, address_of_seed
 from thinned.philox import fold_in
 from thinned.torch.clock.numbers import clock_by_number
 from thinned.torch.clock.ranks import CHOICES, UNSAID
@@ -27,12 +27,14 @@ def _plain(moment: Moment, shard: Shard | None) -> bool:
     return moment.ranks.world > 1 and not (shard is not None and shard.covers)
 
 
-def address_of(moment: Moment, site: int | str, call: int, shard: Shard | None) -> Address:
-    """The address; where ranks are independent, of a seed of this rank's own."""
+def address_of(
+    moment: Moment, site: int, call: int, shard: Shard | None, name: str | None = None
+) -> Address:
+    """The address; where ranks are independent, of a seed of this rank's own. name : the site's."""
     seed = moment.seed
     if _plain(moment, shard) and moment.ranks.kind == _INDEPENDENT:
         seed = _fold_in(seed, moment.ranks.rank)
-    return Address(seed, site, moment.step, call)
+    return address_of_seed(seed, site, moment.step, call, name)
 
 
 def window_of(

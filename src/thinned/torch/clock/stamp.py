@@ -65,5 +65,6 @@ def read(found: Tensor) -> tuple[int, int] | None:
     return (seed, step) if version else None
 
 
-def _possible(*words: int) -> bool:
-    return all(0 <= word <= _MASK32 for word in words)
+def _possible(low: int, high: int, step: int) -> bool:
+    """Whether an address can have these: the last step is the mask spec's own."""
+    return 0 <= low <= _MASK32 and 0 <= high <= _MASK32 and 0 <= step < _MASK32

@@ -33,6 +33,7 @@ from thinned.backends.torch.fresh_seed import FRESH, place_in_program
 from thinned.backends.torch.kernel import Drawn
 from thinned.backends.torch.values import unread
 from thinned.checks import message
+from thinned.methods.alpha import ALPHA, affine
 from thinned.torch.compat.dtensor import is_sharded, on_shards
 from thinned.torch.dropin.seeds import _halves, _traced_seed, seed_for
 from thinned.window import Repeated, Window, _window, fitting, place
@@ -45,10 +46,6 @@ __all__ = [
     "dropout3d",
     "feature_alpha_dropout",
 ]
-
-# Klambauer et al., 2017, arXiv:1706.02515: minus the product of SELU's scale and alpha, the value
-# that SELU has at minus infinity.
-ALPHA = -1.7580993408473766
 
 
 class _Required:
@@ -106,7 +103,7 @@ def fresh(x: Tensor, p: Any) -> Tensor | None:
     return None
 
 
-def _apply(
+def noisy(
     who: str,
     x: Tensor,
     p: Any,
@@ -172,7 +169,7 @@ def _on_shards(
 
     def on_part(part: Tensor, shard: Any) -> Tensor:
         here = Window(shard.start, shard.shape)
-        return _apply(who, part, p, False, None, at, shared, here, mirror, scale, fill)
+        return noisy(who, part, p, False, None, at, shared, here, mirror, scale, fill)
 
     y = on_shards(x, on_part)
     return x.copy_(y) if inplace else y
@@ -247,8 +244,13 @@ def _checked(who: str, x: Any, p: Any, training: Any) -> tuple[Any, bool]:
         p = _probability(who, p)
     if training is not True and training is not False:
         training = _training(who, training)
-    if not training or (not isinstance(p, Tensor) and p == 0.0):
-        return p, training  # what is left alone may be of any type: a quantised model's, say
+    if training and (isinstance(p, Tensor) or p != 0.0):
+        require(who, x)  # what is left alone may be of any type: a quantised model's, say
+    return p, training
+
+
+def require(who: str, x: Any) -> None:
+    """TypeError unless noise can be put on x, or on the values of a jagged one."""
     if x.is_nested:
         if x.layout is not torch.jagged:
             remedy = "Build it with layout=torch.jagged."
@@ -258,7 +260,6 @@ def _checked(who: str, x: Any, p: Any, training: Any) -> tuple[Any, bool]:
             raise TypeError(message(who, "input", "a dense tensor", "a nested one", remedy))
         x = x.values()
     backend.require_floating(who, x)
-    return p, training
 
 
 def dropout(
@@ -320,16 +321,16 @@ def dropout(
     if not training or (not isinstance(p, Tensor) and p == 0.0):
         return _left_alone("dropout", input, generator, at, shared_axes, window, mirror)
     if input.is_nested:
-        return _on_values(input, p, inplace, generator, at, mirror)
+        return on_values(input, p, inplace, generator, at, mirror)
     axes = checks.axes("dropout", shared_axes, input.dim())
-    return _apply("dropout", input, p, inplace, generator, at, axes, window, mirror)
+    return noisy("dropout", input, p, inplace, generator, at, axes, window, mirror)
 
 
-def _on_values(
+def on_values(
     x: Any, p: Any, inplace: bool, generator: Any, at: Address | None, mirror: bool
 ) -> Tensor:
     values = x.values()
-    dropped = _apply("dropout", values, p, inplace, generator, at, (), None, mirror)
+    dropped = noisy("dropout", values, p, inplace, generator, at, (), None, mirror)
     if inplace:
         return x  # type: ignore[no-any-return]
     return torch.nested.nested_tensor_from_jagged(
@@ -348,7 +349,7 @@ def _channels(
     if x.dim() < first:
         raise RuntimeError(message(who, "input", f"of at least {first} axes", f"{x.dim()}"))
     shared = tuple(range(first, x.dim()))
-    return _apply(who, x, p, inplace, mask.get("generator"), mask.get("at"), shared)
+    return noisy(who, x, p, inplace, mask.get("generator"), mask.get("at"), shared)
 
 
 def dropout1d(
@@ -452,19 +453,37 @@ def _alpha(
     shared: tuple[int, ...],
 ) -> Tensor:
     p, training = _checked(who, x, p, training)
-    traced = isinstance(p, Tensor)
-    if not training or (not traced and p == 0.0):
+    if not training or (not isinstance(p, Tensor) and p == 0.0):
         return _left_alone(who, x, generator, at)
-    if not traced and p == 1.0:
-        return _apply(who, x, p, inplace, generator, at, shared)
-    a = ((1.0 - p) * (1.0 + p * ALPHA**2)) ** -0.5
-    if traced:  # nothing is kept at p = 1, and all of it is to be zero
-        a = torch.where(p == 1.0, 0.0, a)
-    # Half types: the affine map runs in float32 too, so that there is one rounding, at the end.
-    wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
-    kept = _apply(who, wide, p, False, generator, at, shared, scale=1.0, fill=ALPHA)
-    y = (kept * a + -a * ALPHA * p).to(x.dtype)
+    return self_normalising(who, x, p, inplace, generator, at, shared)
+
+
+def self_normalising(
+    who: str,
+    x: Tensor,
+    p: Any,
+    inplace: bool,
+    generator: torch.Generator | None,
+    at: Address | None,
+    shared: tuple[int, ...],
+    window: Window | None = None,
+    mirror: bool = False,
+) -> Tensor:
+    """Alpha dropout of x in training, p > 0: the values of `thinned.alpha_dropout`."""
+    if not isinstance(p, Tensor) and p == 1.0:
+        # Zeros with zero gradients, however large x is: a = 0 times infinity would be NaN.
+        return noisy(who, x, p, inplace, generator, at, shared, window, mirror)
+    a, b = affine(p, torch.where)
+    kept = noisy(
+        who, wide(x), p, False, generator, at, shared, window, mirror, scale=1.0, fill=ALPHA
+    )
+    y = (kept * a + b).to(x.dtype)
     return x.copy_(y) if inplace else y
+
+
+def wide(x: Tensor) -> Tensor:
+    """x in the type of its arithmetic: half types in float32, with one rounding, at the end."""
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
 def alpha_dropout(

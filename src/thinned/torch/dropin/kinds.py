@@ -1,18 +1,20 @@
-"""What each kind of dropout does to an array at an address: who shares a draw, which values."""
+"""What each kind of dropout does to an array at an address: who shares a draw, which values.
+
+The kinds are named after the functions of `functional`, and what these check of a call was checked
+here by whoever made the site: what is left is whether noise can be put on the array at all.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from thinned import reference
 from thinned.address import Address
-from thinned.backends.base import Draw
-from thinned.backends.torch.backend import Noise, noise
+from thinned.backends.torch import compiled_node
 from thinned.backends.torch.operators import BERNOULLI, NOISED
+from thinned.methods.alpha import ALPHA, affine
 from thinned.torch.dropin import functional
-from thinned.torch.dropin.functional import ALPHA
-from thinned.window import Window, place
+from thinned.window import Window
 
 __all__ = ["ALPHA_KINDS", "affine", "forward", "in_graph", "shared_axes"]
 
@@ -20,7 +22,7 @@ ALPHA_KINDS = ("alpha_dropout", "feature_alpha_dropout")
 
 
 def shared_axes(kind: str, x: Tensor) -> tuple[int, ...]:
-    """The axes that share a draw; the checks, errors and warnings of the function named `kind`."""
+    """The axes that share a draw; the errors and warnings of the function named `kind`."""
     if kind == "dropout":
         return ()
     n = x.dim()
@@ -49,20 +51,21 @@ def forward(
 ) -> Tensor:
     """The values in training, differentiable in eager code."""
     if kind not in ALPHA_KINDS:
-        return functional.dropout(
-            x, p, True, inplace, at=at, shared_axes=shared, window=window, mirror=at.mirrored
-        )
+        plain = not shared and window is None and not inplace and type(at) is Address
+        y = compiled_node.dropout(x, p, at, -1, None) if plain else None
+        if y is not None:
+            dropped: Tensor = y
+            return dropped
     if p == 0.0:
         return x
-    if p == 1.0:
-        y = functional.alpha_dropout(x, 1.0, True)
-    else:
-        a, b = affine(p)
-        # Half types go through float32, as in functional.alpha_dropout: one rounding, at the end.
-        wide = x if x.dtype.itemsize >= 4 else x.float()
-        how = Noise(_drawn(x, p, at, shared, window), 1.0, ALPHA)
-        y = (noise(wide, None, how) * a + b).to(x.dtype)
-    return x.copy_(y) if inplace else y
+    functional.require("dropout", x)
+    if kind in ALPHA_KINDS:
+        return functional.self_normalising(
+            kind, x, p, inplace, None, at, shared, window, at.mirrored
+        )
+    if x.is_nested:
+        return functional.on_values(x, p, inplace, None, at, at.mirrored)
+    return functional.noisy("dropout", x, p, inplace, None, at, shared, window, at.mirrored)
 
 
 def in_graph(x: Tensor, kind: str, words: Tensor, rate: Tensor) -> Tensor:
@@ -75,18 +78,3 @@ def in_graph(x: Tensor, kind: str, words: Tensor, rate: Tensor) -> Tensor:
     unscaled = torch.stack([threshold, torch.ones_like(threshold)])
     kept: Tensor = NOISED(wide, words, unscaled, ALPHA, False, BERNOULLI)
     return (kept * a + b).to(x.dtype)
-
-
-def affine(p: float) -> tuple[float, float]:
-    """a and b of alpha dropout's a x + b: zeros at p = 1, where nothing is kept."""
-    if p == 1.0:
-        return 0.0, 0.0
-    a = ((1.0 - p) * (1.0 + p * ALPHA**2)) ** -0.5
-    return a, -a * ALPHA * p
-
-
-def _drawn(
-    x: Tensor, p: float, at: Address, shared: tuple[int, ...], window: Window | None
-) -> Draw:
-    where = place("alpha_dropout", tuple(x.shape), shared, window)
-    return Draw(at, reference.threshold(p), where, at.mirrored)
