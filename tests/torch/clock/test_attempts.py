@@ -277,7 +277,7 @@ def test_threads_keep_the_calls_that_others_made():
     model(X)
     assert clock.drawn(index) == 5
     assert clock.drawn(clock.names.index("inner.drop")) == 2
-    assert not attempts._here.forwards.calls
+    assert not attempts.here.forwards.calls
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")

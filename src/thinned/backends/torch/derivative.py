@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
@@ -17,8 +16,10 @@ class Linear:
     are None (set_materialize_grads), and `again`: the same noise without a fill.
     """
 
-    # s m x, or x (1 + s z), with derivatives of its own.
-    again: ClassVar[Callable[[Any, Tensor], Tensor]]
+    @staticmethod
+    def again(ctx: Any, x: Tensor) -> Tensor:
+        """s m x, or x (1 + s z), with derivatives of its own."""
+        raise NotImplementedError
 
     @classmethod
     def backward(cls, ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:

@@ -209,7 +209,7 @@ def _recorded(wanted: bool) -> bool:
     """Whether autograd has to know of what becomes of tensors that want it to."""
     if wanted and torch.is_grad_enabled():
         return True
-    return forward_ad._current_level >= 0 or _in_transform()
+    return bool(forward_ad._current_level >= 0 or _in_transform())
 
 
 def _differentiable(
@@ -336,7 +336,8 @@ def noise_registered(x: Tensor, how: Noise, array: Tensor | None = None) -> Tens
     """`thinned::noised` on a noise that is known, for modes and wrapper tensors to see. The address
     may be Coordinates that are tensors."""
     if type(x) is FakeTensor:
-        with x.fake_mode:  # which would not have real tensors beside its own
+        fake: Any = x
+        with fake.fake_mode:  # which would not have real tensors beside its own
             return _noise_registered(x, how, array)
     return _noise_registered(x, how, array)
 

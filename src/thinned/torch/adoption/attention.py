@@ -64,7 +64,8 @@ def _attend(
         query, key, value = _alike(query, key, value, shape, enable_gqa)
         words, rate = site.wired(shape, (), axis, p)
         scale = _scale(query, scale)
-        return ATTENTION(query, key, value, attn_mask, words, rate, scale, is_causal, False)
+        y: Tensor = ATTENTION(query, key, value, attn_mask, words, rate, scale, is_causal, False)
+        return y
     at, window = site.place(shape, axis)
     p = site.p_at(at.step) if p is None else p
     assert p is not None

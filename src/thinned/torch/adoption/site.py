@@ -12,13 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thinned import checks
+from thinned import checks, reference
 from thinned.address import Address
+from thinned.backends.torch import compiled_node
 from thinned.backends.torch.address import GraphAddress
 from thinned.backends.torch.internals import in_transform
 from thinned.torch.clock.clock import Clock
 from thinned.torch.clock.in_graphs import LOCATED, OWN_P, P, bits_of
-from thinned.torch.clock.reading import HEAD
+from thinned.torch.clock.ranks import ALONE
+from thinned.torch.clock.reading import HEAD, Moment
 from thinned.torch.clock.rows import address_of, window_of
 from thinned.torch.compat.dtensor import is_sharded, on_shards
 from thinned.torch.compat.shard import Shard
@@ -27,6 +29,8 @@ from thinned.torch.dropin import kinds
 from thinned.window import Window
 
 __all__ = ["ADDRESSED", "Addressed", "Site", "p_of", "set_p"]
+
+_is_traced_by_dynamo = torch.compiler.is_dynamo_compiling
 
 
 class Site:
@@ -40,6 +44,7 @@ class Site:
         self.index = clock.enter(name)
         self.address = Address(site=name).site
         self.rule = clock.rules.get(name)
+        self._rate = _rate_of(0.5)
         if self.rule is None:
             self.set(p)
         else:
@@ -91,9 +96,50 @@ class Site:
         axis: int | None = None,
     ) -> Tensor:
         """x as dropout of this kind leaves it at this site's next call. p None: the site's own."""
-        axis = self.axis if axis is None else axis
+        if _is_traced_by_dynamo() or type(x) is not Tensor or self.clock.awake is not None:
+            return self._draw_anywhere(x, kind, inplace, p, axis)
         shared = kinds.shared_axes(kind, x) if kind != "dropout" else ()
-        if type(x) is not Tensor and is_sharded(x):
+        now, call = self.clock.take(self.index, self.name)
+        if p is None:
+            p = self._p if self.rule is None else self.rule(now.step)
+        # The commonest call of all: the rows at hand are the whole batch, on the only process.
+        if kind == "dropout" and p and not inplace and now.ranks.kind == ALONE and now.start < 0:
+            rate = self._rate
+            if rate[0] != p:
+                rate = self._rate = _rate_of(p)
+            y = compiled_node.noise(
+                x, rate[2], 0.0, False, now.seed, self.address, now.step, call, rate[1], False,
+                0, None,
+            )  # fmt: skip
+            if y is not None:
+                return y  # type: ignore[no-any-return] # compiled code has no types
+        return self._drawn(x, kind, inplace, p, axis, shared, None, now, call)
+
+    def _drawn(
+        self,
+        x: Tensor,
+        kind: str,
+        inplace: bool,
+        p: Any,
+        axis: int | None,
+        shared: tuple[int, ...],
+        shard: Shard | None,
+        now: Moment,
+        call: int,
+    ) -> Tensor:
+        """What this call leaves of x, whatever x is and wherever its rows lie."""
+        at = address_of(now, self.address, call, shard, self.name)
+        axis = self.axis if axis is None else axis
+        window = window_of(self.name, now, x.shape, axis, shard)
+        return kinds.forward(x, p, kind, at, shared, window, inplace)
+
+    def _draw_anywhere(
+        self, x: Tensor, kind: str, inplace: bool, p: float | None, axis: int | None
+    ) -> Tensor:
+        """The same in a graph, for a member of the network, and for tensors around others."""
+        axis = self.axis if axis is None else axis
+        shared = kinds.shared_axes(kind, x)
+        if is_sharded(x):
 
             def on_shard(local: Tensor, shard: Shard) -> Tensor:
                 return self._draw(local, kind, False, p, axis, shared, shard)
@@ -114,11 +160,28 @@ class Site:
         if torch.compiler.is_compiling():
             y = kinds.in_graph(x, kind, *self.wired(tuple(x.shape), shared, axis, p, shard))
             return x.copy_(y) if inplace else y
-        if self.clock.awake is not None and shard is None:
-            return self.clock.awake.draw(self, x, kind, inplace, p, axis, shared)
-        at, window = self.place(x.shape, axis, shard)
-        if p is None:
-            p = self._p if self.rule is None else self.p_at(at.step)
+        if self.clock.awake is not None:
+            return self._for_member(x, kind, inplace, p, axis, shared, shard)
+        now, call = self.clock.take(self.index, self.name)
+        p = self.p_at(now.step) if p is None else p
+        return self._drawn(x, kind, inplace, p, axis, shared, shard, now, call)
+
+    def _for_member(
+        self,
+        x: Tensor,
+        kind: str,
+        inplace: bool,
+        p: float | None,
+        axis: int,
+        shared: tuple[int, ...],
+        shard: Shard | None,
+    ) -> Tensor:
+        awake = self.clock.awake
+        assert awake is not None
+        if shard is None:
+            return awake.draw(self, x, kind, inplace, p, axis, shared)
+        at, window = awake.place(self, tuple(x.shape), axis, shard)
+        p = self.p if p is None else p
         assert p is not None
         return kinds.forward(x, p, kind, at, shared, window, inplace)
 
@@ -203,6 +266,11 @@ class Site:
             # Into the tensor that this very graph made: an attribute could not be set where a
             # checkpoint is being traced.
             clock.live.copy_(after)
+
+
+def _rate_of(p: float) -> tuple[float, int, float]:
+    """p, and what a draw is told of it: the threshold below which is dropped, and the scale."""
+    return p, reference.threshold(p), reference.scale_for(p)
 
 
 def _told_p(p: Any) -> Tensor | None:

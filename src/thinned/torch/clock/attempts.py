@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
-__all__ = ["attempted", "note"]
+__all__ = ["attempted", "here"]
 
 
 class CountsCalls(Protocol):
@@ -43,19 +43,12 @@ class _Here(threading.local):
         self.forwards = _Forwards()
 
 
-_here = _Here()
-
-
-def note(clock: CountsCalls, index: int, epoch: int, call: int) -> None:
-    """A call is made now, within the forwards that run in this thread."""
-    forwards = _here.forwards
-    if forwards.depth:
-        forwards.calls.append((clock, index, epoch, call))
+here = _Here()
 
 
 def attempted(forward: Callable[[Any, Any], Any], args: Any, kwargs: Any) -> Any:
     """forward(args, kwargs), whose calls are given back if it fails."""
-    forwards = _here.forwards
+    forwards = here.forwards
     before = len(forwards.calls)
     forwards.depth += 1
     try:

@@ -13,6 +13,7 @@ import types
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -24,12 +25,10 @@ __all__ = [
     "Place",
     "Run",
     "Running",
-    "busy",
     "checkpoint_context",
     "here",
     "hooks",
     "late",
-    "likely",
     "note",
     "replayed",
     "require_drawn",
@@ -48,7 +47,7 @@ Drawn = tuple[Any, int]
 class _Here(threading.local):
     """Of one thread: checkpoints that run forward, and those that recompute, outermost first.
 
-    busy : how many of all these there are. Where there is none, a call is nobody else's business.
+    busy : how many of all these there are. Where there is none, nobody else wants to know of calls.
     """
 
     def __init__(self) -> None:
@@ -140,24 +139,14 @@ def _checkpoint_below() -> Any:
     return None
 
 
-def _hooks_on_top() -> Any:
-    """The hooks for saved tensors that were set last; None if there are none."""
-    return saved_hooks(True)
-
-
 # What tells the checkpoints apart within which code runs: they set hooks. PyTorch before 2.7 does
 # not tell its hooks, and a checkpoint is seen by its frame.
-hooks: Callable[[], Any] = _checkpoint_below if saved_hooks is None else _hooks_on_top
+hooks: Callable[[], Any] = _checkpoint_below if saved_hooks is None else partial(saved_hooks, True)
 
 
 def _saving() -> tuple[bool, Any]:
     """What a checkpoint changes where it begins."""
     return torch.is_grad_enabled(), hooks()
-
-
-def busy() -> bool:
-    """Whether this thread is in a checkpoint that notes, or a module whose calls are seen."""
-    return _here.busy > 0
 
 
 def running(clock: Any, index: int) -> Running | None:
@@ -321,8 +310,3 @@ class Place(NamedTuple):
 def here() -> Place:
     """Where this thread stands now."""
     return Place(threading.get_ident(), sequence())
-
-
-def likely() -> bool:
-    """Whether a checkpoint may be at work: one kind turns gradients off, the other sets hooks."""
-    return not torch.is_grad_enabled() or hooks() is not None

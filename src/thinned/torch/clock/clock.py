@@ -24,11 +24,11 @@ from thinned import checks
 from thinned.backends.torch.internals import FakeTensor, graph_task, is_traced, modes
 from thinned.checks import message
 from thinned.torch.clock import agreement, attempts, checkpoints, optimizers
-from thinned.torch.clock.checkpoints import RecomputeError, Run
+from thinned.torch.clock.checkpoints import RecomputeError, Run, _here
 from thinned.torch.clock.members import Awake
 from thinned.torch.clock.numbers import number_of_new
-from thinned.torch.clock.ranks import Ranks
-from thinned.torch.clock.reading import HEAD, Moment, require_call, words_of
+from thinned.torch.clock.ranks import ALONE, PROCESSES, Ranks
+from thinned.torch.clock.reading import CALLS, HEAD, Moment, require_call, words_of
 from thinned.torch.clock.stamp import BUFFER, SPEC_VERSION, read, stamp
 from thinned.torch.compat.recording import require_no_capture, require_no_export, require_no_trace
 from thinned.torch.compat.without_modes import aside, bare
@@ -39,6 +39,12 @@ _STEPS = 2**32 - 1
 
 # Asked at every call: looked up once.
 _backward_pass, _is_traced, _modes = graph_task, is_traced, modes
+_grad_enabled = torch.is_grad_enabled
+
+
+def _memory_of(counts: Tensor) -> memoryview[int]:
+    array: Any = counts.numpy()
+    return memoryview(array)
 
 
 class FollowsSteps(Protocol):
@@ -185,7 +191,7 @@ class Clock:
         buffer, known, moment = self._model._buffers.get(BUFFER), self._read, self._moment
         if moment is None or known is None or known[0] is not buffer or known[1] != buffer._version:
             moment = self._moment = self._look()
-        if moment.ranks.stale():
+        if (moment.ranks.kind != ALONE or PROCESSES.WORLD is not None) and moment.ranks.stale():
             ranks = Ranks.now(self._ranks, self._group)
             moment = self._moment = moment._replace(ranks=ranks)
         return moment
@@ -396,7 +402,7 @@ class Clock:
         if self._viewed is not self.counts:
             with aside():
                 self.counts = self.counts.clone()
-                self._viewed, self._array = self.counts, memoryview(self.counts.numpy())
+                self._viewed, self._array = self.counts, _memory_of(self.counts)
         return self._array
 
     def drawn(self, index: int) -> int:
@@ -410,30 +416,30 @@ class Clock:
 
     def take(self, index: int, name: str) -> tuple[Moment, int]:
         """The moment and the number of the call that a site makes now, in eager code."""
-        recomputes = _backward_pass() >= 0
-        if not recomputes and not checkpoints.busy():
-            return self._next(index, name)
-        drawn = checkpoints.replayed(self, index, name)
-        if drawn is None:
-            drawn = (self.again if recomputes else self._next)(index, name)
-        checkpoints.note(self, index, drawn)
-        return drawn
-
-    def _next(self, index: int, name: str) -> tuple[Moment, int]:
+        busy = _here.busy
+        if busy or _backward_pass() >= 0:
+            drawn = checkpoints.replayed(self, index, name)
+            if drawn is None and _backward_pass() >= 0:
+                drawn = self.again(index, name)
+            if drawn is not None:
+                checkpoints.note(self, index, drawn)
+                return drawn
         if _modes() or _is_traced() or torch.cuda.is_initialized():
             require_no_capture(f"site {name!r} of an adopted model", "Call the function with at=")
             require_no_trace(name)
         with self._lock:
             now = self.moment()
-            counts = self._array_of_counts()
+            counts = self._array if self._viewed is self.counts else self._array_of_counts()
             call: int = counts[index]
-            if call >= _CALLS:
+            if call >= CALLS:
                 require_call(call, name)
             self.drew(index, now.epoch, call)
             counts[index] = call + 1
-            running = checkpoints.running(self, index) if checkpoints.busy() else None
+            running = checkpoints.running(self, index) if busy else None
             if running is not None:
                 self._runs[index] = running.drew(now.epoch, call)
+        if busy:
+            checkpoints.note(self, index, (now, call))
         return now, call
 
     def give_back(self, index: int, epoch: int, call: int) -> None:
@@ -448,9 +454,12 @@ class Clock:
 
     def drew(self, index: int, epoch: int, call: int) -> None:
         """Remember in which step or piece a site was called, and where a recompute may follow."""
-        attempts.note(self, index, epoch, call)
+        forwards = attempts.here.forwards
+        if forwards.depth:
+            forwards.calls.append((self, index, epoch, call))
         self._last[index] = epoch
-        if checkpoints.likely():
+        # One kind of checkpoint turns gradients off, the other sets hooks.
+        if not _grad_enabled() or checkpoints.hooks() is not None:
             self._drew_in[index] = threading.get_ident()
             self._unrepeated.setdefault(index, set()).add(epoch)
 

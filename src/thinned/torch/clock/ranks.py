@@ -9,13 +9,13 @@ import torch.distributed
 
 from thinned.checks import message
 
-__all__ = ["CHOICES", "Ranks", "require_choice"]
+__all__ = ["ALONE", "CHOICES", "PROCESSES", "UNSAID", "Ranks", "require_choice"]
 
 CHOICES = ("split", "independent", "replicated")
 ALONE, UNSAID = -1, -2
 # Where PyTorch keeps the group of all processes: every call asks, and its own question costs twice
 # as much.
-_all: Any = (
+PROCESSES: Any = (
     torch.distributed.GroupMember
     if torch.distributed.is_available()
     else SimpleNamespace(WORLD=None)
@@ -36,7 +36,7 @@ class Ranks(NamedTuple):
     @staticmethod
     def now(choice: str | None, group: Any) -> Ranks:
         """As the process group stands at this time."""
-        if _all.WORLD is None:
+        if PROCESSES.WORLD is None:
             return Ranks(ALONE, 0, 1, 1)
         world = torch.distributed.get_world_size()
         rank, size = torch.distributed.get_rank(group), torch.distributed.get_world_size(group)
@@ -46,7 +46,7 @@ class Ranks(NamedTuple):
 
     def stale(self) -> bool:
         """Whether a process group has come or gone since."""
-        return self.world != (1 if _all.WORLD is None else torch.distributed.get_world_size())
+        return self.world != (1 if PROCESSES.WORLD is None else torch.distributed.get_world_size())
 
 
 def require_choice(who: str, ranks: Any) -> None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from thinned.torch.clock.ranks import Ranks
 
-__all__ = ["HEAD", "Moment", "moment_of", "require_call", "words_of"]
+__all__ = ["CALLS", "HEAD", "Moment", "moment_of", "require_call", "words_of"]
 
 # Calls of one site in one step: what an address has room for.
 CALLS = 2**16

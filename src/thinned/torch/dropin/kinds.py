@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from thinned.address import Address
-from thinned.backends.torch import compiled_node
 from thinned.backends.torch.operators import BERNOULLI, NOISED
 from thinned.methods.alpha import ALPHA, affine
 from thinned.torch.dropin import functional
@@ -50,12 +49,6 @@ def forward(
     inplace: bool = False,
 ) -> Tensor:
     """The values in training, differentiable in eager code."""
-    if kind not in ALPHA_KINDS:
-        plain = not shared and window is None and not inplace and type(at) is Address
-        y = compiled_node.dropout(x, p, at, -1, None) if plain else None
-        if y is not None:
-            dropped: Tensor = y
-            return dropped
     if p == 0.0:
         return x
     functional.require("dropout", x)
