@@ -100,8 +100,9 @@ def timer(call: Callable[[], object], clock: Callable[[], float] = time.process_
 
 def ticking(module: nn.Module, call: Callable[[], object]) -> Callable[[], object]:
     """The call, with the clock's tick now and then: a site counts 2^16 calls in a step at most."""
-    clocks = [m.site.clock for m in module.modules() if getattr(m, "site", None) is not None]
-    clocks += [m.forward.__self__.clock for m in module.modules() if "forward" in m.__dict__]
+    parts: list[Any] = list(module.modules())
+    clocks = [m.site.clock for m in parts if getattr(m, "site", None) is not None]
+    clocks += [m.forward.__self__.clock for m in parts if "forward" in m.__dict__]
     if not clocks:
         return call
     clock, left = clocks[0], 2**15

@@ -229,7 +229,8 @@ def _made(place: int) -> types.FunctionType:
         cover = self if isinstance(self, Cover) else _laid_at(self, place)
         return cover.covered(args, kwargs)
 
-    return forward
+    made: Any = forward
+    return made  # type: ignore[no-any-return]
 
 
 _CODE = _made(0).__code__
