@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax._src import dispatch  # of which a part is needed that has no public name: see below
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as _PartitionSpec
 
+from thinned.backends.jax.internals import needing_devices
 from thinned.backends.jax.spec import offset_plus
 
 PartitionSpec: Any = _PartitionSpec  # which is not typed
@@ -27,7 +27,7 @@ __all__ = ["division_of", "needs_devices", "partitioned"]
 
 def needs_devices(primitive: Any) -> None:
     """Say that a primitive is lowered to a partition, for which the devices must be known."""
-    dispatch.prim_requires_devices_during_lowering.add(primitive)
+    needing_devices.add(primitive)
 
 
 def division_of(ctx: Any) -> str:
