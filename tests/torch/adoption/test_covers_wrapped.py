@@ -15,6 +15,7 @@ from types import MethodType
 import numpy as np
 import pytest
 import torch
+from processes import needs_gloo
 from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
@@ -23,10 +24,6 @@ from thinned.members import predict
 from thinned.torch import adopt, audit, drop_connect, release, remove_noise, thin, weight_drop
 from thinned.torch.compat import covers
 
-needs_gloo = pytest.mark.skipif(
-    not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),
-    reason="this PyTorch has no gloo",
-)
 X = torch.randn(4, 8, generator=torch.Generator().manual_seed(1))
 
 
