@@ -125,11 +125,6 @@ class Prefix:
         self._kept[key] = _Kept(leaves, tree, _versions(leaves), inside, copied)
 
 
-def _begins(thin: ThinLayer) -> bool:
-    """Whether a thin region begins with the layer."""
-    return thin.takes is None and thin.gives is not None
-
-
 class _Seen(Cover):
     """A module's forward, which goes by way of the results that are kept."""
 
@@ -139,7 +134,9 @@ class _Seen(Cover):
         super().__init__(module)
         self.prefix, self.number = prefix, number
         top = cover_behind(module.__dict__.get("forward"))
-        self.thin = top if isinstance(top, ThinLayer) and _begins(top) else None
+        self.thin: ThinLayer | None = None
+        if isinstance(top, ThinLayer) and top.takes is None and top.gives is not None:
+            self.thin = top
 
     def covered(self, args: Any, kwargs: Any) -> Any:
         thin, prefix = self.thin, self.prefix

@@ -13,7 +13,7 @@ import inspect
 import types
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -229,8 +229,7 @@ def _made(place: int) -> types.FunctionType:
         cover = self if isinstance(self, Cover) else _laid_at(self, place)
         return cover.covered(args, kwargs)
 
-    made: Any = forward
-    return made  # type: ignore[no-any-return]
+    return cast(types.FunctionType, forward)
 
 
 _CODE = _made(0).__code__
