@@ -24,8 +24,9 @@ bench: .venv/.dev
 	for file in benchmarks/*.py; do name=$$(basename $$file .py); \
 		$(BIN)/python -m benchmarks.$$name --json build/$$name.json || exit 1; done
 
-# The pages of the methods, from their rows.
+# What is made from code: parts of pages, and the pages of the methods from their rows.
 docs: .venv/.dev
+	$(BIN)/python docs/build.py
 	$(BIN)/python docs/methods/build.py
 
 # The wheel as it would be published, tried out where nothing else is.

@@ -17,7 +17,8 @@ from thinned.torch.auditing.cost import Off, UnmeasuredError, measured
 from thinned.torch.auditing.observer import Observer, tensors_in
 from thinned.torch.auditing.restore import clock_of, kept_as_it_was
 from thinned.torch.auditing.result import ModelAudit
-from thinned.torch.auditing.rules import Observed, findings_of, sites_of_runs
+from thinned.torch.auditing.rules import Observed, findings_of
+from thinned.torch.auditing.sites import sites_of_runs
 from thinned.torch.clock.checkpoints import RecomputeError
 
 __all__ = ["audit"]

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from thinned.pages.document import MARK, Section, document, table, text, text_long
 from thinned.torch.auditing.finding import Finding
-from thinned.torch.auditing.rules import SiteRow
+from thinned.torch.auditing.sites import SiteRow
 
 __all__ = ["page", "sections"]
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from thinned.printable import printable
 from thinned.torch.auditing.cost import Cost
 from thinned.torch.auditing.page import page
-from thinned.torch.auditing.rules import Finding, SiteRow
+from thinned.torch.auditing.rules import Finding
+from thinned.torch.auditing.sites import SiteRow
 
 __all__ = ["ModelAudit"]
 

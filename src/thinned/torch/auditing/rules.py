@@ -1,90 +1,31 @@
-"""What the observed runs of a model say: findings, each with its mend, and the sites."""
+"""The rules of the model audit: what the observed runs of a model say, each with its mend."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
 
 from torch import nn
 
 from thinned.torch.auditing.draws import LIKELY, Seen, SeenLaw
 from thinned.torch.auditing.expectation import scales
 from thinned.torch.auditing.finding import Finding, Observed
-from thinned.torch.auditing.observer import DROPPING, Observer, is_by_hand, is_dropout, nominal_p
+from thinned.torch.auditing.observer import DROPPING, is_by_hand, is_dropout, nominal_p
+from thinned.torch.auditing.rule import KINDS, rule
+from thinned.torch.auditing.sites import by_site, in_forward, sites_of_runs
 from thinned.torch.layers.around import LayerDrop
 
-__all__ = ["KINDS", "Finding", "Observed", "SiteRow", "findings_of", "sites_of_runs"]
-
-# What can be found, in the order of a report.
-KINDS = (
-    "drops in evaluation",
-    "differs in evaluation",
-    "modes left changed",
-    "never drops",
-    "drops everything",
-    "wrong rate",
-    "wrong scale",
-    "shared mask",
-    "repeated mask",
-    "one mask for the batch",
-    "feeds BatchNorm",
-    "recomputes another mask",
-)
+__all__ = ["KINDS", "Finding", "Observed", "findings_of"]
 
 # The chance of a false "wrong rate", for each site.
 _FALSE_ALARM = 1e-9
 
 
-class SiteRow(NamedTuple):
-    """A site as it was seen in training: p, the part of the draws that dropped, how many draws.
-
-    p and rate are None where they cannot be known: noise of another law, or drawn unseen.
-    """
-
-    site: str
-    p: float | None
-    rate: float | None
-    drawn: int
-
-    def cells(self) -> tuple[str, str, str, str]:
-        """As a line of a table: texts."""
-        p = "" if self.p is None else f"{self.p:g}"
-        rate = "" if self.rate is None else f"{self.rate:.4g}"
-        return self.site, p, rate, f"{self.drawn:,}" if self.drawn else ""
-
-
 def findings_of(seen: Observed) -> tuple[Finding, ...]:
     """Everything that is wrong, in the order of KINDS."""
-    found: list[Finding] = []
-    for ask in (
-        _evaluation,
-        _unsteady,
-        _modes,
-        _idle,
-        _everything,
-        _laws,
-        _shared,
-        _repeated,
-        _constant,
-        _normalised,
-        _recomputed,
-    ):
-        found.extend(ask(seen))
-    return tuple(found)
-
-
-def _by_site(draws: Iterable[Seen]) -> dict[str, list[Seen]]:
-    found: dict[str, list[Seen]] = defaultdict(list)
-    for one in draws:
-        found[one.site].append(one)
-    return found
-
-
-def _forward(run: Observer) -> list[Seen]:
-    return [one for one in run.seen if not one.again]
+    return tuple(finding for kind in KINDS.values() for finding in kind.check(seen))
 
 
 def _p(draws: list[Seen]) -> str:
@@ -118,10 +59,15 @@ def _differing(seen: Observed) -> dict[str, int]:
     return found
 
 
+@rule(
+    "drops in evaluation",
+    observed="A draw after `model.eval()`.",
+    why="Every figure measured there is noisy, and worse than the model really is.",
+)
 def _evaluation(seen: Observed) -> Iterator[Finding]:
     differing = _differing(seen)
     modules = {names[0]: module for module, names in seen.names.items()}
-    for site, draws in _by_site(one for run in seen.evaluations for one in run.seen).items():
+    for site, draws in by_site(one for run in seen.evaluations for one in run.seen).items():
         module = modules.get(draws[0].module)
         dropping = [one for one in draws if one.law != SeenLaw.noise or one.p is not None]
         if not dropping and draws[0].module not in differing:
@@ -137,6 +83,12 @@ def _evaluation(seen: Observed) -> Iterator[Finding]:
         yield Finding(site, "drops in evaluation", how + ".", mend)
 
 
+@rule(
+    "differs in evaluation",
+    observed="Two evaluations of equal inputs differ at a module, and PyTorch's generators did not "
+    "draw.",
+    why="The cause is NumPy's or Python's generator, or state kept between calls.",
+)
 def _unsteady(seen: Observed) -> Iterator[Finding]:
     differing = _differing(seen)
     drawing = {one.module for run in seen.evaluations for one in run.seen}
@@ -154,6 +106,11 @@ def _unsteady(seen: Observed) -> Iterator[Finding]:
         )
 
 
+@rule(
+    "modes left changed",
+    observed="A forward leaves training flags changed, always or after an exception.",
+    why="The next call runs in the wrong mode.",
+)
 def _modes(seen: Observed) -> Iterator[Finding]:
     for names, when in seen.left:
         shown = ", ".join(repr(name) for name in names[1:4])
@@ -169,6 +126,11 @@ def _modes(seen: Observed) -> Iterator[Finding]:
 # ------------------------------------------------------------------------------------- in training
 
 
+@rule(
+    "never drops",
+    observed="A module with p > 0 was not called in training, or drew nothing.",
+    why="The network trains without it.",
+)
 def _idle(seen: Observed) -> Iterator[Finding]:
     drawing = {one.module for run in seen.trainings for one in run.seen}
     drawing |= {one.site for run in seen.trainings for one in run.seen}
@@ -208,6 +170,12 @@ def _returns_its_input(seen: Observed, name: str) -> bool:
     return bool(found) and all(one.factor == one.share == 1.0 for one in found)
 
 
+@rule(
+    "drops everything",
+    observed="A call with p = 1: usually `F.dropout(x, self.training)`, where the mode is passed "
+    "as p and True means 1. A module with p = 1.0 is not reported.",
+    why="Every element is 0, in training or in evaluation.",
+)
 def _everything(seen: Observed) -> Iterator[Finding]:
     """p = 1 where it is not a module's own number: mostly the mode, in the place of p."""
     mend = "Pass the mode by its name: F.dropout(x, p, training=self.training)."
@@ -244,6 +212,12 @@ def _bound(n: int, p: float) -> float:
     return 6.0 * math.sqrt(p * (1.0 - p) / n)
 
 
+@rule(
+    "wrong rate",
+    observed="The fraction dropped is outside the Chernoff bounds for p (probability 1e-9 per "
+    "site).",
+    why="p was used as the probability to keep, for example.",
+)
 def _rates(seen: Observed) -> Iterator[Finding]:
     modules = {names[0]: module for module, names in seen.names.items()}
     counted: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
@@ -264,11 +238,14 @@ def _rates(seen: Observed) -> Iterator[Finding]:
             yield _rate_finding(row.site, row.rate, row.p, row.drawn)  # type: ignore[arg-type]
 
 
-def _laws(seen: Observed) -> Iterator[Finding]:
-    """Wrong rates; and wrong scales of what has its rate: one mistake is told once."""
-    rates = list(_rates(seen))
-    yield from rates
-    told = {one.site for one in rates}
+@rule(
+    "wrong scale",
+    observed="A mask written by hand with a scale that changes the mean between training and "
+    "evaluation: divided by p, not scaled, scaled twice, scaled in evaluation too.",
+    why="The next layer gets one mean in training and another in evaluation.",
+)
+def _scale(seen: Observed) -> Iterator[Finding]:
+    told = {one.site for one in _rates(seen)}  # one mistake is told once
     yield from (one for one in scales(seen) if one.site not in told)
 
 
@@ -311,10 +288,15 @@ def _equal(draws: list[Seen]) -> list[list[Seen]]:
     return found
 
 
+@rule(
+    "shared mask",
+    observed="Two draws of one forward are equal, or begin equally.",
+    why="Their noise is fully correlated, so its sum is larger.",
+)
 def _shared(seen: Observed) -> Iterator[Finding]:
     told = set()
     for run in seen.trainings:
-        draws = _forward(run)
+        draws = in_forward(run)
         for first, *others in _equal(draws):
             for other in others:
                 pair = (first.site, other.site)
@@ -333,11 +315,16 @@ def _shared(seen: Observed) -> Iterator[Finding]:
                 )
 
 
+@rule(
+    "repeated mask",
+    observed="Two training steps drew the same mask.",
+    why="One thinned network is trained instead of many.",
+)
 def _repeated(seen: Observed) -> Iterator[Finding]:
     before: dict[str, set[bytes]] = defaultdict(set)
     told = set()
     for run in seen.trainings:
-        draws = [one for one in _forward(run) if one.identity and one.chance < LIKELY]
+        draws = [one for one in in_forward(run) if one.identity and one.chance < LIKELY]
         for one in draws:
             if one.identity in before[one.site] and one.site not in told:
                 told.add(one.site)
@@ -352,9 +339,14 @@ def _repeated(seen: Observed) -> Iterator[Finding]:
             before[one.site].add(one.identity)
 
 
+@rule(
+    "one mask for the batch",
+    observed="All rows have the same draws.",
+    why="The gradient is that of one thinned network, and noisier.",
+)
 def _constant(seen: Observed) -> Iterator[Finding]:
-    draws = [one for run in seen.trainings for one in _forward(run) if one.constant]
-    for site, found in _by_site(draws).items():
+    draws = [one for run in seen.trainings for one in in_forward(run) if one.constant]
+    for site, found in by_site(draws).items():
         one = found[0]
         yield Finding(
             site,
@@ -365,6 +357,13 @@ def _constant(seen: Observed) -> Iterator[Finding]:
         )
 
 
+@rule(
+    "feeds BatchNorm",
+    observed="A BatchNorm with running statistics follows dropout directly; or the noise reaches "
+    "it through the layers between and changes the variance there by more than a tenth.",
+    why="Its variance in training differs from that in evaluation (Li et al., 2019, "
+    "arXiv:1801.05134). The shift is measured.",
+)
 def _normalised(seen: Observed) -> Iterator[Finding]:
     """Dropout that goes into a BatchNorm, and dropout whose noise reaches one through layers."""
     fed = {site: source for run in seen.trainings for site, source in run.variances.fed.items()}
@@ -415,6 +414,11 @@ def _shift(seen: Observed, site: str) -> tuple[float | None, float]:
     return statistics.mean(ratios), error
 
 
+@rule(
+    "recomputes another mask",
+    observed="A checkpoint's recompute draws a mask that its forward did not draw.",
+    why="Gradients are silently those of another network.",
+)
 def _recomputed(seen: Observed) -> Iterator[Finding]:
     mend = (
         "Leave preserve_rng_state at True, or adopt the model: its masks have an address, and a "
@@ -422,8 +426,8 @@ def _recomputed(seen: Observed) -> Iterator[Finding]:
     )
     told = set()
     for run in seen.trainings:
-        forward = _by_site(_forward(run))
-        everything = {one.identity for one in _forward(run)}
+        forward = by_site(in_forward(run))
+        everything = {one.identity for one in in_forward(run)}
         for one in run.seen:
             if not one.again or not one.identity or one.site in told:
                 continue
@@ -445,23 +449,3 @@ def _recomputed(seen: Observed) -> Iterator[Finding]:
             "Pass context_fn=thinned.torch.checkpoint_context and use_reentrant=False to "
             "torch.utils.checkpoint.checkpoint.",
         )
-
-
-# ---------------------------------------------------------------------------------------- the sites
-
-
-def sites_of_runs(seen: Observed) -> tuple[SiteRow, ...]:
-    """Every site that dropped in training, in the order of the first forward."""
-    rows = []
-    for site, draws in _by_site(one for run in seen.trainings for one in _forward(run)).items():
-        masks = [one for one in draws if one.law == SeenLaw.mask and one.p is not None]
-        drawn = sum(one.drawn for one in masks)
-        p = sum(one.drawn * one.p for one in masks if one.p is not None) / drawn if drawn else None
-        if p is None:
-            told = {one.p for one in draws}
-            p = told.pop() if len(told) == 1 else None
-        if p is None and all(one.law == SeenLaw.noise for one in draws):
-            continue
-        rate = sum(one.dropped for one in masks) / drawn if drawn else None
-        rows.append(SiteRow(site, p, rate, drawn))
-    return tuple(rows)
