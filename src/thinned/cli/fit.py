@@ -35,7 +35,7 @@ def fit(
     ],
     target: Annotated[
         str | None,
-        typer.Option(help='Column to predict. Default: "target", else the last one.'),
+        typer.Option(help="Column to predict. Default: target, else the last column."),
     ] = None,
     task: Annotated[_Task, typer.Option(help="What the target is.")] = _Task.auto,
     p: Annotated[
@@ -44,14 +44,18 @@ def fit(
     hidden: Annotated[str, typer.Option(help="Units of each hidden layer.")] = "256,256",
     epochs: Annotated[
         int | None,
-        typer.Option(min=1, max=100_000, help="Default: about 1000 gradient steps, 10 to 100."),
+        typer.Option(
+            min=1,
+            max=100_000,
+            help="Most epochs. Default: about 1000 gradient steps, 10 to 100 epochs.",
+        ),
     ] = None,
     repeats: Annotated[
         int, typer.Option(min=1, max=1000, help="Times that the five folds are drawn.")
     ] = 3,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Rules every draw.")] = 0,
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write. Default: thinned-DATA.")
+        Path | None, typer.Option(help="Folder to write. Default: thinned- and the name of DATA.")
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a former result.")
