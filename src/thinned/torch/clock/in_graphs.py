@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -89,7 +90,7 @@ def _located(
     """
     name = int(site[NAME])
     moment, call, label, after = _next_call(live, site)
-    rate = _rate(_p(site, moment) if p is None else checks.probability("dropout", p.item()))
+    rate = _rate(_p(site, moment) if p is None else checks.probability("dropout", p.item())).clone()
     shard = Shard(start, shape, covers) if start else None
     at = address_of(moment, name, call, shard)
     window = window_of(label, moment, tuple(held), axis, shard)
@@ -130,8 +131,10 @@ def _fake_own_p(buffer: Tensor, identity: Tensor, site: Tensor) -> Tensor:
 OWN_P = defined("own_p(Tensor buffer, Tensor identity, Tensor site) -> Tensor", _own_p, _fake_own_p)
 
 
+@lru_cache(maxsize=256)
 def _rate(p: float) -> Tensor:
-    """What follows from p. It is -1 at a site whose module has p of its own, and says nothing."""
+    """What follows from p, for nobody to write into. -1 stands for the p's of a module's own, of
+    which the site knows nothing."""
     numbers = [0, 1.0, p, 0.0, 0.0]
     if p >= 0.0:
         numbers = [reference.threshold(p), reference.scale_for(p), p, *kinds.affine(p)]
