@@ -1,29 +1,8 @@
-"""The rules, a file for each family. Importing this room fills the table."""
+"""The rules, a file for each family. Importing this room imports every file of it, and so fills the
+table."""
 
-from __future__ import annotations
+from importlib import import_module
+from pkgutil import iter_modules
 
-from thinned.audit.rules import (
-    attention,
-    evaluation,
-    jax_calls,
-    keras_calls,
-    rates,
-    torch_calls,
-    torch_mode,
-    torch_modules,
-    torch_order,
-    training,
-)
-
-__all__ = [
-    "attention",
-    "evaluation",
-    "jax_calls",
-    "keras_calls",
-    "rates",
-    "torch_calls",
-    "torch_mode",
-    "torch_modules",
-    "torch_order",
-    "training",
-]
+for _file in iter_modules(__path__):
+    import_module(f"{__name__}.{_file.name}")
