@@ -136,6 +136,22 @@ def test_the_reports_command_gives_the_same_result(here, command):
     assert settings["p"] == [0.0, 0.123456789]
 
 
+@pytest.mark.parametrize("epochs", [None, 3])
+def test_what_was_typed_is_what_was_run(here, command, epochs):
+    """Every option that is a setting, also where the epochs are left open."""
+    rows = "".join(f"{i % 7},{i * i % 11},{i % 3}\n" for i in range(60))
+    (here / "data.csv").write_text(f"a,b,y\n{rows}", encoding="utf-8")
+    typed = VALUES | {"data": "data.csv", "target": "y", "epochs": epochs}
+    groups = words(fit, typed, WITHOUT)
+    options = [word for group in groups for word in group]
+    assert command("fit", *options, "--quiet", "--out", "out")[0] == 0
+    settings = json.loads((here / "out" / "metrics.json").read_bytes())["settings"]
+    asked = {name: value for name, value in typed.items() if name in settings and value is not None}
+    assert {"p", "hidden", "repeats", "seed"} <= set(asked)
+    run = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
+    assert {name: run[name] for name in asked} == asked
+
+
 # ------------------------------------------------------------------------------ python -m thinned
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
@@ -89,7 +90,7 @@ def fit(
         problem = load(data, target, task.value)
         settings = FitSettings(ps, sizes, epochs or 1, repeats, seed)
         if epochs is None:
-            settings = FitSettings(ps, sizes, default_epochs(problem.rows, settings), repeats, seed)
+            settings = replace(settings, epochs=default_epochs(problem.rows, settings))
         if not quiet:
             for note in problem.notes:
                 typer.echo(printable(note))
