@@ -14,8 +14,7 @@ from thinned.backends.torch import (
     kernel as torch_memory,
     operators,
 )
-from thinned.torch import functional
-from thinned.torch.dropin import modules, seeds
+from thinned.torch.dropin import functional, modules, seeds
 
 import test_dropin_autograd as autograd  # isort: skip
 import test_dropin_compile as compiling  # isort: skip
