@@ -66,6 +66,28 @@ def test_ci_runs_the_pythons_that_are_promised():
     }
 
 
+def pinned():
+    """The release of PyTorch that is developed with."""
+    (found,) = re.findall(r"^torch==(\S+)$", (ROOT / "constraints.txt").read_text("utf-8"), re.M)
+    return found
+
+
+def test_one_release_of_pytorch_is_developed_with():
+    for name in ("Makefile", "pyproject.toml"):
+        found = re.findall(r"install .*?torch==(\d\S*)", (ROOT / name).read_text(encoding="utf-8"))
+        assert found == [pinned()], name
+    page = (ROOT / "docs/torch.md").read_text(encoding="utf-8")
+    assert f"developed against PyTorch {pinned().rpartition('.')[0]} " in page
+
+
+@on_github
+def test_the_releases_of_pytorch_that_ci_runs_are_those_that_the_page_names():
+    page = " ".join((ROOT / "docs/torch.md").read_text(encoding="utf-8").split())
+    (listed,) = re.findall(r"release it names; ([^;]*?) pass\.", page)
+    tested = workflow("ci")["jobs"]["torch"]["strategy"]["matrix"]["release"]
+    assert sorted(re.findall(r"\d+\.\d+\.\d+", listed)) == sorted([*tested, pinned()])
+
+
 @on_github
 def test_targets_that_ci_makes_are_there():
     rules = re.findall(r"^([\w.%-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M)
