@@ -36,7 +36,11 @@ def row_named(name):
 
 def as_kind(kind, array):
     """An array of a sample as a kind's; integers and booleans keep their type."""
-    return kind.array(array) if array.dtype.kind == "f" else kind.unrounded(array)
+    if array.dtype.kind == "f":
+        return kind.array(array)
+    if kind.backend == "jax":
+        return jnp.asarray(array)
+    return torch.from_numpy(array.copy()) if kind.backend == "torch" else array.copy()
 
 
 def as_numpy(y):
