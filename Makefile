@@ -93,7 +93,7 @@ torch-%:
 	build/$@/bin/pip --disable-pip-version-check install -q --no-build-isolation \
 		-C build-dir=build/$@/build '.[fit]'
 	build/$@/bin/python -m pytest -n 2 -o filterwarnings=default tests/torch \
-		--may-lack jax,flax,equinox,optax,torchmetrics,onnx,onnxruntime,onnxscript,yaml
+		--may-lack jax,flax,equinox,optax,torchmetrics,onnx,onnxruntime,onnxscript,array_api_strict,yaml
 
 # Every test that needs no PyTorch, on another Python with the newest release of everything else:
 # make python-3.13, or make python-3.13 INTERPRETER=/opt/python/bin/python3.13
@@ -104,7 +104,7 @@ python-%:
 		scikit-build-core nanobind cmake ninja
 	build/$@/bin/pip --disable-pip-version-check install -q --upgrade --upgrade-strategy eager \
 		--no-build-isolation -C build-dir=build/$@/build '.[fit,jax]' \
-		flax equinox optax ml_dtypes pyyaml pytest pytest-xdist hypothesis
+		flax equinox optax ml_dtypes array-api-strict pyyaml pytest pytest-xdist hypothesis
 	build/$@/bin/python -m pytest -n 2 -o filterwarnings=default \
 		--may-lack torch,torchmetrics,onnx,onnxruntime,onnxscript
 

@@ -17,7 +17,8 @@ HERE = Path(__file__).parent
 LIBRARIES = (
     "torch", "torchmetrics", "onnx", "onnxruntime", "onnxscript",
     "jax", "flax", "equinox", "optax", "ml_dtypes",
-    "scipy", "sklearn", "pandas", "pyarrow", "matplotlib", "rich", "typer", "safetensors", "yaml",
+    "scipy", "sklearn", "pandas", "pyarrow", "matplotlib", "rich", "typer", "safetensors",
+    "array_api_strict", "yaml",
 )  # fmt: skip
 
 
