@@ -437,8 +437,19 @@ def test_fault_a_graph_keeps_the_first_p(monkeypatch):
         check_six_steps(True)
 
 
+def following_another_rule(monkeypatch, changed):
+    made = Site.__init__
+
+    def planted(self, *arguments, **options):
+        made(self, *arguments, **options)
+        if self.rule is not None:
+            self.rule = changed(self, self.rule)
+
+    monkeypatch.setattr(Site, "__init__", planted)
+
+
 def test_fault_p_stands_still_in_eager_code(monkeypatch):
-    monkeypatch.setattr(Site, "p_at", lambda self, step: self.rule(0))
+    following_another_rule(monkeypatch, lambda site, rule: lambda step: rule(0))
     with pytest.raises(AssertionError):
         check_six_steps(False)
 
@@ -454,7 +465,9 @@ def test_fault_a_written_buffer_is_not_seen(monkeypatch):
 
 def test_fault_p_counts_ticks_in_place_of_the_step(monkeypatch, tmp_path):
     monkeypatch.setattr(Clock, "tick", ticking(Clock.tick))
-    monkeypatch.setattr(Site, "p_at", lambda self, step: self.rule(getattr(self.clock, "ticks", 0)))
+    following_another_rule(
+        monkeypatch, lambda site, rule: lambda step: rule(getattr(site.clock, "ticks", 0))
+    )
     with pytest.raises(AssertionError):
         check_resumed(tmp_path, 9)
 

@@ -306,7 +306,7 @@ def test_a_few_words_are_saved(backend, how):
     x = torch.randn(100, 100, requires_grad=True)
     with saved_tensors_hooks(lambda t: seen.append(t.numel()) or t, lambda t: t):
         call(x).sum().backward()
-    assert sum(seen) <= 8
+    assert sum(seen) <= 6 + x.dim() + 2  # the words of the draw, and its rate
 
 
 # ---------------------------------------------------------------------- derivatives of the operator

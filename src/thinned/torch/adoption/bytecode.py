@@ -478,6 +478,8 @@ def _looked_up(target: Any, name: str) -> Any:
     if type(target).__module__ == "torch._ops":
         return getattr(target, name, None)  # an operator, looked up when it is asked for
     if isinstance(target, types.ModuleType):
+        if name not in vars(target) and target.__name__.partition(".")[0] == "thinned":
+            return getattr(target, name, None)  # Thinned's own names load at their first use
         return vars(target).get(name)
     if target is None or isinstance(target, _Made):
         return None if target is None else _static(target.kind, name)
