@@ -16,7 +16,7 @@ class _C:
     _GLIBCXX_USE_CXX11_ABI = True
 """
 
-# Whoever imports thinned while its compiled module does not load, for a reason of the system's own.
+# Whoever asks for the kernel while the compiled module does not load, for a reason of the system's own.
 UNLOADABLE = """
 import sys
 from importlib.abc import MetaPathFinder
@@ -28,6 +28,7 @@ class Broken(MetaPathFinder):
 
 sys.meta_path.insert(0, Broken())
 import thinned
+thinned.kernel_info()
 """
 
 

@@ -34,7 +34,7 @@ from thinned.backends.torch.internals import (
 )
 from thinned.backends.torch.kernel import FLOATING, Drawn, Noise, make, placed
 from thinned.backends.torch.spec import Coordinates
-from thinned.backends.torch.values import lengths
+from thinned.backends.torch.values import eager, lengths
 from thinned.window import index_strides
 
 __all__ = [
@@ -62,11 +62,12 @@ _TAGS: tuple[torch.Tag, ...] = (torch.Tag.pt2_compliant_tag,) + (
 def defined(schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> Any:
     """A new operator of ours, which writes into none of its arguments and returns none of them.
 
-    run : the same for all devices, without derivatives. fake : what it returns, without values.
+    run : the same for all devices, without derivatives; Dynamo does not look into it where a program
+        that has graph breaks calls it. fake : what it returns, without values.
     """
     name = schema[: schema.index("(")]
     LIBRARY.define(schema, tags=_TAGS)
-    LIBRARY.impl(name, run, "CompositeExplicitAutograd")
+    LIBRARY.impl(name, eager(run), "CompositeExplicitAutograd")
     torch.library.register_fake(f"thinned::{name}", fake, lib=LIBRARY)
     return getattr(torch.ops.thinned, name).default
 
