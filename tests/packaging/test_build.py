@@ -16,7 +16,7 @@ class _C:
     _GLIBCXX_USE_CXX11_ABI = True
 """
 
-# Whoever asks for the kernel while the compiled module does not load, for a reason of the system's own.
+# Asks for the kernel while the compiled module does not load, for a reason of the system's own.
 UNLOADABLE = """
 import sys
 from importlib.abc import MetaPathFinder

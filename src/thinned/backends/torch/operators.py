@@ -62,8 +62,8 @@ _TAGS: tuple[torch.Tag, ...] = (torch.Tag.pt2_compliant_tag,) + (
 def defined(schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> Any:
     """A new operator of ours, which writes into none of its arguments and returns none of them.
 
-    run : the same for all devices, without derivatives; Dynamo does not look into it where a program
-        that has graph breaks calls it. fake : what it returns, without values.
+    run : the same for all devices, without derivatives. Dynamo does not look into it where a
+        program with graph breaks calls it. fake : what it returns, without values.
     """
     name = schema[: schema.index("(")]
     LIBRARY.define(schema, tags=_TAGS)
