@@ -215,12 +215,12 @@ def expectation_forgotten(patch):
 
 
 def affine_without_b(patch):
-    affine = alpha._affine
-    patch.setattr(alpha, "_affine", lambda *a: (affine(*a)[0], 0.0))
+    affine = alpha.affine
+    patch.setattr(alpha, "affine", lambda *a: (affine(*a)[0], 0.0))
 
 
 def not_affine(patch):
-    patch.setattr(alpha, "_affine", lambda *a: (1.0, 0.0))
+    patch.setattr(alpha, "affine", lambda *a: (1.0, 0.0))
 
 
 def wrong_lowest_value(patch):
