@@ -15,7 +15,6 @@ from types import MethodType
 import numpy as np
 import pytest
 import torch
-from processes import needs_gloo
 from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
@@ -260,28 +259,6 @@ def test_checkpointed(lay, reentrant):
         y.square().sum().backward()
         gradients.append(x.grad)
     assert torch.equal(*gradients)
-
-
-@needs_gloo
-@wrapped
-@pytest.mark.parametrize("first", ["wrapper", "DDP"])
-def test_in_distributed_data_parallel(lay, first):
-    torch.distributed.init_process_group(
-        "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
-    )
-    try:
-        model = net()
-        adopt(model, seed=7)
-        if first == "wrapper":
-            lay(model)
-        parallel = nn.parallel.DistributedDataParallel(model)
-        if first == "DDP":
-            lay(model)
-        assert equal(parallel, lay)
-        parallel(X).sum().backward()
-        assert model.fc.weight.grad is not None
-    finally:
-        torch.distributed.destroy_process_group()
 
 
 def test_data_parallels_replica_runs_itself():
