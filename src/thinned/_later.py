@@ -11,7 +11,7 @@ __all__ = ["attribute"]
 
 
 def attribute(package: str, places: Mapping[str, str], name: str) -> Any:
-    """The attribute `name` of a package, which has it from now on: nobody asks here twice.
+    """The attribute `name` of a package, stored there, so that it is looked up here once.
 
     Parameters
     ----------

@@ -69,11 +69,11 @@ class Located(NamedTuple):
 
 
 class Backend(ABC):
-    """One array library: a subclass in a file of its own, and its one object, named `backend`.
+    """One array library: a subclass, and its one instance, named `backend`, in one file.
 
     A library that runs eagerly writes what is abstract here. All draws are then those of
     `thinned.reference`, in NumPy, and what comes of them is handed over by `from_numpy`. A library
-    with a kernel, a compiler or derivatives of its own writes more.
+    that has its own kernel, compiler or derivatives overrides more.
     """
 
     # ------------------------------------------------------------------ what each library must say

@@ -10,11 +10,13 @@ import functools
 import inspect
 import io
 import pickle
+from pathlib import Path
 from types import MethodType
 
 import numpy as np
 import pytest
 import torch
+from processes import needs_gloo, run_in_processes
 from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
@@ -104,7 +106,7 @@ def net():
 def expected(lay):
     """Two training forwards of an adopted model, as the wrapper's precision has them."""
     model = net()
-    adopt(model, seed=7)
+    adopt(model, seed=7, ranks="replicated")  # which one process takes too
     with torch.autocast("cpu", torch.bfloat16, enabled=lay is prepare):
         return [model(X).float(), model(X).float()]
 
@@ -259,6 +261,11 @@ def test_checkpointed(lay, reentrant):
         y.square().sum().backward()
         gradients.append(x.grad)
     assert torch.equal(*gradients)
+
+
+@needs_gloo
+def test_in_distributed_data_parallel():
+    run_in_processes(Path(__file__).with_name("wrapped_worker.py"), 2)
 
 
 def test_data_parallels_replica_runs_itself():

@@ -48,8 +48,8 @@ class _Covers:
         """A replica of the module, by torch.nn.DataParallel, with covers of its own: those of the
         module would run the module."""
         replica: nn.Module = type(self.module)._replicate_for_data_parallel(self.module)
-        twins = {id(cover): copy.copy(cover) for cover in self.laid}
-        twins[id(self.module)] = replica  # type: ignore[assignment]
+        twins: dict[int, Any] = {id(cover): copy.copy(cover) for cover in self.laid}
+        twins[id(self.module)] = replica
 
         def moved(method: Any) -> Any:
             twin = twins.get(id(getattr(method, "__self__", None)))
@@ -253,16 +253,16 @@ def _of_class(original: Callable[..., Any], place: int) -> types.FunctionType:
 
 
 def _signed(original: Callable[..., Any], place: int, bound: bool = False) -> types.FunctionType:
-    signed: Any = _made(place)
+    signed = _made(place)
     try:
         signature = inspect.signature(original)
     except ValueError:  # compiled code, and some objects, say nothing of what they take
-        return signed  # type: ignore[no-any-return]
+        return signed
     taken = signature.parameters
     # Binding takes one parameter away, and what is bound lacks it; but for a wrapper by
     # functools.wraps, which copied the signature of one of our functions.
     if bound and "self" not in taken:
         own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
         signature = signature.replace(parameters=[own, *taken.values()])
-    signed.__signature__ = signature
-    return signed  # type: ignore[no-any-return]
+    signed.__dict__["__signature__"] = signature
+    return signed

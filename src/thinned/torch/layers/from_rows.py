@@ -15,7 +15,7 @@ from thinned.methods.table import Method, every
 from thinned.torch.adoption.module import Sited, fresh_address
 from thinned.torch.adoption.site import p_of, set_p
 
-__all__ = ["MethodModule", "made", "module_of"]
+__all__ = ["MethodModule", "made"]
 
 _NOWHERE = Address()  # what evaluation, which draws nothing, is given
 
@@ -149,11 +149,6 @@ def made() -> dict[str, type[MethodModule]]:
             if row.module is not None and row.sample is not None:
                 _MADE[row.module] = _made(row)
     return _MADE
-
-
-def module_of(name: str) -> type[MethodModule]:
-    """The class made from the row whose module has this name. KeyError where there is none."""
-    return made()[name]
 
 
 def __getattr__(name: str) -> Any:
