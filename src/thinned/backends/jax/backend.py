@@ -357,6 +357,7 @@ def _sharding_like(shape: tuple[int, ...], like: Any) -> Any:
         names if n == m else None
         for names, n, m in zip(sharding.spec, shape, like.shape, strict=True)
     ]
+    # JAX gives PartitionSpec no types.
     return NamedSharding(mesh, PartitionSpec(*axes))  # type: ignore[no-untyped-call]
 
 

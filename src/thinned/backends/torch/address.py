@@ -53,8 +53,7 @@ class GraphAddress:
 
     words : int64, shape (5,): an address.
     where : int64, shape (2 n,): start and shape of the whole of an array of n axes; empty, or with
-        a start of -1, where the array is the whole. A whole of -1 rows is one of nobody knows how
-        many.
+        a start of -1, where the array is the whole. -1 rows of the whole are an unknown number.
     folds : what is folded into the address where it is used.
     held, undivided : the shape of the array, and the axes that no window may split.
     """
@@ -112,6 +111,7 @@ def graph_address(at: Any, window: Window | None, shape: tuple[int, ...]) -> Gra
         assert isinstance(window.start, tuple)
         start = window.start + (0,) * (len(shape) - len(window.start))
         whole = window.global_shape or (-1, *shape[1:])
+        # Compilers put symbols in, which the types of a window do not know.
         numbers = [*start, *whole]  # type: ignore[misc]
     return GraphAddress(wire.pack_address(at), wire.pack(numbers))
 

@@ -440,6 +440,7 @@ def noise(x: Tensor, seed: Tensor | None, how: Noise) -> Tensor:
     y: Tensor
     if _in_transform():
         x = x if seed is not None else _entry_by_entry(x)
+        # PyTorch gives Function.apply no types.
         y = _Transformed.apply(x, None, seed, how)  # type: ignore[no-untyped-call]
         return y
     if seed is not None:
