@@ -12,7 +12,7 @@ import numpy as np
 
 import thinned
 from thinned import checks, reference
-from thinned.backends import numpy as numpy_backend
+from thinned.backends import base
 from thinned.backends.numpy import NumpyBackend
 
 ENDS = (0, 2**32)
@@ -56,10 +56,10 @@ def results(patch, change):
 def places(patch, change):
     """Replace the placement: change(real, shape, shared axes, window)."""
 
-    def changed(real, who, shape, shared=(), window=None):
+    def changed(real, who, shape, shared=(), window=None, *most):
         return change(lambda *a: real(who, *a), shape, checks.axes(who, shared, len(shape)), window)
 
-    around(patch, numpy_backend, "place", changed)
+    around(patch, base, "place", changed)
 
 
 def moved(place, strides=None, offset=None):
@@ -134,11 +134,11 @@ def one_tile_repeated(patch):
 
 
 def high_half_of_the_seed_ignored(patch):
-    patch.setattr(reference, "_key", lambda seed: (seed & 0xFFFFFFFF, 0))
+    patch.setattr(reference, "key_of", lambda seed: (seed & 0xFFFFFFFF, 0))
 
 
 def seed_cut_to_16_bits(patch):
-    patch.setattr(reference, "_key", lambda seed: (seed & 0xFFFF, 0))
+    patch.setattr(reference, "key_of", lambda seed: (seed & 0xFFFF, 0))
 
 
 def call_ignored(patch):
@@ -276,13 +276,14 @@ def shared_axes_keep_their_length(patch):
 def negative_axes_counted_from_the_front(patch):
     around(
         patch,
-        numpy_backend,
+        base,
         "place",
-        lambda real, who, shape, shared=(), window=None: real(
+        lambda real, who, shape, shared=(), window=None, *most: real(
             who,
             shape,
             tuple({max(axis, ~axis) for axis in map(int, np.atleast_1d(shared))}),
             window,
+            *most,
         ),
     )
 
