@@ -236,34 +236,80 @@ Tensor by_python(PyObject* function, const Values&... values) {
 
 Tensor recorded(const Tensor& x, const How& how);
 
-// Linear in x, so that its derivative is the same call on something else. No tensor is saved.
+// Noise is linear in x: the gradient that goes on is the same noise of the one that came.
+Tensor passed_on(Tensor& g, const How& how) {
+    if (!g.defined()) return Tensor();
+    if (!is_plain(g) || has_tangent(g)) return by_python(noise_elsewhere, g, at::IntArrayRef(how.numbers()));
+    if (at::GradMode::is_enabled() || !nobody_else(g)) return recorded(g, how);
+    at::AutoDispatchBelowADInplaceOrView below;
+    made(g, how, g);
+    return std::move(g);
+}
+
+// The same as the compiler of backward passes takes it, from what a node has told it.
 struct Noise : torch::autograd::Function<Noise> {
-    static Tensor forward(torch::autograd::AutogradContext* ctx, const Tensor& x, const How& how) {
-        at::AutoDispatchBelowADInplaceOrView below;
-        ctx->saved_data["how"] = how.numbers();
-        ctx->set_materialize_grads(false);
-        return made(x, how);
-    }
     // By reference: a copy of the list would hold the gradient once more.
     static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
                                                    torch::autograd::variable_list& grads) {
-        Tensor& g = grads[0];
-        if (!g.defined()) return {Tensor(), Tensor()};
-        const auto numbers = ctx->saved_data["how"].toIntVector();
-        if (!is_plain(g) || has_tangent(g)) return {by_python(noise_elsewhere, g, at::IntArrayRef(numbers)), Tensor()};
-        const How how = How::of(numbers);
-        if (at::GradMode::is_enabled() || !nobody_else(g)) return {recorded(g, how), Tensor()};
-        at::AutoDispatchBelowADInplaceOrView below;
-        made(g, how, g);
-        return {std::move(g), Tensor()};
+        return {passed_on(grads[0], How::of(ctx->saved_data["how"].toIntVector()))};
+    }
+};
+
+// The node of autograd. It keeps no tensor, and what a Function of PyTorch's would keep beside it is
+// written down where the compiler of backward passes asks: kept at each call, it took a small tensor as
+// long as its dropout.
+struct NoiseNode final : torch::autograd::CppNode<Noise> {
+    explicit NoiseNode(const How& done) : how(done) { how.fill = 0.0; }
+
+    std::string name() const override { return "thinned::Noise"; }
+    torch::autograd::variable_list apply(torch::autograd::variable_list&& grads) override {
+        return {passed_on(grads[0], how)};
+    }
+    void compiled_args(torch::dynamo::autograd::CompiledNodeArgs& args) const override {
+        const_cast<NoiseNode*>(this)->tell();  // a caller that may not change the node has no other
+        CppNode::compiled_args(args);
+    }
+    torch::autograd::variable_list apply_with_saved(
+        const torch::autograd::variable_list& grads,
+        torch::dynamo::autograd::SwapSavedVariables& saved) override {
+        tell();
+        return CppNode::apply_with_saved(grads, saved);
+    }
+
+   private:
+    How how;
+
+    void tell() {
+        std::lock_guard<std::mutex> lock(mutex_);
+        if (!is_variable_input_.empty()) return;
+        ctx_.saved_data["how"] = how.numbers();
+        ctx_.set_materialize_grads(false);
+        is_variable_input_ = {true};
+        const auto& y = input_metadata(0);
+        torch::autograd::VariableInfo info;
+        info.device = y.device();
+        info.scalar_type = c10::typeMetaToScalarType(y.options().dtype());
+        info.size = y.shape_as_dim_vector().vec();
+        info.requires_grad = true;
+        info.is_empty = false;
+        output_info_ = {info};
+        set_ctx_grad_fn(c10::intrusive_ptr<torch::autograd::Node>::reclaim_copy(this));
     }
 };
 
 // The noise on a plain x, differentiable.
 Tensor recorded(const Tensor& x, const How& how) {
     RECORD_FUNCTION("thinned::noise", std::vector<c10::IValue>({x}));
-    if (x.requires_grad() && at::GradMode::is_enabled()) return Noise::apply(x, how);
-    return made(x, how);
+    if (!x.requires_grad() || !at::GradMode::is_enabled()) return made(x, how);
+    const auto node = c10::make_intrusive<NoiseNode>(how);
+    node->set_next_edges(torch::autograd::collect_next_edges(x));
+    Tensor y;
+    {
+        at::AutoDispatchBelowADInplaceOrView below;
+        y = made(x, how);
+    }
+    torch::autograd::set_history(y, node);
+    return y;
 }
 
 // ---------------------------------------------------------------------------------------- from Python

@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
+from torch._dynamo import compiled_autograd
 from versions import VERSION
 
 import thinned
@@ -72,6 +74,37 @@ def test_values_and_gradients_are_those_of_the_python_form(dtype):
         (wanted,) = torch.autograd.grad(expected, x, grad)
         assert torch.equal(dx, wanted), name
         assert dx.stride() == wanted.stride(), name
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+@pytest.mark.parametrize("shape", [(8, 8), (3, 1, 5), ()], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_compiler_of_backward_passes_takes_the_node(shape, dtype):
+    """Step by step, by one program: the numbers that a node keeps are the program's arguments."""
+    torch.compiler.reset()
+    compiler = torch.compile(backend="aot_eager")
+    for step in range(3):
+        gradients = []
+        for backward in (nullcontext(), compiled_autograd._enable(compiler)):
+            x = torch.randn(shape, generator=torch.Generator().manual_seed(step)).to(dtype)
+            x.requires_grad_()
+            y = functional.dropout(x * 2, 0.5, True, at=AT.replace(step=step))
+            assert "Noise" in y.grad_fn.name()
+            with backward:
+                (y * y).sum().backward()
+            gradients.append(x.grad)
+        assert torch.equal(*gradients), step
+        assert step or gradients[0].dtype == dtype
+
+
+def test_a_node_may_be_run_twice_and_its_derivative_again():
+    x = torch.randn(40, requires_grad=True)
+    keep = functional.dropout(torch.ones(40), 0.5, True, at=AT)
+    y = functional.dropout(x**3, 0.5, True, at=AT)
+    (first,) = torch.autograd.grad(y.sum(), x, retain_graph=True, create_graph=True)
+    torch.testing.assert_close(first, 3 * x**2 * keep)
+    torch.testing.assert_close(torch.autograd.grad(y.sum(), x, retain_graph=True)[0], first)
+    torch.testing.assert_close(torch.autograd.grad(first.sum(), x)[0], 6 * x * keep)
 
 
 def test_a_fresh_seed_is_the_one_that_python_draws():

@@ -14,7 +14,7 @@ from thinned.backends.torch import (
     kernel as torch_memory,
     operators,
 )
-from thinned.torch.dropin import functional, modules, seeds
+from thinned.torch.dropin import functional, modules, noise, seeds
 
 import test_dropin_autograd as autograd  # isort: skip
 import test_dropin_compile as compiling  # isort: skip
@@ -58,13 +58,13 @@ def no_scale_in_backward(patch):
 
 
 def seed_drawn_twice(patch):
-    real = functional.fresh
+    real = noise.fresh
 
     def drawn(x, p):
         seeds._drawn_seed(None)
         return real(x, p)
 
-    patch.setattr(functional, "fresh", drawn)
+    patch.setattr(noise, "fresh", drawn)
 
 
 def seed_drawn_again_in_backward(patch):
@@ -158,7 +158,7 @@ def strides_lost(patch):
 
 
 def nothing_is_written_in_place(patch):
-    patch.setattr(functional, "noise_", backend.noise)
+    patch.setattr(noise, "noise_", backend.noise)
 
 
 def multiplied_by_the_mask(patch):

@@ -37,13 +37,8 @@ from thinned.backends.torch.values import recorded
 from thinned.checks import message, real
 from thinned.torch.attention import blockwise
 from thinned.torch.attention.blockwise import Plan
-from thinned.torch.dropin.functional import (
-    REQUIRED,
-    _probability,
-    _traced_rate,
-    _training,
-    _words,
-)
+from thinned.torch.dropin.functional import REQUIRED, _probability, _training
+from thinned.torch.dropin.noise import rate_in_program, words_in_program
 from thinned.torch.dropin.seeds import seed_for
 from thinned.window import Window, _window, index_strides, place
 
@@ -137,8 +132,8 @@ def scaled_dot_product_attention(
     if scale is None:
         scale = 1.0 / math.sqrt(q.shape[-1]) if q.shape[-1] else 1.0
     if torch.compiler.is_compiling() or (recorded() and not _in_transform()):
-        words = _words(at, generator)
-        rate = _traced_rate(p)
+        words = words_in_program(at, generator)
+        rate = rate_in_program(p)
         return attention_compiled(
             q, k, v, attn_mask, words, *rate, scale, is_causal, window, mirror
         )

@@ -12,7 +12,7 @@ from torch import Tensor
 from thinned.address import Address
 from thinned.backends.torch.operators import BERNOULLI, NOISED
 from thinned.methods.alpha import ALPHA, affine
-from thinned.torch.dropin import functional
+from thinned.torch.dropin import functional, noise
 from thinned.window import Window
 
 __all__ = ["ALPHA_KINDS", "affine", "forward", "in_graph", "shared_axes"]
@@ -51,14 +51,12 @@ def forward(
     """The values in training, differentiable in eager code."""
     if p == 0.0:
         return x
-    functional.require("dropout", x)
+    noise.require("dropout", x)
     if kind in ALPHA_KINDS:
-        return functional.self_normalising(
-            kind, x, p, inplace, None, at, shared, window, at.mirrored
-        )
+        return noise.self_normalising(kind, x, p, inplace, None, at, shared, window, at.mirrored)
     if x.is_nested:
-        return functional.on_values(x, p, inplace, None, at, at.mirrored)
-    return functional.noisy("dropout", x, p, inplace, None, at, shared, window, at.mirrored)
+        return noise.on_values(x, p, inplace, None, at, at.mirrored)
+    return noise.noisy("dropout", x, p, inplace, None, at, shared, window, at.mirrored)
 
 
 def in_graph(x: Tensor, kind: str, words: Tensor, rate: Tensor) -> Tensor:

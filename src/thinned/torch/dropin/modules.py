@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from thinned import checks
 from thinned.torch.compat.fx_leaf import Leaf
-from thinned.torch.dropin import functional
+from thinned.torch.dropin import functional, noise
 
 __all__ = [
     "AlphaDropout",
@@ -65,7 +65,7 @@ class Dropout(_DropIn, nn.Dropout):
 
     def forward(self, input: Tensor) -> Tensor:
         if self.training is True and not self.inplace:
-            y = functional.fresh(input, self.p)
+            y = noise.fresh(input, self.p)
             if y is not None:
                 return y
         return super().forward(input)
