@@ -8,7 +8,6 @@ finished releases are asked for stand in torch/compat/torch_2_6.py.
 from __future__ import annotations
 
 import sys
-import warnings
 from contextlib import nullcontext
 from functools import partial
 from importlib import import_module
@@ -17,35 +16,16 @@ from typing import Any
 
 import torch
 
+from thinned.backends.inside import Inside
+
 __all__ = ["NAMES"]
 
-# Name -> what does not work without it. Tests take the names away one by one.
-NAMES: dict[str, str] = {}
-
-
-def _taken(name: str, costs: str, instead: Any) -> Any:
-    """What stands behind a name; `instead` where this PyTorch has no such name.
-
-    name : a module of PyTorch's, and behind a colon the way from it by attributes.
-    costs : what does not work then, as the end of a sentence. Empty: nothing, and no warning.
-    """
-    NAMES[name] = costs
-    room, _, way = name.partition(":")
-    try:
-        found: Any = import_module(room)
-        for step in filter(None, way.split(".")):
-            found = getattr(found, step)
-    except (ImportError, AttributeError):
-        if not costs:
-            return instead
-        warnings.warn(
-            f"thinned: PyTorch {torch.__version__} has no {name.replace(':', '.')}, and {costs}. "
-            "Take a release that docs/torch.md names, or a newer thinned.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return instead
-    return found
+_inside = Inside(
+    "PyTorch",
+    torch.__version__,
+    "Take a release that docs/torch.md names, or a newer thinned.",
+)
+_taken, NAMES = _inside.take, _inside.names
 
 
 class _None:
