@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import gc
 from contextlib import contextmanager
 
 import libraries
@@ -29,6 +30,18 @@ def pytest_configure(config):
 def pytest_report_header():
     names = libraries.absent()
     return f"not installed, and skipped: {', '.join(names)}" if names else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Without the garbage collector, which looked through thousands of tests again and again, none
+    of which was garbage: a quarter of the time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @contextmanager
