@@ -1,6 +1,7 @@
 # Two commands do everything on a machine with Python, make and a C++ compiler:
 #   make demo    trains on real data and writes a report
 #   make test    lint, types, native tests, tests
+# and `make test-all` runs the tests that take long too.
 # Both build .venv here once and reuse it.
 
 PYTHON ?= python3
@@ -9,13 +10,15 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 NATIVE := CMakeLists.txt $(wildcard native/*.cpp native/*.hpp native/pytorch/*)
 NATIVE_TESTS := $(wildcard native/tests/*.cpp native/tests/*.hpp)
 
-.PHONY: demo test setup bench docs wheel lint types native native-aarch64 tests fuzz statistics clean
+.PHONY: demo test test-all setup bench docs wheel lint types native native-aarch64 tests tests-all fuzz statistics clean
 
 demo: .venv/.fit
 	$(BIN)/thinned fit digits --out demo --overwrite
 	@echo "Open demo/report.html in a browser."
 
 test: lint types native tests
+
+test-all: lint types native tests-all
 
 setup: .venv/.dev
 
@@ -46,11 +49,12 @@ types: .venv/.dev
 native: build/native/plain/passed build/native/address/passed build/native/thread/passed
 	@! nm -C build/native/plain/CMakeFiles/thinned_avx*.dir/native/kernel.cpp.o 2>/dev/null | grep ' [VWu] '
 
-WATCHED := -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG="-O1 -g -fno-omit-frame-pointer"
+WATCHED := -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG="-O1 -g1 -fno-omit-frame-pointer"
 build/native/plain/passed: FLAGS := -DTHINNED_WERROR=ON
 build/native/address/passed: FLAGS := $(WATCHED) \
 	-DCMAKE_CXX_FLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all"
 build/native/thread/passed: FLAGS := $(WATCHED) -DCMAKE_CXX_FLAGS=-fsanitize=thread
+build/native/thread/passed: CASES := thread
 # Needs g++-aarch64-linux-gnu and qemu-user (Debian), and is no part of `make test`. Processes with
 # several threads that fork are beyond qemu.
 native-aarch64: build/native/aarch64/passed
@@ -70,6 +74,9 @@ build/native/%/passed: $(NATIVE) $(NATIVE_TESTS) | .venv/.fit
 	touch $@
 
 tests: .venv/.dev
+	$(BIN)/python -m pytest -n 2 --may-lack "" --short
+
+tests-all: .venv/.dev
 	$(BIN)/python -m pytest -n 2 --may-lack ""
 
 # Generated calls of every public function, good and bad; then damage, threads, forks and signals.

@@ -1,6 +1,8 @@
 """What all tests share."""
 
 import gc
+import zlib
+from collections import defaultdict
 from contextlib import contextmanager
 
 import libraries
@@ -15,6 +17,12 @@ def pytest_addoption(parser):
         metavar="LIBRARIES",
         help="end at once where a library is not installed that is none of these (names with "
         "commas); without this option, tests are skipped for any",
+    )
+
+    parser.addoption(
+        "--short",
+        action="store_true",
+        help="leave out tests marked long, and of tests marked one_in(n) all but one in n",
     )
 
 
@@ -42,6 +50,26 @@ def pytest_collection():
     finally:
         gc.freeze()
         gc.enable()
+
+
+def pytest_collection_modifyitems(config, items):
+    """The short run. Which cases stay depends on their names alone: the same on every machine."""
+    if not config.getoption("--short"):
+        return
+    cases = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("long") is None:
+            cases[item.nodeid.partition("[")[0]].append(item)
+    stays = set()
+    for same in cases.values():
+        mark = same[0].get_closest_marker("one_in")
+        if mark is not None:
+            (n,) = mark.args
+            by_chance = sorted(same, key=lambda item: zlib.crc32(item.nodeid.encode()))
+            same = by_chance[: -(-len(same) // n)]
+        stays.update(same)
+    config.hook.pytest_deselected(items=[item for item in items if item not in stays])
+    items[:] = [item for item in items if item in stays]
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from libraries import needs
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -43,6 +44,7 @@ def test_torch_mlp():
     }
 
 
+@pytest.mark.long
 @needs("torch")
 def test_finetune_resume():
     first, second = said("finetune_resume.py").splitlines()
@@ -50,6 +52,7 @@ def test_finetune_resume():
     assert float(second.rpartition(" ")[2]) > 0.7
 
 
+@pytest.mark.long
 @needs("torch")
 def test_learned_rates():
     lines = dict(line.split(": ", 1) for line in said("learned_rates.py").splitlines())
@@ -64,6 +67,7 @@ def test_learned_rates():
     assert min(values[-1] for values in found.values()) > 0.75
 
 
+@pytest.mark.long
 def test_uci(tmp_path):
     def found(*arguments):
         lines = said("uci.py", "--quick", *arguments).splitlines()

@@ -117,6 +117,7 @@ def test_a_terminal_without_blocks(command, monkeypatch):
         assert "#####" in out
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(
     ("suffix", "begins"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF"), ("SVG", b"<?")]
 )

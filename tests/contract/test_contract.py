@@ -14,6 +14,7 @@ from .kinds import over_checks, over_kinds, over_numpy_kinds
 EVERYWHERE = (checks_draw, checks_law, checks_place, checks_values)
 
 
+@pytest.mark.one_in(5)
 @over_kinds
 @over_checks([check for room in EVERYWHERE for check in room.CHECKS])
 def test_on_every_kind(kind, check):

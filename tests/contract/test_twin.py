@@ -1,5 +1,6 @@
 """Random addresses, shapes, windows and shared axes: the library against the naive twin."""
 
+import pytest
 from hypothesis import given, settings, strategies as st
 
 import thinned
@@ -29,6 +30,7 @@ rates = st.one_of(
 kinds = st.sampled_from(INSTALLED)
 
 
+@pytest.mark.long
 @steady
 @given(kinds, addresses, rates, st.integers(0, 2**47 - 200), st.integers(0, 200), st.booleans())
 def test_any_range(kind, at, p, start, count, mirror):

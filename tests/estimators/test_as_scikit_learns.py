@@ -25,6 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 # ------------------------------------------------------------------------- scikit-learn's verdict
 
 
+@pytest.mark.one_in(2)
 @parametrize_with_checks([DropoutMLPClassifier(), DropoutMLPRegressor()])
 def test_check_estimator(estimator, check):
     check(estimator)

@@ -136,6 +136,7 @@ def test_the_reports_command_gives_the_same_result(here, command):
     assert settings["p"] == [0.0, 0.123456789]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("epochs", [None, 3])
 def test_what_was_typed_is_what_was_run(here, command, epochs):
     """Every option that is a setting, also where the epochs are left open."""
@@ -177,6 +178,7 @@ def test_the_module_runs_as_the_command_does(here):
     assert done.stderr.startswith("thinned: none.csv: no such file; ")
 
 
+@pytest.mark.long
 def test_the_module_trains_in_processes_of_its_own(here):
     options = ["--hidden", "8", "--epochs", "1", "--repeats", "1", "--p", "0.1", "--out", "out"]
     done = as_module("fit", "wine", *options)

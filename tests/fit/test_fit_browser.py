@@ -100,6 +100,7 @@ def overflow(report, width, tmp_path):
     return wide - window
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("which", ["digits", "patients"])
 def test_the_report_opens_without_a_word_and_without_the_network(which, request):
     fitted = request.getfixturevalue(which)

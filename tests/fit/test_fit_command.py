@@ -87,6 +87,7 @@ def test_the_test_part_is_rows_of_the_data(patients):
     assert patients.predictions["target"].tolist() == mixed()["target"].iloc[rows].tolist()
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_files(digits, tmp_path):
     again = Fitted(tmp_path / "result", *digits.arguments)
     for name in FILES:
@@ -296,6 +297,7 @@ def test_a_full_disk_is_one_sentence(here, monkeypatch, command):
     assert os.listdir() == []
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("after", [0.1, 2.0])  # while processes start, and while they train
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_leaves_nothing(here, ending, after):
@@ -347,6 +349,7 @@ def test_a_fault_of_ours_is_not_hidden(here, monkeypatch):
 # ---------------------------------------------------------------------------------------- progress
 
 
+@pytest.mark.long
 def test_a_bar_with_the_time_left_on_a_terminal(here, monkeypatch):
     import pty
 

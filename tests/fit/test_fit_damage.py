@@ -92,6 +92,7 @@ def numbers_after(path, contents):
     return count
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
 def test_each_single_bit_counts(classifier, name):
     path = classifier / name
@@ -176,6 +177,7 @@ def test_the_tests_seal_as_the_program_does(folder):
     assert with_seal(json.dumps(facts, indent=1, ensure_ascii=False)) == sealed(facts)
 
 
+@pytest.mark.one_in(2)
 def test_any_value_in_any_place_is_a_model_or_a_sentence(folder):
     facts = facts_of(folder)
     path = folder / "model.json"

@@ -2,9 +2,12 @@
 
 import json
 
+import pytest
+
 from thinned.cli import main
 
 
+@pytest.mark.long
 def test_digits_with_the_defaults(tmp_path):
     folder = tmp_path / "digits"
     assert main.main(["fit", "digits", "--quiet", "--out", str(folder)]) == 0

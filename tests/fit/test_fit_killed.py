@@ -414,6 +414,7 @@ def test_a_file_system_that_is_only_read(mounted, command):
         assert "cannot be written" in err
 
 
+@pytest.mark.long
 def test_a_limit_on_files_is_one_sentence_that_names_the_file(here):
     # The weights of 64 x 64 units are past it.
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))"

@@ -54,6 +54,7 @@ def alone(request):
     return False
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_generated_calls_of_what_draws(kernel, part, alone):
     if not alone:
@@ -67,6 +68,7 @@ def test_generated_calls_of_what_draws(kernel, part, alone):
     assert len(hunt.calls) > len(names) / 2
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_generated_calls_of_what_stands_beside(part, alone):
     if not alone:

@@ -52,6 +52,7 @@ def damaged(fitted, tmp_path, file, spoil):
     return wrong
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("file", ["model.json", "model.safetensors"])
 @pytest.mark.parametrize("part", range(2))
 def test_damaged_bytes_of_a_model(fitted, tmp_path, file, part):

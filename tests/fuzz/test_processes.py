@@ -121,6 +121,7 @@ def output(program, **environment):
     return done.stdout.strip()
 
 
+@pytest.mark.long
 def test_every_row_can_be_the_first_call_of_a_process():
     assert json.loads(output(FIRST)) == {}
 
@@ -162,6 +163,7 @@ def ended(folder, number, ending):
     return process.returncode, err
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("turn", range(2))
 def test_a_signal_leaves_a_folder_whole_or_absent(tmp_path, ending, turn):

@@ -39,6 +39,7 @@ def same(actual, expected):
 # ------------------------------------------------------------------------------------------ Equinox
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", NAMES)
 def test_an_equinox_layer_takes_a_sample(name):
     layer = getattr(thinned.jax.equinox, name)(0.4, **OPTIONS.get(name, {}))
@@ -146,6 +147,7 @@ def test_a_p_that_is_an_array_is_traced_and_not_a_program_of_its_own():
 # ---------------------------------------------------------------------------------------------- NNX
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", NAMES)
 def test_an_nnx_layer_takes_a_batch(name):
     x, options = batch(name), dict(OPTIONS.get(name, {}))

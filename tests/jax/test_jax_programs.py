@@ -63,6 +63,7 @@ def test_what_others_keep_would_show():
     assert bytes_a_layer(keyed) > 1
 
 
+@pytest.mark.long
 def test_a_mask_that_is_merged_is_caught(pure, monkeypatch):
     nothing_of_the_mask_is_kept()
     monkeypatch.setattr(primitives, "_when_there_is", lambda x, words: words)
@@ -160,6 +161,7 @@ EXPORTED = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", EXPORTED)
 def test_an_exported_program_draws_the_same_and_needs_nothing_of_ours(name):
     x = jnp.linspace(1.0, 3.0, 64)

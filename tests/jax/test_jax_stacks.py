@@ -71,6 +71,7 @@ BUILT = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("run", [scanned, vmapped])
 @pytest.mark.parametrize("how", BUILT)
 def test_every_layer_of_a_stack_draws_a_mask_of_its_own(how, run):
@@ -95,6 +96,7 @@ def test_a_layer_of_a_stack_has_the_seed_with_its_number_folded_in():
             assert np.array_equal(y, thinned.dropout(np.asarray(ROWS), 0.5, at))
 
 
+@pytest.mark.long
 def test_stacks_of_stacks():
     def grid(blocks):
         return nnx.vmap(lambda blocks: vmapped(blocks), in_axes=(0,), out_axes=0)(blocks).reshape(
@@ -172,6 +174,7 @@ def test_a_model_without_stacks_draws_as_ever():
         tick(Block(nnx.Rngs(0)))
 
 
+@pytest.mark.long
 def test_on_two_devices():
     settings = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     file = Path(__file__).with_name("two_devices.py")

@@ -133,6 +133,7 @@ def fitted(tmp_path_factory):
     return found
 
 
+@pytest.mark.long
 def test_members_on_the_command_line(fitted, tmp_path, capsys):
     def predicted(data, *how):
         out = tmp_path / "out.csv"

@@ -72,6 +72,7 @@ def test_a_pool_does_not_depend_on_how_it_is_batched(make, share):
     check_batching(make(), x, share)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("share", SHARES)
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_every_module_of_the_catalogue_can_be_asked(name, share):

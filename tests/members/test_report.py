@@ -28,6 +28,7 @@ def fitted(request, tmp_path_factory):
     return request.param, model, frame, np.asarray(known, np.float64), report
 
 
+@pytest.mark.one_in(2)
 def test_members_of_the_saved_model(fitted):
     data, model, frame, target, report = fitted
     assert ('id="members"' in report) == (model.training["p"] > 0)

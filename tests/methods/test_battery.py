@@ -16,12 +16,14 @@ from .trying import KINDS, ROWS, name_of
 over_rows = pytest.mark.parametrize("row", ROWS, ids=name_of)
 
 
+@pytest.mark.one_in(3)
 @over_rows
 @pytest.mark.parametrize("check", LAW, ids=lambda check: check.__name__)
 def test_the_law(row, check):
     check(row)
 
 
+@pytest.mark.one_in(6)
 @over_rows
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("check", [*ENDS, *VALUES], ids=lambda check: check.__name__)

@@ -53,6 +53,7 @@ def test_exact_gamma_hits_the_asked_share(size, p):
     hits_the_asked_share(drop_block, size, p)
 
 
+@pytest.mark.one_in(4)
 @over_sizes
 @over_rates
 @pytest.mark.parametrize("other", [with_papers_gamma, with_seeds_everywhere])

@@ -93,6 +93,7 @@ def called(value):
     return names[0] if names else getattr(value, "__name__", str(value))
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(("fault", "name", "check", "kind"), CAUGHT, ids=called)
 def test_the_battery_catches_it(fault, name, check, kind, monkeypatch):
     a_patch_is_caught(fault, name, check, kind, monkeypatch)

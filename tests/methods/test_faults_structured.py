@@ -146,6 +146,7 @@ CAUGHT = [
 ]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(("fault", "name", "check", "kind"), CAUGHT)
 def test_a_wrong_version_is_caught(fault, name, check, kind, monkeypatch):
     another_function_is_caught(fault, name, check, kind, monkeypatch)

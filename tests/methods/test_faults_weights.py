@@ -87,6 +87,7 @@ CAUGHT = [
 ]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(("fault", "name", "check", "kind"), CAUGHT)
 def test_a_fault_is_caught(fault, name, check, kind, monkeypatch):
     a_patch_is_caught(fault, name, check, kind, monkeypatch)

@@ -107,6 +107,7 @@ HOW = {"non-reentrant": {"use_reentrant": False}, "reentrant": {"use_reentrant":
 KINDS = ["DropKey", "DropPath", "GaussianDropout", "ShakeDrop", "SpatialDropout", "UniformDropout"]
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(
     ("how", "backend", "names"),
     [
@@ -129,6 +130,7 @@ def test_a_compiled_checkpoint_draws_the_forwards_masks(how, backend, names):
     same(gradients(found, arrays), gradients(expected, arrays), tolerance)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", HOW)
 def test_a_compiled_checkpoint_of_the_modules_written_by_hand(how):
     arrays = {name: (x,) for name, x in written(grad=True).items()}
@@ -279,6 +281,7 @@ def test_an_array_is_dropped_under_fake_tensors():
 # --------------------------------------------------------------------------------------- recordings
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("kind", ["real", "fake", "symbolic"])
 @pytest.mark.parametrize("row", SAMPLED, ids=lambda row: row.name)
 def test_a_recording_by_make_fx_holds_the_mask_of_its_address(row, kind):
@@ -290,6 +293,7 @@ def test_a_recording_by_make_fx_holds_the_mask_of_its_address(row, kind):
     torch.testing.assert_close(recorded(*arrays), call(*arrays), equal_nan=True)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_a_recording_by_make_fx_draws_anew_at_each_run(name):
     module, arrays = garden.module(MODULES[name]), beds([name])[name]

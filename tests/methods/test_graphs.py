@@ -236,6 +236,7 @@ def test_the_adjacency_is_normalised_again(kind):
         np.testing.assert_allclose(y.toarray(), expected, rtol=1e-12)
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize(("kind", "dtype"), [
     *((np.asarray, t) for t in ("int8", "uint8", "int16", "uint16", "int32", "uint32", "uint64")),
     *((torch.from_numpy, t) for t in ("int8", "uint8", "int16", "int32", "int64")),

@@ -322,6 +322,7 @@ def test_alone_they_obey_the_generator():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.long
 def test_compiled_by_the_real_compiler_they_draw_alike():
     torch._dynamo.reset()
     model = Model()

@@ -339,6 +339,7 @@ def test_a_module_alone_obeys_the_generator(name):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.one_in(4)
 @compiled
 @over_modules
 def test_adopted_compiled_recomputed_and_in_pieces(name):
@@ -424,6 +425,7 @@ def test_evaluation_is_the_plain_layer():
     assert torch.equal(conv(image), plain.bias.reshape(1, 2, 1, 1).expand(conv(image).shape))
 
 
+@pytest.mark.long
 def test_the_convolution_has_the_moments_of_noisy_weights():
     torch.manual_seed(0)
     conv = noisy(thinned.torch.SparseVariationalConv2d(2, 2, 3)).double()

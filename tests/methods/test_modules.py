@@ -76,6 +76,7 @@ def test_adopted_each_draws_at_its_site():
         same(garden(arrays), ys)
 
 
+@pytest.mark.long
 @compiled
 def test_compiled_by_the_real_compiler_all_draw_alike():
     """In one program: every module's y and gradient in a second step, and in evaluation."""
@@ -160,6 +161,7 @@ def test_pieces_of_a_batch_draw_the_whole_ones_masks():
         same({name: torch.cat(parts, axis)}, {name: whole[name]}, 1e-6)
 
 
+@pytest.mark.long
 @needs_gloo
 def test_processes_draw_their_parts_of_one_mask():
     run_in_processes(Path(__file__).with_name("worker.py"), 2)

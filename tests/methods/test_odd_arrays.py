@@ -60,6 +60,7 @@ def _quiet():
         yield
 
 
+@pytest.mark.one_in(4)
 @over_rows
 @pytest.mark.parametrize("kind", KINDS, ids=" ".join)
 def test_a_row_is_right_or_refuses(row, kind):

@@ -419,6 +419,7 @@ def test_half_and_autocast_run(kind):
     assert torch.isfinite(y).all()
 
 
+@pytest.mark.one_in(4)
 @over_kinds
 @pytest.mark.parametrize("options", [
     {"p": 0.2, "input_p": True, "recurrent_p": True, "weight_p": True, "zoneout_hidden_p": 0.05},

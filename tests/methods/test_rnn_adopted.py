@@ -80,6 +80,7 @@ def steps(net, clock, x, run=None):
     return found
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("recurrent", ["candidate", "gal"])
 def test_compiled_is_eager_and_a_new_p_or_step_is_no_new_program(kind, recurrent):
@@ -100,6 +101,7 @@ def test_compiled_is_eager_and_a_new_p_or_step_is_no_new_program(kind, recurrent
 test_compiled_is_eager_and_a_new_p_or_step_is_no_new_program.pytestmark += compiled
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("adopted", [True, False], ids=["adopted", "alone"])
 def test_the_real_compiler(adopted):
     torch._dynamo.reset()
@@ -119,6 +121,7 @@ def test_the_real_compiler(adopted):
 test_the_real_compiler.pytestmark += compiled
 
 
+@pytest.mark.one_in(4)
 @over_kinds
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_compiled_with_all_off(kind, form):

@@ -123,9 +123,10 @@ def _one_thread_each():
     torch.set_num_threads(before)
 
 
-def test_threads_side_by_side():
+@pytest.mark.parametrize("calls", [100, pytest.param(CALLS, marks=pytest.mark.long)])
+def test_threads_side_by_side(calls):
     before = of_the_process()
-    assert side_by_side(CALLS, workers()) == []
+    assert side_by_side(calls, workers()) == []
     assert of_the_process() == before
 
 

@@ -271,6 +271,7 @@ def shown(module, shape, keys, weights, wrap):
     return out.shape, attended, q.grad.shape, bool(out.isfinite().all())
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("weights", [True, False])
 @pytest.mark.parametrize("wrap", [lambda f: f, compiled], ids=["eager", "compiled"])
 @pytest.mark.parametrize(

@@ -71,6 +71,7 @@ def eager(**options):
     return two_steps(model, adopt(model, seed=6).clock)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("budget", [1.0, 0.0])
 @pytest.mark.parametrize("how", [None, PLAIN, NOTED], ids=["none", "checkpoint", "noted"])
 def test_compiled_is_eager_bit_for_bit(how, budget):
@@ -221,6 +222,7 @@ LSTMS = [
 
 
 # PyTorch says so where there is one layer, and for projections with a bias of its own.
+@pytest.mark.one_in(6)
 @pytest.mark.filterwarnings("ignore:dropout option adds dropout after all but last:UserWarning")
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported:UserWarning")
 @pytest.mark.parametrize("options", [*LSTMS, {"num_layers": 1}], ids=str)
@@ -243,6 +245,7 @@ def test_an_lstm_within_a_model(options, trained_input):
     assert torch.equal(clock.counts, twin.thinned_adoption.clock.counts)
 
 
+@pytest.mark.long
 def test_an_lstm_by_inductor():
     torch.manual_seed(0)
     model = nn.Sequential(Recurrent(num_layers=2))

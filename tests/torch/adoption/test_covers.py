@@ -219,6 +219,7 @@ def check(names, order, between=runs):
 PAIRS = list(itertools.permutations(COVERS, 2))
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("first", COVERS)
 def test_two_covers_laid_and_lifted_in_every_order(first):
     for names in (pair for pair in PAIRS if pair[0] == first):
@@ -238,6 +239,7 @@ THREES = [
 ]
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("names", THREES, ids="/".join)
 def test_three_covers(names):
     for order in itertools.permutations(range(3)):

@@ -42,6 +42,7 @@ def run_steps(function):
     return counted.frame_count
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", MADE)
 def test_an_address_made_in_a_compiled_function(name):
     # The first number is a constant; from the second on it is a symbol.
@@ -61,6 +62,7 @@ TAKES = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", TAKES)
 @pytest.mark.parametrize("moved", ["step", "call", "seed"])
 def test_a_new_step_call_or_seed_is_no_new_program(name, moved):
@@ -99,6 +101,7 @@ assert torch.equal(y, thinned.{row}(torch.ones(64), 0.5, at))
 """
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize("row", ["dropout", "gaussian_dropout"])
 def test_a_compiled_function_may_be_the_first_call_of_a_process(row, whole):

@@ -174,6 +174,7 @@ def test_who_wants_to_see_the_call_sees_it():
     assert seen.count("thinned.noised.default") == 2
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("value", "error"),
     [("python", ""), ("compiled", ""), ("fast", "THINNED_TORCH must be compiled or python, got")],
@@ -221,6 +222,7 @@ assert (kept == thinned.keep_mask(9, 0.5, at)).all()
 """
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("value", ["", "compiled"])
 def test_a_part_that_does_not_load_costs_speed_alone_unless_it_was_asked_for(value):
     settings = {**os.environ, "THINNED_TORCH": value}
@@ -235,6 +237,7 @@ def test_a_part_that_does_not_load_costs_speed_alone_unless_it_was_asked_for(val
         assert "does not load (undefined symbol: _ZN2at6detail). Masks are the same" in done.stdout
 
 
+@pytest.mark.long
 def test_the_drop_ins_hold_without_it(request):
     """The tests of the drop-ins, in a process in which everything goes through Python."""
     warnings = "\n".join(request.config.getini("filterwarnings"))

@@ -112,6 +112,7 @@ def taken(transform, call, watcher=None):
         return open_up(TRANSFORMS[transform](f, wrap(X), wrap(V)))
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("watcher", WATCHERS)
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("transform", TRANSFORMS)

@@ -170,6 +170,7 @@ def test_snapshots_averages_and_folds_of_a_training():
     assert clock.step == 8
 
 
+@pytest.mark.long
 def test_a_search_of_twenty_trials_with_copies():
     base = followed()[0]
     kept = []

@@ -44,6 +44,7 @@ MODULES = {
 }
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("name", MODULES)
 def test_a_new_step_is_no_new_program(name, training):

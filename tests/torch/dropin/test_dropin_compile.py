@@ -155,6 +155,7 @@ def test_one_module_called_three_times_draws_three_masks():
     assert not torch.equal(d, e)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", ["Dropout", "AlphaDropout", "Dropout1d", "DropPath"])
 @pytest.mark.parametrize("budget", [1.0, 0.5, 0.1, 0.01] if VERSION >= (2, 8) else [1.0])
 def test_a_short_memory_recomputes_the_mask_that_was(name, budget):

@@ -150,6 +150,7 @@ def test_saved_and_loaded():
     assert torch.equal(other(x), cut(x))
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("name", ["chain", "images", "residual"])

@@ -39,6 +39,7 @@ def _fresh():
 # ---------------------------------------------------------------------------------------- compiled
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name != "unbatched signal"])
 def test_compiled_as_one_graph(name):
     """One program for every mask, however many units it keeps."""
@@ -51,6 +52,7 @@ def test_compiled_as_one_graph(name):
     assert compiler.frame_count == 1
 
 
+@pytest.mark.long
 @pytest.mark.skipif(VERSION < (2, 9), reason="Inductor before 2.9 wants sizes in advance")
 def test_inductor():
     fast, whole, x = pair("chain", torch.float32)
