@@ -35,7 +35,7 @@ def differences(found, known):
     return {"not judged": dict(found - known), "vanished": dict(known - found)}
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.long
 @pytest.mark.parametrize("package", [pytest.param(p, marks=needs(p)) for p in PACKAGES])
 def test_every_finding_is_judged(package):
     report = audit([str(folder(package))])

@@ -122,6 +122,7 @@ def test_a_broken_page_is_caught(tmp_path):
     assert asked == [b"GET http://example.invalid/x.png HTTP/1.1"]
 
 
+@pytest.mark.long
 def test_the_reports_policy_stops_what_slips_in(digits, tmp_path):
     path = tmp_path / "slipped.html"
     slipped = '<img src="http://example.invalid/x.png"><script>document.title = "ran"</script>'

@@ -143,11 +143,11 @@ def test_what_changes_the_process_is_caught(monkeypatch):
     for name in ("thin 2", "thin 3"):
         model = small(6)
         jobs[name] = lambda k, model=model: trained(model, thin, 1)
-    call, getattr_ = nn.Module.__call__, nn.Module.__getattr__
-    try:
-        assert side_by_side(300, jobs)
-    finally:
-        nn.Module.__call__, nn.Module.__getattr__ = call, getattr_
+    # What it leaves behind where its threads cross.
+    monkeypatch.setattr(nn.Module, "__call__", nn.Module.__call__)
+    monkeypatch.setattr(nn.Module, "__getattr__", nn.Module.__getattr__)
+    monkeypatch.setattr(torch.fx._symbolic_trace, "_is_fx_tracing_flag", False, raising=False)
+    assert side_by_side(300, jobs)
 
 
 class Watched(nn.Module):

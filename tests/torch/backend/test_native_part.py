@@ -77,8 +77,9 @@ def test_values_and_gradients_are_those_of_the_python_form(dtype):
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
-@pytest.mark.parametrize("shape", [(8, 8), (3, 1, 5), ()], ids=str)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [((8, 8), torch.float32), ((3, 1, 5), torch.bfloat16), ((), torch.float64)]
+)
 def test_the_compiler_of_backward_passes_takes_the_node(shape, dtype):
     """Step by step, by one program: the numbers that a node keeps are the program's arguments."""
     torch.compiler.reset()
