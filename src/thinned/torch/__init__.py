@@ -9,6 +9,7 @@ from typing import Any
 
 from thinned.torch import functional
 from thinned.torch.adoption.adopt import Report, adopt, release
+from thinned.torch.adoption.switching import no_dropout, set_p
 from thinned.torch.attention.functional import scaled_dot_product_attention
 from thinned.torch.auditing.audit import audit
 from thinned.torch.auditing.result import ModelAudit
@@ -79,10 +80,12 @@ __all__ = [
     "functional",
     "member",
     "mixout",
+    "no_dropout",
     "regularizer",
     "release",
     "remove_noise",
     "scaled_dot_product_attention",
+    "set_p",
     "targeted_dropout",
     "thin",
     "weight_drop",

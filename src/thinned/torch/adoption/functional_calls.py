@@ -38,7 +38,9 @@ __all__ = [
     "EncoderForward",
     "is_awake",
     "p_of_call",
+    "quietly",
     "taken",
+    "with_p",
     "without_p",
 ]
 
@@ -63,6 +65,8 @@ _KINDS: dict[Any, str] = {
 for _name in ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"):
     _packet = getattr(torch.ops.aten, _name)
     _KINDS[_packet] = _KINDS[_packet.default] = _name
+# torch.nn.functional's say `training` where torch's own say `train`.
+_TRAINING = tuple(f for f in _KINDS if getattr(functional, f.__name__, None) is f)
 _IN_PLACE = (
     torch.dropout_,
     torch.alpha_dropout_,
@@ -91,14 +95,35 @@ def _place(func: Any, args: tuple[Any, ...]) -> tuple[int, str]:
     return place + packed, name
 
 
+def with_p(p: float, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What a function of PLACES, other than bernoulli_, returns with another p."""
+    return _called(func, args, kwargs, *_place(func, args), p)
+
+
 def without_p(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What a function of PLACES returns where p = 0: nothing is drawn or dropped."""
     if func is Tensor.bernoulli_:
         return args[0].fill_(1)
-    place, name = _place(func, args)
+    return with_p(0.0, func, args, kwargs)
+
+
+def quietly(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What a function of PLACES, other than bernoulli_, returns in evaluation."""
+    if func is functional.multi_head_attention_forward:
+        return _called(func, args, kwargs, 13, "training", False)
+    if func in _KINDS:
+        name = "training" if func in _TRAINING else "train"
+        return _called(func, args, kwargs, 2, name, False)
+    return with_p(0.0, func, args, kwargs)
+
+
+def _called(
+    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], place: int, name: str, value: Any
+) -> Any:
+    """What a function returns with another value for the argument of this place and name."""
     if len(args) > place:
-        return func(*args[:place], 0.0, *args[place + 1 :], **kwargs)
-    return func(*args, **{**kwargs, name: 0.0})
+        return func(*args[:place], value, *args[place + 1 :], **kwargs)
+    return func(*args, **{**kwargs, name: value})
 
 
 def p_of_call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -1,0 +1,303 @@
+"""Dropout of a model off, or at another rate, for a while: `no_dropout` and `set_p`.
+
+Modules that drop are told by their own flag and their own p. Calls of F.dropout and its kin in the
+model's code are met by a mode under which the module's forward runs, beneath the mode that gives
+them their addresses where the model is adopted.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from thinned import checks
+from thinned.checks import message
+from thinned.torch.adoption.bytecode import hooked, read
+from thinned.torch.adoption.functional_calls import (
+    PLACES,
+    AdoptedForward,
+    is_awake,
+    p_of_call,
+    quietly,
+    with_p,
+)
+from thinned.torch.adoption.module import Sited
+from thinned.torch.adoption.names import has_own_code, is_script, modules_by_name, unwrapped
+from thinned.torch.adoption.site import ADDRESSED, Addressed
+from thinned.torch.compat.covers import Cover, covers_of
+
+__all__ = ["no_dropout", "set_p"]
+
+_DROPOUT = tuple(ADDRESSED)
+_RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
+# torch.nn's modules that drop inside: their flag steers that and nothing else.
+_INSIDE = (nn.MultiheadAttention, *_RECURRENT)
+
+
+@contextmanager
+def no_dropout(model: nn.Module) -> Iterator[None]:
+    """Every dropout of a model off, as in evaluation, and nothing else: batch norm trains on.
+
+    For a reference policy, a loss without noise, a second opinion within a training step. The model
+    may be adopted or plain; an adopted one counts no calls meanwhile, so that the masks of its next
+    forward are those that it would have had. Reached is what `adopt` reaches: dropout modules of
+    torch.nn and thinned.torch, dropout in nn.MultiheadAttention and recurrent networks, and calls
+    of F.dropout and its kin in the model's own code. `train()` within does not switch it on again;
+    `eval()` within holds afterwards.
+
+    Parameters
+    ----------
+    model : torch.nn.Module, or a wrapper of one. Other threads that run it see it without dropout.
+
+    Raises
+    ------
+    TypeError if it is no module. RuntimeError at the end if another hand has wrapped the forward of
+    a module since, and would run what is undone here.
+
+    Notes
+    -----
+    Run the backward pass within as well where checkpoints recompute: they run the model as it is.
+
+    Examples
+    --------
+    >>> import torch, thinned.torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Dropout(0.5))
+    >>> x = torch.ones(2, 4)
+    >>> with thinned.torch.no_dropout(model):
+    ...     y = model(x)
+    >>> bool((y == model[0](x)).all()), model[1].training
+    (True, True)
+    """
+    root, names = _modules("no_dropout", model)
+    quiet = [module for module in names if _has_flag(module)]
+    own = [module for module in names if _runs_code(module)]
+    # Where random numbers are drawn by hand, only the flag that the code asks tells it not to.
+    quiet += [m for m in own if not _has_flag(m) and "bernoulli_" in read(m, names).reached]
+    before = {module: module.training for module in quiet}
+    training = root.training
+    with ExitStack() as stack:
+        for module in own:
+            _laid(stack, "no_dropout", _Met(module, quietly))
+        _laid(stack, "no_dropout", _Asleep(root, quiet))
+        try:
+            _all_asleep(quiet)
+            yield
+        finally:
+            for module, was in before.items():
+                # Who changed the mode of the model meanwhile meant these modules, too.
+                module.training = was if root.training == training else root.training
+
+
+@contextmanager
+def set_p(model: nn.Module, pattern: str, p: float) -> Iterator[None]:
+    """Another p for dropout of a model, for a while.
+
+    Parameters
+    ----------
+    model : torch.nn.Module, or a wrapper of one, adopted or plain.
+    pattern : which dropout: a pattern (as a shell's: *, ?, [..]) of sites' names, as the table of
+        `adopt` has them. A module is called by its place in the model ("layers.0.drop"), the calls
+        of F.dropout and its kin in a module's own code by the module's name and "/dropout". "*" is
+        all that has a p.
+    p : float in [0, 1]. What is in evaluation drops nothing, as before. Sites that follow a
+        schedule have this p meanwhile.
+
+    Raises
+    ------
+    ValueError if p is outside [0, 1], or a module refuses it; if the pattern matches nothing, or a
+    site whose p is not one number: learned, or one of several, or drawn by Tensor.bernoulli_, whose
+    p the code around uses as well. TypeError if model is no module. The model is then as it was.
+
+    Examples
+    --------
+    >>> import torch, thinned.torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Dropout(0.5))
+    >>> with thinned.torch.set_p(model, "1", 0.1):
+    ...     model[1].p
+    0.1
+    >>> model[1].p
+    0.5
+    """
+    _, names = _modules("set_p", model)
+    p = checks.probability("set_p", p)
+    if not isinstance(pattern, str):
+        raise TypeError(message("set_p", "pattern", "a string", type(pattern).__name__))
+    places = _places(names)
+    found = [site for site in places if fnmatch.fnmatchcase(site, pattern)]
+    if not found:
+        listed = ", ".join(map(repr, places)) or "none"
+        raise ValueError(f"set_p: pattern {pattern!r} matches no site. The sites are {listed}.")
+    with ExitStack() as stack:
+        for site in found:
+            module = places[site]
+            if not _has_flag(module):
+                reached = read(module, names).reached
+                if reached == {"bernoulli_"} and pattern != "*":
+                    raise ValueError(
+                        f"set_p: site {site!r} draws by Tensor.bernoulli_, whose p the code around "
+                        "it uses as well. Set the attribute of the module that holds it."
+                    )
+
+                _laid(stack, "set_p", _Met(module, _With(module, p)))
+            elif _learns(module):
+                if pattern != "*":
+                    raise ValueError(
+                        f"set_p: site {site!r}, a {type(module).__name__}, has no p of its own: it "
+                        "is learned, or one of several. Let the pattern match less."
+                    )
+            else:
+                _another_p(stack, module, p)
+        yield
+
+
+def _modules(who: str, model: Any) -> tuple[nn.Module, dict[nn.Module, list[str]]]:
+    if not isinstance(model, nn.Module):
+        raise TypeError(message(who, "model", "a torch.nn.Module", type(model).__name__))
+    root = unwrapped(model)
+    names = modules_by_name(root)
+    return root, {module: called for module, called in names.items() if not is_script(module)}
+
+
+def _has_flag(module: nn.Module) -> bool:
+    """Whether a module drops by itself: its flag steers that and nothing else, and it holds a p."""
+    return isinstance(module, (*_DROPOUT, Sited, *_INSIDE))
+
+
+def _runs_code(module: nn.Module) -> bool:
+    """Whether a module runs code that may drop: of somebody's own, or of a subclass's."""
+    plain = isinstance(module, (Addressed, Sited)) or type(module) in (*_DROPOUT, *_INSIDE)
+    return not plain and (has_own_code(module) or hooked(module))
+
+
+def _learns(module: nn.Module) -> bool:
+    return isinstance(module, Sited) and module.own_p is None
+
+
+def _places(names: dict[nn.Module, list[str]]) -> dict[str, nn.Module]:
+    """What may be given another p, by the names that `adopt` gives sites."""
+    places: dict[str, nn.Module] = {}
+    for module, (name, *_) in names.items():
+        if isinstance(module, _INSIDE):
+            places[f"{name}/dropout"] = module
+        elif _has_flag(module):
+            places[name] = module
+        elif _runs_code(module) and read(module, names).reached:
+            places[f"{name}/dropout"] = module
+    return places
+
+
+# ------------------------------------------------------------------------------------------- p
+
+
+class _With:
+    """Calls what drops in a module's code with another p."""
+
+    def __init__(self, module: nn.Module, p: float) -> None:
+        self.module, self.p = module, p
+
+    def __call__(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        awake = is_awake(func, args, kwargs)
+        if func is functional.scaled_dot_product_attention:  # which is told by p alone
+            awake = self.module.training or bool(p_of_call(func, args, kwargs))
+            awake = awake and not any(_is_quiet(cover) for cover in covers_of(self.module))
+        return with_p(self.p, func, args, kwargs) if awake else func(*args, **kwargs)
+
+
+def _another_p(stack: ExitStack, module: Any, p: float) -> None:
+    """p for a module until the stack is unwound; what it had before, from then on."""
+    require = getattr(module, "require_p", None)
+    if require is not None:
+        require(p)
+    name = "dropout" if isinstance(module, _INSIDE) else "p"
+    site = module.__dict__.get("site")
+    rule = None if site is None else site.rule
+    if rule is None:
+        stack.callback(setattr, module, name, getattr(module, name))
+    else:
+        stored = "_p" if isinstance(module, Sited) else name
+        stack.callback(_scheduled_again, module, stored, module.__dict__[stored], rule)
+        site.rule = None
+    setattr(module, name, p)
+
+
+def _scheduled_again(module: Any, stored: str, p: float, rule: Any) -> None:
+    site = module.site
+    module.__dict__[stored], site.rule = p, rule
+    site.follow(site.clock.step)
+
+
+# ------------------------------------------------------------------------------------------ covers
+
+
+class _Meeting(TorchFunctionMode):
+    """Hands each function that drops to `met(func, args, kwargs)`, which calls it otherwise."""
+
+    def __init__(self, met: Callable[..., Any]) -> None:
+        super().__init__()
+        self.met = met
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in PLACES and func is not Tensor.bernoulli_:
+            return self.met(func, args, kwargs)
+        return func(*args, **kwargs)
+
+
+class _Met(Cover):
+    """A module's forward, whose calls of what drops are met."""
+
+    def __init__(self, module: nn.Module, met: Callable[..., Any]) -> None:
+        super().__init__(module)
+        self.met = met
+
+    def covered(self, args: Any, kwargs: Any) -> Any:
+        with _Meeting(self.met):
+            return self.run(args, kwargs)
+
+
+def _is_quiet(cover: Cover) -> bool:
+    return isinstance(cover, _Met) and cover.met is quietly
+
+
+class _Asleep(Cover):
+    """The forward of the whole model: before it, dropout that was woken meanwhile sleeps again."""
+
+    def __init__(self, module: nn.Module, quiet: list[nn.Module]) -> None:
+        super().__init__(module)
+        self.quiet = quiet
+
+    def covered(self, args: Any, kwargs: Any) -> Any:
+        _all_asleep(self.quiet)
+        return self.run(args, kwargs)
+
+
+def _all_asleep(modules: list[nn.Module]) -> None:
+    for module in modules:
+        if module.training:
+            module.training = False
+
+
+def _laid(stack: ExitStack, who: str, cover: Cover) -> None:
+    """Lay a cover until the stack is unwound: within the mode of an adopted module's site, which is
+    then told what the cover made of a call."""
+    ours = [c for c in covers_of(cover.module) if isinstance(c, AdoptedForward)]
+    cover.lay(beneath=ours[0] if ours else None)
+    stack.callback(_lifted, who, cover)
+
+
+def _lifted(who: str, cover: Cover) -> None:
+    if not cover.loose:
+        kind = type(cover.module).__name__
+        raise RuntimeError(
+            f"{who}: the forward of a {kind} was wrapped within the block, by what would go on "
+            "running without what is undone here. Wrap it before, or undo it within."
+        )
+    cover.lift()
