@@ -8,8 +8,8 @@ them their addresses where the model is adopted.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -40,8 +40,7 @@ _RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
 _INSIDE = (nn.MultiheadAttention, *_RECURRENT)
 
 
-@contextmanager
-def no_dropout(model: nn.Module) -> Iterator[None]:
+def no_dropout(model: nn.Module) -> AbstractContextManager[None]:
     """Every dropout of a model off, as in evaluation, and nothing else: batch norm trains on.
 
     For a reference policy, a loss without noise, a second opinion within a training step. The model
@@ -74,28 +73,10 @@ def no_dropout(model: nn.Module) -> Iterator[None]:
     >>> bool((y == model[0](x)).all()), model[1].training
     (True, True)
     """
-    root, names = _modules("no_dropout", model)
-    quiet = [module for module in names if _has_flag(module)]
-    own = [module for module in names if _runs_code(module)]
-    # Where random numbers are drawn by hand, only the flag that the code asks tells it not to.
-    quiet += [m for m in own if not _has_flag(m) and "bernoulli_" in read(m, names).reached]
-    before = {module: module.training for module in quiet}
-    training = root.training
-    with ExitStack() as stack:
-        for module in own:
-            _laid(stack, "no_dropout", _Met(module, quietly))
-        _laid(stack, "no_dropout", _Asleep(root, quiet))
-        try:
-            _all_asleep(quiet)
-            yield
-        finally:
-            for module, was in before.items():
-                # Who changed the mode of the model meanwhile meant these modules, too.
-                module.training = was if root.training == training else root.training
+    return _off(*_modules("no_dropout", model))
 
 
-@contextmanager
-def set_p(model: nn.Module, pattern: str, p: float) -> Iterator[None]:
+def set_p(model: nn.Module, pattern: str, p: float) -> AbstractContextManager[None]:
     """Another p for dropout of a model, for a while.
 
     Parameters
@@ -133,27 +114,15 @@ def set_p(model: nn.Module, pattern: str, p: float) -> Iterator[None]:
     if not found:
         listed = ", ".join(map(repr, places)) or "none"
         raise ValueError(f"set_p: pattern {pattern!r} matches no site. The sites are {listed}.")
-    with ExitStack() as stack:
-        for site in found:
-            module = places[site]
-            if not _has_flag(module):
-                reached = read(module, names).reached
-                if reached == {"bernoulli_"} and pattern != "*":
-                    raise ValueError(
-                        f"set_p: site {site!r} draws by Tensor.bernoulli_, whose p the code around "
-                        "it uses as well. Set the attribute of the module that holds it."
-                    )
-
-                _laid(stack, "set_p", _Met(module, _With(module, p)))
-            elif _learns(module):
-                if pattern != "*":
-                    raise ValueError(
-                        f"set_p: site {site!r}, a {type(module).__name__}, has no p of its own: it "
-                        "is learned, or one of several. Let the pattern match less."
-                    )
-            else:
-                _another_p(stack, module, p)
-        yield
+    parts = [places[site] for site in found]
+    if pattern != "*":
+        for site, module in zip(found, parts, strict=True):
+            _require_one_p(site, module, names)
+    for module in parts:
+        require = getattr(module, "require_p", None)
+        if require is not None:
+            require(p)
+    return _at(p, parts)
 
 
 def _modules(who: str, model: Any) -> tuple[nn.Module, dict[nn.Module, list[str]]]:
@@ -162,6 +131,51 @@ def _modules(who: str, model: Any) -> tuple[nn.Module, dict[nn.Module, list[str]
     root = unwrapped(model)
     names = modules_by_name(root)
     return root, {module: called for module, called in names.items() if not is_script(module)}
+
+
+def _require_one_p(site: str, module: nn.Module, names: Iterable[nn.Module]) -> None:
+    if _learns(module):
+        raise ValueError(
+            f"set_p: site {site!r}, a {type(module).__name__}, has no p of its own: it is learned, "
+            "or one of several. Let the pattern match less."
+        )
+    if not _has_flag(module) and read(module, names).reached == {"bernoulli_"}:
+        raise ValueError(
+            f"set_p: site {site!r} draws by Tensor.bernoulli_, whose p the code around it uses as "
+            "well. Set the attribute of the module that holds it."
+        )
+
+
+@contextmanager
+def _off(root: nn.Module, names: dict[nn.Module, list[str]]) -> Iterator[None]:
+    quiet = [module for module in names if _has_flag(module)]
+    own = [module for module in names if _runs_code(module)]
+    # Where random numbers are drawn by hand, only the flag that the code asks tells it not to.
+    quiet += [m for m in own if not _has_flag(m) and "bernoulli_" in read(m, names).reached]
+    before = {module: module.training for module in quiet}
+    training = root.training
+    with ExitStack() as stack:
+        for module in own:
+            _laid(stack, "no_dropout", _Met(module, quietly))
+        _laid(stack, "no_dropout", _Asleep(root, quiet))
+        try:
+            _all_asleep(quiet)
+            yield
+        finally:
+            for module, was in before.items():
+                # Who changed the mode of the model meanwhile meant these modules, too.
+                module.training = was if root.training == training else root.training
+
+
+@contextmanager
+def _at(p: float, parts: list[nn.Module]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for module in parts:
+            if not _has_flag(module):
+                _laid(stack, "set_p", _Met(module, _With(module, p)))
+            elif not _learns(module):
+                _another_p(stack, module, p)
+        yield
 
 
 def _has_flag(module: nn.Module) -> bool:
@@ -211,9 +225,6 @@ class _With:
 
 def _another_p(stack: ExitStack, module: Any, p: float) -> None:
     """p for a module until the stack is unwound; what it had before, from then on."""
-    require = getattr(module, "require_p", None)
-    if require is not None:
-        require(p)
     name = "dropout" if isinstance(module, _INSIDE) else "p"
     site = module.__dict__.get("site")
     rule = None if site is None else site.rule
