@@ -37,6 +37,32 @@ def test_a_skipped_layer_is_not_computed(kind):
             assert y is x
 
 
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
+def test_without_skipping_a_layer_is_computed_and_discarded(kind):
+    x = kind(np.arange(6.0).reshape(2, 3))
+    for step in range(40):
+        at = AT.replace(step=step)
+        layer = Counted()
+        y = thinned.layer_drop(layer, x, 0.5, at, skip=False)
+        assert layer.calls == 1
+        np.testing.assert_array_equal(y, thinned.layer_drop(layer, x, 0.5, at))
+    with pytest.raises(TypeError, match="layer_drop: skip must be"):
+        thinned.layer_drop(Counted(), x, 0.5, AT, skip=None)
+
+
+def test_a_discarded_layer_has_gradients_of_zero():
+    for skip in (None, True, False):
+        linear = torch.nn.Linear(3, 3)
+        stack = thinned.torch.LayerDrop([linear], 1.0, skip=skip)
+        x = torch.ones(2, 3, requires_grad=True)
+        stack(x).sum().backward()
+        assert torch.equal(x.grad, torch.ones(2, 3))
+        if skip is False:
+            assert not linear.weight.grad.any()
+        else:
+            assert linear.weight.grad is None
+
+
 def test_a_layer_is_skipped_in_a_share_p_of_the_steps():
     layer = Counted()
     for step in range(2000):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from thinned import checks
 from thinned.address import Address
 from thinned.checks import message
 from thinned.laws import BERNOULLI, PLAIN_BERNOULLI
@@ -59,6 +60,7 @@ def layer_drop(
     at: Address,
     training: bool = True,
     *,
+    skip: bool = True,
     mirror: bool = False,
 ) -> Any:
     """Run a layer, or skip it.
@@ -67,7 +69,7 @@ def layer_drop(
 
     A skipped layer is not called. In compiled programs, where control flow cannot depend on a draw,
     the layer is computed and its result may be discarded; its parameters then have gradients of
-    zero instead of none.
+    zero instead of none. skip=False does the same anywhere.
 
     Parameters
     ----------
@@ -76,6 +78,7 @@ def layer_drop(
     p : float in [0, 1]. Probability of skipping; p = 1 gives x.
     at : Address. Give layer number l of a network the address at.fold_in(l).
     training : bool. False gives layer(x): nothing was rescaled.
+    skip : bool. False runs a layer that is skipped too, and discards its result.
     mirror : bool. As in `thinned.dropout`. The gate is element 0 of the address:
         thinned.keep_mask(1, p, at)[0] gives it in advance.
 
@@ -109,7 +112,7 @@ def layer_drop(
     if not draws.training:
         return _called(layer, x)
     everything = tuple(range(len(draws.shape)))
-    if draws.to_come:
+    if not checks.flag(who, "skip", skip) or draws.to_come:
         keep = draws.keep(shared_axes=everything)
         return draws.xp.where(keep, _called(layer, x), x)
     # In this machine's memory, whatever device holds x: nobody waits for a device to tell a bit.

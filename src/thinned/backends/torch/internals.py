@@ -137,6 +137,14 @@ after_autograd: Any = _taken(
     "torch._C:_after_autograd_keyset", "dropout in compiled programs fails", None
 )
 
+# The DistributedDataParallel whose forward runs, or None.
+active_ddp: Any = _taken(
+    "torch.nn.parallel.distributed:DistributedDataParallel._get_active_ddp_module",
+    "LayerDrop skips layers under DistributedDataParallel, which then needs "
+    "find_unused_parameters=True",
+    _nothing,
+)
+
 # ----------------------------------------------------------------------------------- autograd
 
 graph_task: Any = _taken(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from thinned import checks
 from thinned.address import Address
+from thinned.backends.torch.internals import active_ddp
 from thinned.checks import message
 from thinned.methods.draws import Draws
 from thinned.methods.gradients import drop_grad
@@ -34,13 +35,15 @@ class LayerDrop(Sited):
     layer runs.
 
     A skipped layer is not computed. In a compiled model, where control flow cannot depend on a
-    draw, it is computed and discarded. DistributedDataParallel must be told that parameters may be
-    unused: find_unused_parameters=True.
+    draw, it is computed and discarded; so it is under DistributedDataParallel without
+    find_unused_parameters=True, which waits for a gradient of every parameter and gets zeros.
 
     Parameters
     ----------
     layers : iterable of modules, or an nn.ModuleList, that keep the shape of their first argument.
     p : float in [0, 1]. Probability of skipping a layer.
+    skip : bool or None. False computes and discards everywhere, True nowhere but in a compiled
+        model. None is as described.
 
     Attributes
     ----------
@@ -55,8 +58,13 @@ class LayerDrop(Sited):
     Fan, Grave and Joulin, 2020, arXiv:1909.11556.
     """
 
-    def __init__(self, layers: Iterable[nn.Module], p: float = 0.2) -> None:
+    skip: bool | None = None
+
+    def __init__(
+        self, layers: Iterable[nn.Module], p: float = 0.2, *, skip: bool | None = None
+    ) -> None:
         super().__init__(checks.probability("LayerDrop", p))
+        self.skip = None if skip is None else checks.flag("LayerDrop", "skip", skip)
         try:
             found = layers if isinstance(layers, nn.ModuleList) else list(layers)
         except TypeError:
@@ -82,13 +90,14 @@ class LayerDrop(Sited):
             # A DTensor is shown whole: its gates, which all share, are nobody's part.
             whole = Shard((0,) * x.dim(), tuple(x.shape), True) if is_sharded(x) else None
             at, _, p = self.located(x, whole)
+        skip = not _every_gradient_is_awaited() if self.skip is None else self.skip
         for number, layer in enumerate(self.layers):
 
             def run(x: Tensor, layer: nn.Module = layer) -> Any:
                 return layer(x, *rest, **named)
 
             own = at if number == 0 else at.fold_in(number)
-            x = layer_drop(run, x, p, own, self.training)
+            x = layer_drop(run, x, p, own, self.training, skip=skip)
         return x
 
     def __len__(self) -> int:
@@ -102,6 +111,14 @@ class LayerDrop(Sited):
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
+
+
+def _every_gradient_is_awaited() -> bool:
+    """Whether a DistributedDataParallel runs that hangs or raises without some gradients."""
+    if torch.compiler.is_compiling():  # computed anyway
+        return False
+    ddp = active_ddp()
+    return ddp is not None and not ddp.find_unused_parameters
 
 
 class LoRALinear(Sited):
