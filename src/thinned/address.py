@@ -105,8 +105,10 @@ class Address:
         if _jax is None and "jax" in sys.modules:
             _meet_jax()
         put = object.__setattr__
-        # As a plain string, also where a subclass came (numpy.str_): the repr is to read back.
-        name = str.__str__(site) if isinstance(site, str) else None
+        name = None
+        if isinstance(site, str):
+            # As a plain string, also where a subclass came (numpy.str_): the repr is to read back.
+            name = site if type(site) is str else str.__str__(site)
         put(self, "_name", name)
         put(self, "seed", _coordinate("seed", seed))
         # A name's number is not asked for its type: PyTorch's compiler, which takes it for granted,

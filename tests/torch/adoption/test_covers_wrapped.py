@@ -20,6 +20,7 @@ from processes import needs_gloo, run_in_processes
 from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
+from versions import VERSION
 
 from thinned.members import predict
 from thinned.torch import adopt, audit, drop_connect, release, remove_noise, thin, weight_drop
@@ -240,6 +241,10 @@ def test_a_copy_has_its_cover(copied, bound):
 
 @wrapped
 def test_compiled(lay):
+    if lay is add_hook and VERSION < (2, 8):
+        pytest.skip(
+            "before 2.8 Dynamo forgets what a method is bound to that another hand has moved"
+        )
     model = net()
     adopt(model, seed=7)
     lay(model)

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 import thinned
 import thinned.torch
 from benchmarks import torch_adopted
+from thinned.backends.torch import compiled_node
 
 X = torch.linspace(1.0, 2.0, 24).reshape(4, 6)
 
@@ -24,6 +25,12 @@ def at(step=0, call=0, seed=5):
     return thinned.Address(seed, "1", step, call)
 
 
+compiled_part = pytest.mark.skipif(
+    not compiled_node.is_compiled(), reason="the short way is that of the compiled part for PyTorch"
+)
+
+
+@compiled_part
 def test_a_call_takes_few_frames():
     """Of thinned's own code: a count, which is the same on any machine."""
     found = torch_adopted.counted()
@@ -145,6 +152,7 @@ def test_the_lowest_value_of_selu_stands_in_one_place():
 # ------------------------------------------------------------------------------------ planted fault
 
 
+@compiled_part
 def test_fault_the_rate_of_another_p(monkeypatch):
     monkeypatch.setattr("thinned.torch.adoption.site._rate_of", lambda p: (p, 2**31, 2.0))
     with pytest.raises(AssertionError):
