@@ -7,6 +7,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Of the files of all these packages few are ever loaded, and Python compiles those when they are.
+INSTALL := $(PIP) install -q --no-compile
 NATIVE := CMakeLists.txt $(wildcard native/*.cpp native/*.hpp native/pytorch/*)
 NATIVE_TESTS := $(wildcard native/tests/*.cpp native/tests/*.hpp)
 
@@ -122,13 +124,13 @@ clean:
 .venv/.fit: pyproject.toml constraints.txt $(NATIVE)
 	@command -v $(CXX) >/dev/null || { echo "A C++ compiler is needed (Debian: apt install g++)."; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) install -q -c constraints.txt scikit-build-core nanobind cmake ninja
-	$(PIP) install -q -c constraints.txt --no-build-isolation -e '.[fit]'
+	$(INSTALL) -c constraints.txt scikit-build-core nanobind cmake ninja
+	$(INSTALL) -c constraints.txt --no-build-isolation -e '.[fit]'
 	touch $@
 
 # What development needs besides. torch goes first, by its exact version, so that no other package
 # can ask for the newest one, and so that the part compiled for it is built.
 .venv/.dev: .venv/.fit
-	$(PIP) install -q torch==2.13.0
-	$(PIP) install -q -c constraints.txt --no-build-isolation -e '.[dev]'
+	$(INSTALL) torch==2.13.0
+	$(INSTALL) -c constraints.txt --no-build-isolation -e '.[dev]'
 	touch $@
