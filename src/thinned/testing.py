@@ -101,14 +101,15 @@ def assert_expectation_kept(
     """
     who = "assert_expectation_kept"
     draws = checks.integer(who, "draws", draws, 2, 2**31)
-    if not tolerance > 0:
-        raise ValueError(message(who, "tolerance", "a number of standard errors > 0", tolerance))
-    mean = _array(x if expected is None else expected)
+    requirement = "a number of standard errors > 0"
+    if not checks.real(who, "tolerance", tolerance, requirement) > 0:
+        raise ValueError(message(who, "tolerance", requirement, tolerance))
+    mean = _array(who, "x", x) if expected is None else _array(who, "expected", expected)
     total, squares = np.zeros_like(mean), np.zeros_like(mean)
     along = []
     direction = np.sign(mean)
     for step in range(draws):
-        y = _array(fn(x, Address(seed, who, step)))
+        y = _array(who, "the result of fn", fn(x, Address(seed, who, step)))
         if y.shape != mean.shape:
             raise ValueError(message(who, "fn(x, at)", f"of shape {mean.shape}", y.shape))
         off = y - mean  # deviations, so that the squares do not cancel
@@ -147,10 +148,13 @@ def _require_whole(who: str, whole: NDArray[Any], mean: NDArray[Any], tolerance:
     )
 
 
-def _array(x: Any) -> NDArray[np.float64]:
+def _array(who: str, name: str, x: Any) -> NDArray[np.float64]:
     if hasattr(x, "detach"):
         x = x.detach().cpu().double()
-    return np.asarray(x, dtype=np.float64)
+    try:
+        return np.asarray(x, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(message(who, name, "an array of numbers", checks.shown(x))) from None
 
 
 def assert_same_masks(

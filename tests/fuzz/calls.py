@@ -364,7 +364,8 @@ def _identical(first, second):
 def _against(call, backend, arguments, found):
     """What the call says by itself: that it refuses, its identities, and the oracle's values."""
     texts = dict(call.arguments)
-    refused = [n for n, e in call.arguments if e in WRONG.get(n, ())]
+    usual = parameters(call.function)  # what is left out may also be said
+    refused = [n for n, e in call.arguments if e in WRONG.get(n, ()) and e != repr(usual.get(n))]
     if found.error is not None or call.function not in _judged():
         return None
     if refused and f"{call.function}.{refused[0]}" not in FREE and _looked_at(call, refused[0]):

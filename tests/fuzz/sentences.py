@@ -2,7 +2,7 @@
 
 A refusal is ours if all of this holds; anything else that is raised is a fault:
 
-1. its class is one of CLASSES itself, not some library's own subclass;
+1. its class is one of CLASSES itself or the package's own of one, not some library's subclass;
 2. it was raised by a line of the package: the innermost frame lies in src/thinned;
 3. its text begins with a public name, or with "thinned", and a colon: "dropout: p must be ...";
 4. it ends as a sentence does and holds printable characters only, so that no terminal obeys it.
@@ -37,7 +37,9 @@ def text_of(error):
 def fault(error):
     """Why this is no sentence of ours, or None where it is one."""
     text = text_of(error)
-    if type(error) not in CLASSES:
+    kind = type(error)
+    own = kind.__module__.partition(".")[0] == "thinned" and issubclass(kind, CLASSES)
+    if kind not in CLASSES and not own:
         return f"class {type(error).__module__}.{type(error).__name__}"
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:

@@ -74,7 +74,9 @@ def pinned():
 
 def test_one_release_of_pytorch_is_developed_with():
     for name in ("Makefile", "pyproject.toml"):
-        found = re.findall(r"install .*?torch==(\d\S*)", (ROOT / name).read_text(encoding="utf-8"))
+        found = re.findall(
+            r"(?i)install\)? .*?torch==(\d\S*)", (ROOT / name).read_text(encoding="utf-8")
+        )
         assert found == [pinned()], name
     page = (ROOT / "docs/torch.md").read_text(encoding="utf-8")
     assert f"developed against PyTorch {pinned().rpartition('.')[0]} " in page

@@ -2,6 +2,8 @@
 
 import contextlib
 import copy
+import subprocess
+import sys
 import threading
 import warnings
 from typing import ClassVar
@@ -15,7 +17,7 @@ from torch.nn import functional
 import thinned.torch
 from thinned.members import predict
 from thinned.torch import adopt, audit, drop_connect, release, thin
-from thinned.torch.thinning import graph as tracing
+from thinned.torch.thinning import graph as tracing, regions
 
 CALLS = 1000
 SEEDS = 5
@@ -130,24 +132,27 @@ def test_threads_side_by_side(calls):
     assert of_the_process() == before
 
 
-def test_what_changes_the_process_is_caught(monkeypatch):
+def with_a_tracer_that_patches():
     """The planted fault: torch.fx's own tracer, as it was."""
 
     def patched(module):
         module.train()
         return torch.fx.Tracer().trace(module)
 
-    monkeypatch.setattr("thinned.torch.thinning.regions.traced", patched)
+    regions.traced = patched
     jobs = workers()
     jobs = {name: jobs[name] for name in ("thin", "plain", "plain, shared")}
     for name in ("thin 2", "thin 3"):
         model = small(6)
         jobs[name] = lambda k, model=model: trained(model, thin, 1)
-    # What it leaves behind where its threads cross.
-    monkeypatch.setattr(nn.Module, "__call__", nn.Module.__call__)
-    monkeypatch.setattr(nn.Module, "__getattr__", nn.Module.__getattr__)
-    monkeypatch.setattr(torch.fx._symbolic_trace, "_is_fx_tracing_flag", False, raising=False)
-    assert side_by_side(300, jobs)
+    return side_by_side(300, jobs)
+
+
+def test_what_changes_the_process_is_caught():
+    """In a process of its own, which it leaves as it does."""
+    done = subprocess.run([sys.executable, __file__], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("caught")
 
 
 class Watched(nn.Module):
@@ -345,3 +350,8 @@ def test_a_graph_is_recorded_without_a_change_to_others():
     graph = tracing.traced(copy.deepcopy(one))
     assert [n.op for n in graph.nodes] == ["placeholder", *["call_module"] * 4, "output"]
     assert torch.equal(one(X), other(X))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    print("caught" if with_a_tracer_that_patches() else "missed")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch.distributed
 
-from thinned.checks import message
+from thinned import checks
 
 __all__ = ["ALONE", "CHOICES", "PROCESSES", "UNSAID", "Ranks", "require_choice"]
 
@@ -51,7 +51,5 @@ class Ranks(NamedTuple):
 
 def require_choice(who: str, ranks: Any) -> None:
     """ValueError unless `ranks` is None or one of CHOICES."""
-    if ranks is not None and ranks not in CHOICES:
-        raise ValueError(
-            message(who, "ranks", "'split', 'independent' or 'replicated'", repr(ranks))
-        )
+    if ranks is not None:
+        checks.one_of(who, "ranks", ranks, CHOICES)

@@ -57,6 +57,15 @@ def _probability(who: str, p: Any) -> Any:
     return checks.probability(who, p)
 
 
+def _truth(who: str, inplace: Any) -> bool:
+    """As PyTorch takes it: anything that is true or false."""
+    try:
+        return bool(inplace)
+    except (TypeError, ValueError, RuntimeError):
+        got = checks.shown(inplace)
+        raise TypeError(message(who, "inplace", "True or False", got)) from None
+
+
 def _left_alone(
     who: str,
     x: Tensor,
@@ -127,6 +136,8 @@ def dropout(
     ----------
     Hinton et al., 2012, arXiv:1207.0580; Srivastava et al., 2014, JMLR 15, 1929-1958.
     """
+    if inplace is not False and inplace is not True:
+        inplace = _truth("dropout", inplace)
     if (
         training is True
         and generator is None
@@ -153,6 +164,7 @@ def _channels(
     who: str, x: Tensor, p: Any, training: Any, inplace: bool, batched: bool, **mask: Any
 ) -> Tensor:
     """One draw for each channel: the second axis, or the first of an input without a batch."""
+    inplace = _truth(who, inplace)
     p, training = _checked(who, x, p, training)
     if not training or (not isinstance(p, Tensor) and p == 0.0):
         return _left_alone(who, x, mask.get("generator"), mask.get("at"))
@@ -263,6 +275,7 @@ def _alpha(
     at: Address | None,
     shared: tuple[int, ...],
 ) -> Tensor:
+    inplace = _truth(who, inplace)
     p, training = _checked(who, x, p, training)
     if not training or (not isinstance(p, Tensor) and p == 0.0):
         return _left_alone(who, x, generator, at)

@@ -145,9 +145,7 @@ class Recurrent(Sited):
 
     @recurrent.setter
     def recurrent(self, where: Any) -> None:
-        if where not in ("candidate", "gal"):
-            requirement, who = "'candidate' or 'gal'", type(self).__name__
-            raise ValueError(message(who, "recurrent", requirement, repr(where)))
+        where = checks.one_of(type(self).__name__, "recurrent", where, ("candidate", "gal"))
         self.__dict__["_recurrent"] = where
 
     @property
