@@ -108,11 +108,12 @@ def layer_drop(
     who = "layer_drop"
     if not callable(layer):
         raise TypeError(message(who, "layer", "a callable", type(layer).__name__))
+    skip = checks.flag(who, "skip", skip)
     draws = Draws(who, x, p, at, training, None, mirror)
     if not draws.training:
         return _called(layer, x)
     everything = tuple(range(len(draws.shape)))
-    if not checks.flag(who, "skip", skip) or draws.to_come:
+    if draws.to_come or not skip:
         keep = draws.keep(shared_axes=everything)
         return draws.xp.where(keep, _called(layer, x), x)
     # In this machine's memory, whatever device holds x: nobody waits for a device to tell a bit.

@@ -1,8 +1,8 @@
 """Dropout of a model off, or at another rate, for a while: `no_dropout` and `set_p`.
 
-Modules that drop are told by their own flag and their own p. Calls of F.dropout and its kin in the
-model's code are met by a mode under which the module's forward runs, beneath the mode that gives
-them their addresses where the model is adopted.
+A dropout module is switched by its `training` flag and its p. A mode intercepts F.dropout and
+related functions that the model's code calls; where the model is adopted, it sees them before the
+mode that gives them their addresses.
 """
 
 from __future__ import annotations
@@ -136,8 +136,8 @@ def _modules(who: str, model: Any) -> tuple[nn.Module, dict[nn.Module, list[str]
 def _require_one_p(site: str, module: nn.Module, names: Iterable[nn.Module]) -> None:
     if _learns(module):
         raise ValueError(
-            f"set_p: site {site!r}, a {type(module).__name__}, has no p of its own: it is learned, "
-            "or one of several. Let the pattern match less."
+            f"set_p: site {site!r}, a {type(module).__name__}, has no single p that could be set: "
+            "its p is learned, or it has several. Use a pattern that does not match it."
         )
     if not _has_flag(module) and read(module, names).reached == {"bernoulli_"}:
         raise ValueError(
@@ -217,9 +217,8 @@ class _With:
 
     def __call__(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         awake = is_awake(func, args, kwargs)
-        if func is functional.scaled_dot_product_attention:  # which is told by p alone
+        if func is functional.scaled_dot_product_attention:  # it has no argument `training`
             awake = self.module.training or bool(p_of_call(func, args, kwargs))
-            awake = awake and not any(_is_quiet(cover) for cover in covers_of(self.module))
         return with_p(self.p, func, args, kwargs) if awake else func(*args, **kwargs)
 
 
@@ -297,10 +296,11 @@ def _all_asleep(modules: list[nn.Module]) -> None:
 
 
 def _laid(stack: ExitStack, who: str, cover: Cover) -> None:
-    """Lay a cover until the stack is unwound: within the mode of an adopted module's site, which is
-    then told what the cover made of a call."""
-    ours = [c for c in covers_of(cover.module) if isinstance(c, AdoptedForward)]
-    cover.lay(beneath=ours[0] if ours else None)
+    """Lay a cover until the stack is unwound: beneath that of an adopted module, which then sees
+    what this one made of a call, and beneath one of no_dropout, which has the last word."""
+    laid = covers_of(cover.module)
+    above = [c for c in laid if isinstance(c, AdoptedForward) or _is_quiet(c)]
+    cover.lay(beneath=above[0] if above else None)
     stack.callback(_lifted, who, cover)
 
 

@@ -62,7 +62,7 @@ def fresh(x: Tensor, p: Any) -> Tensor | None:
     if not _is_compiling():
         y: Tensor | None = compiled_node.dropout(x, p, None, -1, None)
         return y
-    # Of floating types only those of one byte are none of ours.
+    # Every floating type is supported but those of one byte (float8).
     if (
         type(p) is float
         and 0.0 < p < 1.0
@@ -101,15 +101,16 @@ def noisy(
         return x.copy_(y) if inplace else y
     if scale is None:
         scale = reference.scale_for(p)
+    named: Any = at
     seed = None
     if at is None:
         drawn = seed_for(x, generator)
         if isinstance(drawn, Tensor):
-            at, seed = _NOWHERE, drawn
+            named, seed = _NOWHERE, drawn
         else:
-            at = Drawn(drawn)  # type: ignore[assignment]
+            named = Drawn(drawn)
     where = place(who, tuple(x.shape), shared_axes, window)
-    how = Noise(Draw(at, reference.threshold(p), where, mirror), scale, fill)  # type: ignore[arg-type]
+    how = Noise(Draw(named, reference.threshold(p), where, mirror), scale, fill)
     return noise_(x, seed, how) if inplace else noise(x, seed, how)
 
 
@@ -132,8 +133,8 @@ def _on_shards(
     who: str, x: Any, p: Any, inplace: bool, generator: Any, at: Any, shared: Any, window: Any,
     mirror: bool, scale: Any, fill: float,
 ) -> Tensor:  # fmt: skip
-    """A DTensor: each process drops its own part of one mask. Without an address the seed comes
-    from the generator of each, which PyTorch wants to be seeded alike for DTensors."""
+    """A DTensor: each process applies its part of one mask. Without an address, each draws the seed
+    from its own generator; for DTensors PyTorch requires these to be seeded alike."""
     if window is not None:
         raise ValueError(f"{who}: x is a DTensor, which says where it lies. Leave out window.")
     if at is None:
@@ -214,7 +215,8 @@ def on_values(
     values = x.values()
     dropped = noisy("dropout", values, p, inplace, generator, at, (), None, mirror)
     if inplace:
-        return x  # type: ignore[no-any-return]
+        written: Tensor = x
+        return written
     return torch.nested.nested_tensor_from_jagged(
         dropped, x.offsets(), x.lengths(), jagged_dim=x._ragged_idx
     )
