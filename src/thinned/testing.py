@@ -176,7 +176,7 @@ def assert_same_masks(
     model : torch.nn.Module; afterwards it is what it was before.
     inputs : tensor, tuple of arguments or dict of keyword arguments.
     under : which ways: "compile" (torch.compile), "checkpoint" (the whole model recomputed in the
-        backward pass, with thinned.torch.checkpoint_context where it is adopted).
+        backward pass).
     loss : function of the model's output to a scalar, or None for the sum of its floating tensors'
         squares.
     backend : str. torch.compile's.

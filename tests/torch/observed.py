@@ -1,9 +1,9 @@
 """A model that shows its masks: beside its output it returns the keep bits of every site."""
 
 import torch
+from own_checkpoints import checkpointed
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
-from torch.utils.checkpoint import checkpoint
 
 
 class Gate(nn.Module):
@@ -16,7 +16,7 @@ class Gate(nn.Module):
 class Observed(nn.Module):
     """Sites: drop (a module), gate/dropout (a call), attention/dropout (weights), last (channels).
 
-    how : the keyword arguments of torch.utils.checkpoint for each part; None for no checkpoint.
+    how : the keyword arguments of `checkpointed` for each part; None for no checkpoint.
     twice : the middle part runs twice.
     """
 
@@ -42,7 +42,7 @@ class Observed(nn.Module):
         return y, weights != 0, y != 0
 
     def part(self, function, *args):
-        return function(*args) if self.how is None else checkpoint(function, *args, **self.how)
+        return function(*args) if self.how is None else checkpointed(function, *args, **self.how)
 
     def forward(self, x):
         h, m0 = self.part(self.front, x)

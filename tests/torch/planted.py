@@ -2,9 +2,9 @@
 
 import numpy as np
 import torch
+from own_checkpoints import checkpointed
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
-from torch.utils.checkpoint import checkpoint
 
 import thinned
 from thinned.torch import adopt, drop_connect, functional, scaled_dot_product_attention
@@ -141,7 +141,7 @@ class Recomputing(nn.Module):
     def forward(self, x):
         for part in self.parts:
             for _ in range(2 if self.twice else 1):
-                x = checkpoint(part, x, **self.how)
+                x = checkpointed(part, x, **self.how)
         return x
 
 
@@ -198,7 +198,7 @@ def functional_recompute(**how):
         def part(h):
             return torch.tanh(F.dropout(h, 0.5, self.training))
 
-        return checkpoint(part, h, use_reentrant=False, **how)
+        return checkpointed(part, h, use_reentrant=False, **how)
 
     return body(middle)
 

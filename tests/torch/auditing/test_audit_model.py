@@ -6,6 +6,7 @@ from html import escape
 
 import pytest
 import torch
+from own_checkpoints import Hidden
 from planted import (
     Attention,
     DropIdle,
@@ -54,6 +55,20 @@ def kinds(model, x=None, **options):
 
 # ------------------------------------------------------------------------------------ clean models
 
+
+class LentRate(nn.Module):
+    """Attention that is told the p of a module which is never called, as transformers' is."""
+
+    def __init__(self, same=True):
+        super().__init__()
+        self.linear, self.dropout, self.same = nn.Linear(8, 8), nn.Dropout(0.3), same
+
+    def forward(self, x):
+        q = self.linear(x).view(-1, 2, 4)
+        p = self.dropout.p if self.same else 0.1
+        return F.scaled_dot_product_attention(q, q, q, dropout_p=p if self.training else 0.0)
+
+
 CLEAN = {
     "mlp": mlp,
     "cnn": cnn,
@@ -82,6 +97,7 @@ CLEAN = {
     "half": lambda: nn.Sequential(Half(), nn.Dropout(0.5)),
     "parametrised": lambda: nn.Sequential(parametrised(nn.Linear(8, 8))),
     "of ours, attention": lambda: OurAttention(),
+    "a module's p alone": LentRate,
     "p = 0": lambda: nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.0)),
 }
 
@@ -115,9 +131,9 @@ def test_nor_has_a_checkpointed_adopted_one(reentrant):
     assert kinds(model, batch().requires_grad_()) == []
 
 
-def test_nor_has_one_that_runs_parts_twice_with_the_context():
-    model = Recomputing(twice=True, context_fn=tt.checkpoint_context)
-    assert kinds(adopted(model)) == []
+@pytest.mark.parametrize("how", [{}, {"context_fn": tt.checkpoint_context}], ids=["", "noted"])
+def test_nor_has_one_that_runs_parts_twice(how):
+    assert kinds(adopted(Recomputing(twice=True, **how))) == []
 
 
 def test_the_sites_and_their_rates():
@@ -242,8 +258,12 @@ PLANTED = {
         lambda: functional_recompute(preserve_rng_state=False),
         [("", "recomputes another mask")],
     ),
+    "a module that is not called, beside a call with another p": (
+        lambda: LentRate(same=False),
+        [("dropout", "never drops")],
+    ),
     "a recompute that cannot know its call": (
-        lambda: adopted(Recomputing(twice=True)),
+        lambda: adopted(nn.Sequential(nn.Linear(8, 8), Recomputing(twice=True, kind=Hidden))),
         [("", "recomputes another mask")],
     ),
 }

@@ -1,10 +1,13 @@
 """Checkpoints recompute with the masks of their forward, or raise and say what is missing."""
 
+import weakref
+
 import pytest
 import torch
 from observed import batch, build, gradients
+from own_checkpoints import ByName, Hidden, OnlyFunction, checkpointed as checkpoint
 from torch import nn
-from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
+from torch.utils.checkpoint import set_checkpoint_early_stop
 
 from thinned.torch import adopt, checkpoint_context
 from thinned.torch.clock import checkpoints
@@ -12,13 +15,18 @@ from thinned.torch.clock import checkpoints
 REENTRANT = {"use_reentrant": True}
 PLAIN = {"use_reentrant": False}
 NOTED = {"use_reentrant": False, "context_fn": checkpoint_context}
-KINDS = pytest.mark.parametrize(
+# Those of other libraries; of the last one the function that it runs again is not found.
+MEGATRON, OWN, HIDDEN = {"kind": ByName}, {"kind": OnlyFunction}, {"kind": Hidden}
+FOUND = {"reentrant": REENTRANT, "plain": PLAIN, "noted": NOTED, "megatron": MEGATRON, "own": OWN}
+TORCH = pytest.mark.parametrize(
     "how", [REENTRANT, PLAIN, NOTED], ids=["reentrant", "plain", "noted"]
 )
+KINDS = pytest.mark.parametrize("how", FOUND.values(), ids=list(FOUND))
+EVERY = pytest.mark.parametrize("how", [*FOUND.values(), HIDDEN], ids=[*FOUND, "hidden"])
 
 AMBIGUOUS = (
     r"site '.*', which was called \d+ times since .*: which call is it to repeat\? "
-    r"Pass context_fn=thinned.torch.checkpoint_context"
+    r"Use torch.utils.checkpoint.checkpoint, whose recompute knows"
 )
 
 
@@ -43,34 +51,35 @@ def same(found, expected):
     return all(map(torch.equal, found, expected))
 
 
-@KINDS
-def test_a_site_called_once_needs_nothing(how):
+@EVERY
+def test_a_site_called_once(how):
     assert same(train(how), train())
 
 
-@pytest.mark.parametrize("how", [REENTRANT, PLAIN])
 @pytest.mark.parametrize(
     "options", [{"twice": True}, {"forwards": 2}, {"forwards": 2, "together": True}], ids=str
 )
-def test_a_site_called_again_raises_without_the_context(how, options):
+def test_a_site_called_again_raises_where_the_checkpoint_is_not_found(options):
     with pytest.raises(RuntimeError, match=AMBIGUOUS):
-        train(how, **options)
+        train(HIDDEN, **options)
 
 
+@KINDS
 @pytest.mark.parametrize("together", [False, True])
 @pytest.mark.parametrize("twice", [False, True])
-def test_a_site_called_again_is_exact_with_the_context(twice, together):
+def test_a_site_called_again(how, twice, together):
     options = {"twice": twice, "together": together, "forwards": 3}
-    assert same(train(NOTED, **options), train(**options))
+    assert same(train(how, **options), train(**options))
 
 
-def test_a_whole_model_checkpointed_twice():
+@TORCH
+def test_a_whole_model_checkpointed_twice(how):
     found = []
-    for how in (None, NOTED):
+    for way in (None, how):
         model = build(twice=True)
         adopt(model)
         x = batch().requires_grad_()
-        y, _ = model(x) if how is None else checkpoint(model, x, **how)
+        y, _ = model(x) if way is None else checkpoint(model, x, **way)
         y.square().sum().backward()
         found.append(gradients(model))
     assert same(*found)
@@ -79,7 +88,7 @@ def test_a_whole_model_checkpointed_twice():
 def test_backward_twice_through_one_checkpoint():
     results = []
     for how in (None, NOTED, PLAIN):
-        model = build(how=how)
+        model = build(how=how, twice=True)
         adopt(model)
         y, _ = model(batch().requires_grad_())
         loss = y.square().sum()
@@ -90,20 +99,25 @@ def test_backward_twice_through_one_checkpoint():
     assert same(results[2], results[0])
 
 
-def test_checkpoints_within_checkpoints():
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@TORCH
+@pytest.mark.parametrize(
+    "inner", [REENTRANT, PLAIN, NOTED, MEGATRON], ids=["reentrant", "plain", "noted", "megatron"]
+)
+def test_checkpoints_within_checkpoints(how, inner):
     found = []
-    for how in (None, NOTED):
-        model = build(how=how, twice=True)
+    for outer, parts in ((None, None), (how, inner)):
+        model = build(how=parts, twice=True)
         adopt(model)
         x = batch().requires_grad_()
         for _ in range(2):
-            y, _ = model(x) if how is None else checkpoint(model, x, **how)
+            y, _ = model(x) if outer is None else checkpoint(model, x, **outer)
             y.square().sum().backward()
         found.append(gradients(model))
     assert same(*found)
 
 
-@pytest.mark.parametrize("how", [REENTRANT, PLAIN], ids=["reentrant", "plain"])
+@EVERY
 def test_pieces_recompute_inside(how):
     model, reference = build(how=how), build()
     clock, other = adopt(model).clock, adopt(reference).clock
@@ -120,7 +134,7 @@ def test_pieces_recompute_inside(how):
     [(0, "not called since .* Run the backward pass before"), (1, "called 1 times since")],
 )
 def test_a_backward_pass_after_the_piece_is_refused(before, said):
-    model = build(how=PLAIN)
+    model = build(how=HIDDEN)
     clock = adopt(model).clock
     x = batch().requires_grad_()
     for _ in range(before):
@@ -132,7 +146,7 @@ def test_a_backward_pass_after_the_piece_is_refused(before, said):
 
 
 def test_a_forward_outside_is_not_repeated_in_a_piece():
-    model = build(how=PLAIN)
+    model = build(how=HIDDEN)
     clock = adopt(model).clock
     x = batch().requires_grad_()
     outside = model(x)[0].square().sum()
@@ -154,17 +168,32 @@ def after_the_tick(how):
     return [*gradients(model), x.grad]
 
 
-@pytest.mark.parametrize("how", [REENTRANT, PLAIN], ids=["reentrant", "plain"])
-def test_a_backward_pass_behind_another_forward_is_refused(how, monkeypatch):
+def test_a_backward_pass_behind_another_forward_is_refused(monkeypatch):
     with pytest.raises(RuntimeError, match=r"of an earlier step, .* before clock.tick\(\)"):
-        after_the_tick(how)
+        after_the_tick(HIDDEN)
     # What it is refused for: the other step's mask, and so other gradients.
     monkeypatch.setattr(checkpoints.Place, "after_what_runs", lambda _: False)
-    assert not same(after_the_tick(how), after_the_tick(None))
+    assert not same(after_the_tick(HIDDEN), after_the_tick(None))
 
 
-def test_a_context_recomputes_after_the_tick():
-    assert same(after_the_tick(NOTED), after_the_tick(None))
+@KINDS
+def test_a_recompute_after_the_tick(how):
+    assert same(after_the_tick(how), after_the_tick(None))
+
+
+@KINDS
+def test_pieces_may_end_before_their_backward_pass(how):
+    found = []
+    for way in (None, how):
+        model = build(how=way, twice=True)
+        clock = adopt(model).clock
+        x, losses = batch().requires_grad_(), []
+        for start in (0, 4):
+            with clock.piece(start):
+                losses.append(model(x[start : start + 4])[0].square().sum())
+        sum(losses).backward()
+        found.append(gradients(model))
+    assert same(*found)
 
 
 # -------------------------------------------------------------------- several draws of one forward
@@ -202,7 +231,7 @@ def drawn(kind, how=None, forwards=1, inside=False):
     return [*gradients(model), x.grad, clock.counts]
 
 
-@KINDS
+@pytest.mark.parametrize("how", [REENTRANT, PLAIN, NOTED], ids=["reentrant", "plain", "noted"])
 @pytest.mark.parametrize("kind", [TwoCalls, lstm])
 def test_a_module_that_ran_once_needs_nothing_however_often_it_draws(kind, how):
     for a, b in zip(drawn(kind, how), drawn(kind), strict=True):
@@ -211,17 +240,40 @@ def test_a_module_that_ran_once_needs_nothing_however_often_it_draws(kind, how):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("how", [REENTRANT, PLAIN], ids=["reentrant", "plain"])
-def test_a_second_forward_raises(how):
+@KINDS
+def test_a_module_that_draws_twice_and_runs_twice(how):
+    assert same(drawn(TwoCalls, how, forwards=2), drawn(TwoCalls, forwards=2))
+
+
+def test_a_run_of_a_hidden_checkpoint_needs_nothing():
+    assert same(drawn(TwoCalls, HIDDEN), drawn(TwoCalls))
+
+
+def test_a_second_forward_of_a_hidden_checkpoint_raises():
     with pytest.raises(RuntimeError, match=f"{AMBIGUOUS}.*one module share its site: a module for"):
-        drawn(TwoCalls, how, forwards=2)
+        drawn(TwoCalls, HIDDEN, forwards=2)
 
 
-@pytest.mark.parametrize("how", [REENTRANT, PLAIN], ids=["reentrant", "plain"])
-def test_a_functional_call_that_a_recompute_would_not_see_raises(how):
-    """The recompute of a part of a forward runs outside of it."""
-    with pytest.raises(RuntimeError, match="begins within its module's forward"):
-        drawn(TwoCalls, how, inside=True)
+class Within(TwoCalls):
+    """A checkpoint in a checkpoint, and both in one forward."""
+
+    def outer(self, x, how):
+        y = nn.functional.dropout(x, 0.2, self.training)
+        return y + checkpoint(self.inner, y, **how)
+
+    def forward(self, x, how=None):
+        if how is None:
+            y = nn.functional.dropout(x, 0.2, self.training)
+            return y + self.inner(y)
+        return checkpoint(self.outer, x, how, use_reentrant=False)
+
+
+@KINDS
+@pytest.mark.parametrize("kind", [TwoCalls, Within])
+def test_functional_calls_in_a_checkpoint_that_begins_within_their_forward(kind, how):
+    for forwards in (1, 2):
+        options = {"forwards": forwards, "inside": True}
+        assert same(drawn(kind, how, **options), drawn(kind, **options))
 
 
 class Teacher(nn.Module):
@@ -238,18 +290,12 @@ def test_other_hooks_and_no_grad_are_no_checkpoint():
     model(batch().requires_grad_()).sum().backward()
 
 
-@pytest.mark.parametrize("options", [{"forwards": 2}, {"inside": True}], ids=str)
-def test_the_context_repeats_both(options):
-    assert same(drawn(TwoCalls, NOTED, **options), drawn(TwoCalls, **options))
-
-
-@pytest.mark.parametrize("how", [REENTRANT, PLAIN], ids=["reentrant", "plain"])
-def test_a_call_beside_the_forward_is_none_of_it(how):
+def test_a_call_beside_the_forward_is_none_of_it():
     """The module ran once, and its site was called once more outside of that run."""
     model = TwoCalls()
     adopt(model)
     x = batch().requires_grad_()
-    y = checkpoint(model, x, **how)
+    y = checkpoint(model, x, **HIDDEN)
     model(x)
     with pytest.raises(RuntimeError, match=AMBIGUOUS):
         y.sum().backward()
@@ -270,7 +316,7 @@ def test_a_run_in_a_piece_is_repeated_there():
 def test_a_backward_pass_after_the_tick_is_refused():
     model = nn.Sequential(nn.Linear(6, 6), nn.Dropout(0.5), nn.Tanh())
     clock = adopt(model).clock
-    y = checkpoint(model, batch().requires_grad_(), **PLAIN)
+    y = checkpoint(model, batch().requires_grad_(), **HIDDEN)
     clock.tick()
     with pytest.raises(RuntimeError, match=r"Run the backward pass before clock\.tick\(\)"):
         y.sum().backward()
@@ -288,9 +334,41 @@ def test_a_recompute_that_runs_other_code_is_refused():
         return x.exp()
 
     with set_checkpoint_early_stop(False):
-        y = checkpoint(more_each_time, torch.ones(4, requires_grad=True), **NOTED)
+        y = checkpoint(more_each_time, torch.ones(4, requires_grad=True), **PLAIN)
     with pytest.raises(RuntimeError, match="more often than its forward did"):
         y.sum().backward()
+
+
+@pytest.mark.parametrize("how", [PLAIN, NOTED], ids=["plain", "noted"])
+def test_a_backward_pass_within_a_checkpoint(how):
+    found = []
+    for inner in (None, how):
+        torch.manual_seed(7)
+        model = nn.Sequential(nn.Linear(6, 6), nn.Dropout(0.5), nn.Tanh())
+        adopt(model)
+
+        def penalty(x, model=model, inner=inner):
+            y = (model(x) if inner is None else checkpoint(model, x, **inner)) * 2
+            (slope,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+            return model(x) * slope
+
+        x = batch().requires_grad_()
+        y = penalty(x) if inner is None else checkpoint(penalty, x, **inner)
+        y.square().sum().backward()
+        found.append(gradients(model))
+    assert same(*found)
+
+
+def test_notes_die_with_their_checkpoint():
+    model = nn.Sequential(nn.Linear(6, 6), nn.Dropout(0.5), nn.Tanh())
+    adopt(model)
+    for how in (PLAIN, REENTRANT, MEGATRON):
+        x = batch().requires_grad_()
+        y = checkpoint(model, x, **how)
+        y.sum().backward()
+        alive = weakref.ref(x)
+        del x, y
+        assert alive() is None, how
 
 
 # ----------------------------------------------------------------------------------- planted faults
@@ -299,7 +377,7 @@ def test_a_recompute_that_runs_other_code_is_refused():
 def test_fault_the_recompute_counts_on(monkeypatch):
     monkeypatch.setattr("thinned.torch.clock.clock._backward_pass", lambda: -1)
     with pytest.raises(AssertionError):
-        test_a_site_called_once_needs_nothing(PLAIN)
+        test_a_site_called_once(HIDDEN)
 
 
 def test_fault_a_run_is_read_from_its_end(monkeypatch):
@@ -312,17 +390,36 @@ def test_fault_a_run_is_read_from_its_end(monkeypatch):
 
     monkeypatch.setattr("thinned.torch.adoption.functional_calls.Running", Backward)
     with pytest.raises((AssertionError, RuntimeError)):
-        test_a_module_that_ran_once_needs_nothing_however_often_it_draws(TwoCalls, PLAIN)
+        test_a_run_of_a_hidden_checkpoint_needs_nothing()
 
 
-def test_fault_the_notes_are_read_from_the_end(monkeypatch):
+@pytest.mark.parametrize("how", FOUND.values(), ids=list(FOUND))
+def test_fault_the_notes_are_read_from_the_end(how, monkeypatch):
     note = checkpoints.note
 
     def reversed_notes(clock, index, drawn):
         note(clock, index, drawn)
-        for notes in checkpoints._here.noting:
+        for notes in checkpoints._noting():
             notes.drawn[clock.number, index].sort(reverse=True, key=lambda drawn: drawn[1])
 
     monkeypatch.setattr(checkpoints, "note", reversed_notes)
     with pytest.raises(AssertionError):
-        test_a_whole_model_checkpointed_twice()
+        test_a_module_that_draws_twice_and_runs_twice(how)
+
+
+def test_fault_a_recompute_notes_for_the_checkpoint_around_it(monkeypatch):
+    """A checkpoint whose forward runs a backward pass that recomputes another."""
+    monkeypatch.setattr(checkpoints._Recompute, "__enter__", _without_a_border)
+    with pytest.raises((AssertionError, RuntimeError)):
+        test_a_backward_pass_within_a_checkpoint(PLAIN)
+
+
+def _without_a_border(self, enter=checkpoints._Recompute.__enter__):
+    enter(self)
+    self.hooks = None
+
+
+def test_fault_nothing_is_found(monkeypatch):
+    monkeypatch.setattr(checkpoints, "by_frames", lambda _: [])
+    with pytest.raises(RuntimeError, match=AMBIGUOUS):
+        test_a_site_called_again(REENTRANT, twice=True, together=False)

@@ -271,10 +271,18 @@ def test_modules_of_the_catalogue():
 
 # -------------------------------------------------------------------------------------- checkpoints
 
-
-@pytest.mark.parametrize(
-    "how", [{"use_reentrant": False}, {"use_reentrant": False, "context_fn": checkpoint_context}]
+RECOMPUTED = pytest.mark.parametrize(
+    "how",
+    [
+        {"use_reentrant": True},
+        {"use_reentrant": False},
+        {"use_reentrant": False, "context_fn": checkpoint_context},
+    ],
+    ids=["reentrant", "plain", "noted"],
 )
+
+
+@RECOMPUTED
 def test_a_recompute_has_the_p_of_its_forward(how):
     grads = []
     for wrapped in (False, True):
@@ -287,13 +295,13 @@ def test_a_recompute_has_the_p_of_its_forward(how):
     assert torch.equal(*grads)
 
 
-def test_a_noted_recompute_after_the_step_has_the_p_of_its_forward():
+@RECOMPUTED
+def test_a_recompute_after_the_step_has_the_p_of_its_forward(how):
     model = nn.Sequential(nn.Linear(32, 32), nn.Dropout(0.5))
     nn.init.eye_(model[0].weight)
     rule = linear(0.2, 0.8, until=4)
     clock = adopt(model, schedule={"*": rule}).clock
     x = torch.ones(8, 32, requires_grad=True)
-    how = {"use_reentrant": False, "context_fn": checkpoint_context}
     y = checkpoint(lambda x: model(x).exp(), x, **how)
     mask = keep("1", rule(0), (8, 32), 0)
     clock.tick()

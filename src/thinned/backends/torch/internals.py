@@ -164,6 +164,13 @@ sequence: Any = _taken(
 )
 # Before 2.7 there is none: a checkpoint is seen by its frame.
 saved_hooks: Any = _taken("torch._C:_autograd._top_saved_tensors_default_hooks", "", None)
+_ONE_CALL = (
+    "checkpoints in adopted models need context_fn=thinned.torch.checkpoint_context where they "
+    "call a site several times"
+)
+pop_hooks: Any = _taken("torch._C:_autograd._pop_saved_tensors_default_hooks", _ONE_CALL, None)
+push_hooks: Any = _taken("torch._C:_autograd._push_saved_tensors_default_hooks", _ONE_CALL, None)
+checkpoint_hook: Any = _taken("torch.utils.checkpoint:_checkpoint_hook", _ONE_CALL, _None)
 forward_ad: Any = torch.autograd.forward_ad
 forward_mode: Any = _taken(
     "torch.autograd.forward_ad:_current_level", "forward mode of autograd is not noticed", None

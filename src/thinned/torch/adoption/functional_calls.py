@@ -343,7 +343,7 @@ class AdoptedForward(Cover):
         if not self.watched and self.clock.awake is None:
             return self._first(site, args, kwargs)
         seen = partial(Calls, site, self.own)
-        with seen(), Running(self.clock, site.index, seen):
+        with seen(), Running((self.clock.number, site.index), seen):
             return self.run(args, kwargs)
 
     def _first(self, site: Site, args: Any, kwargs: Any) -> Any:
@@ -353,7 +353,7 @@ class AdoptedForward(Cover):
         with (
             watching.watched(self, self.clock.noticed, site.name),
             seen(),
-            Running(self.clock, site.index, seen),
+            Running((self.clock.number, site.index), seen),
         ):
             return self.run(args, kwargs)
 

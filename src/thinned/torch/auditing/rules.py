@@ -136,6 +136,7 @@ def _idle(seen: Observed) -> Iterator[Finding]:
     drawing |= {one.site for run in seen.trainings for one in run.seen}
     skipping = [n for m, names in seen.names.items() if isinstance(m, LayerDrop) for n in names]
     steps = len(seen.trainings)
+    rates = {(one.module, one.p) for run in seen.trainings for one in run.seen}
     for module, (name, *_) in seen.names.items():
         weighted = isinstance(module, (nn.MultiheadAttention, nn.LSTM, nn.GRU, nn.RNN))
         if not (weighted or is_dropout(module)) or not steps:
@@ -148,7 +149,7 @@ def _idle(seen: Observed) -> Iterator[Finding]:
         calls = sum(run.calls.get(name, 0) for run in seen.trainings)
         if calls and is_by_hand(module) and not _returns_its_input(seen, name):
             continue  # it does something, by draws that are not PyTorch's
-        kind = type(module).__name__
+        kind, parent = type(module).__name__, name.rpartition(".")[0]
         if isinstance(module, (nn.LSTM, nn.GRU, nn.RNN)) and module.num_layers == 1:
             detail = f"{kind} with p = {p:g} has one layer, and drops between layers only."
             mend = "Put a Dropout after it, use more layers, or leave dropout out."
@@ -159,6 +160,8 @@ def _idle(seen: Observed) -> Iterator[Finding]:
             mend = "Let its forward draw where self.training is True, or take it out."
             if not module.training:
                 mend = "Let train(mode) reach it, or take it out."
+        elif any(m == parent and (q is None or math.isclose(p, q)) for m, q in rates):
+            continue  # the module around it asks for its p, and draws itself
         else:
             detail = f"{kind} with p = {p:g} was not called in {steps} training forwards."
             mend = "Call it in forward, or take it out."
@@ -446,6 +449,6 @@ def _recomputed(seen: Observed) -> Iterator[Finding]:
             "",
             "recomputes another mask",
             f"The backward pass raises: {seen.refused}",
-            "Pass context_fn=thinned.torch.checkpoint_context and use_reentrant=False to "
-            "torch.utils.checkpoint.checkpoint.",
+            "Use torch.utils.checkpoint.checkpoint; with PyTorch 2.6 pass it use_reentrant=False "
+            "and context_fn=thinned.torch.checkpoint_context.",
         )

@@ -11,8 +11,8 @@ from torch.utils.checkpoint import checkpoint
 
 from thinned.torch.auditing.audit import _copied, checked
 from thinned.torch.auditing.observer import tensors_in
-from thinned.torch.auditing.restore import clock_of, kept_as_it_was
-from thinned.torch.clock.checkpoints import RecomputeError, checkpoint_context
+from thinned.torch.auditing.restore import kept_as_it_was
+from thinned.torch.clock.checkpoints import RecomputeError
 
 __all__ = ["differences"]
 
@@ -59,11 +59,9 @@ def differences(
 class _Checkpointed:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self.how = {} if clock_of(model) is None else {"context_fn": checkpoint_context}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        how: Any = self.how
-        return checkpoint(self.model, *args, use_reentrant=False, **how, **kwargs)
+        return checkpoint(self.model, *args, use_reentrant=False, **kwargs)
 
 
 def _step(

@@ -1,8 +1,11 @@
 """Activation checkpointing: a recompute draws the masks of the forward that it repeats.
 
-A site called once has one forward to repeat. So has a module that ran once: what its own code drew
-is counted from the beginning of its forward, which the recompute begins anew. Where there were more
-of them, only the checkpoint knows which were its own: `checkpoint_context` lets it note them.
+A checkpoint keeps the function that it will run again. At the first draw of its forward that
+function is wrapped: the wrapper notes what the sites draw, and plays it back when it is called.
+
+A checkpoint of another kind, which is not found, has no notes. Then a site that was called once has
+one forward to repeat. So has a module that ran once: what its own code drew is counted from the
+beginning of its forward, which the recompute begins anew. All else raises.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import sys
 import threading
 import types
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,7 +22,21 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 
-from thinned.backends.torch.internals import functional_mode, graph_node, saved_hooks, sequence
+from thinned.backends.torch.internals import (
+    functional_mode,
+    graph_node,
+    graph_task,
+    saved_hooks,
+    sequence,
+)
+from thinned.torch.compat.recomputed import (
+    Kept,
+    Wrapper,
+    below,
+    by_frames,
+    by_hooks,
+    is_of_checkpoint,
+)
 
 __all__ = [
     "Place",
@@ -41,6 +58,9 @@ _IN_TIME = (
     "piece of its forward."
 )
 
+# Under this name the hooks of a checkpoint keep the notes that are taken around them.
+_NOTES = "thinned_notes"
+
 Drawn = tuple[Any, int]
 
 
@@ -53,7 +73,7 @@ class _Here(threading.local):
     def __init__(self) -> None:
         self.busy = 0
         self.noting: list[_Notes] = []
-        self.replaying: list[_Notes] = []
+        self.replaying: list[_Recompute] = []
         self.running: dict[tuple[int, int], Running] = {}
         self.innermost: list[Running] = []
 
@@ -77,27 +97,38 @@ class Running:
     read : how many of them a recompute has repeated.
     """
 
-    __slots__ = ("_before", "_key", "_run", "_saving", "mode", "read")
+    __slots__ = ("_before", "_frame", "_key", "_run", "_saving", "mode", "read")
 
-    def __init__(self, clock: Any, index: int, mode: Callable[[], Any]) -> None:
-        self._key, self.mode = (clock.number, index), mode
+    def __init__(self, key: tuple[int, int], mode: Callable[[], Any]) -> None:
+        self._key, self.mode = key, mode
         self._run: Run | None = None
+        self._frame: types.FrameType | None = None
         self._saving = _saving()
         self.read = 0
 
     def __enter__(self) -> None:
         self._before = _here.running.get(self._key)
+        self._frame = sys._getframe(1)
         _here.running[self._key] = self
         _here.innermost.append(self)
         _here.busy += 1
 
     def __exit__(self, *_: Any) -> None:
         _here.busy -= 1
+        self._frame = None
         _here.innermost.remove(self)
         if self._before is None:
             del _here.running[self._key]
         else:
             _here.running[self._key] = self._before
+
+    def again(self) -> Running:
+        """The same for a recompute of a part of it."""
+        return Running(self._key, self.mode)
+
+    def begun_in(self, kept: Kept) -> bool:
+        """Whether it began within a checkpoint's forward."""
+        return kept.holds(self._saving[1], self._frame)
 
     def drew(self, epoch: int, call: int) -> Run:
         """One call more."""
@@ -107,26 +138,20 @@ class Running:
         return self._run
 
     def require_seen_again(self, name: str, forward: types.CodeType) -> None:
-        """RuntimeError where a functional call stands in a checkpoint that begins in this forward.
+        """RuntimeError where a functional call stands in a checkpoint that begins in this forward
+        and takes no notes.
 
         Its recompute runs without the forward around it, and so without the mode that sees the
-        call: PyTorch would draw another mask, in silence. A checkpoint that notes brings the mode.
+        call: PyTorch would draw another mask, in silence. One that takes notes brings the mode.
         """
-        if _saving() == self._saving:
+        if _saving() == self._saving or any(notes.within is self for notes in _noting()):
             return
-        if _here.noting and _here.noting[-1].within is self:
-            return
-        frame: types.FrameType | None = sys._getframe(1)
-        while frame is not None and frame.f_code is not forward:
-            if frame.f_code.co_filename == torch.utils.checkpoint.__file__:
-                raise RuntimeError(
-                    f"thinned: a functional call of site {name!r} stands in a checkpoint that "
-                    "begins within its module's forward. The recompute runs without that forward, "
-                    "and would draw another mask. Pass "
-                    "context_fn=thinned.torch.checkpoint_context with use_reentrant=False, or "
-                    "make the dropout a module of its own."
-                )
-            frame = frame.f_back
+        if below(sys._getframe(1), forward):
+            raise RuntimeError(
+                f"thinned: a functional call of site {name!r} stands in a checkpoint that "
+                "begins within its module's forward. The recompute runs without that forward, "
+                f"and would draw another mask. {_REMEDY} Or make the dropout a module of its own."
+            )
 
 
 def _checkpoint_below() -> Any:
@@ -155,13 +180,16 @@ def running(clock: Any, index: int) -> Running | None:
 
 
 class _Notes:
-    """What the sites drew during one forward: {(clock's number, site's index): [draw, ...]}."""
+    """What the sites drew during one forward: {(clock's number, site's index): [draw, ...]}.
 
-    def __init__(self) -> None:
+    within : the module's forward in which the checkpoint begins.
+    depth : in how many recomputes it begins.
+    """
+
+    def __init__(self, within: Running | None = None) -> None:
         self.drawn: dict[tuple[int, int], list[Drawn]] = {}
-        self.read: dict[tuple[int, int], int] = {}
-        # The module's forward in which the checkpoint begins.
-        self.within: Running | None = None
+        self.within = within
+        self.depth = len(_here.replaying)
 
 
 class _Forward:
@@ -170,6 +198,7 @@ class _Forward:
 
     def __enter__(self) -> None:
         self.notes.drawn.clear()
+        self.notes.depth = len(_here.replaying)
         self.notes.within = _here.innermost[-1] if _here.innermost else None
         _here.noting.append(self.notes)
         _here.busy += 1
@@ -180,23 +209,78 @@ class _Forward:
 
 
 class _Recompute:
-    """Entered once for each backward pass, and so with reading from the first draw on again."""
+    """Entered once for each backward pass, and so with reading from the first draw on again.
+
+    hooks : those for saved tensors on top where it begins: what lies above, began in it.
+    """
 
     def __init__(self, notes: _Notes) -> None:
         self.notes = notes
 
     def __enter__(self) -> None:
-        self.notes.read.clear()
-        within = self.notes.within
-        self.mode = nullcontext() if within is None else within.mode()
-        self.mode.__enter__()
-        _here.replaying.append(self.notes)
+        self.read: dict[tuple[int, int], int] = {}
+        self.hooks = hooks()
+        self.around = ExitStack()
+        _here.replaying.append(self)
         _here.busy += 1
+        if self.notes.within is not None:
+            self.around.enter_context(self.notes.within.mode())
+            self.around.enter_context(self.notes.within.again())
 
     def __exit__(self, *raised: Any) -> None:
+        self.around.__exit__(*raised)
         _here.busy -= 1
-        _here.replaying.remove(self.notes)
-        self.mode.__exit__(*raised)
+        _here.replaying.remove(self)
+
+
+class _Repeated(Wrapper):
+    """The function that a checkpoint runs again, and the notes of its forward.
+
+    backward : whether that is done in backward passes alone: a forward that calls it from where it
+        is kept is no recompute.
+    """
+
+    def __init__(self, run: Callable[..., Any], notes: _Notes, backward: bool) -> None:
+        super().__init__(run)
+        self.notes, self.backward = notes, backward
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.backward and graph_task() < 0:
+            return self.run(*args, **kwargs)
+        return self._again(args, kwargs)
+
+    def _again(self, args: Any, kwargs: Any) -> Any:
+        with _Recompute(self.notes):
+            return self.run(*args, **kwargs)
+
+
+def _notes_of(kept: Kept) -> _Notes:
+    """The notes of a checkpoint, which takes some from now on."""
+    run = getattr(kept.owner, kept.name)
+    if not isinstance(run, _Repeated):
+        outside = (r for r in reversed(_here.innermost) if not r.begun_in(kept))
+        run = _Repeated(run, _Notes(next(outside, None)), not kept.hooks)
+        setattr(kept.owner, kept.name, run)
+    return run.notes
+
+
+def _noting() -> list[_Notes]:
+    """The notes of all checkpoints whose forwards run, and began in the recompute that runs, if one
+    does."""
+    found = [notes for notes in _here.noting if notes.depth >= len(_here.replaying)]
+    until = _here.replaying[-1].hooks if _here.replaying else None
+    top = hooks()
+    if isinstance(top, tuple) and top != until:
+        # Of a checkpoint there are new hooks for each forward, which know what is around them.
+        noted = getattr(top[0], _NOTES, None) if is_of_checkpoint(top) else None
+        if noted is None:
+            noted = [_notes_of(kept) for kept in by_hooks(until)]
+            if is_of_checkpoint(top):
+                setattr(top[0], _NOTES, noted)
+        found += noted
+    if not torch.is_grad_enabled():
+        found += [_notes_of(kept) for kept in by_frames(_Repeated._again.__code__)]
+    return found
 
 
 def _recompute_all(*_: Any, **__: Any) -> CheckpointPolicy:
@@ -204,7 +288,10 @@ def _recompute_all(*_: Any, **__: Any) -> CheckpointPolicy:
 
 
 def checkpoint_context() -> tuple[Any, Any]:
-    """The `context_fn` of torch.utils.checkpoint for sites that are called several times in a step.
+    """The `context_fn` of torch.utils.checkpoint for PyTorch 2.6, whose checkpoints are not found.
+
+    Newer releases need it for checkpoints of other libraries alone that take a context_fn and hide
+    the function that they run again; elsewhere it changes nothing.
 
     Returns
     -------
@@ -240,7 +327,7 @@ def _functionalised() -> bool:
 
 def note(clock: Any, index: int, drawn: Drawn) -> None:
     """Tell every checkpoint whose forward is running."""
-    for notes in _here.noting:
+    for notes in _noting():
         notes.drawn.setdefault((clock.number, index), []).append(drawn)
 
 
@@ -248,10 +335,10 @@ def replayed(clock: Any, index: int, name: str) -> Drawn | None:
     """What the forward drew at this place, where a checkpoint with notes recomputes; else None."""
     if not _here.replaying:
         return None
-    notes, key = _here.replaying[-1], (clock.number, index)
-    done, drawn = notes.read.get(key, 0), notes.drawn.get(key, [])
+    recompute, key = _here.replaying[-1], (clock.number, index)
+    done, drawn = recompute.read.get(key, 0), recompute.notes.drawn.get(key, [])
     require_drawn(name, done, len(drawn))
-    notes.read[key] = done + 1
+    recompute.read[key] = done + 1
     return drawn[done]
 
 
@@ -268,21 +355,37 @@ def require_drawn(name: str, done: int, drawn: int) -> None:
         )
 
 
-def unclear(name: str, calls: int) -> str:
-    """Why a recompute cannot tell which call of a site it is to repeat, and what to do."""
+def unclear(name: str, calls: int, model: object) -> str:
+    """Why a recompute cannot tell which call of a site it is to repeat, and what to do.
+
+    model : the adopted one, by which is known what may have called its checkpoints.
+    """
     what = f"thinned: a checkpoint recomputes site {name!r}, which was "
     if calls == 0:
         return f"{what}not called since the step or piece began. {_IN_TIME}"
     elsewhere = ", and elsewhere before" if calls == 1 else ""
     shares = (
         " Functional calls of one module share its site: a module for each of them, such as "
-        "thinned.torch.Dropout, needs no context, in a reentrant checkpoint neither."
+        "thinned.torch.Dropout, needs neither."
     )
     return (
         f"{what}called {calls} times since the step or piece began{elsewhere}: which call is it to "
-        "repeat? Pass context_fn=thinned.torch.checkpoint_context to "
-        "torch.utils.checkpoint.checkpoint, with use_reentrant=False."
-        f"{shares if name.endswith('/dropout') else ''}"
+        f"repeat? {_REMEDY}{_of_transformers(model)}{shares if name.endswith('/dropout') else ''}"
+    )
+
+
+_REMEDY = (
+    "Use torch.utils.checkpoint.checkpoint, whose recompute knows; with PyTorch 2.6 pass it "
+    "use_reentrant=False and context_fn=thinned.torch.checkpoint_context."
+)
+
+
+def _of_transformers(model: object) -> str:
+    if type(model).__module__.partition(".")[0] != "transformers":
+        return ""
+    return (
+        " With transformers: gradient_checkpointing_kwargs="
+        '{"use_reentrant": False, "context_fn": thinned.torch.checkpoint_context}.'
     )
 
 

@@ -42,6 +42,12 @@ _backward_pass, _is_traced, _modes = graph_task, is_traced, modes
 _grad_enabled = torch.is_grad_enabled
 
 
+def _may_repeat() -> bool:
+    """Whether what is drawn now may be recomputed: one kind of checkpoint turns gradients off, the
+    other lays hooks."""
+    return not _grad_enabled() or checkpoints.hooks() is not None
+
+
 def _memory_of(counts: Tensor) -> memoryview[int]:
     array: Any = counts.numpy()
     return memoryview(array)
@@ -418,11 +424,8 @@ class Clock:
         """The moment and the number of the call that a site makes now, in eager code."""
         busy = _here.busy
         if busy or _backward_pass() >= 0:
-            drawn = checkpoints.replayed(self, index, name)
-            if drawn is None and _backward_pass() >= 0:
-                drawn = self.again(index, name)
+            drawn = self.repeated(index, name)
             if drawn is not None:
-                checkpoints.note(self, index, drawn)
                 return drawn
         if _modes() or _is_traced() or torch.cuda.is_initialized():
             require_no_capture(f"site {name!r} of an adopted model", "Call the function with at=")
@@ -433,14 +436,23 @@ class Clock:
             call: int = counts[index]
             if call >= CALLS:
                 require_call(call, name)
-            self.drew(index, now.epoch, call)
+            self.drew(index, now, call)
             counts[index] = call + 1
             running = checkpoints.running(self, index) if busy else None
             if running is not None:
                 self._runs[index] = running.drew(now.epoch, call)
-        if busy:
-            checkpoints.note(self, index, (now, call))
         return now, call
+
+    def repeated(self, index: int, name: str) -> tuple[Moment, int] | None:
+        """What a checkpoint that recomputes is to draw at a site; None if none does."""
+        drawn = checkpoints.replayed(self, index, name)
+        if drawn is not None:
+            self._unrepeated.get(index, set()).discard(drawn[0].epoch)
+        elif _backward_pass() >= 0:
+            drawn = self.again(index, name)
+        if drawn is not None and _may_repeat():
+            checkpoints.note(self, index, drawn)
+        return drawn
 
     def give_back(self, index: int, epoch: int, call: int) -> None:
         """Uncount a call whose forward failed, if it is the site's last in this step or piece."""
@@ -452,16 +464,16 @@ class Clock:
             if call == 0:
                 self._unrepeated.get(index, set()).discard(epoch)
 
-    def drew(self, index: int, epoch: int, call: int) -> None:
+    def drew(self, index: int, now: Moment, call: int) -> None:
         """Remember in which step or piece a site was called, and where a recompute may follow."""
         forwards = attempts.here.forwards
         if forwards.depth:
-            forwards.calls.append((self, index, epoch, call))
-        self._last[index] = epoch
-        # One kind of checkpoint turns gradients off, the other sets hooks.
-        if not _grad_enabled() or checkpoints.hooks() is not None:
+            forwards.calls.append((self, index, now.epoch, call))
+        self._last[index] = now.epoch
+        if _may_repeat():
             self._drew_in[index] = threading.get_ident()
-            self._unrepeated.setdefault(index, set()).add(epoch)
+            self._unrepeated.setdefault(index, set()).add(now.epoch)
+            checkpoints.note(self, index, (now, call))
 
     def again(self, index: int, name: str) -> tuple[Moment, int]:
         """The same for a checkpoint that recomputes: clear where there is one forward to repeat.
@@ -476,7 +488,7 @@ class Clock:
             alone = calls == 1 or (run is not None and run == Run(now.epoch, 0, calls))
             waiting = self._unrepeated.get(index, set())
             if not alone or self._last.get(index, now.epoch) != now.epoch or waiting - {now.epoch}:
-                raise RecomputeError(checkpoints.unclear(name, calls))
+                raise RecomputeError(checkpoints.unclear(name, calls, self._model))
             begun = self._begun
             if begun and self._drew_in.get(index) == begun.thread and begun.after_what_runs():
                 raise RecomputeError(checkpoints.late(name))

@@ -180,11 +180,10 @@ def _next_call(live: Tensor, words: Tensor) -> tuple[Moment, int, str, Tensor]:
     repeated = None
     if clock is not None:
         label = clock.names[index]
-        if graph_task() >= 0:
+        if graph_task() >= 0 or checkpoints._here.replaying:
             repeated = _repeated(clock, moment, index, call, label)
         else:
-            clock.drew(index, moment.epoch, call)
-            checkpoints.note(clock, index, (moment, call))
+            clock.drew(index, moment, call)
     if repeated is None:
         require_call(call, label)
         after[HEAD + index] += 1
@@ -199,4 +198,4 @@ def _repeated(
     """What a recompute of the whole compiled code is to draw; None for a draw made again in it."""
     if clock.moment().epoch != moment.epoch or call < clock.drawn(index):
         return None
-    return checkpoints.replayed(clock, index, label) or clock.again(index, label)
+    return clock.repeated(index, label)
