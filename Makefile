@@ -94,6 +94,9 @@ BITS ?= 30
 statistics: .venv/.dev
 	RNG_TEST=$(RNG_TEST) TESTU01=$(TESTU01) $(BIN)/python -m tests.randomness --bits $(BITS)
 
+# What trains PyTorch models, and needs PyTorch itself.
+TRAINERS := transformers,accelerate,lightning,pytorch_lightning,peft,torch_geometric
+
 # The tests for PyTorch with another release of it, in an environment of its own: make torch-2.6.0
 torch-%:
 	test -x build/$@/bin/python || $(PYTHON) -m venv build/$@
@@ -102,7 +105,7 @@ torch-%:
 	build/$@/bin/pip --disable-pip-version-check install -q --no-build-isolation \
 		-C build-dir=build/$@/build '.[fit]'
 	build/$@/bin/python -m pytest -n 2 -o filterwarnings=default tests/torch \
-		--may-lack jax,flax,equinox,optax,torchmetrics,onnx,onnxruntime,onnxscript,array_api_strict,yaml
+		--may-lack jax,flax,equinox,optax,torchmetrics,onnx,onnxruntime,onnxscript,array_api_strict,yaml,$(TRAINERS)
 
 # Every test that needs no PyTorch, on another Python with the newest release of everything else:
 # make python-3.13, or make python-3.13 INTERPRETER=/opt/python/bin/python3.13
@@ -115,7 +118,7 @@ python-%:
 		--no-build-isolation -C build-dir=build/$@/build '.[fit,jax]' \
 		flax equinox optax ml_dtypes array-api-strict pyyaml pytest pytest-xdist hypothesis
 	build/$@/bin/python -m pytest -n 2 -o filterwarnings=default \
-		--may-lack torch,torchmetrics,onnx,onnxruntime,onnxscript
+		--may-lack torch,torchmetrics,onnx,onnxruntime,onnxscript,$(TRAINERS)
 
 clean:
 	rm -rf .venv build demo
