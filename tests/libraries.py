@@ -16,6 +16,7 @@ import pytest
 HERE = Path(__file__).parent
 LIBRARIES = (
     "torch", "torchmetrics", "onnx", "onnxruntime", "onnxscript",
+    "transformers", "accelerate", "lightning", "pytorch_lightning",
     "jax", "flax", "equinox", "optax", "ml_dtypes",
     "scipy", "sklearn", "pandas", "pyarrow", "matplotlib", "rich", "typer", "safetensors",
     "array_api_strict", "yaml",
