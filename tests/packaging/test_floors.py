@@ -22,7 +22,8 @@ TORCH = (
     ("clock",),
     ("adoption",),
     ("layers", "rnn", "thinning"),
-    ("auditing",),
+    ("auditing", "frameworks"),
+    ("transformers",),
 )
 # Files that stand for a whole room: what users import, and what loads it.
 DOORS = {"thinned", "thinned.torch", "thinned.torch.functional"}

@@ -5,7 +5,8 @@ try:
 except ImportError as error:
     raise ImportError('thinned.torch needs PyTorch: pip install "thinned[torch]".') from error
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from thinned.torch import functional
 from thinned.torch.adoption.adopt import Report, adopt, release
@@ -46,6 +47,12 @@ from thinned.torch.layers.weights import (
 from thinned.torch.rnn.networks import GRU, LSTM
 from thinned.torch.thinning.member import member
 from thinned.torch.thinning.thin import thin
+
+if TYPE_CHECKING:
+    from thinned.torch import transformers as transformers
+
+# Modules for other libraries, which are loaded when they are asked for.
+_FRAMEWORKS = ("transformers",)
 
 __all__ = [
     "GRU",
@@ -95,10 +102,12 @@ __all__ += sorted(set(from_rows.made()) - set(__all__))
 
 
 def __getattr__(name: str) -> Any:
+    if name in _FRAMEWORKS:
+        return import_module(f"thinned.torch.{name}")
     if name.startswith("_") or name not in from_rows.made():
         raise AttributeError(f"module 'thinned.torch' has no attribute {name!r}")
     return from_rows.made()[name]
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_FRAMEWORKS})

@@ -378,11 +378,17 @@ class Clock:
 
     # --------------------------------------------------------------------------- loading and saving
 
+    def keep_apart(self) -> None:
+        """Keep the buffer out of the state_dict, which then is that of the unadopted model. Who
+        calls this saves seed and step elsewhere."""
+        self._model._non_persistent_buffers_set.add(BUFFER)
+
     def before_load(self, module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
         """A checkpoint without a clock is given this one's; one that no clock wrote is refused."""
-        name = prefix + BUFFER
+        name, apart = prefix + BUFFER, BUFFER in module._non_persistent_buffers_set
         if name not in state:
-            state[name] = _integers(stamp(*self._seed_and_step()))
+            if not apart:
+                state[name] = _integers(stamp(*self._seed_and_step()))
             return
         found = state[name]
         if not isinstance(found, Tensor) or found.shape != (4,) or found.device.type == "meta":
@@ -391,6 +397,10 @@ class Clock:
         if said is None:
             remedy = f"Remove {name!r} from it, and the model keeps the seed and step that it has."
             raise ValueError(_foreign(found, remedy))
+        if apart:
+            del state[name]
+            self._set(*said)
+            return
         if found.dtype != torch.int64 or found.tolist() != stamp(*said):
             state[name] = _integers(stamp(*said)).to(found.device)
         self._begin(said[1])

@@ -1,0 +1,1 @@
+"""Where people train: what the callbacks of other libraries' trainers do."""
