@@ -15,6 +15,11 @@ def dropped(x, training=True):
     return F.dropout(x, 0.25, training)
 
 
+def noisy(x, training=True):
+    """Noise of which no gate is made."""
+    return x * torch.rand([]) if training else x
+
+
 def skipped(x, training=True):
     """Stochastic depth as it is written by hand."""
     return torch.zeros_like(x) if training and torch.rand([]) < 0.5 else x
@@ -451,5 +456,5 @@ STYLES = [
     if getattr(value, "__module__", "") == __name__
     and callable(value)
     and not isinstance(value, type)
-    and value not in (dropped, skipped, wraps, bare, passing, module)
+    and value not in (dropped, noisy, skipped, wraps, bare, passing, module)
 ]

@@ -12,6 +12,7 @@ from torch import nn
 
 from thinned.members.twins import twin_of
 from thinned.torch.adoption.adopt import _MARK, Row, adopt, release
+from thinned.torch.adoption.by_hand import held_rate
 from thinned.torch.adoption.bytecode import Rate, Reading, read
 from thinned.torch.adoption.functional_calls import AdoptedForward
 from thinned.torch.adoption.module import Sited
@@ -77,7 +78,15 @@ def _drops(module: nn.Module) -> bool:
         return True
     # A subclass with torch.nn's own forward, whose call an adopted model sees.
     plain = any(isinstance(module, k) and type(module).forward is k.forward for k in ADDRESSED)
-    return plain and any(isinstance(cover, AdoptedForward) for cover in covers_of(module))
+    if not any(isinstance(cover, AdoptedForward) for cover in covers_of(module)):
+        return False
+    return plain or _drops_by_hand(module)
+
+
+def _drops_by_hand(module: nn.Module) -> bool:
+    """Whether a module is stochastic depth or the like, which holds a p and nothing else."""
+    holds = (module._parameters, module._buffers, module._modules)
+    return not any(holds) and held_rate(module, read(module)) is not None
 
 
 def _outside(model: nn.Module, holder: nn.Module) -> tuple[Row, ...]:

@@ -66,12 +66,27 @@ class MadeInside(nn.Module):
         return nn.Dropout(0.25)(x)
 
 
+class Uniform(nn.Module):
+    def forward(self, x):
+        return x * (torch.empty_like(x).uniform_() > 0.25)
+
+    def reset_parameters(self):
+        self.weight.normal_()
+
+
+class Chance(nn.Module):
+    def forward(self, x):
+        return x * torch.bernoulli(torch.full_like(x, 0.75))
+
+
 def traced():
     return torch.fx.symbolic_trace(Helped())
 
 
 REACHED = {  # module, and the name in its row
     Gate: "bernoulli_",
+    Chance: "bernoulli",
+    Uniform: "uniform_",
     Operator: "dropout",
     Overload: "dropout",
     Features: "feature_dropout",
@@ -146,14 +161,6 @@ class Chances(nn.Module):
 # -------------------------------------------------------------------------------------- not reached
 
 
-class Uniform(nn.Module):
-    def forward(self, x):
-        return x * (torch.empty_like(x).uniform_() > 0.25)
-
-    def reset_parameters(self):
-        self.weight.normal_()
-
-
 class Normal(nn.Module):
     def forward(self, x):
         return x + torch.empty_like(x).normal_()
@@ -189,7 +196,6 @@ class OursListed(nn.Module):
 
 
 MISSED = {
-    Uniform: "uniform_",
     Normal: "normal_",
     NormalLike: "randn_like",
     Integers: "randint",

@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from styles import STYLES, closure, dropped, skipped
+from styles import STYLES, closure, dropped, noisy, skipped
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
@@ -38,8 +38,21 @@ def test_dropout_is_found_and_addressed_in_every_style(style):
 
 
 @PARAMETRS
-def test_other_draws_are_named_in_every_style(style):
+def test_a_gate_of_a_uniform_number_is_addressed_in_every_style(style):
     model = style(skipped)
+    report = adopt(model)
+    assert [row.done for row in report.rows] == ["calls of rand addressed"]
+    kept = [bool(model(X).any()) for _ in range(16)]
+    assert len(set(kept)) == 2
+    report.clock.step = 0
+    assert [bool(model(X).any()) for _ in range(16)] == kept
+    assert report.not_reached == ()
+    assert len(report.rows) == 1
+
+
+@PARAMETRS
+def test_other_draws_are_named_in_every_style(style):
+    model = style(noisy)
     report = adopt(model)
     (row,) = report.not_reached
     assert row.done == "not reached: rand draws from a generator, and may be dropout"
@@ -63,7 +76,7 @@ def test_what_is_not_read_is_seen(style, monkeypatch):
     assert row.kind
     assert report.sites == (row.site,)
     assert row.site in str(report)
-    other = style(skipped)
+    other = style(noisy)
     report = adopt(other)
     other(X)
     (row,) = report.not_reached
@@ -112,12 +125,11 @@ def test_predict_says_that_nothing_dropped():
 
 
 DRAWS = {
-    "rand": lambda x, t: x * (torch.rand(8) < 0.5),
+    "rand": lambda x, t: x * torch.rand(8),
     "rand_like": lambda x, t: x * torch.rand_like(x),
     "randn": lambda x, t: x * torch.randn(8),
     "randint": lambda x, t: x * torch.randint(0, 2, (8,)),
     "randperm": lambda x, t: x[torch.randperm(64)],
-    "bernoulli": lambda x, t: x * torch.bernoulli(0.5 * x),
     "normal": lambda x, t: torch.normal(x),
     "poisson": lambda x, t: torch.poisson(x),
     "multinomial": lambda x, t: x * torch.multinomial(x[0], 2).sum(),
@@ -210,7 +222,7 @@ def test_watching_draws_nothing_and_ends():
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    report = adopt(model := nn.Sequential(Hidden(skipped), closure(dropped)))
+    report = adopt(model := nn.Sequential(Hidden(noisy), closure(dropped)))
     states = np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
     model(X)
     assert torch.equal(torch.rand(1), expected[1:])
@@ -251,7 +263,7 @@ def test_a_forward_that_raises_is_watched_again():
         def forward(self, x):
             if self.failing:
                 raise KeyError
-            return globals()["skipped"](x)
+            return globals()["noisy"](x)
 
     report = adopt(model := nn.Sequential(Fragile()))
     with pytest.raises(KeyError):

@@ -29,6 +29,13 @@ class DropPath(nn.Module):
         return x * x.new_empty(len(x), 1).bernoulli_(1 - self.p).div_(1 - self.p)
 
 
+class Halved(nn.Module):
+    """Drops half of the rows, and keeps no p."""
+
+    def forward(self, x):
+        return x * x.new_empty(len(x), 1).bernoulli_(0.5).div_(0.5) if self.training else x
+
+
 class Model(nn.Module):
     """Every kind of dropout that is reached, and batch norm."""
 
@@ -257,7 +264,7 @@ def test_compiled(adopted):
 )
 def test_what_cannot_be_is_refused_and_changes_nothing(pattern, p, error, words):
     model = nn.Sequential(
-        thinned.torch.ConcreteDropout(features=4), DropPath(0.5), thinned.torch.GaussianDropout(0.5)
+        thinned.torch.ConcreteDropout(features=4), Halved(), thinned.torch.GaussianDropout(0.5)
     )
     before = [dict(part.__dict__) for part in model]
     with pytest.raises(error, match=words), set_p(model, pattern, p):

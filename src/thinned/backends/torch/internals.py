@@ -202,6 +202,17 @@ def memory_budget() -> float:
     return float(getattr(config, "activation_memory_budget", 1.0))
 
 
+def seen_in_programs(function: Any) -> bool:
+    """Whether modes are shown the calls of a function in programs, as they are in eager code, from
+    now on. Of torch.rand_like Dynamo shows none by itself."""
+    variables = import_module("torch._dynamo.variables.torch")
+    shown = getattr(variables, "get_overridable_functions", None)
+    if shown is None:
+        return False
+    shown().add(function)
+    return True
+
+
 def is_compiled(module: Any) -> bool:
     """Whether a module is what torch.compile made of one. Dynamo, which takes seconds to load, is
     not loaded for the question."""

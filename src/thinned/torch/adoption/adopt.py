@@ -12,6 +12,7 @@ from torch import nn
 from thinned import checks
 from thinned.checks import message
 from thinned.torch.adoption import site as addressed
+from thinned.torch.adoption.by_hand import held_rate
 from thinned.torch.adoption.bytecode import NOISY, Reading, hooked, read, read_hooks
 from thinned.torch.adoption.functional_calls import (
     AdoptedForward,
@@ -58,7 +59,7 @@ class Row(NamedTuple):
     learned, and where a module has several of its own.
 
     Where a site follows a schedule, p is that of step 0. attention: whether all that it is known
-    to call is attention.
+    to call is attention. held: the attribute that has p of a module which draws by code of its own.
     """
 
     site: str
@@ -69,6 +70,7 @@ class Row(NamedTuple):
     learned: bool = False
     several: bool = False
     attention: bool = False
+    held: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,7 @@ class _Plan:
     p: float | None = None
     axis: int = 0
     code: bool = False  # whether it is somebody's own code, which may drop as only a run shows
+    gates: dict[str, Any] = field(default_factory=dict)  # what it makes of numbers that it draws
 
 
 @dataclass
@@ -203,7 +206,8 @@ def adopt(
     model, names = _checked(model, seed, optimizer, ranks)
     plans, rows = _plans(model, names)
     _require_sites(plans, rows)
-    rules = rules_of(schedule, steps, {row.site: row.p for row in rows if row.reached})
+    sites = {row.site: None if row.held else row.p for row in rows if row.reached}
+    rules = rules_of(schedule, steps, sites)
     for plan in plans:
         require_p, name = getattr(plan.module, "require_p", None), plan.site or ""
         if require_p is not None and name in rules:
@@ -321,8 +325,9 @@ def _plans(model: nn.Module, names: dict[nn.Module, list[str]]) -> tuple[list[_P
             why = f"not reached: a subclass of thinned.torch.{_ours(module)}"
             rows.append(Row(name, kind.__name__, None, why, reached=False))
         elif has_own_code(module) or hooked(module):
-            plans.append(_Plan(module, _forward, functional, code=True))
-            rows.extend(_rows_of_code(module, read(module, names), functional, shared))
+            found = read(module, names)
+            plans.append(_Plan(module, _forward, functional, code=True, gates=found.gates))
+            rows.extend(_rows_of_code(module, found, functional, shared))
         elif isinstance(module, NOISY):
             rows.append(_not_reached(name, kind.__name__, [kind.__name__]))
         elif isinstance(module, _ENCODERS):
@@ -359,7 +364,11 @@ def _rows_of_code(module: nn.Module, found: Reading, site: str, shared: str) -> 
     kind, rows = type(module).__name__, []
     if found.reached:
         done = f"calls of {', '.join(sorted(found.reached))} addressed{shared}"
-        rows.append(Row(site, kind, None, done, attention=found.reached == {_ATTENTION}))
+        held = held_rate(module, found)
+        p = None if held is None else held.p
+        name = "" if held is None else held.name
+        attention = found.reached == {_ATTENTION}
+        rows.append(Row(site, kind, p, done, attention=attention, held=name))
     if found.missed:
         rows.append(_not_reached(site, kind, sorted(found.missed)))
     return rows
@@ -440,6 +449,8 @@ def _attention(adoption: _Adoption, plan: _Plan) -> None:
 def _forward(adoption: _Adoption, plan: _Plan) -> None:
     clock = adoption.clock
     site = None if plan.site is None else Site(clock, plan.site, axis=plan.axis)
+    if site is not None:
+        site.gates = dict(plan.gates)
     AdoptedForward(plan.module, clock, site).lay()
 
 

@@ -7,17 +7,24 @@ import types
 from functools import cache
 from typing import Any, NamedTuple
 
+from thinned.torch.adoption.gates import GATES, Gate, gate_of_load
+
 __all__ = ["Instruction", "asked_in", "steps_of"]
 
 
 class Instruction(NamedTuple):
     """An instruction. called: whether what it loads stands where a call's function stands.
-    asked: whether it runs only where a `.training` is true."""
+    asked: whether it runs only where a `.training` is true. gate: what is made of the numbers that
+    a function of this name draws."""
 
     op: str
     name: Any
     called: bool
     asked: bool
+    gate: Gate | None = None
+
+
+_DRAWING = frozenset(GATES.values())
 
 
 @cache
@@ -36,7 +43,10 @@ def steps_of(code: types.CodeType) -> tuple[Instruction, ...]:
         called = "NULL" in step.argrepr or "PUSH_NULL" in beside or "METHOD" in step.opname
         if step.opname == "LOAD_ATTR" and steps[-1].op.startswith("LOAD_"):
             called = called or steps[-1].called  # a.b.c(x): marked where it begins
-        steps.append(Instruction(step.opname, step.argval, called, step.offset in asked))
+        gate = None
+        if isinstance(step.argval, str) and step.argval in _DRAWING:
+            gate = gate_of_load(code, step.offset, step.argval)
+        steps.append(Instruction(step.opname, step.argval, called, step.offset in asked, gate))
     return tuple(steps)
 
 

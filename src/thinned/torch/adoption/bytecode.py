@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from thinned.torch.adoption.branches import Instruction, asked_in, steps_of
 from thinned.torch.adoption.functional_calls import REACHED, AdoptedForward
+from thinned.torch.adoption.gates import GATES, Gate, function_read
 from thinned.torch.adoption.module import Sited
 from thinned.torch.adoption.site import ADDRESSED, Addressed
 from thinned.torch.adoption.watching import MISSED
@@ -47,6 +48,10 @@ _STILL = ("seed", "get_state", "set_state", "getstate", "setstate", "bit_generat
 # The forwards of torch.nn's dropout, which subclasses call by super().
 _FORWARDS = {kind.forward: getattr(ADDRESSED[kind], "kind", "") for kind in ADDRESSED}
 
+# The functions whose numbers may be made gates of; those among them that are methods of tensors.
+_GATES = frozenset(GATES.values())
+_METHODS = frozenset({"bernoulli", "uniform_"})
+
 _CONTAINERS = (list, tuple, set, frozenset, dict)
 _HELD = (nn.ModuleList, nn.ModuleDict)
 # A class's methods that making one of it, and using it, runs.
@@ -71,6 +76,8 @@ class Reading(NamedTuple):
 
     asleep : those of the reached that are called where self.training is true.
     asks : whether the code branches on self.training.
+    gates : what the code makes of numbers that it draws, by the function's name; None stands for
+        what is no gate.
     """
 
     reached: frozenset[str]
@@ -78,6 +85,7 @@ class Reading(NamedTuple):
     rates: frozenset[Rate]
     asleep: frozenset[str]
     asks: bool
+    gates: dict[str, frozenset[Gate | None]]
 
 
 def read(module: nn.Module, registered: Iterable[nn.Module] = ()) -> Reading:
@@ -212,6 +220,7 @@ class _Reader:
         self.rates: set[Rate] = set()
         self.asleep: set[str] = set()
         self.asks = False
+        self.gates: dict[str, set[Gate | None]] = {}
         self.seen: set[Any] = set()
         self.kept: list[Any] = []  # so that no number of an object is used twice
 
@@ -222,6 +231,7 @@ class _Reader:
             frozenset(self.rates),
             frozenset(self.asleep),
             self.asks,
+            {name: frozenset(gates) for name, gates in self.gates.items()},
         )
 
     def look(self, value: Any, owner: Any = None, called: bool = True) -> None:
@@ -269,6 +279,7 @@ class _Reader:
             if not isinstance(value, type):
                 self._held(value)
         if not _foreign(home_of(function)):
+            function_read(function)
             scope = dict(zip(function.__code__.co_freevars, cells, strict=True))
             self._code(function.__code__, function.__globals__, scope, owner)
 
@@ -374,12 +385,12 @@ class _Reader:
             return
         if value is None:
             if not _is_self(before):  # of what is not known here the name may tell
-                self._named(name, None, asked=step.asked)
+                self._named(name, None, asked=step.asked, gate=step.gate)
             return
         self._read(name, held, value, step)
 
     def _read(self, name: str, held: Any, value: Any, step: Instruction) -> None:
-        if self._named(name, value, step.called, step.asked):
+        if self._named(name, value, step.called, step.asked, step.gate):
             return
         bound = held if held is not None and not isinstance(held, types.ModuleType) else None
         if isinstance(held, type):
@@ -390,13 +401,23 @@ class _Reader:
         else:
             self.look(value, None, step.called)
 
-    def _named(self, name: str, value: Any, called: bool = True, asked: bool = False) -> bool:
+    def _named(
+        self,
+        name: str,
+        value: Any,
+        called: bool = True,
+        asked: bool = False,
+        gate: Gate | None = None,
+    ) -> bool:
         """What a name stands for that code reads; value: the object behind it, if it is known.
 
         Returns whether it drops or draws.
         """
         found = list(_draws(name, value, called))
         for which, reached in found:
+            if which in _GATES:
+                reached = reached or (gate is not None and (value is not None or which in _METHODS))
+                self.gates.setdefault(which, set()).add(gate if reached else None)
             (self.reached if reached else self.missed).add(which)
             if reached and asked:
                 self.asleep.add(which)

@@ -20,12 +20,15 @@ from thinned import checks
 from thinned.backends.torch.internals import is_compiled
 from thinned.methods.draws import Draws
 from thinned.torch.adoption import attention, recurrent, watching
+from thinned.torch.adoption.gates import BERNOULLI, GATES
 from thinned.torch.adoption.site import Site
+from thinned.torch.adoption.uniforms import asked_for, gate_of_call, see_rand_like, uniforms
 from thinned.torch.clock import checkpoints
 from thinned.torch.clock.attempts import attempted
 from thinned.torch.clock.checkpoints import Running
 from thinned.torch.clock.clock import Clock
 from thinned.torch.clock.reading import HEAD
+from thinned.torch.clock.rows import NO_ROWS
 from thinned.torch.compat.covers import Cover
 from thinned.torch.compat.dtensor import is_sharded
 from thinned.torch.compat.recording import require_no_proxy
@@ -86,7 +89,7 @@ PLACES: dict[Any, tuple[int, str]] = {
     Tensor.bernoulli_: (1, "p"),
 }
 # The names under which source code calls what is reached here.
-REACHED = frozenset(f.__name__.partition(".")[0] for f in PLACES)
+REACHED = frozenset(f.__name__.partition(".")[0] for f in (*PLACES, *BERNOULLI))
 
 
 def _place(func: Any, args: tuple[Any, ...]) -> tuple[int, str]:
@@ -182,6 +185,8 @@ class Calls(TorchFunctionMode):
                 return recurrent.layers(self.site if drops else None, func, args)
         if func is Tensor.bernoulli_ and kwargs.get("generator") is None:
             return self._bernoulli(*args, **kwargs)
+        if func in GATES:
+            return self._gate(func, args, kwargs)
         return func(*args, **kwargs)
 
     def _drawing(self, x: Any) -> None:
@@ -229,20 +234,44 @@ class Calls(TorchFunctionMode):
         self._drawing(query)
         return attention.attend(self.site, p, query, key, value, attn_mask, is_causal, **other)
 
-    def _bernoulli(self, x: Tensor, p: Any = 0.5, **_: Any) -> Tensor:
+    def _bernoulli(self, x: Tensor, p: Any = 0.5, *, axis: int | None = None, **_: Any) -> Tensor:
         """Stochastic depth as timm and torchvision write it: a gate drawn into a fresh tensor."""
         self._drawing(x)
         if isinstance(p, Tensor) and p.dim() == 0 and not torch.compiler.is_compiling():
             p = p.item()
         if isinstance(p, Tensor):
-            return x.copy_(self._each(x, p))
+            return x.copy_(self._each(x, p, axis))
         if not x.is_floating_point():
-            return x.copy_(self._bernoulli(torch.empty_like(x, dtype=torch.float32), p))
+            return x.copy_(self._bernoulli(torch.empty_like(x, dtype=torch.float32), p, axis=axis))
         # Kept elements of a tensor of ones are 1 / p > 0; p is here the probability to keep.
-        kept = self.site.draw(torch.ones_like(x), p=1.0 - p)
+        kept = self.site.draw(torch.ones_like(x), p=1.0 - p, axis=axis)
         return x.copy_(kept > 0)
 
-    def _each(self, x: Tensor, p: Tensor) -> Tensor:
+    def _gate(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Numbers of which the code that draws them may make gates."""
+        gate = gate_of_call(self.site, func, kwargs)
+        if gate is not None and func in BERNOULLI:
+            return self._gates_of(gate.rows, *args, **kwargs)
+        asked = None if gate is None else asked_for(func, args, kwargs)
+        if gate is not None and asked is not None:
+            self._drawing(asked[0])
+            numbers = uniforms(self.site, gate, *asked)
+            return args[0].copy_(numbers) if func is Tensor.uniform_ else numbers
+        if not torch.compiler.is_compiling():
+            return func(*args, **kwargs)
+        clock = self.site.clock
+        clock.handing, before = True, clock.handing
+        try:
+            return func(*args, **kwargs)
+        finally:
+            clock.handing = before
+
+    def _gates_of(self, rows: bool, input: Tensor, p: Any = None, **_: Any) -> Tensor:
+        """torch.bernoulli: of a probability for each, or of one for all."""
+        gates = torch.empty_like(input)
+        return self._bernoulli(gates, input if p is None else p, axis=None if rows else NO_ROWS)
+
+    def _each(self, x: Tensor, p: Tensor, axis: int | None) -> Tensor:
         """Where a gate is open whose elements have a probability each."""
         if is_sharded(x) or is_sharded(p):
             raise NotImplementedError(
@@ -250,7 +279,7 @@ class Calls(TorchFunctionMode):
                 "Pass a number, or keep the gate a plain tensor."
             )
         like = torch.empty_like(x, dtype=torch.float32)
-        at, window, _ = self.site.located(tuple(x.shape))
+        at, window, _ = self.site.located(tuple(x.shape), axis)
         uniform: Tensor = Draws("bernoulli_", like, 0.5, at, True, window).uniform()
         return uniform < p
 
@@ -265,10 +294,14 @@ class WatchingCalls(Calls):
         if torch.compiler.is_compiling():  # a function that the forward calls is compiled
             return super().__torch_function__(func, types, args, kwargs)
         with watching.innermost() as first:
-            if first:
+            if first and not self._reaches(func, args, kwargs):
                 noticed = self.site.clock.noticed
                 watching.saw(noticed, self.site.name, func, kwargs, sys._getframe(1))
             return super().__torch_function__(func, types, args, kwargs)
+
+    def _reaches(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether this is a draw of which a gate is made, at the site's address."""
+        return func in GATES and gate_of_call(self.site, func, kwargs) is not None
 
 
 def _has_compiled_parts(module: nn.Module) -> bool:
@@ -338,6 +371,8 @@ class AdoptedForward(Cover):
     def _addressed(self, args: Any, kwargs: Any) -> Any:
         site: Any = self.site
         if torch.compiler.is_compiling():
+            if "rand_like" in site.gates:
+                see_rand_like()
             with Calls(site, self.own):
                 return self.run(args, kwargs)
         if not self.watched and self.clock.awake is None:
@@ -349,6 +384,8 @@ class AdoptedForward(Cover):
     def _first(self, site: Site, args: Any, kwargs: Any) -> Any:
         # What a mode is belongs to a program: compiled parts would be compiled for each of the two.
         kind = Calls if _has_compiled_parts(self.module) else WatchingCalls
+        if "rand_like" in site.gates and "torch._dynamo" in sys.modules:
+            see_rand_like()
         seen = partial(kind, site, self.own)
         with (
             watching.watched(self, self.clock.noticed, site.name),

@@ -37,6 +37,8 @@ class Site:
     """A place in an adopted model: its name, its clock, and its p where it has one of its own.
 
     axis : the axis along which the rows of the batch lie.
+    gates : what code that draws here makes of the numbers, by the name of the function that draws:
+        several things, perhaps. See `adoption.gates`.
     """
 
     def __init__(self, clock: Clock, name: str, p: float | None = None, axis: int = 0) -> None:
@@ -44,6 +46,7 @@ class Site:
         self.index = clock.enter(name)
         self.address = Address(site=name).site
         self.rule = clock.rules.get(name)
+        self.gates: dict[str, Any] = {}
         self._rate = _rate_of(0.5)
         if self.rule is None:
             self.set(p)

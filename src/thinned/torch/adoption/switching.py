@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from thinned import checks
 from thinned.checks import message
+from thinned.torch.adoption.by_hand import BY_HAND, held_rate
 from thinned.torch.adoption.bytecode import hooked, read
 from thinned.torch.adoption.functional_calls import (
     PLACES,
@@ -92,8 +93,10 @@ def set_p(model: nn.Module, pattern: str, p: float) -> AbstractContextManager[No
     Raises
     ------
     ValueError if p is outside [0, 1], or a module refuses it; if the pattern matches nothing, or a
-    site whose p is not one number: learned, or one of several, or drawn by Tensor.bernoulli_, whose
-    p the code around uses as well. TypeError if model is no module. The model is then as it was.
+    site whose p is not one number: learned, or one of several, or with a mask drawn by hand
+    (bernoulli_, torch.rand(n) < p), whose p the code around uses as well, and which is no single
+    attribute of a module that does nothing else. TypeError if model is no module. The model is
+    then as it was.
 
     Examples
     --------
@@ -122,7 +125,7 @@ def set_p(model: nn.Module, pattern: str, p: float) -> AbstractContextManager[No
         require = getattr(module, "require_p", None)
         if require is not None:
             require(p)
-    return _at(p, parts)
+    return _at(p, parts, names)
 
 
 def _modules(who: str, model: Any) -> tuple[nn.Module, dict[nn.Module, list[str]]]:
@@ -139,10 +142,13 @@ def _require_one_p(site: str, module: nn.Module, names: Iterable[nn.Module]) -> 
             f"set_p: site {site!r}, a {type(module).__name__}, has no single p that could be set: "
             "its p is learned, or it has several. Use a pattern that does not match it."
         )
-    if not _has_flag(module) and read(module, names).reached == {"bernoulli_"}:
+    if _has_flag(module):
+        return
+    found = read(module, names)
+    if found.reached <= BY_HAND and held_rate(module, found) is None:
         raise ValueError(
-            f"set_p: site {site!r} draws by Tensor.bernoulli_, whose p the code around it uses as "
-            "well. Set the attribute of the module that holds it."
+            f"set_p: site {site!r} draws its mask by {', '.join(sorted(found.reached))}, whose p "
+            "the code around it uses as well. Set the attribute of the module that holds it."
         )
 
 
@@ -151,7 +157,7 @@ def _off(root: nn.Module, names: dict[nn.Module, list[str]]) -> Iterator[None]:
     quiet = [module for module in names if _has_flag(module)]
     own = [module for module in names if _runs_code(module)]
     # Where random numbers are drawn by hand, only the flag that the code asks tells it not to.
-    quiet += [m for m in own if not _has_flag(m) and "bernoulli_" in read(m, names).reached]
+    quiet += [m for m in own if not _has_flag(m) and read(m, names).reached & BY_HAND]
     before = {module: module.training for module in quiet}
     training = root.training
     with ExitStack() as stack:
@@ -168,10 +174,14 @@ def _off(root: nn.Module, names: dict[nn.Module, list[str]]) -> Iterator[None]:
 
 
 @contextmanager
-def _at(p: float, parts: list[nn.Module]) -> Iterator[None]:
+def _at(p: float, parts: list[nn.Module], names: Iterable[nn.Module]) -> Iterator[None]:
     with ExitStack() as stack:
         for module in parts:
-            if not _has_flag(module):
+            held = None if _has_flag(module) else held_rate(module, read(module, names))
+            if held is not None:
+                stack.callback(setattr, module, held.name, getattr(module, held.name))
+                setattr(module, held.name, p)
+            elif not _has_flag(module):
                 _laid(stack, "set_p", _Met(module, _With(module, p)))
             elif not _learns(module):
                 _another_p(stack, module, p)

@@ -21,7 +21,8 @@ from thinned.torch.compat.without_modes import aside
 
 __all__ = ["MISSED", "TORCH", "Noticed", "generators", "innermost", "saw", "watched"]
 
-# Names of functions that draw what dropout may be made of, and that are not reached.
+# Names of functions that draw what dropout may be made of, and that are not reached; some are where
+# code makes gates of what they return, see `adoption.gates`.
 MISSED = frozenset({
     "bernoulli", "binomial", "cauchy_", "exponential_", "flash_attn_func",
     "fractional_max_pool2d", "fractional_max_pool2d_with_indices", "fractional_max_pool3d",

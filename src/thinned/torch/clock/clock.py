@@ -83,6 +83,8 @@ class Clock:
         self.live: Tensor | None = None
         # While members are asked: whose draws the sites make, in place of this clock's own.
         self.awake: Awake | None = None
+        # While a program is traced and a draw left to PyTorch: the modules around see that, too.
+        self.handing = False
         # What the model's code and its first forwards showed: for the report.
         self.noticed: Any = None
         self.names: list[str] = []

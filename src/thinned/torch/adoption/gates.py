@@ -1,0 +1,292 @@
+"""Uniform numbers that code turns into gates, recognised in its bytecode without running it.
+
+A gate is what a uniform number is compared with a rate for, `torch.rand(n) < p`, and the floor of
+its sum with one, `torch.floor(keep + torch.rand(shape))`. Nothing else may become of the number:
+where it is also returned, sorted, multiplied or handed on, it may be no dropout at all, and it is
+not recognised.
+"""
+
+from __future__ import annotations
+
+import types
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from thinned.torch.adoption.dataflow import CALLS, Flow, flow_of
+
+__all__ = ["BERNOULLI", "GATES", "UNIFORM", "Gate", "function_read", "gate_at", "gate_of_load"]
+
+# The functions that are reached where a gate is made of what they return, and by which names.
+UNIFORM: dict[Any, str] = {
+    torch.rand: "rand",
+    torch.rand_like: "rand_like",
+    Tensor.uniform_: "uniform_",
+}
+# Those that draw gates by themselves.
+BERNOULLI: dict[Any, str] = {torch.bernoulli: "bernoulli", Tensor.bernoulli: "bernoulli"}
+GATES = UNIFORM | BERNOULLI
+
+_COMPARES = ("<", "<=", ">", ">=")
+_COMPARING = (
+    "lt", "le", "gt", "ge", "less", "less_equal", "greater", "greater_equal", "lt_", "le_", "gt_",
+    "ge_", "less_", "less_equal_", "greater_", "greater_equal_",
+)  # fmt: skip
+_FLOORS = ("floor", "floor_")
+_SUMS = ("add", "add_")
+# Methods that hand the numbers on as they are, or draw them again, and attributes that say nothing
+# about them.
+_SAME = (
+    "bfloat16", "clone", "contiguous", "cpu", "cuda", "detach", "double", "expand", "expand_as",
+    "float", "half", "item", "repeat", "reshape", "squeeze", "to", "type", "type_as", "uniform_",
+    "unsqueeze", "view", "view_as",
+)  # fmt: skip
+_ABOUT = ("device", "dim", "dtype", "ndim", "numel", "shape", "size")
+# What a parameter of a function may be that brings no rows of a batch with it, as annotated.
+_ROWLESS = ("str", "bool", "float", "dtype", "device", "Generator")
+
+_NUMBERS = ("LOAD_CONST", "LOAD_SMALL_INT")
+
+_NUMBER, _SUM, _GATE = "number", "sum", "gate"
+
+
+class Gate(NamedTuple):
+    """How code makes a gate of what a call draws.
+
+    rows : whether the rows of the batch lie along axis 0 of what is drawn. They do not where its
+        first length is a number in the code or that of another axis, nor where the function is
+        given nothing that could have rows.
+    one : whether the code asks for a single number, for all of the batch.
+    """
+
+    rows: bool
+    one: bool
+
+
+class _DoubtError(Exception):
+    """Something else may become of a number than a gate."""
+
+
+def gate_at(code: types.CodeType, offset: int, name: str) -> Gate | None:
+    """The gate that code makes of what its call at this offset returns; None where it is none.
+
+    name : of the function that is called, as in GATES.
+    """
+    return _gate(code, flow_of(code).index_of(offset), name)
+
+
+def gate_of_load(code: types.CodeType, offset: int, name: str) -> Gate | None:
+    """The same for the instruction that loads the function."""
+    flow = flow_of(code)
+    i = flow.index_of(offset)
+    return _gate(code, None if i is None else flow.called_at(i), name)
+
+
+# Functions whose parameters are annotated as none that has rows, by their code.
+_rowless: set[types.CodeType] = set()
+
+
+def function_read(function: types.FunctionType) -> None:
+    """Note a function that has been read: what its annotations say of its parameters."""
+    code = function.__code__
+    said = function.__annotations__
+    names = _parameters(code)
+    if names and all(_says_no_rows(said.get(name)) for name in names):
+        _rowless.add(code)
+
+
+def _parameters(code: types.CodeType) -> tuple[str, ...]:
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    starred = bool(code.co_flags & 0x04) + bool(code.co_flags & 0x08)
+    names += code.co_varnames[len(names) : len(names) + starred]
+    return tuple(name for i, name in enumerate(names) if i or name not in ("self", "cls"))
+
+
+def _says_no_rows(annotation: Any) -> bool:
+    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+    parts = [part.strip().rpartition(".")[2] for part in text.split("|")]
+    return bool(text) and all(part in (*_ROWLESS, "None") for part in parts)
+
+
+def _gate(code: types.CodeType, call: int | None, name: str) -> Gate | None:
+    found = None if call is None else _found(code, call, name)
+    if found is None and name in BERNOULLI.values():  # a gate, whatever becomes of it
+        found = Gate(True, False)
+    if found is not None and code in _rowless:
+        return found._replace(rows=False)
+    return found
+
+
+@cache
+def _found(code: types.CodeType, call: int, name: str) -> Gate | None:
+    flow = flow_of(code)
+    if flow.steps[call].opname not in CALLS:
+        return None
+    function = flow.function_of(call)
+    if name not in BERNOULLI.values():
+        if name == "uniform_" and not _is_of_unit_interval(flow, function, call):
+            return None
+        try:
+            if not _Fate(flow).of_result(call):
+                return None
+        except _DoubtError:
+            return None
+    rows, one = True, False
+    if function is not None and name == "rand":
+        rows, one = _lengths(flow, function, call)
+    elif function is not None and name != "uniform_" and flow.steps[function + 1 :]:
+        rows = not _is_one_row(flow, function)
+    takes_nothing = not _parameters(code) and not code.co_freevars
+    return Gate(rows and not takes_nothing, one)
+
+
+# ------------------------------------------------------------------------------ what becomes of it
+
+
+class _Fate:
+    """What becomes of a number in a function. Each method returns whether a gate was made of it,
+    and raises where something else may be."""
+
+    def __init__(self, flow: Flow) -> None:
+        self.flow = flow
+        self.followed: set[tuple[str, int, str]] = set()
+
+    def of_result(self, i: int) -> bool:
+        """Of what instruction i leaves on the stack."""
+        return self._of_value(i, 0, _NUMBER)[0]
+
+    def _of_value(self, i: int, depth: int, state: str) -> tuple[bool, str]:
+        """Also what a variable holds after that, if the value is also held by one."""
+        if state == _GATE:
+            return True, state
+        flow = self.flow
+        use = flow.use_of(i, depth)
+        if use is None:
+            raise _DoubtError
+        j, depth = use
+        step = flow.steps[j]
+        if step.opname == "POP_TOP":
+            return False, state
+        if step.opname == "COMPARE_OP" and step.argval in _COMPARES:
+            return True, state
+        if step.opname == "BINARY_OP" and step.argrepr in ("+", "+=") and state == _NUMBER:
+            made, _ = self._of_value(j, 0, _SUM)
+            return made, _SUM if step.argrepr == "+=" and depth == 1 else state
+        if step.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+            return self._of_attribute(j, str(step.argval), state)
+        if step.opname == "CALL":
+            return self._of_argument(j, state)
+        name = flow.stored(j, depth)
+        if name is None:
+            raise _DoubtError
+        made = False
+        if step.opname == "STORE_FAST_LOAD_FAST" and step.argval[0] == step.argval[1]:
+            made, state = self._of_value(j, 0, state)
+        return self._of_variable(name, j, state) or made, state
+
+    def _of_attribute(self, i: int, name: str, state: str) -> tuple[bool, str]:
+        if name in _ABOUT:
+            return False, state
+        after = _after(name, state)
+        call = self.flow.called_at(i)
+        if after is None or call is None:
+            raise _DoubtError
+        made = after == _GATE or self._of_value(call, 0, after)[0]
+        return made, after if name.endswith("_") else state
+
+    def _of_argument(self, call: int, state: str) -> tuple[bool, str]:
+        """torch.floor(x) and the like, and float(x)."""
+        function = self.flow.function_of(call)
+        name = "" if function is None else str(self.flow.steps[function].argval)
+        after = _after(name, state) if name in (*_FLOORS, *_SUMS, *_COMPARING, "float") else None
+        if after is None:
+            raise _DoubtError
+        made = after == _GATE or self._of_value(call, 0, after)[0]
+        return made, after if name.endswith("_") else state
+
+    def _of_variable(self, name: str, i: int, state: str) -> bool:
+        """Of what instruction i stored in a local variable, wherever that may be read."""
+        flow, made = self.flow, False
+        if (name, i, state) in self.followed:
+            return False
+        self.followed.add((name, i, state))
+        seen, ahead = set(), [(j, state) for j in flow.after(i)]
+        while ahead:
+            j, now = ahead.pop()
+            if (j, now) in seen:
+                continue
+            seen.add((j, now))
+            for depth in flow.loaded(j, name):
+                if not flow.stores(j, name):
+                    gate, now = self._of_value(j, depth, now)
+                    made = made or gate
+            if now != _GATE and not flow.stores(j, name):
+                ahead += [(k, now) for k in flow.after(j)]
+        return made
+
+
+def _after(name: str, state: str) -> str | None:
+    """What a number is after a function of this name; None where nobody knows."""
+    if name in _SAME:
+        return state
+    if name in _COMPARING or (name in _FLOORS and state == _SUM):
+        return _GATE
+    return _SUM if name in _SUMS and state == _NUMBER else None
+
+
+# -------------------------------------------------------------------------------- how many of them
+
+
+def _lengths(flow: Flow, function: int, call: int) -> tuple[bool, bool]:
+    """Whether rows may lie along the first axis of what torch.rand is asked for; whether it is one
+    number."""
+    i = function + 1
+    while flow.steps[i].opname in ("PUSH_NULL", "NOP", "EXTENDED_ARG"):
+        i += 1
+    step = flow.steps[i]
+    if step.opname == "BUILD_LIST" and not step.arg:
+        return False, True
+    if step.opname not in _NUMBERS:
+        return not _is_another_axis(flow, i), False
+    if isinstance(step.argval, tuple):
+        return False, all(n == 1 for n in step.argval)
+    use = flow.use_of(i)
+    if use is not None and use.at == call:
+        return False, step.argval == 1 and flow.positional(call) == 1
+    if use is not None and flow.steps[use.at].opname in ("BUILD_TUPLE", "BUILD_LIST"):
+        return False, step.argval == 1 and flow.steps[use.at].arg == 1
+    return True, False  # a number that something is reckoned with
+
+
+def _is_another_axis(flow: Flow, i: int) -> bool:
+    """Whether x.size(1) or x.shape[1] begins at instruction i; any axis but the first."""
+    steps = [step for step in flow.steps[i : i + 5] if step.opname != "PRECALL"]
+    if len(steps) < 4 or not steps[0].opname.startswith("LOAD_"):
+        return False
+    if steps[2].opname not in _NUMBERS:
+        return False
+    axis = steps[2].argval
+    way = {"size": "CALL", "shape": "BINARY"}.get(str(steps[1].argval), "")
+    return bool(way) and steps[3].opname.startswith(way) and isinstance(axis, int) and axis != 0
+
+
+def _is_one_row(flow: Flow, function: int) -> bool:
+    """Whether the argument of a function is x[0] or that of another number."""
+    steps = [s for s in flow.steps[function + 1 : function + 5] if s.opname != "PUSH_NULL"]
+    if len(steps) < 3 or not steps[0].opname.startswith("LOAD_FAST"):
+        return False
+    number = steps[1].opname in _NUMBERS
+    taken = steps[2].opname == "BINARY_SUBSCR" or steps[2].argrepr == "[]"
+    return number and taken and isinstance(steps[1].argval, int)
+
+
+def _is_of_unit_interval(flow: Flow, function: int | None, call: int) -> bool:
+    """Whether uniform_ is called for numbers between 0 and 1: without bounds, or with these two."""
+    if function is None or flow.steps[call].opname != "CALL":
+        return False
+    if not flow.steps[call].arg:
+        return True
+    given = [s for s in flow.steps[function + 1 : call] if s.opname not in ("PRECALL", "PUSH_NULL")]
+    return [s.argval if s.opname in _NUMBERS else None for s in given] == [0, 1]
