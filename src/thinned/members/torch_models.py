@@ -206,20 +206,22 @@ class _Question:
         # PyTorch's part of the model's own draws, where it makes some.
         self.own: AbstractContextManager[Any] = nullcontext()
         self.not_reached: tuple[str, ...] | None = None
+        self.flags: Any = None
 
     def answer(self) -> Prediction:
-        from thinned.members.mc_mode import adopted_twin, woken
+        from thinned.members.mc_mode import Flags, adopted_twin, woken
         from thinned.torch.adoption.adopt import NothingToAdoptError
         from thinned.torch.clock.members import Awake
 
+        self.flags = Flags()
         awake = Awake(self.asked.share, self.pool.rows)
         try:
             twin = adopted_twin(self.model)
         except NothingToAdoptError as error:
             told = str(error).removeprefix("adopt: ")
             raise ValueError(f"predict: all members would be equal: {told}") from None
-        with woken(twin, awake):
-            self._observe(twin, awake)
+        with woken(twin, awake) as rows:
+            self._observe(twin, awake, rows)
         model, execution = self._executed(twin, awake)
         with woken(model, awake) as rows:
             reached, prefix = self._members(model, awake, rows)
@@ -252,28 +254,61 @@ class _Question:
             f"evaluation{f' ({told})' if told else ''}."
         )
 
-    def _observe(self, model: nn.Module, awake: Awake) -> None:
-        """Two forwards on few rows, which show where in the sites' arrays rows lie."""
-        from thinned.torch.compat.generators import OwnDraws
+    def _observe(self, twin: nn.Module, awake: Awake, rows: Any) -> None:
+        """Forwards on few rows: which flags are to be set, and where rows lie in sites' arrays."""
+        from thinned.members.mc_mode import asleep, compared, wake
 
+        if self._look(twin, awake) is None:
+            return
+        hidden = asleep(twin, rows, awake)
+        if not hidden:
+            return
+        try:
+            self.flags = compared(twin, hidden, lambda: self._few(twin, 3))
+        except Exception:  # of the evaluation's own: what is wrong is said later
+            return
+        covers = wake(twin, self.flags.woken)
+        if not covers:
+            return
+        awake.forget()
+        untold = self._look(twin, awake)
+        # What could be woken but cannot be asked of members sleeps on.
+        late = [n for n in covers if untold is None or f"{n}/dropout" in untold]
+        for name in late:
+            covers[name].lift()
+            del self.flags.woken[name]
+            self.flags.left[name] = "which of its draws are a row's could not be told"
+        if late:
+            awake.forget()
+            self._look(twin, awake)
+
+    def _look(self, model: nn.Module, awake: Awake) -> set[str] | None:
+        """Two forwards on few rows, which show where in the sites' arrays rows lie. Returned are
+        the sites of which they do not; None where the model does not run on few rows."""
         seen: list[tuple[int, dict[Any, Any]]] = []
         for n in (2, 3):
             awake.begin(self.asked.seed, False, 0, n)
             try:
-                with OwnDraws():
-                    self.pool.call(model, [a.clone() for a in self.pool.few(n)])
+                self._few(model, n)
             except Exception:  # a model may want batches of its own; what is wrong is said later
                 awake.entries = {}
-                return
+                return None
             seen.append((n, awake.seen))
         awake.observed(*seen)
+        return awake.untold(seen[0][1])
+
+    def _few(self, model: nn.Module, n: int) -> None:
+        from thinned.torch.compat.generators import OwnDraws
+
+        with OwnDraws():
+            self.pool.call(model, [a.clone() for a in self.pool.few(n)])
 
     def _executed(self, model: nn.Module, awake: Awake) -> tuple[nn.Module, str]:
         from thinned.members.mc_mode import thin_twin
 
         if self.execution == "elementwise" or self.asked.share != "member":
             return model, "elementwise"
-        twin = thin_twin(self.model, awake)
+        twin = thin_twin(self.model, awake, self.flags.woken)
         if isinstance(twin, str):
             if self.execution == "thin":
                 raise ValueError(f"predict: the members of this model cannot run thin: {twin}.")
@@ -349,7 +384,7 @@ class _Question:
             self.own = own
         sources = moved(before, generators(), own)
         self.generator_used = bool(sources)
-        self.not_reached = missed(model, rows, awake, sources)
+        self.not_reached = missed(model, rows, awake, sources, self.flags)
         if len(self.batches) == 1 and not awake.seen and not sources:
             raise ValueError(self._nothing_drew())
 
