@@ -110,28 +110,30 @@ def missed(
     rows: tuple[Row, ...],
     awake: Awake,
     moved: tuple[str, ...],
-    flags: Flags | None = None,
+    flags: Flags,
+    readings: Readings,
 ) -> tuple[str, ...]:
     """What may be dropout and drew nothing in the forward that has just ended.
 
-    moved : the generators that it drew from. flags : whose flags were set.
+    moved : the generators that it drew from. flags : whose flags were set. readings : what was
+    read of the model's code already, by site.
     """
     told = [f"{row.site}: {row.done}" for row in rows if not row.reached]
-    silent = _silent(model, rows, awake, flags or Flags())
+    silent = _silent(rows, flags, _Asleep(model, awake, readings))
     told += [f"{site}: {why}" for site, why in silent.items() if why]
     told += [f"something in the model draws from {source}" for source in moved]
     return tuple(told)
 
 
-def asleep(model: nn.Module, rows: tuple[Row, ...], awake: Awake) -> list[str]:
+def asleep(model: nn.Module, rows: tuple[Row, ...], awake: Awake, readings: Readings) -> list[str]:
     """The modules whose own flag may hide what drew nothing in the forward that has just ended."""
-    code = _Asleep(model, awake).code
+    sleeping = _Asleep(model, awake, readings)
     found: dict[str, None] = {}
-    for site, why in _silent(model, rows, awake, Flags()).items():
-        if why and site in code:
+    for site, why in _silent(rows, Flags(), sleeping).items():
+        if why and site in sleeping.code:
             found[site.removesuffix(_CALLS)] = None
         elif why:
-            found.update(dict.fromkeys(_owner(site, code)))
+            found.update(dict.fromkeys(_owner(site, sleeping.code)))
     return list(found)
 
 
@@ -147,11 +149,13 @@ def _owner(site: str, code: Iterable[str]) -> Iterator[str]:
 
 _CALLS = "/dropout"
 
+Readings = dict[str, Reading]
 
-def _silent(model: nn.Module, rows: tuple[Row, ...], awake: Awake, flags: Flags) -> dict[str, str]:
+
+def _silent(rows: tuple[Row, ...], flags: Flags, asleep: _Asleep) -> dict[str, str]:
     """Of each site that is reached why it drew nothing; nothing where it has nothing to draw."""
+    awake = asleep.awake
     drew = {site for site, _ in awake.seen}
-    asleep = _Asleep(model, awake)
     found = {row.site: "" for row in rows if row.reached} | dict.fromkeys(awake.quiet, "")
     for row in rows:
         if row.reached and row.site in asleep.code and row.site not in awake.quiet:
@@ -180,8 +184,8 @@ _UNCALLED = "drew nothing: not called, or by code that asks self.training itself
 class _Asleep:
     """Functional sites that drew nothing: whether the code of their modules has a rate."""
 
-    def __init__(self, model: nn.Module, awake: Awake) -> None:
-        self.model, self.awake = model, awake
+    def __init__(self, model: nn.Module, awake: Awake, readings: Readings) -> None:
+        self.model, self.awake, self.readings = model, awake, readings
         covers = (cover for module in model.modules() for cover in covers_of(module))
         # The modules whose own code makes the calls of a site.
         self.code: dict[str, nn.Module] = {
@@ -219,7 +223,9 @@ class _Asleep:
         return f"{what}, and what it is in training only the code knows. {_REMEDY}"
 
     def reading(self, site: str) -> Reading:
-        return read(self.code[site], self.model.modules())
+        if site not in self.readings:
+            self.readings[site] = read(self.code[site], self.model.modules())
+        return self.readings[site]
 
     def _rates(self, site: str) -> list[Rate]:
         return sorted(self.reading(site).rates)

@@ -36,7 +36,7 @@ class Awake:
     """What takes the place of a clock while members are asked.
 
     share : "member": all rows take the same draws. "row": each row its own, by its number.
-    pool : the rows of all batches together.
+    pool : the rows of all batches together, -1 where that is not known.
 
     Attributes
     ----------
@@ -171,6 +171,12 @@ class Awake:
         shard: Shard | None,
     ) -> Window | None:
         moment = Moment(self.seed, 0, 0, 0, self.first, self.rows, self.pool, _ALONE)
+        if self.share == "row" and axis > 0 and self.pool < 0:
+            raise RuntimeError(
+                f"thinned: the rows of site {site.name!r} lie on axis {axis}, where the number of "
+                "all rows enters a row's masks, and this DataLoader does not tell it. Pass rows as "
+                "tensors, or share='member'."
+            )
         if self.share == "row" or not 0 <= axis < len(shape):  # the latter says what is wrong
             return window_of(site.name, moment, shape, axis, shard)
         if entries > 1 and shape[axis] != self.rows:
