@@ -1,4 +1,4 @@
-"""What drew nothing though it has a rate is named, and nothing else."""
+"""What drew nothing though it has a rate is woken, or else it is named, and nothing else."""
 
 import random
 import types
@@ -14,21 +14,22 @@ from thinned.members import predict
 X = torch.randn(6, 2, 5, 8, generator=torch.Generator().manual_seed(0))
 
 
-def asleep(forward, x=X, **held):
-    """What predict names of a module whose code is `forward`, beside dropout that is awake."""
+class Body(nn.Module):
+    """Code of its own, beside dropout that is awake. steers: whether its flag steers more."""
 
-    class Body(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.drop = nn.Dropout(0.2)
-            for name, value in held.items():
-                setattr(self, name, value)
+    def __init__(self, forward, steers=False, drop=0.2, **held):
+        super().__init__()
+        self.drop, self.steers, self.own = nn.Dropout(drop), int(steers), forward
+        for name, value in held.items():
+            setattr(self, name, value)
 
-        def forward(self, x):
-            return self.drop(self.body(x))
+    def forward(self, x):
+        return self.drop(self.own(self, x)) * (1 + self.steers * self.training)
 
-    Body.body = forward
-    answer = predict(Body(), x, members=4)
+
+def asleep(forward, x=X, steers=True, **held):
+    """What predict names of a module whose code is `forward`, and whose flag cannot be set."""
+    answer = predict(Body(forward, steers, **held), x, members=4)
     assert answer.std.max() > 0
     return answer.not_reached
 
@@ -90,7 +91,17 @@ def test_a_site_with_a_rate_that_drew_nothing_is_named(name):
     (told,) = asleep(IDIOMS[name], p=0.3)
     assert told.startswith("/dropout: drew nothing")
     assert "p=0.3" in told or name in ("branch with p", "return") or "not called" in told
+    assert "left alone: with it, and with p = 0, its results differ" in told
     assert asleep(IDIOMS[name], p=0.0) == ()
+
+
+@pytest.mark.parametrize("name", IDIOMS)
+def test_a_flag_that_steers_nothing_else_is_set(name):
+    model = Body(IDIOMS[name], drop=0.0, p=0.3)
+    answer = predict(model, X, members=4)
+    assert answer.not_reached == ()
+    assert answer.std.max() > 0
+    assert not any("forward" in part.__dict__ for part in model.modules())
 
 
 @pytest.mark.parametrize("p", [0.0, 0.1])
@@ -141,7 +152,7 @@ def test_a_site_that_draws_in_one_branch_only():
 def test_the_innermost_module_is_named_alone():
     class Attention(nn.Module):
         def forward(self, x):
-            return sdpa(x, 0.3 if self.training else 0.0)
+            return sdpa(x, 0.3 if self.training else 0.0) * (1 + self.training)
 
     (told,) = asleep(lambda s, x: s.inner(x), inner=Attention())
     assert told.startswith("inner/dropout: drew nothing")
@@ -183,13 +194,14 @@ def test_draws_of_numpy_and_python_are_named():
 
 
 def test_a_model_that_only_drops_asleep_says_so():
-    class Body(nn.Module):
+    class Asleep(nn.Module):
         def __init__(self):
             super().__init__()
             self.attention_dropout = 0.3
 
         def forward(self, x):
-            return sdpa(x, self.attention_dropout if self.training else 0.0)
+            y = sdpa(x, self.attention_dropout if self.training else 0.0)
+            return y * (1 + self.training)
 
     with pytest.raises(ValueError, match=r"nothing in the model drew .*attention_dropout=0.3"):
-        predict(Body(), X, members=4)
+        predict(Asleep(), X, members=4)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from thinned.members.twins import twin_of
+from thinned.members.waking import Flags, compare, wake
 from thinned.torch.adoption.adopt import _MARK, Row, adopt, release
 from thinned.torch.adoption.by_hand import held_rate
 from thinned.torch.adoption.bytecode import Rate, Reading, read
@@ -24,7 +25,7 @@ from thinned.torch.compat.covers import covers_of
 from thinned.torch.compat.generators import OwnDraws
 from thinned.torch.thinning.thin import regions_of, thin
 
-__all__ = ["adopted_twin", "missed", "thin_twin", "woken"]
+__all__ = ["Flags", "adopted_twin", "asleep", "compared", "missed", "thin_twin", "wake", "woken"]
 
 _DROPS = (nn.MultiheadAttention, nn.LSTM, nn.GRU, nn.RNN)
 
@@ -60,6 +61,17 @@ def woken(twin: nn.Module, awake: Awake) -> Iterator[tuple[Row, ...]]:
         _forgo_fused_forms(module)
     with torch.no_grad():
         yield adoption.rows + _outside(twin, holder)
+
+
+def compared(twin: nn.Module, names: Iterable[str], run: Callable[[], object]) -> Flags:
+    """For which of these modules the flag steers nothing but dropout: see `compare`."""
+    (holder,) = _holders(twin)
+    clock = holder.__dict__[_MARK].clock
+    awake, clock.awake = clock.awake, None
+    try:
+        return compare(twin, names, run)
+    finally:
+        clock.awake = awake
 
 
 def _forgo_fused_forms(module: nn.Module) -> None:
@@ -103,27 +115,76 @@ def _outside(model: nn.Module, holder: nn.Module) -> tuple[Row, ...]:
 
 
 def missed(
-    model: nn.Module, rows: tuple[Row, ...], awake: Awake, moved: tuple[str, ...]
+    model: nn.Module,
+    rows: tuple[Row, ...],
+    awake: Awake,
+    moved: tuple[str, ...],
+    flags: Flags,
+    readings: Readings,
 ) -> tuple[str, ...]:
     """What may be dropout and drew nothing in the forward that has just ended.
 
-    moved : the generators that it drew from.
+    moved : the generators that it drew from. flags : whose flags were set. readings : what was
+    read of the model's code already, by site.
     """
+    told = [f"{row.site}: {row.done}" for row in rows if not row.reached]
+    silent = _silent(rows, flags, _Asleep(model, awake, readings))
+    told += [f"{site}: {why}" for site, why in silent.items() if why]
+    told += [f"something in the model draws from {source}" for source in moved]
+    return tuple(told)
+
+
+def asleep(model: nn.Module, rows: tuple[Row, ...], awake: Awake, readings: Readings) -> list[str]:
+    """The modules whose own flag may hide what drew nothing in the forward that has just ended."""
+    sleeping = _Asleep(model, awake, readings)
+    found: dict[str, None] = {}
+    for site, why in _silent(rows, Flags(), sleeping).items():
+        if why and site in sleeping.code:
+            found[site.removesuffix(_CALLS)] = None
+        elif why:
+            found.update(dict.fromkeys(_owner(site, sleeping.code)))
+    return list(found)
+
+
+def _owner(site: str, code: Iterable[str]) -> Iterator[str]:
+    """The module around a site whose own code is to call it."""
+    above = site
+    while above:
+        above = above.rpartition(".")[0]
+        if f"{above}{_CALLS}" in code:
+            yield above
+            return
+
+
+_CALLS = "/dropout"
+
+Readings = dict[str, Reading]
+
+
+def _silent(rows: tuple[Row, ...], flags: Flags, asleep: _Asleep) -> dict[str, str]:
+    """Of each site that is reached why it drew nothing; nothing where it has nothing to draw."""
+    awake = asleep.awake
     drew = {site for site, _ in awake.seen}
-    asleep = _Asleep(model, awake)
     found = {row.site: "" for row in rows if row.reached} | dict.fromkeys(awake.quiet, "")
     for row in rows:
         if row.reached and row.site in asleep.code and row.site not in awake.quiet:
             found[row.site] = asleep.uncalled(row.site, row.site in drew, row.attention)
         elif row.reached and row.site not in drew and row.p != 0.0:
             found[row.site] = _UNCALLED
+            for owner in _owner(row.site, asleep.code):
+                if row.p in flags.woken.get(owner, ()):
+                    found[row.site] = ""  # a module that is asked for its p, and never called
     for site, what in awake.quiet.items():
         which = "a call drew nothing" if awake.told_p.get(site) else "drew nothing"
         found[site] = asleep.quiet(site, f"{which}: {what}")
-    told = [f"{row.site}: {row.done}" for row in rows if not row.reached]
-    told += [f"{site}: {why}" for site, why in found.items() if why]
-    told += [f"something in the model draws from {source}" for source in moved]
-    return tuple(told)
+    for site, why in found.items():
+        name = site.removesuffix(_CALLS)
+        # A woken module's calls are those of training: what they do not drop is never dropped.
+        if name in flags.woken and site in asleep.code:
+            found[site] = ""
+        elif why and name in flags.left and site in asleep.code:
+            found[site] = f"{why}. Its training flag was left alone: {flags.left[name]}"
+    return found
 
 
 _UNCALLED = "drew nothing: not called, or by code that asks self.training itself"
@@ -132,15 +193,15 @@ _UNCALLED = "drew nothing: not called, or by code that asks self.training itself
 class _Asleep:
     """Functional sites that drew nothing: whether the code of their modules has a rate."""
 
-    def __init__(self, model: nn.Module, awake: Awake) -> None:
-        self.model, self.awake = model, awake
+    def __init__(self, model: nn.Module, awake: Awake, readings: Readings) -> None:
+        self.model, self.awake, self.readings = model, awake, readings
         covers = (cover for module in model.modules() for cover in covers_of(module))
         # The modules whose own code makes the calls of a site.
         self.code: dict[str, nn.Module] = {
             each.site.name: each.module
             for each in covers
             if isinstance(each, AdoptedForward) and each.site
-            if each.site.name.endswith("/dropout")
+            if each.site.name.endswith(_CALLS)
         }
 
     def uncalled(self, site: str, drew: bool, attention: bool) -> str:
@@ -171,7 +232,9 @@ class _Asleep:
         return f"{what}, and what it is in training only the code knows. {_REMEDY}"
 
     def reading(self, site: str) -> Reading:
-        return read(self.code[site], self.model.modules())
+        if site not in self.readings:
+            self.readings[site] = read(self.code[site], self.model.modules())
+        return self.readings[site]
 
     def _rates(self, site: str) -> list[Rate]:
         return sorted(self.reading(site).rates)
@@ -188,8 +251,8 @@ def _with(rates: list[Rate]) -> str:
     return f", and the code has {named}"
 
 
-def thin_twin(model: nn.Module, awake: Awake) -> nn.Module | str:
-    """A thin twin of the model, or why there is none.
+def thin_twin(model: nn.Module, awake: Awake, flags: Iterable[str] = ()) -> nn.Module | str:
+    """A thin twin of the model, or why there is none. flags : whose flags are set.
 
     Only where its draws are those that rows share anyway: the batch's units, one draw for each.
     """
@@ -211,6 +274,7 @@ def thin_twin(model: nn.Module, awake: Awake) -> nn.Module | str:
         shape, axis = awake.seen.get((placed.region.site.name, 0), ((), 0))
         if axis != 0 or len(shape) + placed.region.axis != 1:
             return f"site {placed.region.site.name!r} draws for an array of shape {shape}"
+    wake(twin, flags)
     return twin
 
 

@@ -239,6 +239,11 @@ class Gathered:
 def joined(batches: Sequence[Gathered], **asked: Any) -> Prediction:
     """The prediction of all batches' rows."""
     first = batches[0]
+    shapes = {np.shape(b.all.mean)[1:] for b in batches}
+    if len(shapes) > 1:
+        got = f"{len(shapes)} shapes of a row: {', '.join(map(str, sorted(shapes)[:4]))}"
+        remedy = "Pad all batches to one length (padding='max_length')."
+        raise ValueError(message(first.who, "the model's results", "of one shape", got, remedy))
 
     def rows(values: Sequence[Any], axis: int = 0) -> Array:
         found: Array = np.concatenate([np.asarray(v) for v in values], axis=axis)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from thinned import checks
 from thinned.checks import message
+from thinned.members.arguments import Batches, Given, batches_of
+from thinned.members.outputs import numbers_of
 from thinned.members.prediction import Gathered, Prediction, joined
+from thinned.members.progress import shown
 from thinned.members.request import Asked, checked, in_blocks
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from thinned.torch.clock.members import Awake
 
@@ -32,7 +33,7 @@ def predict(
     seed: int = 0,
     batch_size: int | None = None,
     share: str = "member",
-    progress: Callable[[int, int], object] | None = None,
+    progress: bool | Callable[[int, int | None], object] | None = None,
     antithetic: bool = False,
     until: float | None = None,
     keep: bool = False,
@@ -56,18 +57,24 @@ def predict(
     model : torch.nn.Module, or a wrapper of one. It is not touched: a twin of it is run, modules of
         their own around its parameters. Other threads may run and ask the model meanwhile, and not
         change it.
-    x : tensor or NumPy array (N, ...), or a tuple or dict of them: the model's arguments, all with
-        the pool's N rows on their first axis.
+    x : tensor or NumPy array (N, ...): the model's argument, with the N rows on its first axis. Or
+        several: a tuple or list of positional ones, a Mapping of keywords (a tokenizer's
+        BatchEncoding). Beside arrays there may be numbers, strings, bools and None, tuples of
+        them, and tensors without axes, which every forward is given as they are. Or a
+        torch.utils.data.DataLoader of such batches that keeps the order of its rows.
     members : int >= 2. Thinned networks to ask; with `until`, at most.
     seed : int in [0, 2^64). Which networks.
-    batch_size : int >= 1 or None for all rows at once. The masks do not depend on it.
+    batch_size : int >= 1 or None for all rows at once. The masks do not depend on it. None for a
+        DataLoader, which has its own.
     share : "member": a network is one set of masks, and all rows meet it. "row": each row meets
         masks of its own, those of its number in x, so that the rows' errors are independent.
-    progress : function of (forwards done, forwards in all, at most), or None.
+    progress : True for a bar on stderr (by rich); or a function of (forwards done, forwards in all,
+        at most: None where a DataLoader has no length); or None.
     antithetic : bool. Members come in pairs: 2 j is network j, and 2 j + 1 its mirror, which drops
         where u is large. Statistics are over pairs. `members` must be even.
     until : float > 0 or None. Stop once the standard error of the mean is below it everywhere; it
-        is looked at after every 8 members.
+        is looked at after every 8 members. A DataLoader is gone through anew for each 8, and must
+        give the same rows.
     keep : bool. Return every member's outputs; memory then grows with their number.
     quantiles : number or numbers in [0, 1], or None. Over members: estimated in constant memory by
         the P2 algorithm, exact with keep=True.
@@ -76,7 +83,9 @@ def predict(
         averaged. "binary": one logit, of the second of two classes. "probabilities": as they are.
     class_axis : int. The classes' axis in the model's output: 1 for (N, C, H, W). Last in the
         result.
-    output : function from what the model returns to the tensor(s) that are predicted, or None.
+    output : function from what the model returns to the tensor(s) that are predicted, or None: the
+        tensor itself; of a Mapping, dataclass or named tuple "logits", or else the only floating
+        tensor with N rows.
     execution : "auto", "thin" or "elementwise". Whether the networks run at their true, smaller
         size, see `thinned.torch.thin`: numbers differ by rounding. "auto" where it is possible.
 
@@ -87,9 +96,11 @@ def predict(
     Raises
     ------
     ValueError if all members' answers are equal, so that nothing was dropped; if the model has no
-    dropout; if a number is out of range; or for execution="thin" where it is impossible. TypeError
-    if model is no torch.nn.Module or a result is no tensor. RuntimeError if a site's rows cannot be
-    told.
+    dropout; if a number is out of range; if a DataLoader shuffles, or its batches give results of
+    several shapes; or for execution="thin" where it is impossible. TypeError if model is no
+    torch.nn.Module, x holds what has neither rows nor is a constant, or a result is no tensor.
+    RuntimeError if a site's rows cannot be told, or a DataLoader gives other rows the second time.
+    ModuleNotFoundError if progress=True and rich is not installed.
 
     References
     ----------
@@ -118,108 +129,48 @@ def predict(
     if execution == "thin" and share != "member":
         raise ValueError(message(WHO, "share", "'member' for execution='thin'", repr(share)))
     root = unwrapped(model)
-    pool = _Pool(root, x, batch_size)
-    return _Question(root, pool, asked, progress, output, class_axis, execution).answer()
-
-
-class _Pool:
-    """The rows, batch by batch, as the model's arguments."""
-
-    def __init__(self, model: nn.Module, x: Any, batch_size: int | None) -> None:
-        import torch
-
-        self._torch = torch
-        likes = [p for p in model.parameters() if p.is_floating_point()]
-        self._like: Tensor | None = likes[0] if likes else None
-        self.named = isinstance(x, dict)
-        values = list(x.values()) if isinstance(x, dict) else x
-        several = isinstance(values, (tuple, list))
-        self.names = list(x) if isinstance(x, dict) else []
-        self.arrays = [self._tensor(v) for v in (values if several else [values])]
-        lengths = {len(a) for a in self.arrays}
-        if len(lengths) != 1:
-            got = [tuple(a.shape) for a in self.arrays]
-            raise ValueError(message(WHO, "x", "arrays with as many rows each", got))
-        self.rows = lengths.pop()
-        if not self.rows:
-            raise ValueError(message(WHO, "x", "of at least one row", "none"))
-        self.batch_size = (
-            self.rows
-            if batch_size is None
-            else checks.integer(WHO, "batch_size", batch_size, 1, 2**47)
-        )
-
-    def _tensor(self, value: Any) -> Tensor:
-        torch = self._torch
-        if isinstance(value, np.ndarray):
-            value = torch.from_numpy(np.ascontiguousarray(value))
-            if value.is_floating_point() and self._like is not None:
-                value = value.to(self._like.dtype)
-        if not isinstance(value, torch.Tensor) or value.dim() == 0:
-            got = type(value).__name__
-            remedy = "Rows lie on the first axis."
-            raise TypeError(message(WHO, "x", "a tensor or a NumPy array", got, remedy))
-        tensor: Tensor = value
-        return tensor
-
-    def __iter__(self) -> Iterator[tuple[int, list[Tensor]]]:
-        for first in range(0, self.rows, self.batch_size):
-            yield first, self._ready([a[first : first + self.batch_size] for a in self.arrays])
-
-    def __len__(self) -> int:
-        return -(-self.rows // self.batch_size)
-
-    def few(self, n: int) -> list[Tensor]:
-        """n rows, the last one several times where there are fewer."""
-        index = self._torch.arange(n).clamp(max=self.rows - 1)
-        return self._ready([a[index.to(a.device)] for a in self.arrays])
-
-    def _ready(self, arrays: list[Tensor]) -> list[Tensor]:
-        device = None if self._like is None else self._like.device
-        # The model's own device, for rows that lie with the host.
-        return [a if device is None or a.device.type != "cpu" else a.to(device) for a in arrays]
-
-    def call(self, model: nn.Module, arrays: list[Tensor]) -> Any:
-        if self.named:
-            return model(**dict(zip(self.names, arrays, strict=True)))
-        return model(*arrays)
+    pool = batches_of(root, x, batch_size, again=asked.until is not None)
+    with shown(WHO, progress) as told:
+        return _Question(root, pool, asked, told, output, class_axis, execution).answer()
 
 
 class _Question:
     def __init__(
         self,
         model: nn.Module,
-        pool: _Pool,
+        pool: Batches,
         asked: Asked,
-        progress: Callable[[int, int], object] | None,
+        progress: Callable[[int, int | None], object] | None,
         output: Callable[[Any], Any] | None,
         class_axis: int,
         execution: str,
     ) -> None:
         self.model, self.pool, self.asked, self.progress = model, pool, asked, progress
         self.output, self.execution, self.done = output, execution, 0
-        self.batches = [
-            Gathered(WHO, asked.task, asked.antithetic, asked.keep, asked.quantiles, class_axis)
-            for _ in range(len(pool))
-        ]
+        self.class_axis, self.batches = class_axis, list[Gathered]()
+        count = pool.count
+        self.all = None if count is None else asked.members * count
         self.spoils = self.generator_used = self.drew = False
         # PyTorch's part of the model's own draws, where it makes some.
         self.own: AbstractContextManager[Any] = nullcontext()
         self.not_reached: tuple[str, ...] | None = None
+        self.flags: Any = None  # whose flags are set
+        self.readings: dict[str, Any] = {}  # of the model's code, by site
 
     def answer(self) -> Prediction:
-        from thinned.members.mc_mode import adopted_twin, woken
+        from thinned.members.mc_mode import Flags, adopted_twin, woken
         from thinned.torch.adoption.adopt import NothingToAdoptError
         from thinned.torch.clock.members import Awake
 
+        self.flags = Flags()
         awake = Awake(self.asked.share, self.pool.rows)
         try:
             twin = adopted_twin(self.model)
         except NothingToAdoptError as error:
             told = str(error).removeprefix("adopt: ")
             raise ValueError(f"predict: all members would be equal: {told}") from None
-        with woken(twin, awake):
-            self._observe(twin, awake)
+        with woken(twin, awake) as rows:
+            self._observe(twin, awake, rows)
         model, execution = self._executed(twin, awake)
         with woken(model, awake) as rows:
             reached, prefix = self._members(model, awake, rows)
@@ -252,28 +203,61 @@ class _Question:
             f"evaluation{f' ({told})' if told else ''}."
         )
 
-    def _observe(self, model: nn.Module, awake: Awake) -> None:
-        """Two forwards on few rows, which show where in the sites' arrays rows lie."""
-        from thinned.torch.compat.generators import OwnDraws
+    def _observe(self, twin: nn.Module, awake: Awake, rows: Any) -> None:
+        """Forwards on few rows: which flags are to be set, and where rows lie in sites' arrays."""
+        from thinned.members.mc_mode import asleep, compared, wake
 
+        if self._look(twin, awake) is None:
+            return
+        hidden = asleep(twin, rows, awake, self.readings)
+        if not hidden:
+            return
+        try:
+            self.flags = compared(twin, hidden, lambda: self._few(twin, 3))
+        except Exception:  # of the evaluation's own: what is wrong is said later
+            return
+        covers = wake(twin, self.flags.woken)
+        if not covers:
+            return
+        awake.forget()
+        untold = self._look(twin, awake)
+        # What could be woken but cannot be asked of members sleeps on.
+        late = [n for n in covers if untold is None or f"{n}/dropout" in untold]
+        for name in late:
+            covers[name].lift()
+            del self.flags.woken[name]
+            self.flags.left[name] = "which of its draws are a row's could not be told"
+        if late:
+            awake.forget()
+            self._look(twin, awake)
+
+    def _look(self, model: nn.Module, awake: Awake) -> set[str] | None:
+        """Two forwards on few rows, which show where in the sites' arrays rows lie. Returned are
+        the sites of which they do not; None where the model does not run on few rows."""
         seen: list[tuple[int, dict[Any, Any]]] = []
         for n in (2, 3):
             awake.begin(self.asked.seed, False, 0, n)
             try:
-                with OwnDraws():
-                    self.pool.call(model, [a.clone() for a in self.pool.few(n)])
+                self._few(model, n)
             except Exception:  # a model may want batches of its own; what is wrong is said later
                 awake.entries = {}
-                return
+                return None
             seen.append((n, awake.seen))
         awake.observed(*seen)
+        return awake.untold(seen[0][1])
+
+    def _few(self, model: nn.Module, n: int) -> None:
+        from thinned.torch.compat.generators import OwnDraws
+
+        with OwnDraws():
+            self.pool.few(n).copied().call(model)
 
     def _executed(self, model: nn.Module, awake: Awake) -> tuple[nn.Module, str]:
         from thinned.members.mc_mode import thin_twin
 
         if self.execution == "elementwise" or self.asked.share != "member":
             return model, "elementwise"
-        twin = thin_twin(self.model, awake)
+        twin = thin_twin(self.model, awake, self.flags.woken)
         if isinstance(twin, str):
             if self.execution == "thin":
                 raise ValueError(f"predict: the members of this model cannot run thin: {twin}.")
@@ -290,11 +274,19 @@ class _Question:
         prefix = Prefix(model, lambda: bool(awake.seen))
 
         def block(several: list[tuple[int, bool]]) -> None:
-            for gathered, (first, arrays) in zip(self.batches, self.pool, strict=True):
-                self._batch(model, awake, prefix, several, first, arrays, gathered, rows)
+            for n, (first, given) in enumerate(self.pool):
+                if n == len(self.batches):
+                    self.batches.append(self._gathered())
+                self._batch(model, awake, prefix, several, first, given, self.batches[n], rows)
 
         reached = in_blocks(self.asked, self.batches, block)
         return reached, tuple(sorted(prefix.used))
+
+    def _gathered(self) -> Gathered:
+        asked = self.asked
+        return Gathered(
+            WHO, asked.task, asked.antithetic, asked.keep, asked.quantiles, self.class_axis
+        )
 
     def _batch(
         self,
@@ -303,27 +295,27 @@ class _Question:
         prefix: Any,
         block: list[tuple[int, bool]],
         first: int,
-        arrays: list[Tensor],
+        given: Given,
         gathered: Gathered,
         rows: Any,
     ) -> None:
-        n = len(arrays[0])
+        n = given.rows
         if self.not_reached is None:
             # The first forward of all is looked at: what draws, and from which generator.
             (seed, mirrored), *block = block
-            self._first(model, awake, seed, mirrored, first, arrays, gathered, rows)
+            self._first(model, awake, seed, mirrored, first, given, gathered, rows)
         if self.generator_used:  # what it draws must not be kept
             with self.own:
                 for seed, mirrored in block:
                     awake.begin(seed, mirrored, first, n)
-                    self._forward(model, awake, arrays, gathered)
+                    self._forward(model, awake, given, gathered)
             return
         with prefix.installed():
             prefix.batch()
             for seed, mirrored in block:
                 awake.begin(seed, mirrored, first, n)
                 prefix.begin()
-                self._forward(model, awake, arrays, gathered)
+                self._forward(model, awake, given, gathered)
                 prefix.end()
 
     def _first(
@@ -333,7 +325,7 @@ class _Question:
         seed: int,
         mirrored: bool,
         first: int,
-        arrays: list[Tensor],
+        given: Given,
         gathered: Gathered,
         rows: Any,
     ) -> None:
@@ -342,43 +334,27 @@ class _Question:
         from thinned.torch.compat.generators import OwnDraws
 
         before = generators()
-        awake.begin(seed, mirrored, first, len(arrays[0]))
+        awake.begin(seed, mirrored, first, given.rows)
         with OwnDraws() as own:
-            self._forward(model, awake, arrays, gathered)
+            self._forward(model, awake, given, gathered)
         if own.used:
             self.own = own
         sources = moved(before, generators(), own)
         self.generator_used = bool(sources)
-        self.not_reached = missed(model, rows, awake, sources)
-        if len(self.batches) == 1 and not awake.seen and not sources:
+        self.not_reached = missed(model, rows, awake, sources, self.flags, self.readings)
+        if self.pool.count == 1 and not awake.seen and not sources:
             raise ValueError(self._nothing_drew())
 
-    def _forward(
-        self, model: nn.Module, awake: Awake, arrays: list[Tensor], gathered: Gathered
-    ) -> None:
+    def _forward(self, model: nn.Module, awake: Awake, given: Given, gathered: Gathered) -> None:
         copied = self.spoils or gathered.all.count == 0
-        given = [a.clone() for a in arrays] if copied else arrays
-        versions = [a._version for a in given]
-        result = self.pool.call(model, given)
+        given = given.copied() if copied else given
+        versions = given.versions
+        result = given.call(model)
         self.drew = self.drew or bool(awake.seen) or self.generator_used
         # A model that writes into its input gets a copy each time.
-        self.spoils = self.spoils or versions != [a._version for a in given]
+        self.spoils = self.spoils or versions != given.versions
         result = result if self.output is None else self.output(result)
-        gathered.add(self._numbers(result, len(arrays[0])))
+        gathered.add(numbers_of(result, given.rows, self.asked.task))
         self.done += 1
         if self.progress is not None:
-            self.progress(self.done, self.asked.members * len(self.pool))
-
-    def _numbers(self, result: Any, n: int) -> Any:
-        import torch
-
-        if isinstance(result, (tuple, list)) and self.asked.task == "mean_variance":
-            return tuple(self._numbers(part, n) for part in result)
-        if not isinstance(result, torch.Tensor):
-            remedy = "Pass output=, a function that takes it from there."
-            got = type(result).__name__
-            raise TypeError(message(WHO, "the model's result", "a tensor", got, remedy))
-        if result.dim() == 0 or len(result) != n:
-            got = f"shape {tuple(result.shape)}"
-            raise ValueError(message(WHO, "the model's result", f"of {n} rows, as x", got))
-        return result.detach().to("cpu", torch.float64).numpy()
+            self.progress(self.done, self.all)

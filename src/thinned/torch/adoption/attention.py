@@ -66,14 +66,35 @@ def _attend(
         scale = _scale(query, scale)
         y: Tensor = ATTENTION(query, key, value, attn_mask, words, rate, scale, is_causal, False)
         return y
-    at, window = site.place(shape, axis)
+    awake = site.clock.awake
+    several = 1 if awake is None else awake.entries_of(site, shape, axis)
+    if awake is not None and several > 1:
+        query, key, value = _alike(query, key, value, shape, enable_gqa)
+        query, key, value, attn_mask = _by_rows(several, query, key, value, attn_mask)
+        enable_gqa = False
+        at, window = awake.place_by_rows(site, (shape[0] // several, several, *shape[1:]))
+    else:
+        at, window = site.place(shape, axis)
     p = site.p_at(at.step) if p is None else p
     assert p is not None
-    return scaled_dot_product_attention(
+    y = scaled_dot_product_attention(
         query, key, value, attn_mask, p, at,
         training=True, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa, window=window,
         mirror=at.mirrored,
     )  # fmt: skip
+    return y if several == 1 else y.flatten(0, 1)
+
+
+def _by_rows(
+    several: int, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """A leading axis that holds several entries of each row, as windows of an image, as two: rows
+    and their entries, so that rows of a member can share their draws."""
+    if attn_mask is not None and attn_mask.dim() == query.dim():
+        whole = len(attn_mask) == len(query)
+        attn_mask = attn_mask.unflatten(0, (-1, several)) if whole else attn_mask[None]
+    query, key, value = (x.unflatten(0, (-1, several)) for x in (query, key, value))
+    return query, key, value, attn_mask
 
 
 def _alike(

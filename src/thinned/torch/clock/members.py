@@ -36,7 +36,7 @@ class Awake:
     """What takes the place of a clock while members are asked.
 
     share : "member": all rows take the same draws. "row": each row its own, by its number.
-    pool : the rows of all batches together.
+    pool : the rows of all batches together, -1 where that is not known.
 
     Attributes
     ----------
@@ -61,6 +61,10 @@ class Awake:
         self.seed, self.mirrored, self.first, self.rows = seed, mirrored, first, rows
         self.seen, self._counts = {}, {}
 
+    def forget(self) -> None:
+        """What was observed so far is not so: other draws are awake now."""
+        self.entries, self.quiet, self.told_p = None, {}, {}
+
     def observed(self, few: tuple[int, dict[Key, Any]], more: tuple[int, dict[Key, Any]]) -> None:
         """Where rows lie, from what two forwards on different numbers of rows have seen."""
         (n, first), (m, second) = few, more
@@ -74,6 +78,12 @@ class Awake:
             elif shape[axis] * m == other[axis] * n and shape[axis] % n == 0:
                 self.entries[key] = shape[axis] // n
 
+    def untold(self, few: dict[Key, Any]) -> set[str]:
+        """Sites of which `observed` could not tell where rows lie. few : what one forward saw."""
+        assert self.entries is not None
+        some = {key: 0 <= axis < len(shape) for key, (shape, axis) in few.items()}
+        return {key[0] for key, has_rows in some.items() if has_rows and key not in self.entries}
+
     def told(self, site: DrawingSite, what: str, p: Any) -> None:
         """A function was given this p: where 0, it may be more in training."""
         if not p:
@@ -82,6 +92,12 @@ class Awake:
             self.told_p.setdefault(site.name, set()).add(float(p))
 
     # ---------------------------------------------------------------------------------- the draws
+
+    def entries_of(self, site: DrawingSite, shape: tuple[int, ...], axis: int) -> int:
+        """How many entries of each row lie one after the other on axis 0 of the array of the site's
+        next call, where rows share their draws; 1 where each row has its own."""
+        shared = self.share == "member" and axis == 0
+        return self._entries(site, shape, axis) if shared else 1
 
     def draw(
         self,
@@ -113,6 +129,10 @@ class Awake:
         """Address and window of the site's next call."""
         entries = self._entries(site, shape if shard is None else shard.shape, axis)
         return self._placed(site, shape, axis, entries, shard)
+
+    def place_by_rows(self, site: DrawingSite, shape: tuple[int, ...]) -> Any:
+        """Address and window of the site's next call, of an array (rows, entries of each, ...)."""
+        return self._placed(site, shape, 0, 1, None)
 
     def _placed(
         self, site: DrawingSite, shape: tuple[int, ...], axis: int, entries: int, shard: Any
@@ -151,6 +171,12 @@ class Awake:
         shard: Shard | None,
     ) -> Window | None:
         moment = Moment(self.seed, 0, 0, 0, self.first, self.rows, self.pool, _ALONE)
+        if self.share == "row" and axis > 0 and self.pool < 0:
+            raise RuntimeError(
+                f"thinned: the rows of site {site.name!r} lie on axis {axis}, where the number of "
+                "all rows enters a row's masks, and this DataLoader does not tell it. Pass rows as "
+                "tensors, or share='member'."
+            )
         if self.share == "row" or not 0 <= axis < len(shape):  # the latter says what is wrong
             return window_of(site.name, moment, shape, axis, shard)
         if entries > 1 and shape[axis] != self.rows:
