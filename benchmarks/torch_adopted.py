@@ -1,4 +1,4 @@
-"""What one call of an adopted model costs, thinned's beside torch.nn's, on 1,024 elements.
+"""What one call of a module costs, beside torch.nn's, on 1,024 elements; of adopted ones too.
 
     python -m benchmarks.torch_adopted [--json FILE] [--repeats 25] [--quickest]
 
@@ -41,8 +41,13 @@ N = 1024
 RATES = (0.1, 0.5)
 # Whatever is measured, and what it is compared with.
 TORCH, OWN_CODE = "torch.nn", "F.dropout in a module"
+TORCH_ALPHA, TORCH_CHANNELS = "torch.nn.AlphaDropout", "torch.nn.Dropout1d"
 BASE = {
     "drop-in": TORCH,
+    "call with at=": TORCH,
+    "AlphaDropout": TORCH_ALPHA,
+    "Dropout1d": TORCH_CHANNELS,
+    "GaussianDropout": TORCH,
     "adopted module": TORCH,
     "adopted call": OWN_CODE,
     "DropPath": TORCH,
@@ -67,6 +72,15 @@ class OwnCode(nn.Module):
         return functional.dropout(x, self.p, self.training)
 
 
+class AtAddress(OwnCode):
+    """A user's module, which calls thinned's function at an address."""
+
+    at = thinned.Address(seed=1, site="here")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return thinned.torch.functional.dropout(x, self.p, training=self.training, at=self.at)
+
+
 def adopted(module: nn.Module) -> nn.Module:
     """The module, in a model that was adopted."""
     model = nn.Sequential(nn.Identity(), module)
@@ -78,6 +92,12 @@ def modules(p: float) -> dict[str, nn.Module]:
     return {
         TORCH: nn.Dropout(p),
         "drop-in": thinned.torch.Dropout(p),
+        "call with at=": AtAddress(p),
+        TORCH_ALPHA: nn.AlphaDropout(p),
+        "AlphaDropout": thinned.torch.AlphaDropout(p),
+        TORCH_CHANNELS: nn.Dropout1d(p),
+        "Dropout1d": thinned.torch.Dropout1d(p),
+        "GaussianDropout": thinned.torch.GaussianDropout(p),
         "adopted module": adopted(nn.Dropout(p)),
         OWN_CODE: OwnCode(p),
         "adopted call": adopted(OwnCode(p)),
@@ -119,7 +139,8 @@ def ticking(module: nn.Module, call: Callable[[], object]) -> Callable[[], objec
 
 
 def passes(module: nn.Module, what: str) -> Callable[[], object]:
-    x, grad = torch.randn(32, N // 32, requires_grad=what == "both"), torch.ones(32, N // 32)
+    shape = (8, 4, N // 32)
+    x, grad = torch.randn(shape, requires_grad=what == "both"), torch.ones(shape)
 
     def forward() -> None:
         module(x)

@@ -51,8 +51,15 @@ def bert():
 def t5():
     """A bias of positions, encoder and decoder."""
     config = transformers.T5Config(
-        d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, vocab_size=50, dropout_rate=0.25,
-        decoder_start_token_id=0, pad_token_id=0,
+        d_model=32,
+        d_kv=8,
+        d_ff=48,
+        num_layers=2,
+        num_heads=4,
+        vocab_size=50,
+        dropout_rate=0.25,
+        decoder_start_token_id=0,
+        pad_token_id=0,
     )
     return transformers.T5ForConditionalGeneration, config
 

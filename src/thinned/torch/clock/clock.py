@@ -42,12 +42,6 @@ _backward_pass, _is_traced, _modes = graph_task, is_traced, modes
 _grad_enabled = torch.is_grad_enabled
 
 
-def _may_repeat() -> bool:
-    """Whether what is drawn now may be recomputed: one kind of checkpoint turns gradients off, the
-    other lays hooks."""
-    return not _grad_enabled() or checkpoints.hooks() is not None
-
-
 def _memory_of(counts: Tensor) -> memoryview[int]:
     array: Any = counts.numpy()
     return memoryview(array)
@@ -462,7 +456,7 @@ class Clock:
             self._unrepeated.get(index, set()).discard(drawn[0].epoch)
         elif _backward_pass() >= 0:
             drawn = self.again(index, name)
-        if drawn is not None and _may_repeat():
+        if drawn is not None:
             checkpoints.note(self, index, drawn)
         return drawn
 
@@ -482,7 +476,8 @@ class Clock:
         if forwards.depth:
             forwards.calls.append((self, index, now.epoch, call))
         self._last[index] = now.epoch
-        if _may_repeat():
+        # One kind of checkpoint turns gradients off, the other lays hooks.
+        if not _grad_enabled() or checkpoints.hooks() is not None:
             self._drew_in[index] = threading.get_ident()
             self._unrepeated.setdefault(index, set()).add(now.epoch)
             checkpoints.note(self, index, (now, call))
