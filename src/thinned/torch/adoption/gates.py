@@ -8,6 +8,7 @@ not recognised.
 
 from __future__ import annotations
 
+import re
 import types
 from functools import cache
 from typing import Any, NamedTuple
@@ -45,7 +46,8 @@ _SAME = (
 )  # fmt: skip
 _ABOUT = ("device", "dim", "dtype", "ndim", "numel", "shape", "size")
 # What a parameter of a function may be that brings no rows of a batch with it, as annotated.
-_ROWLESS = ("str", "bool", "float", "dtype", "device", "Generator")
+_ROWLESS = ("str", "bool", "float", "dtype", "device", "Generator", "None", "Optional", "Union")
+_WORDS = re.compile(r"[A-Za-z_][\w.]*")
 
 _NUMBERS = ("LOAD_CONST", "LOAD_SMALL_INT")
 
@@ -105,9 +107,9 @@ def _parameters(code: types.CodeType) -> tuple[str, ...]:
 
 
 def _says_no_rows(annotation: Any) -> bool:
-    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
-    parts = [part.strip().rpartition(".")[2] for part in text.split("|")]
-    return bool(text) and all(part in (*_ROWLESS, "None") for part in parts)
+    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    words = [word.rpartition(".")[2] for word in _WORDS.findall(text)]
+    return annotation is not None and all(word in _ROWLESS for word in words)
 
 
 def _gate(code: types.CodeType, call: int | None, name: str) -> Gate | None:
@@ -193,8 +195,8 @@ class _Fate:
         call = self.flow.called_at(i)
         if after is None or call is None:
             raise _DoubtError
-        made = after == _GATE or self._of_value(call, 0, after)[0]
-        return made, after if name.endswith("_") else state
+        made, then = self._of_value(call, 0, after)
+        return made, then if name.endswith("_") else state
 
     def _of_argument(self, call: int, state: str) -> tuple[bool, str]:
         """torch.floor(x) and the like, and float(x)."""
@@ -203,8 +205,8 @@ class _Fate:
         after = _after(name, state) if name in (*_FLOORS, *_SUMS, *_COMPARING, "float") else None
         if after is None:
             raise _DoubtError
-        made = after == _GATE or self._of_value(call, 0, after)[0]
-        return made, after if name.endswith("_") else state
+        made, then = self._of_value(call, 0, after)
+        return made, then if name.endswith("_") else state
 
     def _of_variable(self, name: str, i: int, state: str) -> bool:
         """Of what instruction i stored in a local variable, wherever that may be read."""
