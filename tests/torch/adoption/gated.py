@@ -145,10 +145,6 @@ def returned(x, p):
     return torch.rand(len(x), 1)
 
 
-def sorted_out(x, p):
-    return x[torch.rand(len(x)).argsort()]
-
-
 def handed_on(x, p):
     return returned(x, p) > p
 
@@ -187,9 +183,32 @@ def own_generator(x, p):
 
 # Of these nobody can say that they are gates.
 OTHERS = [
-    multiplied, returned, sorted_out, handed_on, compared_and_kept, widened, reckoned, sometimes,
+    multiplied, returned, handed_on, compared_and_kept, widened, reckoned, sometimes,
     two_sums, captured,
 ]  # fmt: skip
+
+
+def tokens(x, p):
+    """Some of the columns of each row are kept, in another order."""
+    order = torch.argsort(torch.randn(len(x), x.shape[1], device=x.device), dim=-1)
+    return x.gather(1, order[:, : int(x.shape[1] * (1 - p))])
+
+
+def masked(x, p):
+    """As masked autoencoders do."""
+    noise = torch.rand(x.shape[0], x.shape[1], device=x.device)
+    places = noise.argsort(dim=1).argsort(dim=1)
+    return x * (places < x.shape[1] * (1 - p))
+
+
+def noise_in_gaps(x, p):
+    gaps = torch.empty_like(x).bernoulli_(p)
+    noise = torch.empty_like(gaps).normal_()
+    noise.mul_(gaps)
+    return x * (1 - gaps) + noise
+
+
+ORDERS = [tokens, masked, noise_in_gaps]
 
 
 class Ranks(nn.Module):

@@ -7,7 +7,7 @@ import gated
 import numpy as np
 import pytest
 import torch
-from gated import OTHERS, PATHS, SKIPS, Columns, Layers, Path, Ranks
+from gated import ORDERS, OTHERS, PATHS, SKIPS, Columns, Layers, Path, Ranks
 from processes import needs_gloo, run_in_processes
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -46,7 +46,7 @@ def replays(model, clock, run=None):
     return first
 
 
-# ----------------------------------------------------------------------------------- what is reached
+# ---------------------------------------------------------------------------------- what is reached
 
 
 @by_gate
@@ -80,6 +80,19 @@ def test_pieces_draw_the_rows_of_the_whole(gate):
         assert torch.equal(model(X[63:]), whole[63:])
 
 
+@pytest.mark.parametrize("gate", ORDERS, ids=lambda f: f.__name__)
+def test_orders_and_the_noise_of_gates_are_drawn_too(gate):
+    model, report = network(Path(gate))
+    assert report.not_reached == ()
+    assert report.rows[0].p == 0.3
+    replays(model, report.clock)
+    alone = Path(gate)
+    clock = adopt(alone, seed=5).clock
+    whole = alone(X)
+    with clock.piece(16):
+        assert torch.equal(alone(X[16:32]), whole[16:32])
+
+
 @by_skip
 def test_layers_are_skipped_by_address(skips):
     model, report = network(Layers(skips))
@@ -110,7 +123,7 @@ def test_uniforms_are_those_of_the_mask_spec():
 def test_every_type_is_below_one(dtype):
     like = torch.empty(2**16)
     site = functional_calls.Site(adopt(Path(gated.floored)).clock, "more")
-    drawn = uniforms.uniforms(site, gates.Gate(True, False), like, dtype)
+    drawn = uniforms.numbers_at(site, gates.Gate(True, False), torch.rand, like, dtype)
     assert drawn.dtype == dtype
     assert 0 <= drawn.min() < 0.01
     assert 0.99 < drawn.max() < 1
@@ -224,7 +237,8 @@ def test_default_devices_and_other_modes_lie_in_between():
 @pytest.mark.parametrize("backend", ["eager", pytest.param("aot_eager", marks=pytest.mark.long)])
 def test_compiled_as_in_eager_code(backend):
     torch._dynamo.reset()
-    model, report = network(*(Path(gate, 0.1) for gate in PATHS))
+    parts = [*PATHS, gated.masked, gated.noise_in_gaps]
+    model, report = network(*(Path(gate, 0.1) for gate in parts))
     eager = replays(model, report.clock)
     compiled = torch.compile(model, backend=backend, fullgraph=True)
     for a, b in zip(replays(model, report.clock, compiled), eager, strict=True):
@@ -330,7 +344,7 @@ def test_fault_one_number_that_is_taken_for_a_row(monkeypatch):
 
 
 def _as_rows(drawn):
-    return lambda site, gate, like, shard: drawn(site, gates.Gate(True, False), like, shard)
+    return lambda site, gate, *rest: drawn(site, gates.Gate(True, False), *rest)
 
 
 def test_fault_columns_that_are_taken_for_rows(monkeypatch):
