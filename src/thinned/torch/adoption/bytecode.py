@@ -50,7 +50,7 @@ _FORWARDS = {kind.forward: getattr(ADDRESSED[kind], "kind", "") for kind in ADDR
 
 # The functions whose numbers may be made gates of; those among them that are methods of tensors.
 _GATES = frozenset(GATES.values())
-_METHODS = frozenset({"bernoulli", "uniform_"})
+_METHODS = frozenset({"bernoulli", "normal_", "uniform_"})
 
 _CONTAINERS = (list, tuple, set, frozenset, dict)
 _HELD = (nn.ModuleList, nn.ModuleDict)

@@ -22,7 +22,7 @@ from thinned.methods.draws import Draws
 from thinned.torch.adoption import attention, recurrent, watching
 from thinned.torch.adoption.gates import BERNOULLI, GATES
 from thinned.torch.adoption.site import Site
-from thinned.torch.adoption.uniforms import asked_for, gate_of_call, see_rand_like, uniforms
+from thinned.torch.adoption.uniforms import asked_for, gate_of_call, numbers_at, see_likes
 from thinned.torch.clock import checkpoints
 from thinned.torch.clock.attempts import attempted
 from thinned.torch.clock.checkpoints import Running
@@ -78,6 +78,9 @@ _IN_PLACE = (
 )
 # Where `training` is left out, these do nothing and the others drop.
 _AWAKE_IF_TOLD = (functional.alpha_dropout, functional.feature_alpha_dropout)
+
+# Functions that draw numbers into the tensor that they are given.
+_FILLING = (Tensor.uniform_, Tensor.normal_)
 
 # Every function that is reached here, and where its p stands: by position and by name. Recurrent
 # networks have it one place further on where the sequence is packed; bernoulli_ takes 1 - p.
@@ -255,8 +258,8 @@ class Calls(TorchFunctionMode):
         asked = None if gate is None else asked_for(func, args, kwargs)
         if gate is not None and asked is not None:
             self._drawing(asked[0])
-            numbers = uniforms(self.site, gate, *asked)
-            return args[0].copy_(numbers) if func is Tensor.uniform_ else numbers
+            numbers = numbers_at(self.site, gate, func, *asked)
+            return args[0].copy_(numbers) if func in _FILLING else numbers
         if not torch.compiler.is_compiling():
             return func(*args, **kwargs)
         clock = self.site.clock
@@ -371,8 +374,8 @@ class AdoptedForward(Cover):
     def _addressed(self, args: Any, kwargs: Any) -> Any:
         site: Any = self.site
         if torch.compiler.is_compiling():
-            if "rand_like" in site.gates:
-                see_rand_like()
+            if "rand_like" in site.gates or "randn_like" in site.gates:
+                see_likes()
             with Calls(site, self.own):
                 return self.run(args, kwargs)
         if not self.watched and self.clock.awake is None:
@@ -384,8 +387,9 @@ class AdoptedForward(Cover):
     def _first(self, site: Site, args: Any, kwargs: Any) -> Any:
         # What a mode is belongs to a program: compiled parts would be compiled for each of the two.
         kind = Calls if _has_compiled_parts(self.module) else WatchingCalls
-        if "rand_like" in site.gates and "torch._dynamo" in sys.modules:
-            see_rand_like()
+        likes = "rand_like" in site.gates or "randn_like" in site.gates
+        if likes and "torch._dynamo" in sys.modules:
+            see_likes()
         seen = partial(kind, site, self.own)
         with (
             watching.watched(self, self.clock.noticed, site.name),

@@ -1,13 +1,15 @@
 """Uniform numbers that code turns into gates, recognised in its bytecode without running it.
 
-A gate is what a uniform number is compared with a rate for, `torch.rand(n) < p`, and the floor of
-its sum with one, `torch.floor(keep + torch.rand(shape))`. Nothing else may become of the number:
-where it is also returned, sorted, multiplied or handed on, it may be no dropout at all, and it is
-not recognised.
+A gate is what a uniform number is compared with a rate for, `torch.rand(n) < p`, the floor of its
+sum with one, `torch.floor(keep + torch.rand(shape))`, and an order, of which some are kept:
+`torch.argsort(torch.randn(rows, tokens))`. Where a function makes gates, the Gaussian noise that it
+reckons with belongs to them. Nothing else may become of the number: where it is also returned,
+multiplied or handed on, it may be no dropout at all, and it is not recognised.
 """
 
 from __future__ import annotations
 
+import re
 import types
 from functools import cache
 from typing import Any, NamedTuple
@@ -17,7 +19,7 @@ from torch import Tensor
 
 from thinned.torch.adoption.dataflow import CALLS, Flow, flow_of
 
-__all__ = ["BERNOULLI", "GATES", "UNIFORM", "Gate", "function_read", "gate_at", "gate_of_load"]
+__all__ = ["BERNOULLI", "GATES", "GAUSSIAN", "Gate", "function_read", "gate_at", "gate_of_load"]
 
 # The functions that are reached where a gate is made of what they return, and by which names.
 UNIFORM: dict[Any, str] = {
@@ -25,9 +27,14 @@ UNIFORM: dict[Any, str] = {
     torch.rand_like: "rand_like",
     Tensor.uniform_: "uniform_",
 }
+GAUSSIAN: dict[Any, str] = {
+    torch.randn: "randn",
+    torch.randn_like: "randn_like",
+    Tensor.normal_: "normal_",
+}
 # Those that draw gates by themselves.
 BERNOULLI: dict[Any, str] = {torch.bernoulli: "bernoulli", Tensor.bernoulli: "bernoulli"}
-GATES = UNIFORM | BERNOULLI
+GATES = UNIFORM | GAUSSIAN | BERNOULLI
 
 _COMPARES = ("<", "<=", ">", ">=")
 _COMPARING = (
@@ -35,6 +42,8 @@ _COMPARING = (
     "ge_", "less_", "less_equal_", "greater_", "greater_equal_",
 )  # fmt: skip
 _FLOORS = ("floor", "floor_")
+_ORDERS = ("argsort",)
+_RECKONS = ("add", "add_", "div", "div_", "mul", "mul_", "sub", "sub_")
 _SUMS = ("add", "add_")
 # Methods that hand the numbers on as they are, or draw them again, and attributes that say nothing
 # about them.
@@ -45,7 +54,8 @@ _SAME = (
 )  # fmt: skip
 _ABOUT = ("device", "dim", "dtype", "ndim", "numel", "shape", "size")
 # What a parameter of a function may be that brings no rows of a batch with it, as annotated.
-_ROWLESS = ("str", "bool", "float", "dtype", "device", "Generator")
+_ROWLESS = ("str", "bool", "float", "dtype", "device", "Generator", "None", "Optional", "Union")
+_WORDS = re.compile(r"[A-Za-z_][\w.]*")
 
 _NUMBERS = ("LOAD_CONST", "LOAD_SMALL_INT")
 
@@ -105,9 +115,9 @@ def _parameters(code: types.CodeType) -> tuple[str, ...]:
 
 
 def _says_no_rows(annotation: Any) -> bool:
-    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
-    parts = [part.strip().rpartition(".")[2] for part in text.split("|")]
-    return bool(text) and all(part in (*_ROWLESS, "None") for part in parts)
+    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    words = [word.rpartition(".")[2] for word in _WORDS.findall(text)]
+    return annotation is not None and all(word in _ROWLESS for word in words)
 
 
 def _gate(code: types.CodeType, call: int | None, name: str) -> Gate | None:
@@ -126,17 +136,18 @@ def _found(code: types.CodeType, call: int, name: str) -> Gate | None:
         return None
     function = flow.function_of(call)
     if name not in BERNOULLI.values():
-        if name == "uniform_" and not _is_of_unit_interval(flow, function, call):
+        if name in ("uniform_", "normal_") and not _is_standard(flow, function, call):
             return None
+        gaussian = name in GAUSSIAN.values()
         try:
-            if not _Fate(flow).of_result(call):
+            if not _Fate(flow, gaussian, gaussian and _makes_gates(flow)).of_result(call):
                 return None
         except _DoubtError:
             return None
     rows, one = True, False
-    if function is not None and name == "rand":
+    if function is not None and name in ("rand", "randn"):
         rows, one = _lengths(flow, function, call)
-    elif function is not None and name != "uniform_" and flow.steps[function + 1 :]:
+    elif function is not None and not name.endswith("_"):
         rows = not _is_one_row(flow, function)
     takes_nothing = not _parameters(code) and not code.co_freevars
     return Gate(rows and not takes_nothing, one)
@@ -147,10 +158,13 @@ def _found(code: types.CodeType, call: int, name: str) -> Gate | None:
 
 class _Fate:
     """What becomes of a number in a function. Each method returns whether a gate was made of it,
-    and raises where something else may be."""
+    and raises where something else may be.
 
-    def __init__(self, flow: Flow) -> None:
-        self.flow = flow
+    gaussian : whether it is no uniform number. noise : whether reckoning with it is making gates.
+    """
+
+    def __init__(self, flow: Flow, gaussian: bool, noise: bool) -> None:
+        self.flow, self.gaussian, self.noise = flow, gaussian, noise
         self.followed: set[tuple[str, int, str]] = set()
 
     def of_result(self, i: int) -> bool:
@@ -169,6 +183,10 @@ class _Fate:
         step = flow.steps[j]
         if step.opname == "POP_TOP":
             return False, state
+        if step.opname == "BINARY_OP" and self.noise and step.argrepr != "[]":
+            return True, _GATE if step.argrepr.endswith("=") and depth == 1 else state
+        if self.gaussian and step.opname in ("BINARY_OP", "COMPARE_OP"):
+            raise _DoubtError
         if step.opname == "COMPARE_OP" and step.argval in _COMPARES:
             return True, state
         if step.opname == "BINARY_OP" and step.argrepr in ("+", "+=") and state == _NUMBER:
@@ -176,7 +194,7 @@ class _Fate:
             return made, _SUM if step.argrepr == "+=" and depth == 1 else state
         if step.opname in ("LOAD_ATTR", "LOAD_METHOD"):
             return self._of_attribute(j, str(step.argval), state)
-        if step.opname == "CALL":
+        if step.opname in ("CALL", "CALL_KW"):
             return self._of_argument(j, state)
         name = flow.stored(j, depth)
         if name is None:
@@ -189,22 +207,22 @@ class _Fate:
     def _of_attribute(self, i: int, name: str, state: str) -> tuple[bool, str]:
         if name in _ABOUT:
             return False, state
-        after = _after(name, state)
-        call = self.flow.called_at(i)
+        after, call = self._after(name, state), self.flow.called_at(i)
         if after is None or call is None:
             raise _DoubtError
-        made = after == _GATE or self._of_value(call, 0, after)[0]
-        return made, after if name.endswith("_") else state
+        made, then = self._of_value(call, 0, after)
+        return made, then if name.endswith("_") else state
 
     def _of_argument(self, call: int, state: str) -> tuple[bool, str]:
         """torch.floor(x) and the like, and float(x)."""
         function = self.flow.function_of(call)
         name = "" if function is None else str(self.flow.steps[function].argval)
-        after = _after(name, state) if name in (*_FLOORS, *_SUMS, *_COMPARING, "float") else None
+        known = (*_FLOORS, *_SUMS, *_COMPARING, *_ORDERS, *_RECKONS, "float")
+        after = self._after(name, state) if name in known else None
         if after is None:
             raise _DoubtError
-        made = after == _GATE or self._of_value(call, 0, after)[0]
-        return made, after if name.endswith("_") else state
+        made, then = self._of_value(call, 0, after)
+        return made, then if name.endswith("_") else state
 
     def _of_variable(self, name: str, i: int, state: str) -> bool:
         """Of what instruction i stored in a local variable, wherever that may be read."""
@@ -226,14 +244,29 @@ class _Fate:
                 ahead += [(k, now) for k in flow.after(j)]
         return made
 
+    def _after(self, name: str, state: str) -> str | None:
+        """What a number is after a function of this name; None where nobody knows."""
+        if name in _SAME:
+            return state
+        if (name in _ORDERS and state == _NUMBER) or (name in _RECKONS and self.noise):
+            return _GATE
+        if self.gaussian:
+            return None
+        if name in _COMPARING or (name in _FLOORS and state == _SUM):
+            return _GATE
+        return _SUM if name in _SUMS and state == _NUMBER else None
 
-def _after(name: str, state: str) -> str | None:
-    """What a number is after a function of this name; None where nobody knows."""
-    if name in _SAME:
-        return state
-    if name in _COMPARING or (name in _FLOORS and state == _SUM):
-        return _GATE
-    return _SUM if name in _SUMS and state == _NUMBER else None
+
+def _makes_gates(flow: Flow) -> bool:
+    """Whether a function draws numbers of which it makes gates."""
+    for i, step in enumerate(flow.steps):
+        name = str(step.argval)
+        if step.opname.startswith("LOAD_") and (name == "bernoulli_" or name in UNIFORM.values()):
+            call = flow.called_at(i)
+            found = call is not None and (name == "bernoulli_" or _found(flow.code, call, name))
+            if found:
+                return True
+    return False
 
 
 # -------------------------------------------------------------------------------- how many of them
@@ -282,8 +315,8 @@ def _is_one_row(flow: Flow, function: int) -> bool:
     return number and taken and isinstance(steps[1].argval, int)
 
 
-def _is_of_unit_interval(flow: Flow, function: int | None, call: int) -> bool:
-    """Whether uniform_ is called for numbers between 0 and 1: without bounds, or with these two."""
+def _is_standard(flow: Flow, function: int | None, call: int) -> bool:
+    """Whether uniform_ or normal_ is called for standard numbers: with 0 and 1, or with nothing."""
     if function is None or flow.steps[call].opname != "CALL":
         return False
     if not flow.steps[call].arg:

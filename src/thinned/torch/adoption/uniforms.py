@@ -1,4 +1,4 @@
-"""Numbers that the model's own code draws and makes gates of, drawn at a site's address."""
+"""Numbers of which the model's own code makes gates, drawn at a site's address."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch import Tensor
 
 from thinned.backends.torch.internals import seen_in_programs
 from thinned.methods.draws import NO_P, Draws
-from thinned.torch.adoption.gates import GATES, Gate, gate_at
+from thinned.torch.adoption.gates import GATES, GAUSSIAN, Gate, gate_at
 from thinned.torch.adoption.site import Site
 from thinned.torch.clock.rows import NO_ROWS
 from thinned.torch.compat.dtensor import is_sharded, on_shards
 from thinned.torch.compat.shard import Shard
 
-__all__ = ["asked_for", "gate_of_call", "see_rand_like", "uniforms"]
+__all__ = ["asked_for", "gate_of_call", "numbers_at", "see_likes"]
 
 # Where a module's mode hands on what it leaves to PyTorch: those of the modules around see it too.
 _HANDING = "thinned.torch.adoption.functional_calls"
@@ -63,8 +63,8 @@ def gate_of_call(site: Site, func: Any, kwargs: dict[str, Any]) -> Gate | None:
     return gate
 
 
-def _see_rand_like() -> None:
-    if not seen_in_programs(torch.rand_like):
+def _see_likes() -> None:
+    if not all(map(seen_in_programs, (torch.rand_like, torch.randn_like))):
         raise RuntimeError(
             f"thinned: torch.compile of PyTorch {torch.__version__} shows nobody the calls of "
             "torch.rand_like, of which this model makes a mask: it would not be drawn at its "
@@ -73,7 +73,7 @@ def _see_rand_like() -> None:
 
 
 # A constant to Dynamo, which runs it while it traces.
-see_rand_like: Callable[[], None] = torch.compiler.assume_constant_result(_see_rand_like)
+see_likes: Callable[[], None] = torch.compiler.assume_constant_result(_see_likes)
 
 
 def asked_for(
@@ -86,7 +86,7 @@ def asked_for(
     if any(value not in plain for name, value in kwargs.items() if name not in known):
         return None
     dtype = kwargs.get("dtype")
-    if func is torch.rand:
+    if func in (torch.rand, torch.randn):
         size: Any = kwargs.get("size", args)
         if len(size) == 1 and isinstance(size[0], (tuple, list)):
             size = size[0]
@@ -99,15 +99,19 @@ def asked_for(
     return (like, dtype) if dtype.is_floating_point else None
 
 
-def uniforms(site: Site, gate: Gate, like: Tensor, dtype: torch.dtype) -> Tensor:
-    """Uniform numbers in [0, 1) at the site's next call, of the shape of `like`: those below p are
-    what p drops."""
-    if is_sharded(like):
-        return on_shards(like, lambda part, shard: _typed(_drawn(site, gate, part, shard), dtype))
-    return _typed(_drawn(site, gate, like, None), dtype)
+def numbers_at(site: Site, gate: Gate, func: Any, like: Tensor, dtype: torch.dtype) -> Tensor:
+    """What a function is to return, drawn at the site's next call, of the shape of `like`. Of
+    uniform numbers, which lie in [0, 1), those below p are what p drops."""
+    gaussian = func in GAUSSIAN
+
+    def drawn(part: Tensor, shard: Shard | None) -> Tensor:
+        numbers = _drawn(site, gate, part, shard, gaussian)
+        return numbers.to(dtype) if gaussian else _typed(numbers, dtype)
+
+    return on_shards(like, drawn) if is_sharded(like) else drawn(like, None)
 
 
-def _drawn(site: Site, gate: Gate, like: Tensor, shard: Shard | None) -> Tensor:
+def _drawn(site: Site, gate: Gate, like: Tensor, shard: Shard | None, gaussian: bool) -> Tensor:
     shape, axis = tuple(like.shape), site.axis if gate.rows else NO_ROWS
     alone = not shape or (gate.one and math.prod(shape) == 1)
     if alone:
@@ -115,7 +119,8 @@ def _drawn(site: Site, gate: Gate, like: Tensor, shard: Shard | None) -> Tensor:
         # piece of the batch has to go the same way, also where processes draw masks of their own.
         like, axis, shard = like.reshape(1), NO_ROWS, Shard((0,), (1,), True)
     at, window, _ = site.located(tuple(like.shape), axis, shard)
-    numbers: Tensor = Draws("rand", like, NO_P, at, True, window).uniform()
+    draws = Draws("rand", like, NO_P, at, True, window)
+    numbers: Tensor = draws.gaussian() if gaussian else draws.uniform()
     return numbers.reshape(shape) if alone else numbers
 
 
