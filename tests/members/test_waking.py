@@ -269,6 +269,44 @@ def test_rows_share_the_draws_of_their_windows(shape):
     check_windows(None if shape is None else torch.randn(shape, generator=generator))
 
 
+class Turned(nn.Module):
+    """Code that turns its arrays, so that rows lie behind the tokens, or several of them there."""
+
+    def __init__(self, several=False):
+        super().__init__()
+        self.drop, self.several = nn.Dropout(0.4), several
+
+    def forward(self, x):
+        h = x.transpose(0, 1)
+        if self.several:
+            h = h.reshape(5, len(x) * 2, 4)
+        h = F.dropout(self.drop(h), 0.3, self.training)
+        return h.reshape(5, len(x), 8).transpose(0, 1)
+
+
+def check_turned(several, share):
+    whole = outputs(Turned(several), share=share)
+    assert np.ptp(whole, axis=0).max() > 0
+    for size in (1, 4):
+        np.testing.assert_array_equal(outputs(Turned(several), share=share, batch_size=size), whole)
+    if share == "member":
+        kept = whole != 0
+        np.testing.assert_array_equal(kept, np.broadcast_to(kept[:, :1], kept.shape))
+
+
+@pytest.mark.parametrize("share", ["member", "row"])
+@pytest.mark.parametrize("several", [False, True])
+def test_rows_are_found_behind_the_tokens(several, share):
+    check_turned(several, share)
+
+
+def test_rows_that_are_sought_in_front_alone_are_caught(monkeypatch):
+    monkeypatch.setattr(thinned.torch.clock.members.Awake, "_axis", lambda self, site, axis: axis)
+    for share in ("member", "row"):
+        with pytest.raises((AssertionError, RuntimeError)):
+            check_turned(False, share)
+
+
 class Packed(nn.Module):
     """Rows packed with something that is none of theirs: what is a row's cannot be told."""
 

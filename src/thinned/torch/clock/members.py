@@ -43,6 +43,7 @@ class Awake:
     seen : of each call of a site in this forward the shape it drew for and the axis of its rows.
     entries : what an array's axis of rows holds of each row; 0 where it holds no rows. Found out
         by `observed`; while it is None, sites draw for whatever they are given as it is.
+    axes : where rows lie along another axis than the site says, that axis.
     quiet : functional sites that were told p = 0, and by which function.
     told_p : of functional sites the p above 0 that they were told.
     """
@@ -52,6 +53,7 @@ class Awake:
         self.seed, self.mirrored, self.first, self.rows = 0, False, 0, 0
         self.seen: dict[Key, tuple[tuple[int, ...], int]] = {}
         self.entries: dict[Key, int] | None = None
+        self.axes: dict[Key, int] = {}
         self.quiet: dict[str, str] = {}
         self.told_p: dict[str, set[float]] = {}
         self._counts: dict[str, int] = {}
@@ -63,20 +65,24 @@ class Awake:
 
     def forget(self) -> None:
         """What was observed so far is not so: other draws are awake now."""
-        self.entries, self.quiet, self.told_p = None, {}, {}
+        self.entries, self.axes, self.quiet, self.told_p = None, {}, {}, {}
 
     def observed(self, few: tuple[int, dict[Key, Any]], more: tuple[int, dict[Key, Any]]) -> None:
         """Where rows lie, from what two forwards on different numbers of rows have seen."""
         (n, first), (m, second) = few, more
-        self.entries = {}
+        self.entries, self.axes = {}, {}
         for key in first.keys() & second.keys():
             (shape, axis), (other, _) = first[key], second[key]
-            if not 0 <= axis < len(shape):
+            if not 0 <= axis < len(shape) or len(shape) != len(other):
                 continue
-            if shape[axis] == other[axis]:
+            grown = [i for i, (a, b) in enumerate(zip(shape, other, strict=True)) if a != b]
+            rowed = [i for i in grown if shape[i] * m == other[i] * n and shape[i] % n == 0]
+            if axis not in grown and len(rowed) == 1:
+                (self.axes[key],) = rowed  # code that turns its arrays: (tokens, rows, units)
+            if axis in rowed or key in self.axes:
+                self.entries[key] = shape[self.axes.get(key, axis)] // n
+            elif axis not in grown:
                 self.entries[key] = 0
-            elif shape[axis] * m == other[axis] * n and shape[axis] % n == 0:
-                self.entries[key] = shape[axis] // n
 
     def untold(self, few: dict[Key, Any]) -> set[str]:
         """Sites of which `observed` could not tell where rows lie. few : what one forward saw."""
@@ -96,8 +102,8 @@ class Awake:
     def entries_of(self, site: DrawingSite, shape: tuple[int, ...], axis: int) -> int:
         """How many entries of each row lie one after the other on axis 0 of the array of the site's
         next call, where rows share their draws; 1 where each row has its own."""
-        shared = self.share == "member" and axis == 0
-        return self._entries(site, shape, axis) if shared else 1
+        shared = self.share == "member" and self._axis(site, axis) == 0
+        return self._entries(site, shape, 0) if shared else 1
 
     def draw(
         self,
@@ -112,12 +118,14 @@ class Awake:
         """x as dropout of this kind leaves it at the site's next call."""
         p = site.p if p is None else p
         assert p is not None
+        axis = self._axis(site, axis)
         entries = self._entries(site, tuple(x.shape), axis)
         shape = x.shape
-        if self.share == "member" and axis == 0 and entries > 1:
+        if self.share == "member" and axis >= 0 and entries > 1:
             # Several entries to a row, one after the other: rows and they get an axis each.
-            wide, entries = x.reshape(self.rows, entries, *shape[1:]), 1
-            shared = tuple(i + 1 for i in shared) + ((0,) if 0 in shared else ())
+            wide, entries = x.unflatten(axis, (self.rows, entries)), 1
+            own = (axis,) if axis in shared else ()
+            shared = tuple(i + (i >= axis) for i in shared) + own
         else:
             wide = x
         at, window = self._placed(site, tuple(wide.shape), axis, entries, None)
@@ -127,6 +135,7 @@ class Awake:
 
     def place(self, site: DrawingSite, shape: tuple[int, ...], axis: int, shard: Any = None) -> Any:
         """Address and window of the site's next call."""
+        axis = self._axis(site, axis)
         entries = self._entries(site, shape if shard is None else shard.shape, axis)
         return self._placed(site, shape, axis, entries, shard)
 
@@ -145,6 +154,12 @@ class Awake:
         if self.entries is None or axis == NO_ROWS or entries == 0:
             return at, None if shard is None else Window(shard.start, shard.shape)
         return at, self._window(site, shape, axis, entries, shard)
+
+    def _axis(self, site: DrawingSite, axis: int) -> int:
+        """Along which axis the rows lie in the array of the site's next call."""
+        if not self.axes:
+            return axis
+        return self.axes.get((site.name, self._counts.get(site.name, 0)), axis)
 
     def _entries(self, site: DrawingSite, shape: tuple[int, ...], axis: int) -> int:
         """What the array of the site's next call holds of each row along its axis of rows."""
