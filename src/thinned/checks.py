@@ -18,7 +18,10 @@ __all__ = [
     "MOST_AXES",
     "axes",
     "flag",
+    "function",
     "integer",
+    "is_one_number",
+    "items",
     "message",
     "one_of",
     "probability",
@@ -127,16 +130,37 @@ def one_of(who: str, name: str, value: Any, words: tuple[str, ...]) -> str:
     return value
 
 
-def _is_one_number(value: Any) -> bool:
-    return hasattr(value, "__index__") and getattr(value, "shape", ()) == ()
+def function(who: str, name: str, value: Any, of: str) -> Any:
+    """`value` if it can be called; `of` says with what."""
+    if not callable(value):
+        raise TypeError(message(who, name, f"a function of {of}", type(value).__name__))
+    return value
+
+
+def is_one_number(value: Any) -> bool:
+    """Whether `value` is an integer or has no axes: a number of some library."""
+    try:
+        return hasattr(value, "__index__") and getattr(value, "shape", ()) == ()
+    except RuntimeError:  # PyTorch's nested tensors, which are asked for a shape, raise
+        return False
+
+
+def items(who: str, name: str, value: Any, requirement: str) -> tuple[Any, ...]:
+    """What `value` holds. A TypeError for text and for what cannot be gone through."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise TypeError(message(who, name, requirement, written(value)))
+    try:
+        return tuple(value)
+    except (TypeError, RuntimeError) as error:  # an array without axes, a nested tensor
+        got = f"a {type(value).__name__} that cannot be gone through"
+        raise TypeError(message(who, name, requirement, got)) from error
 
 
 def shape(who: str, value: Any, name: str = "shape") -> tuple[int, ...]:
     """Return `value` as a tuple of lengths; one integer stands for one axis."""
-    if _is_one_number(value):
+    if is_one_number(value):
         value = (value,)
-    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-        raise TypeError(message(who, name, "an integer or a tuple of integers", written(value)))
+    value = items(who, name, value, "an integer or a tuple of integers")
     lengths = tuple(integer(who, f"a length in {name}", n, 0, 2**63) for n in value)
     if len(lengths) > MOST_AXES:
         raise ValueError(message(who, name, f"of {MOST_AXES} axes at most", f"{len(lengths)} axes"))
@@ -150,11 +174,9 @@ def axes(who: str, value: Any, ndim: int, name: str = "shared_axes") -> tuple[in
     """
     if isinstance(value, tuple) and not value:
         return ()
-    if _is_one_number(value):
+    if is_one_number(value):
         value = (value,)
-    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-        raise TypeError(message(who, name, "an axis or a tuple of axes", written(value)))
-    value = tuple(value)
+    value = items(who, name, value, "an axis or a tuple of axes")
     if ndim == 0 and value:
         raise ValueError(message(who, name, "empty for a zero-dimensional array", value))
     found = []

@@ -100,6 +100,7 @@ def assert_expectation_kept(
     ... )
     """
     who = "assert_expectation_kept"
+    checks.function(who, "fn", fn, "(x, at)")
     draws = checks.integer(who, "draws", draws, 2, 2**31)
     requirement = "a number of standard errors > 0"
     if not checks.real(who, "tolerance", tolerance, requirement) > 0:
@@ -149,11 +150,11 @@ def _require_whole(who: str, whole: NDArray[Any], mean: NDArray[Any], tolerance:
 
 
 def _array(who: str, name: str, x: Any) -> NDArray[np.float64]:
-    if hasattr(x, "detach"):
-        x = x.detach().cpu().double()
     try:
+        if hasattr(x, "detach"):
+            x = x.detach().cpu().double()
         return np.asarray(x, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, RuntimeError):
         raise TypeError(message(who, name, "an array of numbers", checks.shown(x))) from None
 
 

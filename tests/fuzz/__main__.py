@@ -1,8 +1,8 @@
 """Generated calls of every public function: python -m tests.fuzz --calls N --seed S.
 
-One process for each kernel that this machine can run, two at a time. Every fault is printed with
-its smallest input, which is kept in tests/fuzz/kept and tried by the tests from then on. Exit 1 if
-there is any.
+One process for each kernel that this machine can run, two at a time. Every fault is printed, when
+it is found, with its smallest input, which is kept in tests/fuzz/kept and tried by the tests from
+then on. Exit 1 if there is any.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import thinned
 from .calls import Call
 from .hunting import FaultError, Hunt, beside, drawn, keep, report
 
+TELL_EVERY = 10_000
 SHARE_BESIDE = 5  # of a process's examples one in so many is of a slower function
 
 
@@ -38,11 +39,15 @@ def one(asked):
     """The calls of one process."""
     assert thinned.kernel_info().name == asked.kernel
     hunts = [
-        Hunt([n for n in names if asked.only in n], first_seed=asked.seed * 1_000_003 + place)
+        Hunt([n for n in names if asked.only in n], asked.seed * 1_000_003 + place, tell)
         for place, names in enumerate((drawn(), beside()))
     ]
     hunts = [hunt for hunt in hunts if hunt.names]
-    while sum(hunt.made for hunt in hunts) < asked.calls:
+    told = 0
+    while (made := sum(hunt.made for hunt in hunts)) < asked.calls:
+        if made // TELL_EVERY > told:
+            told = made // TELL_EVERY
+            print(f"{made} calls", file=sys.stderr, flush=True)
         for hunt in hunts:
             hunt.run(200 if hunt is hunts[0] else 200 // SHARE_BESIDE)
     first, *others = hunts
@@ -51,6 +56,11 @@ def one(asked):
         first.faults += other.faults
         first.calls += other.calls
     return first
+
+
+def tell(found):
+    """On the way, since the end may be an hour off."""
+    print(found, end="\n\n", file=sys.stderr, flush=True)
 
 
 def everything(asked):
@@ -71,8 +81,6 @@ def everything(asked):
     faults = [
         FaultError(Call.read(line), wrong) for part in found for line, wrong in part["faults"]
     ]
-    for fault in faults:
-        print(fault, end="\n\n")
     keep(faults)
     made = sum(part["made"] for part in found)
     functions = max(part["functions"] for part in found)

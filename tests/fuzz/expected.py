@@ -25,7 +25,11 @@ def indices(shape, window, shared):
 
 
 def axes_of(value):
-    return (int(value),) if np.ndim(value) == 0 else tuple(int(n) for n in value)
+    """An axis or several: a dict or a set without any, too."""
+    try:
+        return tuple(int(n) for n in value)
+    except TypeError:
+        return (int(value),)
 
 
 def _all_but(*kept):
@@ -135,6 +139,9 @@ def _bernoulli(name, x, given):
     keeps = _keeps(x.shape, given, SHARED[name](x.ndim, given))
     scale = 1.0 if name in PLAIN else None
     fills = _fills(name, x, given)
+    if name == "thinned.word_dropout":  # ids that are never replaced
+        spare = given.get("spare", ())
+        keeps = [k or value in spare for k, value in zip(keeps, numbers(x), strict=True)]
     y = [
         _one(value, keep, p, dtype, scale, fill)
         for value, keep, fill in zip(numbers(x), keeps, fills, strict=True)
@@ -178,6 +185,7 @@ def _noise(name, x, given):
         s = math.sqrt(3 * p / (1 - p))
         m = [1 + s * (2 * oracle.uniform24(oracle.word(at, i, mirror)) - 1) for i in where]
     y = [value * each if p else value for value, each in zip(numbers(x), m, strict=True)]
+    y = [oracle.rounded(value, x.dtype.name) for value in y]
     size = 1 + math.sqrt(3 * p / (1 - p))
     coarse = {"float16": 2e-3, "bfloat16": 2e-2}.get(x.dtype.name, 2e-5)
     return y, coarse * size

@@ -1,13 +1,14 @@
 """Many calls with one seed: every fault once, in its smallest form."""
 
 import json
+import random
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
-from hypothesis import HealthCheck, Phase, given, seed, settings
-
-from .calls import Call, backends, calls, judge
+from . import making
+from .calls import Call, backends, judge
+from .making import Choices, drawn_call, smallest
 from .surface import fuzzed, rows
 
 KEPT = Path(__file__).parent / "kept" / "calls.jsonl"
@@ -25,50 +26,42 @@ class FaultError(AssertionError):
 class Hunt:
     """Calls made so far, and the faults found, each kind of each function once."""
 
-    def __init__(self, names, first_seed=0, batch=200):
-        self.names, self.seed, self.batch = sorted(names), first_seed, batch
+    def __init__(self, names, first_seed=0, tell=lambda found: None):
+        self.names, self._source, self._tell = sorted(names), random.Random(first_seed), tell
         self.made, self.faults, self.calls = 0, [], Counter()
         self._known = set()
 
     def run(self, examples):
-        """So many examples more, each some calls. A fault is shrunk, and then passed over."""
-        while examples > 0:
-            batch = min(self.batch, examples)
-            found = self._batch(batch)
-            self.seed += 1
-            examples -= batch
-            if found is not None:
-                self.faults.append(found)
+        """So many examples more, each some calls. A fault is made small, and then passed over."""
+        for _ in range(examples):
+            call, numbers = drawn_call(self.names, self._source)
+            on = self._backends(call.function)
+            wrong = self._judged(call, on)
+            kind = (call.function, kind_of(wrong)) if wrong else None
+            if kind is None or kind in self._known:
+                continue
+            self._known.add(kind)
+            self.faults.append(self._small(call, numbers, wrong, on))
+            self._tell(self.faults[-1])
         return self.faults
 
-    def _batch(self, examples):
-        @settings(
-            max_examples=examples,
-            database=None,
-            deadline=None,
-            phases=(Phase.generate, Phase.shrink),
-            report_multiple_bugs=False,
-            suppress_health_check=list(HealthCheck),
-            print_blob=False,
-        )
-        @seed(self.seed)
-        @given(calls(self.names))
-        def hunt(call):
-            wrong = self._judged(call)
-            if wrong and (call.function, kind_of(wrong)) not in self._known:
-                raise FaultError(call, wrong)
+    def _small(self, call, numbers, wrong, on):
+        def fails(other):
+            found = self._judged(other, on)
+            return found is not None and kind_of(found) == kind_of(wrong)
 
-        try:
-            hunt()
-        except FaultError as fault:
-            self._known.add((fault.call.function, kind_of(fault.wrong)))
-            return fault
-        return None
+        if not fails(call):
+            return FaultError(call, f"not every time: {wrong}")
+        small = making.call(Choices(given=smallest(self.names, numbers, fails)), self.names)
+        return FaultError(small, self._judged(small, on))
 
-    def _judged(self, call):
-        everywhere = backends(call.function)
+    def _backends(self, function):
+        everywhere = backends(function)
         rare = len(everywhere) > 1 and (self.made // 4) % JAX_EVERY
-        wrong, made = judge(call, on=[b for b in everywhere if not (rare and b == "jax")])
+        return [b for b in everywhere if not (rare and b == "jax")]
+
+    def _judged(self, call, on):
+        wrong, made = judge(call, on=on)
         self.made += made
         self.calls[call.function] += made
         return wrong

@@ -415,7 +415,6 @@ GOOD = {
     "init": ("'he'", "'glorot'", "'zeros'"),
     "*layers": ("(thinned.numpy.Linear(3, 2),)", "(thinned.numpy.ReLU(),)", "()"),
     "prediction": ("np.array([[1., 2.]])",),
-    "who": ("'as_schedule'",),
     "function": ("lambda step, total: 0.5", "lambda step, total: 1.5"),
     "depends_on": ("'steps'", "'depth'"),
     "after": ("0.5", "10"),

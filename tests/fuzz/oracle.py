@@ -149,6 +149,9 @@ def rounded(value, dtype):
 
 def bfloat16(value):
     """Of a binary32: the upper half of its bits, the lower half rounded away to nearest even."""
+    value = single(value)
+    if not math.isfinite(value):
+        return value
     bits = struct.unpack("<I", struct.pack("<f", value))[0]
     lower = bits & 0xFFFF
     bits >>= 16

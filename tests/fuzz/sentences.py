@@ -34,6 +34,16 @@ def text_of(error):
     return str(error.args[0]) if len(error.args) == 1 else str(error)
 
 
+def raised_by_a_model(error):
+    """Whether the forward of a module of PyTorch's own raised it."""
+    frame, inside = error.__traceback__, False
+    while frame is not None:
+        code = frame.tb_frame.f_code
+        inside |= code.co_name == "forward" and "/torch/nn/modules/" in code.co_filename
+        frame = frame.tb_next
+    return inside
+
+
 def fault(error):
     """Why this is no sentence of ours, or None where it is one."""
     text = text_of(error)

@@ -118,6 +118,7 @@ def fuzzed():
     return {name: value for name, value in surface().items() if name not in APART}
 
 
+@cache
 def parameters(name):
     """{parameter: default}, a starred one with its star; of a module made from a row, the row's."""
     if name in modules():

@@ -1,10 +1,7 @@
 """Generated calls with a fixed seed, inputs that were kept, and what the fuzz itself must do."""
 
 import functools
-import os
-import subprocess
-import sys
-from pathlib import Path
+import random
 
 import numpy as np
 import pytest
@@ -12,10 +9,11 @@ import pytest
 import thinned
 from thinned.kernel import use_kernel
 
-from . import calls, expected, oracle
-from .calls import Call, judge
+from . import expected, oracle
+from .calls import Call, backends, judge
 from .hunting import KEPT, Hunt, beside, drawn, kept
 from .inputs import FREE, GOOD, WRONG
+from .making import Choices, call, covered, drawn_call
 from .sentences import fault
 from .surface import APART, fuzzed, is_there, parameters, surface
 
@@ -35,30 +33,9 @@ def told(faults):
     return "\n\n".join(map(str, faults))
 
 
-@pytest.fixture
-def alone(request):
-    """Whether this process runs this test and nothing else. If not, another one has run it by now:
-    what hypothesis makes up depends on the modules that a process has loaded."""
-    if os.environ.get("FUZZ_ALONE"):
-        return True
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [*command, request.node.nodeid],
-        cwd=root,
-        env={**os.environ, "FUZZ_ALONE": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-6000:]
-    return False
-
-
 @pytest.mark.one_in(6)
 @pytest.mark.parametrize("part", range(PARTS))
-def test_generated_calls_of_what_draws(kernel, part, alone):
-    if not alone:
-        return
+def test_generated_calls_of_what_draws(kernel, part):
     names = sorted(drawn())[part::PARTS]
     hunt = Hunt(names, SEED + part)
     faults = hunt.run(150)
@@ -70,9 +47,7 @@ def test_generated_calls_of_what_draws(kernel, part, alone):
 
 @pytest.mark.one_in(4)
 @pytest.mark.parametrize("part", range(PARTS))
-def test_generated_calls_of_what_stands_beside(part, alone):
-    if not alone:
-        return
+def test_generated_calls_of_what_stands_beside(part):
     hunt = Hunt(sorted(beside())[part::PARTS], SEED + part)
     faults = hunt.run(120)
     assert not faults, told(faults)
@@ -80,7 +55,7 @@ def test_generated_calls_of_what_stands_beside(part, alone):
 
 @pytest.mark.parametrize("call", kept(), ids=str)
 def test_inputs_that_were_kept(call):
-    if not (is_there(call.function) and calls.backends(call.function)):
+    if not (is_there(call.function) and backends(call.function)):
         pytest.skip(f"the library of {call.function} is not installed")
     wrong, _ = judge(call)
     assert wrong is None, f"{call}\n    {wrong}"
@@ -95,7 +70,7 @@ def test_kept_inputs_are_calls_of_public_functions():
 
 
 def test_every_public_function_is_fuzzed():
-    assert not calls.covered()
+    assert not covered()
     assert set(filter(is_there, APART)) <= set(surface())
     unknown = {name for name in GOOD if name.startswith("thinned.") and is_there(name)}
     unknown -= {f"{function}.{name}" for function in fuzzed() for name in parameters(function)}
@@ -104,7 +79,7 @@ def test_every_public_function_is_fuzzed():
 
 def test_a_new_row_is_fuzzed_by_itself(monkeypatch):
     monkeypatch.setitem(surface(), "thinned.new_dropout", lambda x, p, at, strength: x)
-    assert "thinned.new_dropout: strength" in calls.covered()
+    assert "thinned.new_dropout: strength" in covered()
     assert WRONG.keys() <= GOOD.keys()
     assert all(name.rpartition(".")[0] in fuzzed() for name in FREE)
 
@@ -177,12 +152,18 @@ def test_wrong_input_that_is_answered_is_found(monkeypatch):
     assert "p=nan" in wrong_of("dropout", x="x((3, 40))", p="nan", at="Address(1)")
 
 
+def test_the_same_numbers_make_the_same_call():
+    source, names = random.Random(SEED), sorted(fuzzed())
+    for _ in range(300):
+        made, numbers = drawn_call(names, source)
+        assert call(Choices(given=numbers), names) == made
+    assert len(call(Choices(), ["thinned.dropout"]).arguments) == 3  # nothing that can be left out
+
+
 def test_a_fault_is_shrunk(monkeypatch):
     planted(monkeypatch, "packed_mask", a_bare_error)
     (fault,) = Hunt(["thinned.packed_mask"], SEED).run(50)
-    call = str(fault.call)
-    assert call.startswith("thinned.packed_mask(shape=3, p=0.5, at=Address()"), call
-    assert len(fault.call.arguments) <= 6, call  # what is left besides are the defaults
+    assert str(fault.call) == "thinned.packed_mask(shape=3, p=0.5, at=Address())"
 
 
 def test_every_row_with_a_bernoulli_mask_has_an_oracle():

@@ -213,7 +213,7 @@ def test_labels_that_cannot_be_read_are_left_alone():
 
 
 @pytest.mark.parametrize(("given", "error", "words"), [
-    ((BOTH, 3), TypeError, "loss must be a callable of an output, got int"),
+    ((BOTH, 3), TypeError, "loss must be a function of an output, got int"),
     ((BOTH, None, -0.1), ValueError, "kappa must be a finite number of at least 0, got -0.1"),
     (((FIRST[:0],) * 2,), ValueError, "outputs must be not empty"),
 ])  # fmt: skip
@@ -224,7 +224,7 @@ def test_what_is_no_fraternity_is_refused(given, error, words):
 
 @pytest.mark.parametrize(("given", "error", "words"), [
     (([], np.mean), ValueError, "outputs must be one array at least, got none"),
-    (([FIRST], None), TypeError, "loss must be a callable of an output, got NoneType"),
+    (([FIRST], None), TypeError, "loss must be a function of an output, got NoneType"),
     ((np.mean, np.mean, 0), ValueError, "samples must be an integer in"),
     ((BOTH, np.mean, 3), ValueError, "samples must be 2 or None, got 3. Leave it out"),
 ])  # fmt: skip

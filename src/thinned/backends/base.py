@@ -214,6 +214,11 @@ class Backend(ABC):
         made = self.from_numpy(y, x)
         return made if out is None else self.copy(made, out)
 
+    def typed_product(self, y: Any, dtype: Any) -> Any:
+        """What was made of arrays of `dtype` by products of matrices, in the type of such products.
+        No cast where the library's products have one: under autocast it is another than `dtype`."""
+        return y
+
     def normal_cdf(self, x: Any) -> Any:
         """The standard normal distribution function of each element."""
         try:

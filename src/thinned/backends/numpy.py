@@ -125,6 +125,10 @@ class NumpyBackend(Backend):
         self._run(draw, Law.words, None, out)
         return out
 
+    def typed_product(self, y: Any, dtype: Any) -> Any:
+        # ml_dtypes' products of bfloat16, and bfloat16 times a number, are binary32.
+        return y if y.dtype == dtype else y.astype(dtype)
+
     def at_least(self, words: Any, threshold: Any) -> Any:
         return words.astype(np.int64) >= threshold
 

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from thinned import checks, reference
 from thinned.address import Address
-from thinned.checks import message
+from thinned.checks import message, shown
 from thinned.estimators.members import MembersMixin
 from thinned.estimators.thin import ThinLinear, UnitDropout
 from thinned.methods.equation import draw_for
@@ -347,7 +347,13 @@ class DropoutMLP(MembersMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
         if isinstance(self.random_state, (int, np.integer)):
             who = type(self).__name__
             return checks.integer(who, "random_state", self.random_state, 0, 2**64)
-        low, high = check_random_state(self.random_state).randint(2**32, size=2, dtype=np.uint64)
+        try:
+            source = check_random_state(self.random_state)
+        except (TypeError, ValueError, RuntimeError) as error:
+            wanted = "None, an integer or a numpy.random.RandomState"
+            got = shown(self.random_state)
+            raise ValueError(message(type(self).__name__, "random_state", wanted, got)) from error
+        low, high = source.randint(2**32, size=2, dtype=np.uint64)
         return int(low) | int(high) << 32
 
     def _hold_out(self, settings: _Settings, X: Any, y: Array) -> tuple[Any, Any, Array, Array]:
@@ -454,17 +460,19 @@ class DropoutMLP(MembersMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
         who, sizes = type(self).__name__, self.hidden_layer_sizes
         if isinstance(sizes, str) or not hasattr(sizes, "__iter__"):
             return (checks.integer(who, "hidden_layer_sizes", sizes, 1, 2**31),)
+        requirement = "an integer or a tuple of integers"
         return tuple(
             checks.integer(who, f"hidden_layer_sizes[{i}]", size, 1, 2**31)
-            for i, size in enumerate(sizes)
+            for i, size in enumerate(checks.items(who, "hidden_layer_sizes", sizes, requirement))
         )
 
     def _probabilities(self, n: int) -> tuple[float, ...]:
         who, p = type(self).__name__, self.p
-        if isinstance(p, str) or not hasattr(p, "__len__") or getattr(p, "shape", None) == ():
+        if isinstance(p, str) or not hasattr(p, "__len__") or checks.is_one_number(p):
             return (checks.probability(who, p),) * n
+        requirement = f"one number, or {n}: for the input and for each hidden layer"
+        p = checks.items(who, "p", p, requirement)
         if len(p) != n:
-            requirement = f"one number, or {n}: for the input and for each hidden layer"
             raise ValueError(message(who, "p", requirement, f"{len(p)} numbers"))
         return tuple(checks.probability(who, value, f"p[{i}]") for i, value in enumerate(p))
 

@@ -12,6 +12,7 @@ from thinned.checks import MOST_AXES, message, one_of
 __all__ = [
     "MOST_AXES",
     "anywhere",
+    "id_outside",
     "number",
     "of_one_type",
     "one_of",
@@ -21,6 +22,7 @@ __all__ = [
     "require_axes",
     "require_broadcast",
     "require_unit_axis",
+    "typed",
     "wide",
 ]
 
@@ -47,17 +49,23 @@ def require_broadcast(who: str, name: str, array: Any, beside: str, x: Any) -> N
         raise ValueError(message(who, name, needed, f"shape {found}"))
 
 
-def parameter(who: str, name: str, array: Any) -> tuple[Any, Any]:
-    """The functions of a learned array's library, and the array as they take it."""
+def parameter(who: str, name: str, array: Any) -> tuple[Any, Any, Any]:
+    """The functions of a learned array's library, the array as its arithmetic runs, and the type
+    of what comes of it, which is the array's."""
     backend = backend_of(who, array, name)
     backend.require_floating(who, array, name)
-    return backend.namespace, backend.plain(array)
+    return backend.namespace, wide(backend, array), backend.plain(array).dtype
 
 
 def wide(backend: Backend, x: Any) -> Any:
     """x in the type its arithmetic runs in: binary64 as it is, all others in binary32."""
     xp, x = backend.namespace, backend.plain(x)
     return x if x.dtype == xp.float64 else xp.astype(x, xp.float32)
+
+
+def typed(xp: Any, y: Any, dtype: Any) -> Any:
+    """y in this type, of NumPy's byte order too."""
+    return y if y.dtype == dtype else xp.astype(y, dtype)
 
 
 def of_one_type(xp: Any, *arrays: Any) -> list[Any]:
@@ -113,3 +121,17 @@ def anywhere(backend: Backend, *arrays: Any, condition: Any) -> bool:
         return bool(found)
     except RuntimeError:  # PyTorch says so only when it is asked
         return False
+
+
+def id_outside(backend: Backend, ids: Any, count: int) -> int | None:
+    """An id that is not in [0, count), as far as values can be read now (see `anywhere`); None
+    where there is none."""
+    xp = backend.namespace
+
+    def outside(ids: Any) -> Any:
+        wide = xp.astype(ids, xp.int64)  # narrow types cannot hold every number of ids
+        return (wide < 0) | (wide >= count)
+
+    if not anywhere(backend, ids, condition=outside):
+        return None
+    return int(xp.reshape(ids, (-1,))[xp.reshape(outside(ids), (-1,))][0])

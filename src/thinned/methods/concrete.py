@@ -12,7 +12,7 @@ from thinned import checks
 from thinned.address import Address
 from thinned.checks import message
 from thinned.laws import Law
-from thinned.methods.arguments import parameter, positive, require_axes
+from thinned.methods.arguments import parameter, positive, require_axes, typed
 from thinned.methods.draws import NO_P, Draws
 from thinned.methods.table import Moments, Paper, Sample, method
 from thinned.window import Window
@@ -167,8 +167,8 @@ def concrete_entropy(p: Any) -> Any:
     if isinstance(p, (int, float)):
         p = checks.probability("concrete_entropy", p)
         return sum(v * math.log(v) for v in (p, 1.0 - p) if v > 0.0)
-    xp, p = parameter("concrete_entropy", "p", p)
-    return p * xp.log(p) + (1.0 - p) * xp.log1p(-p)
+    xp, p, dtype = parameter("concrete_entropy", "p", p)
+    return typed(xp, p * xp.log(p) + (1.0 - p) * xp.log1p(-p), dtype)
 
 
 def sigmoid(xp: Any, a: Any) -> Any:

@@ -12,7 +12,7 @@ from thinned import checks, reference
 from thinned.backends import backend_of
 from thinned.backends.base import Draw
 from thinned.checks import message
-from thinned.methods.arguments import require_alike, wide
+from thinned.methods.arguments import require_alike, typed, wide
 from thinned.window import MOST_BITS, MOST_WORDS, Window
 
 __all__ = ["NO_P", "Draws", "plain_rows"]
@@ -248,7 +248,7 @@ class Draws:
 
     def typed(self, y: Any, dtype: Any) -> Any:
         """y in this type, of NumPy's byte order too."""
-        return y if y.dtype == dtype else self.xp.astype(y, dtype)
+        return typed(self.xp, y, dtype)
 
 
 def plain_rows(

@@ -10,7 +10,7 @@ import numpy as np
 from thinned import checks
 from thinned.address import Address
 from thinned.laws import Law
-from thinned.methods.arguments import parameter, positive, require_axes, require_broadcast
+from thinned.methods.arguments import parameter, positive, require_axes, require_broadcast, typed
 from thinned.methods.concrete import over_uniform, sigmoid
 from thinned.methods.draws import NO_P, Draws
 from thinned.methods.table import Moments, Paper, Sample, method
@@ -169,5 +169,5 @@ def expected_l0(log_alpha: Any, temperature: float = 2 / 3) -> Any:
     Louizos et al., 2018, arXiv:1712.01312, equation 12.
     """
     t = positive("expected_l0", "temperature", temperature)
-    xp, log_alpha = parameter("expected_l0", "log_alpha", log_alpha)
-    return xp.sum(sigmoid(xp, log_alpha - t * math.log(-GAMMA / ZETA)))
+    xp, log_alpha, dtype = parameter("expected_l0", "log_alpha", log_alpha)
+    return typed(xp, xp.sum(sigmoid(xp, log_alpha - t * math.log(-GAMMA / ZETA))), dtype)

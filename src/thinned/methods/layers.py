@@ -260,7 +260,7 @@ def lora_dropout(
     y = x @ weight.T
     if rest:
         y = y + rest[0]
-    return y + (thinned @ down.T) @ up.T * scale
+    return draws.backend.typed_product(y + (thinned @ down.T) @ up.T * scale, x.dtype)
 
 
 def alpha_of(who: str, alpha: Any, rank: int) -> float:

@@ -6,13 +6,14 @@ address, as a member, or by a model that draws anew each time.
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from thinned import checks
 from thinned.backends import Backend, backend_of
-from thinned.checks import message
-from thinned.methods.arguments import anywhere, number, require_alike, wide
+from thinned.checks import message, shown
+from thinned.methods.arguments import id_outside, number, require_alike, wide
 from thinned.methods.table import Moments, Paper, method
 
 __all__ = ["fraternal_dropout", "multi_sample_dropout", "r_drop"]
@@ -77,14 +78,8 @@ def _divergence(xp: Any, log_p: Any, log_q: Any) -> Any:
 
 def _require_classes(who: str, backend: Backend, labels: Any, classes: int) -> None:
     """ValueError unless all labels that can be read are in [0, classes)."""
-    xp = backend.namespace
-
-    def outside(labels: Any) -> Any:
-        wide = xp.astype(labels, xp.int64)  # narrow types cannot hold every number of classes
-        return (wide < 0) | (wide >= classes)
-
-    if anywhere(backend, labels, condition=outside):
-        wrong = int(xp.reshape(labels, (-1,))[xp.reshape(outside(labels), (-1,))][0])
+    wrong = id_outside(backend, labels, classes)
+    if wrong is not None:
         remedy = (
             "Rows without a label (-100, say) must be left out beforehand: "
             f"keep = labels != {wrong}, then outputs[keep] and labels[keep]."
@@ -233,14 +228,16 @@ def fraternal_dropout(
     who = "fraternal_dropout"
     kappa = number(who, "kappa", kappa, 0.0)
     if loss is not None:
-        _require_callable(who, loss)
+        checks.function(who, "loss", loss, "an output")
     first, second = _passes(who, outputs, 2)
     if 0 in first.shape:
         raise ValueError(message(who, "outputs", "not empty", f"shape {tuple(first.shape)}"))
     backend = backend_of(who, first)
     apart = wide(backend, first) - wide(backend, second)
     penalty = backend.namespace.mean(apart * apart) * kappa
-    return penalty if loss is None else (loss(first) + loss(second)) / 2.0 + penalty
+    if loss is None:
+        return penalty
+    return (_loss_of(who, loss, first) + _loss_of(who, loss, second)) / 2.0 + penalty
 
 
 @method(
@@ -298,17 +295,21 @@ def multi_sample_dropout(
     who = "multi_sample_dropout"
     if samples is not None:
         samples = checks.integer(who, "samples", samples, 1, 2**32)
-    _require_callable(who, loss)
+    checks.function(who, "loss", loss, "an output")
     made = _passes(who, outputs, (samples or SAMPLES) if callable(outputs) else None)
     if samples not in (None, len(made)):
         remedy = "Leave it out: the outputs at hand are as many as they are."
         raise ValueError(message(who, "samples", f"{len(made)} or None", samples, remedy))
-    total = loss(made[0])
+    total = _loss_of(who, loss, made[0])
     for output in made[1:]:
-        total = total + loss(output)
+        total = total + _loss_of(who, loss, output)
     return total / len(made)
 
 
-def _require_callable(who: str, loss: Any) -> None:
-    if not callable(loss):
-        raise TypeError(message(who, "loss", "a callable of an output", type(loss).__name__))
+def _loss_of(who: str, loss: Callable[[Any], Any], output: Any) -> Any:
+    """The loss of a pass. TypeError for what is neither a number nor an array."""
+    found = loss(output)
+    if not (isinstance(found, numbers.Number) or hasattr(found, "dtype")):
+        requirement = "a function that gives a number or a 0-d array"
+        raise TypeError(message(who, "loss", requirement, f"one that gives {shown(found)}"))
+    return found

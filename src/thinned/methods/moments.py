@@ -12,7 +12,14 @@ from thinned import checks
 from thinned.backends import Backend, backend_of
 from thinned.checks import message
 from thinned.laws import PLAIN_BERNOULLI
-from thinned.methods.arguments import anywhere, of_one_type, require_alike, require_broadcast
+from thinned.methods.arguments import (
+    anywhere,
+    of_one_type,
+    require_alike,
+    require_broadcast,
+    typed,
+    wide,
+)
 from thinned.methods.table import Moments, Paper, method
 
 __all__ = ["expected_relu", "expected_sigmoid", "fast_dropout_moments"]
@@ -105,7 +112,7 @@ def fast_dropout_moments(
     inverted = checks.flag(who, "inverted", inverted)
     named = {"bias": bias, "variance": variance}
     given = {name: array for name, array in named.items() if array is not None}
-    _, (x, weight, *rest) = _alike(who, x=x, weight=weight, **given)
+    backend, (x, weight, *rest) = _alike(who, x=x, weight=weight, **given)
     known = dict(zip(given, rest, strict=True))
     bias, variance = known.get("bias"), known.get("variance")
     shape = tuple(weight.shape)
@@ -125,7 +132,8 @@ def fast_dropout_moments(
     mean = (x * (q * scale)) @ weight.T
     if bias is not None:
         mean = mean + bias
-    return mean, (spread * scale**2) @ (weight * weight).T
+    moments = mean, (spread * scale**2) @ (weight * weight).T
+    return backend.typed_product(moments[0], x.dtype), backend.typed_product(moments[1], x.dtype)
 
 
 def expected_sigmoid(mean: Any, variance: Any) -> Any:
@@ -162,8 +170,10 @@ def expected_sigmoid(mean: Any, variance: Any) -> Any:
     backend, (mean, variance) = _alike(who, mean=mean, variance=variance)
     require_broadcast(who, "variance", variance, "mean", mean)
     _require_variance(who, backend, variance)
+    m, v = wide(backend, mean), wide(backend, variance)
     # By tanh, which overflows nowhere.
-    return 0.5 + 0.5 * backend.namespace.tanh(0.5 * mean / (1.0 + math.pi / 8.0 * variance) ** 0.5)
+    y = 0.5 + 0.5 * backend.namespace.tanh(0.5 * m / (1.0 + math.pi / 8.0 * v) ** 0.5)
+    return typed(backend.namespace, y, mean.dtype)
 
 
 def expected_relu(mean: Any, variance: Any) -> tuple[Any, Any]:
@@ -205,7 +215,8 @@ def expected_relu(mean: Any, variance: Any) -> tuple[Any, Any]:
     backend, (mean, variance) = _alike(who, mean=mean, variance=variance)
     require_broadcast(who, "variance", variance, "mean", mean)
     _require_variance(who, backend, variance)
-    xp = backend.namespace
+    xp, dtype = backend.namespace, mean.dtype
+    mean, variance = wide(backend, mean), wide(backend, variance)
     certain = variance == 0.0
     # 1 stands in for a deviation of 0, so that neither the values nor a gradient divide by it.
     deviation = xp.where(certain, xp.ones_like(variance), variance) ** 0.5
@@ -218,4 +229,5 @@ def expected_relu(mean: Any, variance: Any) -> tuple[Any, Any]:
     second = (a * a + 1.0) * below + a * density - unit * unit
     rectified = xp.where(mean > 0.0, mean, 0.0 * mean)
     spread = xp.where(second > 0.0, second, 0.0 * second) * deviation * deviation
-    return xp.where(certain, rectified, first), xp.where(certain, 0.0 * spread, spread)
+    moments = xp.where(certain, rectified, first), xp.where(certain, 0.0 * spread, spread)
+    return typed(xp, moments[0], dtype), typed(xp, moments[1], dtype)

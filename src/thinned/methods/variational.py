@@ -13,7 +13,7 @@ import numpy as np
 from thinned.address import Address
 from thinned.checks import message
 from thinned.laws import Law
-from thinned.methods.arguments import number, parameter, require_broadcast
+from thinned.methods.arguments import number, parameter, require_broadcast, typed
 from thinned.methods.concrete import sigmoid
 from thinned.methods.draws import NO_P, Draws
 from thinned.methods.table import Moments, Paper, Sample, method
@@ -251,11 +251,12 @@ def variational_kl(log_alpha: Any) -> Any:
     ----------
     Molchanov et al., 2017, arXiv:1701.05369, equation 14.
     """
-    xp, log_alpha = parameter("variational_kl", "log_alpha", log_alpha)
+    xp, log_alpha, dtype = parameter("variational_kl", "log_alpha", log_alpha)
     # ln(1 + 1 / alpha) in the form that does not overflow where alpha is next to nothing.
     zero = xp.zeros_like(log_alpha)
     tail = xp.log1p(xp.exp(-xp.abs(log_alpha))) + xp.where(log_alpha < 0, -log_alpha, zero)
-    return xp.sum(K1 * (1.0 - sigmoid(xp, K2 + K3 * log_alpha)) + 0.5 * tail)
+    kl = K1 * (1.0 - sigmoid(xp, K2 + K3 * log_alpha)) + 0.5 * tail
+    return typed(xp, xp.sum(kl), dtype)
 
 
 def log_alpha_of(xp: Any, weight: Any, log_sigma2: Any) -> Any:

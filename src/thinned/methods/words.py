@@ -8,6 +8,7 @@ from thinned import checks
 from thinned.address import Address
 from thinned.checks import message, written
 from thinned.laws import BERNOULLI, PLAIN_BERNOULLI
+from thinned.methods.arguments import id_outside
 from thinned.methods.draws import Draws
 from thinned.methods.recurrent import GAL, MERITY
 from thinned.methods.table import Moments, Paper, Sample, inverted, method
@@ -155,8 +156,8 @@ def embedding_dropout(
     at : Address. Equal addresses give equal masks on every backend.
     training : bool. False gives x itself, or its rows.
     tokens : array of integers in [0, V), any shape, of x's kind, or None. None returns the whole
-        weight. Tokens are looked up without a pass over it; only the library itself checks their
-        range.
+        weight. Tokens are looked up without a pass over it. Their range is not checked in a
+        compiled program; on an accelerator the check waits for them.
     window, mirror : as in `thinned.dropout`; the window is that of x.
 
     Returns
@@ -167,7 +168,8 @@ def embedding_dropout(
     Raises
     ------
     ValueError if p is outside [0, 1] or NaN, or x has no axis; or tokens are given and x has not
-    two axes. TypeError if x is not floating, or tokens are not integers.
+    two axes. TypeError if x is not floating, or tokens are not integers. IndexError if a token is
+    outside of [0, V).
 
     References
     ----------
@@ -196,6 +198,9 @@ def embedding_dropout(
     draws.backend.require_integers(who, tokens, "tokens", "an array of integers")
     tokens = draws.xp.astype(tokens, draws.xp.int64)  # PyTorch takes an index of bytes for a mask
     draws.require_whole(0)
+    wrong = id_outside(draws.backend, tokens, draws.shape[0])
+    if wrong is not None:
+        raise IndexError(message(who, "a token", f"in [0, {draws.shape[0]})", wrong))
     rows = draws.x[tokens]
     if not draws.training:
         return draws.typed(rows, x.dtype)

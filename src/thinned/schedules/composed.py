@@ -14,16 +14,15 @@ from thinned.checks import message, shown
 from thinned.schedules.over_time import constant
 from thinned.schedules.schedule import Schedule, keep
 
-__all__ = ["as_schedule", "custom", "maximum", "minimum", "product"]
+__all__ = ["as_schedule", "custom", "maximum", "minimum", "product", "schedule_of"]
 
 
-def as_schedule(value: Any, who: str = "as_schedule") -> Schedule:
+def as_schedule(value: Any) -> Schedule:
     """A schedule as it is, a number as `constant`, a function of (step, steps) as `custom`.
 
     Parameters
     ----------
     value : Schedule, number in [0, 1], or callable of (step, steps).
-    who : str. Whose name errors begin with.
 
     Returns
     -------
@@ -33,6 +32,11 @@ def as_schedule(value: Any, who: str = "as_schedule") -> Schedule:
     ------
     TypeError for anything else. ValueError if a number is outside [0, 1].
     """
+    return schedule_of("as_schedule", value)
+
+
+def schedule_of(who: str, value: Any) -> Schedule:
+    """`as_schedule` for a function whose name errors begin with."""
     if isinstance(value, type) and issubclass(value, Schedule):
         got = f"{value.__name__} itself"
         raise TypeError(message(who, "a schedule", "called first, early(0.1) say", got))
@@ -58,7 +62,7 @@ class _Composed(Schedule):
             raise TypeError(f"{self.name}: at least one schedule is needed.")
         made: list[Schedule] = []
         for value in parts:
-            part = as_schedule(value, self.name)
+            part = schedule_of(self.name, value)
             made.extend(part.parts if isinstance(part, _Composed) and type(part) is type(self)
                         else (part,))  # fmt: skip
         keep(self, parts=tuple(made))

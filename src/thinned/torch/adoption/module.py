@@ -22,7 +22,13 @@ from thinned.torch.compat.shard import Shard
 from thinned.torch.dropin.seeds import _halves, seed_for
 from thinned.window import Window
 
-__all__ = ["Sited", "fresh_address"]
+__all__ = ["Sited", "fresh_address", "put"]
+
+
+def put(module: nn.Module, name: str, value: Any) -> None:
+    """Set a property of a module that is being made. A module or a Parameter is refused by the
+    property's own check; torch.nn.Module would register it and never ask the property."""
+    object.__setattr__(module, name, value)
 
 
 class Sited(Leaf, nn.Module):
@@ -46,7 +52,7 @@ class Sited(Leaf, nn.Module):
     def __init__(self, p: float | None = 0.5) -> None:
         super().__init__()
         if p is not None:
-            self.p = p
+            put(self, "p", p)
 
     @property
     def p(self) -> float:

@@ -81,8 +81,8 @@ def audit(
     axis = checks.integer("audit", "batch_axis", batch_axis, 0, 64)
     model = checked("audit", model, inputs)
     measure = checks.flag("audit", "measure", measure)
-    if loss is not None and not callable(loss):
-        raise TypeError(message("audit", "loss", "a function of the output", type(loss).__name__))
+    if loss is not None:
+        checks.function("audit", "loss", loss, "the output")
     seen = observed(model, inputs, loss, steps, axis)
     cost, unmeasured = None, ""
     if measure:

@@ -133,13 +133,19 @@ def memory_of(tensor: Tensor) -> int:
         return id(tensor)
 
 
-def tensors_in(held: Any) -> list[Tensor]:
-    """Every tensor in tuples, lists, dicts and objects with attributes, in order."""
+def tensors_in(held: Any, around: tuple[int, ...] = ()) -> list[Tensor]:
+    """Every tensor in tuples, lists, dicts and objects with attributes, in order. What holds itself
+    is gone through once: `around` are the ids of what holds `held`."""
     if isinstance(held, Tensor):
         return [held]
+    if id(held) in around:
+        return []
     if isinstance(held, dict):
-        held = list(held.values())
-    if isinstance(held, (list, tuple)):
-        return [tensor for item in held for tensor in tensors_in(item)]
-    fields = getattr(held, "__dataclass_fields__", None)
-    return [] if fields is None else tensors_in([getattr(held, name) for name in fields])
+        items = list(held.values())
+    elif isinstance(held, (list, tuple)):
+        items = list(held)
+    else:
+        fields = getattr(held, "__dataclass_fields__", ())
+        items = [getattr(held, name) for name in fields]
+    inside = (*around, id(held))
+    return [tensor for item in items for tensor in tensors_in(item, inside)]

@@ -10,7 +10,8 @@ from typing import Any
 
 from thinned import checks
 from thinned.checks import message
-from thinned.schedules import Schedule, as_schedule
+from thinned.schedules import Schedule
+from thinned.schedules.composed import schedule_of
 
 __all__ = ["SiteRule", "require_allowed", "rules_of"]
 
@@ -59,7 +60,7 @@ def rules_of(schedule: Any, steps: Any, sites: Mapping[str, float | None]) -> di
     rules: dict[str, SiteRule] = {}
     by: dict[str, str] = {}
     for pattern, value in schedule.items():
-        one = as_schedule(value, f"adopt: schedule of {pattern!r}")
+        one = schedule_of(f"adopt: schedule of {pattern!r}", value)
         matched = _matched(pattern, sites)
         for site in matched:
             if site in by:

@@ -51,7 +51,9 @@ def _probability(who: str, p: Any) -> Any:
     """p as a float; under a compiler a 0-d tensor stays one, so that a new p is no new program."""
     if isinstance(p, Tensor):
         if p.dim() > 0:
-            raise TypeError(message(who, "p", "one number in [0, 1]", f"shape {tuple(p.shape)}"))
+            raise TypeError(
+                message(who, "p", "one number in [0, 1]", f"a tensor of {p.dim()} axes")
+            )
         known = not unread() or (in_transform() and not torch.compiler.is_compiling())
         return checks.probability(who, p.item()) if known else p
     return checks.probability(who, p)

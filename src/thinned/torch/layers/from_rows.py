@@ -12,7 +12,7 @@ from thinned import checks
 from thinned.address import Address
 from thinned.methods.draws import NO_P
 from thinned.methods.table import Method, every
-from thinned.torch.adoption.module import Sited, fresh_address
+from thinned.torch.adoption.module import Sited, fresh_address, put
 from thinned.torch.adoption.site import p_of, set_p
 
 __all__ = ["MethodModule", "made"]
@@ -52,7 +52,7 @@ class MethodModule(Sited):
             raise TypeError(f"{row.module}: {missing[0]} must be given.")
         nn.Module.__init__(self)
         if self.has_p:
-            self.p = _default_p(row) if p is NO_P else p
+            put(self, "p", _default_p(row) if p is NO_P else p)
         self.options = {**row.options, **options}
         if row.check is not None:
             row.check(type(self).__name__, **self.options)

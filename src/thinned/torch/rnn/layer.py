@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from thinned import checks
 from thinned.checks import message
-from thinned.torch.adoption.module import Sited, fresh_address
+from thinned.torch.adoption.module import Sited, fresh_address, put
 from thinned.torch.adoption.site import p_of, set_p
 from thinned.torch.compat import recurrence
 from thinned.torch.compat.dtensor import is_sharded
@@ -86,9 +86,9 @@ class Recurrent(Sited):
             checks.flag(who, name, value) for name, value in flags.items()
         )
         for name, value in rates.items():
-            setattr(self, name, value)
-        self.recurrent = recurrent
-        self.p = p
+            put(self, name, value)
+        put(self, "recurrent", recurrent)
+        put(self, "p", p)
         self._require_places()
         factory: Any = {"device": device, "dtype": dtype}
         for layer in range(self.num_layers):

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from thinned import checks
 from thinned.checks import message
 from thinned.torch.compat import recurrence
 from thinned.torch.rnn.layer import Recurrent, option
@@ -114,7 +115,7 @@ class LSTM(Recurrent):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        if proj_size != 0:
+        if checks.integer("LSTM", "proj_size", proj_size, 0, 2**31) != 0:
             remedy = "Put a torch.nn.Linear behind the layer, or use torch.nn.LSTM."
             raise ValueError(message("LSTM", "proj_size", "0", proj_size, remedy))
         flags = {"bias": bias, "batch_first": batch_first, "bidirectional": bidirectional}

@@ -109,8 +109,7 @@ def thin(
     if not isinstance(model, nn.Module):
         raise TypeError(message("thin", "model", "a torch.nn.Module", type(model).__name__))
     groups = checks.integer("thin", "groups", groups, 1, 2**16)
-    if execution not in _EXECUTIONS:
-        raise ValueError(message("thin", "execution", "'thin' or 'elementwise'", repr(execution)))
+    checks.one_of("thin", "execution", execution, _EXECUTIONS)
     whole = unwrapped(model)
     if _MARK in whole.__dict__:
         raise ValueError("thin: the model is adopted already. Call release first.")
