@@ -23,7 +23,7 @@ TORCH = (
     ("adoption",),
     ("layers", "rnn", "thinning"),
     ("auditing", "frameworks"),
-    ("transformers",),
+    ("lightning", "transformers"),
 )
 # Files that stand for a whole room: what users import, and what loads it.
 DOORS = {"thinned", "thinned.torch", "thinned.torch.functional"}

@@ -49,10 +49,10 @@ from thinned.torch.thinning.member import member
 from thinned.torch.thinning.thin import thin
 
 if TYPE_CHECKING:
-    from thinned.torch import transformers as transformers
+    from thinned.torch import lightning as lightning, transformers as transformers
 
 # Modules for other libraries, which are loaded when they are asked for.
-_FRAMEWORKS = ("transformers",)
+_FRAMEWORKS = ("lightning", "transformers")
 
 __all__ = [
     "GRU",

@@ -3,12 +3,24 @@
 from pathlib import Path
 
 import pytest
-import transformers  # noqa: F401 - what the worker needs
+from libraries import needs
 from processes import needs_gloo, run_in_processes
 
 pytestmark = needs_gloo
 
 
 @pytest.mark.long
+@needs("transformers")
+@needs("accelerate")
 def test_the_trainers_processes_are_as_one():
     run_in_processes(Path(__file__).with_name("transformers_worker.py"), 2)
+
+
+@needs("lightning")
+def test_lightnings_processes_draw_their_parts_of_a_mask():
+    run_in_processes(Path(__file__).with_name("lightning_worker.py"), 2)
+
+
+@needs("accelerate")
+def test_accelerates_processes_are_as_one():
+    run_in_processes(Path(__file__).with_name("accelerate_worker.py"), 2)

@@ -33,7 +33,7 @@ from thinned.torch.clock.stamp import BUFFER, SPEC_VERSION, read, stamp
 from thinned.torch.compat.recording import require_no_capture, require_no_export, require_no_trace
 from thinned.torch.compat.without_modes import aside, bare
 
-__all__ = ["BUFFER", "HEAD", "SPEC_VERSION", "Clock", "Moment", "words_of"]
+__all__ = ["BUFFER", "HEAD", "SPEC_VERSION", "Clock", "Moment", "was_skipped", "words_of"]
 
 _STEPS = 2**32 - 1
 
@@ -94,6 +94,8 @@ class Clock:
         self._led = False
         self._enter_service()
         model.register_buffer(BUFFER, _integers(stamp(seed, 0)))
+        # Where the buffer lies: among the model's, or apart from them.
+        self._home: dict[str, Tensor | None] = model._buffers
 
     def _enter_service(self) -> None:
         """What a copy must have for itself: a number, and nothing remembered of buffers."""
@@ -156,7 +158,7 @@ class Clock:
     @property
     def buffer(self) -> Tensor:
         """The buffer itself: int64, (4,), a `stamp`."""
-        found = self._model._buffers.get(BUFFER)
+        found = self._home.get(BUFFER)
         if found is None:
             raise RuntimeError(
                 "thinned: the clock's model was released, and has no step. Take the clock of the "
@@ -190,7 +192,7 @@ class Clock:
 
     def moment(self) -> Moment:
         """Now. The buffer is the truth: who writes into it (a checkpoint, DDP) sets the clock."""
-        buffer, known, moment = self._model._buffers.get(BUFFER), self._read, self._moment
+        buffer, known, moment = self._home.get(BUFFER), self._read, self._moment
         if moment is None or known is None or known[0] is not buffer or known[1] != buffer._version:
             moment = self._moment = self._look()
         if (moment.ranks.kind != ALONE or PROCESSES.WORLD is not None) and moment.ranks.stale():
@@ -211,7 +213,7 @@ class Clock:
                 )
             if buffer.is_inference():
                 # Its versions are not counted: who writes into it would not be seen.
-                buffer = self._model._buffers[BUFFER] = buffer.clone()
+                buffer = self._home[BUFFER] = buffer.clone()
             found = self._found() or self._step_by_hand(buffer)
             if found is None:
                 remedy = (
@@ -254,7 +256,7 @@ class Clock:
             if self.buffer.dtype == torch.int64 and not self.buffer.is_inference():
                 self.buffer.copy_(words)
             else:  # Module.type casts buffers, too
-                self._model._buffers[BUFFER] = words.to(self.buffer.device)
+                self._home[BUFFER] = words.to(self.buffer.device)
         self._said = (seed, step)
         self._begin(step)
         self._begun = checkpoints.here()
@@ -353,9 +355,7 @@ class Clock:
 
     def stepped(self, optimizer: Any) -> None:
         """An optimizer that is followed has stepped."""
-        # The gradient scaler calls a fused optimizer for a step to skip too, and tells it so.
-        infinite = getattr(optimizer, "found_inf", None)
-        if infinite is None or not float(infinite):
+        if not was_skipped(optimizer):
             self.tick()
 
     def has_model(self) -> bool:
@@ -369,19 +369,19 @@ class Clock:
     def leave(self) -> None:
         """Follow no optimizer any more, and take the buffer from the model."""
         optimizers.forget(self)
-        del self._model._buffers[BUFFER]
+        del self._home[BUFFER]
         self._model._non_persistent_buffers_set.discard(BUFFER)
 
     # --------------------------------------------------------------------------- loading and saving
 
     def keep_apart(self) -> None:
-        """Keep the buffer out of the state_dict, which then is that of the unadopted model. Who
-        calls this saves seed and step elsewhere."""
-        self._model._non_persistent_buffers_set.add(BUFFER)
+        """Keep the buffer out of the model, whose buffers and state_dict then are those of the
+        unadopted one. Who calls this saves seed and step elsewhere."""
+        self._home = {BUFFER: self._model._buffers.pop(BUFFER)}
 
     def before_load(self, module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
         """A checkpoint without a clock is given this one's; one that no clock wrote is refused."""
-        name, apart = prefix + BUFFER, BUFFER in module._non_persistent_buffers_set
+        name, apart = prefix + BUFFER, BUFFER not in module._buffers
         if name not in state:
             if not apart:
                 state[name] = _integers(stamp(*self._seed_and_step()))
@@ -512,6 +512,13 @@ class Clock:
         require_no_export()
         live: Tensor = torch.ops.thinned.clock(self.buffer, self.identity, self.counts)
         return live
+
+
+def was_skipped(optimizer: Any) -> bool:
+    """Whether a step did nothing: the gradient scaler calls a fused optimizer for a step to skip
+    too, and tells it so."""
+    infinite = getattr(optimizer, "found_inf", None)
+    return infinite is not None and bool(float(infinite))
 
 
 def _integers(words: Iterable[int]) -> Tensor:

@@ -19,7 +19,7 @@ from thinned.checks import message
 from thinned.schedules import as_schedule
 from thinned.torch.adoption.adopt import Report, adopt, release
 from thinned.torch.clock import optimizers
-from thinned.torch.clock.clock import Clock
+from thinned.torch.clock.clock import Clock, was_skipped
 from thinned.torch.clock.ranks import require_choice
 
 __all__ = ["Training"]
@@ -41,6 +41,14 @@ class Training:
         self._model: nn.Module | None = None
         self._steps: _Steps | None = None
         self._drawn = 0
+        self._last: dict[str, int] = {}
+
+    @property
+    def shown(self) -> str:
+        """The callback as it is typed."""
+        given = {"schedule": self.schedule, "ranks": self.ranks}
+        words = [f"{name}={value!r}" for name, value in given.items() if value is not None]
+        return f"Dropout({', '.join([f'seed={self.seed}', *words])})"
 
     @property
     def clock(self) -> Clock | None:
@@ -57,6 +65,7 @@ class Training:
         ranks: str | None,
         saved: Any,
         trained: int,
+        each: bool = True,
     ) -> Report:
         """Adopt the model.
 
@@ -66,6 +75,7 @@ class Training:
         saved : what `state` gave when the checkpoint was written that this training goes on from;
             None where there is none.
         trained : the steps that were taken before, where nothing was saved.
+        each : whether each step of an optimizer is one of the clock; else `tick_if_taken` ticks.
         """
         self.leave()
         step = self._step_of(saved, trained)
@@ -79,7 +89,7 @@ class Training:
         self._model = model
         self.report.clock.keep_apart()
         self.report.clock.step = step
-        self._steps = _Steps(self.report.clock, taken)
+        self._steps = _Steps(self.report.clock, taken, each)
         self.drawing()
         return self.report
 
@@ -101,6 +111,7 @@ class Training:
 
     def leave(self) -> None:
         """Release the model of a training that broke off."""
+        self._last = self.state
         model, self._model, self._steps = self._model, None, None
         if model is not None:
             release(model)
@@ -124,11 +135,17 @@ class Training:
         if self._steps is not None and not self._steps.called and not skipped:
             self._steps.clock.tick()
 
+    def tick_if_taken(self) -> None:
+        """A batch is over in which any of several optimizers may have stepped."""
+        if self._steps is not None and self._steps.taken:
+            self._steps.taken = False
+            self._steps.clock.tick()
+
     @property
     def state(self) -> dict[str, int]:
-        """Seed and step, to be saved."""
+        """Seed and step, to be saved; when it is over, those of its end. {} before the first."""
         clock = self.clock
-        return {} if clock is None else {"seed": clock.seed, "step": clock.step}
+        return self._last if clock is None else {"seed": clock.seed, "step": clock.step}
 
     def rates(self) -> dict[str, float]:
         """p on the step that was drawn last, by the schedule's patterns; where the sites of one
@@ -154,13 +171,17 @@ class _Steps:
     that has no hooks.
     """
 
-    def __init__(self, clock: Clock, taken: Iterable[Optimizer]) -> None:
-        self.clock, self.number, self.called = clock, clock.number, False
+    def __init__(self, clock: Clock, taken: Iterable[Optimizer], each: bool) -> None:
+        self.clock, self.number, self.each = clock, clock.number, each
+        self.called = self.taken = False
         optimizers.follow(self, taken)
 
     def stepped(self, optimizer: Optimizer) -> None:
         self.called = True
-        self.clock.stepped(optimizer)
+        if self.each:
+            self.clock.stepped(optimizer)
+        elif not was_skipped(optimizer):
+            self.taken = True
 
     def has_model(self) -> bool:
         return True

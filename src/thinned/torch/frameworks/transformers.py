@@ -63,9 +63,7 @@ class Dropout(TrainerCallback):
         self._training = Training(seed, schedule, ranks)
 
     def __repr__(self) -> str:
-        given = {"schedule": self._training.schedule, "ranks": self._training.ranks}
-        words = [f"{name}={value!r}" for name, value in given.items() if value is not None]
-        return f"Dropout({', '.join([f'seed={self._training.seed}', *words])})"
+        return self._training.shown
 
     @property
     def report(self) -> Report | None:
