@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from thinned import checks
 from thinned.checks import message
-from thinned.schedules import as_schedule
+from thinned.schedules.composed import schedule_of
 from thinned.torch.adoption.adopt import Report, adopt, release
 from thinned.torch.clock import optimizers
 from thinned.torch.clock.clock import Clock, was_skipped
@@ -198,5 +198,5 @@ def _checked(schedule: Any) -> Mapping[str, Any] | None:
         requirement = "a dict from patterns of site names to schedules"
         raise TypeError(message("Dropout", "schedule", requirement, checks.shown(schedule), remedy))
     for pattern, one in schedule.items():
-        as_schedule(one, f"Dropout: schedule of {pattern!r}")
+        schedule_of(f"Dropout: schedule of {pattern!r}", one)
     return dict(schedule)
