@@ -126,12 +126,8 @@ def predict(
         raise TypeError(message(WHO, "model", "a torch.nn.Module", got, remedy))
     asked = checked(WHO, members, seed, share, antithetic, until, keep, quantiles, task)
     checks.one_of(WHO, "execution", execution, EXECUTIONS)
-    for name, function, of in (
-        ("progress", progress, "(forwards done, forwards in all)"),
-        ("output", output, "what the model returns"),
-    ):
-        if function is not None:
-            checks.function(WHO, name, function, of)
+    if output is not None:
+        checks.function(WHO, "output", output, "what the model returns")
     if execution == "thin" and share != "member":
         raise ValueError(message(WHO, "share", "'member' for execution='thin'", repr(share)))
     root = unwrapped(model)
