@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thinned import checks
+from thinned.backends import numpy
 from thinned.checks import message
 from thinned.members.prediction import Gathered, Prediction, joined
 from thinned.members.request import Asked, checked, in_blocks
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from thinned.torch.clock.members import Awake
@@ -158,15 +160,33 @@ class _Pool:
     def _tensor(self, value: Any) -> Tensor:
         torch = self._torch
         if isinstance(value, np.ndarray):
-            value = torch.from_numpy(np.ascontiguousarray(value))
+            value = self._of_numpy(value)
             if value.is_floating_point() and self._like is not None:
                 value = value.to(self._like.dtype)
-        if not isinstance(value, torch.Tensor) or value.dim() == 0:
+        if not isinstance(value, torch.Tensor):
             got = type(value).__name__
             remedy = "Rows lie on the first axis."
             raise TypeError(message(WHO, "x", "a tensor or a NumPy array", got, remedy))
+        if value.layout != torch.strided or value.is_nested:
+            got = "a nested one" if value.is_nested else f"one of layout {value.layout}"
+            raise TypeError(message(WHO, "x", "a dense tensor, whose rows can be taken", got))
+        if value.dim() == 0:
+            raise TypeError(message(WHO, "x", "of one axis or more, with a row each", "none"))
         tensor: Tensor = value
         return tensor
+
+    def _of_numpy(self, array: NDArray[Any]) -> Tensor:
+        numpy.backend.require_dense(WHO, array, "x")
+        plain = np.ascontiguousarray(numpy.backend.plain(array)).reshape(array.shape)
+        if plain.dtype.name == "bfloat16":  # ml_dtypes' own, which PyTorch does not read
+            plain = plain.astype(np.float32)
+        try:
+            return self._torch.from_numpy(plain)
+        except TypeError as error:
+            got = plain.dtype.name
+            remedy = "Convert it first: x.astype(numpy.float32)."
+            wanted = "of a type that PyTorch has"
+            raise TypeError(message(WHO, "x", wanted, got, remedy)) from error
 
     def __iter__(self) -> Iterator[tuple[int, list[Tensor]]]:
         for first in range(0, self.rows, self.batch_size):
