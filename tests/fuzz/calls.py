@@ -284,6 +284,8 @@ def _against(call, backend, arguments, found):
         return None
     if refused and f"{call.function}.{refused[0]}" not in FREE and _looked_at(call, refused[0]):
         return f"{refused[0]}={texts[refused[0]]} is answered: {backend}: {found}"
+    if arguments.get("inplace") is True:
+        arguments = {**arguments, **built(call, backend)}  # as they were before it
     arrays = {n: as_numpy_typed(v) if is_array(v) else v for n, v in arguments.items()}
     x = next((arguments[n] for n in ("x", "w", "input") if is_array(arguments.get(n))), None)
     row = rows().get(call.function)

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from thinned import checks
+from thinned.backends import numpy
 from thinned.checks import message
 
 if TYPE_CHECKING:
@@ -129,11 +131,12 @@ class _Model(NamedTuple):
         import torch
 
         if isinstance(value, np.ndarray):
-            if value.dtype.kind not in "biufc":
-                raise TypeError(message(WHO, place, "an array of numbers", value.dtype))
-            value = torch.from_numpy(np.ascontiguousarray(value))
+            value = _of_numpy(place, value)
             if value.is_floating_point() and self.like is not None:
                 value = value.to(self.like.dtype)
+        if value.layout != torch.strided or value.is_nested:
+            got = "a nested one" if value.is_nested else f"one of layout {value.layout}"
+            raise TypeError(message(WHO, place, "a dense tensor, whose rows can be taken", got))
         tensor: Tensor = value
         return tensor
 
@@ -153,6 +156,21 @@ class _Model(NamedTuple):
             return given
         device = self.like.device
         return given.mapped(lambda a: a if a.device.type != "cpu" else a.to(device))
+
+
+def _of_numpy(place: str, array: NDArray[Any]) -> Tensor:
+    import torch
+
+    numpy.backend.require_dense(WHO, array, place)
+    plain = np.ascontiguousarray(numpy.backend.plain(array)).reshape(array.shape)
+    if plain.dtype.name == "bfloat16":  # ml_dtypes' own, which PyTorch does not read
+        plain = plain.astype(np.float32)
+    try:
+        return torch.from_numpy(plain)
+    except TypeError as error:
+        remedy = "Convert it first: x.astype(numpy.float32)."
+        wanted = "of a type that PyTorch has"
+        raise TypeError(message(WHO, place, wanted, plain.dtype.name, remedy)) from error
 
 
 def _has_rows(value: Any) -> bool:

@@ -138,6 +138,7 @@ class TorchBackend(Backend):
     def require_out(self, who: str, x: Tensor, out: Any) -> None:
         if not isinstance(out, Tensor):
             raise TypeError(message(who, "out", "a torch tensor", type(out).__name__))
+        self.require_dense(who, out, "out")
         if out.shape != x.shape:
             raise ValueError(
                 message(who, "out", f"of x's shape {tuple(x.shape)}", tuple(out.shape))
@@ -146,6 +147,8 @@ class TorchBackend(Backend):
             raise TypeError(message(who, "out", f"of x's type {x.dtype}", str(out.dtype)))
         if out.device != x.device:
             raise ValueError(message(who, "out", f"on x's device {x.device}", str(out.device)))
+        if not unread():
+            _require_writable(who, out)
 
     def compiling(self) -> bool:
         return unread()
@@ -498,5 +501,21 @@ def filled(x: Tensor, array: Tensor, how: Noise) -> Tensor:
 
 
 compiled_node.connect(_elsewhere, drop_values)
+
+
+def _require_writable(who: str, out: Tensor) -> None:
+    """ValueError where PyTorch would not write into `out`."""
+    if out.requires_grad and out.is_leaf and torch.is_grad_enabled():
+        remedy = "Pass out.detach()."
+        got = "a leaf that requires one"
+        raise ValueError(message(who, "out", "without a gradient of its own", got, remedy))
+    if any(step == 0 and n > 1 for step, n in zip(out.stride(), out.shape, strict=True)):
+        requirement, got = "memory of its own for each element", "an expanded tensor"
+        raise ValueError(message(who, "out", requirement, got, "Pass out.clone()."))
+    if out.is_inference() and not torch.is_inference_mode_enabled():
+        requirement, got = "a tensor that can be written", "one of the inference mode"
+        raise ValueError(message(who, "out", requirement, got, "Pass out.clone()."))
+
+
 backend = TorchBackend()
 known(backend, Tensor, torch.nn.Parameter)

@@ -38,7 +38,7 @@ from thinned.checks import message, real
 from thinned.torch.attention import blockwise
 from thinned.torch.attention.blockwise import Plan
 from thinned.torch.dropin.functional import REQUIRED, _probability, _training
-from thinned.torch.dropin.noise import rate_in_program, words_in_program
+from thinned.torch.dropin.noise import check_mask, rate_in_program, words_in_program
 from thinned.torch.dropin.seeds import seed_for
 from thinned.window import Window, _window, index_strides, place
 
@@ -114,6 +114,7 @@ def scaled_dot_product_attention(
         raise ValueError(f"{WHO}: at and generator both say which mask. Pass one of them.")
     if at is not None and not isinstance(at, Address):
         raise TypeError(message(WHO, "at", "a thinned.Address", f"{at!r} ({type(at).__name__})"))
+    check_mask(WHO, None, generator, False)
     if attn_mask is not None and is_causal:
         raise ValueError(
             f"{WHO}: attn_mask and is_causal both say who attends to whom. Pass one of them."

@@ -104,9 +104,14 @@ def checked(who: str, model: Any, inputs: Any) -> nn.Module:
     """The model itself, without what wraps it; TypeError for what cannot be run."""
     if not isinstance(model, nn.Module):
         raise TypeError(message(who, "model", "a torch.nn.Module", type(model).__name__))
-    if not tensors_in(inputs):
+    given = tensors_in(inputs)
+    if not given:
         what = "a tensor, a tuple of arguments or a dict of keyword arguments"
         raise TypeError(message(who, "inputs", what, f"{type(inputs).__name__} without a tensor"))
+    for tensor in given:
+        if tensor.is_meta or tensor.is_nested:
+            got = "one on the meta device" if tensor.is_meta else "a nested one"
+            raise TypeError(message(who, "inputs", "tensors of values in one shape", got))
     return unwrapped(model)
 
 
