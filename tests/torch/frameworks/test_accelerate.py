@@ -152,7 +152,7 @@ def test_save_state_and_load_state_resume(tmp_path, first, second, precision):
     assert all(map(torch.equal, whole, other.parameters()))
 
 
-# ------------------------------------------------------------------------------------- and unwrapped
+# --------------------------------------------------------------------------------------- unwrapped
 
 
 @orders
