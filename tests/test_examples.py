@@ -12,8 +12,10 @@ from libraries import needs
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
-def said(name: str, *arguments: object) -> str:
-    command = [sys.executable, "-W", "error", EXAMPLES / name, *map(str, arguments)]
+def said(name: str, *arguments: object, ignored: str | None = None) -> str:
+    """ignored : warnings that are none of ours, as Python's -W names them."""
+    warnings = ["-W", "error", *(("-W", f"ignore{ignored}") if ignored is not None else ())]
+    command = [sys.executable, *warnings, EXAMPLES / name, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -50,6 +52,25 @@ def test_finetune_resume():
     first, second = said("finetune_resume.py").splitlines()
     assert first == "bit for bit the same: True"
     assert float(second.rpartition(" ")[2]) > 0.7
+
+
+@pytest.mark.long
+@needs("transformers")
+@needs("accelerate")
+def test_trainer_digits():
+    said_of_resuming(said("trainer_digits.py"))
+
+
+@pytest.mark.long
+@needs("lightning")
+def test_lightning_digits():
+    said_of_resuming(said("lightning_digits.py", ignored=""))
+
+
+def said_of_resuming(text):
+    *_, first, second = text.splitlines()
+    assert first == "bit for bit the same: True"
+    assert float(second.rpartition(" ")[2]) > 0.6
 
 
 @pytest.mark.long

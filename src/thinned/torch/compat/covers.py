@@ -23,6 +23,7 @@ __all__ = ["Cover", "cover_behind", "covers_of", "uncovered"]
 
 _HELD = "thinned_covers"
 _REPLICATE = "_replicate_for_data_parallel"
+_ORIGINAL = "_original_forward"  # where accelerate keeps what its precision wraps
 
 
 class _Covers:
@@ -74,6 +75,8 @@ class Cover:
 
     before : the forward that the module had of its own; None where it had that of its class.
     plain : whether that of its class is a plain function.
+    original : what accelerate's precision wraps, where that is what lies beneath, and `before` once
+        accelerate takes it away; else None.
     place : tells a module's covers apart, in functions that are bound to the module.
     """
 
@@ -82,6 +85,7 @@ class Cover:
     def __init__(self, module: nn.Module) -> None:
         self.module = module
         self.before: Callable[..., Any] | None = None
+        self.original: Callable[..., Any] | None = None
         found = inspect.getattr_static(type(module), "forward")
         self.plain = isinstance(found, types.FunctionType)
 
@@ -102,6 +106,8 @@ class Cover:
         else:
             beneath = _bound(self.module) if self.before is None else self.before
             function = _signed(beneath, self.place, True)
+            if any(cover.original is not None for cover in covers_of(self.module)):
+                function.__dict__["__wrapped__"] = _unwrapping(self.place)
         return types.MethodType(function, self)
 
     def covered(self, args: Any, kwargs: Any) -> Any:
@@ -132,6 +138,8 @@ class Cover:
         self.place = max((cover.place for cover in laid), default=-1) + 1
         if beneath is None:
             self.before = state.get("forward")
+            if cover_behind(self.before) is None:
+                self.original = state.get(_ORIGINAL)
             laid.append(self)
             state["forward"] = self.signed
         else:
@@ -151,6 +159,8 @@ class Cover:
 
     def lift(self) -> None:
         """Take it away; what lay beneath, lies there as before. Only a loose one."""
+        if _is_unwrapped(self.module.__dict__.get("forward")):
+            _unwrap(self.module)
         state, above = self.module.__dict__, self._above()
         on_top = cover_behind(state.get("forward")) is self
         held: _Covers = state[_HELD]
@@ -181,7 +191,7 @@ def cover_behind(forward: Any) -> Cover | None:
     if not isinstance(forward, types.MethodType):
         return None
     owner, function = forward.__self__, forward.__func__
-    if isinstance(owner, nn.Module) and getattr(function, "__code__", None) is _CODE:
+    if isinstance(owner, nn.Module) and getattr(function, "__code__", None) in _CODES:
         (place,) = function.__closure__ or ()
         return next((c for c in covers_of(owner) if c.place == place.cell_contents), None)
     return owner if isinstance(owner, Cover) else None
@@ -232,7 +242,32 @@ def _made(place: int) -> types.FunctionType:
     return cast(types.FunctionType, forward)
 
 
-_CODE = _made(0).__code__
+def _unwrapping(place: int) -> types.FunctionType:
+    """What accelerate comes to when it takes its precision away beneath a cover: it follows
+    __wrapped__ to the end, and binds what stands there to the model."""
+
+    def forward(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        cover = _laid_at(self, place)
+        _unwrap(self)
+        self.__dict__["forward"] = cover.signed
+        return cover.covered(args, kwargs)
+
+    return cast(types.FunctionType, forward)
+
+
+_CODES = (_made(0).__code__, _unwrapping(0).__code__)
+
+
+def _is_unwrapped(forward: Any) -> bool:
+    function = getattr(forward, "__func__", None)
+    return getattr(function, "__code__", None) is _CODES[1]
+
+
+def _unwrap(module: nn.Module) -> None:
+    for cover in covers_of(module):
+        if cover.original is not None:
+            cover.before = None if _is_of_class(cover.original) else cover.original
+            cover.original = None
 
 
 def _laid_at(module: nn.Module, place: int) -> Cover:

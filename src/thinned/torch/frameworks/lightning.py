@@ -33,10 +33,11 @@ def _bases() -> tuple[type, ...]:
     return tuple(import_module(name).Callback for name in loaded or there[:1])
 
 
+# Which Lightning it is, is known when this runs.
 _Callback: Any = type("_Callback", _bases(), {})
 
 
-class Dropout(_Callback):  # type: ignore[misc] - which Lightning it is, is known when this runs
+class Dropout(_Callback):  # type: ignore[misc]
     """Addressed dropout for a model that Lightning's Trainer trains.
 
     While `Trainer.fit()` trains it, the model is adopted: every dropout that `thinned.torch.adopt`
