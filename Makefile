@@ -12,7 +12,7 @@ INSTALL := $(PIP) install -q --no-compile
 NATIVE := CMakeLists.txt $(wildcard native/*.cpp native/*.hpp native/pytorch/*)
 NATIVE_TESTS := $(wildcard native/tests/*.cpp native/tests/*.hpp)
 
-.PHONY: demo test test-all setup bench docs wheel lint types native native-aarch64 tests tests-all fuzz statistics clean
+.PHONY: demo test test-all setup bench docs wheel lint types native native-aarch64 tests tests-all fuzz statistics zoo clean
 
 demo: .venv/.fit
 	$(BIN)/thinned fit digits --out demo --overwrite
@@ -119,6 +119,20 @@ python-%:
 		flax equinox optax ml_dtypes array-api-strict pyyaml pytest pytest-xdist hypothesis
 	build/$@/bin/python -m pytest -n 2 -o filterwarnings=default \
 		--may-lack torch,torchmetrics,onnx,onnxruntime,onnxscript,$(TRAINERS)
+
+# The models of other libraries under adoption, in an environment of their newest releases: some two
+# hours, and docs/zoo.md at the end. A run that was stopped goes on where it stood. make zoo ONLY='timm:*'
+ONLY ?= *
+zoo:
+	test -x build/$@/bin/python || $(PYTHON) -m venv build/$@
+	build/$@/bin/pip --disable-pip-version-check install -q torch==2.14.1 torchvision==0.29.1 \
+		scikit-build-core nanobind cmake ninja
+	build/$@/bin/pip --disable-pip-version-check install -q --upgrade \
+		transformers accelerate timm peft torch_geometric
+	build/$@/bin/pip --disable-pip-version-check install -q --no-build-isolation \
+		-C build-dir=build/$@/build .
+	TRANSFORMERS_VERBOSITY=error build/$@/bin/python -W ignore -m tests.zoo --only '$(ONLY)' \
+		--results build/zoo-results --page docs/zoo.md
 
 clean:
 	rm -rf .venv build demo

@@ -1,0 +1,1 @@
+"""Models of other libraries, built small with random weights, and what adoption does to each."""

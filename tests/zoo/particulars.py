@@ -1,0 +1,10 @@
+"""What single architectures need that no rule gives: fields of their configuration."""
+
+PARTICULARS: dict[str, dict] = {
+    "led": {"attention_window": 4},
+    "bamba": {"attn_layer_indices": [1]},  # of two layers one that attends
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
+    "cvt": {"depth": [1, 2, 3]},  # it takes a stage's rate by the stage's number among layers
+    "diffllama": {"attention_dropout": 0.0},  # it refuses one
+    "esm": {"vocab_size": 33, "pad_token_id": 1, "mask_token_id": 32},
+}
