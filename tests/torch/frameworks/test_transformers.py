@@ -153,7 +153,6 @@ def ends_the_same(folder, **how):
 
 
 @pytest.mark.parametrize("how", WITHOUT_CONTEXT)
-@pytest.mark.skip(reason="checkpoints of several forwards in a step need their context so far")
 def test_a_resumed_training_without_a_context(tmp_path, how):
     ends_the_same(tmp_path, **WITHOUT_CONTEXT[how])
 
