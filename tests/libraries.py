@@ -18,7 +18,7 @@ LIBRARIES = (
     "torch", "torchmetrics", "onnx", "onnxruntime", "onnxscript",
     "jax", "flax", "equinox", "optax", "ml_dtypes",
     "scipy", "sklearn", "pandas", "pyarrow", "matplotlib", "rich", "typer", "safetensors",
-    "array_api_strict", "yaml",
+    "array_api_strict", "yaml", "transformers", "peft", "timm", "torch_geometric",
 )  # fmt: skip
 
 
