@@ -382,8 +382,8 @@ class _Reader:
         number = _number(value)
         if number is not None and _RATE.search(name):
             self.rates.add(Rate(name, number, step.asked))
-        if name == "p" and isinstance(held, tuple(ADDRESSED)) and held is not self.module:
-            self.lent.add(held)
+        if name == "p" and isinstance(held, nn.Module) and held is not self.module:
+            self.lent |= {held} if isinstance(held, tuple(ADDRESSED)) else set()
         if isinstance(held, nn.Module) and value is held._modules.get(name) is not None:
             return  # a part of the model, which is read by itself, and so is its forward
         elsewhere = isinstance(held, nn.Module) and held is not self.module
