@@ -287,6 +287,7 @@ def _checked(
 def _plans(model: nn.Module, names: dict[nn.Module, list[str]]) -> tuple[list[_Plan], list[Row]]:
     plans: list[_Plan] = []
     rows: list[Row] = []
+    lent: dict[str, str] = {}
     time_first = _children_with_rows_second(names)
     for module, (name, *others) in names.items():
         kind, axis = type(module), 1 if module in time_first else 0
@@ -328,6 +329,8 @@ def _plans(model: nn.Module, names: dict[nn.Module, list[str]]) -> tuple[list[_P
             found = read(module, names)
             plans.append(_Plan(module, _forward, functional, code=True, gates=found.gates))
             rows.extend(_rows_of_code(module, found, functional, shared))
+            if _ATTENTION in found.reached:
+                lent |= {names[one][0]: functional for one in found.lent if one in names}
         elif isinstance(module, NOISY):
             rows.append(_not_reached(name, kind.__name__, [kind.__name__]))
         elif isinstance(module, _ENCODERS):
@@ -338,7 +341,14 @@ def _plans(model: nn.Module, names: dict[nn.Module, list[str]]) -> tuple[list[_P
     if drawing := hooks.reached | hooks.missed:
         where = [f"{name} in a forward hook of the model itself" for name in sorted(drawing)]
         rows.append(_not_reached("", type(model).__name__, where))
-    return plans, rows
+    return plans, [_lending(row, lent.get(row.site)) for row in rows]
+
+
+def _lending(row: Row, site: str | None) -> Row:
+    """A row of a module whose p the code hands to fused attention: which site draws, then."""
+    if site is None or not row.reached:
+        return row
+    return row._replace(done=f"{row.done}; {site!r} draws with its p where attention is fused")
 
 
 def _scheduled(row: Row, rule: SiteRule | None) -> Row:

@@ -76,6 +76,7 @@ class Reading(NamedTuple):
 
     asleep : those of the reached that are called where self.training is true.
     asks : whether the code branches on self.training.
+    lent : dropout modules whose p the code reads, and hands on to a function perhaps.
     gates : what the code makes of numbers that it draws, by the function's name; None stands for
         what is no gate.
     """
@@ -86,6 +87,7 @@ class Reading(NamedTuple):
     asleep: frozenset[str]
     asks: bool
     gates: dict[str, frozenset[Gate | None]]
+    lent: frozenset[nn.Module]
 
 
 def read(module: nn.Module, registered: Iterable[nn.Module] = ()) -> Reading:
@@ -221,6 +223,7 @@ class _Reader:
         self.asleep: set[str] = set()
         self.asks = False
         self.gates: dict[str, set[Gate | None]] = {}
+        self.lent: set[nn.Module] = set()
         self.seen: set[Any] = set()
         self.kept: list[Any] = []  # so that no number of an object is used twice
 
@@ -232,6 +235,7 @@ class _Reader:
             frozenset(self.asleep),
             self.asks,
             {name: frozenset(gates) for name, gates in self.gates.items()},
+            frozenset(self.lent),
         )
 
     def look(self, value: Any, owner: Any = None, called: bool = True) -> None:
@@ -378,6 +382,8 @@ class _Reader:
         number = _number(value)
         if number is not None and _RATE.search(name):
             self.rates.add(Rate(name, number, step.asked))
+        if name == "p" and isinstance(held, nn.Module) and held is not self.module:
+            self.lent |= {held} if isinstance(held, tuple(ADDRESSED)) else set()
         if isinstance(held, nn.Module) and value is held._modules.get(name) is not None:
             return  # a part of the model, which is read by itself, and so is its forward
         elsewhere = isinstance(held, nn.Module) and held is not self.module

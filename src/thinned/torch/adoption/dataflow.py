@@ -145,14 +145,17 @@ class Flow:
 
     def positional(self, call: int) -> int:
         """How many arguments a CALL or CALL_KW is given by their places."""
-        step, before = self.steps[call], self.steps[call - 2 : call]
-        count, names = step.arg or 0, ()
-        if step.opname == "CALL_KW":
-            names = before[-1].argval
+        return (self.steps[call].arg or 0) - len(self.keywords(call))
+
+    def keywords(self, call: int) -> tuple[str, ...]:
+        """The names of the arguments that a CALL or CALL_KW is given by name."""
+        before = self.steps[max(call - 2, 0) : call]
+        if self.steps[call].opname == "CALL_KW":
+            return tuple(before[-1].argval)
         for one in before:
             if one.opname == "KW_NAMES":
-                names = self.code.co_consts[one.arg or 0]
-        return count - len(names)
+                return tuple(self.code.co_consts[one.arg or 0])
+        return ()
 
     # -------------------------------------------------------------------------------- the variables
 

@@ -123,7 +123,8 @@ def _says_no_rows(annotation: Any) -> bool:
 def _gate(code: types.CodeType, call: int | None, name: str) -> Gate | None:
     found = None if call is None else _found(code, call, name)
     if found is None and name in BERNOULLI.values():  # a gate, whatever becomes of it
-        found = Gate(True, False)
+        elsewhere = call is not None and _is_drawn_elsewhere(flow_of(code), call)
+        found = None if elsewhere else Gate(True, False)
     if found is not None and code in _rowless:
         return found._replace(rows=False)
     return found
@@ -132,7 +133,7 @@ def _gate(code: types.CodeType, call: int | None, name: str) -> Gate | None:
 @cache
 def _found(code: types.CodeType, call: int, name: str) -> Gate | None:
     flow = flow_of(code)
-    if flow.steps[call].opname not in CALLS:
+    if flow.steps[call].opname not in CALLS or _is_drawn_elsewhere(flow, call):
         return None
     function = flow.function_of(call)
     if name not in BERNOULLI.values():
@@ -151,6 +152,11 @@ def _found(code: types.CodeType, call: int, name: str) -> Gate | None:
         rows = not _is_one_row(flow, function)
     takes_nothing = not _parameters(code) and not code.co_freevars
     return Gate(rows and not takes_nothing, one)
+
+
+def _is_drawn_elsewhere(flow: Flow, call: int) -> bool:
+    """Whether a call brings a generator of its own."""
+    return "generator" in flow.keywords(call)
 
 
 # ------------------------------------------------------------------------------ what becomes of it
