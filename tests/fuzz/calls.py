@@ -299,6 +299,8 @@ def _against(call, backend, arguments, found):
             return f"the type is not x's: {backend}: {found}"
         elif _identity(row, arguments) and not same(found.value, x):
             return f"no identity: {backend}: {found}"
+    if any(hasattr(value, "is_meta") for value in arrays.values()):
+        return None  # a tensor whose values cannot be read
     told = expected.expected(call.function, arrays)
     if told is None:
         return None
@@ -372,7 +374,9 @@ def _again(call, found, kernel):
             return f"{before} {found}; {name} {second}", made
         if found.error is not None or _by_chance(call):
             continue
-        if not same(found.value, second.value, 0.0 if name == before else _LOOSE):
+        # Kernels round Gaussian draws differently, which half precision may show as a last digit.
+        tolerance = 0.0 if name == before else _tolerance(found.value)
+        if not same(found.value, second.value, tolerance):
             return f"{before} {found}; {name} {second}", made
     return None, made
 

@@ -76,8 +76,7 @@ def call(choices, names):
     """A call of one of these functions: most often right throughout, else wrong in one or two."""
     function = choices.among(names)
     taken = parameters(function)
-    handed_on = HANDED_ON if function in surface_of_modules() else ()
-    open_to_faults = sorted(set(taken) - set(handed_on))
+    open_to_faults = _open_to_faults(function)
     faults = choices.among(_FAULTS) if open_to_faults else 0
     wrong = {choices.among(open_to_faults) for _ in range(faults)}
     several = choices.among(FLOATS) if len(arrays_of(function)) > 1 else None
@@ -94,6 +93,22 @@ def call(choices, names):
         if expression is not None:
             arguments.append((name, expression))
     return Call(function, tuple(arguments))
+
+
+def swept(function):
+    """Calls that are simple but for one argument: each odd or wrong value in each one's place."""
+    plain = dict(call(Choices(), [function]).arguments)
+    for name in _open_to_faults(function):
+        for expression in dict.fromkeys((*WRONG.get(name, ()), *_odd(name))):
+            changed = {**plain, name: expression}
+            arguments = tuple((n, changed[n]) for n in parameters(function) if n in changed)
+            yield Call(function, arguments)
+
+
+def _open_to_faults(function):
+    """Arguments that Thinned answers for."""
+    handed_on = HANDED_ON if function in surface_of_modules() else ()
+    return sorted(set(parameters(function)) - set(handed_on))
 
 
 def good(function, parameter):

@@ -10,10 +10,10 @@ import thinned
 from thinned.kernel import use_kernel
 
 from . import expected, oracle
-from .calls import Call, backends, judge
+from .calls import ESTIMATORS, Call, backends, judge
 from .hunting import KEPT, Hunt, beside, drawn, kept
 from .inputs import FREE, GOOD, WRONG
-from .making import Choices, call, covered, drawn_call
+from .making import Choices, call, covered, drawn_call, swept
 from .sentences import fault
 from .surface import APART, fuzzed, is_there, parameters, surface
 
@@ -59,6 +59,14 @@ def test_inputs_that_were_kept(call):
         pytest.skip(f"the library of {call.function} is not installed")
     wrong, _ = judge(call)
     assert wrong is None, f"{call}\n    {wrong}"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("function", [name for name in fuzzed() if name not in ESTIMATORS])
+def test_each_odd_value_of_each_argument(function):
+    on = [b for b in backends(function) if b != "jax" or len(backends(function)) == 1]
+    wrong = [f"{call}\n    {found}" for call in swept(function) if (found := judge(call, on=on)[0])]
+    assert not wrong, "\n\n".join(wrong)
 
 
 def test_kept_inputs_are_calls_of_public_functions():
