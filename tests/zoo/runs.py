@@ -1,6 +1,7 @@
 """One training step of a model, and whether two of them are equal."""
 
 import random
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,25 +55,33 @@ def loss_of(outputs):
     return total
 
 
-def step(model, call, seed, clock_step=None):
-    """A training step at these seeds of all generators. Buffers are put back: what BatchNorm counts
-    is no part of the question."""
+@contextmanager
+def buffers_kept(model):
+    """Buffers are put back, but for the clock: what BatchNorm counts is no part of the question."""
     clock = getattr(model, "thinned_clock", None)
     kept = [(b, b.clone()) for b in model.buffers() if b is not clock]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, was in kept:
+                buffer.copy_(was)
+
+
+def step(model, call, seed, clock_step=None):
+    """A training step at these seeds of all generators."""
     if clock_step is not None:
         clock_of(model).step = clock_step
     model.zero_grad(set_to_none=True)
     seed_all(seed)
-    outputs = floating(call(model))
-    loss = loss_of(outputs)
-    if not loss.requires_grad:
-        raise NoLossError("no output requires a gradient")
-    loss.backward()
+    with buffers_kept(model):
+        outputs = floating(call(model))
+        loss = loss_of(outputs)
+        if not loss.requires_grad:
+            raise NoLossError("no output requires a gradient")
+        loss.backward()
     gradients = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
     model.zero_grad(set_to_none=True)
-    with torch.no_grad():
-        for buffer, was in kept:
-            buffer.copy_(was)
     return Run(loss.detach(), [t.detach().clone() for t in outputs], gradients)
 
 

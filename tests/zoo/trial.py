@@ -10,7 +10,7 @@ import torch
 import thinned
 from thinned.torch import adopt, no_dropout, release, thin
 
-from .runs import ROUNDING, clock_of, compared, evaluation, floating, same, step
+from .runs import ROUNDING, buffers_kept, clock_of, compared, evaluation, floating, same, step
 
 OURS = Path(thinned.__file__).parent
 OTHER_SEEDS = (20, 30, 40)  # several, since a layer that is skipped may be so by chance
@@ -110,7 +110,9 @@ class _Trial:
 
     def pieces(self):
         """Rows one by one, each in a piece of its place, give what the whole batch gives."""
-        self.row["pieces"] = self._pieces() if self.replays and self._rows_are_apart() else "-"
+        with buffers_kept(self.model):
+            asked = self.replays and self._rows_are_apart()
+            self.row["pieces"] = self._pieces() if asked else "-"
 
     def _pieces(self):
         model = self.model
