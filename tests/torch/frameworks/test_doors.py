@@ -27,14 +27,18 @@ def test_pytorch_alone_loads_none_of_them():
         (
             ("transformers",),
             "transformers",
-            "thinned.torch.transformers needs transformers and accelerate: pip install "
-            "transformers accelerate.",
+            (
+                "thinned.torch.transformers needs transformers and accelerate: pip install "
+                "transformers accelerate."
+            ),
         ),
         (
             ("accelerate",),
             "transformers",
-            "thinned.torch.transformers needs transformers and accelerate: pip install "
-            "transformers accelerate.",
+            (
+                "thinned.torch.transformers needs transformers and accelerate: pip install "
+                "transformers accelerate."
+            ),
         ),
         (
             ("lightning", "pytorch_lightning"),
