@@ -16,6 +16,7 @@ def test_the_trainers_processes_are_as_one():
     run_in_processes(Path(__file__).with_name("transformers_worker.py"), 2)
 
 
+@pytest.mark.long
 @needs("lightning")
 def test_lightnings_processes_draw_their_parts_of_a_mask():
     run_in_processes(Path(__file__).with_name("lightning_worker.py"), 2)

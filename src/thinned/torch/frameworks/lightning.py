@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import sys
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from torch import nn
@@ -18,7 +17,6 @@ from thinned.torch.frameworks.training import Training
 
 __all__ = ["Dropout"]
 
-_PACKAGES = ("lightning", "pytorch_lightning")
 _MODULES = ("lightning.pytorch", "pytorch_lightning")
 _STEP = "training_step"
 
@@ -27,10 +25,15 @@ def _bases() -> tuple[type, ...]:
     """The callbacks of the Lightnings that are loaded, or of the first one that is installed: one
     library under two names, whose classes are not each other's."""
     loaded = [name for name in _MODULES if name in sys.modules]
-    there = [m for p, m in zip(_PACKAGES, _MODULES, strict=True) if find_spec(p) is not None]
-    if not there:
-        raise ImportError("thinned.torch.lightning needs Lightning: pip install lightning.")
-    return tuple(import_module(name).Callback for name in loaded or there[:1])
+    if loaded:
+        return tuple(import_module(name).Callback for name in loaded)
+    for name in _MODULES:
+        try:
+            return (import_module(name).Callback,)
+        except ModuleNotFoundError as error:
+            if error.name not in (name, name.partition(".")[0]):
+                raise
+    raise ImportError("thinned.torch.lightning needs Lightning: pip install lightning.")
 
 
 # Which Lightning it is, is known when this runs.
