@@ -111,9 +111,9 @@ their rates are .1 to .3. {text}.
   same outputs, loss and gradients bit for bit, and the next step gives others. *reseeded*: only
   with these seeds equal, since the model draws what adoption does not reach; the report names it
   (last column).
-- **pieces**: two rows one by one, each in `clock.piece` of its place, give what both together give.
-  *no*: they draw masks of their own, since a site's array does not hold the rows along its first
-  axis (tokens first, tokens sent to experts).
+- **pieces**: two rows one by one, each in `clock.piece(row, rows=1, of=2)`, give what both together
+  give. *no*: they draw masks of their own, since a site's array does not hold the rows along its
+  first axis (tokens first, tokens sent to experts).
 - **eval**, **release**: the evaluation of the adopted model is that of the original, bit for bit;
   after `release` classes, attributes and keys of the state are the original's, and so is a training
   step.

@@ -3,6 +3,7 @@
 PARTICULARS: dict[str, dict] = {
     "led": {"attention_window": 4},
     "bamba": {"attn_layer_indices": [1]},  # of two layers one that attends
+    "mamba2": {"num_heads": 4, "head_dim": 16},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "cvt": {"depth": [1, 2, 3]},  # it takes a stage's rate by the stage's number among layers
     "diffllama": {"attention_dropout": 0.0},  # it refuses one

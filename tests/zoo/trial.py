@@ -120,7 +120,7 @@ class _Trial:
 
         def rows(first, last):
             clock.step = 3
-            with clock.piece(first), torch.no_grad():
+            with clock.piece(first, rows=last - first, of=2), torch.no_grad():
                 return first_with_rows(self._of_rows(model, first, last), last - first)
 
         try:
