@@ -53,6 +53,33 @@ class LookedUp(nn.Module):
         return getattr(F, "dropout")(x, 0.25)  # noqa: B009 - what is tried
 
 
+TABLE = {"loss": torch.square, "noise": lambda x: x + torch.randn_like(x)}
+
+
+class ByName(nn.Module):
+    """A table of functions, of which the model's own setting chooses one."""
+
+    def __init__(self, which):
+        super().__init__()
+        self.which = which
+
+    def forward(self, x):
+        return TABLE[self.which](F.dropout(x, 0.25, self.training))
+
+
+@pytest.mark.parametrize("which", TABLE)
+def test_what_a_table_holds_and_the_model_does_not_call(which):
+    model = nn.Sequential(ByName(which))
+    report = adopt(model)
+    said = "not reached: randn_like draws from a generator, and may be dropout"
+    assert [row.done for row in report.not_reached] == [said]
+    model.eval()(X)
+    assert [row.done for row in report.not_reached] == [said]
+    model.train()(X)
+    not_called = ": not called in the first training forward" if which == "loss" else ""
+    assert [row.done for row in report.not_reached] == [said + not_called]
+
+
 class Helped(nn.Module):
     def forward(self, x):
         return self.helper(x)

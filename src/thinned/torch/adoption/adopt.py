@@ -98,7 +98,13 @@ class Report:
         rows = [Row(name, noticed.kinds.get(name, ""), None, done) for name in seen]
         for site, why in noticed.told():
             rows.append(Row(site, noticed.kinds.get(site, ""), None, why, reached=False))
-        return (*self.read, *rows)
+        return (*map(self._as_ran, self.read), *rows)
+
+    def _as_ran(self, row: Row) -> Row:
+        """A row that was read, with what the first forward in training showed of it."""
+        if row.reached or not self.clock.noticed.idle(row.site):
+            return row
+        return row._replace(done=f"{row.done}: not called in the first training forward")
 
     @property
     def sites(self) -> tuple[str, ...]:

@@ -46,26 +46,43 @@ class Noticed:
     known : the names of draws that adoption does not reach, read in the code, by site.
     drew : those that were seen since, by site.
     moved : of each site the generators that moved in it, nobody saw why.
+    called : the functions that draw and that were called, by site.
+    ran, stirred : the sites whose first forward is over, and those where a generator moved in it
+        and no function of PyTorch's was seen.
     """
 
     def __init__(self, kinds: dict[str, str], known: dict[str, list[str]]) -> None:
         self.kinds, self.known = kinds, known
         self.drew: dict[str, dict[str, None]] = {}
         self.moved: dict[str, list[str]] = {}
+        self.called: dict[str, set[str]] = {}
+        self.ran: set[str] = set()
+        self.stirred: set[str] = set()
 
     def saw(self, site: str, name: str) -> None:
         """A function that draws was called."""
+        self.called.setdefault(site, set()).add(_plain(name))
         if not any(_plain(name) in told for told in self._known(site)):
             self.drew.setdefault(site, {})[name] = None
 
     def settle(self, site: str, source: str) -> None:
         """A generator moved, and no function was seen: who is known to draw explains it."""
+        self.stirred.add(site)
         if not (self._known(site) or _below(site, self.drew) or _below(site, self.moved)):
             self.moved.setdefault(site, []).append(source)
 
     def _known(self, site: str) -> list[list[str]]:
         """The names that the report has at a site and in the modules below."""
         return [[_plain(name) for name in self.known[key]] for key in _below(site, self.known)]
+
+    def idle(self, site: str) -> bool:
+        """Whether a site's code may draw by functions of PyTorch, as was read, and its first
+        forward called none of them: a table may hold them for other models."""
+        names = self.known.get(site, ())
+        if site not in self.ran or not names or not MISSED.issuperset(names):
+            return False
+        called = {name for below in _below(site, self.called) for name in self.called[below]}
+        return called.isdisjoint(map(_plain, names)) and not _below(site, self.stirred)
 
     def told(self) -> Iterator[tuple[str, str]]:
         """Each site where something was seen, and the words of the report for it."""
@@ -120,6 +137,7 @@ def watched(forward: Any, noticed: Noticed, site: str) -> Iterator[None]:
         if len(_here.sites) == 1:
             for ran in _here.ran:
                 ran.watched = True
+                noticed.ran.add(ran.site.name)
     finally:
         _here.sites.pop()
         if not _here.sites:
