@@ -204,10 +204,11 @@ def as_numpy(value):
 
 
 def is_array(value):
-    """Whether it is one whose values can be read: not on the meta device, not a nested tensor."""
+    """Whether it is one whose values can be read: not on the meta device, nested or sparse."""
     try:
         there = hasattr(value, "shape") and hasattr(value, "dtype")
-        return there and not getattr(value, "is_meta", False)
+        dense = str(getattr(value, "layout", "torch.strided")) == "torch.strided"
+        return there and dense and not getattr(value, "is_meta", False)
     except RuntimeError:
         return False
 
@@ -284,7 +285,7 @@ def _against(call, backend, arguments, found):
         return None
     if refused and f"{call.function}.{refused[0]}" not in FREE and _looked_at(call, refused[0]):
         return f"{refused[0]}={texts[refused[0]]} is answered: {backend}: {found}"
-    if arguments.get("inplace") is True:
+    if arguments.get("inplace") is True or any("iter(" in e for e in texts.values()):
         arguments = {**arguments, **built(call, backend)}  # as they were before it
     arrays = {n: as_numpy_typed(v) if is_array(v) else v for n, v in arguments.items()}
     x = next((arguments[n] for n in ("x", "w", "input") if is_array(arguments.get(n))), None)

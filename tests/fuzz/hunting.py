@@ -61,7 +61,10 @@ class Hunt:
         return [b for b in everywhere if not (rare and b == "jax")]
 
     def _judged(self, call, on):
-        wrong, made = judge(call, on=on)
+        try:
+            wrong, made = judge(call, on=on)
+        except Exception as error:  # of the fuzz's own: a fault too, and no end of the hunt
+            wrong, made = f"judged by an error {type(error).__name__}: {error}", 1
         self.made += made
         self.calls[call.function] += made
         return wrong

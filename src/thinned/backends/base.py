@@ -103,6 +103,11 @@ class Backend(ABC):
         """TypeError, in one sentence, unless x is as `require_dense` has it, of real numbers: of a
         floating type, of integers or booleans."""
 
+    def require_beside(self, who: str, array: Any, name: str, x: Any, beside: str) -> None:
+        """ValueError, in one sentence, where `array` lies on another device than x, which is called
+        `beside`, and the library brings the two together for nobody."""
+        return
+
     @abstractmethod
     def require_out(self, who: str, x: Any, out: Any) -> None:
         """An error, in one sentence, unless `out` can take the result for x."""

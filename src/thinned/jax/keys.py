@@ -51,7 +51,9 @@ def address(key: Any, site: int | str = 0, step: Any = 0, call: Any = 0) -> Addr
         words = key
     fits = getattr(words, "ndim", None) == 1 and words.dtype == np.uint32 and words.shape[0] >= 2
     if not fits or words.shape[0] % 2:
-        got = f"{type(key).__name__} of shape {getattr(key, 'shape', '()')}"
+        got = type(key).__name__
+        if isinstance(key, (jax.Array, np.ndarray)):
+            got += f" of shape {key.shape}"
         remedy = "Make one: jax.random.key(0); map over many by jax.vmap."
         raise TypeError(message("address", "key", "one key of jax.random", got, remedy))
     if not is_traced(words):

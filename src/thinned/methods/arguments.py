@@ -35,6 +35,7 @@ def require_alike(who: str, name: str, array: Any, beside: str, x: Any) -> Any:
         got, wanted = type(array).__name__, type(x).__name__
         raise TypeError(message(who, name, f"an array of {beside}'s library ({wanted})", got))
     backend.require_real(who, array, name)
+    backend.require_beside(who, array, name, x, beside)
     return backend.plain(array)
 
 

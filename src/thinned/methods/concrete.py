@@ -131,8 +131,8 @@ def _learnable(draws: Draws, p: Any) -> Any:
     value = p if draws.backend.compiling() and hasattr(p, "shape") else draws.probability(p)
     if isinstance(value, float) and value == 1.0:
         raise ValueError(f"{who}: p must be below 1, where 1 / (1 - p) is infinite, got 1.")
-    if not hasattr(p, "shape") or isinstance(p, (np.generic, np.ndarray)):
-        return value
+    if isinstance(p, (np.generic, np.ndarray)) or not draws.backend.holds(type(p)):
+        return value  # another library's is its number
     if tuple(p.shape) != ():
         raise TypeError(message(who, "p", "one number in [0, 1)", f"shape {tuple(p.shape)}"))
     return p

@@ -343,7 +343,18 @@ def _sums(draws: Draws, x: Any, weight: Any, bias: Any) -> Any:
 def _activated(xp: Any, activation: Any, y: Any) -> Any:
     if activation is None:
         return y
-    return xp.where(y < 0, xp.zeros_like(y), y) if activation == "relu" else activation(y)
+    return xp.where(y < 0, xp.zeros_like(y), y) if activation == "relu" else _of(activation, y)
+
+
+def _of(activation: Any, y: Any) -> Any:
+    """What a caller's activation makes of y: an array of y's shape."""
+    found = activation(y)
+    got = getattr(found, "shape", None)
+    if got is None or tuple(got) != tuple(y.shape):
+        requirement = f"a function that keeps the shape {tuple(y.shape)}"
+        given = f"one that gives {type(found).__name__ if got is None else tuple(got)}"
+        raise TypeError(message("drop_connect", "activation", requirement, given))
+    return found
 
 
 def _averaged(draws: Draws, x: Any, weight: Any, bias: Any, activation: Any, plain: bool) -> Any:
@@ -369,7 +380,7 @@ def _averaged(draws: Draws, x: Any, weight: Any, bias: Any, activation: Any, pla
         density = xp.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
         average = mean * draws.backend.normal_cdf(z) + std * density
     else:
-        average = sum(share * activation(mean + node * std) for node, share in _nodes())
+        average = sum(share * _of(activation, mean + node * std) for node, share in _nodes())
     return xp.astype(xp.where(varies, average, _activated(xp, activation, mean)), x.dtype)
 
 

@@ -135,6 +135,11 @@ class TorchBackend(Backend):
         if x.ndim > MOST_AXES:
             raise TypeError(message(who, name, f"of {MOST_AXES} axes at most", x.ndim))
 
+    def require_beside(self, who: str, array: Tensor, name: str, x: Tensor, beside: str) -> None:
+        if array.ndim and array.device != x.device:  # PyTorch takes numbers wherever they lie
+            requirement = f"on the device of {beside} ({x.device})"
+            raise ValueError(message(who, name, requirement, str(array.device)))
+
     def require_out(self, who: str, x: Tensor, out: Any) -> None:
         if not isinstance(out, Tensor):
             raise TypeError(message(who, "out", "a torch tensor", type(out).__name__))
