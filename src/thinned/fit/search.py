@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -148,6 +149,7 @@ class Search:
 
         processes = min(self.processes or joblib.cpu_count(), count)
         with (
+            _stopped_quietly(),
             joblib.parallel_config(backend="loky", inner_max_num_threads=1),
             joblib.Parallel(n_jobs=processes, return_as="generator_unordered") as run,
         ):
@@ -253,6 +255,29 @@ class Search:
             pairs = target * n + answers.prediction
             confusion = np.bincount(pairs, minlength=n * n).reshape(n, n)
         return Predictions(rows.astype(np.int64) + 1, target, answers, confusion)
+
+
+@contextmanager
+def _stopped_quietly() -> Iterator[None]:
+    """joblib's thread that hands out work may stumble where an interruption takes the work away,
+    and would print a traceback beside the sentence that the user gets. Without one it prints it."""
+    stumbled: list[threading.ExceptHookArgs] = []
+    before = threading.excepthook
+
+    def hook(raised: threading.ExceptHookArgs) -> None:
+        ours = raised.thread is not None and raised.thread.name == "ExecutorManagerThread"
+        (stumbled.append if ours else before)(raised)
+
+    threading.excepthook = hook
+    try:
+        yield
+    except (KeyboardInterrupt, GeneratorExit):
+        stumbled.clear()
+        raise
+    finally:
+        threading.excepthook = before
+        for raised in stumbled:
+            before(raised)
 
 
 @contextmanager
