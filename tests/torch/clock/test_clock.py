@@ -101,6 +101,39 @@ def test_pieces_with_several_entries_to_a_row():
             model[1](ONES[:7])
 
 
+class Windows(nn.Module):
+    """Two windows to a row, and then the rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.outer = nn.Dropout(0.5), nn.Dropout(0.5)
+
+    def forward(self, x):
+        return self.outer(self.inner(x.reshape(-1, 5)).reshape(x.shape))
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_arrays_of_several_lengths_in_a_piece_need_its_rows(compiled):
+    model = Windows()
+    clock = adopt(model, seed=9).clock
+    runs = torch.compile(model, backend="eager") if compiled else model
+    whole = runs(ONES)
+    refused = (
+        r"in clock.piece\(8\) site 'outer' has 8 entries along the axis of the rows, and site "
+        r"'inner' has 16. Say how many rows the piece has: clock.piece\(8, rows=...\)"
+    )
+    with pytest.raises(RuntimeError, match=refused), clock.piece(8):
+        runs(ONES[8:16])
+    for start in range(0, 64, 8):
+        with clock.piece(start, rows=8):
+            assert torch.equal(runs(ONES[start : start + 8]), whole[start : start + 8])
+    for rows in (8, 4):  # another piece, of another length
+        with clock.piece(0):
+            assert torch.equal(runs(ONES[:rows]), whole[:rows])
+        with clock.piece(8):
+            model.inner(ONES[:rows])
+
+
 def test_gradients_over_pieces_are_those_of_the_batch():
     model, clock = model_and_clock()
     x = torch.randn(64, 10)

@@ -73,6 +73,8 @@ class Clock:
         self._epoch, self._counted = next(self._epochs), 0
         # Seed and step when the buffer was last read: what holds where there is nothing to read.
         self._said = (seed, 0)
+        # In a piece: its epoch, a site that was called in it, and its entries along the rows' axis.
+        self.entries: tuple[int, str, int] | None = None
         # While a graph is traced: the tensor it counts in. A Python number would be built into it.
         self.live: Tensor | None = None
         # While members are asked: whose draws the sites make, in place of this clock's own.

@@ -100,9 +100,27 @@ def _require_even(name: str, moment: Moment, rows: int) -> None:
         )
 
 
+def _require_alike(name: str, moment: Moment, rows: int) -> None:
+    """RuntimeError where arrays of one piece have different numbers of entries along the rows'
+    axis, so that one start cannot be right for all of them. In the first piece it is."""
+    clock = clock_by_number(moment.clock)
+    if clock is None or moment.start == 0:
+        return
+    if clock.entries is None or clock.entries[0] != moment.epoch:
+        clock.entries = (moment.epoch, name, rows)
+    _, site, known = clock.entries
+    if known != rows:
+        raise RuntimeError(
+            f"thinned: in clock.piece({moment.start}) site {name!r} has {rows} entries along the "
+            f"axis of the rows, and site {site!r} has {known}. Say how many rows the piece has: "
+            f"clock.piece({moment.start}, rows=...)."
+        )
+
+
 def _scaled(name: str, moment: Moment, rows: int) -> int:
     """The first entry along the rows' axis, which may hold several entries to a row."""
     if moment.rows < 0:
+        _require_alike(name, moment, rows)
         return moment.start
     if rows % moment.rows:
         raise RuntimeError(
