@@ -124,9 +124,10 @@ python-%:
 # The models of other libraries under adoption, in an environment of their newest releases: some two
 # hours, and docs/zoo.md at the end. A run that was stopped goes on where it stood. make zoo ONLY='timm:*'
 ONLY ?= *
+ZOO_TORCH := torch==2.14.1 torchvision==0.29.1
 zoo:
 	test -x build/$@/bin/python || $(PYTHON) -m venv build/$@
-	build/$@/bin/pip --disable-pip-version-check install -q torch==2.14.1 torchvision==0.29.1 \
+	build/$@/bin/pip --disable-pip-version-check install -q $(ZOO_TORCH) \
 		scikit-build-core nanobind cmake ninja
 	build/$@/bin/pip --disable-pip-version-check install -q --upgrade \
 		transformers accelerate timm peft torch_geometric

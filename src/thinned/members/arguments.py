@@ -165,6 +165,8 @@ def _of_numpy(place: str, array: NDArray[Any]) -> Tensor:
     plain = np.ascontiguousarray(numpy.backend.plain(array)).reshape(array.shape)
     if plain.dtype.name == "bfloat16":  # ml_dtypes' own, which PyTorch does not read
         plain = plain.astype(np.float32)
+    if plain.dtype.kind not in "biufc":
+        raise TypeError(message(WHO, place, "an array of numbers", plain.dtype))
     try:
         return torch.from_numpy(plain)
     except TypeError as error:

@@ -59,14 +59,19 @@ def kinds(model, x=None, **options):
 class LentRate(nn.Module):
     """Attention that is told the p of a module which is never called, as transformers' is."""
 
-    def __init__(self, same=True):
+    def __init__(self, own=False):
         super().__init__()
-        self.linear, self.dropout, self.same = nn.Linear(8, 8), nn.Dropout(0.3), same
+        self.linear, self.dropout, self.p = nn.Linear(8, 8), nn.Dropout(0.3), 0.3
+        if own:
+            self.forward = self.with_its_own
 
     def forward(self, x):
         q = self.linear(x).view(-1, 2, 4)
-        p = self.dropout.p if self.same else 0.1
-        return F.scaled_dot_product_attention(q, q, q, dropout_p=p if self.training else 0.0)
+        p = self.dropout.p if self.training else 0.0
+        return F.scaled_dot_product_attention(q, q, q, dropout_p=p)
+
+    def with_its_own(self, x):
+        return F.dropout(self.linear(x), self.p, self.training)
 
 
 CLEAN = {
@@ -258,8 +263,8 @@ PLANTED = {
         lambda: functional_recompute(preserve_rng_state=False),
         [("", "recomputes another mask")],
     ),
-    "a module that is not called, beside a call with another p": (
-        lambda: LentRate(same=False),
+    "a module that is not called, beside a call with its own p": (
+        lambda: LentRate(own=True),
         [("dropout", "never drops")],
     ),
     "a recompute that cannot know its call": (

@@ -202,6 +202,11 @@ def memory_budget() -> float:
     return float(getattr(config, "activation_memory_budget", 1.0))
 
 
+def break_graph() -> None:
+    """Leave to eager code what the program that Dynamo traces cannot know."""
+    torch._dynamo.graph_break()
+
+
 def seen_in_programs(function: Any) -> bool:
     """Whether modes are shown the calls of a function in programs, as they are in eager code, from
     now on. Of torch.rand_like Dynamo shows none by itself."""

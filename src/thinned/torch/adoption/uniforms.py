@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thinned.backends.torch.internals import seen_in_programs
+from thinned.backends.torch.internals import break_graph, seen_in_programs
 from thinned.methods.draws import NO_P, Draws
 from thinned.torch.adoption.gates import GATES, GAUSSIAN, Gate, gate_at
 from thinned.torch.adoption.site import Site
@@ -51,7 +51,7 @@ def gate_of_call(site: Site, func: Any, kwargs: dict[str, Any]) -> Gate | None:
         # was read, and seen, to make of such numbers.
         made = site.gates.get(name, ())
         if len(made) > 1:
-            torch._dynamo.graph_break()
+            break_graph()
         return next(iter(made), None)
     frame = _caller()
     home = str(frame.f_globals.get("__name__"))

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from thinned.torch.adoption.bytecode import read
 from thinned.torch.auditing.draws import LIKELY, Seen, SeenLaw
 from thinned.torch.auditing.expectation import scales
 from thinned.torch.auditing.finding import Finding, Observed
@@ -136,7 +137,6 @@ def _idle(seen: Observed) -> Iterator[Finding]:
     drawing |= {one.site for run in seen.trainings for one in run.seen}
     skipping = [n for m, names in seen.names.items() if isinstance(m, LayerDrop) for n in names]
     steps = len(seen.trainings)
-    rates = {(one.module, one.p) for run in seen.trainings for one in run.seen}
     for module, (name, *_) in seen.names.items():
         weighted = isinstance(module, (nn.MultiheadAttention, nn.LSTM, nn.GRU, nn.RNN))
         if not (weighted or is_dropout(module)) or not steps:
@@ -149,7 +149,7 @@ def _idle(seen: Observed) -> Iterator[Finding]:
         calls = sum(run.calls.get(name, 0) for run in seen.trainings)
         if calls and is_by_hand(module) and not _returns_its_input(seen, name):
             continue  # it does something, by draws that are not PyTorch's
-        kind, parent = type(module).__name__, name.rpartition(".")[0]
+        kind = type(module).__name__
         if isinstance(module, (nn.LSTM, nn.GRU, nn.RNN)) and module.num_layers == 1:
             detail = f"{kind} with p = {p:g} has one layer, and drops between layers only."
             mend = "Put a Dropout after it, use more layers, or leave dropout out."
@@ -160,12 +160,19 @@ def _idle(seen: Observed) -> Iterator[Finding]:
             mend = "Let its forward draw where self.training is True, or take it out."
             if not module.training:
                 mend = "Let train(mode) reach it, or take it out."
-        elif any(m == parent and (q is None or math.isclose(p, q)) for m, q in rates):
-            continue  # the module around it asks for its p, and draws itself
+        elif name.rpartition(".")[0] in drawing and _lends_its_p(seen, module, name):
+            continue
         else:
             detail = f"{kind} with p = {p:g} was not called in {steps} training forwards."
             mend = "Call it in forward, or take it out."
         yield Finding(name, "never drops", detail, mend)
+
+
+def _lends_its_p(seen: Observed, module: nn.Module, name: str) -> bool:
+    """Whether the code of the module around it hands on its p, and so drops in its stead."""
+    above = name.rpartition(".")[0]
+    around = next((m for m, names in seen.names.items() if above in names), None)
+    return around is not None and module in read(around, seen.names).lent
 
 
 def _returns_its_input(seen: Observed, name: str) -> bool:
