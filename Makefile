@@ -123,6 +123,7 @@ python-%:
 
 # The models of other libraries under adoption, in an environment of their newest releases: some two
 # hours, and docs/zoo.md at the end. A run that was stopped goes on where it stood. make zoo ONLY='timm:*'
+# tries some, and make zoo ZOO_PART='--every 4 --quick' one in four, with one kind of attention.
 ONLY ?= *
 ZOO_TORCH := torch==2.14.1 torchvision==0.29.1
 zoo:
@@ -133,7 +134,7 @@ zoo:
 		transformers accelerate timm peft torch_geometric
 	build/$@/bin/pip --disable-pip-version-check install -q --no-build-isolation \
 		-C build-dir=build/$@/build .
-	TRANSFORMERS_VERBOSITY=error build/$@/bin/python -W ignore -m tests.zoo --only '$(ONLY)' \
+	TRANSFORMERS_VERBOSITY=error build/$@/bin/python -W ignore -m tests.zoo --only '$(ONLY)' $(ZOO_PART) \
 		--results build/zoo-results --page docs/zoo.md
 
 clean:

@@ -27,6 +27,9 @@ def main():
     parser.add_argument("--results", type=Path, default=Path("build/zoo-results"))
     parser.add_argument("--page", type=Path, help="where the tables go")
     parser.add_argument(
+        "--every", type=int, default=1, metavar="N", help="one model in N, by the order of names"
+    )
+    parser.add_argument(
         "--quick", action="store_true", help="one kind of attention, and without torch.compile"
     )
     parser.add_argument("--again", action="store_true", help="also what has results")
@@ -47,7 +50,7 @@ def main():
     if any(codes):
         return 1
     if asked.page and asked.only == "*":
-        page.write(asked.page, asked.results)
+        page.write(asked.page, asked.results, every=asked.every, quick=asked.quick)
     return 0
 
 
@@ -67,7 +70,7 @@ def one_library(library, pattern, asked, k, n):
     models = importlib.import_module(f"{__package__}.{LIBRARIES[library]}")
     results = Results(library, asked.results)
     done = set() if asked.again else set(results.read())
-    wanted = [name for name in models.names() if fnmatch.fnmatch(name, pattern)]
+    wanted = [n for n in models.names()[:: asked.every] if fnmatch.fnmatch(n, pattern)]
     for name in wanted[k::n]:
         if name in done:
             continue

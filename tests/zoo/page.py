@@ -71,26 +71,26 @@ def summary(answer):
 # --------------------------------------------------------------------------------------- the page
 
 
-def write(target, folder, libraries=LIBRARIES):
+def write(target, folder, libraries=LIBRARIES, every=1, quick=False):
     """The whole page in one step, or nothing: IncompleteError says what is missing."""
     answers = {}
     for library, file in libraries.items():
         known = Results(library, folder).read()
-        names = importlib.import_module(f"{__package__}.{file}").names()
+        names = importlib.import_module(f"{__package__}.{file}").names()[::every]
         missing = [name for name in names if name not in known]
         if missing:
             raise IncompleteError(
                 f"{library}: {len(missing)} models not tried yet, first {missing[0]}"
             )
         answers[library] = [known[name] for name in names]
-    text = page(answers, versions())
+    text = page(answers, versions(), every, quick)
     beside = target.with_suffix(".new")
     beside.write_text(text, encoding="utf-8")
     os.replace(beside, target)
 
 
-def page(answers, of):
-    parts = [_head(of), _by_library(answers), _faults(answers)]
+def page(answers, of, every=1, quick=False):
+    parts = [_head(of, every, quick), _by_library(answers), _faults(answers)]
     for library, found in answers.items():
         parts.append(_rows(library, found))
     for library, found in answers.items():
@@ -98,12 +98,14 @@ def page(answers, of):
     return "\n".join(part for part in parts if part)
 
 
-def _head(of):
+def _head(of, every, quick):
     text = ", ".join(f"{name} {number}" for name, number in of.items())
+    part = "" if every == 1 else f" Tried was one model in {every}, by the order of their names."
+    part += " One kind of attention of each, and no torch.compile." if quick else ""
     return f"""# The zoo: adoption tried on the models of other libraries
 
 Made by `make zoo` from one run; not to be edited. Models have random weights and small sizes, and
-their rates are .1 to .3. {text}.
+their rates are .1 to .3. {text}.{part}
 
 - **drop**: two training steps under different seeds of PyTorch differ.
 - **adopted**: `thinned.torch.adopt` takes the model.
