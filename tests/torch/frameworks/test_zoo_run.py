@@ -15,6 +15,8 @@ pytestmark = [
     needs("torch_geometric"),
     # From Python 3.12 on a fork beside threads is warned of: here no thread holds a lock.
     pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
+    # JAX says so too where another test has loaded it: the children run none of it.
+    pytest.mark.filterwarnings("ignore:.*fork:RuntimeWarning"),
 ]
 GRAPHS = {"torch_geometric": "graphs"}
 
