@@ -322,3 +322,27 @@ def test_a_fault_is_caught(fault, check, monkeypatch):
     fault(monkeypatch)
     with pytest.raises(AssertionError):
         check()
+
+
+class SkipsLayers(nn.Module):
+    """The model itself draws by hand."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x):
+        skipped = torch.rand([]) < 0.5
+        return x if self.training and skipped else self.layer(x)
+
+
+@pytest.mark.parametrize("mode", [None, False, True])
+@pytest.mark.parametrize("training", [True, False])
+def test_a_model_that_draws_by_hand_itself_has_its_mode_back(training, mode):
+    model = SkipsLayers().train(training)
+    adopt(model)
+    with no_dropout(model):
+        assert torch.equal(model(torch.ones(2, 4)), model.layer(torch.ones(2, 4)))
+        if mode is not None:
+            model.train(mode)
+    assert {m.training for m in model.modules()} == {training if mode is None else mode}

@@ -159,7 +159,9 @@ def _off(root: nn.Module, names: dict[nn.Module, list[str]]) -> Iterator[None]:
     # Where random numbers are drawn by hand, only the flag that the code asks tells it not to.
     quiet += [m for m in own if not _has_flag(m) and read(m, names).reached & BY_HAND]
     before = {module: module.training for module in quiet}
-    training = root.training
+    # Who changes the mode of the model meanwhile means these modules, too; another one shows it.
+    witness = next((module for module in root.modules() if module not in before), None)
+    training = None if witness is None else witness.training
     with ExitStack() as stack:
         for module in own:
             _laid(stack, "no_dropout", _Met(module, quietly))
@@ -169,8 +171,8 @@ def _off(root: nn.Module, names: dict[nn.Module, list[str]]) -> Iterator[None]:
             yield
         finally:
             for module, was in before.items():
-                # Who changed the mode of the model meanwhile meant these modules, too.
-                module.training = was if root.training == training else root.training
+                now = None if witness is None else witness.training
+                module.training = was if now is None or now == training else now
 
 
 @contextmanager
