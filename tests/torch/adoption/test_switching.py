@@ -346,3 +346,18 @@ def test_a_model_that_draws_by_hand_itself_has_its_mode_back(training, mode):
         if mode is not None:
             model.train(mode)
     assert {m.training for m in model.modules()} == {training if mode is None else mode}
+
+
+class Mixed(SkipsLayers):
+    def forward(self, x):
+        return functional.dropout(super().forward(x), 0.5, self.training)
+
+
+def test_a_named_site_that_draws_by_hand_as_well_is_refused():
+    model = Mixed()
+    adopt(model)
+    with pytest.raises(ValueError, match="site '/dropout' draws a mask by rand, whose p"):
+        set_p(model, "/dropout", 0.1)
+    with set_p(model, "*", 0.0):  # all that has a p of its own
+        y = model(torch.ones(2, 4))
+    assert torch.equal(y, torch.ones(2, 4)) or torch.equal(y, model.layer(torch.ones(2, 4)))

@@ -145,10 +145,11 @@ def _require_one_p(site: str, module: nn.Module, names: Iterable[nn.Module]) -> 
     if _has_flag(module):
         return
     found = read(module, names)
-    if found.reached <= BY_HAND and held_rate(module, found) is None:
+    by_hand = found.reached & BY_HAND
+    if by_hand and held_rate(module, found) is None:
         raise ValueError(
-            f"set_p: site {site!r} draws its mask by {', '.join(sorted(found.reached))}, whose p "
-            "the code around it uses as well. Set the attribute of the module that holds it."
+            f"set_p: site {site!r} draws a mask by {', '.join(sorted(by_hand))}, whose p the code "
+            "around it uses as well. Set the attribute of the module that holds it."
         )
 
 
