@@ -276,6 +276,17 @@ def test_functional_calls_in_a_checkpoint_that_begins_within_their_forward(kind,
         assert same(drawn(kind, how, **options), drawn(kind, **options))
 
 
+def test_a_functional_call_that_a_recompute_would_not_see_raises(monkeypatch):
+    """The recompute of a part of a forward runs outside of it, without the mode that sees calls."""
+    refused = "stands in a checkpoint that begins within its module's forward"
+    with pytest.raises(RuntimeError, match=refused):
+        drawn(TwoCalls, HIDDEN, inside=True)
+    monkeypatch.setattr(checkpoints, "by_hooks", lambda _: [])  # as before PyTorch 2.7
+    with pytest.raises(RuntimeError, match=refused):
+        drawn(TwoCalls, PLAIN, inside=True)
+    assert same(drawn(TwoCalls, NOTED, inside=True), drawn(TwoCalls, inside=True))
+
+
 class Teacher(nn.Module):
     def forward(self, x):
         with torch.no_grad():

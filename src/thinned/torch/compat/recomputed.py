@@ -130,9 +130,12 @@ def _function_in(context: Any) -> str | None:
 
 
 def below(frame: types.FrameType | None, until: types.CodeType) -> bool:
-    """Whether code of PyTorch's checkpoints has called `frame`, from within a call of `until`."""
+    """Whether `frame` was called, from within a call of `until`, by what may run it again: code of
+    PyTorch's checkpoints, or the forward of an autograd.Function."""
     while frame is not None and frame.f_code is not until:
         if frame.f_code.co_filename == torch.utils.checkpoint.__file__:
+            return True
+        if _context_of(frame) is not None:
             return True
         frame = frame.f_back
     return False
