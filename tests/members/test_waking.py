@@ -174,6 +174,15 @@ def test_a_flag_that_steers_more_is_left_alone(name):
     check_left(name)
 
 
+def test_a_comparison_that_fails_leaves_the_flag_alone_and_is_said(monkeypatch):
+    def fails(*_):
+        raise KeyError("row 3")
+
+    monkeypatch.setattr("thinned.members.mc_mode.compare", fails)
+    with pytest.raises(ValueError, match="the comparison failed with a KeyError: 'row 3'"):
+        predict(Around(Attention()), X, members=4)
+
+
 def test_arguments_that_cannot_be_copied_leave_the_flag_alone():
     model = Around(Attention(), cache=lambda: [threading.Lock()])
     with pytest.raises(ValueError, match="its arguments cannot be copied"):

@@ -216,7 +216,9 @@ class _Question:
             return
         try:
             self.flags = compared(twin, hidden, lambda: self._few(twin, 3))
-        except Exception:  # of the evaluation's own: what is wrong is said later
+        except Exception as error:  # the model's own raises again when members are asked
+            kind = type(error).__name__
+            self.flags.left = dict.fromkeys(hidden, f"the comparison failed with a {kind}: {error}")
             return
         covers = wake(twin, self.flags.woken)
         if not covers:
