@@ -31,25 +31,12 @@ def progress(total: int, quiet: bool = False) -> Iterator[Callable[[], None]]:
     if not console.is_terminal or console.is_dumb_terminal:
         yield _lines(total)
         return
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import Progress
 
-    columns = (
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        # Trainings differ in length by their p, which come in turn: a long memory evens that out.
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, speed_estimate_period=60) as bar:
+    from thinned.members.progress import columns
+
+    # Trainings differ in length by their p, which come in turn: a long memory evens that out.
+    with Progress(*columns(), console=console, speed_estimate_period=60) as bar:
         task = bar.add_task("training", total=total)
         yield lambda: bar.advance(task)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from thinned.checks import message
 
-__all__ = ["shown"]
+__all__ = ["columns", "shown"]
 
 Told = Callable[[int, int | None], object]
 
@@ -36,20 +36,32 @@ def shown(who: str, progress: Any) -> Iterator[Told | None]:
 def _bar(who: str) -> Iterator[Told]:
     try:
         from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
+        from rich.progress import Progress
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"{who}: progress=True shows a bar by rich, which is not installed: pip install rich. "
             "Or pass a function of (done, of)."
         ) from error
-    columns = (
+    with Progress(*columns(), console=Console(stderr=True)) as bar:
+        task = bar.add_task("members", total=None)
+
+        def told(done: int, of: int | None) -> None:
+            bar.update(task, completed=done, total=of)
+
+        yield told
+
+
+def columns() -> tuple[Any, ...]:
+    """What a bar by rich shows: what is counted, how many are done, time taken and time left."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -57,10 +69,3 @@ def _bar(who: str) -> Iterator[Told]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("members", total=None)
-
-        def told(done: int, of: int | None) -> None:
-            bar.update(task, completed=done, total=of)
-
-        yield told
