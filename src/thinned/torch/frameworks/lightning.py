@@ -13,7 +13,7 @@ from thinned.torch.adoption.adopt import Report
 from thinned.torch.adoption.functional_calls import AdoptedForward
 from thinned.torch.adoption.site import Site
 from thinned.torch.clock.optimizers import optimizers_of
-from thinned.torch.frameworks.training import Training
+from thinned.torch.frameworks.training import TrainingCallback
 
 __all__ = ["Dropout"]
 
@@ -36,11 +36,10 @@ def _bases() -> tuple[type, ...]:
     raise ImportError("thinned.torch.lightning needs Lightning: pip install lightning.")
 
 
-# Which Lightning it is, is known when this runs.
 _Callback: Any = type("_Callback", _bases(), {})
 
 
-class Dropout(_Callback):  # type: ignore[misc]
+class Dropout(TrainingCallback, _Callback):  # type: ignore[misc]  # known when this runs
     """Addressed dropout for a model that Lightning's Trainer trains.
 
     While `Trainer.fit()` trains it, the model is adopted: every dropout that `thinned.torch.adopt`
@@ -78,18 +77,11 @@ class Dropout(_Callback):  # type: ignore[misc]
     """
 
     def __init__(self, seed: int = 0, schedule: Any = None, *, ranks: str | None = None) -> None:
-        self._training = Training(seed, schedule, ranks)
+        super().__init__(seed, schedule, ranks=ranks)
         self._loaded: dict[str, int] | None = None
         self._by_batch = self._by_hand = False
         self._steps_before = 0
         self._covered: tuple[nn.Module, Any] | None = None
-
-    def __repr__(self) -> str:
-        return self._training.shown
-
-    @property
-    def report(self) -> Report | None:
-        return self._training.report
 
     @property
     def state_key(self) -> str:

@@ -22,7 +22,7 @@ from thinned.torch.clock import optimizers
 from thinned.torch.clock.clock import Clock, was_skipped
 from thinned.torch.clock.ranks import require_choice
 
-__all__ = ["Training"]
+__all__ = ["Training", "TrainingCallback"]
 
 _NEVER = 2**32 - 1
 
@@ -162,6 +162,20 @@ class Training:
             else:
                 found[f"{name}/lowest"], found[f"{name}/highest"] = min(at), max(at)
         return found
+
+
+class TrainingCallback:
+    """What the callbacks of all trainers have for their users."""
+
+    def __init__(self, seed: int = 0, schedule: Any = None, *, ranks: str | None = None) -> None:
+        self._training = Training(seed, schedule, ranks)
+
+    def __repr__(self) -> str:
+        return self._training.shown
+
+    @property
+    def report(self) -> Report | None:
+        return self._training.report
 
 
 class _Steps:

@@ -14,9 +14,8 @@ except ImportError as error:
         "pip install transformers accelerate."
     ) from error
 
-from thinned.torch.adoption.adopt import Report
 from thinned.torch.clock.optimizers import optimizers_of
-from thinned.torch.frameworks.training import Training
+from thinned.torch.frameworks.training import TrainingCallback
 
 __all__ = ["Dropout"]
 
@@ -24,7 +23,7 @@ __all__ = ["Dropout"]
 _STATE = "thinned_clock"
 
 
-class Dropout(TrainerCallback):
+class Dropout(TrainingCallback, TrainerCallback):
     """Addressed dropout for a model that transformers' Trainer trains.
 
     From the beginning of `Trainer.train()` to its end the model is adopted: every dropout that
@@ -58,16 +57,6 @@ class Dropout(TrainerCallback):
     >>> Dropout(seed=7)
     Dropout(seed=7)
     """
-
-    def __init__(self, seed: int = 0, schedule: Any = None, *, ranks: str | None = None) -> None:
-        self._training = Training(seed, schedule, ranks)
-
-    def __repr__(self) -> str:
-        return self._training.shown
-
-    @property
-    def report(self) -> Report | None:
-        return self._training.report
 
     # The Trainer calls these. By now the model is on its device, in its wrappers and loaded from
     # the checkpoint, and the optimizer is the one that steps.
