@@ -124,7 +124,7 @@ their rates are .1 to .3. {text}.{part}
 - **compile**: `torch.compile(backend="eager")` gives the numbers of the eager model. Tried under
   the first kind of attention.
 - **members**: `predict` gives members that differ, leaves the model unchanged, and does not depend
-  on the batch size. *no*: it says in a sentence of its own why not.
+  on the batch size. *no*: `predict` refuses, and its message says why.
 - **-**: nothing to check: the original does not do it either.
 """
 

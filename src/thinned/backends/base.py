@@ -104,8 +104,8 @@ class Backend(ABC):
         floating type, of integers or booleans."""
 
     def require_beside(self, who: str, array: Any, name: str, x: Any, beside: str) -> None:
-        """ValueError, in one sentence, where `array` lies on another device than x, which is called
-        `beside`, and the library brings the two together for nobody."""
+        """ValueError where `array` lies on another device than x, and the library does not combine
+        arrays of two devices. beside : the name of x in the message."""
         return
 
     @abstractmethod

@@ -353,7 +353,7 @@ def _rows_of(loader: Any) -> int:
 
 
 def _sums(given: Given) -> tuple[float, ...]:
-    """Numbers by which batches, and the order of their rows, are told apart."""
+    """A checksum for each array of a batch, which depends on the order of its rows."""
     import torch
 
     found = []

@@ -90,7 +90,7 @@ class _InTraining:
 def compare(twin: nn.Module, candidates: Iterable[str], run: Callable[[], object]) -> Flags:
     """Decide for which of these modules the flag steers nothing but dropout.
 
-    twin : an adopted model with nobody's clock but its own; all of it is put into evaluation.
+    twin : an adopted model whose clock no other model has. All of it is put into evaluation mode.
     run : a forward of the twin on a few rows, whose results are nobody's.
 
     A module that is not called in it is in neither list.
@@ -373,7 +373,7 @@ def _alike(one: Any, other: Any, seen: set[tuple[int, int]] | None = None) -> bo
         return _alike_inside(one, other, seen)
     try:
         return bool(one == other)
-    except Exception:
+    except Exception:  # their own code cannot compare them: so they are not known to be alike
         return False
 
 

@@ -513,9 +513,9 @@ def _require_writable(who: str, out: Tensor) -> None:
     if out.requires_grad and out.is_leaf and torch.is_grad_enabled():
         remedy = "Pass out.detach()."
         got = "a leaf that requires one"
-        raise ValueError(message(who, "out", "without a gradient of its own", got, remedy))
+        raise ValueError(message(who, "out", "a tensor that requires no gradient", got, remedy))
     if any(step == 0 and n > 1 for step, n in zip(out.stride(), out.shape, strict=True)):
-        requirement, got = "memory of its own for each element", "an expanded tensor"
+        requirement, got = "a tensor whose elements share no memory", "an expanded tensor"
         raise ValueError(message(who, "out", requirement, got, "Pass out.clone()."))
     if out.is_inference() and not torch.is_inference_mode_enabled():
         requirement, got = "a tensor that can be written", "one of the inference mode"
