@@ -304,7 +304,7 @@ def test_off_and_at_another_rate(adopted):
     with set_p(model, "0/dropout", 0.9):
         assert (model[0](X) == 0).float().mean() > 0.6
     assert model[0].drop_prob == 0.3
-    with pytest.raises(ValueError, match="draws its mask by rand, whose p the code"):
+    with pytest.raises(ValueError, match="draws a mask by rand, whose p the code"):
         set_p(model, "1/dropout", 0.1)
 
 

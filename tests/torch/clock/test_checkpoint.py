@@ -287,6 +287,72 @@ def test_a_functional_call_that_a_recompute_would_not_see_raises(monkeypatch):
     assert same(drawn(TwoCalls, NOTED, inside=True), drawn(TwoCalls, inside=True))
 
 
+def by_vjp(ctx, grad):
+    return torch.func.vjp(ctx.held[0], *ctx.saved_tensors)[1](grad)[0]
+
+
+def by_its_own_method(ctx, grad):
+    return through(ctx, grad)
+
+
+def through(ctx, grad):
+    with torch.enable_grad():
+        x = ctx.saved_tensors[0].detach().requires_grad_()
+        return torch.autograd.grad(ctx.held[0](x), x, grad)[0]
+
+
+def by_the_state_of_the_generator(ctx, grad):
+    torch.set_rng_state(ctx.state)
+    return grad * ctx.held[0](torch.ones_like(grad))
+
+
+def by_the_saved_output(ctx, grad):
+    (x,) = ctx.saved_tensors
+    return clamped(grad * (x != 0))
+
+
+def clamped(grad):
+    return grad.clamp(-1, 1)
+
+
+def in_a_function(run, backward):
+    """run, in the forward of an autograd.Function with this backward pass."""
+
+    class Through(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.held = (run,)
+            ctx.state = torch.get_rng_state()
+            ctx.save_for_backward(x)
+            return run(x)
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx, grad):
+            return backward(ctx, grad)
+
+    return Through.apply
+
+
+@pytest.mark.parametrize(
+    "backward", [by_vjp, by_its_own_method, by_the_state_of_the_generator, by_the_saved_output]
+)
+def test_only_a_backward_pass_that_may_run_a_forward_is_taken_for_a_recompute(backward):
+    class Gated(nn.Module):
+        def forward(self, x):
+            return in_a_function(lambda x: nn.functional.dropout(x, 0.5), backward)(x)
+
+    model = Gated()
+    adopt(model, seed=1)
+    x = batch().requires_grad_()
+    if backward is by_the_saved_output:
+        model(x).sum().backward()
+        assert torch.equal(x.grad, (x != 0).float())
+        return
+    with pytest.raises(RuntimeError, match="stands in a checkpoint that begins within"):
+        model(x)
+
+
 class Teacher(nn.Module):
     def forward(self, x):
         with torch.no_grad():

@@ -8,8 +8,11 @@ other libraries, and most keep it under the same name.
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 import types
+import weakref
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -131,11 +134,75 @@ def _function_in(context: Any) -> str | None:
 
 def below(frame: types.FrameType | None, until: types.CodeType) -> bool:
     """Whether `frame` was called, from within a call of `until`, by what may run it again: code of
-    PyTorch's checkpoints, or the forward of an autograd.Function."""
+    PyTorch's checkpoints, or the forward of an autograd.Function whose backward recomputes."""
     while frame is not None and frame.f_code is not until:
         if frame.f_code.co_filename == torch.utils.checkpoint.__file__:
             return True
-        if _context_of(frame) is not None:
+        context = _context_of(frame)
+        if context is not None and _recomputes(type(context)._forward_cls):
             return True
         frame = frame.f_back
     return False
+
+
+# What a backward pass names that runs a forward again: without one of them it can neither
+# differentiate what it ran, nor draw once more the mask that PyTorch drew.
+_DIFFERENTIATES = {"backward", "enable_grad", "grad", "set_grad_enabled"}
+_DIFFERENTIATES |= {"jacfwd", "jacrev", "jvp", "linearize", "vjp"}
+_REPLAYS = {"Generator", "fork_rng", "manual_seed", "set_rng_state", "set_state"}
+_read: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
+
+
+def _recomputes(function: type) -> bool:
+    """Whether the backward pass of an autograd.Function, as its code reads, may run a forward."""
+    if function not in _read:
+        _read[function] = _may_run_a_forward(function)
+    return _read[function]
+
+
+def _may_run_a_forward(function: type) -> bool:
+    """The same, read anew.
+
+    The functions that it names are read as well: of its class, module and closure, and of the
+    modules that those name. What is no Python is taken to run one.
+    """
+    names = ("backward", "vjp")  # A Function may define its backward pass under either.
+    reading = [getattr(function, name) for name in names]
+    own = [f for f in reading if getattr(f, "__module__", "") != torch.autograd.function.__name__]
+    seen: set[types.CodeType] = set()
+    while own:
+        f = own.pop()
+        code = getattr(inspect.unwrap(f), "__code__", None)
+        if code is None:
+            return True
+        if code in seen:
+            continue
+        seen.add(code)
+        called = {name for inner in _codes(code) for name in inner.co_names}
+        if called & (_DIFFERENTIATES | _REPLAYS):
+            return True
+        own += _functions(called, inspect.unwrap(f), function)
+    return False
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """A function's code, and that of the functions within it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _codes(constant)
+
+
+def _functions(names: set[str], f: Any, owner: type) -> list[Any]:
+    """The functions of Python, but PyTorch's own, that code of `f` means by these names."""
+    cells = [cell.cell_contents for cell in f.__closure__ or () if cell != types.CellType()]
+    known = [f.__globals__[name] for name in names if name in f.__globals__] + cells
+    modules = [value for value in known if isinstance(value, types.ModuleType)]
+    known += [vars(module)[name] for module in modules for name in names if name in vars(module)]
+    known += [getattr(owner, name) for name in names if hasattr(owner, name)]
+    kinds = (types.FunctionType, types.MethodType)
+    return [
+        value
+        for value in known
+        if isinstance(value, kinds) and not value.__module__.startswith("torch.")
+    ]
