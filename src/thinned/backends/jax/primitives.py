@@ -19,7 +19,7 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad as _ad, batching, mlir
 
-from thinned.backends.jax import spec
+from thinned.backends.jax import pallas, spec
 from thinned.backends.jax.kernel import TYPES, kernel_draw, kernel_noise, runs_kernel
 from thinned.backends.jax.sharding import division_of, needs_devices, partitioned
 
@@ -226,7 +226,10 @@ def _is_for_export(ctx: Any) -> bool:
     return bool(getattr(ctx.module_context.lowering_parameters, "for_export", False))
 
 
-def _lowering(primitive: Any, pure: Any, kernel: Any, ctx: Any, *operands: Any, how: Any) -> Any:
+def _lowering(
+    primitive: Any, pure: Any, kernel: Any, platform: str, ctx: Any, *operands: Any, how: Any
+) -> Any:
+    """kernel : what makes the whole primitive on this platform, or None."""
     division = "exported" if _is_for_export(ctx) else division_of(ctx)
     if division == "divided":
         function = partitioned(primitive, how, len(operands))
@@ -242,11 +245,17 @@ def _lowering(primitive: Any, pure: Any, kernel: Any, ctx: Any, *operands: Any, 
         for a in ctx.avals_in
     ]
     ctx = ctx.replace(avals_in=plain)
-    before = spec.one_cpu.set(division == "alone" and kernel is not None)
+    is_whole = division in ("alone", "whole")
+    keep_bits = spec.decided
+    if platform in pallas.PLATFORMS and is_whole and pallas.is_wanted():
+        keep_bits = partial(pallas.decided, platform=platform)
+    before = spec.one_cpu.set(division == "alone" and platform == "cpu")
+    before_bits = spec.keep_bits.set(keep_bits)
     try:
         return mlir.lower_fun(function, multiple_results=False)(ctx, *operands)
     finally:
         spec.one_cpu.reset(before)
+        spec.keep_bits.reset(before_bits)
 
 
 def _same(ctx: Any, x: Any, words: Any, scale: Any, *, how: How) -> Any:
@@ -258,10 +267,10 @@ for _primitive, _pure, _kernel in (
     (noise_p, _pure_noise, kernel_noise),
     (draw_p, _pure_draw, kernel_draw),
 ):
-    mlir.register_lowering(_primitive, partial(_lowering, _primitive, _pure, None))
-    mlir.register_lowering(
-        _primitive, partial(_lowering, _primitive, _pure, _kernel), platform="cpu"
-    )
+    mlir.register_lowering(_primitive, partial(_lowering, _primitive, _pure, None, "any"))
+    for _platform, _whole in (("cpu", _kernel), *((name, None) for name in pallas.PLATFORMS)):
+        _rule = partial(_lowering, _primitive, _pure, _whole, _platform)
+        mlir.register_lowering(_primitive, _rule, platform=_platform)
 
 
 def _eagerly(primitive: Any) -> None:

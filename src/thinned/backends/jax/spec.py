@@ -10,7 +10,7 @@ saves a third of the time.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import Any
 
@@ -20,11 +20,16 @@ import numpy as np
 from jax import lax
 
 __all__ = [
+    "Words",
     "alike",
+    "block",
+    "decided",
     "keep",
+    "keep_bits",
     "offset_plus",
     "one_cpu",
     "philox",
+    "planes",
     "stacked",
     "uniform24",
     "varies",
@@ -55,7 +60,9 @@ def _multiply(a: Any, m: int) -> tuple[Any, Any]:
     return a1 * high + (middle >> u32(16)) + (other >> u32(16)), a * u32(m)
 
 
-def philox(counter: tuple[Any, ...], key: tuple[Any, Any]) -> tuple[Any, ...]:
+def philox(
+    counter: tuple[Any, ...], key: tuple[Any, Any], *, unroll: bool = False
+) -> tuple[Any, ...]:
     """As reference.philox, on uint32 arrays of one shape, with a key of two uint32 scalars."""
 
     def turn(_: Any, state: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -65,7 +72,12 @@ def philox(counter: tuple[Any, ...], key: tuple[Any, Any]) -> tuple[Any, ...]:
         key = k0 + u32(0x9E3779B9), k1 + u32(0xBB67AE85)
         return high2 ^ c1 ^ k0, low2, high0 ^ c3 ^ k1, low0, *key
 
-    return tuple(lax.fori_loop(0, 10, turn, _varying((*counter, *key)))[:4])
+    state = *counter, *key
+    if unroll:  # not by the loop's own option, which Pallas does not lower everywhere
+        for i in range(10):
+            state = turn(i, state)
+        return state[:4]
+    return tuple(lax.fori_loop(0, 10, turn, _varying(state))[:4])
 
 
 def varies(x: Any) -> frozenset[Any]:
@@ -108,13 +120,18 @@ def _varying(words: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(word ^ nothing for word in words)
 
 
-def _blocks(at: Words, low: Any, high: Any, tag: Any) -> Any:
-    """Blocks number low + 2^32 high with `tag` (they broadcast): uint32, shape (4, ...)."""
+def block(at: Words, low: Any, high: Any, tag: Any, *, unroll: bool = False) -> tuple[Any, ...]:
+    """The four words of blocks number low + 2^32 high with `tag` (they broadcast), uint32."""
     seed_low, seed_high, site, step, call = at
     second = high | call << u32(8) | tag << u32(24)
     shape = jnp.broadcast_shapes(low.shape, second.shape)
     counter = [jnp.broadcast_to(c, shape) for c in (low, second, site, step)]
-    return jnp.stack(philox(tuple(counter), (seed_low, seed_high)))
+    return philox(tuple(counter), (seed_low, seed_high), unroll=unroll)
+
+
+def _blocks(at: Words, low: Any, high: Any, tag: Any) -> Any:
+    """The same as one array, shape (4, ...)."""
+    return jnp.stack(block(at, low, high, tag))
 
 
 # ----------------------------------------------------------------------------------------- indices
@@ -166,12 +183,16 @@ def _numbered(low: Any, high: Any, bits: int, count: int) -> tuple[Any, Any]:
 # -------------------------------------------------------------------------------------- Bernoulli
 
 
-def _decided(at: Words, low: Any, high: Any, threshold: tuple[Any, Any], mirror: bool) -> Any:
+def planes(t: Any) -> Any:
+    """How many planes decide: under the lowest set bit of t nothing can fall below it any more."""
+    lowest = lax.population_count((t & (~t + u32(1))) - u32(1))
+    return jnp.where(t == 0, 0, 32 - lowest.astype(jnp.int32))
+
+
+def decided(at: Words, low: Any, high: Any, threshold: tuple[Any, Any], mirror: bool) -> Any:
     """Keep bits of blocks number low + 2^32 high, of one axis: uint32, shape (4, blocks)."""
     t, whole = threshold
-    # Under the lowest set bit of t nothing can fall below it any more.
-    lowest = lax.population_count((t & (~t + u32(1))) - u32(1))
-    last = jnp.where(t == 0, -1, 31 - lowest.astype(jnp.int32))
+    last = planes(t) - 1
     # A zero that waits for the words, so that no memory is taken before they are there.
     none = jnp.broadcast_to(whole & u32(2), (4, low.size))
     state = jnp.int32(0), none, ~none
@@ -187,6 +208,10 @@ def _decided(at: Words, low: Any, high: Any, threshold: tuple[Any, Any], mirror:
     else:
         _, below, _ = _compared(at, low, high, t, last, mirror, state, 0)
     return ~(below | (u32(0) - whole))  # 2^32 has none of the 32 bits, and drops everything
+
+
+# What decides the lanes of blocks, in what is traced: `decided`, or a kernel of the platform's.
+keep_bits: ContextVar[Callable[..., Any]] = ContextVar("keep_bits", default=decided)
 
 
 def _compared(
@@ -235,7 +260,7 @@ def keep(
         return jnp.zeros(drawn, bool)
     low, high, length = _runs(drawn, strides, offset)
     b_low, b_high = _numbered(low, high, 7, (length + 254) // 128)
-    kept = _decided(at, b_low.reshape(-1), b_high.reshape(-1), threshold, mirror)
+    kept = keep_bits.get()(at, b_low.reshape(-1), b_high.reshape(-1), threshold, mirror)
     table = kept.T.reshape(
         low.shape[0], -1
     )  # (runs, words), the run's first element in the first 4

@@ -1,0 +1,101 @@
+"""The Pallas kernel by itself: the tiles of each platform, and that it is lowered for both."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import thinned
+from thinned import Address
+from thinned.backends.jax import pallas, spec
+
+AT = Address(1, 2, 3)
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_the_tiles_of_each_platform_give_the_same_bits(platform, monkeypatch):
+    """Numbers past 2^32 and tiles that are not full, by the shapes that a device is given."""
+    monkeypatch.setitem(pallas.TILES, "cpu", pallas.TILES[platform])
+    at = tuple(jnp.uint32(v) for v in (0x76543210, 0xFEDCBA98, 7, 3, 2))
+    low = jnp.arange(1100, dtype=jnp.uint32) + jnp.uint32(2**32 - 100)
+    high = jnp.where(low < 2000, 5, 4).astype(jnp.uint32)
+    for mirror in (False, True):
+        of_spec = jax.jit(lambda *t, m=mirror: spec.decided(at, low, high, t, m))
+        of_kernel = jax.jit(lambda *t, m=mirror: pallas.decided(at, low, high, t, m, "cpu"))
+        for t in (0, 2**31, 2**29, 429496730, 2**32 - 1, 2**32):
+            threshold = jnp.uint32(t % 2**32), jnp.uint32(t >> 32)
+            np.testing.assert_array_equal(of_kernel(*threshold), of_spec(*threshold))
+
+
+def test_a_plane_too_few_is_seen(monkeypatch):
+    """The planted fault: the last plane that decides is left out."""
+    at = tuple(jnp.uint32(v) for v in (1, 2, 3, 4, 5))
+    low = high = jnp.arange(64, dtype=jnp.uint32)
+    threshold = jnp.uint32(3 << 29), jnp.uint32(0)
+    expected = spec.decided(at, low, high, threshold, False)
+    planes = spec.planes
+    monkeypatch.setattr(spec, "planes", lambda t: planes(t) - 1)
+    found = pallas.decided(at, low, high, threshold, False, "cpu")
+    assert not np.array_equal(found, expected)
+
+
+def test_rounds_written_out_are_the_same():
+    counter = tuple(jnp.arange(5, dtype=jnp.uint32) * k for k in (1, 7, 77, 777))
+    key = jnp.uint32(5), jnp.uint32(6)
+    with jax.disable_jit():
+        written = spec.philox(counter, key, unroll=True)
+    np.testing.assert_array_equal(written, spec.philox(counter, key))
+
+
+def lowered(function, platform, *args):
+    """The program for a platform, traced anew: what a jit has traced, it lowers once."""
+    return (
+        jax.jit(lambda *args: function(*args))
+        .trace(*args)
+        .lower(lowering_platforms=(platform,))
+        .as_text()
+    )
+
+
+CALLS = {"tpu": "@tpu_custom_call", "cuda": "triton"}
+
+
+@pytest.mark.parametrize("platform", CALLS)
+@pytest.mark.parametrize("name", ["dropout", "spatial_dropout", "drop_path", "alpha_dropout"])
+def test_it_is_lowered_where_it_is_asked_for(name, platform, monkeypatch):
+    """For TPUs by Mosaic and for GPUs by Triton; forward, backward and over many addresses."""
+    method = getattr(thinned, name)
+    x = jnp.ones((6, 32, 8), jnp.bfloat16)
+
+    def loss(x, step):
+        return method(x, 0.3, Address(1, 2, step)).astype(jnp.float32).sum()
+
+    programs = [
+        (jax.grad(loss), (x, jnp.uint32(3))),
+        (jax.vmap(loss, (None, 0)), (x, jnp.arange(5, dtype=jnp.uint32))),
+    ]
+    for function, args in programs:
+        for asked in ("0", "1"):
+            monkeypatch.setenv("THINNED_PALLAS", asked)
+            program = lowered(function, platform, *args)
+            assert (CALLS[platform] in program) is (asked == "1")
+
+
+def test_the_cpu_and_saved_programs_have_none(monkeypatch):
+    """Whoever loads a saved program may have another JAX, whose kernels are other."""
+    monkeypatch.setenv("THINNED_PALLAS", "1")
+
+    def f(x):
+        return thinned.dropout(x, 0.3, AT)
+
+    x = jnp.ones(100)
+    assert not any(call in lowered(f, "cpu", x) for call in CALLS.values())
+    for platform, call in CALLS.items():
+        saved = jax.export.export(jax.jit(f), platforms=[platform])(x)
+        assert call not in saved.mlir_module()
+
+
+def test_another_value_of_the_variable_is_refused(monkeypatch):
+    monkeypatch.setenv("THINNED_PALLAS", "yes")
+    with pytest.raises(ValueError, match=r"THINNED_PALLAS must be 1, .* or 0, .* got 'yes'"):
+        lowered(lambda x: thinned.dropout(x, 0.3, AT), "tpu", jnp.ones(100))
