@@ -117,7 +117,10 @@ class Address:
         put(self, "step", _coordinate("step", step))
         put(self, "call", _coordinate("call", call))
         words = self.seed, self.site if name is None else 0, self.step, self.call
-        put(self, "known", all(type(word) is int for word in words))
+        known = all(type(word) is int for word in words)
+        put(self, "known", known)
+        if not known and _jax is not None:
+            _jax.poison(self, {"seed": seed, "site": site, "step": step, "call": call})
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Address):

@@ -68,7 +68,8 @@ def _real(who: str, p: Any, name: str) -> float:
             p = p.item()  # NumPy scalars and zero-dimensional arrays or tensors
     except (TypeError, RuntimeError) as error:  # on the meta device, nested, or traced by a library
         got = f"a {type(p).__name__} without a value that could be read"
-        raise TypeError(message(who, name, "a float in [0, 1]", got)) from error
+        remedy = "Where a compiler traces it, the array must be one that it traces, too."
+        raise TypeError(message(who, name, "a float in [0, 1]", got, remedy)) from error
     if lengths is not None and lengths != ():
         got = f"an array of shape {tuple(lengths)}"
         raise TypeError(message(who, name, "one number in [0, 1]", got))
@@ -119,7 +120,10 @@ def flag(who: str, name: str, value: Any) -> bool:
         return bool(value)
     if isinstance(value, np.bool_):
         return bool(value)
-    raise TypeError(message(who, name, "True or False", shown(value)))
+    remedy = ""
+    if hasattr(value, "dtype"):  # an array, perhaps one without a value yet
+        remedy = "It decides which program runs: give a bool of Python's, static under jit."
+    raise TypeError(message(who, name, "True or False", shown(value), remedy))
 
 
 def one_of(who: str, name: str, value: Any, words: tuple[str, ...]) -> str:

@@ -86,16 +86,16 @@ def test_adopted_equinox_models_draw_at_their_places():
         [eqx.nn.Dropout(0.5), eqx.nn.Lambda(lambda x: x), eqx.nn.Dropout(0.3, inference=True)]
     )
     adopted, report = thinned.jax.equinox.adopt(model)
-    assert report.sites == ("layers/0", "layers/2")
+    assert report.sites == ("layers.0", "layers.2")
     assert isinstance(model.layers[0], eqx.nn.Dropout)
     assert adopted.layers[2].inference
-    assert "layers/2  Dropout  0.3  replaced" in str(report)
+    assert "layers.2  Dropout  0.3  replaced" in str(report)
     x, keys = jnp.ones(40), jax.random.split(KEY, 3)
-    at = thinned.jax.address(keys[0], site="layers/0")
+    at = thinned.jax.address(keys[0], site="layers.0")
     same(adopted(x, key=KEY), thinned.dropout(x, 0.5, at))
     again, second = thinned.jax.equinox.adopt(adopted)
-    assert again.layers[0].site == "layers/0"
-    assert second.rows[0].done == "has its site: 'layers/0'"
+    assert again.layers[0].site == "layers.0"
+    assert second.rows[0].done == "has its site: 'layers.0'"
     attention = eqx.nn.MultiheadAttention(2, 8, dropout_p=0.5, key=KEY)
     adopted, report = thinned.jax.equinox.adopt(attention)
     assert report.sites == ("dropout",)
@@ -205,15 +205,15 @@ class Net(nnx.Module):
 def expected(x, step, seed=5):
     at = Address(seed, step=step)
     x = thinned.dropout(x, 0.5, at.replace(site="also"))
-    x = thinned.dropout(x, 0.3, at.replace(site="body/layers/0"))
-    x = thinned.drop_path(x, 0.2, at.replace(site="body/layers/1"))
+    x = thinned.dropout(x, 0.3, at.replace(site="body.layers.0"))
+    x = thinned.drop_path(x, 0.2, at.replace(site="body.layers.1"))
     return thinned.dropout(x, 0.5, at.replace(site="also", call=1))
 
 
 def test_an_adopted_nnx_model_has_a_clock():
     net = Net(nnx.Rngs(0))
     report = thinned.jax.nnx.adopt(net, seed=5)
-    assert set(report.sites) == {"also", "body/layers/0", "body/layers/1"}
+    assert set(report.sites) == {"also", "body.layers.0", "body.layers.1"}
     assert [row.site for row in report.not_reached] == ["attention"]
     assert net.also is net.dropout
     x = np.random.default_rng(0).standard_normal((8, 6)).astype(np.float32)

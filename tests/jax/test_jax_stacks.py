@@ -134,7 +134,7 @@ class Model(nnx.Module):
 def test_a_model_that_holds_stacks(adopts):
     model = Model(adopts)
     report = adopt(model, seed=3)
-    assert report.sites == ("decoder/dropout", "dropout", "encoder/dropout")
+    assert report.sites == ("decoder.dropout", "dropout", "encoder.dropout")
     assert isinstance(report.clock, Clocks)
 
     @nnx.jit

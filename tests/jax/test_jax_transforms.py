@@ -272,3 +272,30 @@ def test_keys_of_any_implementation():
     for bad in (7, jnp.ones(2), keys, jnp.zeros((2, 2), jnp.uint32)):
         with pytest.raises(TypeError, match=r"^address: key must be one key of jax.random, got "):
             thinned.jax.address(bad)
+
+
+def test_without_jit_all_is_as_with_it(either):
+    """jax.disable_jit, under which people look for their mistakes."""
+    x = jnp.linspace(-1, 1, 500)
+
+    def loss(x, step):
+        at = Address(1, "a", step).fold_in(step)
+        y = thinned.dropout(x, 0.3, at) + thinned.gaussian_dropout(x, 0.2, at)
+        return (y * thinned.keep_mask(500, 0.5, at, like=x)).sum()
+
+    gradient = jax.grad(loss)
+    expected = jax.jit(gradient)(x, jnp.uint32(3))
+    with jax.disable_jit():
+        found = gradient(x, jnp.uint32(3))
+        assert jax.config.jax_disable_jit
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_taylor_mode_has_the_same_noise_in_every_term(either):
+    from jax.experimental import jet
+
+    at = Address(1, "a", 2)
+    x, dx, ddx = jnp.linspace(1, 2, 300), jnp.linspace(3, 4, 300), jnp.linspace(-1, 1, 300)
+    y, (dy, ddy) = jet.jet(lambda x: thinned.dropout(x, 0.3, at), (x,), ((dx, ddx),))
+    for found, given in ((y, x), (dy, dx), (ddy, ddx)):
+        np.testing.assert_allclose(found, thinned.dropout(given, 0.3, at), rtol=1e-6)

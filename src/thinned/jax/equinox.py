@@ -16,7 +16,15 @@ from thinned import checks
 from thinned.address import Address
 from thinned.checks import message
 from thinned.jax.keys import address
-from thinned.jax.layers import Report, Row, chosen_options, default_p, layer_rows, samples_alone
+from thinned.jax.layers import (
+    Report,
+    Row,
+    chosen_options,
+    default_p,
+    layer_rows,
+    nothing_to_adopt,
+    samples_alone,
+)
 from thinned.methods.table import Method
 
 __all__ = ["Layer", "adopt", "made"]
@@ -137,15 +145,18 @@ def __getattr__(name: str) -> Any:
     return made()[name]
 
 
-def adopt(model: Any) -> tuple[Any, Report]:
+def adopt(model: Any, *, separator: str = ".") -> tuple[Any, Report]:
     """The model with every `eqx.nn.Dropout` in it replaced by an addressed one at its own site.
 
     The model goes on threading keys as it does; its layers make addresses of them. A site is the
-    layer's place in the tree, such as "layers/2/dropout". The given model stays as it was.
+    layer's place in the tree, such as "layers.2.dropout". The given model stays as it was. A
+    subclass of `eqx.nn.Dropout` has a call of its own, which runs on; the report names it.
 
     Parameters
     ----------
     model : any pytree. Addressed layers without a site get theirs, too.
+    separator : what stands between the parts of a site's name: "layers.0.dropout" is the site of
+        the same module in PyTorch and in Flax.
 
     Returns
     -------
@@ -153,7 +164,7 @@ def adopt(model: Any) -> tuple[Any, Report]:
 
     Raises
     ------
-    ValueError if there is no dropout in the model.
+    ValueError if nothing in the model can be given an address.
     """
 
     def is_ours(node: Any) -> bool:
@@ -163,12 +174,12 @@ def adopt(model: Any) -> tuple[Any, Report]:
     rows, new = [], []
     for path, leaf in leaves:
         if is_ours(leaf):
-            site = keystr(path, simple=True, separator="/")
+            site = keystr(path, simple=True, separator=separator)
             leaf, row = _adopted(leaf, site)
             rows.append(row)
         new.append(leaf)
-    if not rows:
-        raise ValueError("adopt: the model holds no dropout. Is it a model of Equinox's?")
+    if not any(row.reached for row in rows):
+        raise ValueError(nothing_to_adopt(rows))
     return tree_unflatten(form, new), Report(tuple(rows))
 
 
@@ -181,5 +192,8 @@ def _adopted(layer: Any, site: str) -> tuple[Any, Row]:
         how = dict(layer.options)
         made_new = type(layer)(layer.p, layer.inference, site=site, **how)
         return made_new, Row(site, kind, p, "given its site")
+    if type(layer) is not eqx.nn.Dropout:
+        done = "not reached: a subclass of eqx.nn.Dropout, whose own call runs; make it one of "
+        return layer, Row(site, kind, p, f"{done}thinned.jax.equinox.Dropout", reached=False)
     fresh = made()["Dropout"](layer.p, bool(layer.inference), site=site)
     return fresh, Row(site, kind, p, "replaced")

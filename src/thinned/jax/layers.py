@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from thinned.methods.table import Method, every
 
-__all__ = ["Report", "Row", "chosen_options", "default_p", "layer_rows", "samples_alone"]
+__all__ = [
+    "Report",
+    "Row",
+    "chosen_options",
+    "default_p",
+    "layer_rows",
+    "nothing_to_adopt",
+    "samples_alone",
+]
 
 # Rows whose draws are shared within a sample: they need to know where one ends.
 _SAMPLES = (
@@ -70,6 +79,14 @@ class Row(NamedTuple):
     p: float | None
     done: str
     reached: bool = True
+
+
+def nothing_to_adopt(rows: Sequence[Row]) -> str:
+    """What adopt says of a model in which it can give nothing an address."""
+    if not rows:
+        return "adopt: the model holds no dropout."
+    named = "; ".join(f"{row.site or 'the model itself'}, a {row.kind}, {row.done}" for row in rows)
+    return f"adopt: nothing in the model can be given an address: {named}."
 
 
 class Report(NamedTuple):

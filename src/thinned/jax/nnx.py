@@ -13,39 +13,65 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from flax.nnx import bridge
 
 from thinned import checks
 from thinned.address import Address
-from thinned.backends.jax.address import Halves, words_of
+from thinned.backends.jax.address import Halves, register_with_flax, words_of
 from thinned.checks import message
 from thinned.jax.keys import address
 from thinned.jax.lanes import folded_words, lanes_of, number_of, own_axes_folded
-from thinned.jax.layers import Report, Row, chosen_options, default_p, layer_rows
+from thinned.jax.layers import Report, Row, chosen_options, default_p, layer_rows, nothing_to_adopt
 from thinned.methods.table import Method
 
 __all__ = ["Calls", "Clock", "Clocks", "Dropout", "Layer", "adopt", "made", "tick"]
 
+register_with_flax()  # Flax may have come after the part that knows JAX
 _NOWHERE = Address()  # what evaluation, which draws nothing, is given
 
 
-class Clock(nnx.Variable[Any]):
-    """The clock of an adopted model, a part of its state: seed and step, three 32-bit words.
+def _key_of(words: Any) -> Any:
+    """A key of two words, the upper one first."""
+    return jax.random.wrap_key_data(words, impl="threefry2x32")
+
+
+class Clock(nnx.RngStream):
+    """The clock of an adopted model, a part of its state, as Flax's own streams are: `key` holds
+    the seed, `count` the step. So nnx.reseed(model, dropout=...) gives it another seed, at step 0.
 
     In a stack of layers it has the stack's leading axes, and each layer a seed of its own.
     """
 
+    def __init__(self, seeds: Any) -> None:
+        """seeds : uint32, shape (..., 2), the lower words first."""
+        super().__init__(_key_of(seeds[..., ::-1]), tag="dropout")
+
     def tick(self) -> None:
         """Begin the next step: once after each update of the parameters."""
-        self.set_value(self.get_value().at[..., 2].add(np.uint32(1)))
+        self.count.set_value(self.count.get_value() + np.uint32(1))
 
     @property
     def step(self) -> Any:
-        return self.get_value()[..., 2]
+        return self.count.get_value()
+
+    @property
+    def lanes(self) -> tuple[int, ...]:
+        """The leading axes of the stack that it is for."""
+        return tuple(self.count.get_value().shape)
 
     def address(self, site: int | str, call: Any) -> Address:
-        """Of a site's call in this step."""
-        low, high, step = self.get_value()
-        return Address(Halves(low, high), site, step, call)  # type: ignore[arg-type]
+        """Of a site's call in this step, whatever its number.
+
+        An address has room for 65,536 calls. Each such lot of those that follow has a seed of its
+        own, so that a clock that is never ticked repeats no mask.
+        """
+        at = address(self.key.get_value(), site, self.step)
+        call = jnp.asarray(call, jnp.uint32)
+        lot = call >> np.uint32(16)
+        later = at.fold_in(Halves(lot, jnp.zeros_like(lot)))  # type: ignore[arg-type]
+        pairs = zip(words_of(at)[:2], words_of(later)[:2], strict=True)
+        seed = (jnp.where(lot == 0, *(jnp.asarray(w, jnp.uint32) for w in pair)) for pair in pairs)
+        return at.replace(seed=Halves(*seed), call=call & np.uint32(2**16 - 1))
 
 
 class Clocks(NamedTuple):
@@ -86,13 +112,21 @@ def _clocks_in(model: nnx.Module) -> tuple[Clock, ...]:
     return tuple(node for _, node in nnx.iter_graph(model) if isinstance(node, Clock))
 
 
-class Calls(nnx.Variable[Any]):
-    """How often a site was called in the step of its last call: (step, calls)."""
+class Calls(nnx.RngStream):
+    """How often a site was called in the step of its last call.
+
+    `count` holds the calls, and the words of `key` the step. No key is made of it: it is a stream
+    so that nnx.reseed, which sets the clock back, sets this back, too.
+    """
+
+    def __init__(self, lanes: tuple[int, ...]) -> None:
+        super().__init__(_key_of(jnp.zeros((*lanes, 2), jnp.uint32)), tag="dropout")
 
     def next(self, step: Any) -> Any:
-        last, count = self.get_value()
-        call = jnp.where(last == step, count, np.uint32(0))
-        self.set_value(jnp.stack([step, call + np.uint32(1)]))
+        last = jax.random.key_data(self.key.get_value())[..., -1]
+        call = jnp.where(last == step, self.count.get_value(), np.uint32(0))
+        self.key.set_value(_key_of(jnp.stack([jnp.zeros_like(step), step])))
+        self.count.set_value(call + np.uint32(1))
         return call
 
 
@@ -129,12 +163,11 @@ class _Drawn:
         return address(rngs, site=self.site)
 
     def _at_the_clock(self, clock: Clock, calls: Calls) -> Address:
-        stack = clock.get_value().shape[:-1]
-        if stack:
+        if clock.lanes:
             raise ValueError(
                 f"{type(self).__name__}: site {str(self.site)!r} stands in a stack of layers of "
-                f"shape {stack} and was called for all of them at once. Run the stack by nnx.scan "
-                "or nnx.vmap, which hand over one layer at a time."
+                f"shape {clock.lanes} and was called for all of them at once. Run the stack by "
+                "nnx.scan or nnx.vmap, which hand over one layer at a time."
             )
         at = clock.address(self.site, calls.next(clock.step))
         return own_axes_folded(type(self).__name__, self.site, at, self.axes)
@@ -282,7 +315,13 @@ def __getattr__(name: str) -> Any:
     return made()[name]
 
 
-def adopt(model: nnx.Module, *, seed: int = 0, axes: Sequence[str] | None = None) -> Report:
+def adopt(
+    model: nnx.Module,
+    *,
+    seed: int = 0,
+    axes: Sequence[str] | None = None,
+    separator: str = ".",
+) -> Report:
     """Give every dropout layer of a model an address: its site, at the step of one clock.
 
     In place. `nnx.Dropout` becomes `thinned.jax.nnx.Dropout`, which is its subclass; layers of this
@@ -302,31 +341,38 @@ def adopt(model: nnx.Module, *, seed: int = 0, axes: Sequence[str] | None = None
     axes : names of mapped axes (of pmap, shard_map, or vmap with axis_name) along which each
         device, or lane, draws masks of its own. Without it a draw inside of pmap or shard_map is
         refused; () shares the masks.
+    separator : what stands between the parts of a site's name: "layers.0.dropout" is the site of
+        the same module in PyTorch, and draws the same masks there.
 
     Returns
     -------
-    Report. Its `clock` is the model's, or `Clocks` where there are stacks. Attention that drops its
-    own weights is not reached, and listed.
+    Report. Its `clock` is the model's, or `Clocks` where there are stacks. What is not reached is
+    listed: attention that drops its own weights, subclasses of nnx.Dropout, whose own code runs,
+    and modules of Linen.
 
     Raises
     ------
-    ValueError if there is no dropout in the model, or it was adopted before. TypeError if `axes`
-    is one name, not a sequence of them.
+    ValueError if nothing in the model can be given an address, or it was adopted before. TypeError
+    if it is no nnx.Module, or `axes` is one name, not a sequence of them.
     """
     words = words_of(Address(seed))[:2]
     if isinstance(axes, str) or not all(isinstance(name, str) for name in axes or ()):
         raise TypeError(message("adopt", "axes", "a sequence of axis names", repr(axes)))
+    if not isinstance(model, nnx.Module):
+        got = f"a {type(model).__module__.partition('.')[0]} {type(model).__name__}"
+        remedy = "A module of Linen draws keys: thinned.jax.address makes an address of one."
+        raise TypeError(message("adopt", "model", "an nnx.Module", got, remedy))
     modules = dict(nnx.iter_modules(model))
     found: list[tuple[Any, Any]] = [(path, m) for path, m in modules.items() if _drops(m)]
     new = [module for _, module in found if getattr(module, "clock", None) is None]
+    rows = list(_not_reached(modules, separator))
     if not found:
-        raise ValueError("adopt: the model holds no dropout.")
+        raise ValueError(nothing_to_adopt(rows))
     if not new and any(len(path) == 1 for path, _ in found):
         raise ValueError("adopt: the model was adopted before, and has its clock.")
     number, clocks = number_of(model), dict[tuple[int, ...], Clock]()
-    rows = list(_not_reached(modules))
     for path, module in found:
-        site, kind = "/".join(map(str, path)), type(module).__name__
+        site, kind = separator.join(map(str, path)), type(module).__name__
         if module in new:
             lanes = lanes_of(path, module, modules)
             if lanes not in clocks:
@@ -343,24 +389,32 @@ def _drops(module: nnx.Module) -> bool:
     return isinstance(module, _Drawn) or type(module) is nnx.Dropout
 
 
-def _not_reached(modules: dict[tuple[Any, ...], nnx.Module]) -> Iterator[Row]:
+def _not_reached(modules: dict[tuple[Any, ...], nnx.Module], separator: str) -> Iterator[Row]:
     for path, module in modules.items():
+        site, kind = separator.join(map(str, path)), type(module).__name__
         if isinstance(module, nnx.MultiHeadAttention) and module.dropout_rate > 0.0:
             done = "not reached: it drops its weights in its own code; use thinned.dropout there"
-            site, kind = "/".join(map(str, path)), type(module).__name__
             yield Row(site, kind, float(module.dropout_rate), done, reached=False)
+        elif isinstance(module, nnx.Dropout) and not _drops(module):
+            done = "not reached: a subclass of nnx.Dropout, whose own code runs; make it one of "
+            done += "thinned.jax.nnx.Dropout"
+            yield Row(site, kind, float(module.rate), done, reached=False)
+        elif isinstance(module, bridge.ToNNX):
+            done = "not reached: a module of Linen, which draws keys of rngs; its code may use "
+            done += "thinned.dropout with thinned.jax.address(self.make_rng('dropout'))"
+            kind = f"ToNNX({type(module.to_nnx__module).__name__})"
+            yield Row(site, kind, None, done, reached=False)
 
 
 def _clock(words: tuple[int, ...], number: Any, lanes: tuple[int, ...]) -> Clock:
     """At step 0, of a finished model's part with these leading axes, or of a stack being built."""
     if lanes:
         number = np.arange(1, 1 + np.prod(lanes), dtype=np.uint32).reshape(lanes)
-    seeds = folded_words(words, number)
-    return Clock(jnp.concatenate([seeds, jnp.zeros_like(seeds[..., :1])], axis=-1))
+    return Clock(folded_words(words, number))
 
 
 def _give(module: Any, clock: Clock) -> None:
     if type(module) is nnx.Dropout:
         module.__class__ = Dropout
     module.clock = clock
-    module.calls = Calls(jnp.zeros_like(clock.get_value()[..., :2]))
+    module.calls = Calls(clock.lanes)

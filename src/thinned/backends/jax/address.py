@@ -6,6 +6,9 @@ ones: traced, a seed is two words. What is known stays Python's own numbers.
 
 from __future__ import annotations
 
+import functools
+import operator
+import sys
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +20,17 @@ from thinned.address import Address
 from thinned.backends.jax.fold_in import folded
 from thinned.checks import integer, message
 
-__all__ = ["Halves", "coordinate", "fold_in", "is_traced", "settled", "shown", "words_of"]
+__all__ = [
+    "Halves",
+    "coordinate",
+    "fold_in",
+    "is_traced",
+    "poison",
+    "register_with_flax",
+    "settled",
+    "shown",
+    "words_of",
+]
 
 MASK32 = 0xFFFFFFFF
 
@@ -31,6 +44,11 @@ class Halves(NamedTuple):
 
 def is_traced(value: Any) -> bool:
     return isinstance(value, (jax.core.Tracer, Halves))
+
+
+# What a traced step or call is made where a coordinate is out of its range: beyond that of both, so
+# that noise is NaN (backend.py), whatever else is narrowed to 32 bits.
+OUT_OF_RANGE = np.uint32(MASK32)
 
 
 def _word(who: str, name: str, value: Any) -> Any:
@@ -60,6 +78,35 @@ def coordinate(name: str, value: Any) -> Any:
     return _halves("Address", name, value) if name == "seed" else _word("Address", name, value)
 
 
+def _strays(value: Any, bits: int) -> Any:
+    """Whether a traced integer is negative or has more bits; None where its type allows neither."""
+    if isinstance(value, Halves) or not is_traced(value):
+        return None
+    width = value.dtype.itemsize * 8
+    is_signed = jnp.issubdtype(value.dtype, jnp.signedinteger)
+    strays = (value < 0) if is_signed else None
+    if width - is_signed > bits:
+        large = lax.shift_right_logical(value, jnp.full_like(value, bits)) != 0
+        strays = large if strays is None else strays | large
+    return strays
+
+
+def poison(at: Address, given: dict[str, Any]) -> None:
+    """Put an address out of its range where a coordinate that it was made of is: one that is
+    negative, or wider than its field, would else be another address's once it is narrowed.
+
+    given : the values that came, by the coordinates' names.
+    """
+    found = [_strays(value, 64 if name == "seed" else 32) for name, value in given.items()]
+    strays = [one for one in found if one is not None]
+    if not strays:
+        return
+    is_out = functools.reduce(operator.or_, strays)
+    for name in ("step", "call"):  # both, for one of them may be replaced
+        word = jnp.asarray(getattr(at, name), jnp.uint32)
+        object.__setattr__(at, name, jnp.where(is_out, OUT_OF_RANGE, word))
+
+
 def _split(number: int) -> tuple[int, int]:
     return number & MASK32, number >> 32
 
@@ -70,10 +117,14 @@ def words_of(at: Address) -> tuple[Any, ...]:
     return (*(_split(seed) if type(seed) is int else seed), at.site, at.step, at.call)
 
 
+def _is_known(word: Any) -> bool:
+    return type(word) is np.ndarray and word.shape == () and word.dtype == np.uint32
+
+
 def _made(words: Any) -> Address:
     """An address of five words of any kind, unchecked."""
     low, high, site, step, call = words
-    if all(type(word) in (int, np.uint32) for word in words):
+    if all(type(word) in (int, np.uint32) or _is_known(word) for word in words):
         return Address(int(low) | int(high) << 32, int(site), int(step), int(call))
     at = object.__new__(Address)
     named = {"seed": Halves(low, high), "site": site, "step": step, "call": call}
@@ -91,10 +142,17 @@ def settled(who: str, at: Address) -> Address:
     return _made([integer(who, "a word of at", word, 0, 2**32) for word in words])
 
 
+def _is_number(word: Any) -> bool:
+    if isinstance(word, jax.core.Tracer):
+        return False
+    return isinstance(word, int) or jnp.issubdtype(getattr(word, "dtype", object), jnp.integer)
+
+
 def shown(at: Address) -> str:
     """The repr of an address that holds arrays: its numbers, or what they are where traced."""
     words = words_of(at)
-    if any(isinstance(w, jax.core.Tracer) or np.shape(w) != () for w in words):
+    # Neither traced, nor many, nor of a gradient, which has words of a type without numbers.
+    if not all(np.shape(w) == () and _is_number(w) for w in words):
         return f"Address(seed={at.seed}, site={at.site}, step={at.step}, call={at.call})"
     return repr(settled("Address", at))
 
@@ -105,15 +163,67 @@ def fold_in(at: Address, n: Any) -> Address:
         return at.fold_in(coordinate("seed", n))
     if not is_traced(n):
         n = Halves(*_split(integer("Address.fold_in", "n", n, 0, 2**64)))
-    n = _halves("Address.fold_in", "n", n)
+    halves = _halves("Address.fold_in", "n", n)
     low, high, *rest = words_of(at)
-    return _made((*folded((low, high), n), *rest))
+    made = _made((*folded((low, high), halves), *rest))
+    poison(made, {"seed": n})
+    return made
+
+
+@functools.lru_cache(maxsize=4096)
+def _kept(word: int) -> Any:
+    """A known word as an array of NumPy's, which checkpoints of any library hold.
+
+    One object for equal words, so that a tree has the same leaves each time that it is taken apart,
+    as code that picks leaves out (eqx.tree_at) expects.
+    """
+    array = np.array(word, np.uint32)
+    array.flags.writeable = False
+    return array
+
+
+_KEYS = [
+    jax.tree_util.GetAttrKey(name) for name in ("seed_low", "seed_high", "site", "step", "call")
+]
 
 
 def _flatten(at: Address) -> tuple[tuple[Any, ...], None]:
     """Known coordinates as NumPy's words, which a jitted function takes as they are. Without the
     site's name, which would make each site a program of its own."""
-    return tuple(np.uint32(w) if type(w) is int else w for w in words_of(at)), None
+    return tuple(_kept(w) if type(w) is int else w for w in words_of(at)), None
 
 
-jax.tree_util.register_pytree_node(Address, _flatten, lambda _, words: _made(words))
+def _flatten_with_names(at: Address) -> tuple[Any, None]:
+    leaves, form = _flatten(at)
+    return tuple(zip(_KEYS, leaves, strict=True)), form
+
+
+jax.tree_util.register_pytree_with_keys(
+    Address, _flatten_with_names, lambda _, words: _made(words), _flatten
+)
+
+
+def register_with_flax() -> None:
+    """Let flax.serialization save an address as its words, and read it back."""
+    from flax import serialization as _serialization
+
+    serialization: Any = _serialization  # which is typed in part
+
+    names = [key.name for key in _KEYS]
+
+    def to_state(at: Address) -> dict[str, Any]:
+        return dict(zip(names, _flatten(at)[0], strict=True))
+
+    def from_state(at: Address, state: dict[str, Any]) -> Address:
+        if set(state) != set(names):
+            raise ValueError(
+                f"Address: a saved one holds {', '.join(names)}, and this holds "
+                f"{', '.join(map(str, state)) or 'nothing'}."
+            )
+        return _made([state[name] for name in names])
+
+    serialization.register_serialization_state(Address, to_state, from_state, override=True)
+
+
+if "flax" in sys.modules:
+    register_with_flax()

@@ -20,6 +20,7 @@ from thinned.backends.base import Backend, Draw, Located
 from thinned.backends.jax import spec
 from thinned.backends.jax.address import Halves, fold_in, words_of
 from thinned.backends.jax.primitives import How, HowDrawn, draw_p, noise_p, on_gradient_p
+from thinned.backends.jax.spec import has_symbols
 from thinned.checks import axes as checked_axes, message
 from thinned.window import MOST_BITS, Placement, Window, index_strides, place
 
@@ -59,6 +60,16 @@ class JaxPlace(NamedTuple):
         return self.placed.drawn
 
 
+def _placed_by_symbols(who: str, window: Any, shape: Any, shared: tuple[int, ...]) -> JaxPlace:
+    """A placement of an array whose lengths are symbols, in a program that jax.export saves. How
+    large it will be nobody knows yet."""
+    if window is not None:
+        remedy = "Export the program for lengths that are numbers."
+        raise ValueError(message(who, "window", "None where a length is a symbol", window, remedy))
+    strides = index_strides(shape, shared)
+    return JaxPlace(Placement(shape, 0, strides, False, strides), Halves(0, 0))
+
+
 class JaxLocated(NamedTuple):
     """As thinned.backends.base.Located, of what may be traced."""
 
@@ -77,6 +88,8 @@ class JaxLocated(NamedTuple):
         most: int = MOST_BITS,
     ) -> Placement | JaxPlace:
         window = self.window
+        if has_symbols(shape):
+            return _placed_by_symbols(who, window, shape, shared)
         if not isinstance(window, PartOf):
             return Located(self.at, window).place(who, held, shape, shared, most)
         whole, start = list(window.whole), list(window.start)
@@ -201,9 +214,11 @@ class JaxBackend(Backend):
     def placed(
         self, who: str, at: Any, window: Any, shape: tuple[int, ...], shared_axes: Any
     ) -> tuple[Any, Any]:
+        shared = checked_axes(who, shared_axes, len(shape))
+        if has_symbols(shape):
+            return at, _placed_by_symbols(who, window, shape, shared)
         if not isinstance(window, PartOf):
             return at, place(who, shape, shared_axes, window)
-        shared = checked_axes(who, shared_axes, len(shape))
         return at, self.located(who, at, window, shape).place(who, shape, shape, shared)
 
     # --------------------------------------------------------------------------------------- draws
@@ -240,11 +255,11 @@ class JaxBackend(Backend):
         return (words >= threshold.low) & (threshold.high == 0)
 
     def uniform(self, draw: Draw, like: Any = None) -> Array:
-        y: Array = spec.uniform24(self.words(draw, like))
+        y: Array = _or_nan(draw.at, spec.uniform24(self.words(draw, like)))
         return y
 
     def gaussian(self, draw: Draw, like: Any = None) -> Array:
-        y: Array = self._draw(draw, "gaussian", like)
+        y: Array = _or_nan(draw.at, self._draw(draw, "gaussian", like))
         return y
 
     # -------------------------------------------------------------------------------------- values
@@ -252,7 +267,8 @@ class JaxBackend(Backend):
     def _noise(self, x: Any, draw: Draw, scale: Any, law: str, fill: Any, primitive: Any) -> Any:
         _, strides, words = _words(draw)
         kind = jnp.float64 if x.dtype == jnp.float64 else jnp.float32
-        scale = _poisoned(draw.at, lax.stop_gradient(jnp.asarray(scale, kind)))
+        scale = lax.stop_gradient(jnp.asarray(scale, kind))
+        words, scale = _poisoned(draw.at, words, scale)
         number = isinstance(fill, (int, float))
         how = How(
             strides, law, draw.mirror, float(fill) if number else 0.0, 0, kernel.uses_reference()
@@ -323,17 +339,36 @@ def _words(draw: Draw) -> tuple[tuple[int, ...], tuple[int, ...], Any]:
     if not isinstance(threshold, Halves):
         threshold = threshold & MASK32, threshold >> 32
     words = (*words_of(draw.at), *threshold, *offset)
-    # A stride of an axis of length 1 moves nothing, and need not make another program.
-    strides = tuple(s if n > 1 else min(s, 1) for n, s in zip(shape, strides, strict=True))
+    if not has_symbols(shape):
+        # A stride of an axis of length 1 moves nothing, and need not make another program.
+        strides = tuple(s if n > 1 else min(s, 1) for n, s in zip(shape, strides, strict=True))
     return shape, strides, spec.stacked(words)
 
 
-def _poisoned(at: Address, scale: Any) -> Any:
-    """The scale, or NaN where a traced coordinate is out of its range."""
-    for word, end in ((at.step, 2**32 - 1), (at.call, 2**16)):
-        if not isinstance(word, int):
-            scale = jnp.where(jnp.asarray(word, jnp.uint32) < np.uint32(end), scale, jnp.nan)
-    return scale
+def _is_in_range(at: Address) -> Any:
+    """Whether the traced coordinates are in their ranges; None where there is nothing to ask."""
+    asked = [
+        jnp.asarray(word, jnp.uint32) < np.uint32(end)
+        for word, end in ((at.step, 2**32 - 1), (at.call, 2**16))
+        if not isinstance(word, int)
+    ]
+    return asked[0] & asked[-1] if asked else None
+
+
+def _poisoned(at: Address, words: Any, scale: Any) -> tuple[Any, Any]:
+    """Words and scale; where a traced coordinate is out of its range those that keep every element
+    and scale it by NaN."""
+    fine = _is_in_range(at)
+    if fine is None:
+        return words, scale
+    is_threshold = (np.arange(9) == 5) | (np.arange(9) == 6)
+    return jnp.where(fine | ~is_threshold, words, np.uint32(0)), jnp.where(fine, scale, jnp.nan)
+
+
+def _or_nan(at: Address, drawn: Any) -> Any:
+    """Draws that are numbers, or NaN where a traced coordinate is out of its range."""
+    fine = _is_in_range(at)
+    return drawn if fine is None else jnp.where(fine, drawn, jnp.nan)
 
 
 def _like(fill: Any, x: Any) -> Any:

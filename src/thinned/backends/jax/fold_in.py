@@ -62,4 +62,10 @@ def _jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
 ad.primitive_jvps[fold_p] = _jvp
 batching.primitive_batchers[fold_p] = _batched
 mlir.register_lowering(fold_p, _lowering)
-fold_p.def_impl(jax.jit(fold_p.bind))
+_compiled = jax.jit(fold_p.bind)
+
+
+@fold_p.def_impl  # type: ignore[untyped-decorator]
+def _(seed: Any, n: Any) -> Any:
+    with jax.disable_jit(False):  # as the other primitives
+        return _compiled(seed, n)

@@ -11,7 +11,7 @@ import jax
 
 from thinned.backends.inside import Inside
 
-__all__ = ["NAMES", "needing_devices"]
+__all__ = ["NAMES", "jet_rules", "needing_devices"]
 
 _inside = Inside("JAX", jax.__version__, "Take an older JAX, or a newer thinned.")
 NAMES = _inside.names
@@ -21,4 +21,9 @@ needing_devices: Any = _inside.take(
     "jax._src.dispatch:prim_requires_devices_during_lowering",
     "programs for several devices may gather arrays that dropout could leave where they are",
     set(),
+)
+
+# The rules of Taylor mode, by primitive.
+jet_rules: Any = _inside.take(
+    "jax.experimental.jet:jet_rules", "jax.experimental.jet does not go through dropout", {}
 )

@@ -20,6 +20,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad as _ad, batching, mlir
 
 from thinned.backends.jax import pallas, spec
+from thinned.backends.jax.internals import jet_rules
 from thinned.backends.jax.kernel import TYPES, kernel_draw, kernel_noise, runs_kernel
 from thinned.backends.jax.sharding import division_of, needs_devices, partitioned
 
@@ -149,6 +150,25 @@ def _draw_jvp(primals: Any, tangents: Any, *, how: HowDrawn) -> tuple[Any, Any]:
 ad.primitive_jvps[draw_p] = _draw_jvp
 
 
+def _noise_terms(primitive: Any, primals: Any, series: Any, *, how: How) -> tuple[Any, Any]:
+    """Of a Taylor series each term has the same noise, but for the fill."""
+    words, scale = primals[1:3]
+    y = primitive.bind(*primals, how=how)
+    moved = zip(series[0], *series[3:], strict=True)
+    linear = how.linear
+    return y, [primitive.bind(dx, words, scale, *dfill, how=linear) for dx, *dfill in moved]
+
+
+def _no_terms(primitive: Any, primals: Any, series: Any, **how: Any) -> tuple[Any, Any]:
+    y = primitive.bind(*primals, **how)
+    return y, [jnp.zeros_like(y)] * len(series[0])
+
+
+jet_rules[noise_p] = partial(_noise_terms, noise_p)
+jet_rules[on_gradient_p] = partial(_noise_terms, on_gradient_p)
+jet_rules[draw_p] = partial(_no_terms, draw_p)
+
+
 # ----------------------------------------------------------------------------------------- batches
 
 
@@ -275,8 +295,13 @@ for _primitive, _pure, _kernel in (
 
 def _eagerly(primitive: Any) -> None:
     @partial(jax.jit, static_argnames="how")
-    def run(*operands: Any, how: Any) -> Any:
+    def compiled(*operands: Any, how: Any) -> Any:
         return primitive.bind(*operands, how=how)
+
+    def run(*operands: Any, how: Any) -> Any:
+        # Without compiling, a primitive has no values: under jax.disable_jit, too, it is compiled.
+        with jax.disable_jit(False):
+            return compiled(*operands, how=how)
 
     primitive.def_impl(run)
 

@@ -24,6 +24,7 @@ __all__ = [
     "alike",
     "block",
     "decided",
+    "has_symbols",
     "keep",
     "keep_bits",
     "offset_plus",
@@ -152,8 +153,13 @@ def offset_plus(low: Any, high: Any, count: Any, stride: int) -> tuple[Any, Any]
     return total, high + product_high + carry
 
 
+def has_symbols(shape: tuple[Any, ...]) -> bool:
+    """Whether a length is a symbol of jax.export's, whose value each call of the program brings."""
+    return not all(isinstance(n, (int, np.integer)) for n in shape)
+
+
 def _drawn(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(1 if s == 0 and n else n for n, s in zip(shape, strides, strict=True))
+    return tuple(1 if s == 0 and n != 0 else n for n, s in zip(shape, strides, strict=True))
 
 
 def _runs(
@@ -197,7 +203,7 @@ def decided(at: Words, low: Any, high: Any, threshold: tuple[Any, Any], mirror: 
     none = jnp.broadcast_to(whole & u32(2), (4, low.size))
     state = jnp.int32(0), none, ~none
     few = low.size // FEW
-    if few >= WORTH:
+    if not has_symbols(low.shape) and few >= WORTH:
         # Half of the lanes are left from one plane to the next, a few of the blocks after a dozen:
         # these go on alone.
         j, below, open_ = _compared(at, low, high, t, last, mirror, state, few)
@@ -256,7 +262,7 @@ def keep(
     offset, threshold: two uint32 words each, the lower first; they may be traced.
     """
     drawn = _drawn(shape, strides)
-    if not math.prod(drawn):
+    if math.prod(drawn) == 0:
         return jnp.zeros(drawn, bool)
     low, high, length = _runs(drawn, strides, offset)
     b_low, b_high = _numbered(low, high, 7, (length + 254) // 128)
@@ -297,7 +303,7 @@ def words(
     """The 32-bit words of the elements as placed: uint32, of `shape` but 1 along shared axes; or,
     with law "gaussian", the normal draws made of them, binary32."""
     drawn = _drawn(shape, strides)
-    if not math.prod(drawn):
+    if math.prod(drawn) == 0:
         return jnp.zeros(drawn, jnp.float32 if law == "gaussian" else jnp.uint32)
     low, high, length = _runs(drawn, strides, offset)
     b_low, b_high = _numbered(low, high, 2, (length + 6) // 4)
