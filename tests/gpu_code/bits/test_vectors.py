@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import triton  # noqa: F401 (where it is absent, this file is skipped)
 
 import thinned
 from thinned import reference

@@ -460,13 +460,14 @@ def noise(x: Tensor, seed: Tensor | None, how: Noise) -> Tensor:
             return noise_registered(x, _seeded_unread(how, seed))
         how = _seeded(how, seed)
     (at, threshold, where, mirror), scale, fill, gaussian = how
-    short = compiled_node.noise(
-        x, scale, fill, gaussian, at.seed, at.site, at.step, at.call, threshold, mirror,
-        where.offset, where.steps,
-    )  # fmt: skip
-    if short is not None:
-        y = short
-        return y
+    if x.is_cpu:
+        short = compiled_node.noise(
+            x, scale, fill, gaussian, at.seed, at.site, at.step, at.call, threshold, mirror,
+            where.offset, where.steps,
+        )  # fmt: skip
+        if short is not None:
+            y = short
+            return y
     if _watched(x):
         return noise_registered(x, how)
     if (x.requires_grad and _grad_enabled()) or forward_ad._current_level >= 0:

@@ -182,16 +182,18 @@ def _on_device(x: Tensor, how: Noise, out: Tensor | None, array: Tensor | None) 
 
     x = _readable(x)
     draw, scale, fill, gaussian = how
+    live = words.step_of(draw)
     if gaussian:
         kind = _single(x)
-        z = launch.draws_of(draw.place, words.told(draw), x.device, gaussian=True).to(kind)
+        z = launch.draws_of(draw.place, words.told(draw), x.device, True, live).to(kind)
         y = (x.to(kind) * (1.0 + _rounded(scale, kind) * z)).to(x.dtype)
         return y if out is None else out.copy_(y)
     y = torch.empty_like(x) if out is None else out
     number = _fill(fill, _single(x)) if fill else 0.0
     array = None if array is None else _readable(array)
     unit = _rounded(scale, _single(x)) == 1.0
-    launch.drop(x, y, draw.place, words.told(draw, scale, number), unit, array, number != 0.0)
+    told = words.told(draw, scale, number)
+    launch.drop(x, y, draw.place, told, unit, array, number != 0.0, live)
     return y
 
 

@@ -7,7 +7,22 @@ are still open. Threads of a warp stop together, when none has an open lane.
 import triton
 import triton.language as tl
 
-__all__ = ["kept_from", "moved_on", "philox", "spread"]
+__all__ = ["heard", "kept_from", "moved_on", "philox", "spread"]
+
+
+@triton.jit
+def heard(told, live, seed, place, law, first):
+    """The words of words.py that say which draws, int64: as given, or as the tensor `told` has them
+    on the device. live : a tensor that holds the step, int64, in the place of theirs; or None."""
+    if told is not None:
+        seed = tl.load(told)
+        place = tl.load(told + 1)
+        law = tl.load(told + 2)
+        first = tl.load(told + 5)
+    place = place.to(tl.int64)
+    if live is not None:
+        place = (place & 0xFFFFFFFF) | (tl.load(live) << 32)
+    return seed.to(tl.int64), place, law.to(tl.int64), first.to(tl.int64)
 
 
 @triton.jit

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from thinned.backends.torch.triton.bits import philox
+from thinned.backends.torch.triton.bits import heard, philox
 
 __all__ = ["GAUSSIAN", "WORDS", "draws"]
 
@@ -40,6 +40,7 @@ def draws(
     out,
     index_ptr,
     told,
+    live,
     seed: tl.int64,
     place: tl.int64,
     law: tl.int64,
@@ -53,17 +54,13 @@ def draws(
     """n draws into `out`, one after another, of the elements with the indices of index_ptr (int64);
     with None, of those along axes of `sizes` in C order, from the last to the first, a step along
     which adds `steps` to the index."""
-    if told is not None:
-        seed = tl.load(told)
-        place = tl.load(told + 1)
-        law = tl.load(told + 2)
-        first = tl.load(told + 5)
+    seed, place, law, first = heard(told, live, seed, place, law, first)
     at = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE).to(tl.int64)
     inside = at < n
     if index_ptr is not None:
         index = tl.load(index_ptr + at, mask=inside, other=0)
     else:
-        index = at * 0 + first.to(tl.int64)
+        index = at * 0 + first
         rest = at
         for axis in tl.static_range(len(sizes)):
             if axis == len(sizes) - 1:
@@ -72,9 +69,6 @@ def draws(
                 i = rest % sizes[axis]
                 rest = rest // sizes[axis]
             index += i * steps[axis]
-    seed = seed.to(tl.int64)
-    place = place.to(tl.int64)
-    law = law.to(tl.int64)
     block = index >> 2
     low = block.to(tl.uint32)
     zero = low ^ low

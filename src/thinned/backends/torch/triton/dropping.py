@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from thinned.backends.torch.triton.bits import kept_from, spread
+from thinned.backends.torch.triton.bits import heard, kept_from, spread
 
 __all__ = ["ARRAY", "NOTHING", "NUMBER", "flat", "tiles"]
 
@@ -14,6 +14,14 @@ NOTHING, NUMBER, ARRAY = 0, 1, 2
 @triton.jit
 def _float64(word):
     return word.to(tl.int64).to(tl.float64, bitcast=True)
+
+
+@triton.jit
+def _values_heard(told, scale, fill):
+    if told is not None:
+        scale = tl.load(told + 3)
+        fill = tl.load(told + 4)
+    return scale, fill
 
 
 @triton.jit
@@ -62,6 +70,7 @@ def flat(
     y_ptr,
     f_ptr,
     told,
+    live,
     seed: tl.int64,
     place: tl.int64,
     law: tl.int64,
@@ -79,19 +88,13 @@ def flat(
 ):
     """n elements in memory one after another, with indices first, first + 1, ...
 
-    A program of one warp takes 128 BLOCKS of them. told : None, or the words of words.py, which
-    then count and not those given. EVEN : n is a multiple of 16, and given in sixteens: so the
-    compiler knows that no access of 16 bytes reaches over the end. MOVED : first may be no multiple
-    of 128. EARLY : x is read before the bits are drawn, which hides the wait where registers hold
-    both.
+    A program of one warp takes 128 BLOCKS of them. told, live : see `heard`. EVEN : n is a multiple
+    of 16, and given in sixteens: so the compiler knows that no access of 16 bytes reaches over the
+    end. MOVED : first may be no multiple of 128. EARLY : x is read before the bits are drawn, which
+    hides the wait where registers hold both.
     """
-    if told is not None:
-        seed = tl.load(told)
-        place = tl.load(told + 1)
-        law = tl.load(told + 2)
-        scale = tl.load(told + 3)
-        fill = tl.load(told + 4)
-        first = tl.load(told + 5)
+    seed, place, law, first = heard(told, live, seed, place, law, first)
+    scale, fill = _values_heard(told, scale, fill)
     SIZE: tl.constexpr = BLOCKS * 128
     start = tl.program_id(0).to(tl.int64) * SIZE
     if EVEN:
@@ -102,10 +105,8 @@ def flat(
     inside = at < left
     if EARLY:
         x = _read(x_ptr + start, at, inside, left, EVEN)
-    index = first.to(tl.int64) + start + tl.arange(0, BLOCKS).to(tl.int64) * 128
-    w0, w1, w2, w3 = kept_from(
-        index, seed.to(tl.int64), place.to(tl.int64), law.to(tl.int64), MOVED, MOVED, CHUNK
-    )
+    index = first + start + tl.arange(0, BLOCKS).to(tl.int64) * 128
+    w0, w1, w2, w3 = kept_from(index, seed, place, law, MOVED, MOVED, CHUNK)
     keep = tl.reshape(spread(w0, w1, w2, w3, BLOCKS), (SIZE,))
     if not EARLY:
         x = _read(x_ptr + start, at, inside, left, EVEN)
@@ -125,6 +126,7 @@ def tiles(
     y_ptr,
     f_ptr,
     told,
+    live,
     seed: tl.int64,
     place: tl.int64,
     law: tl.int64,
@@ -150,6 +152,7 @@ def tiles(
     SHARED: tl.constexpr,
     MOVED: tl.constexpr,
     NEXT: tl.constexpr,
+    WIDE: tl.constexpr,
     UNIT: tl.constexpr,
     FILL: tl.constexpr,
     CHUNK: tl.constexpr,
@@ -159,14 +162,10 @@ def tiles(
     Along columns the index goes on by 1, along rows by row_step, along each of the other axes, of
     `sizes`, by `steps`; _row, _column and _steps say the same of memory. COLUMNS is at most 32, or
     a multiple of 128. SHARED : row_step is 0, and one row's bits are drawn for all of them.
+    WIDE : a tile reaches over 2^31 elements of memory or more.
     """
-    if told is not None:
-        seed = tl.load(told)
-        place = tl.load(told + 1)
-        law = tl.load(told + 2)
-        scale = tl.load(told + 3)
-        fill = tl.load(told + 4)
-        first = tl.load(told + 5)
+    seed, place, law, first = heard(told, live, seed, place, law, first)
+    scale, fill = _values_heard(told, scale, fill)
     rest = tl.program_id(0).to(tl.int64)
     across = tl.cdiv(columns, COLUMNS)
     column = (rest % across) * COLUMNS
@@ -174,10 +173,10 @@ def tiles(
     down = tl.cdiv(rows, ROWS)
     row = (rest % down) * ROWS
     rest = rest // down
-    index = first.to(tl.int64) + column
-    x_from = rest * 0
-    y_from = x_from
-    f_from = x_from
+    index = first + column
+    x_from = row * x_row + column * x_column
+    y_from = row * y_row + column * y_column
+    f_from = row * f_row + column * f_column
     for axis in tl.static_range(len(sizes)):
         i = rest % sizes[axis]
         rest = rest // sizes[axis]
@@ -185,9 +184,12 @@ def tiles(
         x_from += i * x_steps[axis]
         y_from += i * y_steps[axis]
         f_from += i * f_steps[axis]
-    i = row + tl.arange(0, ROWS).to(tl.int64)
-    j = column + tl.arange(0, COLUMNS).to(tl.int64)
-    inside = (i < rows)[:, None] & (j < columns)[None, :]
+    i = tl.arange(0, ROWS)
+    j = tl.arange(0, COLUMNS)
+    inside = (i < rows - row)[:, None] & (j < columns - column)[None, :]
+    if WIDE:
+        i = i.to(tl.int64)
+        j = j.to(tl.int64)
     x = tl.load(
         x_ptr + x_from + (i * x_row)[:, None] + (j * x_column)[None, :], mask=inside, other=0
     )
@@ -195,9 +197,7 @@ def tiles(
     RUN: tl.constexpr = COLUMNS // 128 if COLUMNS >= 128 else 1
     block = tl.arange(0, DRAWN * RUN).to(tl.int64)
     index += (row + block // RUN) * row_step + (block % RUN) * 128
-    w0, w1, w2, w3 = kept_from(
-        index, seed.to(tl.int64), place.to(tl.int64), law.to(tl.int64), MOVED, NEXT, CHUNK
-    )
+    w0, w1, w2, w3 = kept_from(index, seed, place, law, MOVED, NEXT, CHUNK)
     if COLUMNS >= 128:
         keep = tl.reshape(spread(w0, w1, w2, w3, DRAWN * RUN), (DRAWN, COLUMNS))
     else:

@@ -34,6 +34,12 @@ class Tiling(NamedTuple):
     NEXT: bool
 
     @property
+    def wide(self) -> bool:
+        """Whether a tile reaches over 2^31 elements of memory or more."""
+        both = zip(self.rows.moves, self.columns.moves, strict=True)
+        return any(self.ROWS * i + self.COLUMNS * j >= 2**31 for i, j in both)
+
+    @property
     def programs(self) -> int:
         tiles = -(-self.rows.n // self.ROWS) * -(-self.columns.n // self.COLUMNS)
         return tiles * math.prod([axis.n for axis in self.others])

@@ -18,8 +18,10 @@ from thinned.window import Placement, index_strides
 
 __all__ = ["draws_at", "draws_of", "drop", "mask_words"]
 
-# Blocks to a warp: one to a thread. Of double's elements a warp's registers hold half of them.
-BLOCKS, BLOCKS_OF_DOUBLE = 32, 16
+# Blocks to a warp: one to a thread, and AMD's warps have 64. Of double's elements a warp's registers
+# hold half of them.
+BLOCKS = 32 if torch.version.hip is None else 64
+BLOCKS_OF_DOUBLE = BLOCKS // 2
 # Draws of words to a program.
 DRAWS = 1024
 # Planes between two looks at whether a lane is open.
@@ -34,13 +36,14 @@ def drop(
     unit: bool = False,
     array: Tensor | None = None,
     fill: bool = False,
+    live: Tensor | None = None,
 ) -> None:
     """y = fill + scale m (x - fill) in one launch, into y, which may be x.
 
     x, y, array : one shape, one floating type, one device; any strides, of which y's are no 0.
     told : the six words of words.py, or a tensor that holds them on the device (int64, shape (6,)),
         which is read by the kernel. unit : the scale is 1. array : fill values. fill : the fill
-        among the words is not 0.
+        among the words is not 0. live : the step, where it lies on the device (words.step_of).
     """
     n = y.numel()
     if n == 0:
@@ -59,7 +62,7 @@ def drop(
             blocks = BLOCKS_OF_DOUBLE if double else BLOCKS
             moved = first is None or first % 128 != 0
             flat[(-(-n // (blocks * 128)),)](
-                x, y, f, held, *numbers, n // 16 if n % 16 == 0 else n,
+                x, y, f, held, live, *numbers, n // 16 if n % 16 == 0 else n,
                 EVEN=n % 16 == 0, BLOCKS=blocks, MOVED=moved, EARLY=not double, **launch,
             )  # fmt: skip
             return
@@ -67,12 +70,12 @@ def drop(
         rows, columns, others = cut.rows, cut.columns, cut.others
         moves = zip(rows.moves, columns.moves, strict=True)
         tiles[(cut.programs,)](
-            x, y, f, held, *numbers,
+            x, y, f, held, live, *numbers,
             rows.n, columns.n, rows.step, *[step for pair in moves for step in pair],
             tuple([axis.n for axis in others]), tuple([axis.step for axis in others]),
             *[tuple([axis.moves[i] for axis in others]) for i in range(3)],
             ROWS=cut.ROWS, COLUMNS=cut.COLUMNS, SHARED=rows.step == 0,
-            MOVED=cut.MOVED, NEXT=cut.NEXT, **launch,
+            MOVED=cut.MOVED, NEXT=cut.NEXT, WIDE=cut.wide, **launch,
         )  # fmt: skip
 
 
@@ -81,6 +84,7 @@ def mask_words(
     told: Sequence[int] | Tensor,
     device: torch.device,
     out: Tensor | None = None,
+    live: Tensor | None = None,
 ) -> Tensor:
     """The keep bits of a placement, packed in rows, in one launch: 1 is kept.
 
@@ -91,7 +95,7 @@ def mask_words(
     told : the words of the draw, as `words.told(draw)` gives them, or a tensor that holds them on
         the device (int64, shape (6,)). Scale and fill among them are not looked at. A tensor's
         first index counts, and not that of `where`.
-    out : to be written into, contiguous, or None.
+    out : to be written into, contiguous, or None. live : as for `drop`.
 
     Returns
     -------
@@ -117,7 +121,7 @@ def mask_words(
     seed, place, law, _, _, start = numbers
     with _on(out):
         rows_of_words[(-(-total // BLOCKS),)](
-            out, held, seed, place, law, start, n, groups, total,
+            out, held, live, seed, place, law, start, n, groups, total,
             tuple([axis.n for axis in axes]), tuple([axis.step for axis in axes]),
             BLOCKS=BLOCKS, MOVED=moved, SHARED=shared, CHUNK=CHUNK, num_warps=1,
         )  # fmt: skip
@@ -125,14 +129,18 @@ def mask_words(
 
 
 def draws_of(
-    where: Placement, told: Sequence[int] | Tensor, device: torch.device, gaussian: bool = False
+    where: Placement,
+    told: Sequence[int] | Tensor,
+    device: torch.device,
+    gaussian: bool = False,
+    live: Tensor | None = None,
 ) -> Tensor:
     """The words of a placement's draws in one launch: int64, shape `where.drawn`; or, of gaussian
     ones, the normal draws made of them, binary32."""
     out = torch.empty(where.drawn, dtype=torch.float32 if gaussian else torch.int64, device=device)
     axes = joined(where.drawn, where.strides, ())[::-1]
     sizes, steps = tuple([axis.n for axis in axes]), tuple([axis.step for axis in axes])
-    return _draws(out, None, told, sizes, steps, gaussian)
+    return _draws(out, None, told, sizes, steps, gaussian, live)
 
 
 def draws_at(index: Tensor, told: Sequence[int]) -> Tensor:
@@ -149,6 +157,7 @@ def _draws(
     sizes: tuple[int, ...],
     steps: tuple[int, ...],
     gaussian: bool,
+    live: Tensor | None = None,
 ) -> Tensor:
     n = out.numel()
     if n == 0:
@@ -156,7 +165,7 @@ def _draws(
     held, (seed, place, law, _, _, first), _ = _split(told)
     with _on(out):
         draws[(-(-n // DRAWS),)](
-            out, index, held, seed, place, law, first, n, sizes, steps,
+            out, index, held, live, seed, place, law, first, n, sizes, steps,
             SIZE=DRAWS, KIND=GAUSSIAN if gaussian else WORDS, num_warps=4,
             enable_fp_fusion=False,
         )  # fmt: skip

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from thinned.backends.torch.triton.bits import kept_from
+from thinned.backends.torch.triton.bits import heard, kept_from
 
 __all__ = ["rows_of_words"]
 
@@ -20,6 +20,7 @@ def _until(w, left):
 def rows_of_words(
     out,
     told,
+    live,
     seed: tl.int64,
     place: tl.int64,
     law: tl.int64,
@@ -37,25 +38,21 @@ def rows_of_words(
     """out : int32, rows of 4 `groups` words, `total` groups in all; the rows in C order along axes
     of `sizes`, from the last to the first, a step along which adds `steps` to the index. Bits
     behind the `columns` of a row are 0. SHARED : a row has one draw, and its bits are all alike."""
-    if told is not None:
-        seed = tl.load(told)
-        place = tl.load(told + 1)
-        law = tl.load(told + 2)
-        first = tl.load(told + 5)
+    seed, place, law, first = heard(told, live, seed, place, law, first)
     group = tl.program_id(0).to(tl.int64) * BLOCKS + tl.arange(0, BLOCKS).to(tl.int64)
     rest = group * 0
     column = group * 128
     if len(sizes) > 0:
         rest = group // groups
         column = column - rest * groups * 128
-    index = first.to(tl.int64) + (column * 0 if SHARED else column)
+    index = first + (column * 0 if SHARED else column)
     for axis in tl.static_range(len(sizes)):
         i = rest % sizes[axis]
         rest = rest // sizes[axis]
         index += i * steps[axis]
     left = tl.minimum(tl.maximum(columns.to(tl.int64) - column, 0), 128).to(tl.int32)
     w0, w1, w2, w3 = kept_from(
-        index, seed.to(tl.int64), place.to(tl.int64), law.to(tl.int64), MOVED, MOVED and not SHARED,
+        index, seed, place, law, MOVED, MOVED and not SHARED,
         CHUNK,
     )  # fmt: skip
     if SHARED:
