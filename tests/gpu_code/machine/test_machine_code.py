@@ -127,7 +127,7 @@ def test_amd():
         assert code.count("_store_dwordx4") == WIDE[dtype]
 
 
-# ------------------------------------------------------------------------------------ planted faults
+# ---------------------------------------------------------------------------------- planted faults
 
 
 def planted(folder, old, new):

@@ -20,7 +20,8 @@ from thinned.backends.base import Draw
 from thinned.backends.torch import devices, spec, wire
 from thinned.backends.torch.internals import in_transform, without_transforms
 from thinned.backends.torch.kernel import coordinates_of, run
-from thinned.backends.torch.operators import NOISED, defined
+from thinned.backends.torch.library import defined
+from thinned.backends.torch.operators import NOISED
 from thinned.backends.torch.values import has_values, lengths
 from thinned.kernel import _native
 from thinned.window import MOST_BITS, Window, place
@@ -44,10 +45,12 @@ _in_transform = in_transform
 
 class GraphPlace(NamedTuple):
     """Stands for a Placement in a compiled program: the words of a draw (wire.py), and its shape,
-    as far as the compiler knows it."""
+    as far as the compiler knows it; the
+    axes that share a draw, where the array is the whole along all others but the leading one."""
 
     words: Tensor
     shape: tuple[int, ...]
+    shared: tuple[int, ...] | None = None
 
 
 class GraphAddress:
@@ -92,7 +95,8 @@ class GraphAddress:
             self.words, self.where, self.folds, who, lengths(held), self.undivided,
             lengths(shape), shared, most,
         )  # fmt: skip
-        return GraphPlace(words, shape)
+        whole = self.where.shape[0] == 0
+        return GraphPlace(words, shape, shared if whole else None)
 
     def whole(self, who: str, held: tuple[int, ...], axes: tuple[int, ...]) -> GraphAddress:
         undivided = (*self.undivided, *axes)
@@ -272,5 +276,5 @@ def noise_in_graph(
     """Noise at an address of tensors, differentiable; its words and its rate are kept."""
     place: Any = draw.place
     rate = wire.pack_rate(draw.threshold, scale)
-    y: Tensor = NOISED(x, place.words, rate, fill, draw.mirror, law, array)
+    y: Tensor = NOISED(x, place.words, rate, fill, draw.mirror, law, array, place.shared)
     return y

@@ -22,7 +22,7 @@ from thinned.torch.clock.clock import Clock
 from thinned.torch.clock.in_graphs import LOCATED, OWN_P, P, bits_of
 from thinned.torch.clock.ranks import ALONE
 from thinned.torch.clock.reading import HEAD, Moment
-from thinned.torch.clock.rows import address_of, window_of
+from thinned.torch.clock.rows import NO_ROWS, address_of, window_of
 from thinned.torch.compat.dtensor import is_sharded, on_shards
 from thinned.torch.compat.recording import capturing, require_no_capture
 from thinned.torch.compat.shard import Shard
@@ -181,7 +181,9 @@ class Site:
         shard: Shard | None,
     ) -> Tensor:
         if torch.compiler.is_compiling():
-            y = kinds.in_graph(x, kind, *self.wired(tuple(x.shape), shared, axis, p, shard))
+            words, rate = self.wired(tuple(x.shape), shared, axis, p, shard)
+            leading = shard is None and axis in (0, NO_ROWS)
+            y = kinds.in_graph(x, kind, words, rate, shared if leading else None)
             return x.copy_(y) if inplace else y
         if self.clock.awake is not None:
             return self._for_member(x, kind, inplace, p, axis, shared, shard)

@@ -19,10 +19,13 @@ def heard(told, live, seed, place, law, first):
         place = tl.load(told + 1)
         law = tl.load(told + 2)
         first = tl.load(told + 5)
-    place = place.to(tl.int64)
+    # The interpreter holds a number between 2^31 and 2^32 in 32 bits and calls it 64, which a sum
+    # makes it.
+    none = tl.full((), 0, tl.int64)
+    place = place + none
     if live is not None:
         place = (place & 0xFFFFFFFF) | (tl.load(live) << 32)
-    return seed.to(tl.int64), place, law.to(tl.int64), first.to(tl.int64)
+    return seed + none, place, law + none, first + none
 
 
 @triton.jit
@@ -132,9 +135,11 @@ def kept_from(
         v1 = v0
         v2 = v0
         v3 = v0
-        if NEXT:
-            v0, v1, v2, v3 = drawn(block + 1, seed, place, law, CHUNK)
-        w0, w1, w2, w3 = moved_on(w0, w1, w2, w3, v0, v1, v2, v3, (index & 127).to(tl.int32))
+        shift = (index & 127).to(tl.int32)
+        if NEXT:  # noqa: SIM102 (known while it compiles, and the other only when it runs)
+            if tl.max(shift, 0) != 0:
+                v0, v1, v2, v3 = drawn(block + 1, seed, place, law, CHUNK)
+        w0, w1, w2, w3 = moved_on(w0, w1, w2, w3, v0, v1, v2, v3, shift)
     return w0, w1, w2, w3
 
 

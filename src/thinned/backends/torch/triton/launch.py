@@ -18,8 +18,8 @@ from thinned.window import Placement, index_strides
 
 __all__ = ["draws_at", "draws_of", "drop", "mask_words"]
 
-# Blocks to a warp: one to a thread, and AMD's warps have 64. Of double's elements a warp's registers
-# hold half of them.
+# Blocks to a warp: one to a thread, of which AMD's have 64. Of double's elements its registers
+# hold half as many.
 BLOCKS = 32 if torch.version.hip is None else 64
 BLOCKS_OF_DOUBLE = BLOCKS // 2
 # Draws of words to a program.
