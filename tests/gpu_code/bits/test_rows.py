@@ -1,4 +1,4 @@
-"""Every row of the catalogue over the kernels: as over the C++ kernel, with a handful of launches."""
+"""Every row of the catalogue over the kernels, as over the C++ kernel, in a handful of launches."""
 
 import pytest
 import torch
