@@ -25,7 +25,7 @@ class Graph:
 
         with self.monkeypatch.context() as patch:
             patch.setattr(launch, "drop", recorded)
-            for room in ("adoption.site", "compat.recording"):
+            for room in ("adoption.site", "clock.clock", "compat.recording"):
                 patch.setattr(f"thinned.torch.{room}.capturing", lambda: True)
             return function()
 
@@ -65,11 +65,13 @@ def test_every_replay_draws_the_masks_of_its_step(graph, on_cpu):
 def test_what_a_replay_could_not_draw_is_refused(graph):
     model = nn.Sequential(nn.Dropout(0.5))
     clock = adopt(model, seed=3).clock
-    with pytest.raises(RuntimeError, match=r"Clock\.tick is captured.*after each replay"):
+    with pytest.raises(RuntimeError, match=r"Clock\.tick: .*tick after each replay"):
         graph.capture(clock.tick)
     ramp = nn.Sequential(nn.Dropout(0.5))
     adopt(ramp, seed=3, schedule={"*": thinned.schedules.linear(0.0, 0.5)}, steps=9)
-    with pytest.raises(RuntimeError, match="whose p follows a schedule, is captured"):
+    with pytest.raises(
+        RuntimeError, match="captured by a CUDA graph, and its p follows a schedule"
+    ):
         graph.capture(lambda: ramp(torch.ones(4)))
     with pytest.raises(RuntimeError, match="dropout without an address is captured"):
         graph.capture(lambda: thinned.torch.Dropout(0.5)(torch.ones(4)))

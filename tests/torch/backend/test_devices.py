@@ -22,8 +22,8 @@ def asked_anew():
     devices._has_triton.cache_clear()
 
 
-def with_cuda(monkeypatch, capability=(9, 0), triton=True, hip=None):
-    monkeypatch.setattr(devices, "find_spec", lambda name: triton or None)
+def with_cuda(monkeypatch, capability=(9, 0), triton=(3, 7), hip=None):
+    monkeypatch.setattr(devices, "_triton", lambda: triton)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: capability)
     monkeypatch.setattr(torch.version, "hip", hip)
 
@@ -34,7 +34,8 @@ def test_devices_and_their_paths(monkeypatch):
     for how, path in (
         ({}, "triton"),
         ({"capability": (7, 5)}, "operations"),
-        ({"triton": False}, "operations"),
+        ({"triton": ()}, "operations"),
+        ({"triton": (3, 5)}, "operations"),
         ({"capability": (7, 5), "hip": "6.2"}, "triton"),
     ):
         devices._has_triton.cache_clear()
@@ -52,13 +53,14 @@ def test_the_reference_draws_by_operations(monkeypatch):
 
 def test_kernel_info_names_what_pytorch_sees(monkeypatch):
     seen = SimpleNamespace(
-        current_accelerator=lambda check_available=False: torch.device("cuda"),
+        current_accelerator=lambda: torch.device("cuda"),
+        is_available=lambda: True,
         device_count=lambda: 2,
     )
     with_cuda(monkeypatch)
     monkeypatch.setattr(torch, "accelerator", seen, raising=False)
     assert thinned.kernel_info().devices == {"cuda:0": "triton", "cuda:1": "triton"}
-    seen.current_accelerator = lambda check_available=False: None
+    seen.is_available = lambda: False
     assert thinned.kernel_info().devices == {}
 
 

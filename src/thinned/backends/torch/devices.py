@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from importlib import import_module
 from importlib.util import find_spec
 
 import torch
@@ -21,6 +22,8 @@ __all__ = ["interpreted", "path_of", "paths", "uses_triton"]
 
 # Integer products of 64 bits, reductions over a warp and bfloat16 in hardware.
 LEAST_CAPABILITY = (8, 0)
+# The oldest Triton that the kernels were compiled with; they were counted with 3.7.
+LEAST_TRITON = (3, 6)
 
 _interpreting = False
 
@@ -34,11 +37,19 @@ def uses_triton(device: torch.device) -> bool:
 
 @lru_cache(maxsize=64)
 def _has_triton(index: int | None) -> bool:
-    if find_spec("triton") is None:
+    if _triton() < LEAST_TRITON:
         return False
     return torch.version.hip is not None or (
         torch.cuda.get_device_capability(index) >= LEAST_CAPABILITY
     )
+
+
+def _triton() -> tuple[int, ...]:
+    """The version of Triton; () where there is none."""
+    if find_spec("triton") is None:
+        return ()
+    version: str = import_module("triton").__version__
+    return tuple(int(part) for part in version.split(".")[:2])
 
 
 def path_of(device: torch.device) -> str:
@@ -54,8 +65,8 @@ def paths() -> dict[str, str]:
     """The way of each accelerator that PyTorch sees, by the name that PyTorch has for it."""
     if not hasattr(torch, "accelerator"):
         return {}
-    kind = torch.accelerator.current_accelerator(check_available=True)
-    if kind is None:
+    kind = torch.accelerator.current_accelerator()
+    if kind is None or not torch.accelerator.is_available():
         return {}
     names = [f"{kind.type}:{i}" for i in range(torch.accelerator.device_count())]
     return {name: path_of(torch.device(name)) for name in names}

@@ -149,7 +149,11 @@ class Site:
         """
         what, step = f"site {self.name!r} of an adopted model", self.clock.live_step(device)
         if self.rule is not None:
-            require_no_capture(f"{what}, whose p follows a schedule,", "Adopt it with one p")
+            raise RuntimeError(
+                f"thinned: {what} is captured by a CUDA graph, and its p follows a schedule: every "
+                "replay would have the p of now. Adopt the model without a schedule, or take "
+                "torch.compile, whose programs follow it."
+            )
         if step is None or not uses_triton(device):
             remedy = f"Install triton and move the model's buffers to {device}, or call it with at="
             require_no_capture(what, remedy)

@@ -30,7 +30,12 @@ from thinned.torch.clock.numbers import number_of_new
 from thinned.torch.clock.ranks import ALONE, PROCESSES, Ranks
 from thinned.torch.clock.reading import CALLS, HEAD, Moment, require_call, words_of
 from thinned.torch.clock.stamp import BUFFER, SPEC_VERSION, STEP, read, stamp
-from thinned.torch.compat.recording import require_no_capture, require_no_export, require_no_trace
+from thinned.torch.compat.recording import (
+    capturing,
+    require_no_capture,
+    require_no_export,
+    require_no_trace,
+)
 from thinned.torch.compat.without_modes import aside, bare
 
 __all__ = ["BUFFER", "HEAD", "SPEC_VERSION", "Clock", "Moment", "was_skipped", "words_of"]
@@ -291,7 +296,12 @@ class Clock:
         OverflowError after 2^32 - 2 steps. RuntimeError while a CUDA graph is captured, whose
         replays would all begin the same step.
         """
-        require_no_capture("Clock.tick", "Call it after each replay")
+        if capturing():
+            raise RuntimeError(
+                "Clock.tick: a CUDA graph is being captured, and all its replays would begin the "
+                "same step. Call tick after each replay. (An optimizer given to adopt calls it: "
+                "adopt without one where its steps are captured.)"
+            )
         with self._lock:
             seed, step = self._seed_and_step()
             step += 1
