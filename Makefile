@@ -87,8 +87,8 @@ tests-all: .venv/.dev
 TRITON := triton==3.7.1
 PURELIB := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 gpu-code: build/gpu-code/ready
-	TRITON_INTERPRET=1 THINNED_TORCH=python build/gpu-code/bin/python -m pytest tests/gpu_code/bits
-	TRITON_CACHE_DIR=build/gpu-code/cache build/gpu-code/bin/python -m pytest tests/gpu_code/machine
+	TRITON_INTERPRET=1 THINNED_TORCH=python build/gpu-code/bin/python -m pytest -n 2 tests/gpu_code/bits
+	TRITON_CACHE_DIR=build/gpu-code/cache build/gpu-code/bin/python -m pytest -n 2 tests/gpu_code/machine
 
 build/gpu-code/ready: .venv/.dev
 	test -x build/gpu-code/bin/python || $(BIN)/python -m venv build/gpu-code

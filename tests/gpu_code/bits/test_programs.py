@@ -87,6 +87,19 @@ def test_an_adopted_model_trains(how, on_cpu, monkeypatch):
     alike(found, expected)
 
 
+def test_a_scale_of_1_that_only_the_device_knows_leaves_x_as_it_is():
+    """f + 1 (x - f) is not always x."""
+    x, words, _ = x_and_words(3, 400)
+    told = torch.ops.thinned.told.default
+    rate, fill = wire.pack_rate(2**31, 1.0), -1.7580993408473766
+    found = torch.ops.thinned.heard.default(
+        x.detach(), told(words, rate, fill, False, x.shape, (), x.device), (), True, None
+    )
+    kept = found != torch.tensor(fill)
+    assert 0 < kept.sum() < x.numel()
+    assert torch.equal(found[kept], x.detach()[kept])
+
+
 def test_a_program_with_cuda_graphs_draws_a_fresh_seed(on_cpu):
     torch._dynamo.reset()
     module, x = thinned.torch.Dropout2d(0.5), torch.ones(4, 6, 5, 2, requires_grad=True)

@@ -68,12 +68,22 @@ def test_dropout_elsewhere(dtype, target):
 )
 def test_variants_use_no_stack(how):
     for dtype in ("fp32", "bf16"):
-        code = read(flat(dtype, "sm_90", **how))
+        # Of x and an array of fill values together, registers hold half as much.
+        array = how.get("FILL") == 2
+        blocks = 16 if array else 32
+        code = read(flat(dtype, "sm_90", **how, BLOCKS=blocks))
+        wide = WIDE[dtype] * blocks // 32
         assert code.stack == 0
-        assert code.count("STG.E.128") == WIDE[dtype]
-        assert code.count("LDG.E.128") == WIDE[dtype] * (2 if how.get("FILL") == 2 else 1)
+        assert code.count("STG.E.128") == wide
+        assert code.count("LDG.E.128") == wide * (2 if array else 1)
         if how.get("EVEN", True):
-            assert code.count("STG.E") == WIDE[dtype]
+            assert code.count("STG.E") == wide
+
+
+def test_double_and_an_array_use_no_stack():
+    code = read(flat("fp64", "sm_90", FILL=2, BLOCKS=8))
+    assert code.stack == 0
+    assert code.count("LDG.E.128") == 2 * code.count("STG.E.128") == 32
 
 
 def test_rounding():

@@ -42,7 +42,8 @@ def _values(x, f, keep, scale, fill, UNIT: tl.constexpr, FILL: tl.constexpr):
     if UNIT:
         y = tl.where(keep, x, dropped)
     elif FILL != 0:
-        y = tl.where(keep, (from_ + s * (x.to(wide) - from_)).to(x.dtype), dropped)
+        kept = (from_ + s * (x.to(wide) - from_)).to(x.dtype)
+        y = tl.where(keep, tl.where(s == 1.0, x, kept), dropped)
     elif x.dtype == tl.float64:
         y = tl.where(keep, x * s, 0.0)
     else:

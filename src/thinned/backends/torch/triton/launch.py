@@ -18,10 +18,9 @@ from thinned.window import Placement, index_strides
 
 __all__ = ["draws_at", "draws_of", "drop", "mask_words"]
 
-# Blocks to a warp: one to a thread, of which AMD's have 64. Of double's elements its registers
-# hold half as many.
+# Blocks to a warp: one to a thread, of which AMD's have 64. Of 4 bytes for each element, registers
+# hold no more.
 BLOCKS = 32 if torch.version.hip is None else 64
-BLOCKS_OF_DOUBLE = BLOCKS // 2
 # Draws of words to a program.
 DRAWS = 1024
 # Planes between two looks at whether a lane is open.
@@ -52,6 +51,8 @@ def drop(
     kind = ARRAY if array is not None else NUMBER if fill else NOTHING
     f = x if array is None else array
     double = x.dtype == torch.float64
+    # A thread that holds more of each element takes fewer of them.
+    shares = (2 if double else 1) * (1 if array is None else 2)
     launch = {"UNIT": unit, "FILL": kind, "CHUNK": CHUNK, "num_warps": 1}
     # f + s (x - f) is rounded after each of its operations.
     launch["enable_fp_fusion"] = False
@@ -59,14 +60,14 @@ def drop(
     axes = joined(where.shape, steps, (x.stride(), y.stride(), f.stride()))
     with _on(y):
         if not axes or (len(axes) == 1 and axes[0][1:] == (1, (1, 1, 1))):
-            blocks = BLOCKS_OF_DOUBLE if double else BLOCKS
+            blocks = BLOCKS // shares
             moved = first is None or first % 128 != 0
             flat[(-(-n // (blocks * 128)),)](
                 x, y, f, held, live, *numbers, n // 16 if n % 16 == 0 else n,
                 EVEN=n % 16 == 0, BLOCKS=blocks, MOVED=moved, EARLY=not double, **launch,
             )  # fmt: skip
             return
-        cut = tiling(axes, first, ELEMENTS // 2 if double else ELEMENTS)
+        cut = tiling(axes, first, ELEMENTS // shares)
         rows, columns, others = cut.rows, cut.columns, cut.others
         moves = zip(rows.moves, columns.moves, strict=True)
         tiles[(cut.programs,)](
