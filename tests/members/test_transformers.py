@@ -202,7 +202,7 @@ def test_results_with_several_answers_are_said():
 
 
 def test_attention_that_sleeps_is_caught(monkeypatch):
-    monkeypatch.setattr("thinned.members.mc_mode.asleep", lambda *_: [])
+    monkeypatch.setattr("thinned.members.observing.asleep", lambda *_: [])
     for name in ("bert", "llama"):
         with pytest.raises((AssertionError, ValueError)):
             check_attention_is_awake(name, "sdpa")

@@ -358,7 +358,10 @@ class AdoptedForward(Cover):
         quiet = self.site is None or (clock.awake is None and not training)
         run = self.run if quiet else self._addressed
         if not torch.compiler.is_compiling():
-            return attempted(run, args, kwargs)
+            if clock.awake is None:
+                return attempted(run, args, kwargs)
+            with clock.awake.forward():
+                return attempted(run, args, kwargs)
         if clock.live is not None or clock.awake is not None or not training:
             return run(args, kwargs)
         clock.live = clock.snapshot()
