@@ -91,6 +91,8 @@ PLACES: dict[Any, tuple[int, str]] = {
     functional.multi_head_attention_forward: (10, "dropout_p"),
     Tensor.bernoulli_: (1, "p"),
 }
+# All that a module's mode looks at: it meets every function of PyTorch, the shape of a tensor too.
+_MET: dict[Any, None] = dict.fromkeys((*PLACES, *GATES))
 # The names under which source code calls what is reached here.
 REACHED = frozenset(f.__name__.partition(".")[0] for f in PLACES)
 
@@ -161,6 +163,8 @@ class Calls(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func not in _MET:
+            return func(*args, **kwargs)
         if func in _KINDS:
             return self._dropout(func, *args, **kwargs)
         awake = self.site.clock.awake
