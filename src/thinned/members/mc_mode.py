@@ -189,9 +189,9 @@ Readings = dict[str, Reading]
 
 
 def _silent(rows: tuple[Row, ...], flags: Flags, asleep: _Asleep) -> dict[str, str]:
-    """Of each site that is reached why it drew nothing; nothing where it has nothing to draw."""
+    """Of each site that is reached why it never drew; nothing where it has nothing to draw."""
     awake = asleep.awake
-    drew = {site for site, _ in awake.seen} | set(awake.slept)
+    drew = awake.ever  # not in this forward alone, which may skip layers
     found = {row.site: "" for row in rows if row.reached} | dict.fromkeys(awake.quiet, "")
     for row in rows:
         if row.reached and row.site in asleep.code and row.site not in awake.quiet:

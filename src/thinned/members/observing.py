@@ -10,6 +10,7 @@ from thinned.checks import message
 from thinned.members.arguments import Batches
 from thinned.members.mc_mode import Flags, Readings, asleep, compared, wake
 from thinned.torch.adoption.adopt import Row
+from thinned.torch.adoption.uniforms import ABOVE, BELOW
 from thinned.torch.clock.members import Awake
 from thinned.torch.compat.generators import OwnDraws
 
@@ -80,6 +81,26 @@ class Observed:
     def _look(self) -> set[str] | None:
         """Forwards on few rows, which show where in the sites' arrays rows lie. Returned are the
         sites of which they do not; None where the model does not run on few rows."""
+        several = []
+        # Code that skips layers has to go either way, so that all that draws is seen.
+        for number in (ABOVE, BELOW):
+            self.awake.decided = number
+            seen = self._seen()
+            if seen is None:
+                break
+            several.append(seen)
+            if not self.awake.decides:
+                break
+        self.awake.decided = None
+        if seen is None:
+            self.awake.entries = {}
+            return None
+        for seen in several:
+            self.awake.observed(*seen)
+        return {site for seen in several for site in self.awake.untold(seen[0])}
+
+    def _seen(self) -> list[dict[Any, Any]] | None:
+        """Who draws for which arrays; None where the model does not run on few rows."""
         seen: list[dict[Any, Any]] = []
         for n, other in self.awake.looks:
             self.awake.begin(self.seed, False, 0, n)
@@ -93,11 +114,9 @@ class Observed:
                         f"rows and tokens lie ({type(error).__name__}: {error}). x is what its "
                         "forward takes; models with a decoder may need decoder_input_ids."
                     ) from error
-                self.awake.entries = {}
                 return None
             seen.append(self.awake.seen)
-        self.awake.observed(*seen)
-        return self.awake.untold(seen[0])
+        return seen
 
     def _few(self, n: int, other: bool = False) -> None:
         given = self.pool.few(n)

@@ -22,7 +22,13 @@ from thinned.methods.draws import Draws
 from thinned.torch.adoption import attention, recurrent, watching
 from thinned.torch.adoption.gates import BERNOULLI, GATES
 from thinned.torch.adoption.site import Site
-from thinned.torch.adoption.uniforms import asked_for, gate_of_call, numbers_at, see_likes
+from thinned.torch.adoption.uniforms import (
+    asked_for,
+    decided_for,
+    gate_of_call,
+    numbers_at,
+    see_likes,
+)
 from thinned.torch.clock import checkpoints
 from thinned.torch.clock.attempts import attempted
 from thinned.torch.clock.checkpoints import Running
@@ -252,7 +258,8 @@ class Calls(TorchFunctionMode):
             return x.copy_(self._bernoulli(torch.empty_like(x, dtype=torch.float32), p, axis=axis))
         # Kept elements of a tensor of ones are 1 / p > 0; p is here the probability to keep.
         kept = self.site.draw(torch.ones_like(x), p=1.0 - p, axis=axis)
-        return x.copy_(kept > 0)
+        decided = decided_for(self.site) if not x.dim() else None
+        return x.copy_(kept > 0) if decided is None else x.fill_(decided > 0.5)
 
     def _gate(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Numbers of which the code that draws them may make gates."""

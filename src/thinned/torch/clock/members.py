@@ -48,6 +48,9 @@ class Awake:
     axes : where rows lie along another axis than the site says, that axis.
     quiet : functional sites that were told p = 0, and by which function.
     told_p : of functional sites the p above 0 that they were told.
+    ever : the sites that drew since it was forgotten what draws, in any forward.
+    decided, decides : while it is looked who draws, what the numbers are by which code goes one way
+        or another for the whole batch, and whether there were any; None to draw them.
     slept : sites that were called in this forward and, by what members are, drew nothing.
     """
 
@@ -66,6 +69,9 @@ class Awake:
         self.axes: dict[Key, int] = {}
         self.quiet: dict[str, str] = {}
         self.told_p: dict[str, set[float]] = {}
+        self.ever: set[str] = set()
+        self.decided: float | None = None
+        self.decides = False
         self._counts: dict[str, int] = {}
 
     def begin(self, seed: int, mirrored: bool, first: int, rows: int) -> None:
@@ -76,12 +82,13 @@ class Awake:
     def forget(self) -> None:
         """What was observed so far is not so: other draws are awake now."""
         self.entries, self.axes, self.quiet, self.told_p = None, {}, {}, {}
+        self.ever, self.decides = set(), False
 
     def observed(self, *looks: dict[Key, Any]) -> None:
         """Where rows lie, from what each of the forwards that `looks` asks for has seen."""
         (n, _), (m, _) = self.looks
         first, second = looks
-        self.entries, self.axes = {}, {}
+        self.entries = {} if self.entries is None else self.entries
         for key in first.keys() & second.keys():
             (shape, axis), (other, _) = first[key], second[key]
             if not 0 <= axis < len(shape) or len(shape) != len(other):
@@ -178,6 +185,7 @@ class Awake:
     def _address(self, site: DrawingSite) -> Address:
         """That of the site's next call, which is counted."""
         call = self.next_call(site)
+        self.ever.add(site.name)
         require_call(call, site.name)
         self._counts[site.name] = call + 1
         return (Mirrored if self.mirrored else Address)(self.seed, site.name, 0, call)

@@ -56,7 +56,7 @@ class SequencesAwake(Awake):
     def another(self) -> SequencesAwake:
         """For another network of the same model, with what was observed of it."""
         new = SequencesAwake()
-        new.entries, new.axes, new.lies = self.entries, self.axes, self.lies
+        new.lies = self.lies
         return new
 
     def begin(self, seed: int, mirrored: bool, first: int, rows: int) -> None:
@@ -69,7 +69,7 @@ class SequencesAwake(Awake):
 
     def observed(self, *looks: dict[Key, Any]) -> None:
         (n, _), (m, _), _ = self.looks
-        self.lies = {}
+        self.lies = {} if self.lies is None else self.lies
         for key in set.intersection(*map(set, looks)):
             few, more, other = (look[key][0] for look in looks)
             found = _lies(few, more, other, n, m)
@@ -136,7 +136,7 @@ class SequencesAwake(Awake):
         if self.lies is None:
             return super().place(site, shape, axis, shard)
         lies = self._lie(site, shape)
-        if lies.asleep or lies.split or shard is not None:
+        if lies.asleep or lies.split:
             raise RuntimeError(
                 f"thinned: site {site.name!r} draws for an array of shape {shape} by itself, whose "
                 "draws rows and tokens cannot share. Ask with share='member' or 'row' (predict), "
@@ -144,7 +144,8 @@ class SequencesAwake(Awake):
             )
         at = self._address(site)
         self.seen[site.name, at.call] = shape, axis
-        return at, Repeated((0,) * len(shape), None, lies.shared) if lies.shared else None
+        start, whole = ((0,) * len(shape), None) if shard is None else (shard.start, shard.shape)
+        return at, Repeated(start, whole, lies.shared)
 
     def entries_of(self, site: DrawingSite, shape: tuple[int, ...], axis: int) -> int:
         return 1
