@@ -379,7 +379,7 @@ def test_predict_wakes_stochastic_depth():
 
 
 def test_no_schedule_moves_what_an_attribute_holds():
-    with pytest.raises(ValueError, match="keeps no p"):
+    with pytest.raises(ValueError, match="whose p no schedule can move: the code around uses it"):
         adopt(Path(gated.floored), schedule={"*": 0.1})
 
 

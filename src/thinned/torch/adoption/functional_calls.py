@@ -185,8 +185,7 @@ class Calls(TorchFunctionMode):
         if func is functional.multi_head_attention_forward and (
             awake is not None or kwargs.get("training", True)
         ):
-            own = self.own or self.site.rule is not None
-            p = None if own else _checked("dropout", args[10])
+            p = self._p("dropout", args[10])
             if isinstance(p, Tensor) or p != 0.0:
                 require_no_proxy(args[0], self.site.name)
                 return attention.multi_head(self.site, p, *args, **kwargs)
@@ -201,6 +200,15 @@ class Calls(TorchFunctionMode):
         if func in GATES:
             return self._gate(func, args, kwargs)
         return func(*args, **kwargs)
+
+    def _p(self, who: str, p: Any) -> Any:
+        """The p that a call was given; None for the site's own, which is the module's, or that of a
+        schedule. A call with p = 0 drops nothing whatever the schedule says."""
+        if self.own:
+            return None
+        p = _checked(who, p)
+        follows = self.site.rule is not None and (isinstance(p, Tensor) or p != 0.0)
+        return None if follows else p
 
     def _drawing(self, x: Any) -> None:
         """Before a functional call draws for x."""
@@ -224,7 +232,7 @@ class Calls(TorchFunctionMode):
         if not training and self.site.clock.awake is None:
             return func(input, p, False)
         self._drawing(input)
-        given = None if self.own else _checked("dropout", p)
+        given = self._p("dropout", p)
         if given is not None and self.site.clock.awake is not None:
             self.site.clock.awake.told(self.site, f"{_KINDS[func]} was given p=0", given)
         return self.site.draw(input, _KINDS[func], inplace or func in _IN_PLACE, given)
@@ -239,7 +247,7 @@ class Calls(TorchFunctionMode):
         is_causal: bool = False,
         **other: Any,
     ) -> Any:
-        p = _checked("scaled_dot_product_attention", dropout_p)
+        p = self._p("scaled_dot_product_attention", dropout_p)
         if not isinstance(p, Tensor) and p == 0.0:
             return functional.scaled_dot_product_attention(
                 query, key, value, attn_mask, 0.0, is_causal, **other
