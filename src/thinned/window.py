@@ -89,7 +89,7 @@ class Window:
         ValueError if it does not.
         """
         if isinstance(self, Repeated):
-            shared = (*shared, self.axis)
+            shared = (*shared, *self.axes)
         start, whole = _window(who, held, shared, self)
         lengths = list(whole)
         for axis, (n, drawn) in enumerate(zip(held, shape, strict=True)):
@@ -114,12 +114,12 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Repeated(Window):
-    """A window in which all rows along `axis` take the same draws: the axis counts as shared.
+    """A window in which all entries along `axes` take the same draws: these axes count as shared.
 
     For code that hands on a window, and does not ask which axes of its draws are shared.
     """
 
-    axis: int = 0
+    axes: tuple[int, ...] = (0,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +183,8 @@ def fitting(
         got = shown(window)
         raise TypeError(message(who, "window", "a thinned.Window", got))
     axes = checks.axes(who, shared_axes, len(shape))
-    if isinstance(window, Repeated) and window.axis not in axes:
-        axes = tuple(sorted((*axes, window.axis)))
+    if isinstance(window, Repeated) and not set(window.axes) <= set(axes):
+        axes = tuple(sorted({*axes, *window.axes}))
     return axes, window
 
 

@@ -53,6 +53,7 @@ FORWARD = {
 RUN_A_MODEL = (
     "thinned.torch.audit",
     "thinned.members.predict",
+    "thinned.members.sequence_members",
     "thinned.testing.assert_deterministic_eval",
 )
 # A type in the place of a caller's function raises in its own words, and has no line of its own.
@@ -120,6 +121,7 @@ def _backends(function):
     """Those of the catalogue on every array; a room's in its library."""
     if function.startswith("thinned.torch") or function in (
         "thinned.members.predict",
+        "thinned.members.sequence_members",
         "thinned.testing.assert_deterministic_eval",
     ):
         return ("torch",)

@@ -450,6 +450,10 @@ GOOD = {
     # Where one function means another thing by the name.
     "thinned.members.predict.members": ("2", "5", "3"),
     "thinned.members.predict.x": ("torch.ones(2, 3)",),
+    "thinned.members.sequence_members.model": (
+        "nn.Sequential(nn.Embedding(5, 3), nn.Dropout(.5), nn.Linear(3, 2))",
+    ),
+    "thinned.members.sequence_members.x": ("torch.ones(2, 3, dtype=torch.int64)",),
     "thinned.stratified_dropout.members": ("3", "2", "1"),
     "thinned.torch.adopt.optimizer": ("None", "torch.optim.SGD(nn.Linear(1, 1).parameters(), .1)"),
     "thinned.torch.audit.loss": ("None", "lambda y: y.sum()"),

@@ -23,6 +23,7 @@ APART = {
     "thinned.members.calibration.Reliability": _GIVEN,
     "thinned.members.calibration.RiskCoverage": _GIVEN,
     "thinned.members.Prediction": _GIVEN,
+    "thinned.members.SequenceMembers": _GIVEN,
     "thinned.numpy.Layer": _BASE,
     "thinned.numpy.Optimizer": _BASE,
     "thinned.numpy.Parameter": _GIVEN,

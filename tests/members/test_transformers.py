@@ -151,19 +151,6 @@ def test_the_model_is_as_it_was(name, adopted):
     torch.set_rng_state(state)
 
 
-def test_layerdrop_is_not_woken():
-    """What a flag that draws whole layers hides stays as it is, and is named."""
-    torch.manual_seed(0)
-    model = a_bart(0.2, 0.3, encoder_layerdrop=0.9, decoder_layerdrop=0.9)
-    told = ask(model, dict(MODELS["bart"][1])).not_reached
-    named = [one.partition("/")[0] for one in told if "calls of rand" in one]
-    assert {"model.encoder", "model.decoder"} <= set(named)
-    x = dict(MODELS["bart"][1])
-    quiet = a_bart(0.2, 0.3)
-    quiet.load_state_dict(model.state_dict())
-    np.testing.assert_array_equal(ask(quiet, x).outputs, ask(model, x).outputs)
-
-
 # ------------------------------------------------------------------------------------------ results
 
 
@@ -202,7 +189,7 @@ def test_results_with_several_answers_are_said():
 
 
 def test_attention_that_sleeps_is_caught(monkeypatch):
-    monkeypatch.setattr("thinned.members.mc_mode.asleep", lambda *_: [])
+    monkeypatch.setattr("thinned.members.observing.asleep", lambda *_: [])
     for name in ("bert", "llama"):
         with pytest.raises((AssertionError, ValueError)):
             check_attention_is_awake(name, "sdpa")

@@ -403,7 +403,9 @@ def test_modules_copy_pickle_save_and_show_themselves(name):
 
 
 def test_a_schedule_cannot_take_a_learned_p():
-    with pytest.raises(ValueError, match=r"matches site 'site', which keeps no p: .*learned"):
+    with pytest.raises(
+        ValueError, match=r"matches site 'site', whose p no schedule can move: .*learned"
+    ):
         adopt(built("ConcreteDropout"), schedule={"*": 0.1})
 
 

@@ -167,7 +167,7 @@ def test_a_schedule_moves_p_and_what_follows_it_alone():
     with pytest.raises(RuntimeError, match="follows"):
         net.rnn.p = 0.3
     fixed = Net("LSTM", {"recurrent_p": 0.5})
-    with pytest.raises(ValueError, match=r"keeps no p: .* or one of several"):
+    with pytest.raises(ValueError, match=r"no schedule can move: .* or one of several"):
         adopt(fixed, schedule={"rnn": 0.1})
 
 

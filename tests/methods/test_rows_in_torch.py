@@ -88,5 +88,9 @@ def test_a_module_without_a_p_says_so():
     model = torch.nn.ModuleList([module, thinned.torch.Dropout(0.3)])
     assert "0     ShakeShake  its own  addressed" in str(thinned.torch.adopt(model, seed=3))
     thinned.torch.release(model)
-    with pytest.raises(ValueError, match="matches site '0', which keeps no p"):
-        thinned.torch.adopt(model, schedule={"*": 0.1})
+    with pytest.raises(ValueError, match="matches site '0', whose p no schedule can move"):
+        thinned.torch.adopt(model, schedule={"[01]": 0.1})
+    report = thinned.torch.adopt(model, schedule={"*": 0.1})
+    assert [row.done for row in report.rows] == [
+        "addressed, p follows no schedule", "addressed, p by constant(p=0.1)",
+    ]  # fmt: skip

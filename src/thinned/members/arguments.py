@@ -57,6 +57,24 @@ class Given(NamedTuple):
         index = torch.arange(n).clamp(max=self.rows - 1)
         return self.mapped(lambda a: a[index.to(a.device)], n)
 
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """The places of arrays (rows, tokens): numbers of tokens, masks and positions of them."""
+        flat = [i for i in self.arrays if self.values[i].ndim == 2]
+        whole = [i for i in flat if not self.values[i].is_floating_point()]
+        lengths = {self.values[i].shape[1] for i in whole}
+        return tuple(i for i in flat if i in whole or self.values[i].shape[1] in lengths)
+
+    def of_other_length(self) -> Given:
+        """The same rows with one token less of each, or one more where there is but one."""
+        import torch
+
+        values = list(self.values)
+        for i in self.tokens:
+            a = values[i]
+            values[i] = a[:, :-1] if a.shape[1] > 1 else torch.cat([a, a[:, -1:]], 1)
+        return self._replace(values=tuple(values))
+
     def copied(self) -> Given:
         return self.mapped(lambda a: a.clone())
 

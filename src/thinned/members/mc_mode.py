@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -25,7 +25,18 @@ from thinned.torch.compat.covers import covers_of
 from thinned.torch.compat.generators import OwnDraws
 from thinned.torch.thinning.thin import regions_of, thin
 
-__all__ = ["Flags", "adopted_twin", "asleep", "compared", "missed", "thin_twin", "wake", "woken"]
+__all__ = [
+    "Flags",
+    "Readings",
+    "adopted_twin",
+    "asleep",
+    "compared",
+    "member_of",
+    "missed",
+    "thin_twin",
+    "wake",
+    "woken",
+]
 
 _DROPS = (nn.MultiheadAttention, nn.LSTM, nn.GRU, nn.RNN)
 
@@ -61,6 +72,16 @@ def woken(twin: nn.Module, awake: Awake) -> Iterator[tuple[Row, ...]]:
         _forgo_fused_forms(module)
     with torch.no_grad():
         yield adoption.rows + _outside(twin, holder)
+
+
+def member_of(twin: nn.Module, awake: Awake) -> nn.Module:
+    """A twin of a twin, for good: a network of its own, whose flags nobody moves."""
+    network = twin_of(twin)
+    with woken(network, awake):
+        (holder,) = _holders(network)
+        holder.__dict__[_MARK].clock.keep_apart()  # its state is that of the plain model
+    network.__dict__["train"] = lambda mode=True: network
+    return network
 
 
 def compared(twin: nn.Module, names: Iterable[str], run: Callable[[], object]) -> Flags:
@@ -114,22 +135,28 @@ def _outside(model: nn.Module, holder: nn.Module) -> tuple[Row, ...]:
     return tuple(rows)
 
 
+class Shown(Protocol):
+    """Whose flags are set, and what was read of the model's code, by site."""
+
+    flags: Flags
+    readings: Readings
+
+
 def missed(
     model: nn.Module,
     rows: tuple[Row, ...],
     awake: Awake,
     moved: tuple[str, ...],
-    flags: Flags,
-    readings: Readings,
+    observed: Shown,
 ) -> tuple[str, ...]:
     """What may be dropout and drew nothing in the forward that has just ended.
 
-    moved : the generators that it drew from. flags : whose flags were set. readings : what was
-    read of the model's code already, by site.
+    moved : the generators that it drew from. observed : what was seen of the twin before.
     """
     told = [f"{row.site}: {row.done}" for row in rows if not row.reached]
-    silent = _silent(rows, flags, _Asleep(model, awake, readings))
+    silent = _silent(rows, observed.flags, _Asleep(model, awake, observed.readings))
     told += [f"{site}: {why}" for site, why in silent.items() if why]
+    told += [f"{site}: {_SLEPT}" for site in sorted(awake.slept)]
     told += [f"something in the model draws from {source}" for source in moved]
     return tuple(told)
 
@@ -162,9 +189,9 @@ Readings = dict[str, Reading]
 
 
 def _silent(rows: tuple[Row, ...], flags: Flags, asleep: _Asleep) -> dict[str, str]:
-    """Of each site that is reached why it drew nothing; nothing where it has nothing to draw."""
+    """Of each site that is reached why it never drew; nothing where it has nothing to draw."""
     awake = asleep.awake
-    drew = {site for site, _ in awake.seen}
+    drew = awake.ever  # not in this forward alone, which may skip layers
     found = {row.site: "" for row in rows if row.reached} | dict.fromkeys(awake.quiet, "")
     for row in rows:
         if row.reached and row.site in asleep.code and row.site not in awake.quiet:
@@ -187,6 +214,7 @@ def _silent(rows: tuple[Row, ...], flags: Flags, asleep: _Asleep) -> dict[str, s
     return found
 
 
+_SLEPT = "asleep: it drops pairs of tokens, as attention's weights are, and no unit for all of them"
 _UNCALLED = "drew nothing: not called, or by code that asks self.training itself"
 
 

@@ -11,7 +11,7 @@ from thinned.checks import message
 from thinned.members.prediction import Gathered, require_task
 from thinned.members.statistics import probabilities_to_ask
 
-__all__ = ["Asked", "checked", "in_blocks"]
+__all__ = ["SHARES", "Asked", "checked", "in_blocks"]
 
 SHARES = ("member", "row")
 # With `until`, members between two looks at the standard error: even, for pairs.
@@ -41,14 +41,15 @@ def checked(
     keep: Any = False,
     quantiles: Any = None,
     task: Any = None,
+    shares: tuple[str, ...] = SHARES,
 ) -> Asked:
-    """The parameters that all ways of asking share."""
+    """The parameters that all ways of asking share. shares : what `share` may be."""
     antithetic = checks.flag(who, "antithetic", antithetic)
     low = 4 if antithetic else 2
     members = checks.integer(who, "members", members, low, 2**32)
     if antithetic and members % 2:
         raise ValueError(message(who, "members", "even for antithetic pairs", members))
-    share = checks.one_of(who, "share", share, SHARES)
+    share = checks.one_of(who, "share", share, shares)
     if until is not None:
         until = checks.real(who, "until", until, "a number or None")
         if not 0.0 < until < math.inf:

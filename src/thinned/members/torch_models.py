@@ -12,7 +12,7 @@ from thinned.members.arguments import Batches, Given, batches_of
 from thinned.members.outputs import numbers_of
 from thinned.members.prediction import Gathered, Prediction, joined
 from thinned.members.progress import shown
-from thinned.members.request import Asked, checked, in_blocks
+from thinned.members.request import SHARES, Asked, checked, in_blocks
 
 if TYPE_CHECKING:
     from torch import nn
@@ -68,6 +68,8 @@ def predict(
         DataLoader, which has its own.
     share : "member": a network is one set of masks, and all rows meet it. "row": each row meets
         masks of its own, those of its number in x, so that the rows' errors are independent.
+        "sequence": all rows and all of their tokens meet one set of masks, as in the networks of
+        `sequence_members`; attention's weights are then not dropped.
     progress : True for a bar on stderr (by rich); or a function of (forwards done, forwards in all,
         at most: None where a DataLoader has no length); or None.
     antithetic : bool. Members come in pairs: 2 j is network j, and 2 j + 1 its mirror, which drops
@@ -124,7 +126,8 @@ def predict(
         remedy = "Estimators have predict_members."
         got = type(model).__name__
         raise TypeError(message(WHO, "model", "a torch.nn.Module", got, remedy))
-    asked = checked(WHO, members, seed, share, antithetic, until, keep, quantiles, task)
+    shares = (*SHARES, "sequence")
+    asked = checked(WHO, members, seed, share, antithetic, until, keep, quantiles, task, shares)
     checks.one_of(WHO, "execution", execution, EXECUTIONS)
     if output is not None:
         checks.function(WHO, "output", output, "what the model returns")
@@ -156,23 +159,21 @@ class _Question:
         # PyTorch's part of the model's own draws, where it makes some.
         self.own: AbstractContextManager[Any] = nullcontext()
         self.not_reached: tuple[str, ...] | None = None
-        self.flags: Any = None  # whose flags are set
-        self.readings: dict[str, Any] = {}  # of the model's code, by site
+        self.observed: Any = None  # what the first forwards showed
 
     def answer(self) -> Prediction:
-        from thinned.members.mc_mode import Flags, adopted_twin, woken
+        from thinned.members.mc_mode import adopted_twin, woken
+        from thinned.members.observing import Observed
         from thinned.torch.adoption.adopt import NothingToAdoptError
-        from thinned.torch.clock.members import Awake
 
-        self.flags = Flags()
-        awake = Awake(self.asked.share, self.pool.rows)
+        awake = self._awake()
         try:
             twin = adopted_twin(self.model)
         except NothingToAdoptError as error:
             told = str(error).removeprefix("adopt: ")
             raise ValueError(f"predict: all members would be equal: {told}") from None
         with woken(twin, awake) as rows:
-            self._observe(twin, awake, rows)
+            self.observed = Observed(WHO, twin, awake, rows, self.pool, self.asked.seed)
         model, execution = self._executed(twin, awake)
         with woken(model, awake) as rows:
             reached, prefix = self._members(model, awake, rows)
@@ -198,6 +199,14 @@ class _Question:
             not_reached=self.not_reached,
         )
 
+    def _awake(self) -> Awake:
+        from thinned.torch.clock.members import Awake
+        from thinned.torch.clock.sequences import SequencesAwake
+
+        if self.asked.share == "sequence":
+            return SequencesAwake()
+        return Awake(self.asked.share, self.pool.rows)
+
     def _nothing_drew(self) -> str:
         told = "; ".join(self.not_reached or ())
         return (
@@ -205,63 +214,12 @@ class _Question:
             f"evaluation{f' ({told})' if told else ''}."
         )
 
-    def _observe(self, twin: nn.Module, awake: Awake, rows: Any) -> None:
-        """Forwards on few rows: which flags are to be set, and where rows lie in sites' arrays."""
-        from thinned.members.mc_mode import asleep, compared, wake
-
-        if self._look(twin, awake) is None:
-            return
-        hidden = asleep(twin, rows, awake, self.readings)
-        if not hidden:
-            return
-        try:
-            self.flags = compared(twin, hidden, lambda: self._few(twin, 3))
-        except Exception as error:  # the model's own raises again when members are asked
-            kind = type(error).__name__
-            self.flags.left = dict.fromkeys(hidden, f"the comparison failed with a {kind}: {error}")
-            return
-        covers = wake(twin, self.flags.woken)
-        if not covers:
-            return
-        awake.forget()
-        untold = self._look(twin, awake)
-        # What could be woken but cannot be asked of members sleeps on.
-        late = [n for n in covers if untold is None or f"{n}/dropout" in untold]
-        for name in late:
-            covers[name].lift()
-            del self.flags.woken[name]
-            self.flags.left[name] = "which of its draws are a row's could not be told"
-        if late:
-            awake.forget()
-            self._look(twin, awake)
-
-    def _look(self, model: nn.Module, awake: Awake) -> set[str] | None:
-        """Two forwards on few rows, which show where in the sites' arrays rows lie. Returned are
-        the sites of which they do not; None where the model does not run on few rows."""
-        seen: list[tuple[int, dict[Any, Any]]] = []
-        for n in (2, 3):
-            awake.begin(self.asked.seed, False, 0, n)
-            try:
-                self._few(model, n)
-            except Exception:  # a model may want batches of its own; what is wrong is said later
-                awake.entries = {}
-                return None
-            seen.append((n, awake.seen))
-        awake.observed(*seen)
-        return awake.untold(seen[0][1])
-
-    def _few(self, model: nn.Module, n: int) -> None:
-        from thinned.torch.compat.generators import OwnDraws
-
-        with OwnDraws():
-            self.pool.few(n).copied().call(model)
-
     def _executed(self, model: nn.Module, awake: Awake) -> tuple[nn.Module, str]:
         from thinned.members.mc_mode import thin_twin
 
         if self.execution == "elementwise" or self.asked.share != "member":
             return model, "elementwise"
-        twin = thin_twin(self.model, awake, self.flags.woken)
+        twin = thin_twin(self.model, awake, self.observed.flags.woken)
         if isinstance(twin, str):
             if self.execution == "thin":
                 raise ValueError(f"predict: the members of this model cannot run thin: {twin}.")
@@ -345,7 +303,7 @@ class _Question:
             self.own = own
         sources = moved(before, generators(), own)
         self.generator_used = bool(sources)
-        self.not_reached = missed(model, rows, awake, sources, self.flags, self.readings)
+        self.not_reached = missed(model, rows, awake, sources, self.observed)
         if self.pool.count == 1 and not awake.seen and not sources:
             raise ValueError(self._nothing_drew())
 

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,7 +27,16 @@ from thinned.torch.adoption.functional_calls import (
     p_of_call,
     with_p,
 )
+from thinned.torch.adoption.gates import BERNOULLI, UNIFORM
 from thinned.torch.adoption.names import modules_by_name
+from thinned.torch.adoption.uniforms import (
+    ABOVE,
+    BELOW,
+    asked_for,
+    draws_for_itself,
+    gate_here,
+    uniform_filled,
+)
 from thinned.torch.adoption.watching import TORCH, generators
 from thinned.torch.compat.covers import Cover, covers_of
 from thinned.torch.compat.generators import OwnDraws
@@ -155,7 +164,7 @@ class _Compared(Cover):
             self.why = str(error)
             return self.run(args, kwargs)
         before = _state_of(self.module)
-        with _Mute(1.0):
+        with _Mute(_OPEN[0]):
             result = self.run(args, kwargs)
         found = result, given, _changes(before, self.module)
         if not any(_alike(one, found) for one in trained):
@@ -168,10 +177,9 @@ class _Compared(Cover):
             self.why = f"with it, and with p = 0, its {' and '.join(differing) or 'results'} differ"
         return result
 
-    def _twice(self, given: Any) -> Iterable[tuple[Any, float | None]]:
-        """Copies of the arguments, for gates that are open, and for gates at their mean: where
-        code divides what bernoulli_ gave by the rate, it is the mean that changes nothing."""
-        for kept in (None, 1.0):
+    def _twice(self, given: Any) -> Iterable[tuple[Any, _Gates]]:
+        """Copies of the arguments, and what gates are to be."""
+        for kept in _OPEN:
             try:
                 copied = copy.deepcopy(given, dict(self.trial.same))
             except Exception as error:
@@ -183,7 +191,7 @@ class _Compared(Cover):
 
     gated = False
 
-    def _trained(self, given: Any, kept: float | None) -> Any:
+    def _trained(self, given: Any, kept: _Gates) -> Any:
         """Results, arguments and changed attributes of a forward in training, all of it undone."""
         before, others = _state_of(self.module), generators()
         mute, looking = _Mute(kept), _Looking(self.trial.held)
@@ -217,10 +225,23 @@ class _LeftAlone(Exception):  # noqa: N818 - no error: an answer
     """Why a module's flag is left alone."""
 
 
+class _Gates(NamedTuple):
+    """What gates hold of which the code decides. mean : of those that are drawn as such, their
+    mean, which changes nothing where code divides it by the rate; else 1. number : the uniform
+    number, of which the code makes gates."""
+
+    mean: bool
+    number: float
+
+
+# In one of these gates are open, whichever side of its rate a number has to lie on for that.
+_OPEN = (_Gates(True, ABOVE), _Gates(False, BELOW))
+
+
 class _Mute(TorchFunctionMode):
     """Functions that drop, with p = 0.
 
-    kept : what a gate by bernoulli_ holds; None for its mean.
+    kept : what gates hold.
 
     Attributes
     ----------
@@ -228,7 +249,7 @@ class _Mute(TorchFunctionMode):
     gated : whether a gate was drawn.
     """
 
-    def __init__(self, kept: float | None) -> None:
+    def __init__(self, kept: _Gates) -> None:
         super().__init__()
         self.kept, self.gated = kept, False
         self.told: set[float] = set()
@@ -239,6 +260,8 @@ class _Mute(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is Tensor.bernoulli_ and kwargs.get("generator") is None:
             return self._gate(*args, **kwargs)
+        if (func in UNIFORM or func in BERNOULLI) and not draws_for_itself(kwargs):
+            return self._made(func, args, kwargs)
         if func not in PLACES or func is Tensor.bernoulli_:
             return func(*args, **kwargs)
         p = p_of_call(func, args, kwargs)
@@ -248,9 +271,23 @@ class _Mute(TorchFunctionMode):
 
     def _gate(self, x: Tensor, p: Any = 0.5, **_: Any) -> Tensor:
         self.gated = True
-        if self.kept is not None:
-            return x.fill_(self.kept)
+        if not self.kept.mean:
+            return x.fill_(1)
         return x.copy_(p) if isinstance(p, Tensor) else x.fill_(p)
+
+    def _made(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Of torch.rand and its kin, where the code makes gates of the numbers, and of
+        torch.bernoulli."""
+        if gate_here(func) is None:
+            return func(*args, **kwargs)
+        if func in BERNOULLI:
+            return self._gate(torch.empty_like(args[0]), *(args[1:] or args), **kwargs)
+        asked = asked_for(func, args, kwargs)
+        if asked is None:
+            return func(*args, **kwargs)
+        self.gated = True
+        numbers = uniform_filled(asked[0], self.kept.number, asked[1])
+        return args[0].copy_(numbers) if func is Tensor.uniform_ else numbers
 
 
 class _Looking(OwnDraws):

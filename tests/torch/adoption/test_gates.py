@@ -29,6 +29,12 @@ def of_step(clock, step=0):
     torch.manual_seed(torch.seed() % 2**31)
 
 
+def forget():
+    """What was found of code."""
+    gates._found.cache_clear()
+    gates._at.clear()
+
+
 def network(*parts, **how):
     torch.manual_seed(3)
     model = nn.Sequential(nn.Linear(4, 4), *parts)
@@ -177,6 +183,61 @@ def test_gates_and_other_numbers_in_one_module():
         assert ((noise >= -1e-6) & (noise <= 1)).all()
 
 
+class InOneLine(nn.Module):
+    """Calls in one line, of which one is a gate; and the same line in another function, where the
+    other one is. What is no gate moves PyTorch's generator."""
+
+    def forward(self, x):
+        if not self.training:
+            return x
+        return torch.stack([*gate_and_number(x), *number_and_gate(x)])
+
+
+def gate_and_number(x):
+    return (torch.rand(len(x), 1) < 0.5).float() * x, torch.rand(len(x), 1) * x
+
+
+def number_and_gate(x):
+    return torch.rand(len(x), 1) * x, (torch.rand(len(x), 1) < 0.5).float() * x
+
+
+def check_calls_are_told_apart():
+    model = InOneLine()
+    report = adopt(model, seed=5)
+    first = model(X)
+    for _ in range(2):
+        of_step(report.clock)
+        again = model(X)
+        same = [torch.equal(a, b) for a, b in zip(first, again, strict=True)]
+        assert same == [True, False, False, True]
+
+
+def test_calls_in_one_line_and_in_other_functions_are_told_apart():
+    forget()
+    check_calls_are_told_apart()
+
+
+class Blurred(dict):
+    """Remembers of a call all but one thing."""
+
+    def __init__(self, left_out):
+        super().__init__()
+        self.left_out = left_out
+
+    def get(self, key):
+        return super().get(key[: self.left_out] + key[self.left_out + 1 :])
+
+    def __setitem__(self, key, value):
+        super().__setitem__(key[: self.left_out] + key[self.left_out + 1 :], value)
+
+
+@pytest.mark.parametrize("left_out", [0, 1], ids=["code", "offset"])
+def test_fault_what_was_found_is_not_this_call_s(monkeypatch, left_out):
+    monkeypatch.setattr(gates, "_at", Blurred(left_out))
+    with pytest.raises(AssertionError):
+        check_calls_are_told_apart()
+
+
 class Outer(nn.Module):
     """Code around a module whose numbers are no gates makes gates of its own."""
 
@@ -318,7 +379,7 @@ def test_predict_wakes_stochastic_depth():
 
 
 def test_no_schedule_moves_what_an_attribute_holds():
-    with pytest.raises(ValueError, match="keeps no p"):
+    with pytest.raises(ValueError, match="whose p no schedule can move: the code around uses it"):
         adopt(Path(gated.floored), schedule={"*": 0.1})
 
 
@@ -355,29 +416,29 @@ def test_fault_columns_that_are_taken_for_rows(monkeypatch):
 
 def test_fault_whatever_becomes_of_a_number(monkeypatch):
     monkeypatch.setattr(gates._Fate, "of_result", lambda *_: True)
-    gates._found.cache_clear()
+    forget()
     with pytest.raises((AssertionError, ValueError)):
         test_what_is_no_gate_is_left_alone_and_named(gated.reckoned)
-    gates._found.cache_clear()
+    forget()
 
 
 def test_fault_a_variable_that_is_not_followed(monkeypatch):
     monkeypatch.setattr(gates._Fate, "_of_variable", lambda *_: True)
-    gates._found.cache_clear()
+    forget()
     with pytest.raises((AssertionError, ValueError)):
         test_what_is_no_gate_is_left_alone_and_named(gated.sometimes)
-    gates._found.cache_clear()
+    forget()
 
 
 def test_fault_an_instruction_that_is_not_known(monkeypatch):
     """It ends the way, and nothing is claimed."""
     monkeypatch.delitem(dataflow._TAKES, "COMPARE_OP")
-    gates._found.cache_clear()
+    forget()
     dataflow.flow_of.cache_clear()
     code = gated.compared.__code__
     offsets = [s.offset for s in dataflow.flow_of(code).steps if s.argval == "rand"]
     assert gates.gate_of_load(code, offsets[0], "rand") is None
     monkeypatch.undo()
-    gates._found.cache_clear()
+    forget()
     dataflow.flow_of.cache_clear()
     assert gates.gate_of_load(code, offsets[0], "rand") == gates.Gate(True, False)

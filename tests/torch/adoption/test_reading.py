@@ -327,3 +327,25 @@ def test_partial_functions_of_torch_itself():
     report = adopt(model)
     assert report.sites == ("0/dropout",)
     assert 0 < (model(X) != 0).float().mean() < 1
+
+
+# In one line each, which later Pythons make one instruction of two for.
+LINES = {
+    "a_module": "t = torch; return x * (t.rand(len(x), 1) >= 0.3)",
+    "two_modules": "f, t = functional, torch; return f.relu(x) * (t.rand(len(x), 1) >= 0.3)",
+    "a_number": "u = torch.rand(len(x), 1); return x * (u >= 0.3)",
+    "two_numbers": "u, keep = torch.rand(len(x), 1), 0.7; return x * torch.floor(u + keep)",
+    "in_a_loop": "return torch.stack([x for _ in range(9) if torch.rand([]) >= 0.3] or [x])",
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_gates_in_one_line_with_a_name_for_their_function(name):
+    names = {"torch": torch, "functional": nn.functional}
+    exec(f"def forward(self, x): {LINES[name]}", names)
+    model = type("Line", (nn.Module,), {"forward": names["forward"]})()
+    report = adopt(model)
+    assert [(row.reached, row.done) for row in report.rows] == [(True, "calls of rand addressed")]
+    first = model(torch.ones(64, 2))
+    report.clock.step = 0
+    assert torch.equal(model(torch.ones(64, 2)), first)

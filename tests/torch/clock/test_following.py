@@ -9,6 +9,7 @@ import threading
 import pytest
 import torch
 from torch import nn
+from torch.distributed.checkpoint import state_dict
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from thinned.torch import adopt, release
@@ -483,3 +484,43 @@ def test_fault_a_copy_follows_whatever_steps(monkeypatch):
     monkeypatch.setattr(type(followed()[2]), "parameters", lambda _: iter(()))
     with pytest.raises(AssertionError):
         test_each_copy_counts_the_steps_of_its_own_optimizer_only()
+
+
+# ------------------------------------------------------------------------- PyTorch's checkpoints
+
+
+def check_a_checkpoint_is_no_step():
+    """Of an optimizer that has no state yet, and that is stepped to have one."""
+    model, optimizer, clock = followed()
+    train(model, optimizer)
+    optimizer.zero_grad()
+    state_dict.get_optimizer_state_dict(model, optimizer)
+    assert clock.step == 1
+    adam = torch.optim.Adam(model.parameters())
+    clock.follow(adam)
+    saved = state_dict.get_optimizer_state_dict(model, adam)
+    assert saved["state"]
+    assert clock.step == 1
+    other = build()
+    empty = torch.optim.Adam(other.parameters())
+    clock = adopt(other, optimizer=empty).clock
+    state_dict.set_optimizer_state_dict(other, empty, saved)
+    assert clock.step == 0
+    train(other, empty)
+    assert clock.step == 1
+    waiting = copy.deepcopy(other)
+    mine = torch.optim.Adam(waiting.parameters())
+    state_dict.set_optimizer_state_dict(waiting, mine, saved)
+    assert clock_of(waiting).step == 1
+    train(waiting, mine)
+    assert clock_of(waiting).step == 2
+
+
+def test_a_checkpoint_is_no_step():
+    check_a_checkpoint_is_no_step()
+
+
+def test_fault_steps_of_a_checkpoint_that_count(monkeypatch):
+    monkeypatch.setattr(optimizers, "_is_for_a_checkpoint", lambda: False)
+    with pytest.raises(AssertionError):
+        check_a_checkpoint_is_no_step()

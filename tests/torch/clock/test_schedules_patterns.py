@@ -1,6 +1,7 @@
 """Which sites a pattern of a schedule names, what counts as a layer, and what is refused."""
 
 import pytest
+import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
@@ -110,6 +111,11 @@ class Calls(nn.Module):
         return F.dropout(self.drop(x), 0.3, self.training)
 
 
+class Drawn(Calls):
+    def forward(self, x):
+        return self.drop(x) * (torch.rand(len(x), 1) > 0.3) / 0.7
+
+
 @pytest.mark.parametrize(
     ("model", "options", "error", "says"),
     [
@@ -131,8 +137,8 @@ class Calls(nn.Module):
         (mlp, {"schedule": {"1": depth_linear(0.1)}}, ValueError, r"the sites that match, '1', a"),
         (lambda: nn.ModuleDict({"blocks": nn.ModuleList([Block()])}),
          {"schedule": {"*": depth_linear(0.1)}}, ValueError, r"are one\. Put a \* where the layer"),
-        (Calls, {"schedule": {"*": 0.1}}, ValueError,
-         r"matches site '/dropout', which keeps no p: it is brought by the call in the model's"),
+        (Drawn, {"schedule": {"/*": 0.1}}, ValueError,
+         r"matches site '/dropout', whose p no schedule can move: the code around uses it"),
     ],
 )  # fmt: skip
 def test_refusals_leave_the_model_as_it_was(model, options, error, says):

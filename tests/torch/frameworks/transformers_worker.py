@@ -101,12 +101,21 @@ def main():
         other = trained(folder, ranks="independent", save_strategy="no")
         assert not close(weights(other.model), expected)
 
+        # Each process saves its shards, all in one folder.
+        together = Path(shared[0]) / "sharded"
+        sharding = {"fsdp": True, "fsdp_config": {
+            "version": 2, "transformer_layer_cls_to_wrap": "BertLayer",
+            "state_dict_type": "SHARDED_STATE_DICT",
+        }}  # fmt: skip
         AcceleratorState._reset_state()
-        sharding = {"fsdp": True, "save_strategy": "no"}
-        sharding["fsdp_config"] = {"version": 2, "transformer_layer_cls_to_wrap": "BertLayer"}
-        sharded = trained(folder, kind=Sharding, **sharding)
+        sharded = trained(together, kind=Sharding, **sharding)
         assert any(hasattr(p, "full_tensor") for p in sharded.model.parameters())
         assert close(full(sharded), expected)
+        AcceleratorState._reset_state()
+        dist.barrier()
+        more = trained(together, str(together / "checkpoint-2"), kind=Sharding, **sharding)
+        ends = full(sharded), full(more)
+        assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
         dist.barrier()
     sys.stdout.flush()
     leave()

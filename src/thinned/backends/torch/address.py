@@ -175,12 +175,17 @@ PLACED = defined(
 
 # ------------------------------------------------------------------------------------------- draws
 
-_TYPES = {"mask": torch.bool, "words": torch.int64, "gaussian": torch.float32}
+_TYPES = {
+    "mask": torch.bool,
+    "words": torch.int64,
+    "uniform": torch.float32,
+    "gaussian": torch.float32,
+}
 
 
 def draw_values(draw: Draw, law: str, like: Tensor | None = None) -> Tensor:
-    """Draws at a known address: a keep mask, words in int64 or Gaussians, as the placement has it,
-    beside `like`; on the CPU where there is none.
+    """Draws at a known address: a keep mask, words in int64, uniform numbers or Gaussians, as the
+    placement has it, beside `like`; on the CPU where there is none.
 
     PyTorch's uint32 knows few operations, and so words are int64.
     """
@@ -196,6 +201,8 @@ def draw_values(draw: Draw, law: str, like: Tensor | None = None) -> Tensor:
             pure = spec.keep(at, draw.threshold, where, mirror, device)
         elif law == "words":
             pure = spec.words(at, where, mirror, device)
+        elif law == "uniform":
+            pure = uniform_of(spec.words(at, where, mirror, device))
         else:
             pure = spec.gaussian(at, where, mirror, device).to(torch.float32)
         return pure.expand(where.shape).contiguous()
@@ -210,6 +217,8 @@ def _drawn_on_cpu(draw: Draw, law: str) -> Tensor:
         words = torch.empty(draw.place.shape, dtype=torch.int32, device=CPU)
         run(None, words, draw, law=Law.words)
         return words.to(torch.int64) & MASK32
+    if law == "uniform":
+        return _uniform_on_cpu(draw)
     out = torch.empty(draw.place.shape, dtype=_TYPES[law], device=CPU)
     run(None, out, draw, law=Law.mask if law == "mask" else Law.raw_gaussian)
     return out
@@ -240,6 +249,24 @@ def uniform_of(words: Tensor) -> Tensor:
     """uniform24 of words in int64: binary32, exact."""
     odd = (words >> 9) * 2 + 1
     return odd.to(torch.float32) * (1.0 / 2**24)
+
+
+# Kept: PyTorch takes longer to make a tensor of a number than to calculate with a small array.
+_NINE, _LOWER, _ONE = torch.tensor(
+    [9, 0x7FFFFF, 0x3F800000], dtype=torch.int32, device=CPU
+).unbind()
+_BELOW_ONE = torch.tensor(1.0 - 2.0**-24, dtype=torch.float32, device=CPU)
+
+
+def _uniform_on_cpu(draw: Draw) -> Tensor:
+    """The same of a draw's own words, in their own memory.
+
+    The upper 23 bits behind the exponent of 1 are a number in [1, 2); 1 - 2^-24 less is exact.
+    """
+    words = torch.empty(draw.place.shape, dtype=torch.int32, device=CPU)
+    run(None, words, draw, law=Law.words)
+    words.bitwise_right_shift_(_NINE).bitwise_and_(_LOWER).bitwise_or_(_ONE)
+    return words.view(torch.float32).sub_(_BELOW_ONE)
 
 
 def _drawn(

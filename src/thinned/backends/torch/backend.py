@@ -218,7 +218,9 @@ class TorchBackend(Backend):
         return words >= threshold
 
     def uniform(self, draw: Draw, like: Tensor | None = None) -> Tensor:
-        return uniform_of(self.words(draw, like))
+        if isinstance(draw.place, GraphPlace):
+            return uniform_of(self.words(draw, like))
+        return draw_values(draw, "uniform", like)
 
     def gaussian(self, draw: Draw, like: Tensor | None = None) -> Tensor:
         if isinstance(draw.place, GraphPlace):

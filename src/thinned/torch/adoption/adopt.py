@@ -12,7 +12,7 @@ from torch import nn
 from thinned import checks
 from thinned.checks import message
 from thinned.torch.adoption import site as addressed
-from thinned.torch.adoption.by_hand import held_rate
+from thinned.torch.adoption.by_hand import BY_HAND, held_rate
 from thinned.torch.adoption.bytecode import NOISY, Reading, hooked, read, read_hooks
 from thinned.torch.adoption.functional_calls import (
     AdoptedForward,
@@ -26,7 +26,7 @@ from thinned.torch.adoption.watching import Noticed
 from thinned.torch.clock.clock import BUFFER, Clock
 from thinned.torch.clock.optimizers import optimizers_of
 from thinned.torch.clock.ranks import require_choice
-from thinned.torch.clock.schedules import SiteRule, require_allowed, rules_of
+from thinned.torch.clock.schedules import EVERYWHERE, SiteRule, require_allowed, rules_of
 from thinned.torch.compat.covers import covers_of
 from thinned.torch.compat.fx_leaf import leaf, no_leaf
 from thinned.torch.dropin import modules
@@ -60,6 +60,7 @@ class Row(NamedTuple):
 
     Where a site follows a schedule, p is that of step 0. attention: whether all that it is known
     to call is attention. held: the attribute that has p of a module which draws by code of its own.
+    by_call: whether p is brought by calls, in which a schedule may take its place.
     """
 
     site: str
@@ -71,6 +72,12 @@ class Row(NamedTuple):
     several: bool = False
     attention: bool = False
     held: str = ""
+    by_call: bool = False
+
+    @property
+    def may_follow(self) -> bool:
+        """Whether a schedule can move p."""
+        return self.by_call or (self.p is not None and not self.held)
 
 
 @dataclass(frozen=True)
@@ -185,7 +192,8 @@ def adopt(
     schedule : dict from patterns of sites' names (as a shell's: *, ?, [..]) to what
         `thinned.schedules` has, to a p, or to a function of (step, steps). From then on the clock's
         step alone says what p these sites have, and setting it is an error; `release` gives back
-        the p from before. A rule of depth spreads over the layers that match: docs/schedules.md.
+        the p from before. "*" is all sites whose p a schedule can move; the others are named in the
+        report. A rule of depth spreads over the layers that match: docs/schedules.md.
     steps : int or None. All steps of the training; needed where a schedule is relative to it.
 
     Returns
@@ -197,9 +205,9 @@ def adopt(
     ------
     ValueError if the model cannot drop (modules of torch.nn alone, and no dropout in them; one with
     code of its own may), two sites' names have the same 32-bit number, the model or a part of it
-    was adopted before, a pattern matches no site, or one that another pattern matches, or one whose
-    p a call brings, or a schedule comes to a p that a module refuses. The model is then left as it
-    was. TypeError if it is no module or optimizer no optimizer.
+    was adopted before, a pattern matches no site, or one that another pattern matches, or, but for
+    "*", one whose p no schedule can move, or a schedule comes to a p that a module refuses. The
+    model is then left as it was. TypeError if it is no module or optimizer no optimizer.
 
     Examples
     --------
@@ -212,13 +220,12 @@ def adopt(
     model, names = _checked(model, seed, optimizer, ranks)
     plans, rows = _plans(model, names)
     _require_sites(plans, rows)
-    sites = {row.site: None if row.held else row.p for row in rows if row.reached}
-    rules = rules_of(schedule, steps, sites)
+    rules = rules_of(schedule, steps, {row.site: row.may_follow for row in rows if row.reached})
     for plan in plans:
         require_p, name = getattr(plan.module, "require_p", None), plan.site or ""
         if require_p is not None and name in rules:
             require_allowed(name, rules[name], require_p)
-    rows = [_scheduled(row, rules.get(row.site)) for row in rows]
+    rows = [_scheduled(row, rules.get(row.site), schedule) for row in rows]
     adoption = _Adoption(Clock(model, seed, ranks, group))
     adoption.clock.rules.update(rules)
     adoption.clock.noticed = _noticed(plans, rows)
@@ -327,7 +334,8 @@ def _plans(model: nn.Module, names: dict[nn.Module, list[str]]) -> tuple[list[_P
         elif _is_dropout(module):
             # A subclass with the forward of torch.nn's: its class stays, its call is seen.
             plans.append(_Plan(module, _forward, name, axis=axis))
-            rows.append(Row(name, kind.__name__, None, f"its call addressed{shared}"))
+            done = f"its call addressed{shared}"
+            rows.append(Row(name, kind.__name__, None, done, by_call=True))
         elif isinstance(module, tuple(_OURS)):
             why = f"not reached: a subclass of thinned.torch.{_ours(module)}"
             rows.append(Row(name, kind.__name__, None, why, reached=False))
@@ -357,9 +365,12 @@ def _lending(row: Row, site: str | None) -> Row:
     return row._replace(done=f"{row.done}; {site!r} draws with its p where attention is fused")
 
 
-def _scheduled(row: Row, rule: SiteRule | None) -> Row:
-    if rule is None or not row.reached:
+def _scheduled(row: Row, rule: SiteRule | None, schedule: Any) -> Row:
+    if not row.reached:
         return row
+    if rule is None:
+        left = EVERYWHERE in (schedule or ())
+        return row._replace(done=f"{row.done}, p follows no schedule") if left else row
     return row._replace(p=rule(0), done=f"{row.done}, p by {rule}")
 
 
@@ -383,8 +394,8 @@ def _rows_of_code(module: nn.Module, found: Reading, site: str, shared: str) -> 
         held = held_rate(module, found)
         p = None if held is None else held.p
         name = "" if held is None else held.name
-        attention = found.reached == {_ATTENTION}
-        rows.append(Row(site, kind, p, done, attention=attention, held=name))
+        attention, by_call = found.reached == {_ATTENTION}, not found.reached & BY_HAND
+        rows.append(Row(site, kind, p, done, attention=attention, held=name, by_call=by_call))
     if found.missed:
         rows.append(_not_reached(site, kind, sorted(found.missed)))
     return rows

@@ -67,6 +67,14 @@ def _attend(
         y: Tensor = ATTENTION(query, key, value, attn_mask, words, rate, scale, is_causal, False)
         return y
     awake = site.clock.awake
+    if awake is not None and awake.over_tokens:
+        if awake.sleeps(site, shape, p):
+            return functional.scaled_dot_product_attention(
+                query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa
+            )
+        query, key, value = _alike(query, key, value, shape, enable_gqa)
+        weights = softmax_of(query, key, attn_mask, is_causal, scale)
+        return product(site.draw(weights, p=p, axis=axis), value)
     several = 1 if awake is None else awake.entries_of(site, shape, axis)
     if awake is not None and several > 1:
         query, key, value = _alike(query, key, value, shape, enable_gqa)

@@ -54,6 +54,8 @@ _METHODS = frozenset({"bernoulli", "normal_", "uniform_"})
 
 _CONTAINERS = (list, tuple, set, frozenset, dict)
 _HELD = (nn.ModuleList, nn.ModuleDict)
+# Two of them are two instructions in one, from Python 3.13 on.
+_STORES = ("STORE_FAST", "STORE_FAST_LOAD_FAST", "STORE_FAST_STORE_FAST")
 # A class's methods that making one of it, and using it, runs.
 _RUN = ("__init__", "__post_init__", "__call__", "forward", "__enter__", "__exit__", "__iter__",
         "__next__")  # fmt: skip
@@ -340,9 +342,11 @@ class _Reader:
                     whole = getattr(imported, "__name__", "")
                     target = imported if whole.endswith(f".{name}") else None
                 self._read(name, imported, target, step._replace(called=True))
-            elif op == "STORE_FAST" and target is not None:
-                local[name] = target
-                target = None
+            elif op in _STORES:
+                stored, *loaded = name if isinstance(name, tuple) else (name,)
+                if target is not None:
+                    local[stored] = target
+                target = self._local(loaded[0], local) if op == "STORE_FAST_LOAD_FAST" else None
             else:
                 if op == "LOAD_CONST":
                     self._constant(name, target, step)

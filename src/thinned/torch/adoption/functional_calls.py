@@ -22,7 +22,13 @@ from thinned.methods.draws import Draws
 from thinned.torch.adoption import attention, recurrent, watching
 from thinned.torch.adoption.gates import BERNOULLI, GATES
 from thinned.torch.adoption.site import Site
-from thinned.torch.adoption.uniforms import asked_for, gate_of_call, numbers_at, see_likes
+from thinned.torch.adoption.uniforms import (
+    asked_for,
+    decided_for,
+    gate_of_call,
+    numbers_at,
+    see_likes,
+)
 from thinned.torch.clock import checkpoints
 from thinned.torch.clock.attempts import attempted
 from thinned.torch.clock.checkpoints import Running
@@ -91,6 +97,8 @@ PLACES: dict[Any, tuple[int, str]] = {
     functional.multi_head_attention_forward: (10, "dropout_p"),
     Tensor.bernoulli_: (1, "p"),
 }
+# All that a module's mode looks at: it meets every function of PyTorch, the shape of a tensor too.
+_MET: dict[Any, None] = dict.fromkeys((*PLACES, *GATES))
 # The names under which source code calls what is reached here.
 REACHED = frozenset(f.__name__.partition(".")[0] for f in PLACES)
 
@@ -161,6 +169,8 @@ class Calls(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func not in _MET:
+            return func(*args, **kwargs)
         if func in _KINDS:
             return self._dropout(func, *args, **kwargs)
         awake = self.site.clock.awake
@@ -175,8 +185,7 @@ class Calls(TorchFunctionMode):
         if func is functional.multi_head_attention_forward and (
             awake is not None or kwargs.get("training", True)
         ):
-            own = self.own or self.site.rule is not None
-            p = None if own else _checked("dropout", args[10])
+            p = self._p("dropout", args[10])
             if isinstance(p, Tensor) or p != 0.0:
                 require_no_proxy(args[0], self.site.name)
                 return attention.multi_head(self.site, p, *args, **kwargs)
@@ -191,6 +200,15 @@ class Calls(TorchFunctionMode):
         if func in GATES:
             return self._gate(func, args, kwargs)
         return func(*args, **kwargs)
+
+    def _p(self, who: str, p: Any) -> Any:
+        """The p that a call was given; None for the site's own, which is the module's, or that of a
+        schedule. A call with p = 0 drops nothing whatever the schedule says."""
+        if self.own:
+            return None
+        p = _checked(who, p)
+        follows = self.site.rule is not None and (isinstance(p, Tensor) or p != 0.0)
+        return None if follows else p
 
     def _drawing(self, x: Any) -> None:
         """Before a functional call draws for x."""
@@ -214,7 +232,7 @@ class Calls(TorchFunctionMode):
         if not training and self.site.clock.awake is None:
             return func(input, p, False)
         self._drawing(input)
-        given = None if self.own else _checked("dropout", p)
+        given = self._p("dropout", p)
         if given is not None and self.site.clock.awake is not None:
             self.site.clock.awake.told(self.site, f"{_KINDS[func]} was given p=0", given)
         return self.site.draw(input, _KINDS[func], inplace or func in _IN_PLACE, given)
@@ -229,7 +247,7 @@ class Calls(TorchFunctionMode):
         is_causal: bool = False,
         **other: Any,
     ) -> Any:
-        p = _checked("scaled_dot_product_attention", dropout_p)
+        p = self._p("scaled_dot_product_attention", dropout_p)
         if not isinstance(p, Tensor) and p == 0.0:
             return functional.scaled_dot_product_attention(
                 query, key, value, attn_mask, 0.0, is_causal, **other
@@ -248,7 +266,8 @@ class Calls(TorchFunctionMode):
             return x.copy_(self._bernoulli(torch.empty_like(x, dtype=torch.float32), p, axis=axis))
         # Kept elements of a tensor of ones are 1 / p > 0; p is here the probability to keep.
         kept = self.site.draw(torch.ones_like(x), p=1.0 - p, axis=axis)
-        return x.copy_(kept > 0)
+        decided = decided_for(self.site) if not x.dim() else None
+        return x.copy_(kept > 0) if decided is None else x.fill_(decided > 0.5)
 
     def _gate(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Numbers of which the code that draws them may make gates."""
@@ -358,7 +377,10 @@ class AdoptedForward(Cover):
         quiet = self.site is None or (clock.awake is None and not training)
         run = self.run if quiet else self._addressed
         if not torch.compiler.is_compiling():
-            return attempted(run, args, kwargs)
+            if clock.awake is None:
+                return attempted(run, args, kwargs)
+            with clock.awake.forward():
+                return attempted(run, args, kwargs)
         if clock.live is not None or clock.awake is not None or not training:
             return run(args, kwargs)
         clock.live = clock.snapshot()

@@ -79,12 +79,22 @@ class _DoubtError(Exception):
     """Something else may become of a number than a gate."""
 
 
+# What was found of calls, by the code that makes them and where: the code itself is kept too, so
+# that no other one is met under its number. To look a code up as what it is would read all of it.
+_at: dict[tuple[int, int, str], tuple[types.CodeType, Gate | None]] = {}
+
+
 def gate_at(code: types.CodeType, offset: int, name: str) -> Gate | None:
     """The gate that code makes of what its call at this offset returns; None where it is none.
 
     name : of the function that is called, as in GATES.
     """
-    return _gate(code, flow_of(code).index_of(offset), name)
+    key = id(code), offset, name
+    known = _at.get(key)
+    if known is None:
+        found = _gate(code, flow_of(code).index_of(offset), name)
+        known = _at[key] = code, found
+    return known[1]
 
 
 def gate_of_load(code: types.CodeType, offset: int, name: str) -> Gate | None:
@@ -103,8 +113,9 @@ def function_read(function: types.FunctionType) -> None:
     code = function.__code__
     said = function.__annotations__
     names = _parameters(code)
-    if names and all(_says_no_rows(said.get(name)) for name in names):
+    if names and code not in _rowless and all(_says_no_rows(said.get(name)) for name in names):
         _rowless.add(code)
+        _at.clear()
 
 
 def _parameters(code: types.CodeType) -> tuple[str, ...]:

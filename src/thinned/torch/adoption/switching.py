@@ -186,6 +186,10 @@ def _at(p: float, parts: list[nn.Module], names: Iterable[nn.Module]) -> Iterato
                 setattr(module, held.name, p)
             elif not _has_flag(module):
                 _laid(stack, "set_p", _Met(module, _With(module, p)))
+                for cover in covers_of(module):
+                    if isinstance(cover, AdoptedForward) and cover.site and cover.site.rule:
+                        stack.callback(_following, cover.site, cover.site.rule)
+                        cover.site.rule = None
             elif not _learns(module):
                 _another_p(stack, module, p)
         yield
@@ -250,8 +254,13 @@ def _another_p(stack: ExitStack, module: Any, p: float) -> None:
 
 
 def _scheduled_again(module: Any, stored: str, p: float, rule: Any) -> None:
-    site = module.site
-    module.__dict__[stored], site.rule = p, rule
+    module.__dict__[stored] = p
+    _following(module.site, rule)
+
+
+def _following(site: Any, rule: Any) -> None:
+    """A site follows its schedule again."""
+    site.rule = rule
     site.follow(site.clock.step)
 
 

@@ -19,7 +19,21 @@ from thinned.torch.clock.rows import NO_ROWS
 from thinned.torch.compat.dtensor import is_sharded, on_shards
 from thinned.torch.compat.shard import Shard
 
-__all__ = ["asked_for", "gate_of_call", "numbers_at", "see_likes"]
+__all__ = [
+    "ABOVE",
+    "BELOW",
+    "asked_for",
+    "decided_for",
+    "draws_for_itself",
+    "gate_here",
+    "gate_of_call",
+    "numbers_at",
+    "see_likes",
+    "uniform_filled",
+]
+
+# Uniform numbers above, and below, every rate that drops and keeps.
+ABOVE, BELOW = 1.0 - 2.0**-24, 0.0
 
 # Where a module's mode hands on what it leaves to PyTorch: those of the modules around see it too.
 _HANDING = "thinned.torch.adoption.functional_calls"
@@ -41,7 +55,7 @@ def _caller() -> types.FrameType:
 def gate_of_call(site: Site, func: Any, kwargs: dict[str, Any]) -> Gate | None:
     """What the code makes of the numbers that it draws by this call; None where that is no gate, or
     the numbers come from a generator of its own."""
-    if kwargs.get("generator") is not None or kwargs.get("out") is not None:
+    if draws_for_itself(kwargs):
         return None
     name = GATES[func]
     if torch.compiler.is_compiling():
@@ -53,14 +67,24 @@ def gate_of_call(site: Site, func: Any, kwargs: dict[str, Any]) -> Gate | None:
         if len(made) > 1:
             break_graph()
         return next(iter(made), None)
+    gate = gate_here(func)
+    if gate not in site.gates.get(name, ()):
+        site.gates[name] = frozenset((*site.gates.get(name, ()), gate))
+    return gate
+
+
+def draws_for_itself(kwargs: dict[str, Any]) -> bool:
+    """Whether a call draws from a generator of its own, or into an array that it brings."""
+    return kwargs.get("generator") is not None or kwargs.get("out") is not None
+
+
+def gate_here(func: Any) -> Gate | None:
+    """The same of the call that a mode sees now, in eager code."""
     frame = _caller()
     home = str(frame.f_globals.get("__name__"))
     if home == _HANDING or home.startswith("torch."):  # torch.distributions and its like
         return None
-    gate = gate_at(frame.f_code, frame.f_lasti, name)
-    if gate not in site.gates.get(name, ()):
-        site.gates[name] = frozenset((*site.gates.get(name, ()), gate))
-    return gate
+    return gate_at(frame.f_code, frame.f_lasti, GATES[func])
 
 
 def _see_likes() -> None:
@@ -111,6 +135,16 @@ def numbers_at(site: Site, gate: Gate, func: Any, like: Tensor, dtype: torch.dty
     return on_shards(like, drawn) if is_sharded(like) else drawn(like, None)
 
 
+def decided_for(site: Site) -> float | None:
+    """The number by which code is to decide for the whole batch, where it is only looked who draws
+    on either way; None where it is drawn."""
+    awake = site.clock.awake
+    if awake is None or awake.decided is None:
+        return None
+    awake.decides = True
+    return awake.decided
+
+
 def _drawn(site: Site, gate: Gate, like: Tensor, shard: Shard | None, gaussian: bool) -> Tensor:
     shape, axis = tuple(like.shape), site.axis if gate.rows else NO_ROWS
     alone = not shape or (gate.one and math.prod(shape) == 1)
@@ -119,9 +153,17 @@ def _drawn(site: Site, gate: Gate, like: Tensor, shard: Shard | None, gaussian: 
         # piece of the batch has to go the same way, also where processes draw masks of their own.
         like, axis, shard = like.reshape(1), NO_ROWS, Shard((0,), (1,), True)
     at, window, _ = site.located(tuple(like.shape), axis, shard)
+    decided = decided_for(site) if alone else None
+    if decided is not None:
+        return uniform_filled(like.reshape(shape), decided, like.dtype)
     draws = Draws("rand", like, NO_P, at, True, window)
     numbers: Tensor = draws.gaussian() if gaussian else draws.uniform()
     return numbers.reshape(shape) if alone else numbers
+
+
+def uniform_filled(like: Tensor, number: float, dtype: torch.dtype) -> Tensor:
+    """Uniform numbers that are all the same."""
+    return _typed(torch.full_like(like, number), dtype)
 
 
 def _typed(numbers: Tensor, dtype: torch.dtype) -> Tensor:

@@ -6,7 +6,9 @@ step 0, call), the call being that of the site within one forward. The clock sta
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Sequence, Set
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
@@ -18,7 +20,7 @@ from thinned.torch.compat.shard import Shard
 from thinned.torch.dropin import kinds
 from thinned.window import Repeated, Window
 
-__all__ = ["Awake"]
+__all__ = ["Awake", "DrawingSite", "Key"]
 
 Key = tuple[str, int]  # a site and the number of its call within a forward
 
@@ -46,7 +48,18 @@ class Awake:
     axes : where rows lie along another axis than the site says, that axis.
     quiet : functional sites that were told p = 0, and by which function.
     told_p : of functional sites the p above 0 that they were told.
+    ever : the sites that drew since it was forgotten what draws, in any forward.
+    decided, decides : while it is looked who draws, what the numbers are by which code goes one way
+        or another for the whole batch, and whether there were any; None to draw them.
+    slept : sites that were called in this forward and, by what members are, drew nothing.
     """
+
+    # Of each forward that shows where rows lie: how many there are, and whether the tokens of each
+    # are another number than they are.
+    looks: ClassVar[Sequence[tuple[int, bool]]] = ((2, False), (3, False))
+    # Whether tokens share their draws as well as rows.
+    over_tokens = False
+    slept: Set[str] = frozenset()
 
     def __init__(self, share: str, pool: int) -> None:
         self.share, self.pool = share, pool
@@ -56,6 +69,9 @@ class Awake:
         self.axes: dict[Key, int] = {}
         self.quiet: dict[str, str] = {}
         self.told_p: dict[str, set[float]] = {}
+        self.ever: set[str] = set()
+        self.decided: float | None = None
+        self.decides = False
         self._counts: dict[str, int] = {}
 
     def begin(self, seed: int, mirrored: bool, first: int, rows: int) -> None:
@@ -66,11 +82,13 @@ class Awake:
     def forget(self) -> None:
         """What was observed so far is not so: other draws are awake now."""
         self.entries, self.axes, self.quiet, self.told_p = None, {}, {}, {}
+        self.ever, self.decides = set(), False
 
-    def observed(self, few: tuple[int, dict[Key, Any]], more: tuple[int, dict[Key, Any]]) -> None:
-        """Where rows lie, from what two forwards on different numbers of rows have seen."""
-        (n, first), (m, second) = few, more
-        self.entries, self.axes = {}, {}
+    def observed(self, *looks: dict[Key, Any]) -> None:
+        """Where rows lie, from what each of the forwards that `looks` asks for has seen."""
+        (n, _), (m, _) = self.looks
+        first, second = looks
+        self.entries = {} if self.entries is None else self.entries
         for key in first.keys() & second.keys():
             (shape, axis), (other, _) = first[key], second[key]
             if not 0 <= axis < len(shape) or len(shape) != len(other):
@@ -97,7 +115,16 @@ class Awake:
         else:
             self.told_p.setdefault(site.name, set()).add(float(p))
 
+    def forward(self) -> AbstractContextManager[None]:
+        """Entered for each forward of an adopted module."""
+        return nullcontext()
+
     # ---------------------------------------------------------------------------------- the draws
+
+    def sleeps(self, site: DrawingSite, shape: tuple[int, ...], p: float | None) -> bool:
+        """Whether a member draws nothing for this array at the site's next call, which is then
+        counted. p : as in `draw`."""
+        return False
 
     def entries_of(self, site: DrawingSite, shape: tuple[int, ...], axis: int) -> int:
         """How many entries of each row lie one after the other on axis 0 of the array of the site's
@@ -146,26 +173,34 @@ class Awake:
     def _placed(
         self, site: DrawingSite, shape: tuple[int, ...], axis: int, entries: int, shard: Any
     ) -> Any:
-        call = self._counts.get(site.name, 0)
-        require_call(call, site.name)
-        self._counts[site.name] = call + 1
-        self.seen[site.name, call] = shape, axis
-        at = (Mirrored if self.mirrored else Address)(self.seed, site.name, 0, call)
+        at = self._address(site)
+        self.seen[site.name, at.call] = shape, axis
         if self.entries is None or axis == NO_ROWS or entries == 0:
             return at, None if shard is None else Window(shard.start, shard.shape)
         return at, self._window(site, shape, axis, entries, shard)
+
+    def next_call(self, site: DrawingSite) -> int:
+        return self._counts.get(site.name, 0)
+
+    def _address(self, site: DrawingSite) -> Address:
+        """That of the site's next call, which is counted."""
+        call = self.next_call(site)
+        self.ever.add(site.name)
+        require_call(call, site.name)
+        self._counts[site.name] = call + 1
+        return (Mirrored if self.mirrored else Address)(self.seed, site.name, 0, call)
 
     def _axis(self, site: DrawingSite, axis: int) -> int:
         """Along which axis the rows lie in the array of the site's next call."""
         if not self.axes:
             return axis
-        return self.axes.get((site.name, self._counts.get(site.name, 0)), axis)
+        return self.axes.get((site.name, self.next_call(site)), axis)
 
     def _entries(self, site: DrawingSite, shape: tuple[int, ...], axis: int) -> int:
         """What the array of the site's next call holds of each row along its axis of rows."""
         if self.entries is None or not 0 <= axis < len(shape):
             return 1
-        known = self.entries.get((site.name, self._counts.get(site.name, 0)))
+        known = self.entries.get((site.name, self.next_call(site)))
         if known == 0:
             return 0
         entries, rest = divmod(shape[axis], self.rows)
@@ -201,8 +236,8 @@ class Awake:
                 "share='row'."
             )
         if shard is None:
-            return Repeated((0,) * len(shape), None, axis)
-        return Repeated(shard.start, shard.shape, axis)
+            return Repeated((0,) * len(shape), None, (axis,))
+        return Repeated(shard.start, shard.shape, (axis,))
 
 
 # Every process asks its own pool: nothing is known of others, and nothing asked.

@@ -102,7 +102,7 @@ def forget(clock: Follower) -> None:
 
 
 def _stepped(taken: Optimizer, *_: Any) -> None:
-    if not _waiting and _leader(taken) is None:
+    if (not _waiting and _leader(taken) is None) or _is_for_a_checkpoint():
         return
     running = list(_steps_running())
     around = running[1:] if running and running[0] is taken else running
@@ -134,6 +134,22 @@ def _steps_running() -> Iterator[Optimizer]:
         if frame.f_code is _HOOKED:
             yield frame.f_locals["self"]
         frame = frame.f_back
+
+
+_CHECKPOINTS = "torch.distributed.checkpoint.state_dict"
+
+
+def _is_for_a_checkpoint() -> bool:
+    """Whether a step trains nothing: of an optimizer without state, PyTorch's functions for sharded
+    checkpoints make one with gradients and learning rates of 0, to have a state to save or fill."""
+    if _CHECKPOINTS not in sys.modules:
+        return False
+    frame: types.FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__") == _CHECKPOINTS:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _introduce(taken: Optimizer, around: list[Optimizer]) -> None:

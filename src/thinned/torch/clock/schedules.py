@@ -13,7 +13,10 @@ from thinned.checks import message
 from thinned.schedules import Schedule
 from thinned.schedules.composed import schedule_of
 
-__all__ = ["SiteRule", "require_allowed", "rules_of"]
+__all__ = ["EVERYWHERE", "SiteRule", "require_allowed", "rules_of"]
+
+# The pattern that means whatever can follow a schedule, instead of every site there is.
+EVERYWHERE = "*"
 
 # A * that stands for a whole part of a name, or for several: "blocks.*", "*.drop", "*/dropout".
 _WHOLE = re.compile(r"(?:(?<=[./])|(?<=^))\*(?=[./]|$)")
@@ -40,11 +43,10 @@ class SiteRule:
         return f"{self.schedule!r}, layer {self.layer} of 0 to {self.layers - 1}"
 
 
-def rules_of(schedule: Any, steps: Any, sites: Mapping[str, float | None]) -> dict[str, SiteRule]:
+def rules_of(schedule: Any, steps: Any, sites: Mapping[str, bool]) -> dict[str, SiteRule]:
     """The rule of each site that a pattern of `schedule` names.
 
-    sites : the model's sites in their order, and the p of each; None where a call brings its own,
-        or where it is learned.
+    sites : the model's sites in their order, and whether a schedule can move the p of each.
     """
     if steps is not None:
         steps = checks.integer("adopt", "steps", steps, 1, 2**32 - 1)
@@ -102,18 +104,20 @@ def require_allowed(site: str, rule: SiteRule, require_p: Callable[[float], None
             ) from None
 
 
-def _matched(pattern: str, sites: Mapping[str, float | None]) -> list[str]:
+def _matched(pattern: str, sites: Mapping[str, bool]) -> list[str]:
     matched = [site for site in sites if fnmatch.fnmatchcase(site, pattern)]
+    if pattern == EVERYWHERE and any(sites.values()):
+        return [site for site in matched if sites[site]]
     if not matched:
         names = ", ".join(repr(site) for site in sites)
         raise ValueError(f"adopt: schedule of {pattern!r} matches no site. The sites are {names}.")
     for site in matched:
-        if sites[site] is None:
+        if not sites[site]:
             raise ValueError(
-                f"adopt: schedule of {pattern!r} matches site {site!r}, which keeps no p: it is "
-                "brought by the call in the model's code, learned, or one of several that a module "
-                "was given as numbers. Put a module there, such as thinned.torch.Dropout, or let "
-                "the pattern match less."
+                f"adopt: schedule of {pattern!r} matches site {site!r}, whose p no schedule can "
+                "move: the code around uses it too, where it draws a mask by hand; or it is "
+                "learned, or one of several that a module was given as numbers. Put a module "
+                "there, such as thinned.torch.Dropout, or let the pattern match less."
             )
     return matched
 

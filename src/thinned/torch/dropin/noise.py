@@ -164,7 +164,7 @@ def _compiled(
 ) -> Tensor:
     threshold, nominal = rate_in_program(p)
     if isinstance(window, Repeated):
-        shared_axes = tuple({*shared_axes, window.axis})
+        shared_axes = tuple({*shared_axes, *window.axes})
     plain = isinstance(p, float) and scale is None and fill == 0.0
     if at is None and plain and window is None and not mirror:
         return noise_drawn(x, _traced_seed(generator), threshold, nominal, shared_axes)

@@ -75,7 +75,7 @@ class Masks:
         if window is not None:
             assert isinstance(window.start, tuple)
             self._first = window.start[0]
-        self._repeated = isinstance(window, Repeated)
+        self._repeated = window.axes if isinstance(window, Repeated) else None
 
     def _draws(self, x: Tensor) -> Draws:
         """For an array (N, T, F), a beginning of (N, STEPS, F)."""
@@ -84,8 +84,9 @@ class Masks:
         if isinstance(at, GraphAddress):
             return Draws(self.who, x, NO_P, _placed(at, self.n, features))
         first = self._first
-        kind = Repeated if self._repeated else Window
-        window = kind((first, 0, 0), (first + self.n, STEPS, features))
+        window = Window((first, 0, 0), (first + self.n, STEPS, features))
+        if self._repeated is not None:
+            window = Repeated(window.start, window.global_shape, self._repeated)
         return Draws(self.who, x, NO_P, at, True, window)
 
     def on_sequence(self, x: Tensor, p: Any, number: int, locked: bool) -> Tensor:
