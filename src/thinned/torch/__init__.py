@@ -8,7 +8,7 @@ except ImportError as error:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from thinned.torch import functional
+from thinned.torch import functional, fused
 from thinned.torch.adoption.adopt import Report, adopt, release
 from thinned.torch.adoption.switching import no_dropout, set_p
 from thinned.torch.attention.functional import scaled_dot_product_attention
@@ -85,6 +85,7 @@ __all__ = [
     "checkpoint_context",
     "drop_connect",
     "functional",
+    "fused",
     "member",
     "mixout",
     "no_dropout",
