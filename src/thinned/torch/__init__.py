@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from thinned.torch import functional, fused
 from thinned.torch.adoption.adopt import Report, adopt, release
 from thinned.torch.adoption.switching import no_dropout, set_p
+from thinned.torch.attention.flex import drop_key_mod, flex_attention
 from thinned.torch.attention.functional import scaled_dot_product_attention
 from thinned.torch.auditing.audit import audit
 from thinned.torch.auditing.result import ModelAudit
@@ -84,6 +85,8 @@ __all__ = [
     "audit",
     "checkpoint_context",
     "drop_connect",
+    "drop_key_mod",
+    "flex_attention",
     "functional",
     "fused",
     "member",

@@ -13,14 +13,13 @@ from thinned.backends.torch.backend import Noise, _again
 from thinned.backends.torch.operators import BERNOULLI, LIBRARY, NOISED, defined
 from thinned.checks import message
 from thinned.torch.dropin.functional import REQUIRED
-from thinned.torch.dropin.noise import noisy
+from thinned.torch.dropin.noise import noisy, wire_of
 from thinned.torch.fused.drawing import (
     by_formula,
     checked,
     drawn,
     in_program,
     one_number_a_column,
-    wire_of,
 )
 from thinned.window import Window
 

@@ -15,7 +15,6 @@ from torch import Tensor
 from thinned import checks, reference
 from thinned.address import Address
 from thinned.backends.base import Draw
-from thinned.backends.torch import wire
 from thinned.backends.torch.backend import Noise, _in_transform, _modes, _wraps, backend
 from thinned.backends.torch.internals import forward_ad
 from thinned.backends.torch.kernel import Drawn
@@ -23,11 +22,11 @@ from thinned.backends.torch.values import recorded
 from thinned.checks import message
 from thinned.torch.compat.dtensor import is_sharded
 from thinned.torch.dropin.functional import _probability, _training
-from thinned.torch.dropin.noise import check_mask, rate_in_program, words_in_program
+from thinned.torch.dropin.noise import check_mask
 from thinned.torch.dropin.seeds import seed_for
-from thinned.window import Repeated, Window, _window, fitting, index_strides, place
+from thinned.window import Repeated, Window, fitting, place
 
-__all__ = ["by_formula", "checked", "drawn", "in_program", "one_number_a_column", "wire_of"]
+__all__ = ["by_formula", "checked", "drawn", "in_program", "one_number_a_column"]
 
 
 def checked(
@@ -75,17 +74,6 @@ def in_program(*arrays: Tensor | None) -> bool:
     if torch.compiler.is_compiling() or recorded() or _modes():
         return True
     return any(array is not None and _wraps(array) for array in arrays)
-
-
-def wire_of(
-    who: str, shape: tuple[int, ...], p: Any, at: Address | None, generator: Any, window: Any
-) -> tuple[Tensor, Tensor]:
-    """Which draws, for an operator (see wire.py)."""
-    start, whole = _window(who, shape, (), window)
-    strides = index_strides(whole, ())
-    offset = sum([s * n for s, n in zip(start, strides, strict=True)])
-    words = wire.pack_place(words_in_program(at, generator), offset, strides)
-    return words, wire.pack_rate(*rate_in_program(p))
 
 
 def drawn(

@@ -18,14 +18,13 @@ from thinned.backends.torch.operators import LIBRARY, defined
 from thinned.backends.torch.rows import Norm
 from thinned.checks import message, real
 from thinned.torch.dropin.functional import REQUIRED
-from thinned.torch.dropin.noise import noisy
+from thinned.torch.dropin.noise import noisy, wire_of
 from thinned.torch.fused.drawing import (
     by_formula,
     checked,
     drawn,
     in_program,
     one_number_a_column,
-    wire_of,
 )
 from thinned.window import Window
 
