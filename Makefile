@@ -1,7 +1,7 @@
 # Two commands do everything on a machine with Python, make and a C++ compiler:
 #   make demo    trains on real data and writes a report
 #   make test    lint, types, native tests, tests
-# and `make test-all` runs the tests that take long too.
+# and `make test-all` runs the tests that take long too, `make gpu-code` those of kernels for GPUs.
 # Both build .venv here once and reuse it.
 
 PYTHON ?= python3
@@ -12,7 +12,7 @@ INSTALL := $(PIP) install -q --no-compile
 NATIVE := CMakeLists.txt $(wildcard native/*.cpp native/*.hpp native/pytorch/*)
 NATIVE_TESTS := $(wildcard native/tests/*.cpp native/tests/*.hpp)
 
-.PHONY: demo test test-all setup bench docs wheel lint types native native-aarch64 tests tests-all fuzz statistics zoo clean
+.PHONY: demo test test-all setup bench docs wheel lint types native native-aarch64 tests tests-all gpu-code fuzz statistics zoo clean
 
 demo: .venv/.fit
 	$(BIN)/thinned fit digits --out demo --overwrite
@@ -77,10 +77,25 @@ build/native/%/passed: $(NATIVE) $(NATIVE_TESTS) | .venv/.fit
 
 # timm needs torchvision, which has no build beside this PyTorch: `make zoo` tries its models.
 tests: .venv/.dev
-	$(BIN)/python -m pytest -n 2 --may-lack timm --short
+	$(BIN)/python -m pytest -n 2 --may-lack timm,triton --short
 
 tests-all: .venv/.dev
-	$(BIN)/python -m pytest -n 2 --may-lack timm
+	$(BIN)/python -m pytest -n 2 --may-lack timm,triton
+
+# The kernels for GPUs, without one: their bits by Triton's interpreter, and the machine code that
+# they are compiled to. In an environment of its own, which has the packages of .venv and Triton.
+TRITON := triton==3.7.1
+PURELIB := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+gpu-code: build/gpu-code/ready
+	TRITON_INTERPRET=1 THINNED_TORCH=python build/gpu-code/bin/python -m pytest -n 2 tests/gpu_code/bits
+	TRITON_CACHE_DIR=build/gpu-code/cache build/gpu-code/bin/python -m pytest -n 2 tests/gpu_code/machine
+
+build/gpu-code/ready: .venv/.dev
+	test -x build/gpu-code/bin/python || $(BIN)/python -m venv build/gpu-code
+	build/gpu-code/bin/pip --disable-pip-version-check install -q --no-compile --no-deps '$(TRITON)'
+	echo "import site; site.addsitedir('$$($(BIN)/python $(PURELIB))')" \
+		> $$(build/gpu-code/bin/python $(PURELIB))/packages.pth
+	touch $@
 
 # Generated calls of every public function, good and bad; then damage, threads, forks and signals.
 # What went wrong is printed with its smallest input, which is kept for `make test`.
@@ -95,8 +110,8 @@ BITS ?= 30
 statistics: .venv/.dev
 	RNG_TEST=$(RNG_TEST) TESTU01=$(TESTU01) $(BIN)/python -m tests.randomness --bits $(BITS)
 
-# What trains PyTorch models, and needs PyTorch itself.
-TRAINERS := transformers,accelerate,lightning,pytorch_lightning,peft,torch_geometric,timm
+# What trains PyTorch models, or compiles for it, and needs PyTorch itself.
+TRAINERS := triton,transformers,accelerate,lightning,pytorch_lightning,peft,torch_geometric,timm
 
 # The tests for PyTorch with another release of it, in an environment of its own: make torch-2.6.0
 torch-%:

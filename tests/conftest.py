@@ -1,12 +1,18 @@
 """What all tests share."""
 
 import gc
+import os
 import zlib
 from collections import defaultdict
 from contextlib import contextmanager
 
 import libraries
 import pytest
+
+# PyTorch's threads wait for their next work by spinning. Beside other processes, as tests run, they
+# then take the processors from each other: three quarters of the suite's time. This is read where
+# PyTorch is loaded, and by every process that a test starts.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 libraries.see_packages_only()
 

@@ -1,6 +1,7 @@
 """The benchmarks' own arithmetic. No time is measured here."""
 
 import pytest
+from libraries import needs
 
 from benchmarks import starting
 from benchmarks.measuring import goals, page
@@ -95,3 +96,31 @@ def test_a_start_that_ends_otherwise_is_no_timing(tmp_path):
     timer = starting.started(["-c", "import sys; sys.exit('fell over')"], 0, {})
     with pytest.raises(RuntimeError, match="ended with 1: fell over"):
         timer(1)
+
+
+@needs("torch")
+def test_what_is_measured_on_a_gpu_runs():
+    """All but what compiles, on the CPU and small; and without a device a run says so."""
+    import torch
+
+    from benchmarks import gpu
+
+    small = {"width": 16, "heads": 2, "blocks": 1, "words": 20}
+    made = [gpu.kernels(64, torch.bfloat16, 0.5, "cpu"), gpu.training(0.1, "cpu", **small)]
+    made.append(gpu.calls(64, torch.float32, 0.5, "cpu", compiled=False))
+    for calls in made:
+        assert gpu.OURS in calls
+        for call in calls.values():
+            call()
+
+
+@needs("torch")
+def test_a_gpu_that_is_not_there_is_named(capsys, monkeypatch):
+    import torch
+
+    from benchmarks import gpu
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("sys.argv", ["gpu"])
+    gpu.main()
+    assert "no CUDA device here, and nothing was measured" in capsys.readouterr().out

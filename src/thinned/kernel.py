@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import NamedTuple
 
 from thinned.checks import integer
@@ -26,14 +27,20 @@ class KernelInfo(NamedTuple):
     name : the kernel in use: "reference", "baseline", "avx2", "avx512" or "neon".
     threads : the most threads that one call uses.
     runnable : the names that THINNED_KERNEL may have on this processor.
+    devices : of each accelerator that PyTorch sees, once thinned drew on its tensors or
+        thinned.torch was imported, what draws there: "triton" (kernels of ours) or "operations"
+        (PyTorch's own, many to a mask). {"cuda:0": "triton"}, say.
     """
 
     name: str
     threads: int
     runnable: tuple[str, ...]
+    devices: dict[str, str] = {}  # noqa: RUF012 (nobody writes into a default of a tuple)
 
 
 _use_reference = False
+# Asked for what KernelInfo says of devices: each backend that draws on some puts its answer here.
+_of_devices: list[Callable[[], dict[str, str]]] = []
 
 
 def kernel_info() -> KernelInfo:
@@ -50,7 +57,13 @@ def kernel_info() -> KernelInfo:
     True
     """
     name = REFERENCE if _use_reference else _native.used()
-    return KernelInfo(name, _native.num_threads(), (REFERENCE, *_native.runnable()))
+    devices = {device: path for asked in _of_devices for device, path in asked().items()}
+    return KernelInfo(name, _native.num_threads(), (REFERENCE, *_native.runnable()), devices)
+
+
+def tell_devices(paths: Callable[[], dict[str, str]]) -> None:
+    """From now on `kernel_info` says of devices what `paths` returns."""
+    _of_devices.append(paths)
 
 
 def set_num_threads(n: int) -> None:

@@ -118,15 +118,52 @@ def captured(function):
     return graph, y
 
 
-def test_a_capture_would_keep_the_mask():
+def test_a_capture_without_an_address_would_keep_the_mask():
     x = torch.ones(50, 6, device="cuda")
-    model = nn.Sequential(nn.Dropout(0.5)).cuda()
-    adopt(model)
-    for function in (lambda: model(x), lambda: thinned.torch.Dropout(0.5)(x)):
-        with pytest.raises(RuntimeError, match="captured by a CUDA graph, and every replay"):
-            captured(function)
+    with pytest.raises(RuntimeError, match="captured by a CUDA graph, and every replay"):
+        captured(lambda: thinned.torch.Dropout(0.5)(x))
     torch.cuda.synchronize()
     at = thinned.Address(seed=3)
     graph, y = captured(lambda: thinned.dropout(x, 0.5, at))
     graph.replay()
     assert torch.equal(y.cpu(), thinned.dropout(x.cpu(), 0.5, at))
+
+
+def test_every_replay_draws_the_masks_of_its_step():
+    if thinned.kernel_info().devices["cuda:0"] != "triton":
+        pytest.skip("no Triton for this CUDA device")
+    model, twin = (nn.Sequential(nn.Dropout(0.5), nn.Dropout2d(0.3)) for _ in range(2))
+    clock, other = adopt(model.cuda(), seed=4).clock, adopt(twin, seed=4).clock
+    x = torch.ones(5, 6, 7, 8, device="cuda", requires_grad=True)
+
+    def step():
+        y = model(x)
+        return y, torch.autograd.grad(y.sum(), x)[0]
+
+    graph, (y, grad) = captured(step)
+    seen = []
+    for _ in range(3):
+        clock.tick()
+        other.step = clock.step
+        graph.replay()
+        twin(x.detach().cpu())  # the capture was the second call of its step
+        leaf = x.detach().cpu().requires_grad_()
+        expected = twin(leaf)
+        assert torch.equal(y.detach().cpu(), expected.detach())
+        assert torch.equal(grad.cpu(), torch.autograd.grad(expected.sum(), leaf)[0])
+        seen.append(y.detach().clone())
+    assert not torch.equal(seen[0], seen[1])
+
+
+def test_a_tick_waits_for_nothing():
+    model = nn.Sequential(nn.Dropout(0.5)).cuda()
+    clock, x = adopt(model, seed=4).clock, torch.ones(50, device="cuda")
+    model(x)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            clock.tick()
+            model(x)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert clock.step == 3

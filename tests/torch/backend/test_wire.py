@@ -10,6 +10,7 @@ import thinned
 from thinned import Address
 from thinned.backends.torch import wire
 from thinned.backends.torch.address import DRAWN, PLACED
+from thinned.backends.torch.in_cuda_graph import TOLD
 from thinned.backends.torch.operators import BERNOULLI, NOISED
 from thinned.torch import adopt
 from thinned.torch.adoption.attention import ATTENTION
@@ -72,6 +73,7 @@ def operators():
     yield PLACED, (alone, window, (), "test", SHAPE, (1,), (3, 4, 1), (2,), 2**42)
     for law in ("mask", "words", "gaussian"):
         yield DRAWN, (torch.ones(2), words, torch.tensor(2**30), SHAPE, False, law)
+    yield TOLD, (words, rate, 0.5, True, SHAPE, (), torch.device("cpu"))
     q, k, v = (torch.randn(3, n, 2, requires_grad=True) for n in (4, 5, 5))
     yield ATTENTION, (q, k, v, None, words, rate, 0.5, False, False)
 
@@ -86,8 +88,8 @@ def test_there_are_no_other_operators():
     known = torch._C._dispatch_get_registrations_for_dispatch_key("CompositeExplicitAutograd")
     ours = {name.split("::")[1] for name in known if name.startswith("thinned::")}
     assert ours == {
-        "attention", "attention_backward", "clock", "drawn", "drop", "dropout", "kept_units",
-        "located", "noised", "own_p", "placed", "seed",
+        "attention", "attention_backward", "clock", "drawn", "drop", "dropout", "heard",
+        "kept_units", "located", "noised", "own_p", "placed", "seed", "told",
     }  # fmt: skip
 
 

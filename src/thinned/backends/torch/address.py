@@ -8,6 +8,7 @@ program. They are functions of their inputs alone: run again, they draw the same
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -16,10 +17,11 @@ from torch import Tensor
 
 from thinned import kernel, reference
 from thinned.backends.base import Draw
-from thinned.backends.torch import spec, wire
+from thinned.backends.torch import devices, spec, wire
 from thinned.backends.torch.internals import in_transform, without_transforms
 from thinned.backends.torch.kernel import coordinates_of, run
-from thinned.backends.torch.operators import NOISED, defined
+from thinned.backends.torch.library import defined
+from thinned.backends.torch.operators import NOISED
 from thinned.backends.torch.values import has_values, lengths
 from thinned.kernel import _native
 from thinned.window import MOST_BITS, Window, place
@@ -32,6 +34,7 @@ __all__ = [
     "graph_address",
     "noise_in_graph",
     "uniform_of",
+    "words_at_on_device",
 ]
 
 Law = _native.Law
@@ -42,10 +45,12 @@ _in_transform = in_transform
 
 class GraphPlace(NamedTuple):
     """Stands for a Placement in a compiled program: the words of a draw (wire.py), and its shape,
-    as far as the compiler knows it."""
+    as far as the compiler knows it; the
+    axes that share a draw, where the array is the whole along all others but the leading one."""
 
     words: Tensor
     shape: tuple[int, ...]
+    shared: tuple[int, ...] | None = None
 
 
 class GraphAddress:
@@ -90,7 +95,8 @@ class GraphAddress:
             self.words, self.where, self.folds, who, lengths(held), self.undivided,
             lengths(shape), shared, most,
         )  # fmt: skip
-        return GraphPlace(words, shape)
+        whole = self.where.shape[0] == 0
+        return GraphPlace(words, shape, shared if whole else None)
 
     def whole(self, who: str, held: tuple[int, ...], axes: tuple[int, ...]) -> GraphAddress:
         undivided = (*self.undivided, *axes)
@@ -181,6 +187,9 @@ def draw_values(draw: Draw, law: str, like: Tensor | None = None) -> Tensor:
     if like is not None and not has_values(like):
         return like.new_empty(draw.place.shape, dtype=_TYPES[law])
     device = CPU if like is None else like.device
+    if devices.uses_triton(device):
+        with without_transforms() if _in_transform() else nullcontext():
+            return _drawn_on_device(draw, law, device)
     if device.type != "cpu" or kernel.uses_reference():
         at, where, mirror = coordinates_of(draw.at), draw.place, draw.mirror
         if law == "mask":
@@ -204,6 +213,27 @@ def _drawn_on_cpu(draw: Draw, law: str) -> Tensor:
     out = torch.empty(draw.place.shape, dtype=_TYPES[law], device=CPU)
     run(None, out, draw, law=Law.mask if law == "mask" else Law.raw_gaussian)
     return out
+
+
+def _drawn_on_device(draw: Draw, law: str, device: torch.device) -> Tensor:
+    from thinned.backends.torch.triton import launch, words
+
+    where, told = draw.place, words.told(draw)
+    if law == "mask":
+        one = torch.ones((), dtype=torch.float16, device=device).expand(where.shape)
+        kept = torch.empty(where.shape, dtype=torch.float16, device=device)
+        launch.drop(one, kept, where, told, unit=True)
+        return kept.to(torch.bool)
+    drawn = launch.draws_of(where, told, device, gaussian=law == "gaussian")
+    return drawn.expand(where.shape).contiguous()
+
+
+def words_at_on_device(at: Any, index: Tensor, mirror: bool) -> Tensor:
+    """The 32-bit words of the elements with these indices, in int64, by the kernels in Triton."""
+    from thinned.backends.torch.triton import launch, words
+
+    at_index = Draw(at, 0, place("words_at", (), (), None), mirror)
+    return launch.draws_at(index, words.told(at_index))
 
 
 def uniform_of(words: Tensor) -> Tensor:
@@ -246,5 +276,5 @@ def noise_in_graph(
     """Noise at an address of tensors, differentiable; its words and its rate are kept."""
     place: Any = draw.place
     rate = wire.pack_rate(draw.threshold, scale)
-    y: Tensor = NOISED(x, place.words, rate, fill, draw.mirror, law, array)
+    y: Tensor = NOISED(x, place.words, rate, fill, draw.mirror, law, array, place.shared)
     return y

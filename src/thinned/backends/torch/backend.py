@@ -26,7 +26,7 @@ from thinned import kernel, reference
 from thinned.address import Address, settled
 from thinned.backends.base import Backend, Draw, Located
 from thinned.backends.found import known
-from thinned.backends.torch import compiled_node, spec, wire
+from thinned.backends.torch import compiled_node, devices, spec, wire
 from thinned.backends.torch.address import (
     GraphAddress,
     GraphPlace,
@@ -35,6 +35,7 @@ from thinned.backends.torch.address import (
     graph_address,
     noise_in_graph,
     uniform_of,
+    words_at_on_device,
 )
 from thinned.backends.torch.derivative import Linear
 from thinned.backends.torch.internals import (
@@ -204,10 +205,13 @@ class TorchBackend(Backend):
         if isinstance(at, GraphAddress):
             return spec.words_at(at.coordinates("words_at"), index, mirror)
         watched = _modes() or _tracing() or _wraps(index)
-        if index.is_cpu and not watched and not kernel.uses_reference():
+        plain = index.is_cpu and not devices.uses_triton(index.device)
+        if plain and not watched and not kernel.uses_reference():
             # Ten times as quick as tensor operations, each of which goes through the memory.
             drawn = reference.words_at(at, index.numpy().astype(np.uint64), mirror)
             return torch.from_numpy(drawn.astype(np.int64))
+        if not watched and not _in_transform() and devices.uses_triton(index.device):
+            return words_at_on_device(at, index, mirror)
         return spec.words_at(coordinates_of(at), index, mirror)
 
     def at_least(self, words: Tensor, threshold: Any) -> Any:
@@ -456,13 +460,14 @@ def noise(x: Tensor, seed: Tensor | None, how: Noise) -> Tensor:
             return noise_registered(x, _seeded_unread(how, seed))
         how = _seeded(how, seed)
     (at, threshold, where, mirror), scale, fill, gaussian = how
-    short = compiled_node.noise(
-        x, scale, fill, gaussian, at.seed, at.site, at.step, at.call, threshold, mirror,
-        where.offset, where.steps,
-    )  # fmt: skip
-    if short is not None:
-        y = short
-        return y
+    if x.is_cpu:
+        short = compiled_node.noise(
+            x, scale, fill, gaussian, at.seed, at.site, at.step, at.call, threshold, mirror,
+            where.offset, where.steps,
+        )  # fmt: skip
+        if short is not None:
+            y = short
+            return y
     if _watched(x):
         return noise_registered(x, how)
     if (x.requires_grad and _grad_enabled()) or forward_ad._current_level >= 0:

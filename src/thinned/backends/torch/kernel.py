@@ -12,7 +12,7 @@ from torch import Tensor
 from thinned import kernel
 from thinned.address import Address
 from thinned.backends.base import Draw
-from thinned.backends.torch import spec
+from thinned.backends.torch import devices, spec
 from thinned.backends.torch.internals import in_legacy_batch
 from thinned.backends.torch.spec import Coordinates
 from thinned.backends.torch.threads import threads_for
@@ -176,8 +176,31 @@ def _readable(x: Tensor) -> Tensor:
     return x.clone() if x._is_zerotensor() else x
 
 
+def _on_device(x: Tensor, how: Noise, out: Tensor | None, array: Tensor | None) -> Tensor:
+    """The noise by the kernels in Triton, in one launch; Gaussian noise in a few."""
+    from thinned.backends.torch.triton import launch, words
+
+    x = _readable(x)
+    draw, scale, fill, gaussian = how
+    live = words.step_of(draw)
+    if gaussian:
+        kind = _single(x)
+        z = launch.draws_of(draw.place, words.told(draw), x.device, True, live).to(kind)
+        y = (x.to(kind) * (1.0 + _rounded(scale, kind) * z)).to(x.dtype)
+        return y if out is None else out.copy_(y)
+    y = torch.empty_like(x) if out is None else out
+    number = _fill(fill, _single(x)) if fill else 0.0
+    array = None if array is None else _readable(array)
+    unit = _rounded(scale, _single(x)) == 1.0
+    told = words.told(draw, scale, number)
+    launch.drop(x, y, draw.place, told, unit, array, number != 0.0, live)
+    return y
+
+
 def make(x: Tensor, how: Noise, out: Tensor | None = None, array: Tensor | None = None) -> Tensor:
     """The noise on x, into `out` if given (which may be x); `array` are fill values, as x's."""
+    if devices.uses_triton(x.device) and not _in_batch(x):
+        return _on_device(x, how, out, array)
     if x.device.type != "cpu" or kernel.uses_reference() or _in_batch(x):
         y = _pure(x, how, array)
         return y if out is None else out.copy_(y)

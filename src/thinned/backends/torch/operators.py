@@ -5,14 +5,11 @@ step, p or place is no new program. `thinned::dropout` is its commonest case, a 
 that stays, where making those tensors would cost more than the dropout of a small one. Below
 autograd it is `thinned::drop`, which is what a compiled program runs, in C++ where that was built
 (compiled_node.py).
-
-All operators are registered by the parts of torch.library rather than by custom_op, whose checks
-cost 30 microseconds a call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -20,7 +17,7 @@ import torch
 from torch import Tensor
 
 from thinned.backends.base import Draw
-from thinned.backends.torch import wire
+from thinned.backends.torch import in_cuda_graph, wire
 from thinned.backends.torch.derivative import Linear
 from thinned.backends.torch.internals import (
     ONE_LEVEL,
@@ -33,44 +30,20 @@ from thinned.backends.torch.internals import (
     single_level,
 )
 from thinned.backends.torch.kernel import FLOATING, Drawn, Noise, make, placed
+from thinned.backends.torch.library import LIBRARY, defined
 from thinned.backends.torch.spec import Coordinates
-from thinned.backends.torch.values import eager, lengths
+from thinned.backends.torch.values import lengths
 from thinned.window import index_strides
 
 __all__ = [
     "BERNOULLI",
     "GAUSSIAN",
     "GRADIENT",
-    "defined",
     "drop_values",
     "noise_compiled",
     "noise_drawn",
     "noise_registered",
 ]
-
-LIBRARY: Any = torch.library.Library("thinned", "FRAGMENT")
-
-# A CUDA graph would keep the numbers that operators read in Python while they run, and with them
-# one mask for good: no operator of ours may stand in one. Inductor is told so by a tag, from 2.8
-# on; before, it makes no CUDA graph of a program that holds tensors on the CPU, as all with
-# addresses do.
-_TAGS: tuple[torch.Tag, ...] = (torch.Tag.pt2_compliant_tag,) + (
-    (torch.Tag.cudagraph_unsafe,) if hasattr(torch.Tag, "cudagraph_unsafe") else ()
-)
-
-
-def defined(schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> Any:
-    """A new operator of ours, which writes into none of its arguments and returns none of them.
-
-    run : the same for all devices, without derivatives. Dynamo does not look into it where a
-        program with graph breaks calls it. fake : what it returns, without values.
-    """
-    name = schema[: schema.index("(")]
-    LIBRARY.define(schema, tags=_TAGS)
-    LIBRARY.impl(name, eager(run), "CompositeExplicitAutograd")
-    torch.library.register_fake(f"thinned::{name}", fake, lib=LIBRARY)
-    return getattr(torch.ops.thinned, name).default
-
 
 # ----------------------------------------------------------------------------------------- values
 
@@ -86,6 +59,7 @@ def _values(
     mirror: bool,
     law: str,
     array: Tensor | None = None,
+    shared: Sequence[int] | None = None,
 ) -> Tensor:
     threshold, scale, *_ = rate.tolist()
     if law == GRADIENT:
@@ -114,7 +88,7 @@ def _shape(x: Tensor, *_: Any) -> Tensor:
 
 NOISED = defined(
     "noised(Tensor x, Tensor words, Tensor rate, float fill, bool mirror, str law, "
-    "Tensor? array=None) -> Tensor",
+    "Tensor? array=None, int[]? shared=None) -> Tensor",
     _values,
     _shape,
 )
@@ -126,6 +100,25 @@ DROP = defined("drop" + _DROP, drop_values, _shape)
 # ------------------------------------------------------------------------------------- derivatives
 
 _in_transform = in_transform
+
+
+def _noised(
+    x: Tensor, words: Tensor, rate: Tensor, fill: float, mirror: bool, law: str,
+    array: Tensor | None, shared: Sequence[int] | None,
+) -> Tensor:  # fmt: skip
+    """`thinned::noised` below autograd, or what stands for it in a CUDA graph."""
+    if law == BERNOULLI and shared is not None and in_cuda_graph.wanted(x):
+        return in_cuda_graph.noised(x, words, rate, fill, mirror, array, shared)
+    y: Tensor = NOISED(x, words, rate, fill, mirror, law, array, shared)
+    return y
+
+
+def _drop(x: Tensor, seed: Tensor, *how: Any) -> Tensor:
+    """`thinned::drop` below autograd, or what stands for it in a CUDA graph."""
+    y: Tensor = (
+        in_cuda_graph.drop(x, seed, *how) if in_cuda_graph.wanted(x) else DROP(x, seed, *how)
+    )
+    return y
 
 
 @contextmanager
@@ -145,18 +138,17 @@ class _Noised(Linear):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, array: Tensor | None, *how: Any) -> Tensor:
-        words, rate, _, ctx.mirror, ctx.law = how
+        words, rate, fill, ctx.mirror, ctx.law, ctx.shared = how
         ctx.save_for_backward(words, rate)
         ctx.save_for_forward(words, rate)
         ctx.set_materialize_grads(False)
         with _below():
-            y: Tensor = NOISED(x, *how, array)
-        return y
+            return _noised(x, words, rate, fill, ctx.mirror, ctx.law, array, ctx.shared)
 
     @staticmethod
     def again(ctx: Any, x: Tensor) -> Tensor:
         law = BERNOULLI if ctx.law == GRADIENT else ctx.law
-        y: Tensor = NOISED(x, *ctx.saved_tensors, 0.0, ctx.mirror, law)
+        y: Tensor = NOISED(x, *ctx.saved_tensors, 0.0, ctx.mirror, law, None, ctx.shared)
         return y
 
     @classmethod
@@ -179,8 +171,7 @@ class _Dropped(Linear):
         ctx.set_materialize_grads(False)
         with _below():
             # Detached, for the compiled operator looks for a tangent.
-            y: Tensor = DROP(x if _in_transform() else x.detach(), seed, *how)
-        return y
+            return _drop(x if _in_transform() else x.detach(), seed, *how)
 
     @staticmethod
     def again(ctx: Any, x: Tensor) -> Tensor:
@@ -215,13 +206,15 @@ def _recorded(wanted: bool) -> bool:
 
 def _differentiable(
     keyset: Any, x: Tensor, words: Tensor, rate: Tensor, fill: float, mirror: bool, law: str,
-    array: Tensor | None = None,
+    array: Tensor | None = None, shared: Sequence[int] | None = None,
 ) -> Tensor:  # fmt: skip
     if _recorded(x.requires_grad or (array is not None and array.requires_grad)):
-        return _derived(_Noised, x, array, words, rate, fill, mirror, law)
+        return _derived(_Noised, x, array, words, rate, fill, mirror, law, shared)
     with below_autograd():
+        if in_cuda_graph.wanted(x):
+            return _noised(x, words, rate, fill, mirror, law, array, shared)
         below = keyset & after_autograd
-        y: Tensor = NOISED.redispatch(below, x, words, rate, fill, mirror, law, array)
+        y: Tensor = NOISED.redispatch(below, x, words, rate, fill, mirror, law, array, shared)
     return y
 
 
@@ -239,8 +232,7 @@ def _dropped(recorded: bool, x: Tensor, how: tuple[Any, ...]) -> Tensor:
     if recorded:
         return _derived(_Dropped, x, None, *how)
     with below_autograd():
-        y: Tensor = DROP(x, *how)
-    return y
+        return _drop(x, *how)
 
 
 # -------------------------------------------------------------------------------------------- vmap
@@ -256,7 +248,7 @@ def _in_front(x: Tensor, axis: int | None, n: int) -> Tensor:
 
 def _batch_of_noise(
     info: Any, axes: Any, x: Tensor, words: Tensor, rate: Tensor, fill: float, mirror: bool,
-    law: str, array: Tensor | None = None,
+    law: str, array: Tensor | None = None, _: Any = None,
 ) -> tuple[Tensor, int]:  # fmt: skip
     """One call where the entries share an address: an axis in front that words do not speak of is
     one that shares the draws."""
@@ -320,7 +312,8 @@ def noise_compiled(
     strides = index_strides(global_shape or tuple(x.shape), shared_axes)
     offset = sum([s * n for s, n in zip(first, strides, strict=True)])
     words, rate = wire.pack_place(at, offset, strides), wire.pack_rate(threshold, scale)
-    y: Tensor = NOISED(x, words, rate, fill, mirror, BERNOULLI)
+    whole = None if global_shape else shared_axes
+    y: Tensor = NOISED(x, words, rate, fill, mirror, BERNOULLI, None, whole)
     return y
 
 

@@ -13,16 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from thinned import checks, reference
-from thinned.address import Address
+from thinned.address import Address, address_of_seed
 from thinned.backends.torch import compiled_node
 from thinned.backends.torch.address import GraphAddress
+from thinned.backends.torch.devices import uses_triton
 from thinned.backends.torch.internals import in_transform
 from thinned.torch.clock.clock import Clock
 from thinned.torch.clock.in_graphs import LOCATED, OWN_P, P, bits_of
 from thinned.torch.clock.ranks import ALONE
 from thinned.torch.clock.reading import HEAD, Moment
-from thinned.torch.clock.rows import address_of, window_of
+from thinned.torch.clock.rows import NO_ROWS, address_of, window_of
 from thinned.torch.compat.dtensor import is_sharded, on_shards
+from thinned.torch.compat.recording import capturing, require_no_capture
 from thinned.torch.compat.shard import Shard
 from thinned.torch.compat.without_modes import aside
 from thinned.torch.dropin import kinds
@@ -102,11 +104,12 @@ class Site:
         if _is_traced_by_dynamo() or type(x) is not Tensor or self.clock.awake is not None:
             return self._draw_anywhere(x, kind, inplace, p, axis)
         shared = kinds.shared_axes(kind, x) if kind != "dropout" else ()
-        now, call = self.clock.take(self.index, self.name)
+        now, call = self.clock.take(self.index, self.name, True)
         if p is None:
             p = self._p if self.rule is None else self.rule(now.step)
         # The commonest call of all: the rows at hand are the whole batch, on the only process.
-        if kind == "dropout" and p and not inplace and now.ranks.kind == ALONE and now.start < 0:
+        whole = now.ranks.kind == ALONE and now.start < 0
+        if kind == "dropout" and p and not inplace and whole and x.is_cpu:
             rate = self._rate
             if rate[0] != p:
                 rate = self._rate = _rate_of(p)
@@ -132,9 +135,30 @@ class Site:
     ) -> Tensor:
         """What this call leaves of x, whatever x is and wherever its rows lie."""
         at = address_of(now, self.address, call, shard, self.name)
+        if capturing():
+            at = self._replayed(at, x.device)
         axis = self.axis if axis is None else axis
         window = window_of(self.name, now, x.shape, axis, shard)
         return kinds.forward(x, p, kind, at, shared, window, inplace)
+
+    def _replayed(self, at: Address, device: torch.device) -> Address:
+        """The address for a CUDA graph that is captured. Its step lies on the device, and is that
+        of each replay; all else is what it was at the capture.
+
+        RuntimeError where the step does not lie there, or cannot be all that changes.
+        """
+        what, step = f"site {self.name!r} of an adopted model", self.clock.live_step(device)
+        if self.rule is not None:
+            raise RuntimeError(
+                f"thinned: {what} is captured by a CUDA graph, and its p follows a schedule: every "
+                "replay would have the p of now. Adopt the model without a schedule, or take "
+                "torch.compile, whose programs follow it."
+            )
+        if step is None or not uses_triton(device):
+            remedy = f"Install triton and move the model's buffers to {device}, or call it with at="
+            require_no_capture(what, remedy)
+        moved: Any = step
+        return address_of_seed(at.seed, at.site, moved, at.call, self.name)
 
     def _draw_anywhere(
         self, x: Tensor, kind: str, inplace: bool, p: float | None, axis: int | None
@@ -161,11 +185,13 @@ class Site:
         shard: Shard | None,
     ) -> Tensor:
         if torch.compiler.is_compiling():
-            y = kinds.in_graph(x, kind, *self.wired(tuple(x.shape), shared, axis, p, shard))
+            words, rate = self.wired(tuple(x.shape), shared, axis, p, shard)
+            leading = shard is None and axis in (0, NO_ROWS)
+            y = kinds.in_graph(x, kind, words, rate, shared if leading else None)
             return x.copy_(y) if inplace else y
         if self.clock.awake is not None:
             return self._for_member(x, kind, inplace, p, axis, shared, shard)
-        now, call = self.clock.take(self.index, self.name)
+        now, call = self.clock.take(self.index, self.name, True)
         p = self.p_at(now.step) if p is None else p
         return self._drawn(x, kind, inplace, p, axis, shared, shard, now, call)
 

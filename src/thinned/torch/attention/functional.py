@@ -32,7 +32,7 @@ from thinned.backends.torch.backend import (
 )
 from thinned.backends.torch.internals import forward_ad
 from thinned.backends.torch.kernel import Drawn, _in_batch
-from thinned.backends.torch.operators import LIBRARY, defined
+from thinned.backends.torch.library import LIBRARY, defined
 from thinned.backends.torch.values import recorded
 from thinned.checks import message, real
 from thinned.torch.attention import blockwise

@@ -29,8 +29,13 @@ from thinned.torch.clock.members import Awake
 from thinned.torch.clock.numbers import number_of_new
 from thinned.torch.clock.ranks import ALONE, PROCESSES, Ranks
 from thinned.torch.clock.reading import CALLS, HEAD, Moment, require_call, words_of
-from thinned.torch.clock.stamp import BUFFER, SPEC_VERSION, read, stamp
-from thinned.torch.compat.recording import require_no_capture, require_no_export, require_no_trace
+from thinned.torch.clock.stamp import BUFFER, SPEC_VERSION, STEP, read, stamp
+from thinned.torch.compat.recording import (
+    capturing,
+    require_no_capture,
+    require_no_export,
+    require_no_trace,
+)
 from thinned.torch.compat.without_modes import aside, bare
 
 __all__ = ["BUFFER", "HEAD", "SPEC_VERSION", "Clock", "Moment", "was_skipped", "words_of"]
@@ -104,6 +109,8 @@ class Clock:
         self.number = number_of_new(self)
         self.identity = _integers([self.number])
         self._read: tuple[Tensor, int] | None = None
+        # The buffer and its version when this clock wrote into it last.
+        self._wrote: tuple[Tensor, int] | None = None
         self._viewed: Tensor | None = None
         self._moment: Moment | None = None
         self._turn: agreement.Turn | None = None
@@ -116,6 +123,7 @@ class Clock:
         for name in (
             "_lock",
             "_read",
+            "_wrote",
             "_viewed",
             "_array",
             "_moment",
@@ -216,7 +224,8 @@ class Clock:
             if buffer.is_inference():
                 # Its versions are not counted: who writes into it would not be seen.
                 buffer = self._home[BUFFER] = buffer.clone()
-            found = self._found() or self._step_by_hand(buffer)
+            found = self._said if self._is_own(buffer) else self._found()
+            found = found or self._step_by_hand(buffer)
             if found is None:
                 remedy = (
                     f"Give the clock back the step to go on with, clock.step = {self._said[1]} "
@@ -229,6 +238,14 @@ class Clock:
             self._read = (buffer, buffer._version)
             ranks = Ranks.now(self._ranks, self._group)
             return Moment(seed, step, self.number, self._epoch, *self._place, ranks)
+
+    def _is_own(self, buffer: Tensor) -> bool:
+        """Whether what a device's buffer holds is what this clock wrote last: then nobody need wait
+        for the device to read it."""
+        wrote = self._wrote
+        if buffer.device.type == "cpu" or wrote is None:
+            return False
+        return wrote[0] is self.buffer and wrote[1] == buffer._version
 
     def _found(self) -> tuple[int, int] | None:
         """Seed and step as the buffer says; as it last did where it has no values to read."""
@@ -256,7 +273,8 @@ class Clock:
         words = _integers(stamp(seed, step))
         with aside(), torch.no_grad():
             if self.buffer.dtype == torch.int64 and not self.buffer.is_inference():
-                self.buffer.copy_(words)
+                self.buffer.copy_(words, non_blocking=self.buffer.is_cuda)
+                self._wrote = self.buffer, self.buffer._version
             else:  # Module.type casts buffers, too
                 self._home[BUFFER] = words.to(self.buffer.device)
         self._said = (seed, step)
@@ -270,10 +288,20 @@ class Clock:
 
         An optimizer given to `adopt` does so after each of its steps; call it where there is none.
 
+        A step that lies on a device is written there without waiting for the device. A CUDA graph
+        that was captured of the model reads it there, and draws the masks of that step.
+
         Raises
         ------
-        OverflowError after 2^32 - 2 steps.
+        OverflowError after 2^32 - 2 steps. RuntimeError while a CUDA graph is captured, whose
+        replays would all begin the same step.
         """
+        if capturing():
+            raise RuntimeError(
+                "Clock.tick: a CUDA graph is being captured, and all its replays would begin the "
+                "same step. Call tick after each replay. (An optimizer given to adopt calls it: "
+                "adopt without one where its steps are captured.)"
+            )
         with self._lock:
             seed, step = self._seed_and_step()
             step += 1
@@ -428,15 +456,19 @@ class Clock:
         """The names of the sites that were called in training, ever."""
         return [self.names[index] for index in sorted(self._last)]
 
-    def take(self, index: int, name: str) -> tuple[Moment, int]:
-        """The moment and the number of the call that a site makes now, in eager code."""
+    def take(self, index: int, name: str, replayed: bool = False) -> tuple[Moment, int]:
+        """The moment and the number of the call that a site makes now, in eager code.
+
+        replayed : a CUDA graph that is captured now is to read the step when it runs (`live_step`).
+        """
         busy = _here.busy
         if busy or _backward_pass() >= 0:
             drawn = self.repeated(index, name)
             if drawn is not None:
                 return drawn
         if _modes() or _is_traced() or torch.cuda.is_initialized():
-            require_no_capture(f"site {name!r} of an adopted model", "Call the function with at=")
+            if not replayed:
+                require_no_capture(f"site {name!r} of an adopted model", "Call it with at=")
             require_no_trace(name)
         with self._lock:
             now = self.moment()
@@ -450,6 +482,13 @@ class Clock:
             if running is not None:
                 self._runs[index] = running.drew(now.epoch, call)
         return now, call
+
+    def live_step(self, device: torch.device) -> Tensor | None:
+        """The step as it lies on a device, int64, 0-d, in memory that every tick writes into; None
+        where it lies elsewhere or as another type."""
+        buffer = bare(self.buffer)
+        there = buffer is not None and buffer.device == device and buffer.dtype == torch.int64
+        return buffer[STEP] if there and buffer is not None else None
 
     def repeated(self, index: int, name: str) -> tuple[Moment, int] | None:
         """What a checkpoint that recomputes is to draw at a site; None if none does."""

@@ -21,7 +21,7 @@ from torch import Tensor
 from thinned import checks, reference
 from thinned.backends.torch import wire
 from thinned.backends.torch.internals import graph_task
-from thinned.backends.torch.operators import defined
+from thinned.backends.torch.library import defined
 from thinned.torch.clock import checkpoints
 from thinned.torch.clock.clock import Clock
 from thinned.torch.clock.numbers import clock_by_number

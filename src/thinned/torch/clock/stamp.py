@@ -13,11 +13,13 @@ import zlib
 import torch
 from torch import Tensor
 
-__all__ = ["BUFFER", "SPEC_VERSION", "read", "stamp"]
+__all__ = ["BUFFER", "SPEC_VERSION", "STEP", "read", "stamp"]
 
 # The buffer's name in the model and in its state_dict.
 BUFFER = "thinned_clock"
 SPEC_VERSION = 1
+# Which of the four words is the step.
+STEP = 2
 
 _MASK32 = 0xFFFFFFFF
 # Of the fourth word: the lower bits are the version, and the check stands above them. Its 40 bits

@@ -14,7 +14,13 @@ from torch.fx import Proxy
 from thinned.backends.torch.internals import exporting, is_traced, proxy_mode
 from thinned.torch.compat import torch_2_6
 
-__all__ = ["require_no_capture", "require_no_export", "require_no_proxy", "require_no_trace"]
+__all__ = [
+    "capturing",
+    "require_no_capture",
+    "require_no_export",
+    "require_no_proxy",
+    "require_no_trace",
+]
 
 _is_traced = is_traced
 
@@ -60,11 +66,16 @@ def require_no_proxy(x: Any, name: str) -> None:
         )
 
 
-def require_no_capture(what: str, remedy: str) -> None:
-    """RuntimeError where a CUDA graph is captured."""
+def capturing() -> bool:
+    """Whether a CUDA graph is captured."""
     # Asked in this order: a build for CUDA on a machine without a driver cannot say that it does
     # not capture.
-    if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+
+
+def require_no_capture(what: str, remedy: str) -> None:
+    """RuntimeError where a CUDA graph is captured."""
+    if capturing():
         raise RuntimeError(
             f"thinned: {what} is captured by a CUDA graph, and every replay of it would draw the "
             f"same mask. {remedy} where that is meant, or take torch.compile, whose programs draw "

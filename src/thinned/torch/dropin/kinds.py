@@ -59,13 +59,16 @@ def forward(
     return noise.noisy("dropout", x, p, inplace, None, at, shared, window, at.mirrored)
 
 
-def in_graph(x: Tensor, kind: str, words: Tensor, rate: Tensor) -> Tensor:
-    """The same in a compiled program, with a site's words and rate (clock/in_graphs.py)."""
+def in_graph(
+    x: Tensor, kind: str, words: Tensor, rate: Tensor, shared: tuple[int, ...] | None
+) -> Tensor:
+    """The same in a compiled program, with a site's words and rate (clock/in_graphs.py). shared :
+    the axes that share a draw; None where x may be a part along another axis than the first."""
     if kind not in ALPHA_KINDS:
-        y: Tensor = NOISED(x, words, rate, 0.0, False, BERNOULLI)
+        y: Tensor = NOISED(x, words, rate, 0.0, False, BERNOULLI, None, shared)
         return y
     threshold, _, _, a, b = rate.unbind()
     wide = x if x.dtype.itemsize >= 4 else x.float()
     unscaled = torch.stack([threshold, torch.ones_like(threshold)])
-    kept: Tensor = NOISED(wide, words, unscaled, ALPHA, False, BERNOULLI)
+    kept: Tensor = NOISED(wide, words, unscaled, ALPHA, False, BERNOULLI, None, shared)
     return (kept * a + b).to(x.dtype)

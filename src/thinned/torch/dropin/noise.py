@@ -170,7 +170,10 @@ def _compiled(
     if at is None and plain and window is None and not mirror:
         return noise_drawn(x, _traced_seed(generator), threshold, nominal, shared_axes)
     words = words_in_program(at, generator)
-    start, whole = _window(who, tuple(x.shape), shared_axes, window)
+    start: tuple[int, ...] = ()
+    whole: tuple[int, ...] = ()
+    if window is not None:
+        start, whole = _window(who, tuple(x.shape), shared_axes, window)
     return noise_compiled(
         x,
         words,

@@ -13,7 +13,7 @@ from thinned.address import Address
 from thinned.backends.torch import wire
 from thinned.backends.torch.address import GraphAddress
 from thinned.backends.torch.internals import graph_task, in_transform
-from thinned.backends.torch.operators import defined
+from thinned.backends.torch.library import defined
 from thinned.methods.bernoulli import keep_mask
 from thinned.torch.adoption.functional_calls import AdoptedForward
 from thinned.torch.adoption.site import Site
