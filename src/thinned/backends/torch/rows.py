@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from thinned import kernel
+from thinned.backends.torch import devices
 from thinned.backends.torch.backend import _again
 from thinned.backends.torch.kernel import FLOATING, Noise, _pointer, _readable, make
 from thinned.backends.torch.threads import threads_for
@@ -16,9 +16,16 @@ from thinned.kernel import _native
 
 __all__ = ["Norm", "add", "arithmetic", "backward", "forward", "gradients", "normed", "suits"]
 
+# Elements of a row that a program of a device norms; longer ones go through PyTorch's operations.
+WIDEST_ON_DEVICES = 2**14
+
 # Sums over rows are made in so many parts at most, of at least so many elements each: the same
 # parts whichever threads take them.
 PARTS, OF_A_PART = 64, 2**15
+
+
+# Of the ways of devices.py, those that fuse.
+KERNELS = ("compiled", "triton")
 
 
 class Norm(NamedTuple):
@@ -39,13 +46,20 @@ def suits(x: torch.dtype, z: torch.dtype) -> bool:
     return x == z or (z == torch.float32 and x in (torch.float16, torch.bfloat16))
 
 
-def _compiled(x: Tensor, how: Noise) -> bool:
-    """Whether the kernel takes this x, whose rows must be drawn in order."""
-    steps = how.draw.place.strides
-    in_order = x.shape[-1] == 1 or steps[-1] == 1
-    return x.device.type == "cpu" and in_order and not kernel.uses_reference()
+def _path(x: Tensor, how: Noise, normed: bool) -> str:
+    """Which kernel takes this x, whose rows must be drawn in order; or PyTorch's operations."""
+    if x.numel() == 0 or not (x.shape[-1] == 1 or how.draw.place.strides[-1] == 1):
+        return "operations"
+    path = devices.path_of(x.device)
+    if path == "triton" and normed and x.shape[-1] > WIDEST_ON_DEVICES:
+        return "operations"
+    return path
 
 
+@overload
+def _flat(x: Tensor) -> Tensor: ...
+@overload
+def _flat(x: None) -> None: ...
 def _flat(x: Tensor | None) -> Tensor | None:
     """x in C order, in memory that can be read."""
     return None if x is None else _readable(x).contiguous()
@@ -67,13 +81,17 @@ def _rest(x: Tensor, kind: torch.dtype, how: Noise) -> tuple[object, ...]:
 
 def add(x: Tensor, bias: Tensor | None, residual: Tensor, how: Noise) -> Tensor:
     """residual + noise(x + bias), of residual's type. bias: of x's type, one number a column."""
-    if not _compiled(x, how):
+    path = _path(x, how, False)
+    if path not in KERNELS:
         return residual + make(x if bias is None else x + bias, how)
-    flat = _flat(x)
-    assert flat is not None
-    z = torch.empty(x.shape, dtype=residual.dtype)
-    held = flat, _flat(bias), _flat(residual)  # until the kernel is done
-    pointers = _pointers(*held, z, None, None, None, None, None)
+    flat, column, beside = _flat(x), _flat(bias), _flat(residual)
+    z = torch.empty(x.shape, dtype=residual.dtype, device=x.device)
+    if path == "triton":
+        from thinned.backends.torch.triton import summing
+
+        summing.add(flat, column, beside, z, how)
+        return z
+    pointers = _pointers(flat, column, beside, z, None, None, None, None, None)
     _native.rows_forward(pointers, False, 0.0, *_rest(flat, z.dtype, how))  # type: ignore[arg-type]
     return z
 
@@ -91,18 +109,24 @@ def forward(
     residual is of z's type, weight and shift are numbers of the arithmetic. The last two are what
     `backward` takes, one number a row.
     """
-    kind = arithmetic(norm.kind)
-    if not _compiled(x, how):
+    kind, path = arithmetic(norm.kind), _path(x, how, True)
+    if path not in KERNELS:
         z = make(x, how).to(norm.kind)
         z = z if residual is None else residual + z
-        nothing = x.new_empty(0, dtype=kind)
-        return normed(z, weight, shift, norm, x.dtype), z, nothing, nothing
-    flat = _flat(x)
-    assert flat is not None
-    z, out = torch.empty(x.shape, dtype=norm.kind), torch.empty(x.shape, dtype=x.dtype)
-    mean, rstd = (torch.empty(x.shape[:-1], dtype=kind) for _ in range(2))
-    held = flat, _flat(residual), _flat(weight), _flat(shift)
-    pointers = _pointers(flat, None, held[1], z, held[2], held[3], out, mean, rstd)
+        wide = z.to(kind)
+        mean = wide.mean(-1) * (not norm.rms)
+        centred = wide - mean.unsqueeze(-1)
+        rstd = torch.rsqrt(centred.square().mean(-1) + norm.eps)
+        return normed(z, weight, shift, norm, x.dtype), z, mean, rstd
+    flat, beside, weight, shift = _flat(x), _flat(residual), _flat(weight), _flat(shift)
+    z, out = flat.new_empty(x.shape, dtype=norm.kind), flat.new_empty(x.shape)
+    mean, rstd = (flat.new_empty(x.shape[:-1], dtype=kind) for _ in range(2))
+    if path == "triton":
+        from thinned.backends.torch.triton import summing
+
+        summing.norm(flat, beside, z, weight, shift, out, mean, rstd, how, norm.rms, norm.eps)
+        return out, z, mean, rstd
+    pointers = _pointers(flat, None, beside, z, weight, shift, out, mean, rstd)
     rest = _rest(flat, norm.kind, how)
     _native.rows_forward(pointers, norm.rms, norm.eps, *rest)  # type: ignore[arg-type]
     return out, z, mean, rstd
@@ -123,14 +147,21 @@ def backward(
     as `more`, of z."""
     if grad is None:
         grad = torch.zeros(z.shape, dtype=kind, device=z.device)
-    if not _compiled(z, how) or mean.shape != z.shape[:-1]:
+    path = _path(z, how, True)
+    if path not in KERNELS:
         return gradients(grad, more, z, weight, how, norm, kind)
     n, wide = z.shape[-1], arithmetic(norm.kind)
-    parts = max(1, min(PARTS, z.numel() // OF_A_PART, z.numel() // max(1, n)))
-    dz, dx = torch.empty(z.shape, dtype=norm.kind), torch.empty(z.shape, dtype=kind)
+    g, flat, also = _flat(grad), _flat(z), _flat(more)
+    weight = _flat(weight)
+    dz, dx = flat.new_empty(z.shape), flat.new_empty(z.shape, dtype=kind)
+    if path == "triton":
+        from thinned.backends.torch.triton import summing
+
+        sums = summing.gradients(g, flat, also, weight, mean, rstd, dz, dx, how, norm.rms)
+        return dx, dz, *sums
+    parts = max(1, min(PARTS, z.numel() // OF_A_PART, z.numel() // n))
     dweight, dshift = torch.zeros(2, parts, n, dtype=wide)
-    held = _flat(grad), _flat(z), _flat(more), _flat(weight), mean, rstd
-    pointers = _pointers(*held, dz, dx, dweight, dshift)
+    pointers = _pointers(g, flat, also, weight, mean, rstd, dz, dx, dweight, dshift)
     rest = _rest(dx, norm.kind, how)
     _native.rows_backward(pointers, norm.rms, parts, *rest)  # type: ignore[arg-type]
     return dx, dz, dweight.sum(0), dshift.sum(0)

@@ -10,7 +10,8 @@ from torch import Tensor
 from thinned.address import Address
 from thinned.backends.torch import rows, wire
 from thinned.backends.torch.backend import Noise, _again
-from thinned.backends.torch.operators import BERNOULLI, LIBRARY, NOISED, defined
+from thinned.backends.torch.library import LIBRARY, defined
+from thinned.backends.torch.operators import BERNOULLI, NOISED
 from thinned.checks import message
 from thinned.torch.dropin.functional import REQUIRED
 from thinned.torch.dropin.noise import noisy, wire_of

@@ -15,6 +15,7 @@ from torch import Tensor
 from thinned import checks, reference
 from thinned.address import Address
 from thinned.backends.base import Draw
+from thinned.backends.torch import devices
 from thinned.backends.torch.backend import Noise, _in_transform, _modes, _wraps, backend
 from thinned.backends.torch.internals import forward_ad
 from thinned.backends.torch.kernel import Drawn
@@ -61,7 +62,7 @@ def by_formula(x: Tensor, others: tuple[Tensor | None, ...], window: Window | No
     """Whether this call is left to PyTorch's operations."""
     arrays = [x, *(array for array in others if array is not None)]
     return (
-        x.device.type != "cpu"
+        not (x.device.type == "cpu" or devices.uses_triton(x.device))
         or _in_transform()
         or forward_ad._current_level >= 0
         or isinstance(window, Repeated)

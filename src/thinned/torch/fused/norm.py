@@ -14,7 +14,7 @@ from thinned.address import Address
 from thinned.backends.torch import rows, wire
 from thinned.backends.torch.backend import Noise, _in_transform
 from thinned.backends.torch.kernel import _in_batch
-from thinned.backends.torch.operators import LIBRARY, defined
+from thinned.backends.torch.library import LIBRARY, defined
 from thinned.backends.torch.rows import Norm
 from thinned.checks import message, real
 from thinned.torch.dropin.functional import REQUIRED
