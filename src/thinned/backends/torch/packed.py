@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from thinned.backends.base import Draw
-from thinned.backends.torch import wire
+from thinned.backends.torch import devices, wire
 from thinned.backends.torch.address import draw_values
 from thinned.backends.torch.kernel import placed
-from thinned.backends.torch.operators import defined
+from thinned.backends.torch.library import defined
 from thinned.backends.torch.values import lengths
 
 __all__ = ["packed_rows"]
@@ -37,6 +37,10 @@ def _values(
     like: Tensor, words: Tensor, threshold: Tensor, shape: Sequence[int], mirror: bool
 ) -> Tensor:
     draw = wire.read(words, threshold.item(), shape, mirror)
+    if devices.uses_triton(like.device):
+        from thinned.backends.torch.triton import launch, words as told
+
+        return launch.mask_words(draw.place, told.told(draw), like.device, live=told.step_of(draw))
     out = _fake(like, words, threshold, shape, mirror)
     *lead, heads, length, width = shape
     flat = out.view(-1, heads, length, out.shape[-1])
