@@ -8,6 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import thinned
+import thinned.torch
 from thinned import Window
 from thinned.backends.torch.triton import attending
 from thinned.torch import scaled_dot_product_attention
@@ -285,6 +286,23 @@ def test_operators(compiled, counted):
     for a, b in zip(torch.autograd.grad(got.sum(), arrays), grads, strict=True):
         torch.testing.assert_close(a, b)
     assert counted == ["attend", "attend", "gradients", "gradients"]
+
+
+class Attend(torch.nn.Module):
+    def forward(self, q, k, v):
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=P)
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_adopted_models(compiled, counted, on_cpu):
+    model, arrays = Attend(), [x.detach() for x in inputs(L=8)]
+    clock = thinned.torch.adopt(model, seed=3).clock
+    expected = on_cpu(lambda: model(*arrays))
+    clock.step = 0  # calls are counted from 0 again
+    torch._dynamo.reset()
+    run = torch.compile(model, fullgraph=True, backend="aot_eager") if compiled else model
+    torch.testing.assert_close(run(*arrays), expected)
+    assert counted == ["attend"]
 
 
 # ---------------------------------------------------------------------------------- planted faults

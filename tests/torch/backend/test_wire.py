@@ -14,7 +14,7 @@ from thinned.backends.torch.in_cuda_graph import TOLD
 from thinned.backends.torch.operators import BERNOULLI, NOISED
 from thinned.backends.torch.packed import PACKED_ROWS
 from thinned.torch import adopt
-from thinned.torch.adoption.attention import ATTENTION
+from thinned.torch.attention.functional import ATTENTION
 from thinned.torch.clock.in_graphs import CLOCK, LOCATED, OWN_P
 from thinned.torch.fused.add import ADD
 from thinned.torch.fused.norm import NORM

@@ -377,10 +377,11 @@ def attention_compiled(
     strides = index_strides(whole, ())
     offset = sum([s * n for s, n in zip(start, strides, strict=True)])
     words, rate = wire.pack_place(at, offset, strides), wire.pack_rate(threshold, times)
-    return _operator(q, k, v, attn_mask, words, rate, scale, is_causal, mirror)
+    return attention_operator(q, k, v, attn_mask, words, rate, scale, is_causal, mirror)
 
 
-def _operator(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *how: Any) -> Tensor:
+def attention_operator(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *how: Any) -> Tensor:
+    """The registered operator for these: of the flash kernels, where they suit, or of blocks."""
     out: Tensor
     if flash.suits(q, k, v, mask, (*q.shape[:-1], k.shape[-2])):
         out, _ = flash.FLASH(q, k, v, mask, *how)
@@ -403,4 +404,4 @@ def _registered(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, plan: Plan
     ((at, threshold, where, mirror), times, *_), scale, is_causal = plan
     words = wire.pack_place(at, where.offset, where.strides)
     rate = wire.pack_rate(threshold, times)
-    return _operator(q, k, v, mask, words, rate, scale, is_causal, mirror)
+    return attention_operator(q, k, v, mask, words, rate, scale, is_causal, mirror)
