@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "dispatch.hpp"
+#include "keep_bits.hpp"
 #include "threads.hpp"
 
 namespace thinned {
@@ -14,7 +15,7 @@ namespace {
 using u64 = std::uint64_t;
 using i64 = std::int64_t;
 
-constexpr u64 kSegment = 16384;        // draws made before they are applied: 2 KB of bits
+constexpr u64 kSegment = KeepBits::kMost;  // draws made before they are applied
 constexpr u64 kNoiseSegment = 2048;    // the same for noise, 4 bytes a draw
 constexpr u64 kFusedSegment = 65536;   // elements a thread takes at a time
 constexpr u64 kTurnElements = 32768;   // the like where runs are short or draws are shared
@@ -67,9 +68,6 @@ struct Plan {
     void share(Source& source, u64 n, u64 m, const char* x, char* y, const char* f, u64 s0,
                u64 s1) const;
 };
-
-// At the ends of the threshold every fate is known, and nothing is drawn.
-bool settled(const Stream& s) { return s.threshold == 0 || s.threshold == u64{1} << 32; }
 
 i64 magnitude(i64 step) { return step < 0 ? -step : step; }
 
@@ -186,54 +184,39 @@ alignas(64) const struct Ones {
 
 struct Bits {
     const Plan& plan;
-    u64 word[kSegment / 64 + kGroup / 64 + 2];
-    u64 g0 = 1, g1 = 0;  // the groups at hand, both ends included: neighbouring short runs meet there
+    KeepBits keep;
     std::uint32_t first = 0;
 
-    explicit Bits(const Plan& p) : plan(p) {
-        if (settled(p.job.stream)) {
-            std::memset(word, p.job.stream.threshold == 0 ? 0xFF : 0, sizeof word);
-        }
-    }
-    void draw(u64 index, u64 n) {
-        if (settled(plan.job.stream)) return;
-        const u64 a = index / kGroup, b = (index + n - 1) / kGroup;
-        assert(b - a <= kSegment / kGroup);
-        if (a < g0 || b > g1) {
-            for (u64 g = a; g <= b; ++g) plan.kernel.bits(plan.job.stream, g, word + 16 * (g - a));
-            g0 = a;
-            g1 = b;
-        }
-        first = static_cast<std::uint32_t>(index - g0 * kGroup);
-    }
+    explicit Bits(const Plan& p) : plan(p), keep(p.kernel, p.job.stream) {}
+    void draw(u64 index, u64 n) { first = keep.draw(index, n); }
     void each(u64 at, u64 n, const char* x, char* y, const char* f) const {
         const std::uint32_t bit = first + static_cast<std::uint32_t>(at);
         if (plan.job.law == Law::mask) {
-            plan.kernel.expand(word, bit, n, reinterpret_cast<std::uint8_t*>(y));
+            plan.kernel.expand(keep.word, bit, n, reinterpret_cast<std::uint8_t*>(y));
         } else {
-            plan.apply(word, bit, n, x, y, f, plan.job.values);
+            plan.apply(keep.word, bit, n, x, y, f, plan.job.values);
         }
     }
     void one(u64 at, u64 n, const char* x, char* y, const char* f) const {
         const u64 bit = first + at;
-        const bool keep = (word[bit / 64] >> bit % 64 & 1) != 0;
+        const bool kept = (keep.word[bit / 64] >> bit % 64 & 1) != 0;
         if (plan.job.law == Law::mask) {
-            std::memset(y, keep ? 1 : 0, n);
+            std::memset(y, kept ? 1 : 0, n);
             return;
         }
-        if (!keep && plan.clears) {
+        if (!kept && plan.clears) {
             std::memset(y, 0, n * plan.item);
             return;
         }
-        if (keep && plan.copies) {
+        if (kept && plan.copies) {
             if (x != y) std::memcpy(y, x, n * plan.item);
             return;
         }
-        if (keep && plan.whole != nullptr) {
+        if (kept && plan.whole != nullptr) {
             plan.whole(static_cast<std::size_t>(n), x, y, plan.job.values);
             return;
         }
-        const u64* same = keep ? kOnes.word : kZeros;
+        const u64* same = kept ? kOnes.word : kZeros;
         for (u64 i = 0; i < n; i += kGroup) {
             const u64 m = std::min(n - i, kGroup), b = i * plan.item;
             plan.apply(same, 0, m, x + b, y + b, f == nullptr ? f : f + b, plan.job.values);

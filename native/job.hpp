@@ -55,6 +55,27 @@ using FusedScale = void (*)(const Stream&, std::uint64_t start, std::size_t n, c
 // y = x * s for all n: elements that share one draw, and are kept.
 using ApplyWhole = void (*)(std::size_t n, const void* x, void* y, const Values& values);
 
+// What is done to a run of n elements of a row, in the type T of x; sums and norms of rows are of a type
+// Z, which is T or, where T is a half type, may be binary32. Arithmetic is in binary64 for that type and
+// else in binary32, which weights, shifts, means and their like are numbers of.
+struct RowKernels {
+    // z = residual + noise(x + bias), each step rounded to its type. bias and residual may be missing.
+    void (*add)(const std::uint64_t* bits, std::uint32_t bit, std::size_t n, const void* x,
+                const void* bias, const void* residual, void* z, double scale);
+    // out = (z - mean) rstd weight + shift, for one row; without a mean where `rms`. weight and shift
+    // may be missing.
+    void (*norm)(std::size_t n, const void* z, const void* weight, const void* shift, double eps,
+                 bool rms, void* out, void* mean, void* rstd);
+    // The derivative: dz = what the norm makes of g, + more; dweight and dshift are added to. weight,
+    // more, dweight and dshift may be missing.
+    void (*norm_backward)(std::size_t n, const void* g, const void* z, const void* weight, bool rms,
+                          const void* mean, const void* rstd, const void* more, void* dz,
+                          void* dweight, void* dshift);
+    // dx = noise(dz), rounded to T before and after.
+    void (*drop)(const std::uint64_t* bits, std::uint32_t bit, std::size_t n, const void* dz,
+                 void* dx, double scale);
+};
+
 struct Kernel {
     const char* name;
     // Elements up to which it is quicker on one thread than on two of ours that wake up on processors
@@ -76,6 +97,8 @@ struct Kernel {
                   std::size_t item, const void* x, void* y, const void* f, const Values& values);
     // The same for Op::scale.
     FusedScale fused_scale[kTypes][kReaches];
+    // By the type of x, and whether sums are of a wider one.
+    RowKernels rows[kTypes][2];
     // Called by every thread that streamed, before its result is read elsewhere.
     void (*fence)();
 };

@@ -1,6 +1,8 @@
 // The kernels, in the vector operations of simd.hpp. Compiled once for each instruction set.
 #include "job.hpp"
+#include "row_kernels.hpp"
 #include "simd.hpp"
+#include "types.hpp"
 
 #if defined(THINNED_AVX512)
 #define THINNED_TABLE kernel_avx512
@@ -235,45 +237,6 @@ void gaussian(const Stream& s, u64 start, std::size_t n, float* out) {
 }
 
 // --------------------------------------------------------------------------------------- application
-
-// A type says how sixteen of its elements come into the arithmetic and go back.
-struct F32 {
-    using Element = float;
-    using Real = float;
-    static Singles load(const Element* p) { return load_f32(p); }
-    static void store(Element* p, const Singles& a) { store_f32(p, a); }
-    static void stream(Element* p, const Singles& a) { stream_f32(p, a); }
-};
-struct F64 {
-    using Element = double;
-    using Real = double;
-    static Doubles load(const Element* p) { return load_f64(p); }
-    static void store(Element* p, const Doubles& a) { store_f64(p, a); }
-    static void stream(Element* p, const Doubles& a) { stream_f64(p, a); }
-};
-struct F16 {
-    using Element = u16;
-    using Real = float;
-    static Singles load(const Element* p) { return load_f16(p); }
-    static void store(Element* p, const Singles& a) { store_halves(p, halves_f16(a)); }
-    static void stream(Element* p, const Singles& a) { stream_halves(p, halves_f16(a)); }
-};
-struct BF16 {
-    using Element = u16;
-    using Real = float;
-    static Singles load(const Element* p) { return load_bf16(p); }
-    static void store(Element* p, const Singles& a) { store_halves(p, halves_bf16(a)); }
-    static void stream(Element* p, const Singles& a) { stream_halves(p, halves_bf16(a)); }
-};
-
-// 64 mask bits from position `at` on; reads up to 9 bytes.
-THINNED_INLINE u64 bits_from(const u64* bits, u32 at) {
-    const unsigned char* p = reinterpret_cast<const unsigned char*>(bits) + (at >> 3);
-    u64 word;
-    std::memcpy(&word, p, 8);
-    const u32 shift = at & 7;
-    return word >> shift | static_cast<u64>(p[8]) << 1 << (63 - shift);
-}
 
 // 64 elements to one load of mask bits, then sixteen to a turn; the rest of the run goes through a
 // small copy of itself, so that nothing behind its end is read or written.
@@ -563,6 +526,7 @@ void enter(Kernel& k, Type type) {
         whole<T, Reach::near>;
     wholes[static_cast<int>(Reach::streaming)] = whole<T, Reach::streaming>;
     k.noise[static_cast<int>(type)] = noise<T>;
+    k.rows[static_cast<int>(type)][0] = rows_of<T, T>();
 }
 
 Kernel make() {
@@ -579,6 +543,8 @@ Kernel make() {
     enter<F64>(k, Type::f64);
     enter<F16>(k, Type::f16);
     enter<BF16>(k, Type::bf16);
+    k.rows[static_cast<int>(Type::f16)][1] = rows_of<F16, F32>();
+    k.rows[static_cast<int>(Type::bf16)][1] = rows_of<BF16, F32>();
     return k;
 }
 

@@ -17,6 +17,7 @@
 #include "geometry.hpp"
 #include "philox.hpp"
 #include "released.hpp"
+#include "rows.hpp"
 #include "threads.hpp"
 #include "xla.hpp"
 
@@ -209,6 +210,82 @@ void packed(nb::handle out, std::uint64_t n, std::uint64_t seed, std::uint32_t s
     });
 }
 
+const void* pointer(nb::handle number) {
+    return reinterpret_cast<const void*>(nb::cast<std::uintptr_t>(number));
+}
+void* place(nb::handle number) {
+    return reinterpret_cast<void*>(nb::cast<std::uintptr_t>(number));
+}
+
+// Rows of n elements; shape and strides are those of the axes in front of them.
+Rows rows_of(std::uint64_t n, nb::tuple shape, nb::tuple strides, Type type, bool wide, double scale,
+             const Stream& stream, std::uint64_t offset, int threads) {
+    if (shape.size() > kMaxAxes || strides.size() != shape.size()) {
+        throw std::invalid_argument("one index stride for each of at most 64 axes is needed");
+    }
+    if (wide && type != Type::f16 && type != Type::bf16) {
+        throw std::invalid_argument("only sums of half types may be wide");
+    }
+    Rows rows;
+    rows.type = type;
+    rows.wide = wide;
+    rows.stream = stream;
+    rows.scale = scale;
+    rows.offset = offset;
+    rows.n = n;
+    rows.count = 1;
+    rows.axes = static_cast<int>(shape.size());
+    for (int a = 0; a < rows.axes; ++a) {
+        rows.axis[a] = {nb::cast<std::uint64_t>(shape[a]), nb::cast<std::uint64_t>(strides[a])};
+        rows.count *= rows.axis[a].n;
+    }
+    rows.on_team = threads < 0 && has_team();
+    rows.threads = threads == 0 ? num_threads() : threads < 0 ? -threads : threads;
+    return rows;
+}
+
+template <class Arrays>
+void go(const Rows& rows, const Arrays& arrays) {
+    const auto work = [&] { run(*current.load(std::memory_order_relaxed), rows, arrays); };
+    if (rows.count * rows.n < kReleaseAbove) {
+        work();
+    } else {
+        released(work);
+    }
+}
+
+void rows_forward(nb::tuple p, bool rms, double eps, std::uint64_t n, nb::tuple shape,
+                  nb::tuple strides, Type type, bool wide, double scale, std::uint64_t seed,
+                  std::uint32_t site, std::uint32_t step, std::uint32_t call,
+                  std::uint64_t threshold, bool mirror, std::uint64_t offset, int threads) {
+    if (p.size() != 9) throw std::invalid_argument("nine pointers are needed");
+    RowsForward arrays;
+    arrays.x = pointer(p[0]), arrays.bias = pointer(p[1]), arrays.residual = pointer(p[2]);
+    arrays.z = place(p[3]);
+    arrays.weight = pointer(p[4]), arrays.shift = pointer(p[5]);
+    arrays.out = place(p[6]), arrays.mean = place(p[7]), arrays.rstd = place(p[8]);
+    arrays.rms = rms;
+    arrays.eps = eps;
+    const Stream stream = stream_of(seed, site, step, call, threshold, mirror);
+    go(rows_of(n, shape, strides, type, wide, scale, stream, offset, threads), arrays);
+}
+
+void rows_backward(nb::tuple p, bool rms, std::uint64_t parts, std::uint64_t n, nb::tuple shape,
+                   nb::tuple strides, Type type, bool wide, double scale, std::uint64_t seed,
+                   std::uint32_t site, std::uint32_t step, std::uint32_t call,
+                   std::uint64_t threshold, bool mirror, std::uint64_t offset, int threads) {
+    if (p.size() != 10) throw std::invalid_argument("ten pointers are needed");
+    RowsBackward arrays;
+    arrays.grad = pointer(p[0]), arrays.z = pointer(p[1]), arrays.more = pointer(p[2]);
+    arrays.weight = pointer(p[3]), arrays.mean = pointer(p[4]), arrays.rstd = pointer(p[5]);
+    arrays.dz = place(p[6]), arrays.dx = place(p[7]);
+    arrays.dweight = place(p[8]), arrays.dshift = place(p[9]);
+    arrays.rms = rms;
+    arrays.parts = parts;
+    const Stream stream = stream_of(seed, site, step, call, threshold, mirror);
+    go(rows_of(n, shape, strides, type, wide, scale, stream, offset, threads), arrays);
+}
+
 std::vector<std::string> names_of(const std::vector<const Kernel*>& kernels) {
     std::vector<std::string> names;
     for (const Kernel* k : kernels) names.emplace_back(k->name);
@@ -260,6 +337,16 @@ NB_MODULE(_native, m) {
           nb::arg("type"), nb::arg("op"), nb::arg("scale"), nb::arg("fill"), nb::arg("seed"),
           nb::arg("site"), nb::arg("step"), nb::arg("call"), nb::arg("threshold"),
           nb::arg("mirror"), nb::arg("offset"), nb::arg("strides").none(), nb::arg("threads"));
+    m.def("rows_forward", &rows_forward, nb::arg("pointers"), nb::arg("rms"), nb::arg("eps"),
+          nb::arg("n"), nb::arg("shape"), nb::arg("strides"), nb::arg("type"), nb::arg("wide"),
+          nb::arg("scale"), nb::arg("seed"), nb::arg("site"), nb::arg("step"), nb::arg("call"),
+          nb::arg("threshold"), nb::arg("mirror"), nb::arg("offset"), nb::arg("threads"),
+          "Pointers, 0 for none: x, bias, residual, z, weight, shift, out, mean, rstd.");
+    m.def("rows_backward", &rows_backward, nb::arg("pointers"), nb::arg("rms"), nb::arg("parts"),
+          nb::arg("n"), nb::arg("shape"), nb::arg("strides"), nb::arg("type"), nb::arg("wide"),
+          nb::arg("scale"), nb::arg("seed"), nb::arg("site"), nb::arg("step"), nb::arg("call"),
+          nb::arg("threshold"), nb::arg("mirror"), nb::arg("offset"), nb::arg("threads"),
+          "Pointers, 0 for none: grad, z, more, weight, mean, rstd, dz, dx, dweight, dshift.");
     m.def("packed", &packed, nb::arg("out"), nb::arg("n"), nb::arg("seed"), nb::arg("site"),
           nb::arg("step"), nb::arg("call"), nb::arg("threshold"), nb::arg("mirror"),
           nb::arg("offset"), nb::arg("threads"));

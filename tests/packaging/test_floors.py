@@ -18,7 +18,7 @@ FLOORS = (
 TORCH = (
     ("compat",),
     ("dropin",),
-    ("attention",),
+    ("attention", "fused"),
     ("clock",),
     ("adoption",),
     ("layers", "rnn", "thinning"),

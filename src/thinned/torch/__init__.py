@@ -8,9 +8,10 @@ except ImportError as error:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from thinned.torch import functional
+from thinned.torch import functional, fused
 from thinned.torch.adoption.adopt import Report, adopt, release
 from thinned.torch.adoption.switching import no_dropout, set_p
+from thinned.torch.attention.flex import drop_key_mod, flex_attention
 from thinned.torch.attention.functional import scaled_dot_product_attention
 from thinned.torch.auditing.audit import audit
 from thinned.torch.auditing.result import ModelAudit
@@ -84,7 +85,10 @@ __all__ = [
     "audit",
     "checkpoint_context",
     "drop_connect",
+    "drop_key_mod",
+    "flex_attention",
     "functional",
+    "fused",
     "member",
     "mixout",
     "no_dropout",

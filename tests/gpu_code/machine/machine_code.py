@@ -78,13 +78,20 @@ def _read(made, folder: Path) -> Code:
     return Code(int(registers), int(stack), shared, instructions, labels, made.asm["ptx"])
 
 
-def compiled(kernel, target: str, types: dict, constants: dict, warps: int = 1):
-    """types : of arguments that are no int64, by name. Pointers are multiples of 16 bytes."""
+def compiled(
+    kernel, target: str, types: dict, constants: dict, warps: int = 1, stages=None, even=(),
+    fused=False,
+):  # fmt: skip
+    """types : of arguments that are no int64, by name. Pointers are multiples of 16 bytes, and so
+    many elements the arguments named in `even`. fused : products and sums may be contracted."""
     names = kernel.arg_names
     signature = {n: "constexpr" if n in constants else types.get(n, "i64") for n in names}
-    even = {(names.index(n),): [["tt.divisibility", 16]] for n, t in types.items() if t[0] == "*"}
-    source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=even)
-    options = {"num_warps": warps, "enable_fp_fusion": False}
+    multiples = [name for name, kind in types.items() if kind[0] == "*" or name in even]
+    known = {(names.index(name),): [["tt.divisibility", 16]] for name in multiples}
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=known)
+    options = {"num_warps": warps, "enable_fp_fusion": fused}
+    if stages is not None:
+        options["num_stages"] = stages
     return triton.compile(source, target=TARGETS[target], options=options)
 
 

@@ -12,9 +12,12 @@ from thinned.backends.torch import wire
 from thinned.backends.torch.address import DRAWN, PLACED
 from thinned.backends.torch.in_cuda_graph import TOLD
 from thinned.backends.torch.operators import BERNOULLI, NOISED
+from thinned.backends.torch.packed import PACKED_ROWS
 from thinned.torch import adopt
-from thinned.torch.adoption.attention import ATTENTION
+from thinned.torch.attention.functional import ATTENTION
 from thinned.torch.clock.in_graphs import CLOCK, LOCATED, OWN_P
+from thinned.torch.fused.add import ADD
+from thinned.torch.fused.norm import NORM
 from thinned.torch.thinning.layers import KEPT_UNITS
 from thinned.window import Window, place
 
@@ -76,6 +79,10 @@ def operators():
     yield TOLD, (words, rate, 0.5, True, SHAPE, (), torch.device("cpu"))
     q, k, v = (torch.randn(3, n, 2, requires_grad=True) for n in (4, 5, 5))
     yield ATTENTION, (q, k, v, None, words, rate, 0.5, False, False)
+    yield PACKED_ROWS, (torch.ones(2), words, torch.tensor(2**30), SHAPE, False)
+    x, row = torch.randn(SHAPE), torch.randn(SHAPE[-1])
+    yield ADD, (x.clone().requires_grad_(), row, x, words, rate, False)
+    yield NORM, (x.clone().requires_grad_(), x, row, None, words, rate, x.dtype, True, 0.1, False)
 
 
 def test_every_operator_keeps_torchs_rules():
@@ -88,8 +95,9 @@ def test_there_are_no_other_operators():
     known = torch._C._dispatch_get_registrations_for_dispatch_key("CompositeExplicitAutograd")
     ours = {name.split("::")[1] for name in known if name.startswith("thinned::")}
     assert ours == {
-        "attention", "attention_backward", "clock", "drawn", "drop", "dropout", "heard",
-        "kept_units", "located", "noised", "own_p", "placed", "seed", "told",
+        "attention", "attention_backward", "bias_dropout_add", "clock", "drawn", "drop", "dropout",
+        "dropout_add_norm", "dropout_add_norm_backward", "flash", "flash_backward", "heard",
+        "kept_units", "located", "noised", "own_p", "packed_rows", "placed", "seed", "told",
     }  # fmt: skip
 
 

@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from thinned.torch.adoption.site import Site
 from thinned.torch.attention.functional import (
-    ATTENTION,
     _autocast,
     _checked_shapes,
+    attention_operator,
     require_reverse_mode,
     scaled_dot_product_attention,
 )
@@ -63,9 +63,8 @@ def _attend(
         query, key, value, attn_mask = _autocast(query, key, value, attn_mask)
         query, key, value = _alike(query, key, value, shape, enable_gqa)
         words, rate = site.wired(shape, (), axis, p)
-        scale = _scale(query, scale)
-        y: Tensor = ATTENTION(query, key, value, attn_mask, words, rate, scale, is_causal, False)
-        return y
+        how = (words, rate, _scale(query, scale), is_causal, False)
+        return attention_operator(query, key, value, attn_mask, *how)
     awake = site.clock.awake
     if awake is not None and awake.over_tokens:
         if awake.sleeps(site, shape, p):

@@ -21,7 +21,7 @@ from thinned.backends.torch.backend import Noise, noise
 from thinned.backends.torch.internals import softmax_backward
 from thinned.backends.torch.kernel import make, placed
 
-__all__ = ["Plan", "backward", "forward", "plain"]
+__all__ = ["Plan", "backward", "forward", "grouped", "plain"]
 
 # Elements of a block. On the CPU each thread's share of a block, a megabyte, or two in the backward
 # pass, stays in its core's cache between one matrix product and the next: all of 8 x 8 heads of 512
@@ -317,11 +317,18 @@ def _add_gradients(
         _put(block.of(dv, columns), _matrices(weights).mT, g, 1.0, add)
 
 
+def grouped(x: Tensor, heads: int) -> Tensor:
+    """Each head of a key or value once for each head of the query that it serves."""
+    return x.repeat_interleave(heads // x.shape[-3], -3)
+
+
 def plain(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, plan: Plan, seed: Tensor | None = None
 ) -> Tensor:
     """The formula as it stands, in operations that PyTorch differentiates and transforms itself."""
     kind = _arithmetic(q)
+    if k.dim() > 2 and k.shape[-3] != q.shape[-3]:
+        k, v = (grouped(x, q.shape[-3]) for x in (k, v))
     scores = q.to(kind) @ k.to(kind).mT * plan.scale
     if mask is not None:
         scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask

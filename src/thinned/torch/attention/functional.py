@@ -10,7 +10,6 @@ weights.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -28,15 +27,15 @@ from thinned.backends.torch.backend import (
     _modes,
     _wraps,
     backend,
-    seed_again,
 )
 from thinned.backends.torch.internals import forward_ad
 from thinned.backends.torch.kernel import Drawn, _in_batch
 from thinned.backends.torch.library import LIBRARY, defined
 from thinned.backends.torch.values import recorded
 from thinned.checks import message, real
-from thinned.torch.attention import blockwise
-from thinned.torch.attention.blockwise import Plan
+from thinned.torch.attention import blockwise, flash
+from thinned.torch.attention.blockwise import Plan, grouped
+from thinned.torch.attention.derivatives import derived
 from thinned.torch.dropin.functional import REQUIRED, _probability, _training
 from thinned.torch.dropin.noise import check_mask, rate_in_program, words_in_program
 from thinned.torch.dropin.seeds import seed_for
@@ -126,10 +125,11 @@ def scaled_dot_product_attention(
             query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa
         )
     q, k, v, attn_mask = _autocast(query, key, value, attn_mask)
-    if enable_gqa:
-        k = k.repeat_interleave(shape[-3] // k.shape[-3], -3)
-        v = v.repeat_interleave(shape[-3] // v.shape[-3], -3)
-    q, k, v = (x.expand(*shape[:-2], *x.shape[-2:]) for x in (q, k, v))
+    flat = flash.suits(q, k, v, attn_mask, shape)
+    if enable_gqa and not (flat and k.shape[-3] == v.shape[-3]):
+        k, v = (grouped(x, shape[-3]) for x in (k, v))
+    own = 3 if enable_gqa else 2  # axes that are not the others'
+    q, k, v = (x.expand(*shape[:-own], *x.shape[-own:]) for x in (q, k, v))
     if scale is None:
         scale = 1.0 / math.sqrt(q.shape[-1]) if q.shape[-1] else 1.0
     if torch.compiler.is_compiling() or (recorded() and not _in_transform()):
@@ -251,41 +251,9 @@ class _Attention(torch.autograd.Function):
         # A batch of gradients is nothing that blocks could be written into.
         if torch.is_grad_enabled() or _in_transform() or _in_batch(grad):
             wanted = ctx.needs_input_grad[:4]
-            return *_differentiable((q, k, v, mask), wanted, grad, ctx.plan), None
+            return *derived((q, k, v, mask), wanted, grad, ctx.plan), None
         mask_gradient = ctx.needs_input_grad[3]
         return *blockwise.backward(grad, q, k, v, mask, ctx.plan, mask_gradient), None
-
-
-def _differentiable(
-    inputs: tuple[Tensor | None, ...], wanted: Sequence[bool], grad: Tensor, plan: Plan
-) -> list[Tensor | None]:
-    """The gradients by the plain formula: of a batch of gradients, and as a graph of their own
-    where derivatives of them may be asked for."""
-    again, transformed = torch.is_grad_enabled(), _in_transform()
-    seed = seed_again(plan.how) if transformed else None  # the mask is the forward's
-
-    def own(x: Tensor) -> Tensor:
-        # A name of its own for what may be one tensor: each shall get its own share.
-        return x.view_as(x) if again or transformed else x.detach().requires_grad_()
-
-    asked = [own(x) for x, want in zip(inputs, wanted, strict=True) if want and x is not None]
-
-    def formula(*some: Tensor) -> Tensor:
-        named = iter(some)
-        pairs = zip(inputs, wanted, strict=True)
-        q, k, v, mask = (next(named) if want and x is not None else x for x, want in pairs)
-        assert q is not None
-        assert k is not None
-        assert v is not None
-        return blockwise.plain(q, k, v, mask, plan, seed)
-
-    if transformed:
-        grads = iter(torch.func.vjp(formula, *asked)[1](grad))
-    else:
-        with torch.enable_grad():
-            out = formula(*asked)
-        grads = iter(torch.autograd.grad(out, asked, grad, create_graph=again))
-    return [next(grads) if want else None for want in wanted]
 
 
 def _attention(
@@ -297,6 +265,8 @@ def _attention(
             return blockwise.plain(q, k, v, mask, plan, seed)
     if _modes() or any(_wraps(x) for x in arrays):
         return _registered(q, k, v, mask, plan)
+    if flash.suits(q, k, v, mask, plan.how.draw.place.shape):
+        return flash.attend(q, k, v, mask, plan)
     if torch.is_grad_enabled() and any(x.requires_grad for x in arrays):
         out: Tensor = _Attention.apply(q, k, v, mask, plan)  # type: ignore[no-untyped-call]
         return out
@@ -407,7 +377,16 @@ def attention_compiled(
     strides = index_strides(whole, ())
     offset = sum([s * n for s, n in zip(start, strides, strict=True)])
     words, rate = wire.pack_place(at, offset, strides), wire.pack_rate(threshold, times)
-    out: Tensor = ATTENTION(q, k, v, attn_mask, words, rate, scale, is_causal, mirror)
+    return attention_operator(q, k, v, attn_mask, words, rate, scale, is_causal, mirror)
+
+
+def attention_operator(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *how: Any) -> Tensor:
+    """The registered operator for these: of the flash kernels, where they suit, or of blocks."""
+    out: Tensor
+    if flash.suits(q, k, v, mask, (*q.shape[:-1], k.shape[-2])):
+        out, _ = flash.FLASH(q, k, v, mask, *how)
+    else:
+        out = ATTENTION(q, k, v, mask, *how)
     return out
 
 
@@ -425,5 +404,4 @@ def _registered(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, plan: Plan
     ((at, threshold, where, mirror), times, *_), scale, is_causal = plan
     words = wire.pack_place(at, where.offset, where.strides)
     rate = wire.pack_rate(threshold, times)
-    out: Tensor = ATTENTION(q, k, v, mask, words, rate, scale, is_causal, mirror)
-    return out
+    return attention_operator(q, k, v, mask, words, rate, scale, is_causal, mirror)

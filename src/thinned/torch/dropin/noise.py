@@ -14,7 +14,7 @@ from torch import Tensor
 from thinned import checks, reference
 from thinned.address import Address
 from thinned.backends.base import Draw
-from thinned.backends.torch import compiled_node
+from thinned.backends.torch import compiled_node, wire
 from thinned.backends.torch.backend import (
     Coordinates,
     Noise,
@@ -34,7 +34,7 @@ from thinned.checks import message
 from thinned.methods.alpha import ALPHA, affine
 from thinned.torch.compat.dtensor import is_sharded, on_shards
 from thinned.torch.dropin.seeds import _halves, _traced_seed, seed_for
-from thinned.window import Repeated, Window, _window, place
+from thinned.window import Repeated, Window, _window, index_strides, place
 
 __all__ = [
     "check_mask",
@@ -44,6 +44,7 @@ __all__ = [
     "rate_in_program",
     "require",
     "self_normalising",
+    "wire_of",
     "words_in_program",
 ]
 
@@ -197,6 +198,17 @@ def rate_in_program(p: Any) -> tuple[Any, Any]:
     if isinstance(p, Tensor):
         return backend.rate(p)
     return reference.threshold(p), reference.scale_for(p)
+
+
+def wire_of(
+    who: str, shape: tuple[int, ...], p: Any, at: Any, generator: Any, window: Any
+) -> tuple[Tensor, Tensor]:
+    """Which draws, for an operator (see wire.py)."""
+    start, whole = _window(who, shape, (), window)
+    strides = index_strides(whole, ())
+    offset = sum([s * n for s, n in zip(start, strides, strict=True)])
+    words = wire.pack_place(words_in_program(at, generator), offset, strides)
+    return words, wire.pack_rate(*rate_in_program(p))
 
 
 def require(who: str, x: Any) -> None:

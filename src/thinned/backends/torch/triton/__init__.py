@@ -3,4 +3,6 @@
 words : what a kernel is told, in six 64-bit words.
 bits : Philox, the planes, and keep bits on their way to the elements.
 dropping, packing, drawing : the kernels. launch : how they are called.
+attention, residual : those of attention and of a residual stream. attending, summing : how they are
+called.
 """
