@@ -238,6 +238,18 @@ def test_keys_are_dropped_compiled():
     torch.testing.assert_close(attend(q, k, v), with_dropped_keys(q, k, v, score_mod=alibi))
 
 
+def test_a_mod_without_a_shape_is_given_that_of_the_weights():
+    q, k, v = detached(*inputs(L=40, S=50, E=8))
+    mod = drop_key_mod(P, AT, score_mod=alibi)
+    expected = with_dropped_keys(q, k, v, score_mod=alibi)
+    torch.testing.assert_close(flex_attention(q, k, v, mod, p=0.0, training=True), expected)
+    # PyTorch traces a score_mod, and says what it raised among words of its own.
+    with pytest.raises(
+        Exception, match=r"drop_key_mod: shape must be .* own flex_attention\. Give"
+    ):
+        flex.flex_attention(q, k, v, mod)
+
+
 def test_all_keys_dropped_are_uniform_weights():
     q, k, v = detached(*inputs(E=8))
     got = flex.flex_attention(q, k, v, drop_key_mod(1.0, AT, (2, 3, 7, 9)))

@@ -10,6 +10,7 @@ FlexAttention's own, and so are their derivatives. A dropped score depends on a 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -74,7 +75,7 @@ def flex_attention(
     query : tensor, shape (B, heads, L, E).
     key, value : tensors, shapes (B, heads, S, E) and (B, heads, S, V); fewer heads with enable_gqa.
     score_mod, block_mask, scale, enable_gqa, kernel_options : as in
-        `torch.nn.attention.flex_attention.flex_attention`.
+        `torch.nn.attention.flex_attention.flex_attention`. A `drop_key_mod` needs no shape here.
     return_lse, return_aux : as there. They tell of the scores before dropout.
     p : float in [0, 1], or a 0-d tensor in a compiled program. p = 1 gives zeros, p = 0 what
         PyTorch's function gives.
@@ -100,6 +101,8 @@ def flex_attention(
     """
     p, training = _probability(WHO, p), _training(WHO, training)
     shape = _shape(query, key)
+    if isinstance(score_mod, _OfAnyShape):
+        score_mod = score_mod.make(shape, device=query.device)
     check_mask(WHO, at, generator, mirror)
     from torch.nn.attention import flex_attention as flex
 
@@ -147,7 +150,7 @@ def flex_attention(
 def drop_key_mod(
     p: float,
     at: Address,
-    shape: Sequence[int],
+    shape: Sequence[int] | None = None,
     training: bool = True,
     *,
     score_mod: ScoreMod | None = None,
@@ -165,7 +168,8 @@ def drop_key_mod(
     p : float in [0, 1], or a 0-d tensor in a compiled program. Probability of dropping a key for a
         query; p = 1 gives uniform weights.
     at : Address. The mask is that of `thinned.drop_key` for logits of this shape.
-    shape : the weights' (B, heads, L, S), `heads` those of the query.
+    shape : the weights' (B, heads, L, S), `heads` those of the query. None is theirs to say in
+        `thinned.torch.flex_attention`; PyTorch's own does not tell its score_mod.
     training : bool. False gives score_mod, or one that changes nothing.
     score_mod : function or None. What is done to scores before.
     device : where the attention runs; None is the CPU.
@@ -180,7 +184,7 @@ def drop_key_mod(
     Raises
     ------
     ValueError if p is outside [0, 1] or NaN, or if shape does not have four lengths. TypeError if
-    at is no Address.
+    at is no Address; where PyTorch's own function calls one without a shape, its error says so.
 
     References
     ----------
@@ -200,12 +204,15 @@ def drop_key_mod(
     if at is None:
         raise TypeError(message(who, "at", "a thinned.Address", "None"))
     check_mask(who, at, None, mirror)
+    if not training or (not isinstance(p, Tensor) and p == 0.0):
+        return _unchanged if score_mod is None else score_mod
+    if shape is None:
+        more: dict[str, Any] = {"score_mod": score_mod, "window": window, "mirror": mirror}
+        return _OfAnyShape(functools.partial(drop_key_mod, p, at, **more))
     where = tuple(shape)
     if len(where) != 4:
         requirement = "the weights' (samples, heads, queries, keys)"
         raise ValueError(message(who, "shape", requirement, where))
-    if not training or (not isinstance(p, Tensor) and p == 0.0):
-        return _unchanged if score_mod is None else score_mod
     words, rate = wire_of(who, where, p, at, None, window)
     like = torch.empty(0, device=device if device is not None else "cpu")
     bits = packed_rows(like, words, rate[0], where, mirror)
@@ -217,6 +224,20 @@ def drop_key_mod(
         return torch.where(_bit(bits, b, h, i, j), score, low)
 
     return dropped
+
+
+class _OfAnyShape:
+    """DropKey whose mask waits for the weights' shape. make(shape, device=...) gives the mod."""
+
+    def __init__(self, make: Callable[..., ScoreMod]) -> None:
+        self.make = make
+
+    def __call__(self, *_: Tensor) -> Tensor:
+        raise TypeError(
+            "drop_key_mod: shape must be the weights' (samples, heads, queries, keys) for "
+            "PyTorch's own flex_attention. Give it, or call thinned.torch.flex_attention, which "
+            "knows it."
+        )
 
 
 def _shape(query: Any, key: Any) -> tuple[int, ...]:
