@@ -55,12 +55,6 @@ def test_separators_inside_quotes_do_not_count(csv):
     assert read(csv('"a;b;c",d\n1,2\n')).frame.columns.tolist() == ["a;b;c", "d"]
 
 
-def test_decimal_commas_are_read_where_semicolons_separate(csv):
-    source = read(csv("a;b;c\n1,5;2;x\n-3;4;y\n"))
-    assert source.frame["a"].tolist() == [1.5, -3.0]
-    assert source.notes[1] == 'Decimal commas were read as such ("a").'
-
-
 def test_a_nameless_column_of_row_numbers_is_left_out(csv):
     source = read(csv(",a,b\n0,1,2\n7,3,4\n"))
     assert source.frame.columns.tolist() == ["a", "b"]
@@ -104,14 +98,31 @@ def test_what_cannot_be_read_is_said_by_line(csv, content, said):
     assert sentence(csv(content)) == f"data.csv: {said}"
 
 
-def test_a_word_among_numbers_is_a_mistake_with_a_place(csv):
-    lines = "\n".join(f"{i},0" for i in range(20))
-    path = csv(f"age,b\n{lines}\nunknown,1\n")
-    assert sentence(path) == (
-        'data.csv: column "age" holds numbers except in row 21 (line 22), where it holds '
-        '"unknown"; leave cells without a value empty.'
+def test_texts_that_count_as_missing(csv):
+    path = csv("a,b\n1,?\n ?,x\n3,-\n")
+    source = read(path, missing=("?", "-"))
+    assert source.frame["a"].isna().tolist() == [False, True, False]
+    assert source.frame["a"].dtype == float
+    assert source.frame["b"].isna().tolist() == [True, False, True]
+    assert not read(path).frame["b"].isna().any()
+
+
+def test_cells_of_a_typed_file_that_count_as_missing(tmp_path):
+    path = tmp_path / "t.parquet"
+    pd.DataFrame({"a": [1, -9, 3], "b": ["x", " ?", "?x"], "c": [True, False, True]}).to_parquet(
+        path
     )
-    assert len(read(path, frozenset(("age",))).frame) == 21
+    frame = read(path, missing=("?", "-9", "1")).frame
+    assert frame["a"].isna().tolist() == [True, True, False]
+    assert frame["b"].isna().tolist() == [False, True, False]
+    assert not frame["c"].isna().any()
+
+
+def test_a_column_as_it_is_spelled(csv):
+    source = read(csv("a,b\n1.50,NA\n,None\n?,017\n"), missing=("?",))
+    assert source.spelled("a").tolist() == ["1.50", None, None]
+    assert source.spelled("b").tolist() == ["NA", "None", "017"]
+    assert source.spelled("b", 2).tolist() == ["NA", "None"]
 
 
 def test_a_folder_and_a_missing_file(tmp_path):

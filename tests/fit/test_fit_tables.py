@@ -336,6 +336,13 @@ def test_new_data_that_differ_are_refused_by_place(cells, said):
     assert str(caught.value) == f"new.csv: {said}"
 
 
+def test_new_numbers_written_in_a_sure_way_are_read_where_the_model_has_numbers():
+    source = new(n=["1,5", None, "1.234,5"], t=["x"] * 3, b=[True] * 3)
+    assert features_for(source, COLUMNS, frozenset())["n"].tolist()[::2] == [1.5, 1234.5]
+    with pytest.raises(InputError, match='row 1 holds "1,234"'):
+        features_for(new(n=["1,234"], t=["x"], b=[True]), COLUMNS, frozenset())
+
+
 def test_an_empty_column_of_new_data_is_missing_values():
     frame = features_for(new(n=[None, None], t=[None, None], b=[None, None]), COLUMNS, frozenset())
     assert np.isnan(frame["n"]).all()

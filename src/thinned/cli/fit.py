@@ -39,6 +39,17 @@ def fit(
         typer.Option(help="Column to predict. Default: target, else the last column."),
     ] = None,
     task: Annotated[_Task, typer.Option(help="What the target is.")] = _Task.auto,
+    types: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--type",
+            metavar="COLUMN=KIND",
+            help="What a column is: number, grouped, text. May be given again.",
+        ),
+    ] = None,
+    missing: Annotated[
+        str | None, typer.Option(help='Texts that count as missing, as "?,-".')
+    ] = None,
     p: Annotated[
         str, typer.Option(help="Probabilities to drop, compared with each other and with 0.")
     ] = "0,0.1,0.2,0.3,0.5",
@@ -70,6 +81,7 @@ def fit(
     """
     from thinned.cli.again import command
     from thinned.cli.progress import progress
+    from thinned.fit.choices import Choices, read_missing, read_types
     from thinned.fit.folder import whole_folder
     from thinned.fit.job import (
         default_epochs,
@@ -85,9 +97,10 @@ def fit(
     from thinned.report import page
 
     ps, sizes = read_p(p), read_hidden(hidden)
+    choices = Choices(read_types(types or ()), read_missing(missing))
     folder = out or Path(f"thinned-{Path(data).stem or 'data'}")
     with whole_folder(folder, overwrite, least_bytes(sizes)) as made:
-        problem = load(data, target, task.value)
+        problem = load(data, target, task.value, choices)
         settings = FitSettings(ps, sizes, epochs or 1, repeats, seed)
         if epochs is None:
             settings = replace(settings, epochs=default_epochs(problem.rows, settings))

@@ -95,6 +95,7 @@ def result_of(problem: Problem, search: Search) -> Result:
         task=problem.task,
         classes=problem.classes,
         notes=tuple(problem.notes),
+        choices=problem.choices,
     )
     said = sentences(
         problem.task,

@@ -216,6 +216,8 @@ class Search:
             left_out=problem.left_out,
             encoder=encoder,
             network=network,
+            readings=problem.readings,
+            missing=problem.choices.missing,
             training={
                 "p": settings.p[i],
                 "epochs": self.levels[i].epochs,

@@ -1,0 +1,336 @@
+"""Finding out how the texts of each column are to be read: all its cells decide, and doubt asks."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from thinned.errors import InputError, quoted
+from thinned.fit.numerals import STYLES, Numeral, taken_apart
+from thinned.fit.readings import VERBATIM, Reading, notes_on
+from thinned.fit.source import TableFile
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["found", "plainly_numbers"]
+
+# Rows in which a decimal point shows itself, where a column has any.
+LOOKED_AT = 1000
+# A column of numbers with so few other words in it is a column of numbers with mistakes in it: so
+# few of its cells, or up to half of them where there are many different numbers.
+STRAY_WORDS, STRAY_SHARE, STRAY_HALF, MANY_NUMBERS = 3, 0.1, 0.5, 10
+
+
+@dataclass
+class _Numbers:
+    """A column all of whose texts are numbers with the same company, and the styles they fit."""
+
+    name: str
+    texts: list[str]
+    numerals: list[Numeral]
+    styles: list[str]
+
+    def reading(self, style: str, lenient: bool = False) -> Reading:
+        one = self.numerals[0]
+        return Reading(self.name, style, one.before, one.after, lenient)
+
+    @property
+    def rival(self) -> str | None:
+        """The first style under which the cells would be other numbers than under the first."""
+        values = STYLES[self.styles[0]].values(self.numerals)
+        for style in self.styles[1:]:
+            if not np.array_equal(STYLES[style].values(self.numerals), values):
+                return style
+        return None
+
+    def example(self, style: str) -> str:
+        """The cell that shows the style best."""
+        way = STYLES[style]
+        pairs = zip(self.texts, self.numerals, strict=True)
+        return max(pairs, key=lambda p: (way.shows_group(p[1]), way.shows_decimal(p[1])))[0]
+
+
+@dataclass
+class _Found:
+    source: TableFile
+    readings: dict[str, Reading] = field(default_factory=dict)
+    examples: dict[str, str] = field(default_factory=dict)
+    # Decimal marks that the file surely uses: what a doubtful mark is in other columns.
+    decimals: set[str] = field(default_factory=set)
+    doubtful: list[_Numbers] = field(default_factory=list)
+
+    def take(self, numbers: _Numbers, style: str) -> None:
+        way, read = STYLES[style], self.source.frame[numbers.name].dtype.kind == "f"
+        if way.group or not read:  # else pandas has read it so
+            self.readings[numbers.name] = numbers.reading(style)
+            self.examples[numbers.name] = numbers.example(style)
+        decimal = any(map(way.shows_decimal, numbers.numerals))
+        group = any(map(way.shows_group, numbers.numerals))
+        if decimal or (group and way.group in ",."):
+            self.decimals.add(way.decimal)
+
+
+def found(
+    source: TableFile, names: Iterable[str], kinds: Mapping[str, str] | None = None
+) -> tuple[Reading, ...]:
+    """How the texts of these columns are read; a column of plain numbers or texts has no reading.
+
+    Notes on what was found are left with the source.
+
+    Parameters
+    ----------
+    source : TableFile.
+    names : columns.
+    kinds : what the user says a column is, by its name: see `KINDS`.
+
+    Raises
+    ------
+    InputError where a column is mixed, or could be read in two ways.
+    """
+    kinds = kinds or {}
+    names = list(names)
+    state = _Found(source)
+    for name in names:
+        kind = kinds.get(name)
+        if kind == "text":
+            state.readings[name] = Reading(name, VERBATIM)
+            continue
+        cells = _cells(state, name, kind)
+        if cells is None or not len(cells):
+            continue
+        if kind is not None:
+            state.readings[name] = _declared(source, name, cells, kind)
+        else:
+            _look_at(state, name, cells)
+    for numbers in state.doubtful:
+        _decide(state, numbers)
+    source.notes += notes_on(state.readings.values(), state.examples)
+    return tuple(state.readings[name] for name in names if name in state.readings)
+
+
+def plainly_numbers(source: TableFile, name: str) -> Reading | None:
+    """The reading of a column of texts that are numbers without company, of which none can be
+    doubted; else None."""
+    state = _Found(source)
+    cells = _cells(state, name, "number")
+    texts = [] if cells is None else list(cells.unique())
+    numerals = [one for one in taken_apart(texts) if one and not one.before + one.after]
+    if not texts or len(numerals) < len(texts) or not (styles := _fitting(numerals)):
+        return None
+    numbers = _Numbers(name, texts, numerals, styles)
+    return None if numbers.rival else numbers.reading(styles[0])
+
+
+def _cells(state: _Found, name: str, kind: str | None) -> pd.Series | None:
+    """The texts of a column that is to be looked at, without those that are missing."""
+    import pandas as pd
+
+    source = state.source
+    cells = source.frame[name]
+    if pd.api.types.is_float_dtype(cells.dtype):
+        if source.text is None or not _could_be_thousands(state, name, kind):
+            return None
+        return source.spelled(name)[cells.notna()]
+    if isinstance(cells.dtype, pd.CategoricalDtype):
+        cells = cells.astype(object)
+    if pd.api.types.is_numeric_dtype(cells.dtype) or cells.dtype.kind in "Mm":
+        return None
+    known = cells.dropna()
+    return known if all(isinstance(cell, str) for cell in known) else None
+
+
+def _could_be_thousands(state: _Found, name: str, kind: str | None) -> bool:
+    """Whether floats could be grouped integers that were read 1000 times too small."""
+    source = state.source
+    assert source.text is not None
+    cells = source.frame[name]
+    numbers = cells.to_numpy(np.float64, na_value=np.nan)
+    known = numbers[np.isfinite(numbers)]
+    fractions = known[known != np.round(known)]
+    if kind is None:
+        thousands = fractions * 1000
+        near = (np.abs(thousands - np.round(thousands)) < 1e-6) & (np.abs(fractions) >= 1)
+        if not near.all() or (np.abs(known) >= 1000).any():
+            state.decimals.add(".")
+            return False
+        # Most columns show what they are in their first rows.
+        first = [text for text in source.spelled(name, LOOKED_AT) if text is not None]
+        if any(re.search(r"\.(?![0-9]{3}\D*$)", text) for text in first):
+            state.decimals.add(".")
+            return False
+    return bool(fractions.size) or ".000" in source.text
+
+
+# ---------------------------------------------------------------------------------- one column
+
+
+def _look_at(state: _Found, name: str, cells: pd.Series) -> None:
+    texts = list(cells.unique())
+    numerals = taken_apart(texts)
+    good = [one for one in numerals if one and _fitting([one])]
+    if not good:
+        return
+    if state.source.typed and _is_code(texts):
+        return
+    company = {(one.before, one.after) for one in good}
+    styles = _fitting(good) if len(good) == len(texts) and len(company) == 1 else []
+    if not styles:
+        _check_strays(state.source, name, cells, texts, numerals)
+        return
+    numbers = _Numbers(name, texts, good, styles)
+    if numbers.rival is None:
+        state.take(numbers, styles[0])
+    else:
+        state.doubtful.append(numbers)
+
+
+def _is_code(texts: list[str]) -> bool:
+    """Digits that a typed file holds as texts, some of which begin with a zero: names."""
+    return all(text.isdigit() for text in texts) and any(
+        len(text) > 1 and text.startswith("0") for text in texts
+    )
+
+
+def _fitting(numerals: list[Numeral]) -> list[str]:
+    return [name for name, style in STYLES.items() if all(map(style.fits, numerals))]
+
+
+def _decide(state: _Found, numbers: _Numbers) -> None:
+    """A mark before three digits is a decimal mark or ends a group: what do other columns say?"""
+    mark, rival = STYLES[numbers.styles[0]].decimal, numbers.rival
+    assert rival is not None
+    beside = any(mark not in one.digits for one in numbers.numerals)
+    source, sure = state.source, state.decimals
+    if sure == {mark}:
+        if mark == "." and beside:
+            cell = numbers.example(numbers.styles[0])
+            source.notes.append(
+                f"Column {quoted(numbers.name)}: {quoted(cell)} has a decimal point, as numbers "
+                f"in other columns have; {_option(numbers.name, 'grouped')} reads thousands."
+            )
+        state.take(numbers, numbers.styles[0])
+    elif (sure and mark not in sure) or (not sure and beside):
+        state.take(numbers, rival)
+    elif not sure and mark == "." and source.separator != ";":
+        state.take(numbers, numbers.styles[0])
+    else:
+        _ask(source, numbers, rival)
+
+
+def _ask(source: TableFile, numbers: _Numbers, rival: str) -> None:
+    cell = numbers.example(rival)
+    (numeral,) = [n for n in taken_apart([cell]) if n]
+    small, large = (STYLES[s].value(numeral) for s in (numbers.styles[0], rival))
+    row = _row_of(source, numbers.name, cell)
+    raise source.error(
+        f"column {quoted(numbers.name)}, {row} holds {quoted(cell)}, which can be {small:g} or "
+        f"{large:.12g}; write {_option(numbers.name, 'number')} for the first, "
+        f"{_option(numbers.name, 'grouped')} for the second."
+    )
+
+
+def _declared(source: TableFile, name: str, cells: pd.Series, kind: str) -> Reading:
+    """The reading of a column that the user says is a number: what most of its cells have."""
+    counts = Counter(cells)
+    weights: Counter[tuple[str, str, str]] = Counter()
+    grouped: set[str] = set()
+    for count, one in zip(counts.values(), taken_apart(counts), strict=True):
+        for style in _fitting([one]) if one else []:
+            assert one is not None
+            weights[style, one.before, one.after] += count
+            grouped |= {style} if STYLES[style].shows_group(one) else set()
+    possible = [key for key in weights if kind == "number" or key[0] in grouped]
+    if not possible:
+        raise source.error(
+            f"column {quoted(name)} is no {'number' if kind == 'number' else 'grouped number'}, as "
+            f"--type says it is; {_row_of(source, name, cells.iloc[0])} holds "
+            f"{quoted(cells.iloc[0])}."
+        )
+    order = list(STYLES)
+    best = max(possible, key=lambda key: (weights[key], -order.index(key[0])))
+    return Reading(name, *best, lenient=kind == "number")
+
+
+# --------------------------------------------------------------------------------- what is mixed
+
+
+def _check_strays(
+    source: TableFile,
+    name: str,
+    cells: pd.Series,
+    texts: list[str],
+    numerals: list[Numeral | None],
+) -> None:
+    """Refuse a column that is numbers but for a few cells, or numbers written in several ways."""
+    good = {t: one for t, one in zip(texts, numerals, strict=True) if one and _fitting([one])}
+    words = [text for text in texts if text not in good]
+    company = Counter((one.before, one.after) for one in cells.map(good.get) if one)
+    if words:
+        if _are_few(cells, good, words) and len(company) == 1:
+            word = words[0]
+            raise source.error(
+                f"column {quoted(name)} holds numbers except in {_row_of(source, name, word)}, "
+                f"where it holds {quoted(word)}; leave cells without a value empty, or write "
+                f"{_mark(word)} or {_option(name, 'text')}."
+            )
+    elif len(company) == 1:
+        raise _mixed(source, name, good, "the marks between digits differ")
+    elif len(company) <= STRAY_WORDS and (
+        len({one.digits for one in good.values()}) >= MANY_NUMBERS or _are_money(company)
+    ):
+        raise _mixed(source, name, good, "what stands around the numbers differs")
+
+
+def _are_few(cells: pd.Series, good: Mapping[str, Numeral], words: list[str]) -> bool:
+    share = float(cells.isin(words).mean())
+    if len(words) > STRAY_WORDS:
+        return False
+    marks_only = not any(c.isalnum() for word in words for c in word)
+    many = len(good) >= MANY_NUMBERS
+    return share <= STRAY_SHARE or (share <= STRAY_HALF and (marks_only or many))
+
+
+def _are_money(company: Iterable[tuple[str, str]]) -> bool:
+    return all(before or after in ("", "%", "€", "$", "£") for before, after in company)
+
+
+def _mixed(source: TableFile, name: str, good: Mapping[str, Numeral], why: str) -> InputError:
+    """The two cells that show how a column is mixed."""
+    texts = list(good)
+    first = texts[0]
+    common = set(_fitting([good[first]]))
+    for text in texts[1:]:
+        one, same = good[text], common & set(_fitting([good[text]]))
+        around = (one.before, one.after) == (good[first].before, good[first].after)
+        if not same or not around:
+            break
+        common = same
+    # The cell that says most of those before this one.
+    other = max(texts[: texts.index(text)], key=lambda t: len(STYLES) - len(_fitting([good[t]])))
+    places = [f"{quoted(t)} in {_row_of(source, name, t)}" for t in (other, text)]
+    return source.error(
+        f"column {quoted(name)} holds {' and '.join(places)}: {why}; write all in one way, or "
+        f"{_option(name, 'number')} to take the rarer ones for missing, or {_option(name, 'text')}."
+    )
+
+
+def _row_of(source: TableFile, name: str, text: str) -> str:
+    """The first row whose cell is this text."""
+    cells = source.frame[name]
+    if cells.dtype.kind == "f":
+        cells = source.spelled(name)
+    return source.row(int(np.flatnonzero((cells == text).to_numpy(bool, na_value=False))[0]))
+
+
+def _option(name: str, kind: str) -> str:
+    return f"--type {quoted(f'{name}={kind}')}"
+
+
+def _mark(word: str) -> str:
+    return f"--missing {quoted(word)}"

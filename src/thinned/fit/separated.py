@@ -1,0 +1,140 @@
+"""Separated texts (CSV) as data frames, with everything that is wrong about them said by line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from typing import TYPE_CHECKING
+
+from thinned.errors import InputError, quoted
+from thinned.fit.source import TableFile, parsed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["check_names", "separated"]
+
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+# How a text file starts that is no table: most often a page saved in place of the data.
+OTHER_TEXT = {
+    "HTML or XML": r"<(!doctype|html|\?xml)",
+    "JSON": r"\{\s*[\"}]|\[\s*[\[{\"\d]",
+}
+
+
+def separated(
+    name: str, raw: bytes, digest: str, as_text: frozenset[str], missing: tuple[str, ...]
+) -> TableFile:
+    """Read UTF-8 text with a header and commas, semicolons, tabs or vertical bars between columns.
+
+    as_text : columns whose cells are taken as they stand.
+    missing : texts that count as missing besides those that pandas knows.
+    """
+    import pandas as pd
+
+    text = _decoded(name, raw)
+    separator = _separator(text)
+    header, rows = _structure(name, text, separator)
+    # The first name is empty where pandas.DataFrame.to_csv wrote an index.
+    numbered = header[0] == ""
+    source = TableFile(
+        name,
+        pd.DataFrame(),
+        digest,
+        text=text,
+        separator=separator,
+        header=tuple(header),
+        missing=missing,
+    )
+    check_names(source, header[1:] if numbered else header)
+    if separator != ",":
+        source.notes.append(f"The columns of {name} are separated by {SEPARATORS[separator]}.")
+    frame = parsed(text, separator, source.header, as_text, missing)
+    if len(frame) != rows:
+        raise source.error(f"it cannot be read as a CSV: {rows} rows, of which {len(frame)} parse.")
+    source.frame = _without_row_numbers(source, frame) if numbered else frame
+    return source
+
+
+def _decoded(name: str, raw: bytes) -> str:
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise InputError(f"{name}: this is UTF-16 text; save it as a CSV in UTF-8.")
+    if b"\0" in raw:
+        raise InputError(f"{name}: not a CSV file, it holds binary data.")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as place:
+        line = raw.count(b"\n", 0, place.start) + 1
+        raise InputError(
+            f"{name}: line {line} is not UTF-8 text; save the file as a CSV in UTF-8."
+        ) from None
+    if not text.strip():
+        raise InputError(f"{name}: the file is empty.")
+    for what, start in OTHER_TEXT.items():
+        if re.match(start, text.lstrip()[:200], re.IGNORECASE):
+            raise InputError(f"{name}: not a CSV file, it looks like {what}.")
+    return text
+
+
+def _separator(text: str) -> str:
+    first = text.lstrip("\r\n").split("\n", 1)[0]
+    outside = "".join(first.split('"')[::2])  # what stands between quotes separates nothing
+    return max(SEPARATORS, key=outside.count)  # the first of equals: a comma
+
+
+def _structure(name: str, text: str, separator: str) -> tuple[list[str], int]:
+    """The header and the number of rows of a CSV whose every row has the header's length."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    header: list[str] = []
+    rows, start = 0, 1
+    try:
+        for fields in reader:
+            if fields and not header:
+                header = [field.strip() for field in fields]
+            elif fields:
+                rows += 1
+                if len(fields) != len(header):
+                    raise InputError(
+                        f"{name}: line {start} has {_count(len(fields), 'field')} where the "
+                        f"header has {len(header)}."
+                    )
+            start = reader.line_num + 1
+    except csv.Error as reason:
+        raise InputError(f"{name}: line {start} cannot be read as CSV ({reason}).") from None
+    if all(_is_number(field) for field in header):
+        raise InputError(
+            f"{name}: the first line holds numbers only; a header that names the columns is needed."
+        )
+    return header, rows
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def check_names(source: TableFile, names: list[str]) -> None:
+    """Every column has a name of its own."""
+    seen = set()
+    for number, name in enumerate(names, 1):
+        if not name:
+            raise source.error(f"column {number} has no name in the header.")
+        if name in seen:
+            raise source.error(f"two columns are called {quoted(name)}.")
+        seen.add(name)
+
+
+def _without_row_numbers(source: TableFile, frame: pd.DataFrame) -> pd.DataFrame:
+    first = frame.iloc[:, 0]
+    if first.dtype.kind != "i" or not first.is_unique:
+        raise source.error("column 1 has no name in the header.")
+    source.notes.append("The first column has no name and holds row numbers: left out.")
+    return frame.iloc[:, 1:]
