@@ -280,6 +280,34 @@ def test_declared_kinds(table):
     )
 
 
+@pytest.mark.parametrize(
+    "cells", [["4.282", "396"], ["1,234.5", "7"], ["1,5", "-2"], ["1.234,5", "2,5"], ["1 234", "5"]]
+)
+@pytest.mark.parametrize("last", ["12", "", "+3", "(4)", "\u22125"])
+def test_long_columns_are_read_as_short_ones_are(table, monkeypatch, cells, last):
+    from thinned.fit import detection
+
+    many = [*cells * 30, last]
+    short, (one,) = table(many, ";")
+    monkeypatch.setattr(detection, "LOOKED_AT", 5)
+    long, (other,) = table(many, ";")
+    assert one == other
+    assert short.notes == long.notes
+    pd.testing.assert_frame_equal(short.frame, long.frame)
+
+
+@pytest.mark.parametrize(
+    ("cells", "last"), [(["4.282", "5.123"], "6.100"), (["1,5", "2"], "x"), (["1,5", "2"], "1.5")]
+)
+def test_long_columns_are_refused_as_short_ones_are(table, monkeypatch, cells, last):
+    from thinned.fit import detection
+
+    many = [*cells * 30, last]
+    short = sentence(table, many, ";")
+    monkeypatch.setattr(detection, "LOOKED_AT", 5)
+    assert sentence(table, many, ";") == short
+
+
 def test_missing_cells_stay_missing(table):
     found_here = values(table, ["", "4.282", "NA", "396"])
     assert found_here[1::2] == [4282.0, 396.0]

@@ -118,6 +118,21 @@ def test_cells_of_a_typed_file_that_count_as_missing(tmp_path):
     assert not frame["c"].isna().any()
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a,b\n1,2\n3,4", "a,b\n1,2\n\n3,4\n", "\n\na,b\r\n1,2\r\n\r\n3,4\r\n\r\n",
+        "a,b\r1,2\r3,4\r", "\ufeffa,b\n1,2\n3,4\n", "a,b\n1,2\r3,4\n", "a,b\r\n1,2\r3,4\r\n",
+    ],
+)  # fmt: skip
+def test_rows_are_counted_alike_with_quotes_and_without(csv, content):
+    quoted_too = content.replace("1,2", '"1",2')
+    for text in (content, quoted_too):
+        frame = read(csv(text)).frame
+        assert frame.columns.tolist() == ["a", "b"]
+        assert frame["a"].tolist() == [1, 3]
+
+
 def test_a_column_as_it_is_spelled(csv):
     source = read(csv("a,b\n1.50,NA\n,None\n?,017\n"), missing=("?",))
     assert source.spelled("a").tolist() == ["1.50", None, None]

@@ -142,7 +142,8 @@ def _cells(state: _Found, name: str, kind: str | None) -> pd.Series | None:
     if pd.api.types.is_numeric_dtype(cells.dtype) or cells.dtype.kind in "Mm":
         return None
     known = cells.dropna()
-    return known if all(isinstance(cell, str) for cell in known) else None
+    texts = isinstance(cells.dtype, pd.StringDtype) or all(isinstance(cell, str) for cell in known)
+    return known if texts else None
 
 
 def _could_be_thousands(state: _Found, name: str, kind: str | None) -> bool:
@@ -171,23 +172,48 @@ def _could_be_thousands(state: _Found, name: str, kind: str | None) -> bool:
 
 
 def _look_at(state: _Found, name: str, cells: pd.Series) -> None:
+    numbers = _at_once(name, cells)
+    if numbers is None:
+        numbers = _cell_by_cell(state, name, cells)
+    if numbers is None:
+        return
+    if numbers.rival is None:
+        state.take(numbers, numbers.styles[0])
+    else:
+        state.doubtful.append(numbers)
+
+
+def _at_once(name: str, cells: pd.Series) -> _Numbers | None:
+    """What `_cell_by_cell` finds of a long column of numbers without company, in a short time."""
+    if len(cells) <= LOOKED_AT:
+        return None
+    marked = cells[cells.str.contains(r"[., ']", regex=True)][:LOOKED_AT]
+    texts = list(dict.fromkeys([*cells[:LOOKED_AT], *marked]))
+    numerals = [one for one in taken_apart(texts) if one and not one.before + one.after]
+    if len(numerals) < len(texts):
+        return None
+    styles = (s for s in _fitting(numerals) if STYLES[s].at_once(cells) is not None)
+    first = next(styles, None)
+    if first is None:
+        return None
+    # Only one that takes the decimal mark for the end of a group could make other numbers of them.
+    rivals = [s for s in _fitting(numerals) if STYLES[s].group == STYLES[first].decimal]
+    others = [s for s in rivals if STYLES[s].at_once(cells) is not None]
+    return _Numbers(name, texts, numerals, [first, *others])
+
+
+def _cell_by_cell(state: _Found, name: str, cells: pd.Series) -> _Numbers | None:
     texts = list(cells.unique())
     numerals = taken_apart(texts)
     good = [one for one in numerals if one and _fitting([one])]
-    if not good:
-        return
-    if state.source.typed and _is_code(texts):
-        return
+    if not good or (state.source.typed and _is_code(texts)):
+        return None
     company = {(one.before, one.after) for one in good}
     styles = _fitting(good) if len(good) == len(texts) and len(company) == 1 else []
     if not styles:
         _check_strays(state.source, name, cells, texts, numerals)
-        return
-    numbers = _Numbers(name, texts, good, styles)
-    if numbers.rival is None:
-        state.take(numbers, styles[0])
-    else:
-        state.doubtful.append(numbers)
+        return None
+    return _Numbers(name, texts, good, styles)
 
 
 def _is_code(texts: list[str]) -> bool:

@@ -41,8 +41,10 @@ class Reading:
         """The numbers that texts stand for; NaN where one is missing or has not this form."""
         import pandas as pd
 
-        codes, texts = pd.factorize(cells)
         style = STYLES[self.form]
+        if not self.before + self.after and (whole := style.at_once(cells)) is not None:
+            return whole
+        codes, texts = pd.factorize(cells)
         known = np.full(len(texts) + 1, np.nan)  # the last is for the code -1, a missing text
         for i, one in enumerate(taken_apart(texts)):
             fits = one is not None and (one.before, one.after) == (self.before, self.after)
@@ -79,10 +81,11 @@ def _texts(source: TableFile, name: str) -> pd.Series | None:
     import pandas as pd
 
     cells = source.frame[name]
-    if source.text is None and pd.api.types.is_numeric_dtype(cells.dtype):
+    if not pd.api.types.is_numeric_dtype(cells.dtype):
+        return cells
+    if source.text is None:
         return None
-    there = cells.notna()
-    return source.spelled(name).where(there, None)
+    return source.spelled(name).where(cells.notna(), None)
 
 
 def _read(source: TableFile, reading: Reading, cells: pd.Series) -> NDArray[np.float64]:

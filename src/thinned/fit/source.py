@@ -51,13 +51,13 @@ class TableFile:
         if self.text is None:
             cells = self.frame[name][:rows]
             texts = [None if pd.isna(cell) else text_of(cell) for cell in cells]
-        else:
-            header = self.header
-            frame = parsed(
-                self.text, self.separator, header, frozenset((name,)), self.missing, name, rows
-            )
-            texts = [None if pd.isna(cell) else cell for cell in frame[name]]
-        return pd.Series(texts, index=self.frame.index[:rows], dtype=object)
+            return pd.Series(texts, index=cells.index, dtype=object)
+        header = self.header
+        frame = parsed(
+            self.text, self.separator, header, frozenset((name,)), self.missing, name, rows
+        )
+        found = frame[name].astype(object)
+        return found.where(found.notna(), None).set_axis(self.frame.index[:rows])
 
 
 def text_of(cell: object) -> str:
