@@ -13,7 +13,7 @@ def test_kinds_of_columns():
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        (["a"], "--type: a is not COLUMN=KIND; kinds are number, grouped, text"),
+        (["a"], "--type: a is not COLUMN=KIND; kinds are number, grouped, date, "),
         (["=text"], "--type: =text is not COLUMN=KIND; kinds are "),
         (["a=integer"], "--type: a=integer is not COLUMN=KIND; kinds are "),
         ([""], "--type: an empty text is not COLUMN=KIND; kinds are "),

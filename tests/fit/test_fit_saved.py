@@ -39,6 +39,8 @@ def shop(path, start=0):
             "weight": [f"{i % 9 + 1},5 kg" for i in rows],
             "zip": [f"0{i % 3}" for i in rows],
             "size": ["?" if i % 8 == 3 else str(i % 5) for i in rows],
+            "when": [f"{1 + i % 28:02d}/{1 + i % 12:02d}/{2019 + i % 3}" for i in rows],
+            "open": [f"{i % 12 + 1}:0{i % 6} {'ap'[i % 2]}m" for i in rows],
             "sold": [f"{(i * i) % 7}.{100 + i}" for i in rows],
         }
     )
@@ -70,33 +72,47 @@ def test_a_saved_model_reads_new_data_as_it_read_the_first(sold, tmp_path):
         ("price", "1,234.5", "$", ""),
         ("weight", "1,5", "", "kg"),
         ("zip", "text", "", ""),
+        ("when", "25/03/2023", "", ""),
+        ("open", "14:05", "", ""),
         ("sold", "1.234,5", "", ""),
     }
     frame, target, _ = model.read(shop(tmp_path / "same.csv"))
     pd.testing.assert_frame_equal(frame, problem.features)
     assert target.tolist() == problem.target.tolist()
     # Three rows show less than the whole column did: no group, no gap, all weights whole.
-    (tmp_path / "few.csv").write_text("price,weight,zip,size\n$7.50,2 kg,01,?\n$8,3 kg,NA,1\n")
+    (tmp_path / "few.csv").write_text(
+        "price,weight,zip,size,when,open\n"
+        "$7.50,2 kg,01,?,03/04/2020,6:00 pm\n$8,3 kg,NA,1,,12:30 am\n"
+    )
     frame, _, _ = model.read(str(tmp_path / "few.csv"))
     assert frame["price"].tolist() == [7.5, 8.0]
     assert frame["weight"].tolist() == [2.0, 3.0]
     assert frame["zip"].tolist() == ["01", "NA"]
     assert np.isnan(frame["size"][0])
+    assert frame["when: days"][0] == 18355  # 3 April
+    assert np.isnan(frame["when: year"][1])
+    assert frame["open: hour (sine)"][0] == -1.0
 
 
 @pytest.mark.parametrize(
-    ("cell", "said"),
+    ("column", "cell", "form"),
     [
-        ("7.50", 'column "price" holds numbers as "$1,234.5"; row 2 (line 3) holds "7.50".'),
-        ("€8", 'column "price" holds numbers as "$1,234.5"; row 2 (line 3) holds "€8".'),
-        ("$8,5", 'column "price" holds numbers as "$1,234.5"; row 2 (line 3) holds "$8,5".'),
+        ("price", "7.50", 'numbers as "$1,234.5"'),
+        ("price", "€8", 'numbers as "$1,234.5"'),
+        ("price", "$8,5", 'numbers as "$1,234.5"'),
+        ("when", "03/25/2020", 'dates or times as "25/03/2023"'),
+        ("when", "2020-03-25", 'dates or times as "25/03/2023"'),
+        ("open", "25:00", 'dates or times as "14:05"'),
     ],
 )
-def test_new_data_in_another_form_are_refused_by_place(sold, tmp_path, cell, said):
-    (tmp_path / "new.csv").write_text(f'price,weight,zip,size\n$7,2 kg,01,1\n"{cell}",3 kg,1,1\n')
+def test_new_data_in_another_form_are_refused_by_place(sold, tmp_path, column, cell, form):
+    row = dict.fromkeys(("price", "weight", "zip", "size", "when", "open"), "")
+    pd.DataFrame([row, row | {column: cell}]).to_csv(tmp_path / "new.csv", index=False)
     with pytest.raises(InputError) as caught:
         load_model(sold[2]).read(str(tmp_path / "new.csv"))
-    assert str(caught.value) == f"new.csv: {said}"
+    assert str(caught.value) == (
+        f'new.csv: column "{column}" holds {form}; row 2 (line 3) holds "{cell}".'
+    )
 
 
 def test_a_model_from_before_there_were_readings_still_loads(searched, saved):
@@ -122,6 +138,7 @@ def test_a_model_from_before_there_were_readings_still_loads(searched, saved):
         ({"column": "none"}, 'the reading of "none" is not its column\'s'),
         ({"column": "zip"}, "a column with two readings"),
         ({"form": "text"}, 'the reading of "price" is not its column\'s'),
+        ({"form": "14:05"}, 'the reading of "price" is not its column\'s'),
         ({"more": 1}, 'readings[0] must be without "more"'),
     ],
 )

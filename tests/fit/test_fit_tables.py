@@ -141,7 +141,7 @@ def test_columns_without_use_are_left_out_and_named(csv):
         csv(
             z=[""] * 20,
             same=[3] * 20,
-            day=["2024-01-0" + str(1 + i % 9) for i in range(20)],
+            day=[f"{1 + i}.1.24" for i in range(20)],
         ),
         "target",
     )
@@ -150,7 +150,7 @@ def test_columns_without_use_are_left_out_and_named(csv):
     assert problem.notes == [
         'Column left out: "z" (no value in any row).',
         'Column left out: "same" (the same value in every row).',
-        'Column left out: "day" (dates; make numbers of them (a year, a weekday) to use it).',
+        'Column left out: "day" (dates whose years have two digits; write all four to use it).',
     ]
 
 
@@ -272,14 +272,27 @@ def test_cells_of_other_types_are_refused(tmp_path):
     )
 
 
-def test_dates_of_parquet_are_left_out(tmp_path):
+def test_dates_of_a_typed_file_become_numbers(tmp_path):
     path = tmp_path / "dates.parquet"
     start = datetime.datetime(2020, 1, 1)
     days = [start + datetime.timedelta(days=i) for i in range(20)]
     frame = pd.DataFrame({"day": days, "date": [day.date() for day in days]})
+    frame["zoned"] = pd.to_datetime(days).tz_localize("Europe/Berlin")
+    frame["clock"] = [datetime.time(i % 24, 30) for i in range(20)]
+    frame["long"] = [datetime.timedelta(days=i) for i in range(20)]
     frame["a"], frame["y"] = range(20), [0, 1] * 10
     frame.to_parquet(path)
-    assert load(str(path)).left_out == ("day", "date")
+    problem = load(str(path))
+    assert problem.left_out == ("long",)
+    names = [column.name for column in problem.columns]
+    assert names[:3] == ["day: days", "day: weekday (sine)", "day: weekday (cosine)"]
+    assert problem.features["day: days"][0] == problem.features["date: days"][0] == 18262.0
+    assert problem.features["zoned: days"][0] == 18262 - 1 / 24  # UTC
+    assert problem.features["clock: hour (sine)"][6] == pytest.approx(np.sin(np.pi * 6.5 / 12))
+    note = (
+        'Column left out: "long" (lengths of time; make numbers of them (days, seconds) to use it).'
+    )
+    assert note in problem.notes
     assert sentence(str(path), "day") == (
         'dates.parquet: the target "day" holds dates; name another with --target.'
     )

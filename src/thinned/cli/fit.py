@@ -44,7 +44,8 @@ def fit(
         typer.Option(
             "--type",
             metavar="COLUMN=KIND",
-            help="What a column is: number, grouped, text. May be given again.",
+            help="What a column is: number, grouped, date, day/month/year, month/day/year or text. "
+            "May be given again.",
         ),
     ] = None,
     missing: Annotated[

@@ -13,6 +13,9 @@ __all__ = ["KINDS", "Choices", "read_missing", "read_types"]
 KINDS = {
     "number": "a number; what is none is missing, and a lone mark is a decimal one",
     "grouped": "a number with marks between groups of three digits",
+    "date": "a date or a time of day; what is none is missing",
+    "day/month/year": "a date whose day stands first; what is none is missing",
+    "month/day/year": "a date whose month stands first; what is none is missing",
     "text": "a text, exactly as it stands",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -11,6 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thinned.errors import InputError, quoted
+from thinned.fit.date_detection import declared_dates, form_of_dates
+from thinned.fit.dates import FORMS, days_of
+from thinned.fit.doubt import MANY_VALUES, STRAY_WORDS, are_few, differing, option, row_of, stray
 from thinned.fit.numerals import STYLES, Numeral, taken_apart
 from thinned.fit.readings import VERBATIM, Reading, notes_on
 from thinned.fit.source import TableFile
@@ -22,9 +26,6 @@ __all__ = ["found", "plainly_numbers"]
 
 # Rows in which a decimal point shows itself, where a column has any.
 LOOKED_AT = 1000
-# A column of numbers with so few other words in it is a column of numbers with mistakes in it: so
-# few of its cells, or up to half of them where there are many different numbers.
-STRAY_WORDS, STRAY_SHARE, STRAY_HALF, MANY_NUMBERS = 3, 0.1, 0.5, 10
 
 
 @dataclass
@@ -101,17 +102,35 @@ def found(
         if kind == "text":
             state.readings[name] = Reading(name, VERBATIM)
             continue
+        _times_as_texts(source, name)
+        if kind in (None, "date") and days_of(source.frame[name]) is not None:
+            state.readings[name] = Reading(name, next(iter(FORMS)))
+            state.examples[name] = str(source.frame[name].dropna().iloc[0])[:10]
+            continue
         cells = _cells(state, name, kind)
         if cells is None or not len(cells):
             continue
-        if kind is not None:
+        if kind in ("number", "grouped"):
             state.readings[name] = _declared(source, name, cells, kind)
+        elif kind is not None:
+            state.readings[name] = declared_dates(source, name, cells, kind)
+        elif (form := form_of_dates(source, name, cells)) is not None:
+            state.readings[name] = Reading(name, form)
+            state.examples[name] = str(cells.iloc[0])
         else:
             _look_at(state, name, cells)
     for numbers in state.doubtful:
         _decide(state, numbers)
     source.notes += notes_on(state.readings.values(), state.examples)
     return tuple(state.readings[name] for name in names if name in state.readings)
+
+
+def _times_as_texts(source: TableFile, name: str) -> None:
+    """Times of day that are such by their type become texts, which have a form."""
+    cells = source.frame[name]
+    known = list(cells.dropna()) if cells.dtype == object else []
+    if known and all(isinstance(cell, datetime.time) for cell in known):
+        source.frame[name] = cells.map(str, na_action="ignore")
 
 
 def plainly_numbers(source: TableFile, name: str) -> Reading | None:
@@ -238,7 +257,7 @@ def _decide(state: _Found, numbers: _Numbers) -> None:
             cell = numbers.example(numbers.styles[0])
             source.notes.append(
                 f"Column {quoted(numbers.name)}: {quoted(cell)} has a decimal point, as numbers "
-                f"in other columns have; {_option(numbers.name, 'grouped')} reads thousands."
+                f"in other columns have; {option(numbers.name, 'grouped')} reads thousands."
             )
         state.take(numbers, numbers.styles[0])
     elif (sure and mark not in sure) or (not sure and beside):
@@ -253,11 +272,11 @@ def _ask(source: TableFile, numbers: _Numbers, rival: str) -> None:
     cell = numbers.example(rival)
     (numeral,) = [n for n in taken_apart([cell]) if n]
     small, large = (STYLES[s].value(numeral) for s in (numbers.styles[0], rival))
-    row = _row_of(source, numbers.name, cell)
+    row = row_of(source, numbers.name, cell)
     raise source.error(
         f"column {quoted(numbers.name)}, {row} holds {quoted(cell)}, which can be {small:g} or "
-        f"{large:.12g}; write {_option(numbers.name, 'number')} for the first, "
-        f"{_option(numbers.name, 'grouped')} for the second."
+        f"{large:.12g}; write {option(numbers.name, 'number')} for the first, "
+        f"{option(numbers.name, 'grouped')} for the second."
     )
 
 
@@ -275,7 +294,7 @@ def _declared(source: TableFile, name: str, cells: pd.Series, kind: str) -> Read
     if not possible:
         raise source.error(
             f"column {quoted(name)} is no {'number' if kind == 'number' else 'grouped number'}, as "
-            f"--type says it is; {_row_of(source, name, cells.iloc[0])} holds "
+            f"--type says it is; {row_of(source, name, cells.iloc[0])} holds "
             f"{quoted(cells.iloc[0])}."
         )
     order = list(STYLES)
@@ -298,28 +317,14 @@ def _check_strays(
     words = [text for text in texts if text not in good]
     company = Counter((one.before, one.after) for one in cells.map(good.get) if one)
     if words:
-        if _are_few(cells, good, words) and len(company) == 1:
-            word = words[0]
-            raise source.error(
-                f"column {quoted(name)} holds numbers except in {_row_of(source, name, word)}, "
-                f"where it holds {quoted(word)}; leave cells without a value empty, or write "
-                f"{_mark(word)} or {_option(name, 'text')}."
-            )
+        if len(company) == 1 and are_few(cells, good, words):
+            raise stray(source, name, "numbers", words[0])
     elif len(company) == 1:
         raise _mixed(source, name, good, "the marks between digits differ")
     elif len(company) <= STRAY_WORDS and (
-        len({one.digits for one in good.values()}) >= MANY_NUMBERS or _are_money(company)
+        len({one.digits for one in good.values()}) >= MANY_VALUES or _are_money(company)
     ):
         raise _mixed(source, name, good, "what stands around the numbers differs")
-
-
-def _are_few(cells: pd.Series, good: Mapping[str, Numeral], words: list[str]) -> bool:
-    share = float(cells.isin(words).mean())
-    if len(words) > STRAY_WORDS:
-        return False
-    marks_only = not any(c.isalnum() for word in words for c in word)
-    many = len(good) >= MANY_NUMBERS
-    return share <= STRAY_SHARE or (share <= STRAY_HALF and (marks_only or many))
 
 
 def _are_money(company: Iterable[tuple[str, str]]) -> bool:
@@ -339,24 +344,4 @@ def _mixed(source: TableFile, name: str, good: Mapping[str, Numeral], why: str) 
         common = same
     # The cell that says most of those before this one.
     other = max(texts[: texts.index(text)], key=lambda t: len(STYLES) - len(_fitting([good[t]])))
-    places = [f"{quoted(t)} in {_row_of(source, name, t)}" for t in (other, text)]
-    return source.error(
-        f"column {quoted(name)} holds {' and '.join(places)}: {why}; write all in one way, or "
-        f"{_option(name, 'number')} to take the rarer ones for missing, or {_option(name, 'text')}."
-    )
-
-
-def _row_of(source: TableFile, name: str, text: str) -> str:
-    """The first row whose cell is this text."""
-    cells = source.frame[name]
-    if cells.dtype.kind == "f":
-        cells = source.spelled(name)
-    return source.row(int(np.flatnonzero((cells == text).to_numpy(bool, na_value=False))[0]))
-
-
-def _option(name: str, kind: str) -> str:
-    return f"--type {quoted(f'{name}={kind}')}"
-
-
-def _mark(word: str) -> str:
-    return f"--missing {quoted(word)}"
+    return differing(source, name, other, text, why, "number")

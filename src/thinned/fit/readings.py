@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinned.errors import listed, quoted
+from thinned.fit.dates import FORMS, days_of, part_names, parts
 from thinned.fit.numerals import STYLES, taken_apart
 from thinned.fit.source import TableFile
 
@@ -26,7 +27,7 @@ VERBATIM = "text"
 class Reading:
     """How a column's texts become values.
 
-    form : a key of `STYLES`, or "text".
+    form : a key of `STYLES` or of dates' `FORMS`, or "text".
     before, after : what stands around each number: a currency, a unit.
     lenient : what has not this form is missing; else it is an error.
     """
@@ -37,10 +38,29 @@ class Reading:
     after: str = ""
     lenient: bool = False
 
+    @property
+    def dated(self) -> bool:
+        """Whether the column holds dates or times of day, which become columns of their own."""
+        return self.form in FORMS
+
+    @property
+    def makes(self) -> tuple[str, ...]:
+        """The columns that it can become."""
+        if not self.dated:
+            return (self.column,)
+        return part_names(self.column, FORMS[self.form].clock)
+
     def values(self, cells: pd.Series) -> NDArray[np.float64]:
-        """The numbers that texts stand for; NaN where one is missing or has not this form."""
+        """The numbers that texts stand for; NaN where one is missing or has not this form.
+
+        Of dates they are days since 1970-01-01, of times of day parts of a day.
+        """
         import pandas as pd
 
+        if self.dated:
+            codes, texts = pd.factorize(cells)
+            days = FORMS[self.form].days(pd.Series(texts, dtype=object))
+            return np.append(days, np.nan)[codes]
         style = STYLES[self.form]
         if not self.before + self.after and (whole := style.at_once(cells)) is not None:
             return whole
@@ -55,7 +75,7 @@ class Reading:
 
 def forms() -> tuple[str, ...]:
     """Every form that a reading can have."""
-    return (*STYLES, VERBATIM)
+    return (*STYLES, *FORMS, VERBATIM)
 
 
 def applied(source: TableFile, readings: Iterable[Reading]) -> None:
@@ -70,10 +90,37 @@ def applied(source: TableFile, readings: Iterable[Reading]) -> None:
     for reading in readings:
         if reading.column not in source.frame.columns:
             continue  # the target of new data, say
-        if reading.form == VERBATIM:
+        if reading.dated:
+            _take_dates(source, reading)
+        elif reading.form == VERBATIM:
             source.frame[reading.column] = source.spelled(reading.column)
         elif (cells := _texts(source, reading.column)) is not None:
             source.frame[reading.column] = _read(source, reading, cells)
+
+
+def _take_dates(source: TableFile, reading: Reading) -> None:
+    """Put the columns that dates become in their place."""
+    import pandas as pd
+
+    name, clock = reading.column, FORMS[reading.form].clock
+    cells = source.frame[name]
+    days = None if clock else days_of(cells)
+    if days is None:
+        if pd.api.types.is_numeric_dtype(cells.dtype) and cells.notna().any():
+            raise source.error(f"column {quoted(name)} holds numbers where the model has dates.")
+        texts = cells.map(str, na_action="ignore").astype(object)
+        days = _read(source, reading, texts.where(texts.notna(), None))
+    made = parts(name, days, clock)
+    for part in made:
+        if part in source.frame.columns:
+            raise source.error(
+                f"the dates of column {quoted(name)} make a column {quoted(part)}, which is there "
+                "already; rename it."
+            )
+    place = list(source.frame.columns).index(name)
+    before, after = source.frame.iloc[:, :place], source.frame.iloc[:, place + 1 :]
+    new = pd.DataFrame(made, index=source.frame.index)
+    source.frame = pd.concat([before, new, after], axis=1)
 
 
 def _texts(source: TableFile, name: str) -> pd.Series | None:
@@ -99,8 +146,9 @@ def _read(source: TableFile, reading: Reading, cells: pd.Series) -> NDArray[np.f
                 f"({wrong.size} row{'s' * (wrong.size > 1)}), as --type says."
             )
         return values
+    what = "dates or times" if reading.dated else "numbers"
     raise source.error(
-        f"column {quoted(reading.column)} holds numbers as {_example(reading)}; "
+        f"column {quoted(reading.column)} holds {what} as {_example(reading)}; "
         f"{source.row(int(wrong[0]))} holds {quoted(cells.iloc[wrong[0]])}."
     )
 
@@ -120,6 +168,9 @@ def notes_on(readings: Iterable[Reading], examples: dict[str, str]) -> list[str]
     said = []
     for (form, before, after), group in alike.items():
         cell = examples[group[0].column]
+        if group[0].dated:
+            said.append(_dates_note(group, cell))
+            continue
         value = group[0].values(pd.Series([cell], dtype=object))[0]
         around = " and ".join(quoted(mark) for mark in (before, after) if mark)
         without = f", {around} left away," if around else ""
@@ -128,3 +179,20 @@ def notes_on(readings: Iterable[Reading], examples: dict[str, str]) -> list[str]
             f"{quoted(cell)} is {value:.12g}."
         )
     return said
+
+
+def _dates_note(group: list[Reading], cell: str) -> str:
+    import pandas as pd
+
+    form = FORMS[group[0].form]
+    value = group[0].values(pd.Series([cell], dtype=object))[0]
+    if form.clock:
+        minutes = round(value * 1440)
+        meant, made = f"{minutes // 60}:{minutes % 60:02d}", "the hour (a sine and a cosine)"
+    else:
+        meant = str(np.datetime64(int(np.floor(value)), "D"))
+        made = "days since 1970, the year, and month, weekday and hour (a sine and a cosine each)"
+    return (
+        f"{form.sentence} were read in {listed([one.column for one in group], 3)}: {quoted(cell)} "
+        f"is {meant}. They become columns: {made}."
+    )

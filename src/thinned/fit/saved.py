@@ -256,10 +256,12 @@ def _check_readings(facts: dict[str, Any]) -> None:
     read = [one["column"] for one in facts["readings"]]
     if len(set(read)) < len(read):
         raise FormError("a column with two readings")
-    for one in facts["readings"]:
-        kind = "text" if one["form"] == VERBATIM else "numeric"
-        if one["column"] != facts["target"] and kinds.get(one["column"]) != kind:
-            raise FormError(f"the reading of {received(one['column'])} is not its column's")
+    for one in (Reading(**one) for one in facts["readings"]):
+        kind = "text" if one.form == VERBATIM else "numeric"
+        known = {kinds.get(name, kind) for name in one.makes if name in kinds}
+        fits = known == {kind} or (one.column == facts["target"] and not one.dated)
+        if not fits or (one.dated and (one.column in kinds or one.before + one.after)):
+            raise FormError(f"the reading of {received(one.column)} is not its column's")
 
 
 # --------------------------------------------------------------------------------------- the model

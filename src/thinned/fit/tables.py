@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from thinned.errors import InputError, listed, quoted
 from thinned.fit.choices import Choices, check_names
+from thinned.fit.dates import two_digit_years
 from thinned.fit.detection import found, plainly_numbers
 from thinned.fit.files import read
 from thinned.fit.kinds import LARGEST_TARGET, Column, Kind, as_kind, check_values, kind_of
@@ -104,6 +105,8 @@ def load(
     names = list(source.frame.columns)
     check_names("--type", list(choices.kinds), names)
     readings = found(source, names, choices.kinds)
+    if any(one.dated and one.column == name for one in readings):
+        raise source.error(f"the target {quoted(name)} holds dates; name another with --target.")
     applied(source, readings)
     rows = len(source.frame)
     if rows < FEWEST_ROWS:
@@ -115,9 +118,13 @@ def load(
     check_target(source, name, kind, values, task)
     chosen = task_of(source, name, kind, values, task)
     features = source.frame.drop(columns=[name])
-    kept, frame, left_out = _features(source, features)
+    kept, frame = _features(source, features)
     if not kept:
         raise source.error(f"there is no column to learn from beside the target {quoted(name)}.")
+    # Of a column of dates, what it becomes can be left out in part.
+    learned = {name, *(column.name for column in kept)}
+    used = tuple(one for one in readings if learned & {one.column, *one.makes})
+    learned |= {one.column for one in used}
     classes: tuple[Any, ...] = ()
     if chosen == "classification":
         classes, y = classes_of(source, name, kind, values)
@@ -131,14 +138,14 @@ def load(
         typed=data,
         features=frame,
         columns=kept,
-        left_out=left_out,
+        left_out=tuple(one for one in names if one not in learned),
         target_name=name,
         task=chosen,
         target=y,
         classes=classes,
         sha256=source.sha256,
         notes=source.notes,
-        readings=tuple(one for one in readings if one.column not in left_out),
+        readings=used,
         choices=choices,
     )
 
@@ -157,8 +164,11 @@ def features_for(
     import pandas as pd
 
     there = list(source.frame.columns)
-    missing = [column.name for column in columns if column.name not in there]
-    known = {column.name for column in columns} | may_have
+    readings = list(readings)
+    origin = {made: one.column for one in readings for made in one.makes}
+    needed = list(dict.fromkeys(origin.get(column.name, column.name) for column in columns))
+    missing = [name for name in needed if name not in there]
+    known = {*needed, *may_have}
     unexpected = [name for name in there if name not in known]
     if missing or unexpected:
         parts = [f"missing {listed(missing)}"] if missing else []
@@ -166,10 +176,8 @@ def features_for(
         raise source.error(f"the columns are not the model's: {'; '.join(parts)}.")
     source.frame = source.frame.reset_index(drop=True)
     # What the target is of new data is only shown.
-    seen = {column.name for column in columns}
-    used = [one if one.column in seen else replace(one, lenient=True) for one in readings]
-    read = {one.column for one in used}
-    plain = [c.name for c in columns if c.kind == "numeric" and c.name not in read]
+    used = [one if one.column in needed else replace(one, lenient=True) for one in readings]
+    plain = [c.name for c in columns if c.kind == "numeric" and c.name not in origin]
     applied(source, [*used, *filter(None, (plainly_numbers(source, name) for name in plain))])
     out = {column.name: as_kind(source, column) for column in columns}
     return pd.DataFrame(out)
@@ -188,9 +196,7 @@ def _dataset(name: str) -> TableFile:
     return TableFile(name, frame)
 
 
-def _features(
-    source: TableFile, features: pd.DataFrame
-) -> tuple[tuple[Column, ...], pd.DataFrame, tuple[str, ...]]:
+def _features(source: TableFile, features: pd.DataFrame) -> tuple[tuple[Column, ...], pd.DataFrame]:
     import pandas as pd
 
     kept: list[Column] = []
@@ -209,11 +215,7 @@ def _features(
     for reason, names in left_out.items():
         what = "Column" if len(names) == 1 else "Columns"
         source.notes.append(f"{what} left out: {listed(names)} ({reason}).")
-    return (
-        tuple(kept),
-        pd.DataFrame(out),
-        tuple(name for names in left_out.values() for name in names),
-    )
+    return tuple(kept), pd.DataFrame(out)
 
 
 def _useless(kind: str, cells: pd.Series) -> str:
@@ -223,12 +225,12 @@ def _useless(kind: str, cells: pd.Series) -> str:
     if not len(known):
         return "no value in any row"
     if kind == "date":
-        return "dates or times; make numbers of them (a year, a weekday) to use it"
+        return "lengths of time; make numbers of them (days, seconds) to use it"
     if different == 1 and (kind == "numeric" or len(known) == len(cells)):
         return "the same value in every row"
     if kind == "text":
-        if known.str.match(r"\d{4}-\d{2}-\d{2}").all():
-            return "dates; make numbers of them (a year, a weekday) to use it"
+        if two_digit_years(known):
+            return "dates whose years have two digits; write all four to use it"
         if different > MANY_TEXTS and different > IDENTIFIER_SHARE * len(known):
             return f"{different} different texts in {len(known)} rows, which name rows"
     return ""
