@@ -79,7 +79,7 @@ def test_columns_taken_as_text_keep_their_zeros(csv):
         ('a,b\n1,"2\n3,4\n', "line 2 cannot be read as CSV (unexpected end of data)."),
         ("a,a\n1,2\n", 'two columns are called "a".'),
         ("a,,c\n1,2,3\n", "column 2 has no name in the header."),
-        (",a\nx,1\ny,2\n", "column 1 has no name in the header."),
+        (",a\nx,1\nx,2\n", "column 1 has no name in the header."),
         (
             "1,2\n3,4\n",
             "the first line holds numbers only; a header that names the columns is needed.",
@@ -96,6 +96,12 @@ def test_columns_taken_as_text_keep_their_zeros(csv):
 )
 def test_what_cannot_be_read_is_said_by_line(csv, content, said):
     assert sentence(csv(content)) == f"data.csv: {said}"
+
+
+def test_a_nameless_column_of_row_names_is_left_out(csv):
+    source = read(csv('"","mpg"\n"Mazda RX4",21\n"Datsun 710",22.8\n'))  # as R writes it
+    assert source.frame.columns.tolist() == ["mpg"]
+    assert source.notes == ["The first column has no name and holds row names: left out."]
 
 
 def test_texts_that_count_as_missing(csv):

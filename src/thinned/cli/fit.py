@@ -51,6 +51,14 @@ def fit(
     missing: Annotated[
         str | None, typer.Option(help='Texts that count as missing, as "?,-".')
     ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Learn from it whatever it holds. May be given again."),
+    ] = None,
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Leave it out. May be given again."),
+    ] = None,
     p: Annotated[
         str, typer.Option(help="Probabilities to drop, compared with each other and with 0.")
     ] = "0,0.1,0.2,0.3,0.5",
@@ -98,7 +106,8 @@ def fit(
     from thinned.report import page
 
     ps, sizes = read_p(p), read_hidden(hidden)
-    choices = Choices(read_types(types or ()), read_missing(missing))
+    lists = tuple(keep or ()), tuple(drop or ())
+    choices = Choices(read_types(types or ()), read_missing(missing), *lists)
     folder = out or Path(f"thinned-{Path(data).stem or 'data'}")
     with whole_folder(folder, overwrite, least_bytes(sizes)) as made:
         problem = load(data, target, task.value, choices)

@@ -1,4 +1,4 @@
-"""What the user says about the table: the kind of a column, what counts as missing."""
+"""What the user says about the table: kinds of columns, what is missing, what is left out."""
 
 from __future__ import annotations
 
@@ -26,10 +26,13 @@ class Choices:
 
     types : as typed, "column=kind".
     missing : texts that count as missing besides those that pandas knows.
+    keep, drop : columns that are learned from, or not, whatever they hold.
     """
 
     types: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
 
     @property
     def kinds(self) -> dict[str, str]:

@@ -163,7 +163,8 @@ def check_names(source: TableFile, names: list[str]) -> None:
 
 def _without_row_numbers(source: TableFile, frame: pd.DataFrame) -> pd.DataFrame:
     first = frame.iloc[:, 0]
-    if first.dtype.kind != "i" or not first.is_unique:
+    if first.dtype.kind == "f" or not first.is_unique or first.isna().any():
         raise source.error("column 1 has no name in the header.")
-    source.notes.append("The first column has no name and holds row numbers: left out.")
+    what = "numbers" if first.dtype.kind == "i" else "names"
+    source.notes.append(f"The first column has no name and holds row {what}: left out.")
     return frame.iloc[:, 1:]

@@ -6,18 +6,18 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thinned.errors import InputError, listed, quoted
 from thinned.fit.choices import Choices, check_names
-from thinned.fit.dates import two_digit_years
 from thinned.fit.detection import found, plainly_numbers
 from thinned.fit.files import read
 from thinned.fit.kinds import LARGEST_TARGET, Column, Kind, as_kind, check_values, kind_of
 from thinned.fit.readings import Reading, applied
+from thinned.fit.selection import note_alike, selected
 from thinned.fit.source import TableFile
 from thinned.fit.target import Task, check_target, classes_of, target_column, task_of
 
@@ -30,8 +30,6 @@ DATASETS = ("digits", "wine", "breast_cancer", "diabetes")
 
 # A test part of a fifth must leave the table enough rows for five folds.
 FEWEST_ROWS = 13
-# A text column with more different values than this, most of them in one row only, names its rows.
-MANY_TEXTS, IDENTIFIER_SHARE = 50, 0.5
 
 
 @dataclass
@@ -103,8 +101,10 @@ def load(
     source.frame = source.frame.reset_index(drop=True)
     name = target_column(source, target)
     names = list(source.frame.columns)
-    check_names("--type", list(choices.kinds), names)
-    readings = found(source, names, choices.kinds)
+    _check_choices(choices, name, names)
+    source.frame = source.frame.drop(columns=list(choices.drop))
+    names_read = list(source.frame.columns)
+    readings = found(source, names_read, choices.kinds)
     if any(one.dated and one.column == name for one in readings):
         raise source.error(f"the target {quoted(name)} holds dates; name another with --target.")
     applied(source, readings)
@@ -117,22 +117,21 @@ def load(
     kind, values = kind_of(source, name)
     check_target(source, name, kind, values, task)
     chosen = task_of(source, name, kind, values, task)
-    features = source.frame.drop(columns=[name])
-    kept, frame = _features(source, features)
+    classes, y = _learnable(source, name, kind, values, chosen)
+    if kind == "text":
+        note_alike(source, name, values)
+    others = [one for one in source.frame.columns if one != name]
+    made = {part for one in readings if one.dated for part in one.makes}
+    kept, frame = selected(source, others, y, chosen, choices.keep, made)
     if not kept:
-        raise source.error(f"there is no column to learn from beside the target {quoted(name)}.")
+        why = f" {source.notes[-1]}" if others else ""
+        raise source.error(
+            f"there is no column to learn from beside the target {quoted(name)}.{why}"
+        )
     # Of a column of dates, what it becomes can be left out in part.
     learned = {name, *(column.name for column in kept)}
     used = tuple(one for one in readings if learned & {one.column, *one.makes})
     learned |= {one.column for one in used}
-    classes: tuple[Any, ...] = ()
-    if chosen == "classification":
-        classes, y = classes_of(source, name, kind, values)
-    else:
-        y = values.to_numpy(np.float64)
-        check_values(source, name, y, LARGEST_TARGET)
-        if np.ptp(y) == 0.0:
-            raise source.error(f"the target {quoted(name)} has the same value in every row.")
     return Problem(
         data=source.name,
         typed=data,
@@ -148,6 +147,31 @@ def load(
         readings=used,
         choices=choices,
     )
+
+
+def _check_choices(choices: Choices, target: str, names: list[str]) -> None:
+    """Options name columns that are there, and do not contradict each other."""
+    check_names("--type", list(choices.kinds), names)
+    for option, those in (("--keep", choices.keep), ("--drop", choices.drop)):
+        check_names(option, those, names)
+        if target in those:
+            raise InputError(f"{option}: {quoted(target)} is the target.")
+    both = set(choices.keep) & set(choices.drop)
+    if both:
+        raise InputError(f"--keep and --drop: both name the column {quoted(min(both))}.")
+
+
+def _learnable(
+    source: TableFile, name: str, kind: str, values: pd.Series, task: Task
+) -> tuple[tuple[Any, ...], NDArray[Any]]:
+    """The classes, none in regression, and the number of each row's class, or its value."""
+    if task == "classification":
+        return classes_of(source, name, kind, values)
+    y = values.to_numpy(np.float64)
+    check_values(source, name, y, LARGEST_TARGET)
+    if np.ptp(y) == 0.0:
+        raise source.error(f"the target {quoted(name)} has the same value in every row.")
+    return (), y
 
 
 def features_for(
@@ -194,43 +218,3 @@ def _dataset(name: str) -> TableFile:
     if name in ("wine", "breast_cancer"):
         frame["target"] = np.asarray(bunch.target_names).astype(str)[bunch.target].astype(object)
     return TableFile(name, frame)
-
-
-def _features(source: TableFile, features: pd.DataFrame) -> tuple[tuple[Column, ...], pd.DataFrame]:
-    import pandas as pd
-
-    kept: list[Column] = []
-    out: dict[str, Any] = {}
-    left_out: dict[str, list[str]] = {}
-    for name in features.columns:
-        kind, cells = kind_of(source, name)
-        reason = _useless(kind, cells)
-        if reason:
-            left_out.setdefault(reason, []).append(name)
-            continue
-        if kind == "numeric":
-            check_values(source, name, cells.to_numpy(np.float64))
-        kept.append(Column(name, cast(Kind, kind)))
-        out[name] = cells
-    for reason, names in left_out.items():
-        what = "Column" if len(names) == 1 else "Columns"
-        source.notes.append(f"{what} left out: {listed(names)} ({reason}).")
-    return tuple(kept), pd.DataFrame(out)
-
-
-def _useless(kind: str, cells: pd.Series) -> str:
-    """Why a column has nothing to learn from, or an empty string."""
-    known = cells.dropna()
-    different = known.nunique()
-    if not len(known):
-        return "no value in any row"
-    if kind == "date":
-        return "lengths of time; make numbers of them (days, seconds) to use it"
-    if different == 1 and (kind == "numeric" or len(known) == len(cells)):
-        return "the same value in every row"
-    if kind == "text":
-        if two_digit_years(known):
-            return "dates whose years have two digits; write all four to use it"
-        if different > MANY_TEXTS and different > IDENTIFIER_SHARE * len(known):
-            return f"{different} different texts in {len(known)} rows, which name rows"
-    return ""
