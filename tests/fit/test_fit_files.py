@@ -85,11 +85,6 @@ def test_columns_taken_as_text_keep_their_zeros(csv):
             "the first line holds numbers only; a header that names the columns is needed.",
         ),
         (b"\x89PNG\r\n\x1a\n\0\0\0", "not a CSV file, it holds binary data."),
-        ("a,b\n1,2\n".encode("utf-16"), "this is UTF-16 text; save it as a CSV in UTF-8."),
-        (
-            b"a,b\n1,x\n2,caf\xe9\n",
-            "line 3 is not UTF-8 text; save the file as a CSV in UTF-8.",
-        ),
         ("<!DOCTYPE html><p>404", "not a CSV file, it looks like HTML or XML."),
         ('{"a": [1]}', "not a CSV file, it looks like JSON."),
     ],
@@ -147,7 +142,7 @@ def test_a_column_as_it_is_spelled(csv):
 
 
 def test_a_folder_and_a_missing_file(tmp_path):
-    assert sentence(tmp_path) == f"{tmp_path}: this is a folder, not a file."
+    assert sentence(tmp_path) == f"{tmp_path}: this is a folder without Parquet files, not a file."
     assert sentence(tmp_path / "no.csv") == f"{tmp_path / 'no.csv'}: no such file."
 
 

@@ -181,11 +181,6 @@ def test_texts_that_name_rows_are_left_out(tmp_path):
             {},
             'the target "target" has the same value in every row.',
         ),
-        (
-            {"target": ["yes", None, None, *["no"] * 17]},
-            {},
-            'the target "target" has no value in row 2 (line 3) (2 rows in all).',
-        ),
         ({"target": [None] * 20}, {}, 'the target "target" is empty.'),
         (
             {"a": [*range(18), np.inf, 1]},

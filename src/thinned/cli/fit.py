@@ -31,7 +31,8 @@ def fit(
         str,
         typer.Argument(
             metavar="DATA",
-            help="digits, wine, breast_cancer or diabetes; or a CSV or Parquet file.",
+            help="digits, wine, breast_cancer or diabetes; a file (CSV, Parquet, Excel, and more); "
+            "or - for standard input.",
         ),
     ],
     target: Annotated[
@@ -108,7 +109,8 @@ def fit(
     ps, sizes = read_p(p), read_hidden(hidden)
     lists = tuple(keep or ()), tuple(drop or ())
     choices = Choices(read_types(types or ()), read_missing(missing), *lists)
-    folder = out or Path(f"thinned-{Path(data).stem or 'data'}")
+    name = "data" if data == "-" else Path(data).stem
+    folder = out or Path(f"thinned-{name or 'data'}")
     with whole_folder(folder, overwrite, least_bytes(sizes)) as made:
         problem = load(data, target, task.value, choices)
         settings = FitSettings(ps, sizes, epochs or 1, repeats, seed)

@@ -13,7 +13,16 @@ from thinned.fit.source import TableFile
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["MANY_VALUES", "STRAY_WORDS", "are_few", "differing", "option", "row_of", "stray"]
+__all__ = [
+    "MANY_VALUES",
+    "STRAY_WORDS",
+    "are_few",
+    "count",
+    "differing",
+    "option",
+    "row_of",
+    "stray",
+]
 
 # A column of numbers with so few other words in it is a column of numbers with mistakes in it: so
 # few of its cells, or up to half of them where there are many different numbers.
@@ -56,6 +65,11 @@ def row_of(source: TableFile, name: str, text: str) -> str:
     if cells.dtype.kind == "f":
         cells = source.spelled(name)
     return source.row(int(np.flatnonzero((cells == text).to_numpy(bool, na_value=False))[0]))
+
+
+def count(n: int, what: str) -> str:
+    """1 row, 2 rows."""
+    return f"{n:,} {what}{'s' if n != 1 else ''}"
 
 
 def option(name: str, kind: str) -> str:

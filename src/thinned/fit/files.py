@@ -1,34 +1,40 @@
-"""CSV and Parquet files as data frames, with everything that is wrong about them said by place."""
+"""Files of any format as data frames, with everything that is wrong about them said by place."""
 
 from __future__ import annotations
 
 import hashlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thinned.errors import InputError, quoted
+from thinned.errors import InputError
+from thinned.fit.formats import check_readable, of_one_kind, parquet, table_of, unpacked
 from thinned.fit.separated import check_names, separated
-from thinned.fit.source import TableFile
+from thinned.fit.source import TableFile, text_of
 from thinned.printable import encodable
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TableFile", "read"]
+__all__ = ["STANDARD_INPUT", "TableFile", "read"]
 
-PARQUET_MAGIC = b"PAR1"
+# The path that is no file's.
+STANDARD_INPUT = Path("-")
 
 
 def read(
     path: Path, as_text: frozenset[str] = frozenset(), missing: tuple[str, ...] = ()
 ) -> TableFile:
-    """Read a CSV or Parquet file.
+    """Read a table.
 
     Parameters
     ----------
-    path : Path. A file that starts as Parquet does is Parquet; every other one is a CSV: UTF-8, a
-        header, and commas, semicolons, tabs or vertical bars between the columns.
-    as_text : set of str. Columns of a CSV whose cells are taken as they stand, "017" too.
+    path : Path of a file, of a folder of Parquet files, or "-" for standard input. A file is known
+        by how it begins, else by its name: Parquet, Feather, Excel (.xlsx), Stata, lines of JSON.
+        Every other one is separated text: a header, and commas, semicolons, tabs or vertical bars
+        between the columns, in UTF-8, UTF-16 or Windows-1252. Files of gzip, bzip2 and xz, and of
+        zip with one member, are read by what is in them.
+    as_text : set of str. Columns of separated text whose cells are taken as they stand, "017" too.
     missing : texts that count as missing besides those that pandas knows.
 
     Raises
@@ -36,43 +42,57 @@ def read(
     InputError with one sentence that says what is wrong and where.
     """
     name = encodable(path.name)  # it is written into metrics.json
-    try:
-        raw = path.read_bytes()
-    except IsADirectoryError:
-        raise InputError(f"{path}: this is a folder, not a file.") from None
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file.") from None
-    except OSError as reason:
-        raise InputError(f"{path}: cannot be read ({reason.strerror}).") from None
-    digest = hashlib.sha256(raw).hexdigest()
-    if raw.startswith(PARQUET_MAGIC) or path.suffix.lower() in (".parquet", ".pq"):
-        frame = _without_marks(_parquet(name, raw), missing)
-        source = TableFile(name, frame, digest, missing=missing, typed=True)
-        check_names(source, list(source.frame.columns))
+    if path == STANDARD_INPUT:
+        name, raw = "standard input", sys.stdin.buffer.read()
+    elif path.is_dir():
+        return _folder(path, name, missing)
     else:
+        raw = _bytes(path)
+    digest = hashlib.sha256(raw).hexdigest()
+    inside, raw = unpacked(name, raw)
+    check_readable(inside, raw)
+    typed = table_of(inside, raw)
+    if typed is None:
         source = separated(name, raw, digest, as_text, missing)
+    else:
+        frame, notes = typed
+        source = _typed(name, frame, digest, missing)
+        source.notes += notes
     if not len(source.frame):
         raise source.error("the table has a header but no rows.")
     return source
 
 
-def _parquet(name: str, raw: bytes) -> pd.DataFrame:
-    import pyarrow
-    import pyarrow.parquet
-
+def _bytes(path: Path) -> bytes:
     try:
-        table = pyarrow.parquet.read_table(pyarrow.BufferReader(raw))
-        table.validate(full=True)  # texts that are not UTF-8 are found here, and nowhere before
-        names = table.column_names
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError):
-        raise InputError(f"{name}: not a readable Parquet file.") from None
-    # Without pandas' own remarks the index is not made anew; where it was stored it is a column.
-    kept = [c for c in names if not c.startswith("__index_level_")]
-    if len(set(kept)) < len(kept):
-        double = next(c for c in kept if kept.count(c) > 1)
-        raise InputError(f"{name}: two columns are called {quoted(double)}.")
-    frame: pd.DataFrame = table.select(kept).to_pandas(ignore_metadata=True)
-    return frame
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file.") from None
+    except OSError as reason:
+        raise InputError(f"{path}: cannot be read ({reason.strerror}).") from None
+
+
+def _folder(path: Path, name: str, missing: tuple[str, ...]) -> TableFile:
+    """The table whose parts are the Parquet files in a folder, as Spark and Dask write it."""
+    digest = hashlib.sha256()
+    files = sorted(path.rglob("*.parquet"))
+    if not files:
+        raise InputError(f"{path}: this is a folder without Parquet files, not a file.")
+    for file in files:
+        digest.update(_bytes(file))
+    frame = parquet(name, path)
+    source = _typed(name, frame, digest.hexdigest(), missing)
+    if not len(frame):
+        raise source.error("the table has a header but no rows.")
+    return source
+
+
+def _typed(name: str, frame: pd.DataFrame, digest: str, missing: tuple[str, ...]) -> TableFile:
+    frame.columns = frame.columns.map(text_of)
+    source = TableFile(name, frame, digest, missing=missing, typed=True)
+    check_names(source, list(frame.columns))
+    source.frame = of_one_kind(_without_marks(frame, missing))
+    return source
 
 
 def _without_marks(frame: pd.DataFrame, missing: tuple[str, ...]) -> pd.DataFrame:

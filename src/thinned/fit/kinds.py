@@ -17,7 +17,7 @@ from thinned.fit.source import TableFile, text_of
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["LARGEST_TARGET", "Column", "Kind", "as_kind", "check_values", "kind_of"]
+__all__ = ["LARGEST", "LARGEST_TARGET", "Column", "Kind", "as_kind", "check_values", "kind_of"]
 
 Kind = Literal["numeric", "text", "bool"]
 

@@ -109,6 +109,22 @@ class Answers:
     probabilities: NDArray[np.float64] | None = None
     more: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
+    def followed_by(self, other: Answers) -> Answers:
+        """These answers, and after them those of the same model for other rows."""
+        shares = None
+        if self.probabilities is not None and other.probabilities is not None:
+            shares = np.concatenate((self.probabilities, other.probabilities))
+        return Answers(
+            np.concatenate((self.outputs, other.outputs)),
+            np.concatenate((self.prediction, other.prediction)),
+            shares,
+        )
+
+    def taken(self, rows: NDArray[np.intp]) -> Answers:
+        """The answers for some rows, in their order."""
+        shares = None if self.probabilities is None else self.probabilities[rows]
+        return Answers(self.outputs[rows], self.prediction[rows], shares)
+
     @staticmethod
     def of_members(answer: Prediction) -> Answers:
         """The mean of members, and in `more` how far they agree; entropies in nats."""

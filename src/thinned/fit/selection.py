@@ -33,6 +33,7 @@ def selected(
     source: TableFile,
     names: Collection[str],
     target: NDArray[Any],
+    rows: NDArray[np.intp],
     task: Task,
     keep: Collection[str] = (),
     made: Collection[str] = (),
@@ -43,7 +44,8 @@ def selected(
     ----------
     source : TableFile, read.
     names : columns besides the target.
-    target : class numbers or values, one a row.
+    target : class numbers or values, one for each of `rows`.
+    rows : positions of the rows that are learned from.
     task : what the target is.
     keep : columns that are learned from whatever they hold.
     made : columns that dates have become: they neither number rows nor copy a target.
@@ -55,10 +57,11 @@ def selected(
     left_out: dict[str, list[str]] = {}
     for name in names:
         kind, cells = kind_of(source, name)
-        reason = _useless(kind, cells)
+        learned = cells.iloc[rows]
+        reason = _useless(kind, learned)
         if not reason and name not in made:
-            reason = _telling(name, kind, cells, target, task)
-        if reason and not (name in keep and kind != "date" and cells.notna().any()):
+            reason = _telling(name, kind, cells, learned, target, task)
+        if reason and not (name in keep and kind != "date" and learned.notna().any()):
             left_out.setdefault(reason, []).append(name)
             continue
         if kind == "numeric":
@@ -91,11 +94,18 @@ def _useless(kind: str, cells: pd.Series) -> str:
     return ""
 
 
-def _telling(name: str, kind: str, cells: pd.Series, target: NDArray[Any], task: Task) -> str:
+def _telling(
+    name: str,
+    kind: str,
+    cells: pd.Series,
+    learned: pd.Series,
+    target: NDArray[Any],
+    task: Task,
+) -> str:
     """Why a column says which row it is, or what the target is; or an empty string."""
     if kind == "numeric" and _counts(name, cells.to_numpy(np.float64)):
         return f"it numbers the rows; --keep {quoted(name)} uses it"
-    if _is_copy(cells, target, task):
+    if _is_copy(learned, target, task):
         return f"a copy of the target; --keep {quoted(name)} uses it"
     return ""
 

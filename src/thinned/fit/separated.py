@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from thinned.errors import InputError, quoted
+from thinned.fit.decoding import decoded
 from thinned.fit.source import TableFile, parsed
 
 if TYPE_CHECKING:
@@ -18,24 +18,19 @@ if TYPE_CHECKING:
 __all__ = ["check_names", "separated"]
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-# How a text file starts that is no table: most often a page saved in place of the data.
-OTHER_TEXT = {
-    "HTML or XML": r"<(!doctype|html|\?xml)",
-    "JSON": r"\{\s*[\"}]|\[\s*[\[{\"\d]",
-}
 
 
 def separated(
     name: str, raw: bytes, digest: str, as_text: frozenset[str], missing: tuple[str, ...]
 ) -> TableFile:
-    """Read UTF-8 text with a header and commas, semicolons, tabs or vertical bars between columns.
+    """Read text with a header and commas, semicolons, tabs or vertical bars between columns.
 
     as_text : columns whose cells are taken as they stand.
     missing : texts that count as missing besides those that pandas knows.
     """
     import pandas as pd
 
-    text = _decoded(name, raw)
+    text, notes = decoded(name, raw)
     separator = _separator(text)
     header, rows = _structure(name, text, separator)
     # The first name is empty where pandas.DataFrame.to_csv wrote an index.
@@ -48,6 +43,7 @@ def separated(
         separator=separator,
         header=tuple(header),
         missing=missing,
+        notes=notes,
     )
     check_names(source, header[1:] if numbered else header)
     if separator != ",":
@@ -57,26 +53,6 @@ def separated(
         raise source.error(f"it cannot be read as a CSV: {rows} rows, of which {len(frame)} parse.")
     source.frame = _without_row_numbers(source, frame) if numbered else frame
     return source
-
-
-def _decoded(name: str, raw: bytes) -> str:
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise InputError(f"{name}: this is UTF-16 text; save it as a CSV in UTF-8.")
-    if b"\0" in raw:
-        raise InputError(f"{name}: not a CSV file, it holds binary data.")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as place:
-        line = raw.count(b"\n", 0, place.start) + 1
-        raise InputError(
-            f"{name}: line {line} is not UTF-8 text; save the file as a CSV in UTF-8."
-        ) from None
-    if not text.strip():
-        raise InputError(f"{name}: the file is empty.")
-    for what, start in OTHER_TEXT.items():
-        if re.match(start, text.lstrip()[:200], re.IGNORECASE):
-            raise InputError(f"{name}: not a CSV file, it looks like {what}.")
-    return text
 
 
 def _separator(text: str) -> str:

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from thinned.errors import InputError, listed, quoted
 from thinned.fit.choices import Choices, check_names
 from thinned.fit.detection import found, plainly_numbers
-from thinned.fit.files import read
-from thinned.fit.kinds import LARGEST_TARGET, Column, Kind, as_kind, check_values, kind_of
+from thinned.fit.files import STANDARD_INPUT, read
+from thinned.fit.kinds import Column, Kind, as_kind, kind_of
 from thinned.fit.readings import Reading, applied
 from thinned.fit.selection import note_alike, selected
 from thinned.fit.source import TableFile
-from thinned.fit.target import Task, check_target, classes_of, target_column, task_of
+from thinned.fit.target import Task, check_target, learnable, target_column, task_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +40,8 @@ class Problem:
     (None is missing) for each other. `target` holds class numbers, or values in the target's units.
     `data` is the name of the file or the data set, and `typed` what was given for it.
     `readings` say how texts were read, and `choices` what the user said about the columns.
+    `places` are the positions of the rows in the data, and `unknown` has the features of the rows
+    without a target, its index being their positions.
     """
 
     data: str
@@ -55,6 +57,8 @@ class Problem:
     notes: list[str] = field(default_factory=list)
     readings: tuple[Reading, ...] = ()
     choices: Choices = field(default_factory=Choices)
+    places: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, np.intp))
+    unknown: pd.DataFrame | None = None
 
     @property
     def rows(self) -> int:
@@ -64,10 +68,12 @@ class Problem:
 def open_data(
     data: str, as_text: frozenset[str] = frozenset(), missing: tuple[str, ...] = ()
 ) -> TableFile:
-    """DATA as the user names it: one of scikit-learn's data sets, or a CSV or Parquet file."""
+    """DATA as the user names it: one of scikit-learn's data sets, a file, or "-"."""
     if data in DATASETS:
         return _dataset(data)
     path = Path(data)
+    if path == STANDARD_INPUT:
+        return read(path, as_text, missing)
     try:
         there = path.exists()
     except OSError as reason:  # a name too long, a loop of links
@@ -108,21 +114,17 @@ def load(
     if any(one.dated and one.column == name for one in readings):
         raise source.error(f"the target {quoted(name)} holds dates; name another with --target.")
     applied(source, readings)
-    rows = len(source.frame)
-    if rows < FEWEST_ROWS:
-        raise source.error(
-            f"{rows} row{'s are' if rows != 1 else ' is'} fewer than five folds beside a test part "
-            f"need; at least {FEWEST_ROWS} are needed."
-        )
+    _check_number(source, len(source.frame))
     kind, values = kind_of(source, name)
     check_target(source, name, kind, values, task)
     chosen = task_of(source, name, kind, values, task)
-    classes, y = _learnable(source, name, kind, values, chosen)
+    classes, y, rows = learnable(source, name, kind, values, chosen)
+    _check_number(source, len(rows), " with a target")
     if kind == "text":
         note_alike(source, name, values)
     others = [one for one in source.frame.columns if one != name]
     made = {part for one in readings if one.dated for part in one.makes}
-    kept, frame = selected(source, others, y, chosen, choices.keep, made)
+    kept, frame = selected(source, others, y, rows, chosen, choices.keep, made)
     if not kept:
         why = f" {source.notes[-1]}" if others else ""
         raise source.error(
@@ -135,7 +137,7 @@ def load(
     return Problem(
         data=source.name,
         typed=data,
-        features=frame,
+        features=frame.iloc[rows].reset_index(drop=True),
         columns=kept,
         left_out=tuple(one for one in names if one not in learned),
         target_name=name,
@@ -146,7 +148,17 @@ def load(
         notes=source.notes,
         readings=used,
         choices=choices,
+        places=rows,
+        unknown=frame[values.isna().to_numpy()],
     )
+
+
+def _check_number(source: TableFile, rows: int, which: str = "") -> None:
+    if rows < FEWEST_ROWS:
+        raise source.error(
+            f"{rows} row{'s' * (rows != 1)}{which} {'is' if rows == 1 else 'are'} fewer than five "
+            f"folds beside a test part need; at least {FEWEST_ROWS} are needed."
+        )
 
 
 def _check_choices(choices: Choices, target: str, names: list[str]) -> None:
@@ -159,19 +171,6 @@ def _check_choices(choices: Choices, target: str, names: list[str]) -> None:
     both = set(choices.keep) & set(choices.drop)
     if both:
         raise InputError(f"--keep and --drop: both name the column {quoted(min(both))}.")
-
-
-def _learnable(
-    source: TableFile, name: str, kind: str, values: pd.Series, task: Task
-) -> tuple[tuple[Any, ...], NDArray[Any]]:
-    """The classes, none in regression, and the number of each row's class, or its value."""
-    if task == "classification":
-        return classes_of(source, name, kind, values)
-    y = values.to_numpy(np.float64)
-    check_values(source, name, y, LARGEST_TARGET)
-    if np.ptp(y) == 0.0:
-        raise source.error(f"the target {quoted(name)} has the same value in every row.")
-    return (), y
 
 
 def features_for(
