@@ -100,12 +100,18 @@ def test_a_nameless_column_of_row_names_is_left_out(csv):
 
 
 def test_texts_that_count_as_missing(csv):
-    path = csv("a,b\n1,?\n ?,x\n3,-\n")
+    path = csv("a,b\n1, ? \n?,x\n3,-\n")
     source = read(path, missing=("?", "-"))
     assert source.frame["a"].isna().tolist() == [False, True, False]
     assert source.frame["a"].dtype == float
     assert source.frame["b"].isna().tolist() == [True, False, True]
     assert not read(path).frame["b"].isna().any()
+
+
+@pytest.mark.parametrize("blank", [" ", "\t ", "\u00a0"])
+def test_spaces_alone_are_no_text(csv, blank):
+    frame = read(csv(f"a,b\n1,x\n{blank},{blank}\n3,y\n")).frame
+    assert frame.isna().to_numpy().tolist() == [[False] * 2, [True] * 2, [False] * 2]
 
 
 def test_cells_of_a_typed_file_that_count_as_missing(tmp_path):

@@ -95,6 +95,12 @@ def test_a_word_that_can_be_a_class_or_none_is_asked_about(csv, word):
     assert len(missing.unknown) == 20
 
 
+def test_classes_that_begin_with_a_number_keep_their_names(csv):
+    assert load(csv(["1A", "2A", "1A"] * 20), "y").classes == ("1A", "2A")
+    money = [f"${i * i:,}" for i in range(60)]
+    assert load(csv(money), "y").task == "regression"
+
+
 def test_na_among_numbers_is_no_class(csv):
     assert load(csv([1.5, "NA", 2.5] * 20), "y").rows == 40
 

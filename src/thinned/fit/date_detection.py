@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ _DECLARED = {
 }
 # A column of texts none of which is a date, of so many, is looked at no further.
 FIRST = 50
+# What every date and time has: to look for this takes less time than to look for each form.
+_HINT = re.compile(r"[0-9]\s?[-/.:]\s?[0-9]|[A-Za-z]{3}.*[0-9]{4}")
 
 
 def form_of_dates(source: TableFile, name: str, cells: pd.Series) -> str | None:
@@ -36,7 +39,8 @@ def form_of_dates(source: TableFile, name: str, cells: pd.Series) -> str | None:
     ------
     InputError if they have two forms that make other days of them, or nearly all have one.
     """
-    if not _days(cells[:FIRST]):
+    first = cells[:FIRST]
+    if not any(map(_HINT.search, first)) or not _days(first):
         return None
     texts = cells.drop_duplicates()
     fitting = _days(texts)
@@ -44,12 +48,12 @@ def form_of_dates(source: TableFile, name: str, cells: pd.Series) -> str | None:
     if not whole:
         _check_strays(source, name, cells, texts, fitting)
         return None
-    first = whole[0]
+    best = whole[0]
     for form in whole[1:]:
-        differs = np.flatnonzero(fitting[form] != fitting[first])
+        differs = np.flatnonzero(fitting[form] != fitting[best])
         if differs.size:
-            raise _either(source, name, texts.iloc[int(differs[0])], first, form)
-    return first
+            raise _either(source, name, texts.iloc[int(differs[0])], best, form)
+    return best
 
 
 def _days(texts: pd.Series) -> dict[str, NDArray[np.float64]]:

@@ -124,6 +124,8 @@ def days_of(cells: pd.Series) -> NDArray[np.float64] | None:
     import pandas as pd
 
     if cells.dtype.kind != "M":
+        if cells.dtype != object:
+            return None
         known = cells.dropna()
         if not len(known) or not known.map(lambda one: isinstance(one, datetime.date)).all():
             return None

@@ -18,6 +18,7 @@ from thinned.fit.doubt import MANY_VALUES, STRAY_WORDS, are_few, differing, opti
 from thinned.fit.numerals import STYLES, Numeral, taken_apart
 from thinned.fit.readings import VERBATIM, Reading, notes_on
 from thinned.fit.source import TableFile
+from thinned.fit.target import FEWEST_IN_CLASS, MOST_NUMBERED_CLASSES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,6 +66,7 @@ class _Found:
     # Decimal marks that the file surely uses: what a doubtful mark is in other columns.
     decimals: set[str] = field(default_factory=set)
     doubtful: list[_Numbers] = field(default_factory=list)
+    target: str | None = None
 
     def take(self, numbers: _Numbers, style: str) -> None:
         way, read = STYLES[style], self.source.frame[numbers.name].dtype.kind == "f"
@@ -78,7 +80,10 @@ class _Found:
 
 
 def found(
-    source: TableFile, names: Iterable[str], kinds: Mapping[str, str] | None = None
+    source: TableFile,
+    names: Iterable[str],
+    kinds: Mapping[str, str] | None = None,
+    target: str | None = None,
 ) -> tuple[Reading, ...]:
     """How the texts of these columns are read; a column of plain numbers or texts has no reading.
 
@@ -89,6 +94,7 @@ def found(
     source : TableFile.
     names : columns.
     kinds : what the user says a column is, by its name: see `KINDS`.
+    target : the column that is predicted, if it is among them.
 
     Raises
     ------
@@ -96,7 +102,7 @@ def found(
     """
     kinds = kinds or {}
     names = list(names)
-    state = _Found(source)
+    state = _Found(source, target=target)
     for name in names:
         kind = kinds.get(name)
         if kind == "text":
@@ -227,12 +233,20 @@ def _cell_by_cell(state: _Found, name: str, cells: pd.Series) -> _Numbers | None
     good = [one for one in numerals if one and _fitting([one])]
     if not good or (state.source.typed and _is_code(texts)):
         return None
+    if name == state.target and _are_classes(cells, texts, good):
+        return None
     company = {(one.before, one.after) for one in good}
     styles = _fitting(good) if len(good) == len(texts) and len(company) == 1 else []
     if not styles:
         _check_strays(state.source, name, cells, texts, numerals)
         return None
     return _Numbers(name, texts, good, styles)
+
+
+def _are_classes(cells: pd.Series, texts: list[str], good: list[Numeral]) -> bool:
+    """Whether these texts of the target are names of classes, such as 1A and 2A."""
+    named = any(one.before + one.after for one in good)
+    return named and len(texts) <= min(MOST_NUMBERED_CLASSES, len(cells) // FEWEST_IN_CLASS)
 
 
 def _is_code(texts: list[str]) -> bool:

@@ -83,8 +83,7 @@ def parsed(
     """
     import pandas as pd
 
-    marks = [*missing, *(f" {mark}" for mark in missing)]  # after a comma there may be a space
-    return pd.read_csv(
+    frame = pd.read_csv(
         io.StringIO(text, newline=""),
         sep=separator,
         header=0,
@@ -92,11 +91,17 @@ def parsed(
         index_col=False,
         usecols=None if only is None else [only],
         dtype={name: str for name in as_text if name in header},
-        na_values=marks if only is None else ["", *marks],
+        na_values=list(missing) if only is None else ["", *missing],
         keep_default_na=only is None,
         nrows=rows,
         low_memory=False,  # in chunks, one column could get two types
     )
+    for name in frame.columns:  # with spaces around it, a mark is still one, and nothing nothing
+        cells = frame[name]
+        if pd.api.types.is_string_dtype(cells.dtype) or cells.dtype == object:
+            empty = cells.astype("str").str.strip().isin(["", *missing])
+            frame[name] = cells.mask(empty) if empty.any() else cells
+    return frame
 
 
 def _line_of(text: str, separator: str, position: int) -> int:

@@ -110,7 +110,7 @@ def load(
     _check_choices(choices, name, names)
     source.frame = source.frame.drop(columns=list(choices.drop))
     names_read = list(source.frame.columns)
-    readings = found(source, names_read, choices.kinds)
+    readings = found(source, names_read, choices.kinds, name)
     if any(one.dated and one.column == name for one in readings):
         raise source.error(f"the target {quoted(name)} holds dates; name another with --target.")
     applied(source, readings)

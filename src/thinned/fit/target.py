@@ -16,7 +16,15 @@ from thinned.fit.source import TableFile
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FEWEST_IN_CLASS", "Task", "check_target", "learnable", "target_column", "task_of"]
+__all__ = [
+    "FEWEST_IN_CLASS",
+    "MOST_NUMBERED_CLASSES",
+    "Task",
+    "check_target",
+    "learnable",
+    "target_column",
+    "task_of",
+]
 
 Task = Literal["classification", "regression"]
 
