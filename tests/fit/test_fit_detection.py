@@ -308,6 +308,21 @@ def test_long_columns_are_refused_as_short_ones_are(table, monkeypatch, cells, l
     assert sentence(table, many, ";") == short
 
 
+@pytest.mark.parametrize(
+    ("cells", "kind", "what"),
+    [
+        (["1", "2"], "date", "numbers"),
+        (["1", "2"], "day/month/year", "numbers"),
+        (["True", "False"], "number", "true or false"),
+        (["True", ""], "grouped", "true or false"),
+    ],
+)
+def test_a_kind_that_a_column_cannot_have(table, cells, kind, what):
+    assert sentence(table, cells, kinds={"a": kind}) == (
+        f'column "a" is no {kind}, as --type says it is; it holds {what}.'
+    )
+
+
 def test_missing_cells_stay_missing(table):
     found_here = values(table, ["", "4.282", "NA", "396"])
     assert found_here[1::2] == [4282.0, 396.0]

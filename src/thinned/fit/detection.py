@@ -115,6 +115,7 @@ def found(
             continue
         cells = _cells(state, name, kind)
         if cells is None or not len(cells):
+            _check_declared(source, name, kind)
             continue
         if kind in ("number", "grouped"):
             state.readings[name] = _declared(source, name, cells, kind)
@@ -150,6 +151,22 @@ def plainly_numbers(source: TableFile, name: str) -> Reading | None:
         return None
     numbers = _Numbers(name, texts, numerals, styles)
     return None if numbers.rival else numbers.reading(styles[0])
+
+
+def _check_declared(source: TableFile, name: str, kind: str | None) -> None:
+    """Refuse a kind for a column that has a type already, and another one."""
+    import pandas as pd
+
+    known = source.frame[name].dropna()
+    is_bool = pd.api.types.is_bool_dtype(known.dtype) or all(
+        isinstance(cell, bool) for cell in known
+    )
+    numbers = kind in (None, "number", "grouped")
+    if len(known) and kind is not None and (is_bool or not numbers):
+        what = "true or false" if is_bool else "numbers"
+        raise source.error(
+            f"column {quoted(name)} is no {kind}, as --type says it is; it holds {what}."
+        )
 
 
 def _cells(state: _Found, name: str, kind: str | None) -> pd.Series | None:
