@@ -79,6 +79,13 @@ def test_columns_taken_as_text_keep_their_zeros(csv):
         ('a,b\n1,"2\n3,4\n', "line 2 cannot be read as CSV (unexpected end of data)."),
         ("a,a\n1,2\n", 'two columns are called "a".'),
         ("a,,c\n1,2,3\n", "column 2 has no name in the header."),
+        (
+            "a b  c\n1 2 3\n4  5 6\n",
+            (
+                "spaces seem to separate 3 columns; save the table with commas, semicolons, tabs "
+                "or vertical bars between them."
+            ),
+        ),
         (",a\nx,1\nx,2\n", "column 1 has no name in the header."),
         (
             "1,2\n3,4\n",
@@ -97,6 +104,11 @@ def test_a_nameless_column_of_row_names_is_left_out(csv):
     source = read(csv('"","mpg"\n"Mazda RX4",21\n"Datsun 710",22.8\n'))  # as R writes it
     assert source.frame.columns.tolist() == ["mpg"]
     assert source.notes == ["The first column has no name and holds row names: left out."]
+
+
+def test_one_column_of_texts_with_spaces(csv):
+    frame = read(csv("full name\nAnna Maria Smith\nBo Li\n")).frame
+    assert frame["full name"].tolist() == ["Anna Maria Smith", "Bo Li"]
 
 
 def test_texts_that_count_as_missing(csv):

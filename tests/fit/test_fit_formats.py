@@ -94,6 +94,18 @@ def test_typed_files(tmp_path, suffix):
     check(read(path.rename(tmp_path / "without")))
 
 
+def test_times_of_stata_that_pandas_cannot_read_stay_numbers(tmp_path):
+    path = tmp_path / "t.dta"
+    days = pd.to_datetime(["2020-01-01", "2020-02-03"])
+    pd.DataFrame({"d": days, "a": [1, 2]}).to_stata(
+        path, convert_dates={"d": "tc"}, write_index=False
+    )
+    raw = path.read_bytes()
+    assert b"%tc" in raw
+    path.write_bytes(raw.replace(b"%tc", b"%tC"))
+    assert read(path).frame["d"].map(float).diff()[1] > 1e9  # milliseconds
+
+
 def test_a_folder_of_parquet_files(tmp_path):
     folder = tmp_path / "parts"
     for i, year in enumerate((2020, 2021, 2021)):

@@ -101,7 +101,7 @@ FORMS = {
         "Dates (day, month, year)", rf"{_DAY}(?:st|nd|rd|th)?[\s.-]*{_NAME}[\s,-]*{_YEAR}{_TIME}"
     ),
     "Mar 25, 2023": Form(
-        "Dates (month, day, year)", rf"{_NAME}\s*{_DAY}(?:st|nd|rd|th)?[\s,]+{_YEAR}{_TIME}"
+        "Dates (month, day, year)", rf"{_NAME}[\s-]*{_DAY}(?:st|nd|rd|th)?[\s,-]+{_YEAR}{_TIME}"
     ),
     "14:05": Form("Times of day", _CLOCK, clock=True),
 }

@@ -203,7 +203,9 @@ def _stata(name: str, raw: bytes) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        frame = pd.read_stata(io.BytesIO(raw))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of formats of time that stay numbers
+            frame = pd.read_stata(io.BytesIO(raw))
     except (ValueError, struct.error, KeyError, IndexError, OSError):
         raise InputError(f"{name}: not a readable Stata file.") from None
     return frame

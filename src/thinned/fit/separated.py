@@ -33,6 +33,8 @@ def separated(
     text, notes = decoded(name, raw)
     separator = _separator(text)
     header, rows = _structure(name, text, separator)
+    if len(header) == 1:
+        _check_spaces(name, text)
     # The first name is empty where pandas.DataFrame.to_csv wrote an index.
     numbered = header[0] == ""
     source = TableFile(
@@ -105,6 +107,16 @@ def _even_rows(text: str, separator: str) -> int | None:
     separators = np.flatnonzero(raw == ord(separator))
     fields = np.diff(np.searchsorted(separators, np.append(starts, raw.size)))[~empty]
     return None if (fields != fields[0]).any() else len(fields) - 1
+
+
+def _check_spaces(name: str, text: str) -> None:
+    """Refuse a table of one column that spaces cut into the same number of fields in every row."""
+    lines = [line.split() for line in text.split("\n", 21)[:20] if line.strip()]
+    if len(lines) > 1 and len({*map(len, lines)}) == 1 and len(lines[0]) > 1:
+        raise InputError(
+            f"{name}: spaces seem to separate {len(lines[0])} columns; save the table with commas, "
+            "semicolons, tabs or vertical bars between them."
+        )
 
 
 def _check_header(name: str, header: list[str]) -> None:
