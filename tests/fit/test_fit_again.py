@@ -22,7 +22,8 @@ EVIL = [
 ]  # fmt: skip
 VALUES = {
     "data": "some data.csv", "target": "my target", "task": "regression", "p": (0.0, 0.123456789),
-    "hidden": (7, 9), "epochs": 11, "repeats": 2, "seed": 5,
+    "hidden": (7, 9), "epochs": 11, "repeats": 2, "seed": 5, "types": ("a=number", "b=grouped"),
+    "missing": ("?", "-"), "keep": ("a", "b"), "drop": (),
 }  # fmt: skip
 
 
@@ -48,8 +49,10 @@ def test_every_parameter_of_fit_has_a_value_here_or_is_left_out_on_purpose():
 def test_each_option_comes_back(name):
     groups = words(fit, VALUES, WITHOUT)
     found, expected = parsed(fit, groups)[name], VALUES[name]
-    if isinstance(expected, tuple):
-        assert tuple(map(float, found.split(","))) == expected
+    if isinstance(found, list | tuple) or not expected:
+        assert tuple(found or ()) == expected
+    elif isinstance(expected, tuple):
+        assert tuple(map(type(expected[0]), found.split(","))) == expected
     else:
         assert getattr(found, "value", found) == expected
     left = parsed(fit, words(fit, VALUES | {"target": None, "epochs": None}, WITHOUT))

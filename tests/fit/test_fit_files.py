@@ -55,12 +55,6 @@ def test_separators_inside_quotes_do_not_count(csv):
     assert read(csv('"a;b;c",d\n1,2\n')).frame.columns.tolist() == ["a;b;c", "d"]
 
 
-def test_decimal_commas_are_read_where_semicolons_separate(csv):
-    source = read(csv("a;b;c\n1,5;2;x\n-3;4;y\n"))
-    assert source.frame["a"].tolist() == [1.5, -3.0]
-    assert source.notes[1] == 'Decimal commas were read as such ("a").'
-
-
 def test_a_nameless_column_of_row_numbers_is_left_out(csv):
     source = read(csv(",a,b\n0,1,2\n7,3,4\n"))
     assert source.frame.columns.tolist() == ["a", "b"]
@@ -85,17 +79,19 @@ def test_columns_taken_as_text_keep_their_zeros(csv):
         ('a,b\n1,"2\n3,4\n', "line 2 cannot be read as CSV (unexpected end of data)."),
         ("a,a\n1,2\n", 'two columns are called "a".'),
         ("a,,c\n1,2,3\n", "column 2 has no name in the header."),
-        (",a\nx,1\ny,2\n", "column 1 has no name in the header."),
+        (
+            "a b  c\n1 2 3\n4  5 6\n",
+            (
+                "spaces seem to separate 3 columns; save the table with commas, semicolons, tabs "
+                "or vertical bars between them."
+            ),
+        ),
+        (",a\nx,1\nx,2\n", "column 1 has no name in the header."),
         (
             "1,2\n3,4\n",
             "the first line holds numbers only; a header that names the columns is needed.",
         ),
         (b"\x89PNG\r\n\x1a\n\0\0\0", "not a CSV file, it holds binary data."),
-        ("a,b\n1,2\n".encode("utf-16"), "this is UTF-16 text; save it as a CSV in UTF-8."),
-        (
-            b"a,b\n1,x\n2,caf\xe9\n",
-            "line 3 is not UTF-8 text; save the file as a CSV in UTF-8.",
-        ),
         ("<!DOCTYPE html><p>404", "not a CSV file, it looks like HTML or XML."),
         ('{"a": [1]}', "not a CSV file, it looks like JSON."),
     ],
@@ -104,18 +100,67 @@ def test_what_cannot_be_read_is_said_by_line(csv, content, said):
     assert sentence(csv(content)) == f"data.csv: {said}"
 
 
-def test_a_word_among_numbers_is_a_mistake_with_a_place(csv):
-    lines = "\n".join(f"{i},0" for i in range(20))
-    path = csv(f"age,b\n{lines}\nunknown,1\n")
-    assert sentence(path) == (
-        'data.csv: column "age" holds numbers except in row 21 (line 22), where it holds '
-        '"unknown"; leave cells without a value empty.'
+def test_a_nameless_column_of_row_names_is_left_out(csv):
+    source = read(csv('"","mpg"\n"Mazda RX4",21\n"Datsun 710",22.8\n'))  # as R writes it
+    assert source.frame.columns.tolist() == ["mpg"]
+    assert source.notes == ["The first column has no name and holds row names: left out."]
+
+
+def test_one_column_of_texts_with_spaces(csv):
+    frame = read(csv("full name\nAnna Maria Smith\nBo Li\n")).frame
+    assert frame["full name"].tolist() == ["Anna Maria Smith", "Bo Li"]
+
+
+def test_texts_that_count_as_missing(csv):
+    path = csv("a,b\n1, ? \n?,x\n3,-\n")
+    source = read(path, missing=("?", "-"))
+    assert source.frame["a"].isna().tolist() == [False, True, False]
+    assert source.frame["a"].dtype == float
+    assert source.frame["b"].isna().tolist() == [True, False, True]
+    assert not read(path).frame["b"].isna().any()
+
+
+@pytest.mark.parametrize("blank", [" ", "\t ", "\u00a0"])
+def test_spaces_alone_are_no_text(csv, blank):
+    frame = read(csv(f"a,b\n1,x\n{blank},{blank}\n3,y\n")).frame
+    assert frame.isna().to_numpy().tolist() == [[False] * 2, [True] * 2, [False] * 2]
+
+
+def test_cells_of_a_typed_file_that_count_as_missing(tmp_path):
+    path = tmp_path / "t.parquet"
+    pd.DataFrame({"a": [1, -9, 3], "b": ["x", " ?", "?x"], "c": [True, False, True]}).to_parquet(
+        path
     )
-    assert len(read(path, frozenset(("age",))).frame) == 21
+    frame = read(path, missing=("?", "-9", "1")).frame
+    assert frame["a"].isna().tolist() == [True, True, False]
+    assert frame["b"].isna().tolist() == [False, True, False]
+    assert not frame["c"].isna().any()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a,b\n1,2\n3,4", "a,b\n1,2\n\n3,4\n", "\n\na,b\r\n1,2\r\n\r\n3,4\r\n\r\n",
+        "a,b\r1,2\r3,4\r", "\ufeffa,b\n1,2\n3,4\n", "a,b\n1,2\r3,4\n", "a,b\r\n1,2\r3,4\r\n",
+    ],
+)  # fmt: skip
+def test_rows_are_counted_alike_with_quotes_and_without(csv, content):
+    quoted_too = content.replace("1,2", '"1",2')
+    for text in (content, quoted_too):
+        frame = read(csv(text)).frame
+        assert frame.columns.tolist() == ["a", "b"]
+        assert frame["a"].tolist() == [1, 3]
+
+
+def test_a_column_as_it_is_spelled(csv):
+    source = read(csv("a,b\n1.50,NA\n,None\n?,017\n"), missing=("?",))
+    assert source.spelled("a").tolist() == ["1.50", None, None]
+    assert source.spelled("b").tolist() == ["NA", "None", "017"]
+    assert source.spelled("b", 2).tolist() == ["NA", "None"]
 
 
 def test_a_folder_and_a_missing_file(tmp_path):
-    assert sentence(tmp_path) == f"{tmp_path}: this is a folder, not a file."
+    assert sentence(tmp_path) == f"{tmp_path}: this is a folder without Parquet files, not a file."
     assert sentence(tmp_path / "no.csv") == f"{tmp_path / 'no.csv'}: no such file."
 
 

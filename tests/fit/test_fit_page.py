@@ -11,7 +11,7 @@ PAGE = (Path(__file__).parents[2] / "docs/fit.md").read_text(encoding="utf-8")
 
 def rows():
     """Option -> its default, as the page has them."""
-    found = re.findall(r"^\| `--([a-z-]+)(?: [A-Z]+)?` \| (.*?) ?\|", PAGE, flags=re.M)
+    found = re.findall(r"^\| `--([a-z-]+)(?: [A-Z=]+)?` \| (.*?) ?\|", PAGE, flags=re.M)
     return {option.replace("-", "_"): default.replace("`", "") for option, default in found}
 
 
@@ -20,6 +20,9 @@ def declared():
     found = {}
     for name, parameter in signature(fit, eval_str=True).parameters.items():
         how = parameter.annotation.__metadata__[0]
+        named = getattr(how, "default", None)  # where Annotated is used, the first declaration
+        if isinstance(named, str) and named.startswith("--"):
+            name = named.lstrip("-").replace("-", "_")
         default = parameter.default
         if default is None:
             found[name] = how.help.partition("Default: ")[2].removesuffix(".")

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from thinned.errors import InputError
+from thinned.fit.choices import Choices
 from thinned.fit.job import read_hidden, read_p
 from thinned.fit.model import write_predictions
 from thinned.fit.results import FitSettings
@@ -27,6 +28,127 @@ def searched(request, mixed_csv):
     search = Search(problem, SETTINGS, processes=1)
     search.run()
     return search
+
+
+def shop(path, start=0):
+    """A table that is written as no two people write: prices, weights, codes, a grouped target."""
+    rows = range(start, start + 40)
+    frame = pd.DataFrame(
+        {
+            "price": [f"${1000 + 37 * i:,}.50" for i in rows],
+            "weight": [f"{i % 9 + 1},5 kg" for i in rows],
+            "zip": [f"0{i % 3}" for i in rows],
+            "size": ["?" if i % 8 == 3 else str(i % 5) for i in rows],
+            "when": [f"{1 + i % 28:02d}/{1 + i % 12:02d}/{2019 + i % 3}" for i in rows],
+            "open": [f"{i % 12 + 1}:0{i % 6} {'ap'[i % 2]}m" for i in rows],
+            "sold": [f"{(i * i) % 7}.{100 + i}" for i in rows],
+        }
+    )
+    frame["sold"] = frame["sold"].str.replace("0.", "", n=1, regex=False)
+    frame.to_csv(path, index=False)
+    return str(path)
+
+
+# The prices have decimal points and the weights decimal commas: what "1.101" is must be said.
+SHOP = Choices(("zip=text", "sold=grouped"), ("?",))
+
+
+@pytest.fixture(scope="module")
+def sold(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shop")
+    problem = load(shop(folder / "shop.csv"), "sold", "regression", SHOP)
+    search = Search(problem, SETTINGS, processes=1)
+    search.run()
+    (folder / "model").mkdir()
+    save_model(search.model, folder / "model")
+    return problem, search.model, folder / "model"
+
+
+def test_a_saved_model_reads_new_data_as_it_read_the_first(sold, tmp_path):
+    problem, fitted, folder = sold
+    model = load_model(folder)
+    assert model.readings == fitted.readings
+    assert {(one.column, one.form, one.before, one.after) for one in model.readings} == {
+        ("price", "1,234.5", "$", ""),
+        ("weight", "1,5", "", "kg"),
+        ("zip", "text", "", ""),
+        ("when", "25/03/2023", "", ""),
+        ("open", "14:05", "", ""),
+        ("sold", "1.234,5", "", ""),
+    }
+    frame, target, _ = model.read(shop(tmp_path / "same.csv"))
+    pd.testing.assert_frame_equal(frame, problem.features)
+    assert target.tolist() == problem.target.tolist()
+    # Three rows show less than the whole column did: no group, no gap, all weights whole.
+    (tmp_path / "few.csv").write_text(
+        "price,weight,zip,size,when,open\n"
+        "$7.50,2 kg,01,?,03/04/2020,6:00 pm\n$8,3 kg,NA,1,,12:30 am\n"
+    )
+    frame, _, _ = model.read(str(tmp_path / "few.csv"))
+    assert frame["price"].tolist() == [7.5, 8.0]
+    assert frame["weight"].tolist() == [2.0, 3.0]
+    assert frame["zip"].tolist() == ["01", "NA"]
+    assert np.isnan(frame["size"][0])
+    assert frame["when: days"][0] == 18355  # 3 April
+    assert np.isnan(frame["when: year"][1])
+    assert frame["open: hour (sine)"][0] == -1.0
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "form"),
+    [
+        ("price", "7.50", 'numbers as "$1,234.5"'),
+        ("price", "€8", 'numbers as "$1,234.5"'),
+        ("price", "$8,5", 'numbers as "$1,234.5"'),
+        ("when", "03/25/2020", 'dates or times as "25/03/2023"'),
+        ("when", "2020-03-25", 'dates or times as "25/03/2023"'),
+        ("open", "25:00", 'dates or times as "14:05"'),
+    ],
+)
+def test_new_data_in_another_form_are_refused_by_place(sold, tmp_path, column, cell, form):
+    row = dict.fromkeys(("price", "weight", "zip", "size", "when", "open"), "")
+    pd.DataFrame([row, row | {column: cell}]).to_csv(tmp_path / "new.csv", index=False)
+    with pytest.raises(InputError) as caught:
+        load_model(sold[2]).read(str(tmp_path / "new.csv"))
+    assert str(caught.value) == (
+        f'new.csv: column "{column}" holds {form}; row 2 (line 3) holds "{cell}".'
+    )
+
+
+def test_a_model_from_before_there_were_readings_still_loads(searched, saved):
+    path = saved / "model.json"
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    for name in ("sha256", "readings", "missing"):
+        del facts[name]
+    path.write_bytes(sealed(facts | {"format_version": 2}))
+    frame = searched.problem.features
+    np.testing.assert_array_equal(
+        load_model(saved).answers(frame).outputs, searched.model.answers(frame).outputs
+    )
+    path.write_bytes(sealed(facts | {"format_version": 3}))
+    assert 'with "readings"' in sentence(saved)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"form": "1.2.3"}, "readings[0].form must be 1.5 or 1,5 or "),
+        ({"before": None}, "readings[0].before must be a text"),
+        ({"lenient": 1}, "readings[0].lenient must be true or false"),
+        ({"column": "none"}, 'the reading of "none" is not its column\'s'),
+        ({"column": "zip"}, "a column with two readings"),
+        ({"form": "text"}, 'the reading of "price" is not its column\'s'),
+        ({"form": "14:05"}, 'the reading of "price" is not its column\'s'),
+        ({"more": 1}, 'readings[0] must be without "more"'),
+    ],
+)
+def test_readings_that_cannot_be_are_refused(sold, tmp_path, change, said):
+    for file in sold[2].iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    facts = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
+    facts["readings"][0] |= change
+    changed(tmp_path, readings=facts["readings"])
+    assert said in sentence(tmp_path)
 
 
 @pytest.fixture
@@ -106,7 +228,7 @@ def test_another_version_of_the_mask_spec_is_refused(saved):
     changed(saved, mask_spec=1, format_version=9)
     assert sentence(saved) == (
         f"{saved / 'model.json'}: a model of format version 9; this thinned "
-        f"({thinned.__version__}) reads version 2."
+        f"({thinned.__version__}) reads versions 2 and 3."
     )
 
 
@@ -119,8 +241,8 @@ def test_a_model_from_before_there_was_a_checksum_is_refused(saved):
     path.write_text(json.dumps(facts | {"format_version": 1}, indent=1) + "\n", encoding="utf-8")
     assert sentence(saved) == (
         f"{path}: a model of format version 1, which has no checksum that would show damage; this "
-        f"thinned ({thinned.__version__}) reads version 2. Fit it again: its report.html holds the "
-        "command."
+        f"thinned ({thinned.__version__}) reads versions 2 and 3. Fit it again: its "
+        "report.html holds the command."
     )
 
 
@@ -185,6 +307,8 @@ def test_damaged_weights(saved):
         {"classes": ["b", "a", "a"]},
         {"training": {"p": 0.5}},
         {"surplus": 1},
+        {"missing": ["?", "?"]},
+        {"readings": [{"column": "no such", "form": "1.5"}]},
     ],
 )
 def test_facts_that_contradict_the_weights(saved, facts):

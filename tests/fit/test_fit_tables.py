@@ -63,9 +63,9 @@ def test_classes_are_called_what_scikit_learn_calls_them():
 
 def test_the_target_is_the_column_of_that_name_else_the_last(csv):
     assert load(csv()).notes == []
-    problem = load(csv(target=range(20), y=np.arange(20.0) * 1.5), target=None)
+    problem = load(csv(target=range(20), y=np.arange(20.0) ** 2), target=None)
     assert problem.target_name == "target"
-    path = csv("other.csv", y=np.arange(20.0) * 1.5)
+    path = csv("other.csv", y=np.arange(20.0) ** 2)
     frame = pd.read_csv(path).drop(columns=["target"])
     frame.to_csv(path, index=False)
     problem = load(path)
@@ -91,7 +91,7 @@ def test_the_task_follows_from_the_target(csv, cells, task):
 def test_many_whole_numbers_are_quantities(tmp_path, different, task):
     path = tmp_path / "data.csv"
     rows = range(21 * 7)
-    frame = pd.DataFrame({"a": rows, "y": [row % different for row in rows]})
+    frame = pd.DataFrame({"a": [row**2 for row in rows], "y": [row % different for row in rows]})
     frame.to_csv(path, index=False)
     assert load(str(path)).task == task
 
@@ -102,7 +102,7 @@ def test_the_task_can_be_said(csv):
 
 
 def test_whole_numbers_become_whole_classes_and_it_is_said(csv):
-    problem = load(csv(target=[1.0, 2.0] * 10))
+    problem = load(csv(target=[1.0, 2.0, 2.0, 1.0] * 5))
     assert problem.classes == (1, 2)
     assert all(isinstance(name, int) for name in problem.classes)
     assert problem.notes == [
@@ -141,7 +141,7 @@ def test_columns_without_use_are_left_out_and_named(csv):
         csv(
             z=[""] * 20,
             same=[3] * 20,
-            day=["2024-01-0" + str(1 + i % 9) for i in range(20)],
+            day=[f"{1 + i}.1.24" for i in range(20)],
         ),
         "target",
     )
@@ -150,7 +150,7 @@ def test_columns_without_use_are_left_out_and_named(csv):
     assert problem.notes == [
         'Column left out: "z" (no value in any row).',
         'Column left out: "same" (the same value in every row).',
-        'Column left out: "day" (dates; make numbers of them (a year, a weekday) to use it).',
+        'Column left out: "day" (dates whose years have two digits; write all four to use it).',
     ]
 
 
@@ -180,11 +180,6 @@ def test_texts_that_name_rows_are_left_out(tmp_path):
             {"target": [1.5] * 20},
             {},
             'the target "target" has the same value in every row.',
-        ),
-        (
-            {"target": ["yes", None, None, *["no"] * 17]},
-            {},
-            'the target "target" has no value in row 2 (line 3) (2 rows in all).',
         ),
         ({"target": [None] * 20}, {}, 'the target "target" is empty.'),
         (
@@ -272,14 +267,27 @@ def test_cells_of_other_types_are_refused(tmp_path):
     )
 
 
-def test_dates_of_parquet_are_left_out(tmp_path):
+def test_dates_of_a_typed_file_become_numbers(tmp_path):
     path = tmp_path / "dates.parquet"
     start = datetime.datetime(2020, 1, 1)
     days = [start + datetime.timedelta(days=i) for i in range(20)]
     frame = pd.DataFrame({"day": days, "date": [day.date() for day in days]})
-    frame["a"], frame["y"] = range(20), [0, 1] * 10
+    frame["zoned"] = pd.to_datetime(days).tz_localize("Europe/Berlin")
+    frame["clock"] = [datetime.time(i % 24, 30) for i in range(20)]
+    frame["long"] = [datetime.timedelta(days=i) for i in range(20)]
+    frame["a"], frame["y"] = [i**2 for i in range(20)], [0, 1] * 10
     frame.to_parquet(path)
-    assert load(str(path)).left_out == ("day", "date")
+    problem = load(str(path))
+    assert problem.left_out == ("long",)
+    names = [column.name for column in problem.columns]
+    assert names[:3] == ["day: days", "day: weekday (sine)", "day: weekday (cosine)"]
+    assert problem.features["day: days"][0] == problem.features["date: days"][0] == 18262.0
+    assert problem.features["zoned: days"][0] == 18262 - 1 / 24  # UTC
+    assert problem.features["clock: hour (sine)"][6] == pytest.approx(np.sin(np.pi * 6.5 / 12))
+    note = (
+        'Column left out: "long" (lengths of time; make numbers of them (days, seconds) to use it).'
+    )
+    assert note in problem.notes
     assert sentence(str(path), "day") == (
         'dates.parquet: the target "day" holds dates; name another with --target.'
     )
@@ -334,6 +342,13 @@ def test_new_data_that_differ_are_refused_by_place(cells, said):
     with pytest.raises(InputError) as caught:
         features_for(new(**cells), COLUMNS, frozenset())
     assert str(caught.value) == f"new.csv: {said}"
+
+
+def test_new_numbers_written_in_a_sure_way_are_read_where_the_model_has_numbers():
+    source = new(n=["1,5", None, "1.234,5"], t=["x"] * 3, b=[True] * 3)
+    assert features_for(source, COLUMNS, frozenset())["n"].tolist()[::2] == [1.5, 1234.5]
+    with pytest.raises(InputError, match='row 1 holds "1,234"'):
+        features_for(new(n=["1,234"], t=["x"], b=[True]), COLUMNS, frozenset())
 
 
 def test_an_empty_column_of_new_data_is_missing_values():

@@ -26,7 +26,8 @@ def command(fit: Callable[..., Any], result: Result) -> list[str]:
     Whatever was left open when it was typed (the target, the epochs) is said.
     """
     data = {"data": result.data.typed, "target": result.data.target, "task": result.data.task}
-    groups = [["thinned", "fit"], *words(fit, data | vars(result.settings), WITHOUT)]
+    values = data | vars(result.data.choices) | vars(result.settings)
+    groups = [["thinned", "fit"], *words(fit, values, WITHOUT)]
     return [" ".join(map(shell, group)) for group in groups]
 
 
@@ -55,7 +56,7 @@ def words(
 
 def _option(declared: Any, value: Any) -> list[str]:
     name = max(declared.opts, key=len)
-    if value is None:
+    if value is None or value == ():
         return []
     if declared.is_flag:
         names = declared.opts if value else declared.secondary_opts

@@ -31,7 +31,8 @@ def fit(
         str,
         typer.Argument(
             metavar="DATA",
-            help="digits, wine, breast_cancer or diabetes; or a CSV or Parquet file.",
+            help="digits, wine, breast_cancer or diabetes; a file (CSV, Parquet, Excel, and more); "
+            "or - for standard input.",
         ),
     ],
     target: Annotated[
@@ -39,6 +40,26 @@ def fit(
         typer.Option(help="Column to predict. Default: target, else the last column."),
     ] = None,
     task: Annotated[_Task, typer.Option(help="What the target is.")] = _Task.auto,
+    types: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--type",
+            metavar="COLUMN=KIND",
+            help="What a column is: number, grouped, date, day/month/year, month/day/year or text. "
+            "May be given again.",
+        ),
+    ] = None,
+    missing: Annotated[
+        str | None, typer.Option(help='Texts that count as missing, as "?,-".')
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Learn from it whatever it holds. May be given again."),
+    ] = None,
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Leave it out. May be given again."),
+    ] = None,
     p: Annotated[
         str, typer.Option(help="Probabilities to drop, compared with each other and with 0.")
     ] = "0,0.1,0.2,0.3,0.5",
@@ -70,6 +91,7 @@ def fit(
     """
     from thinned.cli.again import command
     from thinned.cli.progress import progress
+    from thinned.fit.choices import Choices, read_missing, read_types
     from thinned.fit.folder import whole_folder
     from thinned.fit.job import (
         default_epochs,
@@ -85,9 +107,12 @@ def fit(
     from thinned.report import page
 
     ps, sizes = read_p(p), read_hidden(hidden)
-    folder = out or Path(f"thinned-{Path(data).stem or 'data'}")
+    lists = tuple(keep or ()), tuple(drop or ())
+    choices = Choices(read_types(types or ()), read_missing(missing), *lists)
+    name = "data" if data == "-" else Path(data).stem
+    folder = out or Path(f"thinned-{name or 'data'}")
     with whole_folder(folder, overwrite, least_bytes(sizes)) as made:
-        problem = load(data, target, task.value)
+        problem = load(data, target, task.value, choices)
         settings = FitSettings(ps, sizes, epochs or 1, repeats, seed)
         if epochs is None:
             settings = replace(settings, epochs=default_epochs(problem.rows, settings))

@@ -26,6 +26,7 @@ __all__ = [
     "record",
     "share",
     "text",
+    "truth",
     "whole",
 ]
 
@@ -52,6 +53,10 @@ def _demand(holds: bool, what: str, form: str, value: object) -> None:
 
 def text(value: Any, what: str) -> None:
     _demand(type(value) is str, what, "a text", value)
+
+
+def truth(value: Any, what: str) -> None:
+    _demand(type(value) is bool, what, "true or false", value)
 
 
 def number(value: Any, what: str) -> None:

@@ -10,6 +10,8 @@ from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+
 from thinned.errors import InputError, short
 from thinned.fit.facts import MOST_DIGITS
 from thinned.fit.folder import write_whole
@@ -95,6 +97,7 @@ def result_of(problem: Problem, search: Search) -> Result:
         task=problem.task,
         classes=problem.classes,
         notes=tuple(problem.notes),
+        choices=problem.choices,
     )
     said = sentences(
         problem.task,
@@ -136,8 +139,16 @@ def write_result(result: Result, search: Search, folder: Path, report: str) -> N
     labels = shown.target.tolist()
     if result.data.classes:
         labels = [result.data.classes[int(code)] for code in shown.target]
+    rows, answers = shown.rows, shown.answers
+    unknown = search.problem.unknown
+    if unknown is not None and len(unknown):  # their target is empty
+        rows = np.concatenate((rows, unknown.index.to_numpy(np.int64) + 1))
+        order = np.argsort(rows)
+        answers = answers.followed_by(search.model.answers(unknown)).taken(order)
+        labels = [(labels + [None] * len(unknown))[i] for i in order]
+        rows = rows[order]
     stream = io.StringIO(newline="")
-    write_predictions(stream, search.model, shown.answers, shown.rows, labels)
+    write_predictions(stream, search.model, answers, rows, labels)
     write_whole(folder / "predictions.csv", stream.getvalue().encode("utf-8"))
     save_model(search.model, folder)
     text = json.dumps(metrics(result), indent=1, allow_nan=False, ensure_ascii=False)

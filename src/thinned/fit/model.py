@@ -15,6 +15,7 @@ from thinned.errors import InputError, quoted
 from thinned.fit.cells import guarded
 from thinned.fit.encoding import Encoder
 from thinned.fit.network import Network, probabilities
+from thinned.fit.readings import Reading
 from thinned.fit.tables import Column, Task, features_for, open_data
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ class Model:
     encoder: Encoder
     network: Network
     training: dict[str, Any]
+    # How texts are read, and which ones are missing.
+    readings: tuple[Reading, ...] = ()
+    missing: tuple[str, ...] = ()
 
     def answers(self, frame: pd.DataFrame) -> Answers:
         """What the model says of each row of a table whose columns are the model's."""
@@ -80,9 +84,10 @@ class Model:
         texts = {column.name for column in self.columns if column.kind == "text"}
         if self.classes and isinstance(self.classes[0], str):
             texts.add(self.target)
-        source = open_data(data, frozenset(texts))
+        texts.update(one.column for one in self.readings)
+        source = open_data(data, frozenset(texts), self.missing)
         may_have = frozenset((self.target, *self.left_out))
-        frame = features_for(source, self.columns, may_have)
+        frame = features_for(source, self.columns, may_have, self.readings)
         known = source.frame[self.target] if self.target in source.frame.columns else None
         notes = [
             f"{source.name}: column {quoted(name)} has {len(new)} text{'s' * (len(new) > 1)} that "
@@ -103,6 +108,22 @@ class Answers:
     prediction: NDArray[Any]
     probabilities: NDArray[np.float64] | None = None
     more: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    def followed_by(self, other: Answers) -> Answers:
+        """These answers, and after them those of the same model for other rows."""
+        shares = None
+        if self.probabilities is not None and other.probabilities is not None:
+            shares = np.concatenate((self.probabilities, other.probabilities))
+        return Answers(
+            np.concatenate((self.outputs, other.outputs)),
+            np.concatenate((self.prediction, other.prediction)),
+            shares,
+        )
+
+    def taken(self, rows: NDArray[np.intp]) -> Answers:
+        """The answers for some rows, in their order."""
+        shares = None if self.probabilities is None else self.probabilities[rows]
+        return Answers(self.outputs[rows], self.prediction[rows], shares)
 
     @staticmethod
     def of_members(answer: Prediction) -> Answers:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from thinned.fit.choices import Choices
 from thinned.fit.model import Answers
 from thinned.fit.tables import Column, Task
 from thinned.fit.uncertainty import Uncertainty
@@ -55,6 +56,7 @@ class Data:
     """What it was run on. `rows` and `test_rows` count; `sha256` is the file's.
 
     typed : str. How the user named it, of which `name` is the last part.
+    choices : what the user said about the columns.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Data:
     task: Task
     classes: tuple[Any, ...]
     notes: tuple[str, ...]
+    choices: Choices = field(default_factory=Choices)
 
 
 @dataclass(frozen=True)

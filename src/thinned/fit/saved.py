@@ -38,16 +38,20 @@ from thinned.fit.form import (
     record,
     share,
     text,
+    truth,
     whole,
 )
 from thinned.fit.model import Model
 from thinned.fit.network import Network
+from thinned.fit.readings import VERBATIM, Reading, forms
 from thinned.fit.tables import Column, Task
 from thinned.version import __version__
 
 __all__ = ["MASK_SPEC", "load_model", "save_model", "sealed"]
 
-FORMAT, FORMAT_VERSION = "thinned.model", 2
+FORMAT, FORMAT_VERSION = "thinned.model", 3
+# Version 2 has no readings and no further missing texts.
+WITHOUT_READINGS = 2
 # The version of the mask spec under which the network was trained.
 MASK_SPEC = 1
 FACTS, WEIGHTS = "model.json", "model.safetensors"
@@ -84,6 +88,8 @@ def save_model(model: Model, folder: Path) -> None:
         "classes": list(model.classes),
         "columns": [asdict(column) for column in model.columns],
         "left_out": list(model.left_out),
+        "readings": [asdict(reading) for reading in model.readings],
+        "missing": list(model.missing),
         "encoder": asdict(model.encoder),
         "layers": len(model.network.weights),
         "activation": "relu",
@@ -112,7 +118,11 @@ def load_model(folder: Path) -> Model:
     _check_folder(folder)
     facts = _facts(folder / FACTS)
     with _sentence(folder / FACTS, "a model"):
-        _MODEL(facts, "")
+        if _is(facts["format_version"], WITHOUT_READINGS):
+            _MODEL_WITHOUT_READINGS(facts, "")
+            facts |= {"readings": [], "missing": []}
+        else:
+            _MODEL(facts, "")
         _check_agreement(facts)
     with _sentence(folder / WEIGHTS, "weights"):
         layers = _layers(folder / WEIGHTS, facts)
@@ -166,9 +176,9 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def _check_version(path: Path, version: Any) -> None:
-    if _is(version, FORMAT_VERSION):
+    if _is(version, FORMAT_VERSION) or _is(version, WITHOUT_READINGS):
         return
-    reads = f"this thinned ({__version__}) reads version {FORMAT_VERSION}."
+    reads = f"this thinned ({__version__}) reads versions {WITHOUT_READINGS} and {FORMAT_VERSION}."
     if _is(version, 1):
         raise InputError(
             f"{path}: a model of format version 1, which has no checksum that would show damage; "
@@ -183,26 +193,26 @@ def _is(value: Any, version: int) -> bool:
 
 # The widest layer and the longest training that the command line takes, and far more.
 _LARGEST = 2**31 - 1
-_MODEL = record(
-    format=one_of(FORMAT),
-    format_version=one_of(FORMAT_VERSION),
-    mask_spec=one_of(MASK_SPEC),
-    thinned=text,
-    weights_sha256=text,
-    task=one_of("classification", "regression"),
-    target=text,
-    classes=labels,
-    columns=each(record(name=text, kind=one_of("numeric", "text", "bool"))),
-    left_out=distinct_texts,
-    encoder=record(
+_PARTS = {
+    "format": one_of(FORMAT),
+    "format_version": one_of(FORMAT_VERSION, WITHOUT_READINGS),
+    "mask_spec": one_of(MASK_SPEC),
+    "thinned": text,
+    "weights_sha256": text,
+    "task": one_of("classification", "regression"),
+    "target": text,
+    "classes": labels,
+    "columns": each(record(name=text, kind=one_of("numeric", "text", "bool"))),
+    "left_out": distinct_texts,
+    "encoder": record(
         numeric=each(record(name=text, median=number, mean=number, scale=positive)),
         texts=each(record(name=text, own=distinct_texts, rare=distinct_texts)),
     ),
-    layers=whole(1, _LARGEST),
-    activation=one_of("relu"),
-    target_mean=number,
-    target_scale=positive,
-    training=record(
+    "layers": whole(1, _LARGEST),
+    "activation": one_of("relu"),
+    "target_mean": number,
+    "target_scale": positive,
+    "training": record(
         p=share,
         epochs=whole(1, _LARGEST),
         random_state=whole(0, 2**32 - 1),
@@ -211,7 +221,15 @@ _MODEL = record(
         learning_rate_init=positive,
         weight_decay=number,
     ),
-    sha256=text,
+    "sha256": text,
+}
+_MODEL_WITHOUT_READINGS = record(**_PARTS)
+_MODEL = record(
+    **_PARTS,
+    readings=each(
+        record(column=text, form=one_of(*forms()), before=text, after=text, lenient=truth)
+    ),
+    missing=distinct_texts,
 )
 
 
@@ -227,8 +245,23 @@ def _check_agreement(facts: dict[str, Any]) -> None:
         raise FormError("columns and encoder differ")
     if any(set(column["own"]) & set(column["rare"]) for column in encoder["texts"]):
         raise FormError("a text that is both rare and not")
+    _check_readings(facts)
     if (len(facts["classes"]) > 1) != (facts["task"] == "classification"):
         raise FormError(f"{facts['task']} with {len(facts['classes'])} classes")
+
+
+def _check_readings(facts: dict[str, Any]) -> None:
+    """Each reading is of a column of its own, and makes what the column is."""
+    kinds = {column["name"]: column["kind"] for column in facts["columns"]}
+    read = [one["column"] for one in facts["readings"]]
+    if len(set(read)) < len(read):
+        raise FormError("a column with two readings")
+    for one in (Reading(**one) for one in facts["readings"]):
+        kind = "text" if one.form == VERBATIM else "numeric"
+        known = {kinds.get(name, kind) for name in one.makes if name in kinds}
+        fits = known == {kind} or (one.column == facts["target"] and not one.dated)
+        if not fits or (one.dated and (one.column in kinds or one.before + one.after)):
+            raise FormError(f"the reading of {received(one.column)} is not its column's")
 
 
 # --------------------------------------------------------------------------------------- the model
@@ -298,4 +331,6 @@ def _model(facts: dict[str, Any], layers: Layers) -> Model:
         encoder=_encoder(facts),
         network=Network(weights, biases, facts["target_mean"], facts["target_scale"]),
         training=facts["training"],
+        readings=tuple(Reading(**one) for one in facts["readings"]),
+        missing=tuple(facts["missing"]),
     )

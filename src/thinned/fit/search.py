@@ -216,6 +216,8 @@ class Search:
             left_out=problem.left_out,
             encoder=encoder,
             network=network,
+            readings=problem.readings,
+            missing=problem.choices.missing,
             training={
                 "p": settings.p[i],
                 "epochs": self.levels[i].epochs,
@@ -246,15 +248,15 @@ class Search:
         return measures(self.problem.task, outputs, self.problem.target[rows])
 
     def _predicted(self) -> Predictions:
-        rows = self.test_rows
-        answers = self.model.answers(self.problem.features.iloc[rows])
-        target = self.problem.target[rows]
+        problem, rows = self.problem, self.test_rows
+        answers = self.model.answers(problem.features.iloc[rows])
+        target = problem.target[rows]
         confusion = None
-        if self.problem.task == "classification":
-            n = len(self.problem.classes)
+        if problem.task == "classification":
+            n = len(problem.classes)
             pairs = target * n + answers.prediction
             confusion = np.bincount(pairs, minlength=n * n).reshape(n, n)
-        return Predictions(rows.astype(np.int64) + 1, target, answers, confusion)
+        return Predictions(problem.places[rows].astype(np.int64) + 1, target, answers, confusion)
 
 
 @contextmanager

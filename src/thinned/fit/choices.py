@@ -1,0 +1,81 @@
+"""What the user says about the table: kinds of columns, what is missing, what is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from thinned.errors import InputError, listed, quoted, short
+
+__all__ = ["KINDS", "Choices", "read_missing", "read_types"]
+
+# What --type takes, and what it makes of a column.
+KINDS = {
+    "number": "a number; what is none is missing, and a lone mark is a decimal one",
+    "grouped": "a number with marks between groups of three digits",
+    "date": "a date or a time of day; what is none is missing",
+    "day/month/year": "a date whose day stands first; what is none is missing",
+    "month/day/year": "a date whose month stands first; what is none is missing",
+    "text": "a text, exactly as it stands",
+}
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Options about the columns.
+
+    types : as typed, "column=kind".
+    missing : texts that count as missing besides those that pandas knows.
+    keep, drop : columns that are learned from, or not, whatever they hold.
+    """
+
+    types: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """The kind of each column that has one."""
+        return dict(_pair(one) for one in self.types)
+
+
+def read_types(typed: Sequence[str]) -> tuple[str, ...]:
+    """The arguments of --type, each one "column=kind" with a kind that is known."""
+    seen = set()
+    for one in typed:
+        name, kind = _pair(one)
+        if not name or kind not in KINDS:
+            raise InputError(
+                f"--type: {short(one) or 'an empty text'} is not COLUMN=KIND; "
+                f"kinds are {', '.join(KINDS)}."
+            )
+        if name in seen:
+            raise InputError(f"--type: the column {quoted(name)} is given two kinds.")
+        seen.add(name)
+    return tuple(typed)
+
+
+def _pair(typed: str) -> tuple[str, str]:
+    # A column's name may have an equals sign, a kind has none.
+    name, _, kind = typed.rpartition("=")
+    return name, kind
+
+
+def read_missing(text: str | None) -> tuple[str, ...]:
+    """The texts of "?,-"."""
+    if text is None:
+        return ()
+    marks = tuple(mark.strip() for mark in text.split(","))
+    if not all(marks):
+        raise InputError('--missing: an empty place is no text; write "?,-" for two texts.')
+    return marks
+
+
+def check_names(option: str, names: Sequence[str], there: Sequence[str]) -> None:
+    """Every name that an option was given is a column's."""
+    for name in names:
+        if name not in there:
+            raise InputError(
+                f"{option}: there is no column {quoted(name)}; the columns are {listed(there)}."
+            )

@@ -1,0 +1,117 @@
+"""Finding out how the dates and times of a column are written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thinned.errors import InputError, quoted
+from thinned.fit.dates import FORMS
+from thinned.fit.doubt import are_few, differing, option, row_of, stray
+from thinned.fit.readings import Reading
+from thinned.fit.source import TableFile
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["declared_dates", "form_of_dates"]
+
+# The forms that --type allows for what it says.
+_DECLARED = {
+    "date": tuple(FORMS),
+    "day/month/year": ("25/03/2023", "25.03.2023", "25 Mar 2023"),
+    "month/day/year": ("03/25/2023", "Mar 25, 2023"),
+}
+# A column of texts none of which is a date, of so many, is looked at no further.
+FIRST = 50
+# What every date and time has: to look for this takes less time than to look for each form.
+_HINT = re.compile(r"[0-9]\s?[-/.:]\s?[0-9]|[A-Za-z]{3}.*[0-9]{4}")
+
+
+def form_of_dates(source: TableFile, name: str, cells: pd.Series) -> str | None:
+    """The form that all cells of a column have, None if they are no dates.
+
+    Raises
+    ------
+    InputError if they have two forms that make other days of them, or nearly all have one.
+    """
+    first = cells[:FIRST]
+    if not any(map(_HINT.search, first)) or not _days(first):
+        return None
+    texts = cells.drop_duplicates()
+    fitting = _days(texts)
+    whole = [form for form, days in fitting.items() if np.isfinite(days).all()]
+    if not whole:
+        _check_strays(source, name, cells, texts, fitting)
+        return None
+    best = whole[0]
+    for form in whole[1:]:
+        differs = np.flatnonzero(fitting[form] != fitting[best])
+        if differs.size:
+            raise _either(source, name, texts.iloc[int(differs[0])], best, form)
+    return best
+
+
+def _days(texts: pd.Series) -> dict[str, NDArray[np.float64]]:
+    """The days that texts stand for under each form that any of them has."""
+    found = {form: way.days(texts) for form, way in FORMS.items()}
+    return {form: days for form, days in found.items() if np.isfinite(days).any()}
+
+
+def _either(source: TableFile, name: str, text: str, form: str, other: str) -> InputError:
+    import pandas as pd
+
+    days: Any = [int(FORMS[one].days(pd.Series([text], dtype=object))[0]) for one in (form, other)]
+    meant = " or ".join(str(np.datetime64(day, "D")) for day in days)
+    return source.error(
+        f"column {quoted(name)}, {row_of(source, name, text)} holds {quoted(text)}, which can be "
+        f"{meant}, and no row decides; write {option(name, 'day/month/year')} or "
+        f"{option(name, 'month/day/year')}."
+    )
+
+
+def _check_strays(
+    source: TableFile,
+    name: str,
+    cells: pd.Series,
+    texts: pd.Series,
+    fitting: Mapping[str, NDArray[np.float64]],
+) -> None:
+    """Refuse a column that is dates but for a few cells, or dates written in several ways."""
+    best = max(fitting, key=lambda form: int(np.isfinite(fitting[form]).sum()))
+    some = np.any([np.isfinite(days) for days in fitting.values()], axis=0)
+    words = list(texts[~some])
+    if not words:
+        good = np.isfinite(fitting[best])
+        one, other = texts[good].iloc[0], texts[~good].iloc[0]
+        raise differing(source, name, one, other, "dates are written in several ways", "date")
+    good = np.isfinite(fitting[best])
+    if len(texts) - int(good.sum()) == len(words) and are_few(cells, list(texts[good]), words):
+        raise stray(source, name, "times" if FORMS[best].clock else "dates", words[0])
+
+
+def declared_dates(source: TableFile, name: str, cells: pd.Series, kind: str) -> Reading:
+    """The reading of a column that the user says holds dates: what most of its cells have."""
+    fitting = {form: int(np.isfinite(FORMS[form].days(cells)).sum()) for form in _DECLARED[kind]}
+    best = max(fitting, key=lambda form: fitting[form])  # the first of equals
+    if not fitting[best]:
+        text = cells.iloc[0]
+        raise source.error(
+            f"column {quoted(name)} holds no {kind}, as --type says it does; "
+            f"{row_of(source, name, text)} holds {quoted(text)}."
+        )
+    rival = "03/25/2023"
+    if kind == "date" and best == "25/03/2023" and fitting[rival] == fitting[best]:
+        ours, theirs = (FORMS[form].days(cells) for form in (best, rival))
+        either = np.flatnonzero(np.isfinite(ours) & np.isfinite(theirs) & (ours != theirs))
+        if either.size:
+            raise _either(source, name, cells.iloc[int(either[0])], best, rival)
+        one, other = (cells[np.isfinite(days)].iloc[0] for days in (ours, theirs))
+        if one != other:
+            why = "as many begin with the day as with the month"
+            raise differing(source, name, one, other, why, "day/month/year")
+    return Reading(name, best, lenient=True)

@@ -1,0 +1,117 @@
+"""A table as it was read, and where its rows stand in the file."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from thinned.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["TableFile", "parsed", "text_of"]
+
+
+@dataclass
+class TableFile:
+    """A table as it was read, and where its rows stand in the file.
+
+    text, separator, header : of a file of separated texts; None, "," and () for other formats.
+    missing : texts that count as missing besides those that pandas knows.
+    typed : whether the file itself says of what type a column is, as Parquet does.
+    """
+
+    name: str
+    frame: pd.DataFrame
+    sha256: str | None = None
+    notes: list[str] = field(default_factory=list)
+    text: str | None = None
+    separator: str = ","
+    header: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    typed: bool = False
+
+    def row(self, position: int) -> str:
+        """How a person finds the row at this position: its number, and its line in a CSV."""
+        if self.text is None:
+            return f"row {position + 1}"
+        return f"row {position + 1} (line {_line_of(self.text, self.separator, position)})"
+
+    def error(self, sentence: str) -> InputError:
+        return InputError(f"{self.name}: {sentence}")
+
+    def spelled(self, name: str, rows: int | None = None) -> pd.Series:
+        """The cells of a column as they stand in the file: texts, and None where one is empty or
+        one of `missing`. rows : the first ones only."""
+        import pandas as pd
+
+        if self.text is None:
+            cells = self.frame[name][:rows]
+            texts = [None if pd.isna(cell) else text_of(cell) for cell in cells]
+            return pd.Series(texts, index=cells.index, dtype=object)
+        header = self.header
+        frame = parsed(
+            self.text, self.separator, header, frozenset((name,)), self.missing, name, rows
+        )
+        found = frame[name].astype(object)
+        return found.where(found.notna(), None).set_axis(self.frame.index[:rows])
+
+
+def text_of(cell: object) -> str:
+    """A cell as a text."""
+    # Whole numbers become floats where one of them is missing; as texts they stay what they were.
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    return str(cell)
+
+
+def parsed(
+    text: str,
+    separator: str,
+    header: tuple[str, ...],
+    as_text: frozenset[str],
+    missing: tuple[str, ...] = (),
+    only: str | None = None,
+    rows: int | None = None,
+) -> pd.DataFrame:
+    """Separated texts as pandas reads them.
+
+    only : one column, whose every spelling is kept. rows : the first ones only.
+    """
+    import pandas as pd
+
+    frame = pd.read_csv(
+        io.StringIO(text, newline=""),
+        sep=separator,
+        header=0,
+        names=list(header),
+        index_col=False,
+        usecols=None if only is None else [only],
+        dtype={name: str for name in as_text if name in header},
+        na_values=list(missing) if only is None else ["", *missing],
+        keep_default_na=only is None,
+        nrows=rows,
+        low_memory=False,  # in chunks, one column could get two types
+    )
+    for name in frame.columns:  # with spaces around it, a mark is still one, and nothing nothing
+        cells = frame[name]
+        if pd.api.types.is_string_dtype(cells.dtype) or cells.dtype == object:
+            empty = cells.astype("str").str.strip().isin(["", *missing])
+            frame[name] = cells.mask(empty) if empty.any() else cells
+    return frame
+
+
+def _line_of(text: str, separator: str, position: int) -> int:
+    """The line (from 1) on which the data row at this position starts."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    start, rows = 1, -1  # the header is row -1
+    for fields in reader:
+        if fields:
+            if rows == position:
+                break
+            rows += 1
+        start = reader.line_num + 1
+    return start

@@ -1,0 +1,179 @@
+"""The target: a quantity, or classes with rows enough for a test part and five folds."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thinned.errors import listed, quoted
+from thinned.fit.doubt import count, option
+from thinned.fit.kinds import LARGEST, LARGEST_TARGET, check_values
+from thinned.fit.source import TableFile
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "FEWEST_IN_CLASS",
+    "MOST_NUMBERED_CLASSES",
+    "Task",
+    "check_target",
+    "learnable",
+    "target_column",
+    "task_of",
+]
+
+Task = Literal["classification", "regression"]
+
+# Whole numbers with at most this many different values are taken for classes, if there are rows
+# enough for so many.
+MOST_NUMBERED_CLASSES = 20
+# A test part of a fifth must leave every class enough rows for five folds.
+FEWEST_IN_CLASS = 7
+# Rarer classes are left out where no larger share of the rows is lost with them.
+RARE_SHARE = 0.1
+
+
+def target_column(source: TableFile, target: str | None) -> str:
+    names = list(source.frame.columns)
+    if target is None:
+        if "target" in names:
+            return "target"
+        source.notes.append(
+            f"No target was named: the last column, {quoted(names[-1])}, is predicted."
+        )
+        return str(names[-1])
+    if target not in names:
+        near = difflib.get_close_matches(target, names, 1)
+        hint = f"did you mean {quoted(near[0])}?" if near else f"the columns are {listed(names)}."
+        raise source.error(f"no column {quoted(target)}; {hint}")
+    return target
+
+
+def check_target(source: TableFile, name: str, kind: str, values: pd.Series, task: str) -> None:
+    """Refuse a target that cannot be learned from, whatever its values are."""
+    known = values.dropna()
+    if not len(known):
+        raise source.error(f"the target {quoted(name)} is empty.")
+    if kind == "date":
+        raise source.error(f"the target {quoted(name)} holds dates; name another with --target.")
+    if kind != "numeric" and task == "regression":
+        raise source.error(
+            f"the target {quoted(name)} holds {quoted(known.iloc[0])} in "
+            f"{source.row(int(known.index[0]))}; regression needs numbers."
+        )
+    if kind != "numeric" and source.text is not None and len(known) < len(values):
+        _check_words(source, name, values)
+
+
+def _check_words(source: TableFile, name: str, values: pd.Series) -> None:
+    """Ask about cells of a target of classes that say "None", "NA" and the like."""
+    spelled = source.spelled(name)
+    words = spelled[values.isna() & spelled.notna()]
+    if len(words):
+        more = f" and {len(words) - 1} more" if len(words) > 1 else ""
+        word = words.iloc[0]
+        raise source.error(
+            f"the target {quoted(name)} holds {quoted(word)} in {source.row(int(words.index[0]))}"
+            f"{more}, which can be a class or say that there is none; write "
+            f"{option(name, 'text')} if it is a class, --missing {quoted(word)} if there is none."
+        )
+
+
+def task_of(source: TableFile, name: str, kind: str, values: pd.Series, task: str) -> Task:
+    """Classification or regression, where the user left it open."""
+    if task != "auto":
+        return cast(Task, task)
+    if kind != "numeric":
+        return "classification"
+    check_values(source, name, values.to_numpy(np.float64))
+    values = values.dropna()
+    different = values.nunique()
+    few = different <= min(MOST_NUMBERED_CLASSES, len(values) // FEWEST_IN_CLASS)
+    if few and (values == values.round()).all():
+        if source.sha256 is not None:
+            source.notes.append(
+                f"The target {quoted(name)} holds {different} different whole numbers, taken for "
+                "classes; --task regression takes them for quantities."
+            )
+        return "classification"
+    return "regression"
+
+
+def learnable(
+    source: TableFile, name: str, kind: str, values: pd.Series, task: Task
+) -> tuple[tuple[Any, ...], NDArray[Any], NDArray[np.intp]]:
+    """The classes, none in regression; for each row that is learned from the number of its class,
+    or its value; and the positions of these rows.
+
+    Rows without a target are not learned from, nor are those of a few classes that are too rare.
+    """
+    rows = np.flatnonzero(values.notna().to_numpy())
+    if len(rows) < len(values):
+        n = len(values) - len(rows)
+        source.notes.append(
+            f"The target {quoted(name)} has no value in {count(n, 'row')}, the first "
+            f"{source.row(int(np.flatnonzero(values.isna())[0]))}: not learned from, and predicted "
+            "in predictions.csv, where the target is empty."
+        )
+    if kind == "numeric":
+        most = LARGEST_TARGET if task == "regression" else LARGEST
+        check_values(source, name, values.to_numpy(np.float64), most)
+    known = values.iloc[rows]
+    if task == "classification":
+        classes, codes = _classes(known, kind)
+        return _without_rare(source, name, kind, classes, codes, rows)
+    y = known.to_numpy(np.float64)
+    if np.ptp(y) == 0.0:
+        raise source.error(f"the target {quoted(name)} has the same value in every row.")
+    return (), y, rows
+
+
+def _classes(values: pd.Series, kind: str) -> tuple[tuple[Any, ...], NDArray[np.int64]]:
+    """The classes in order, and the number of each row's class."""
+    if kind == "numeric":
+        whole = (values == values.round()).all() and values.abs().max() < 2**53
+        values = values.map(int if whole else float)
+    labels, codes = np.unique(values.to_numpy(), return_inverse=True)
+    classes = tuple(label.item() if hasattr(label, "item") else label for label in labels)
+    return classes, codes.astype(np.int64)
+
+
+def _without_rare(
+    source: TableFile,
+    name: str,
+    kind: str,
+    classes: tuple[Any, ...],
+    codes: NDArray[np.int64],
+    rows: NDArray[np.intp],
+) -> tuple[tuple[Any, ...], NDArray[np.int64], NDArray[np.intp]]:
+    """Leave out the classes with too few rows, where these are few; else refuse them."""
+    if len(classes) == 1:
+        raise source.error(
+            f"the target {quoted(name)} has one class only, {quoted(classes[0])}; "
+            "there is nothing to tell apart."
+        )
+    counts = np.bincount(codes)
+    rare = np.flatnonzero(counts < FEWEST_IN_CLASS)
+    if not rare.size:
+        return classes, codes, rows
+    n = int(counts[rare[0]])
+    if counts[rare].sum() > RARE_SHARE * len(codes) or len(classes) - rare.size < 2:
+        where = source.row(int(rows[np.flatnonzero(codes == rare[0])[0]]))
+        hint = "; --task regression takes the values for quantities" if kind == "numeric" else ""
+        raise source.error(
+            f"class {quoted(classes[rare[0]])} of the target {quoted(name)} has {n} "
+            f"row{'s' * (n > 1)} ({'first ' * (n > 1)}{where}); with a test part and five folds "
+            f"every class needs at least {FEWEST_IN_CLASS}{hint}."
+        )
+    source.notes.append(
+        f"Classes that are too rare are left out with their rows "
+        f"({count(int(counts[rare].sum()), 'row')}): {listed([classes[i] for i in rare])}. With a "
+        f"test part and five folds every class needs at least {FEWEST_IN_CLASS} rows."
+    )
+    stays = ~np.isin(codes, rare)
+    left = np.setdiff1d(np.arange(len(classes)), rare)
+    return tuple(classes[i] for i in left), np.searchsorted(left, codes[stays]), rows[stays]

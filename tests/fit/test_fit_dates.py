@@ -1,0 +1,252 @@
+"""Dates and times of day: how they are written, what they mean, what they become."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from thinned.errors import InputError
+from thinned.fit.dates import FORMS, part_names, parts, two_digit_years
+from thinned.fit.detection import found
+from thinned.fit.files import read
+from thinned.fit.readings import applied
+from thinned.fit.tables import load
+
+
+def meant(text):
+    """What a text means under each form that it has."""
+    days = {form: way.days(pd.Series([text], dtype=object))[0] for form, way in FORMS.items()}
+    return {form: day for form, day in days.items() if np.isfinite(day)}
+
+
+def day(text):
+    return int(np.datetime64(text, "D").astype(int))
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "value"),
+    [
+        ("2023-03-25", "2023-03-25", day("2023-03-25")),
+        ("2023/3/5", "2023-03-25", day("2023-03-05")),
+        ("2023-03", "2023-03-25", day("2023-03-01")),
+        ("1899-12-31 12:00:00", "2023-03-25", day("1899-12-31") + 0.5),
+        ("2023-03-25T10:00Z", "2023-03-25T10:00Z", day("2023-03-25") + 10 / 24),
+        ("2023-03-25T01:00:00.000+02:00", "2023-03-25T10:00Z", day("2023-03-24") + 23 / 24),
+        ("2023-03-25 20:00-0530", "2023-03-25T10:00Z", day("2023-03-26") + 1.5 / 24),
+        ("25.03.2023", "25.03.2023", day("2023-03-25")),
+        ("5. 3. 2023 6:00", "25.03.2023", day("2023-03-05") + 0.25),
+        ("25/03/2023", "25/03/2023", day("2023-03-25")),
+        ("25-03-2023", "25/03/2023", day("2023-03-25")),
+        ("03/25/2023", "03/25/2023", day("2023-03-25")),
+        ("3/25/2023 6:00:00 PM", "03/25/2023", day("2023-03-25") + 0.75),
+        ("25 Mar 2023", "25 Mar 2023", day("2023-03-25")),
+        ("25-MAR-2023", "25 Mar 2023", day("2023-03-25")),
+        ("1st September 2023", "25 Mar 2023", day("2023-09-01")),
+        ("March 25, 2023", "Mar 25, 2023", day("2023-03-25")),
+        ("Jan-1-1995", "Mar 25, 2023", day("1995-01-01")),
+        ("29.02.2024", "25.03.2023", day("2024-02-29")),
+        ("18:00", "14:05", 0.75),
+        ("12:00 a.m.", "14:05", 0.0),
+        ("12:30 PM", "14:05", 12.5 / 24),
+        ("00:00:43.2", "14:05", 0.0005),
+    ],
+)
+def test_what_a_date_means(text, form, value):
+    (only,) = meant(text).items()
+    assert only == (form, pytest.approx(value, rel=1e-15, abs=1e-12))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "x", "2023", "20230325", "2023-02-30", "29.02.2023", "31/04/2023", "2023-13-01",
+        "2023-00-10", "2023-01-00", "25.03.23", "25.03", "2023-03/25", "24:00", "14:60", "14:5",
+        "13:00 PM", "0:30 AM", "2023-03-25 24:00", "25 Foo 2023", "3:1", "12345-01-01", "1.2.3",
+    ],
+)  # fmt: skip
+def test_what_is_no_date(text):
+    assert meant(text) == {}
+
+
+def test_two_digits_are_no_year():
+    assert two_digit_years(pd.Series(["1.2.23", "25.12.99"]))
+    assert not two_digit_years(pd.Series(["1.2.23", "25.12.1999"]))
+
+
+def test_what_a_date_becomes():
+    days = np.array([day("2023-03-26") + 0.25, np.nan, day("1969-12-31")])
+    out = parts("d", days, clock=False)
+    assert tuple(out) == part_names("d", clock=False)
+    assert all(np.isnan(column[1]) for column in out.values())
+    assert out["d: days"][::2].tolist() == [19442.25, -1.0]
+    assert out["d: year"][::2].tolist() == [2023.0, 1969.0]
+
+    def angle(cycle, i):
+        pair = (out[f"d: {cycle} ({wave})"][i] for wave in ("sine", "cosine"))
+        return np.arctan2(*pair) / (2 * np.pi) % 1
+
+    assert angle("month", 0) == pytest.approx(2 / 12)  # March
+    assert angle("month", 2) == pytest.approx(11 / 12)
+    assert angle("weekday", 0) == pytest.approx(6 / 7)  # a Sunday
+    assert angle("weekday", 2) == pytest.approx(2 / 7)
+    assert angle("hour", 0) == pytest.approx(1 / 4)
+    clock = parts("t", np.array([0.75]), clock=True)
+    assert tuple(clock) == part_names("t", clock=True) == ("t: hour (sine)", "t: hour (cosine)")
+    assert clock["t: hour (sine)"][0] == pytest.approx(-1)
+
+
+# ------------------------------------------------------------------------------------- of a column
+
+
+@pytest.fixture
+def table(tmp_path):
+    def write(cells, kinds=None):
+        path = tmp_path / "data.csv"
+        pd.DataFrame({"d": cells, "z": "x"}).to_csv(path, index=False)
+        source = read(path)
+        readings = found(source, ["d", "z"], kinds)
+        applied(source, readings)
+        return source, readings
+
+    return write
+
+
+def sentence(table, *arguments):
+    with pytest.raises(InputError) as caught:
+        table(*arguments)
+    return str(caught.value).removeprefix("data.csv: ")
+
+
+@pytest.mark.parametrize(
+    ("cells", "form", "note"),
+    [
+        (
+            ["2023-03-25", "2023-04-01 10:00"],
+            "2023-03-25",
+            'Dates (year, month, day) were read in "d": "2023-03-25" is 2023-03-25.',
+        ),
+        (
+            ["25.03.2023", "01.04.2023"],
+            "25.03.2023",
+            'Dates (day, month, year) were read in "d": "25.03.2023" is 2023-03-25.',
+        ),
+        (
+            ["04/03/2023", "04/13/2023"],
+            "03/25/2023",
+            'Dates (month, day, year) were read in "d": "04/03/2023" is 2023-04-03.',
+        ),
+        (
+            ["04/03/2023", "13/04/2023"],
+            "25/03/2023",
+            'Dates (day, month, year) were read in "d": "04/03/2023" is 2023-03-04.',
+        ),
+    ],
+)
+def test_all_cells_decide_the_form_and_it_is_said(table, cells, form, note):
+    source, (reading,) = table(cells)
+    assert reading.form == form
+    (said,) = source.notes
+    assert said == (
+        f"{note} They become columns: days since 1970, the year, and month, weekday and hour (a "
+        "sine and a cosine each)."
+    )
+    assert source.frame.columns.tolist() == [*part_names("d", clock=False), "z"]
+
+
+def test_times_of_day(table):
+    source, (reading,) = table(["14:05", "", "9:30"])
+    assert reading.form == "14:05"
+    (said,) = source.notes
+    assert said == (
+        'Times of day were read in "d": "14:05" is 14:05. They become columns: the hour (a sine '
+        "and a cosine)."
+    )
+    assert np.isnan(source.frame["d: hour (sine)"]).tolist() == [False, True, False]
+
+
+def test_a_day_or_a_month_first_is_asked_and_the_answer_decides(table):
+    cells = ["01/01/2023", "04/03/2023", "05/03/2023"]
+    asked = (
+        'column "d", row 2 (line 3) holds "04/03/2023", which can be 2023-03-04 or 2023-04-03, and '
+        'no row decides; write --type "d=day/month/year" or --type "d=month/day/year".'
+    )
+    assert sentence(table, cells) == asked
+    assert sentence(table, cells, {"d": "date"}) == asked
+    for kind, first in (("day/month/year", "2023-03-04"), ("month/day/year", "2023-04-03")):
+        assert table(cells, {"d": kind})[0].frame["d: days"][1] == day(first)
+    # Where both orders mean the same there is no doubt.
+    assert table(["01/01/2023", "02/02/2023"])[0].frame["d: days"][1] == day("2023-02-02")
+
+
+@pytest.mark.parametrize(
+    ("cells", "one", "other"),
+    [
+        (["25/03/2023"] * 2 + ["3/25/2023"], '"25/03/2023" in row 1', '"3/25/2023" in row 3'),
+        (["2023-03-25"] * 2 + ["25.3.2023"], '"2023-03-25" in row 1', '"25.3.2023" in row 3'),
+        (
+            ["2023-03-25 10:00", "2023-03-25 10:00Z"],
+            '"2023-03-25 10:00" in row 1',
+            '"2023-03-25 10:00Z" in row 2',
+        ),
+    ],
+)
+def test_dates_in_several_ways_are_refused(table, cells, one, other):
+    said = sentence(table, cells)
+    assert said.startswith(f'column "d" holds {one} (line ')
+    assert f" and {other} (line " in said
+    assert said.endswith(
+        ': dates are written in several ways; write all in one way, or --type "d=date" to take the '
+        'rarer ones for missing, or --type "d=text".'
+    )
+    source, (reading,) = table(cells, {"d": "date"})
+    assert reading.lenient
+    assert np.isnan(source.frame["d: days"]).sum() == 1
+
+
+def test_as_many_dates_of_each_kind(table):
+    cells = ["25/03/2023", "03/25/2023"]
+    assert "as many begin with the day as with the month" in sentence(table, cells, {"d": "date"})
+    assert np.isnan(table(cells, {"d": "month/day/year"})[0].frame["d: days"][0])
+
+
+def test_a_word_among_dates_is_refused_by_place(table):
+    cells = [*(f"2023-03-{i:02d}" for i in range(1, 21)), "soon"]
+    assert sentence(table, cells) == (
+        'column "d" holds dates except in row 21 (line 22), where it holds "soon"; leave cells '
+        'without a value empty, or write --missing "soon" or --type "d=text".'
+    )
+
+
+def test_a_name_that_is_taken(tmp_path):
+    path = tmp_path / "t.csv"
+    pd.DataFrame({"d": ["2023-03-25"] * 2, "d: year": [1, 2]}).to_csv(path, index=False)
+    source = read(path)
+    with pytest.raises(InputError) as caught:
+        applied(source, found(source, ["d", "d: year"]))
+    assert str(caught.value) == (
+        't.csv: the dates of column "d" make a column "d: year", which is there already; rename it.'
+    )
+
+
+def test_a_problem_with_dates(tmp_path):
+    """What is of no use is left out by name: all of 2024 is one year, and no cell has a time."""
+    path = tmp_path / "t.csv"
+    days = pd.date_range("2024-01-01", periods=60).strftime("%d.%m.%Y")
+    frame = pd.DataFrame({"day": days, "same": ["1.2.2024"] * 60, "y": np.arange(60) * 0.5})
+    frame.to_csv(path, index=False)
+    problem = load(str(path), "y")
+    assert [column.name for column in problem.columns] == [
+        "day: days", "day: month (sine)", "day: month (cosine)", "day: weekday (sine)",
+        "day: weekday (cosine)",
+    ]  # fmt: skip
+    assert problem.left_out == ("same",)
+    assert [one.column for one in problem.readings] == ["day"]
+    (note,) = (note for note in problem.notes if "left out" in note)
+    assert '"day: year", "day: hour (sine)", "day: hour (cosine)", "same: days"' in note
+
+
+def test_dates_are_no_target(tmp_path):
+    path = tmp_path / "t.csv"
+    frame = pd.DataFrame({"a": range(20), "y": pd.date_range("2024-01-01", periods=20)})
+    frame.to_csv(path, index=False)
+    with pytest.raises(InputError, match='the target "y" holds dates; name another with --target'):
+        load(str(path))
