@@ -1,7 +1,8 @@
 """What a JAX user touches besides thinned's functions, which take JAX's arrays as they are.
 
 `address` makes an Address of a random key, `window` says in a shard_map which part is at hand;
-`thinned.jax.equinox` and `thinned.jax.nnx` are layers for these libraries.
+`thinned.jax.equinox` and `thinned.jax.nnx` are layers for these libraries, and
+`thinned.jax.linen` adopts models of Flax Linen.
 """
 
 from importlib import import_module
@@ -10,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from thinned.jax.keys import address, window
 
 if TYPE_CHECKING:
-    from thinned.jax import equinox as equinox, nnx as nnx
+    from thinned.jax import equinox as equinox, linen as linen, nnx as nnx
 
-__all__ = ["address", "equinox", "nnx", "window"]
+__all__ = ["address", "equinox", "linen", "nnx", "window"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in ("equinox", "nnx"):
+    if name not in ("equinox", "linen", "nnx"):
         raise AttributeError(f"module 'thinned.jax' has no attribute {name!r}")
     return import_module(f"thinned.jax.{name}")

@@ -1,0 +1,159 @@
+"""Models of Flax Linen with an address in place of a key."""
+
+import copy
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+import thinned
+from thinned import Address
+from thinned.jax.linen import adopt
+
+X = jnp.ones((3, 80))
+AT = Address(2**40 + 5, step=7)
+
+
+class Block(nn.Module):
+    rate: float = 0.5
+
+    @nn.compact
+    def __call__(self, x, train=True):
+        return nn.Dropout(self.rate, name="drop")(x, deterministic=not train)
+
+
+class Net(nn.Module):
+    block: type = Block
+
+    @nn.compact
+    def __call__(self, x, train=True):
+        for i in range(2):
+            x = self.block(name=f"blocks_{i}")(x, train)
+        return x
+
+
+class Scanned(nn.Module):
+    split: bool = True
+
+    @nn.compact
+    def __call__(self, x):
+        class Layer(nn.Module):
+            @nn.compact
+            def __call__(self, x, _):
+                y = nn.Dropout(0.5, deterministic=False, name="drop")(jnp.ones_like(x))
+                return x, y
+
+        split = {"params": True, "dropout": self.split}
+        return nn.scan(Layer, {"params": 0}, split_rngs=split, length=4)(name="stack")(x, None)[1]
+
+
+def made(model, x=X):
+    adopted = adopt(model)
+    return adopted, adopted.init(jax.random.key(0), x)
+
+
+def dropped(x, *sites, at=AT):
+    for site in sites:
+        x = thinned.dropout(x, 0.5, at.replace(site=site))
+    return x
+
+
+SITES = "blocks_0.drop", "blocks_1.drop"
+REMAT = nn.remat(Block, static_argnums=(2,))
+
+
+@pytest.mark.parametrize("block", [Block, REMAT], ids=["plain", "remat"])
+def test_every_dropout_draws_at_its_path(block):
+    model, variables = made(Net(block))
+    expected = dropped(X, *SITES)
+    np.testing.assert_array_equal(model.apply(variables, X, at=AT), expected)
+    np.testing.assert_array_equal(model.apply(variables, X, False, at=AT), X)
+
+    @jax.jit
+    def run(x, step):
+        return model.apply(variables, x, at=AT.replace(step=step)).sum()
+
+    gradient = jax.grad(run)(X, jnp.uint32(7))
+    np.testing.assert_array_equal(gradient, dropped(jnp.ones_like(X), *SITES))
+    steps = jnp.arange(3, dtype=jnp.uint32)
+    many = jax.vmap(lambda step: model.apply(variables, X, at=AT.replace(step=step)))(steps)
+    for step, y in enumerate(many):
+        np.testing.assert_array_equal(y, dropped(X, *SITES, at=AT.replace(step=step)))
+
+
+def test_one_layer_called_twice_draws_two_masks():
+    class Twice(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            drop = nn.Dropout(0.5, deterministic=False, broadcast_dims=(0,), name="drop")
+            return drop(x), drop(x)
+
+    model, variables = made(Twice())
+    for call, y in enumerate(model.apply(variables, X, at=AT)):
+        at = AT.replace(site="drop", call=call)
+        np.testing.assert_array_equal(y, thinned.dropout(X, 0.5, at, shared_axes=0))
+
+
+def test_each_layer_of_a_stack_draws_its_own_masks():
+    model, variables = made(Scanned())
+    ys = np.asarray(model.apply(variables, X, at=AT))
+    assert len({y.tobytes() for y in ys}) == 4
+    np.testing.assert_array_equal(model.apply(variables, X, at=AT), ys)
+    assert not np.array_equal(model.apply(variables, X, at=AT.replace(step=8)), ys)
+    assert abs((ys != 0).mean() - 0.5) < 0.08
+    shared, variables = made(Scanned(split=False))
+    ys = np.asarray(shared.apply(variables, X, at=AT))  # one stream for all, as Flax has it then
+    assert len({y.tobytes() for y in ys}) == 1
+
+
+def test_under_flaxs_jit_masks_are_others_and_replay():
+    model, variables = made(Net(nn.jit(Block, static_argnums=(2,))))
+    first = model.apply(variables, X, at=AT)
+    np.testing.assert_array_equal(model.apply(variables, X, at=AT), first)
+    assert not np.array_equal(model.apply(variables, X, at=AT.replace(step=8)), first)
+    # Two layers of one compiled function are two sites nevertheless.
+    assert abs((np.asarray(first) != 0).mean() - 0.25) < 0.1
+
+
+def test_code_that_draws_keys_itself_follows_the_address():
+    attention = nn.MultiHeadDotProductAttention(2, dropout_rate=0.5, deterministic=False)
+    x = jax.random.normal(jax.random.key(1), (2, 6, 8))
+    model, variables = made(attention, x)
+    first = model.apply(variables, x, at=AT)
+    np.testing.assert_array_equal(model.apply(variables, x, at=AT), first)
+    for other in (AT.replace(step=8), AT.replace(call=1), AT.replace(seed=1)):
+        assert not np.array_equal(model.apply(variables, x, at=other), first)
+
+
+class Half(nn.Dropout):
+    def __call__(self, inputs, **how):
+        return super().__call__(inputs, **how) / 2
+
+
+def test_the_model_and_its_subclasses_are_as_they_were():
+    model, variables = made(Half(0.5, deterministic=False))
+    y = model.apply(variables, X, at=AT)
+    assert float(y.max()) == 1.0
+    plain = Net()
+    adopted = adopt(plain)
+    assert adopted.model is plain
+    assert adopted.block is Block
+    key = jax.random.key(3)
+    theirs = plain.apply({}, X, rngs={"dropout": key})
+    adopted.apply({}, X, at=AT)
+    np.testing.assert_array_equal(plain.apply({}, X, rngs={"dropout": key}), theirs)
+    np.testing.assert_array_equal(copy.deepcopy(adopted).apply({}, X, at=AT), dropped(X, *SITES))
+
+
+def test_what_is_wrong_is_said():
+    with pytest.raises(TypeError, match=r"^adopt: model must be a module of flax.linen, got a"):
+        adopt(3)
+    model = adopt(Net())
+    with pytest.raises(TypeError, match=r"^apply: at must be a thinned.Address, got int"):
+        model.apply({}, X, at=3)
+    with pytest.raises(TypeError, match="rngs must be without a key for 'dropout'"):
+        model.apply({}, X, at=AT, rngs={"dropout": jax.random.key(0)})
+    with pytest.raises(TypeError, match="at"):
+        model.apply({}, X)
