@@ -139,7 +139,8 @@ def test_the_command_shows_one(capsys, row):
     code, out, _ = run(capsys, "methods", row.name)
     assert code == 0
     words = " ".join(out.split())
-    for text in (row.title, row.papers[0].where, *row.formula.split("\n")[0].split()[:3]):
+    origin = row.papers[0].where if row.papers else row.source
+    for text in (row.title, origin, *row.formula.split("\n")[0].split()[:3]):
         assert " ".join(text.split()) in words
 
 
