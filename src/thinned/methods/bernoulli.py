@@ -160,6 +160,7 @@ def vanilla_dropout(
     ----------
     x : array, any shape, floating. Never modified.
     p : float in [0, 1]. Probability of dropping an element; p = 1 gives zeros, p = 0 gives x.
+        `thinned.classic.vanilla_dropout` has its course's keep = 1 - p instead.
     at : Address. Equal addresses give equal masks on every backend.
     training : bool. False gives (1 - p) x.
     shared_axes : int or tuple of ints. Axes along which one draw is shared.
