@@ -96,6 +96,9 @@ def test_answers_name_rows_and_hide_none():
         assert answer.row in {row.name for row in rows} | {None}
         assert answer.row or answer.remark
         assert not {_plainly(name) for name in answer.names} & set(own)
+        if answer.row:
+            told = dict(lines_of(find(answer.row)))["also asked for as"].split(", ")
+            assert set(answer.names) <= set(told)
 
 
 @pytest.mark.parametrize(("name", "told"), [

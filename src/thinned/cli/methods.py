@@ -72,6 +72,9 @@ def lines_of(row: Method) -> list[tuple[str, str]]:
         for name, value in arguments.items()
         if value is not inspect.Parameter.empty
     ]
+    from thinned.methods.answers import ANSWERS
+
+    called = [name for answer in ANSWERS if answer.row == row.name for name in answer.names]
     found = [
         ("formula", row.formula),
         ("acts on", row.target),
@@ -86,6 +89,7 @@ def lines_of(row: Method) -> list[tuple[str, str]]:
         ("function", row.where),
         ("PyTorch", ", ".join(f"thinned.torch.{name}" for name in in_torch)),
         *((f"in {library}", ", ".join(names)) for library, names in row.aliases.items() if names),
+        ("also asked for as", ", ".join(called)),
         *(("paper", str(paper)) for paper in row.papers),
         ("source", row.source),
     ]

@@ -94,8 +94,8 @@ def gaussian_dropout(
     scale="1: the noise has mean 1",
     moments=INVERTED,
     papers=(SHEN,),
-    source="This library, for this law. The paper draws masks from continuous laws with mean 1/2 "
-    "and scales in evaluation; here the interval is chosen for the moments of dropout.",
+    source="This library, for the interval, which gives dropout's moments. The paper proposes "
+    "uniform and Gaussian masks; its code draws U(a, b) and scales by 2 / (a + b) in training.",
     module="UniformDropout",
     sample=Sample(independent=(0, 1), p_one="refused", dropped=None),
     note="Bounded noise with the moments of dropout. Above p = 1/4 it can change a sign.",
@@ -130,8 +130,8 @@ def uniform_dropout(
 
     References
     ----------
-    This library's own law, with the moments of dropout. Continuous masks in general: Shen et al.,
-    2018, IEEE TNNLS 29, arXiv:1911.12675, with mean 1/2 and scaled in evaluation.
+    Uniform masks: Shen et al., 2018, IEEE TNNLS 29, arXiv:1911.12675, whose code draws U(a, b) and
+    scales by 2 / (a + b). The interval with dropout's moments is this library's own.
     """
     draws = Draws("uniform_dropout", x, p, at, training, window, mirror)
     spread = 3.0**0.5 * _std(draws)
