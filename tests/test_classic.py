@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+import thinned
 from thinned import classic
 from thinned.classic import (
     dropout_backward,
@@ -329,6 +330,16 @@ def test_dropping_and_keeping_add_up_to_one():
     sigma = (p * (1 - p) / n) ** 0.5
     assert np.count_nonzero(out) / n == pytest.approx(1 - p, abs=5 * sigma)
     assert np.count_nonzero(dropped) / n == pytest.approx(1 - p, abs=5 * sigma)
+
+
+def test_the_catalogues_vanilla_dropout_takes_the_rest_to_1():
+    """The course's number is what is kept, and the library's what is dropped."""
+    x, at = np.ones(20_000), thinned.Address(0, "both")
+    tested = vanilla_dropout(x, keep=0.75, training=False, rng=None)
+    np.testing.assert_array_equal(thinned.vanilla_dropout(x, 0.25, at, training=False), tested)
+    drawn = vanilla_dropout(x, keep=0.75, training=True, rng=np.random.default_rng(0))
+    assert drawn.mean() == pytest.approx(0.75, abs=0.02)
+    assert thinned.vanilla_dropout(x, 0.25, at).mean() == pytest.approx(0.75, abs=0.02)
 
 
 def test_the_boundary_is_as_defined():

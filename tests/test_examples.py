@@ -46,6 +46,28 @@ def test_torch_mlp():
     }
 
 
+@needs("torch")
+def test_spread():
+    """The page on members shows this table, and says what is asserted here."""
+    found = spreads(said("spread.py"))
+    page = (EXAMPLES.parent / "docs" / "members.md").read_text(encoding="utf-8")
+    shown = spreads(page.partition("```text\n")[2].partition("```")[0])
+    for table in (found, shown):
+        spread, error, alone, conformal = np.moveaxis(table.reshape(2, 3, 4), 2, 0)
+        assert (spread.max(1) < 1.5 * spread.min(1)).all()  # the rows do not change it,
+        assert (spread[1] > 1.5 * spread[0]).all()  # p does,
+        assert (error[:, 2] < error[:, 0] / 2).all()  # and more rows do help.
+        assert alone.max() < 70
+        assert (abs(conformal - 90) < 7).all()
+
+
+def spreads(text):
+    """(6, 4): spread, error, and the two coverages in percent."""
+    lines = text.replace("%", "").splitlines()
+    assert lines[0].split() == ["p", "rows", "spread", "error", "spread", "alone", "conformal"]
+    return np.array([[float(v) for v in line.split()[2:]] for line in lines[1:]])
+
+
 @pytest.mark.long
 @needs("torch")
 def test_finetune_resume():

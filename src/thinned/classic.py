@@ -204,7 +204,8 @@ def vanilla_dropout(
     training:  y = x m,  m = [u < keep],  u = rng.random(x.shape);    testing:  y = keep x.
 
     Divided by keep, both are inverted dropout: what `dropout_forward` gives for p = keep and
-    `stochastic_deactivation` for p = 1 - keep. The gradient with respect to x is the same function
+    `stochastic_deactivation` for p = 1 - keep; `thinned.vanilla_dropout` takes p = 1 - keep too,
+    and an address. The gradient with respect to x is the same function
     of the arriving gradient, with an rng in the same state.
 
     Parameters

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import pytest
 import torch
 
+import thinned.methods
 import thinned.torch
 from thinned.audit import layers
 
@@ -29,6 +30,20 @@ def parameters(thing):
     made = thing.__init__ if inspect.isclass(thing) else thing
     names = list(inspect.signature(made).parameters.values())
     return [p for p in names if p.name != "self"]
+
+
+def test_functions_of_an_address_are_those_of_thinned():
+    """All that take a mode, each where the table says, with a draw as default."""
+    takes = {name: parameters(getattr(thinned, name)) for name in thinned.methods.__all__}
+    with_mode = {n for n, given in takes.items() if "training" in [p.name for p in given]}
+    for room in ("thinned", "thinned.methods"):
+        names = [n for n in layers.ADDRESSED if n.rpartition(".")[0] == room]
+        assert {n.rpartition(".")[2] for n in names} == with_mode
+        for name in names:
+            facts, given = layers.ADDRESSED[name], takes[name.rpartition(".")[2]]
+            assert given[facts.training].name == facts.mode
+            assert given[facts.training].default is facts.default is True
+            assert given[facts.training - 1].name == "at"
 
 
 INSTALLED = [n for n in layers.FUNCTIONAL if n.startswith(("torch.nn.", "thinned."))]

@@ -124,6 +124,27 @@ def test_crps_of_an_ensemble_is_its_definition_and_torchmetrics():
     np.testing.assert_allclose(crps(m[:1], y), abs(m[0] - y))
 
 
+def test_fair_crps_is_its_definition_and_has_no_bias():
+    rng = np.random.default_rng(4)
+    m, y = rng.normal(size=(6, 5)), rng.normal(size=5)
+    others = ~np.eye(6, dtype=bool)
+    by_hand = [
+        abs(m[:, j] - y[j]).mean() - abs(m[:, j, None] - m[None, :, j])[others].mean() / 2
+        for j in range(5)
+    ]
+    np.testing.assert_allclose(crps(m, y, fair=True), by_hand, rtol=1e-12)
+    # Two members -1 and 1, truth 0: 1 - 2 / 2, where the biased form has 1 - 1 / 2.
+    assert (crps([[-1], [1]], [0], fair=True)[0], crps([[-1], [1]], [0])[0]) == (0.0, 0.5)
+    # Of 3 standard normal members about 0: the fair form has the mean of infinitely many, which
+    # is (sqrt(2) - 1) / sqrt(pi), and the biased one E|m_i - m_j| / (2 M) = 1 / (3 sqrt(pi)) more.
+    truth = (math.sqrt(2.0) - 1.0) / math.sqrt(math.pi)
+    few = rng.standard_normal((3, 100_000))
+    zero = np.zeros(few.shape[1])
+    assert crps(few, zero, fair=True).mean() == pytest.approx(truth, abs=0.008)
+    biased = truth + 1.0 / (3.0 * math.sqrt(math.pi))
+    assert crps(few, zero).mean() == pytest.approx(biased, abs=0.008)
+
+
 def test_crps_of_a_gaussian_is_that_of_many_draws():
     rng = np.random.default_rng(2)
     mean, std, y = np.array([0.0, 1.0]), np.array([1.0, 0.3]), np.array([0.7, -1.0])
@@ -192,6 +213,8 @@ def test_conformal_intervals_cover_real_rows():
     (lambda: reliability([0.5], [1], 3, "rank"), ValueError, "binning must be 'width' or 'mass'"),
     (lambda: crps([1.0], [1.0]), ValueError, r"members must be of shape \(M, 1\)"),
     (lambda: crps("many", [1.0]), TypeError, "members must be an array of numbers, got str"),
+    (lambda: crps([[1.0]], [1.0], fair=True), ValueError, "members must be at least 2 with fair"),
+    (lambda: crps([[1.0]], [1.0], fair=1), TypeError, "fair must be "),
     (lambda: gaussian_crps([1.0], [0.0], [1.0]), ValueError, "std must be positive, got 0"),
     (lambda: gaussian_crps([1.0], [1.0, 2.0], [1.0]), ValueError, "std must be of mean's shape"),
     (lambda: interval_width([1.0], [0.0]), ValueError, "upper must be no less than lower"),

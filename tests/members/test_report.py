@@ -32,6 +32,7 @@ def fitted(request, tmp_path_factory):
 def test_members_of_the_saved_model(fitted):
     data, model, frame, target, report = fitted
     assert ('id="members"' in report) == (model.training["p"] > 0)
+    assert ("it need not shrink with more data" in report) == (model.training["p"] > 0)
     model.training["p"] = 0.2
     known = target.astype(int) if data == "digits" else target
     found = uncertainty_of(model, frame, known, 2500.0)

@@ -34,7 +34,7 @@ def test_the_values(row, kind, check):
 
 @pytest.mark.parametrize("row", every(), ids=name_of)
 def test_a_row_tells_what_it_is(row):
-    assert row.papers
+    assert row.papers or row.source
     assert row.note.endswith(".")
     doc = inspect.getdoc(row.function)
     sections = ["Parameters\n", "References\n"]

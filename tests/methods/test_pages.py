@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from libraries import needs
 from pages import builder
 
 import thinned.methods
@@ -55,6 +56,32 @@ def test_the_page_of_choices_names_every_method_and_no_other():
     assert named(WHICH) - {row.name for row in every()} == set()
     assert {row.name for row in every()} - named(WHICH) == set()
     assert {row.name for row in every() if row.rank == "first"} - named(CHOICES) == set()
+
+
+@needs("torch")
+def test_both_audits_find_what_the_page_says_of_batch_normalisation(tmp_path):
+    import torch
+
+    from thinned.audit import audit
+    from thinned.torch import audit as audit_model
+
+    text = (
+        "from torch import nn\n"
+        "model = nn.Sequential(\n"
+        "    nn.Linear(8, 99), nn.ReLU(), nn.Dropout(0.5), nn.Linear(99, 64), nn.BatchNorm1d(64)\n"
+        ")\n"
+    )
+    assert "Linear, ReLU, Dropout(.5), Linear,\n  BatchNorm the variance in training is" in WHICH
+    (tmp_path / "model.py").write_text(text)
+    assert [found.code for found in audit([tmp_path]).findings] == ["THN022"]
+    torch.manual_seed(0)
+    known = {}
+    exec(text, known)
+    (finding,) = audit_model(known["model"], torch.randn(512, 8)).findings
+    assert (finding.site, finding.kind) == ("2", "feeds BatchNorm")
+    shift = float(re.search(r"is ([\d.]+) times", finding.detail)[1])
+    said = float(re.search(r"is some ([\d.]+) times", WHICH)[1])
+    assert abs(shift - said) < 0.4
 
 
 def named(text):
@@ -112,7 +139,8 @@ def test_the_command_shows_one(capsys, row):
     code, out, _ = run(capsys, "methods", row.name)
     assert code == 0
     words = " ".join(out.split())
-    for text in (row.title, row.papers[0].where, *row.formula.split("\n")[0].split()[:3]):
+    origin = row.papers[0].where if row.papers else row.source
+    for text in (row.title, origin, *row.formula.split("\n")[0].split()[:3]):
         assert " ".join(text.split()) in words
 
 

@@ -7,8 +7,12 @@ import pytest
 from libraries import library
 
 import thinned
+from thinned.cli.main import main
+from thinned.cli.methods import lines_of
 from thinned.methods import LEFT_OUT, every, find
+from thinned.methods.answers import ANSWERS
 from thinned.methods.shown import AT, tiles
+from thinned.methods.table import _plainly, remark
 from thinned.numpy import Dropout
 
 from .trying import ROWS, name_of
@@ -35,6 +39,102 @@ torch = library("torch")
 ])  # fmt: skip
 def test_a_row_is_found_by_what_people_call_it(name, row):
     assert find(name).name == row
+
+
+# Names of arguments, of the field and of the first word alone, by the row that answers them.
+CALLED = {
+    "dropout": "mc_dropout MCDropout monte-carlo-dropout bayesian_dropout ensemble BALD inverted "
+    "keep_prob hidden_dropout_prob hidden_dropout resid_pdrop embd_pdrop dropout_rate drop_rate "
+    "drop_prob dropout_p proj_drop classifier_dropout bernoulli binary_dropout nn.Dropout",
+    "vanilla_dropout": "vanilla VanillaDropout",
+    "attention_dropout": "attention attn_pdrop attn_drop_rate attn_dropout attn_drop",
+    "drop_path": "drop_path_rate droppath path stochastic_depth_prob survival_prob "
+    "drop_connect_rate",
+    "drop_connect": "dropconnect connect",
+    "spatial_dropout": "channel channelwise channel_dropout spatial Dropout2d 2d_dropout",
+    "standout": "adaptive adaptive_dropout",
+    "gaussian_dropout": "gaussian GaussianDropout",
+    "uniform_dropout": "uniform",
+    "variational_dropout": "variational",
+    "locked_dropout": "locked rnn_dropout variational_rnn",
+    "recurrent_dropout": "recurrent",
+    "drop_block": "block dropblock",
+    "drop_edge": "edge edge_dropout",
+    "drop_node": "node node_dropout",
+    "drop_head": "head",
+    "layer_drop": "layer layer_dropout encoder_layerdrop",
+    "word_dropout": "word token_dropout",
+    "embedding_dropout": "embedding",
+    "alpha_dropout": "alpha selu_dropout",
+    "concrete_dropout": "concrete",
+    "hard_concrete": "l0",
+    "sparse_variational_dropout": "ard",
+    "lora_dropout": "lora",
+    "annealed_dropout": "annealing",
+    "targeted_dropout": "targeted",
+    "nested_dropout": "nested",
+    "k_of_n_dropout": "k_of_n",
+    "weight_drop": "weight_dropout wdrop",
+    "masksembles": "Masksembles2D",
+}
+
+
+@pytest.mark.parametrize(("name", "row"), [
+    (name, row) for row, names in CALLED.items() for name in names.split()
+])  # fmt: skip
+def test_a_row_is_found_by_the_fields_names(name, row):
+    assert find(name).name == row
+
+
+def test_answers_name_rows_and_hide_none():
+    """A name answers once, and a row's or a library's own name is never taken from it."""
+    rows = every()
+    given = [_plainly(name) for answer in ANSWERS for name in answer.names]
+    assert len(given) == len(set(given))
+    own = {_plainly(name): row.name for row in rows for name in (row.name, row.title)}
+    for answer in ANSWERS:
+        assert answer.row in {row.name for row in rows} | {None}
+        assert answer.row or answer.remark
+        assert not {_plainly(name) for name in answer.names} & set(own)
+        if answer.row:
+            told = dict(lines_of(find(answer.row)))["also asked for as"].split(", ")
+            assert set(answer.names) <= set(told)
+
+
+@pytest.mark.parametrize(("name", "told"), [
+    ("mc_dropout", "thinned.members.predict(model, x, members=64)"),
+    ("keep_prob", "p = 1 - keep_prob"),
+    ("survival_prob", "p = 1 - survival_prob"),
+    ("drop_connect_rate", "it is drop_path"),
+    ("variational", "it is locked_dropout"),
+])  # fmt: skip
+def test_a_name_that_means_more_has_a_remark(name, told, capsys):
+    assert told in remark(name)
+    assert main(["methods", name]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert told in shown
+    assert shown.index(told) < shown.index("formula")
+    assert remark("dropout") == remark("drop_path") == remark("no such name") == ""
+
+
+@pytest.mark.parametrize(("name", "told"), [
+    ("swapout", "arXiv:1605.06465"),
+    ("GaussianNoise", "gaussian_dropout"),
+    ("deep_ensemble", "thinned.members.predict"),
+])  # fmt: skip
+def test_what_is_no_row_is_explained(name, told, capsys):
+    with pytest.raises(KeyError, match=f"{name} is not in the catalogue: .*{told}"):
+        find(name)
+    assert main(["methods", name]) != 0
+    assert "is not in the catalogue" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_row_without_a_paper_says_whose_it_is():
+    assert [row.name for row in every() if not row.papers] == ["k_of_n_dropout"]
+    assert find("k_of_n").source.startswith("This library.")
+    for name in ("uniform_dropout", "attention_dropout", "drop_path", "feature_alpha_dropout"):
+        assert find(name).source, name
+        assert ("source", find(name).source) in lines_of(find(name))
 
 
 def test_what_is_no_name_is_refused():

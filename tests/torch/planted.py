@@ -127,6 +127,12 @@ def own_address(self, h):
     return functional.dropout(h, 0.5, self.training, at=thinned.Address(site="mine"))
 
 
+def address_in_a_loop(self, h):
+    for _ in range(2):
+        h = thinned.dropout(h, 0.5, thinned.Address(site="mine"), training=self.training)
+    return h
+
+
 class Recomputing(nn.Module):
     """Checkpointed parts, of which one may run twice."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 __all__ = [
+    "ADDRESSED",
     "BATCH_NORM",
     "CARRYING",
     "CARRYING_METHODS",
@@ -99,6 +100,43 @@ def _functional() -> dict[str, Functional]:
 
 
 FUNCTIONAL = _functional()
+
+
+def _addressed() -> dict[str, Functional]:
+    training = {
+        **dict.fromkeys(
+            (
+                "alpha_dropout", "attention_dropout", "concrete_dropout", "cutout", "drop_block",
+                "drop_edge", "drop_grad", "drop_head", "drop_key", "drop_message", "drop_node",
+                "drop_path", "dropout", "embedding_dropout", "feature_alpha_dropout",
+                "gaussian_dropout", "hard_concrete", "k_of_n_dropout", "keep_edges",
+                "locked_dropout", "nested_dropout", "patch_dropout", "random_erasing",
+                "recurrent_dropout", "spatial_dropout", "stochastic_depth", "stratified_dropout",
+                "targeted_dropout", "uniform_dropout", "vanilla_dropout", "weight_drop",
+                "word_dropout",
+            ),
+            3,
+        ),
+        **dict.fromkeys(
+            (
+                "layer_drop", "mixout", "sparse_variational_dropout", "variational_dropout",
+                "zoneout",
+            ),
+            4,
+        ),
+        "drop_connect": 5,
+        "lora_dropout": 6,
+    }  # fmt: skip
+    return {
+        f"{room}.{name}": Functional(at - 2, at, True)
+        for name, at in training.items()
+        for room in ("thinned", "thinned.methods")
+    }
+
+
+# Functions of an address: p, at, training stand together. A draw is what they are called for, and
+# so the default is training=True; in a module's method it is the mode that is forgotten.
+ADDRESSED = _addressed()
 
 # Fused attention: where its probability to drop stands. None of these knows the mode.
 FLASH: dict[str, tuple[int, str]] = {

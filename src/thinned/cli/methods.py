@@ -20,7 +20,7 @@ def methods(
         str | None,
         typer.Argument(
             metavar="[NAME]",
-            help="One of them, by any library's name: drop_block, SpatialDropout2D, DropPath.",
+            help="One of them, by any name: drop_block, SpatialDropout2D, drop_path_rate.",
             show_default="",
         ),
     ] = None,
@@ -29,6 +29,7 @@ def methods(
     from rich.console import Console
 
     from thinned.methods import every, find
+    from thinned.methods.table import remark
 
     console = Console(highlight=False)
     if name is None:
@@ -38,6 +39,9 @@ def methods(
         row = find(name)
     except KeyError as unknown:
         raise typer.BadParameter(str(unknown.args[0]).removeprefix("find: ")) from None
+    if remark(name):
+        console.print(remark(name), markup=False)
+        console.print()
     _show(console, row)
 
 
@@ -68,6 +72,9 @@ def lines_of(row: Method) -> list[tuple[str, str]]:
         for name, value in arguments.items()
         if value is not inspect.Parameter.empty
     ]
+    from thinned.methods.answers import ANSWERS
+
+    called = [name for answer in ANSWERS if answer.row == row.name for name in answer.names]
     found = [
         ("formula", row.formula),
         ("acts on", row.target),
@@ -82,7 +89,9 @@ def lines_of(row: Method) -> list[tuple[str, str]]:
         ("function", row.where),
         ("PyTorch", ", ".join(f"thinned.torch.{name}" for name in in_torch)),
         *((f"in {library}", ", ".join(names)) for library, names in row.aliases.items() if names),
+        ("also asked for as", ", ".join(called)),
         *(("paper", str(paper)) for paper in row.papers),
+        ("source", row.source),
     ]
     return [(label, text) for label, text in found if text]
 

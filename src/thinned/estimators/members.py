@@ -81,6 +81,9 @@ class MembersMixin:
     def predict_std(self, X: Any, members: int = 64, **how: Any) -> Array:
         """The standard deviation between thinned networks, of each target or probability.
 
+        A sign of uncertainty, not an error bar: it depends on p, need not shrink with more data,
+        and leaves out the noise in y. `thinned.members.calibration` makes intervals of it.
+
         Parameters
         ----------
         X, members, how : as in `predict_members`.

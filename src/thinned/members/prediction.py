@@ -29,9 +29,11 @@ class Prediction:
     Attributes
     ----------
     mean : (N, ...). The mean over members: of the outputs, or, with classes, of probabilities.
-    std : (N, ...). Standard deviation between members (unbiased variance, ddof = 1).
-    standard_error : (N, ...). Of `mean`, as an estimate of the mean over all thinned networks:
-        std / sqrt(M). With antithetic members it is that of the mean of M / 2 pairs.
+    std : (N, ...). Standard deviation between members (unbiased variance, ddof = 1). Its size
+        depends on p and need not shrink with more data; in regression it leaves out the noise in y.
+    standard_error : (N, ...). Monte Carlo error of `mean`, as an estimate of the mean over all
+        thinned networks (not of the truth): std / sqrt(M). With antithetic members it is that of
+        the mean of M / 2 pairs.
     quantiles : dict from each probability that was asked for to an array (N, ...), over members.
     probabilities : (N, ..., C), or None without classes. `mean`.
     predictive_entropy : (N, ...), or None. -sum p ln p of the mean probabilities.
@@ -40,6 +42,7 @@ class Prediction:
     variation_ratio : 1 - the share of members whose most probable class is the commonest one.
     epistemic, aleatoric : (N, ...), or None unless the model gives a variance. The variance between
         the members' means, and the mean of their variances. The predictive variance is the sum.
+        `epistemic` depends on p and need not vanish with more data, as `std`.
     outputs : (M, N, ...), or None unless keep=True. What `mean` is the mean of, member by member.
     members, seed, share, antithetic, task : what was asked. `members` counts those that answered.
     until, reached : the bound on standard_error, and whether it was met in every row; else None.

@@ -1,6 +1,6 @@
 """The catalogue of methods: one row each, in the file that holds the method's code.
 
-`find(name)` finds a row by any library's name for it; `every()` is the whole table. The functions
+`find(name)` finds a row by any name that people use; `every()` is the whole table. The functions
 stand in `thinned` too, under the same names. A file is loaded when one of its names is first used.
 """
 
@@ -137,7 +137,17 @@ _FILES = {
     "words": ("embedding_dropout", "word_dropout"),
 }
 _TABLE = ("LEFT_OUT", "Method", "every", "find")
-_ROOMS = (*_FILES, "arguments", "classic", "draws", "equation", "rates", "shown", "table")
+_ROOMS = (
+    *_FILES,
+    "answers",
+    "arguments",
+    "classic",
+    "draws",
+    "equation",
+    "rates",
+    "shown",
+    "table",
+)
 _LATER = {
     **{room: f"{__name__}.{room}" for room in _ROOMS},
     **{name: f"{__name__}.{file}" for file, names in _FILES.items() for name in names},

@@ -140,6 +140,7 @@ def alpha_dropout(
     fill="alpha', SELU's lowest value",
     moments=_MOMENTS,
     papers=(KLAMBAUER,),
+    source="PyTorch, for one draw per channel. The paper draws per element.",
     aliases={"PyTorch": ("nn.FeatureAlphaDropout", "functional.feature_alpha_dropout")},
     module="FeatureAlphaDropout",
     sample=Sample(
@@ -150,8 +151,7 @@ def alpha_dropout(
         dropped=None,
         dropped_as=_lowest,
     ),
-    note="Alpha dropout of whole feature maps, for convolutions with SELU. This form is "
-    "PyTorch's; the paper draws per element.",
+    note="Alpha dropout of whole feature maps, for convolutions with SELU.",
 )
 def feature_alpha_dropout(
     x: Any,

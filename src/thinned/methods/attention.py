@@ -20,6 +20,10 @@ VASWANI = Paper(
     "Vaswani, Shazeer, Parmar, Uszkoreit, Jones, Gomez, Kaiser, Polosukhin", 2017,
     "Attention is all you need", "arXiv:1706.03762",
 )  # fmt: skip
+RADFORD = Paper(
+    "Radford, Narasimhan, Salimans, Sutskever", 2018,
+    "Improving language understanding by generative pre-training", "OpenAI",
+)  # fmt: skip
 ZHOU = Paper(
     "Zhou, Ge, Xu, Wei, Zhou", 2020,
     "Scheduled DropHead: a regularization method for transformer models", "arXiv:2004.13342",
@@ -36,7 +40,9 @@ LI = Paper(
     formula="y = w m / (1 - p),  m ~ Bernoulli(1 - p),  w = softmax(q k' / sqrt(d))",
     law=BERNOULLI,
     moments=inverted("w"),
-    papers=(VASWANI,),
+    papers=(VASWANI, RADFORD),
+    source="The first paper's code. Its text drops sublayers' outputs and embeddings only; the "
+    "second names attention dropout.",
     aliases={
         "PyTorch": (
             "nn.MultiheadAttention(dropout)",
@@ -84,7 +90,8 @@ def attention_dropout(
 
     References
     ----------
-    Vaswani et al., 2017, arXiv:1706.03762: in their code, not in the text.
+    Vaswani et al., 2017, arXiv:1706.03762: in their code, not in the text. Named in Radford et al.,
+    2018, Improving language understanding by generative pre-training.
     """
     draws = Draws("attention_dropout", x, p, at, training, window, mirror)
     if not draws.training:

@@ -132,7 +132,7 @@ def masksembles_bank(
     apart="Calls draw nothing: the masks are fixed, and the function takes no address.",
     picture=lambda p, at: masksembles_bank(40, at),
     note="An ensemble for the price of one network: repeat a batch n times for n predictions, and "
-    "their spread estimates its uncertainty.",
+    "their spread is a sign of uncertainty, to be calibrated (docs/members.md).",
 )
 def masksembles(x: Any, bank: Any, *, axis: int = 1, window: Window | None = None) -> Any:
     """Apply a fixed bank of masks, one per chunk of the batch, in training and in evaluation.

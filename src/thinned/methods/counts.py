@@ -9,17 +9,11 @@ from thinned.address import Address
 from thinned.checks import message
 from thinned.laws import K_OF_N
 from thinned.methods.arguments import MOST_AXES, require_axes
-from thinned.methods.bernoulli import SRIVASTAVA
 from thinned.methods.draws import Draws
-from thinned.methods.table import Moments, Paper, Sample, method
+from thinned.methods.table import Moments, Sample, method
 from thinned.window import Window
 
 __all__ = ["k_of_n_dropout"]
-
-SALMON = Paper(
-    "Salmon, Moraes, Dror, Shaw", 2011, "Parallel random numbers: as easy as 1, 2, 3",
-    "SC'11, doi:10.1145/2063384.2063405",
-)  # fmt: skip
 
 
 def _moments(x: Any, p: float, axis: int = -1, **_: Any) -> tuple[Any, Any]:
@@ -42,7 +36,8 @@ def _check(who: str, axis: Any, shared_axes: Any) -> None:
     shared="none, or the slices along shared_axes; each group of n is drawn independently",
     scale="n / k; no unit is kept where k = 0",
     moments=Moments("x", "x^2 (n - k) / k", _moments),
-    papers=(SRIVASTAVA, SALMON),
+    papers=(),
+    source="This library. No paper is known to us that defines this form.",
     module="KOfNDropout",
     check=_check,
     sample=Sample(shape=(6, 10), dropped="exact"),
@@ -91,7 +86,8 @@ def k_of_n_dropout(
 
     References
     ----------
-    Dropout as in Srivastava et al., 2014, JMLR 15; the draws by Salmon et al., 2011, SC'11.
+    This library's own form; no paper is known to us that defines it. It is simple random sampling
+    without replacement, by sorting random keys (Sunter, 1977, Applied Statistics 26, 261-268).
 
     Examples
     --------

@@ -9,10 +9,15 @@ from thinned.checks import message
 from thinned.laws import GAUSSIAN, UNIFORM
 from thinned.methods.bernoulli import SRIVASTAVA
 from thinned.methods.draws import Draws
-from thinned.methods.table import INVERTED, Sample, method
+from thinned.methods.table import INVERTED, Paper, Sample, method
 from thinned.window import Window
 
 __all__ = ["gaussian_dropout", "uniform_dropout"]
+
+SHEN = Paper(
+    "Shen, Tian, Liu, Xu, Tao", 2018, "Continuous dropout",
+    "IEEE TNNLS 29(9), 3926-3937 (arXiv:1911.12675)",
+)  # fmt: skip
 
 
 def _std(draws: Draws) -> Any:
@@ -88,7 +93,9 @@ def gaussian_dropout(
     law=UNIFORM,
     scale="1: the noise has mean 1",
     moments=INVERTED,
-    papers=(SRIVASTAVA,),
+    papers=(SHEN,),
+    source="This library, for the interval, which gives dropout's moments. The paper proposes "
+    "uniform and Gaussian masks; its code draws U(a, b) and scales by 2 / (a + b) in training.",
     module="UniformDropout",
     sample=Sample(independent=(0, 1), p_one="refused", dropped=None),
     note="Bounded noise with the moments of dropout. Above p = 1/4 it can change a sign.",
@@ -123,7 +130,8 @@ def uniform_dropout(
 
     References
     ----------
-    Srivastava et al., 2014, JMLR 15, section 10, on multiplicative noise in general.
+    Uniform masks: Shen et al., 2018, IEEE TNNLS 29, arXiv:1911.12675, whose code draws U(a, b) and
+    scales by 2 / (a + b). The interval with dropout's moments is this library's own.
     """
     draws = Draws("uniform_dropout", x, p, at, training, window, mirror)
     spread = 3.0**0.5 * _std(draws)

@@ -35,6 +35,7 @@ WHOLE = 2**32
     law=BERNOULLI,
     moments=INVERTED,
     papers=(CRANLEY, HAMMERSLEY),
+    source="This library, for masks of dropout. The papers define both for integrals.",
     aliases={
         "Monte Carlo": (
             "antithetic", "antithetic variates", "mirror", "stratified", "stratified sampling",
@@ -86,7 +87,7 @@ def stratified_dropout(
     References
     ----------
     The shifted lattice is Cranley and Patterson's, 1976; its pair is Hammersley and Morton's
-    antithetic variate, 1956. Each mask has the right distribution, so no further paper is needed.
+    antithetic variate, 1956. Their use for dropout's masks is this library's own.
 
     Examples
     --------

@@ -35,6 +35,8 @@ LARSSON = Paper(
     shared="all axes but the first: a sample's branch is kept or dropped as a whole",
     moments=INVERTED,
     papers=(HUANG, LARSSON),
+    source="The code of EfficientNet and timm, for one draw per sample and the scale in training. "
+    "The first paper draws per batch and scales in evaluation; the second drops paths that join.",
     aliases={
         "timm": ("DropPath", "drop_path"),
         "torchvision": ('StochasticDepth(mode="row")',),
@@ -77,8 +79,9 @@ def drop_path(
 
     References
     ----------
-    Huang et al., 2016, arXiv:1603.09382, who draw one gate per batch (`stochastic_depth`); per
-    sample, and scaled, as in FractalNet's successors.
+    Huang et al., 2016, arXiv:1603.09382, who draw one gate per batch (`stochastic_depth`). Larsson
+    et al., 2017, arXiv:1605.07648, for the name. Per sample, and scaled in training, as in the code
+    of EfficientNet and timm.
 
     Examples
     --------

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 from thinned.address import Address
 from thinned.checks import message, shown
 from thinned.laws import Law
+
+if TYPE_CHECKING:
+    from thinned.methods.answers import Answer
 
 __all__ = [
     "INVERTED",
@@ -34,6 +37,7 @@ __all__ = [
     "find",
     "inverted",
     "method",
+    "remark",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -179,7 +183,9 @@ class Method:
     shared : str. Who shares a draw.
     scale, fill, inference : str. s, f, and what evaluation does.
     moments : Moments. Where there is no closed form, it says what holds.
-    papers : tuple of Paper. The first rules.
+    papers : tuple of Paper. The first rules. Empty where none defines the method.
+    source : str. Who defines what the papers do not: a library's code, or this one. "" where the
+        first paper defines the row as it stands.
     aliases : mapping from a library (PyTorch, Keras, timm, torchvision, ...) to its names.
     module : str or None. The class in thinned.torch; made from the row unless one is written there.
     sample : Sample or None. None where the function has another form than (x, ..., p, at, ...).
@@ -207,6 +213,7 @@ class Method:
     inference: str
     moments: Moments
     papers: tuple[Paper, ...]
+    source: str
     aliases: Mapping[str, tuple[str, ...]]
     module: str | None
     sample: Sample | None
@@ -277,6 +284,7 @@ def method(
     papers: tuple[Paper, ...],
     note: str,
     moments: Moments,
+    source: str = "",
     law: Law | None = None,
     shared: str = "none: one draw per element",
     scale: str = "1 / (1 - p)",
@@ -294,17 +302,19 @@ def method(
 ) -> Callable[[F], F]:
     """Put a function into the catalogue, with its row. Its name, unless another is given.
 
-    A row has a sample, by which the battery of tests tries it, or says why it has none.
+    A row has papers, or says whose it is. It has a sample, by which the battery of tests tries it,
+    or says why it has none.
     """
     assert rank in RANKS
     assert (sample is None) == bool(apart), title
+    assert papers or source, title
 
     def put(function: F) -> F:
         known = function.__name__ if name is None else name
         assert known not in _TABLE, known
         _TABLE[known] = Method(
             known, title, rank, target, formula, law, shared, scale, fill, inference, moments,
-            papers, dict(aliases or {}), module, sample, note, function, batch_axis, check,
+            papers, source, dict(aliases or {}), module, sample, note, function, batch_axis, check,
             in_torch, apart, picture,
         )  # fmt: skip
         return function
@@ -327,7 +337,11 @@ def _plainly(name: str) -> str:
 
 
 def find(name: str) -> Method:
-    """The row of a method, by its name, its title, its module or any library's name for it.
+    """The row of a method, by its name, its title, its module or another name that people use.
+
+    Libraries' names for it, their arguments' (`drop_path_rate`) and those of the field
+    (`mc_dropout`) are known. `thinned methods NAME` shows the row, with a remark where the name
+    means more than the row says.
 
     Parameters
     ----------
@@ -339,7 +353,8 @@ def find(name: str) -> Method:
 
     Raises
     ------
-    KeyError, with the names that come closest; or, for a method that was left out, with the reason.
+    KeyError, with the names that come closest; or, for a method that is not in the catalogue, with
+    the reason.
     TypeError if name is no string.
 
     Examples
@@ -352,11 +367,23 @@ def find(name: str) -> Method:
         got = shown(name)
         raise TypeError(message("find", "name", "a string: a method's name", got))
     rows = every()
-    for wanted in (_plainly(name), _plainly(name.rpartition(".")[2])):
+    plain = _plainly(name)
+    for wanted in (plain, _plainly(name.rpartition(".")[2])):
         for names_of in (_own_names, _other_names):
             for row in rows:
                 if wanted in {_plainly(known) for known in names_of(row)}:
                     return row
+    answer = _answer(plain)
+    if answer is not None and answer.row is not None:
+        return _TABLE[answer.row]
+    if answer is not None:
+        raise KeyError(f"find: {name} is not in the catalogue: {answer.remark}")
+    # "uniform", "block" and "edge dropout" for uniform_dropout, drop_block and drop_edge.
+    core = plain.removesuffix("dropout")
+    for wanted in (f"{core}dropout", f"drop{core}", f"{core}drop", core):
+        for row in rows:
+            if core and wanted in {_plainly(known) for known in _own_names(row)}:
+                return row
     for title, reason in LEFT_OUT.items():
         if _plainly(title) in (_plainly(name), _plainly(name + "dropout")):
             raise KeyError(f"find: {title} is not in the catalogue: {reason}")
@@ -369,6 +396,18 @@ def find(name: str) -> Method:
     near = sorted({known[n] for n in difflib.get_close_matches(_plainly(name), list(known), 3)})
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     raise KeyError(f"find: no method is known as {name!r}.{hint} `thinned methods` lists them all.")
+
+
+def remark(name: str) -> str:
+    """What must be said to who asks `find` for this name, beside the row; or ""."""
+    answer = None if _plainly(name) in _TABLE else _answer(_plainly(name))
+    return "" if answer is None else answer.remark
+
+
+def _answer(plain: str) -> Answer | None:
+    from thinned.methods.answers import ANSWERS
+
+    return next((a for a in ANSWERS if plain in {_plainly(known) for known in a.names}), None)
 
 
 def _own_names(row: Method) -> tuple[str, ...]:

@@ -188,10 +188,11 @@ def _members(result: Result) -> list[Section]:
         return []
     measure = "predictive entropy" if result.data.classes else "standard deviation between them"
     lead = (
-        f"The saved model was asked {found.members} times on the test part, each time as another "
-        "of its thinned networks. What is shown is their mean, and as its uncertainty the "
-        f"{measure}. <code>thinned predict --members {found.members}</code> says the same of other "
-        "rows."
+        f"The saved model was run {found.members} times on the test part, each time as another "
+        "of its thinned networks. Shown are their mean and, as a sign of uncertainty, the "
+        f"{measure}. Its size depends on p, and it need not shrink with more data: the pictures "
+        "measure, on the test part, how far it can be trusted. "
+        f"<code>thinned predict --members {found.members}</code> gives the same for other rows."
     )
     rows = ", ".join(str(result.predictions.rows[i]) for i in found.least)
     body = _figures(uncertainty.pictures(result, found))

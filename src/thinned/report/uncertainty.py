@@ -1,4 +1,4 @@
-"""The report's pictures of what thinned networks say: how far they can be believed."""
+"""The report's pictures of the members' predictions: how far their spread can be trusted."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _entropies(result: Result, found: Uncertainty) -> Picture:
             figure, "entropies", "Predictive entropy of right and wrong answers", f"{means}.",
             len(result.levels),
         )  # fmt: skip
-    return Picture(svg, "A model that knows what it does not know has wrong answers to the right.")
+    return Picture(svg, "The further right the wrong answers lie, the better entropy tells them.")
 
 
 def _kept(result: Result, found: Uncertainty) -> Picture:
@@ -121,7 +121,8 @@ def _intervals(result: Result, found: Uncertainty) -> Picture:
         )  # fmt: skip
     caption = (
         f"{percent(found.covered or 0.0)} of the test part lies in its interval: the members' "
-        "spread, and the error on the training rows, about their mean."
+        "spread and, for the noise that it leaves out, the error on the training rows. The "
+        f"interval is meant to hold {LEVEL:.0%}; nothing guarantees it."
     )
     return Picture(svg, caption)
 

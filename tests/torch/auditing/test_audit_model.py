@@ -17,6 +17,7 @@ from planted import (
     Recomputing,
     Residual,
     Words,
+    address_in_a_loop,
     adopted,
     awake_helper,
     batch,
@@ -230,6 +231,10 @@ PLANTED = {
         [("/rand", "shared mask")],
     ),
     "an address without a step": (lambda: body(own_address), [("/dropout", "repeated mask")]),
+    "one address in a loop": (
+        lambda: body(address_in_a_loop),
+        [("/dropout", "shared mask"), ("/dropout", "repeated mask")],
+    ),
     "one row for all": (
         lambda: nn.Sequential(nn.Linear(8, 32), OwnDropout(0.3, "one row")),
         [("1", "one mask for the batch")],

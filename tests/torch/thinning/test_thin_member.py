@@ -167,6 +167,68 @@ def test_exported_to_onnx(name, tmp_path):
     torch.testing.assert_close(torch.from_numpy(found), whole(x).detach(), rtol=1e-3, atol=1e-4)
 
 
+# ------------------------------------------------------------------------- named by the kept units
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_member_named_by_its_units_is_that_of_the_number(name):
+    model, x = built(name)
+    thin(model, seed=11)
+    kept = cutting.kept_units(model, 3)
+    numbered = member(model, 3)
+    sizes = {placed.region.site.name: placed.region.units for placed in cutting.regions_of(model)}
+    bits = {
+        site: [i in indices.tolist() for i in range(sizes[site])] for site, indices in kept.items()
+    }
+    for named in (kept, bits, {site: np.array(mask) for site, mask in bits.items()}):
+        cut = member(model, keep=named)
+        assert repr(cut) == repr(numbered)
+        assert torch.equal(cut(x), numbered(x))
+
+
+def test_all_networks_of_a_few_units_can_be_named():
+    """2^4 networks by their bits, each the whole with that mask, and their mean is the whole."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Dropout(0.5), nn.Linear(4, 2))
+    thin(model, seed=0)
+    x = torch.randn(5, 3)
+    hidden = model[1](nn.functional.linear(x, model[0].weight, model[0].bias))
+    outputs = []
+    for bits in np.ndindex(2, 2, 2, 2):
+        cut = member(model, keep={"2": np.array(bits, bool)})
+        assert cut[0].out_features == max(sum(bits), 1)
+        masked = hidden * torch.tensor(bits) * 2.0
+        torch.testing.assert_close(cut(x), masked @ model[3].weight.T + model[3].bias)
+        outputs.append(cut(x))
+    torch.testing.assert_close(torch.stack(outputs).mean(0), model.eval()(x))
+    assert torch.equal(member(model, keep={"2": []})(x), outputs[0])
+
+
+@pytest.mark.parametrize(("given", "error", "text"), [
+    ({}, TypeError, "member: k or keep must be given, one of the two, got neither"),
+    ({"k": 1, "keep": {"2": [0]}}, TypeError, "one of the two, got both"),
+    ({"keep": [0]}, TypeError, "keep must be a mapping from site names to kept units, got list"),
+    ({"keep": {}}, ValueError, "keep must be of the thin sites '2', got no site"),
+    ({"keep": {"2": [0], "3": [0]}}, ValueError, "of the thin sites '2', got '2', '3'"),
+    ({"keep": {"2": [4]}}, ValueError, r"must be 4 booleans, or integers in \[0, 4\), got"),
+    ({"keep": {"2": [-1]}}, ValueError, "must be 4 booleans"),
+    ({"keep": {"2": [True] * 3}}, ValueError, r"got booleans of shape \(3,\)"),
+    ({"keep": {"2": [0.0, 1.0]}}, TypeError, "must be 4 booleans"),
+    ({"keep": {"2": "0110"}}, TypeError, "must be 4 booleans, .* got str"),
+])  # fmt: skip
+def test_units_that_name_no_network(given, error, text):
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Dropout(0.5), nn.Linear(4, 2))
+    thin(model)
+    with pytest.raises(error, match=text):
+        member(model, **given)
+
+
+def test_at_p_of_1_only_the_empty_network_can_be_named():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Dropout(1.0), nn.Linear(4, 2))
+    thin(model)
+    with pytest.raises(ValueError, match="must be empty where p is 1, got 1 units at"):
+        member(model, keep={"2": [0]})
+
+
 # ----------------------------------------------------------------------------------------- refused
 
 

@@ -9,11 +9,12 @@ from thinned.audit.context import (
     default_of,
     is_guarded,
     is_mode,
+    is_module,
     is_monte_carlo,
     is_test_code,
     mentions_mode,
 )
-from thinned.audit.layers import FUNCTIONAL, Functional
+from thinned.audit.layers import ADDRESSED, FUNCTIONAL, Functional
 from thinned.audit.names import UNKNOWN
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Called, Source
@@ -26,6 +27,14 @@ def _functional(source: Source) -> Iterator[tuple[Called, Functional, str]]:
     for called in source.calls_of(FUNCTIONAL):
         name = called.name or ""
         yield called, FUNCTIONAL[name], _short(name)
+
+
+def _addressed(source: Source) -> Iterator[tuple[Called, Functional, str]]:
+    """Thinned's functions of an address, where a module calls them."""
+    for called in source.calls_of(ADDRESSED):
+        if is_module(source, source.class_of(called.node)):
+            name = called.name or ""
+            yield called, ADDRESSED[name], f"thinned.{_short(name)}"
 
 
 def _short(name: str) -> str:
@@ -69,7 +78,7 @@ def _p_is_seen(source: Source, called: Called, facts: Functional) -> bool:
     right="x = F.dropout(x, 0.5, training=self.training)",
 )
 def forgotten_mode(source: Source) -> Iterator[Hit]:
-    for called, facts, name in _functional(source):
+    for called, facts, name in (*_functional(source), *_addressed(source)):
         if facts.default is not True or called.open:
             continue
         if called.argument(facts.training, facts.mode) is not None:

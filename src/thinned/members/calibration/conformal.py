@@ -1,4 +1,4 @@
-"""Split conformal prediction: sets and intervals that hold the truth as often as they say."""
+"""Split conformal prediction: sets and intervals with a marginal coverage, whatever the model."""
 
 from __future__ import annotations
 

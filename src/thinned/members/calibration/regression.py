@@ -20,37 +20,53 @@ __all__ = [
 ]
 
 
-def crps(members: ArrayLike, y: ArrayLike) -> Array:
+def crps(members: ArrayLike, y: ArrayLike, *, fair: bool = False) -> Array:
     """Continuous ranked probability score of an ensemble, a row at a time.
 
-    CRPS = mean_i |m_i - y| - (1/2) mean_ij |m_i - m_j|: 0 is perfect, in the units of y; for one
-    member it is the absolute error.
+    CRPS = mean_i |m_i - y| - (1/2) mean_ij |m_i - m_j|, in the units of y: 0 is perfect, and one
+    member has its absolute error. It is the score of the M members as they stand. As an estimate
+    of the score of infinitely many members it is too large by mean_ij |m_i - m_j| / (2 (M - 1)) on
+    average, so it falls with M alone. `fair=True` takes the second mean over pairs i != j, which
+    removes this bias: with it, ensembles of different sizes can be compared.
 
     Parameters
     ----------
     members : (M, N). Members' predictions.
     y : (N,). What came true.
+    fair : bool. True gives the unbiased estimate, for members that are drawn independently from
+        one distribution. It needs M >= 2, and it can be negative.
 
     Returns
     -------
-    (N,) array >= 0.
+    (N,) array; >= 0 unless `fair`.
 
     Raises
     ------
-    ValueError for shapes that do not fit, NaN, or nothing.
+    ValueError for shapes that do not fit, NaN, nothing, or a single member with `fair`. TypeError
+    if fair is no bool.
+
+    Examples
+    --------
+    >>> from thinned.members.calibration import crps
+    >>> members, y = [[0.0], [1.0]], [0.5]
+    >>> crps(members, y), crps(members, y, fair=True)
+    (array([0.25]), array([0.]))
 
     References
     ----------
-    Gneiting and Raftery, 2007, JASA 102, 359-378.
+    Gneiting and Raftery, 2007, JASA 102, 359-378. Fair: Ferro, 2014, Quarterly Journal of the Royal
+    Meteorological Society 140, 1917-1923.
     """
     m, truth = floats("crps", "members", members), floats("crps", "y", y)
     if m.ndim != 2 or truth.shape != m.shape[1:]:
         raise ValueError(message("crps", "members", f"of shape (M, {truth.size})", m.shape))
     m = np.sort(m, axis=0)
     n = len(m)
+    if checks.flag("crps", "fair", fair) and n < 2:
+        raise ValueError(message("crps", "members", "at least 2 with fair=True", n))
     # sum_ij |m_i - m_j| = 2 sum_i (2 i - n + 1) m_i over sorted members: no (M, M, N) array.
     weights = (2 * np.arange(n) - n + 1)[:, None]
-    spread: Array = (weights * m).sum(0) / n**2
+    spread: Array = (weights * m).sum(0) / (n * (n - 1) if fair else n**2)
     score: Array = abs(m - truth).mean(0) - spread
     return score
 

@@ -30,6 +30,7 @@ __all__ = [
     "ThinDropout",
     "ThinLayer",
     "ThinScope",
+    "drawn_of",
     "kept_of",
     "taken",
 ]
@@ -161,7 +162,11 @@ def kept_of(
     """The draw of a layer's units at an address, one for the whole batch, `least` of them named."""
     if p == 0.0:
         return Drawn(None, 1.0, None)
-    kept = torch.from_numpy(keep_mask(units, p, at))
+    return drawn_of(torch.from_numpy(keep_mask(units, p, at)), p, device, least)
+
+
+def drawn_of(kept: Tensor, p: float, device: torch.device | None = None, least: int = 1) -> Drawn:
+    """The draw that keeps these units (True = kept), `least` of them named."""
     indices = kept.nonzero().squeeze(1)
     scale = 1.0 / (1.0 - p) if p < 1.0 else 1.0
     if len(indices) >= least:

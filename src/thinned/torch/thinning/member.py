@@ -1,8 +1,12 @@
-"""member: one thinned network of a thin model, cut out at its own, smaller size."""
+"""member: one thinned network of a thin model, cut out at its own, smaller size.
+
+A network is named by a number, whose masks are a random draw, or by the units that it keeps.
+"""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,7 +17,7 @@ from thinned.address import Address
 from thinned.checks import message
 from thinned.torch.adoption.adopt import _MARK, release
 from thinned.torch.adoption.names import unwrapped
-from thinned.torch.thinning.layers import kept_of
+from thinned.torch.thinning.layers import Drawn, drawn_of, kept_of
 from thinned.torch.thinning.thin import PlacedRegion, regions_of
 
 __all__ = ["Scaled", "kept_units", "member"]
@@ -59,18 +63,25 @@ def kept_units(model: nn.Module, k: int) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def member(model: nn.Module, k: int) -> nn.Module:
-    """The thinned network number k of a thin model, as a plain and smaller module.
+def member(
+    model: nn.Module, k: int | None = None, *, keep: Mapping[str, Any] | None = None
+) -> nn.Module:
+    """One thinned network of a thin model, by its number or by its units, as a plain module.
 
-    Its masks are those of seed fold_in(seed, k), step 0, call 0: what the model itself, thinned
-    with that seed, draws at first. Layers have the kept rows and columns as weights of their own,
-    dropout is gone, and its scale has gone into the next layer's weight (where a function between
-    forbids that, a module `Scaled` is left).
+    The masks of number k are those of seed fold_in(seed, k), step 0, call 0: what the model itself,
+    thinned with that seed, draws at first. They are a random draw: two numbers may give one
+    network. `keep` names every one of the 2^n networks, by the units that it keeps.
+
+    Layers have the kept rows and columns as weights of their own, dropout is gone, and its scale
+    has gone into the next layer's weight (where a function between forbids that, a module `Scaled`
+    is left).
 
     Parameters
     ----------
     model : a model that `thin` was called on, or a wrapper of one. It is left as it is.
-    k : int in [0, 2^64). The member's number.
+    k : int in [0, 2^64). The member's number; or None, with `keep`.
+    keep : mapping from the name of every thin site to the units that it keeps: a boolean array or
+        list with one entry for each unit (True = kept), or the integer indices of kept units.
 
     Returns
     -------
@@ -82,7 +93,9 @@ def member(model: nn.Module, k: int) -> nn.Module:
     ------
     ValueError if the model is not thin, or has sites with p > 0 that do not run thin: they have a
     mask for each element, and no network that is smaller. Set their p to 0 to have them as in
-    evaluation.
+    evaluation. ValueError for `keep` without a thin site, with another name, with units that are
+    not there, or for units kept at p = 1. TypeError unless exactly one of k
+    and keep is given, or for units that are neither booleans nor integers.
 
     Examples
     --------
@@ -97,14 +110,26 @@ def member(model: nn.Module, k: int) -> nn.Module:
       (2): Identity()
       (3): Linear(in_features=25, out_features=2, bias=True)
     )
+    >>> thinned.torch.member(model, keep={"2": [0, 5, 9]})[3]
+    Linear(in_features=3, out_features=2, bias=True)
 
     References
     ----------
     Srivastava et al., 2014, JMLR 15, 1929-1958: dropout trains 2^n thinned networks.
     """
-    whole, regions = _checked("member", model, k)
+    if (k is None) == (keep is None):
+        got = "neither" if k is None else "both"
+        raise TypeError(message("member", "k or keep", "given, one of the two", got))
+    whole, regions = _checked("member", model, 0 if k is None else k)
     _require_thin(whole, regions)
-    seed = Address(whole.__dict__[_MARK].clock.seed).fold_in(k).seed
+    if k is None:
+        draws = _chosen(regions, keep)
+    else:
+        seed = Address(whole.__dict__[_MARK].clock.seed).fold_in(k).seed
+        draws = [
+            kept_of(region.units, _p(region.site), Address(seed, region.site.name))
+            for region in (placed.region for placed in regions)
+        ]
     cut = copy.deepcopy(whole)
     placed = regions_of(cut)
     release(cut)
@@ -113,8 +138,7 @@ def member(model: nn.Module, k: int) -> nn.Module:
     columns: dict[nn.Module, Tensor] = {}
     scales: dict[nn.Module, Any] = {}
     replaced: dict[nn.Module, nn.Module] = {}
-    for (region, producer, consumer, homogeneous), original in zip(placed, regions, strict=True):
-        drawn = kept_of(region.units, _p(original.region.site), Address(seed, region.site.name))
+    for (region, producer, consumer, homogeneous), drawn in zip(placed, draws, strict=True):
         if drawn.kept is None:
             replaced[region.dropout] = nn.Identity()
             continue
@@ -145,6 +169,52 @@ def _checked(who: str, model: Any, k: Any) -> tuple[nn.Module, tuple[PlacedRegio
         got = f"a {type(whole).__name__} that is not"
         raise ValueError(message(who, "model", "a thin model", got, "Call thin first."))
     return whole, regions
+
+
+def _chosen(regions: tuple[PlacedRegion, ...], keep: Any) -> list[Drawn]:
+    """What `keep` names, region by region."""
+    if not isinstance(keep, Mapping):
+        requirement = "a mapping from site names to kept units"
+        raise TypeError(message("member", "keep", requirement, type(keep).__name__))
+    names = [placed.region.site.name for placed in regions]
+    if set(keep) != set(names):
+        requirement = f"of the thin sites {', '.join(map(repr, names))}"
+        got = ", ".join(map(repr, keep)) or "no site"
+        raise ValueError(message("member", "keep", requirement, got))
+    draws = []
+    for name, region in zip(names, (placed.region for placed in regions), strict=True):
+        kept, p = _units(name, keep[name], region.units), _p(region.site)
+        if p == 1.0 and bool(kept.any()):
+            got = f"{int(kept.sum())} units at p = 1"
+            raise ValueError(message("member", f"keep[{name!r}]", "empty where p is 1", got))
+        draws.append(drawn_of(kept, p))
+    return draws
+
+
+def _units(name: str, given: Any, units: int) -> Tensor:
+    """(units,) booleans, True = kept."""
+    what = f"keep[{name!r}]"
+    requirement = f"{units} booleans, or integers in [0, {units})"
+    try:
+        found = torch.as_tensor(given).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as failure:
+        raise TypeError(message("member", what, requirement, type(given).__name__)) from failure
+    if found.numel() == 0 and found.dim() == 1 and found.dtype != torch.bool:
+        found = found.long()  # an empty list has no type: nothing is kept
+    if found.dtype.is_floating_point or found.dtype.is_complex:
+        raise TypeError(message("member", what, requirement, f"an array of {found.dtype}"))
+    if found.dtype == torch.bool:
+        if found.shape != (units,):
+            got = f"booleans of shape {tuple(found.shape)}"
+            raise ValueError(message("member", what, requirement, got))
+        return found
+    if found.dim() != 1 or (
+        found.numel() and not 0 <= int(found.min()) <= int(found.max()) < units
+    ):
+        raise ValueError(message("member", what, requirement, checks.shown(given)))
+    kept = torch.zeros(units, dtype=torch.bool)
+    kept[found.long()] = True
+    return kept
 
 
 def _p(site: Any) -> float:
