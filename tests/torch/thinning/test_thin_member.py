@@ -305,3 +305,11 @@ def test_fault_in_the_cut(monkeypatch, fault):
     monkeypatch.setattr(cutting, "_smaller", fault(cutting._smaller))
     with pytest.raises(AssertionError):
         test_a_member_is_the_masked_whole("chain", 1)
+
+
+def test_fault_in_the_named_units(monkeypatch):
+    """The complement of what was named."""
+    right = cutting.drawn_of
+    monkeypatch.setattr(cutting, "drawn_of", lambda kept, p: right(~kept, p))
+    with pytest.raises(AssertionError):
+        test_all_networks_of_a_few_units_can_be_named()
