@@ -19,6 +19,7 @@ _BASE = "a base class, which is no layer of its own"
 _FRAMEWORK = (
     "a layer's call is the row's function, which is fuzzed; what JAX does with it: tests/jax"
 )
+_FLEX = "most of its arguments are PyTorch's: tests/torch/attention/test_flex.py"
 APART = {
     "thinned.members.calibration.Reliability": _GIVEN,
     "thinned.members.calibration.RiskCoverage": _GIVEN,
@@ -32,6 +33,8 @@ APART = {
     "thinned.torch.Finding": _GIVEN,
     "thinned.torch.ModelAudit": _GIVEN,
     "thinned.torch.Report": _GIVEN,
+    "thinned.torch.drop_key_mod": _FLEX,
+    "thinned.torch.flex_attention": _FLEX,
     "thinned.torch.checkpoint_context": "takes nothing: tests/torch try it under checkpointing",
     "thinned.jax.equinox.Layer": _BASE,
     "thinned.jax.equinox.adopt": _FRAMEWORK,

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import triton  # noqa: F401 (where it is absent, this file is skipped)
 from torch.utils.flop_counter import FlopCounterMode
 
 import thinned

@@ -111,7 +111,7 @@ def mask_saved_by_the_operator(patch):
     patch.setattr(
         operators._Noised,
         "backward",
-        staticmethod(lambda ctx, grad: (grad * ctx.saved_tensors[2] * 2.0, *(None,) * 6)),
+        staticmethod(lambda ctx, grad: (grad * ctx.saved_tensors[-1] * 2.0, *(None,) * 7)),
     )
 
 

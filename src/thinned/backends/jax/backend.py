@@ -218,7 +218,7 @@ class JaxBackend(Backend):
         if has_symbols(shape):
             return at, _placed_by_symbols(who, window, shape, shared)
         if not isinstance(window, PartOf):
-            return at, place(who, shape, shared_axes, window)
+            return at, place(who, shape, shared, window)
         return at, self.located(who, at, window, shape).place(who, shape, shape, shared)
 
     # --------------------------------------------------------------------------------------- draws

@@ -104,7 +104,7 @@ class Site:
         if _is_traced_by_dynamo() or type(x) is not Tensor or self.clock.awake is not None:
             return self._draw_anywhere(x, kind, inplace, p, axis)
         shared = kinds.shared_axes(kind, x) if kind != "dropout" else ()
-        now, call = self.clock.take(self.index, self.name, True)
+        now, call = self.clock.take(self.index, self.name, x)
         if p is None:
             p = self._p if self.rule is None else self.rule(now.step)
         # The commonest call of all: the rows at hand are the whole batch, on the only process.
@@ -191,7 +191,7 @@ class Site:
             return x.copy_(y) if inplace else y
         if self.clock.awake is not None:
             return self._for_member(x, kind, inplace, p, axis, shared, shard)
-        now, call = self.clock.take(self.index, self.name, True)
+        now, call = self.clock.take(self.index, self.name, x)
         p = self.p_at(now.step) if p is None else p
         return self._drawn(x, kind, inplace, p, axis, shared, shard, now, call)
 

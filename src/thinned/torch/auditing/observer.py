@@ -174,8 +174,8 @@ class Observer(TorchDispatchMode):
         if clock is not None:
             take = clock.take
 
-            def noted(index: int, name: str) -> Any:
-                drawn = take(index, name)
+            def noted(index: int, name: str, *how: Any) -> Any:
+                drawn = take(index, name, *how)
                 self._address(name, drawn)
                 return drawn
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from thinned import checks
+from thinned.backends.torch.devices import uses_triton
 from thinned.backends.torch.internals import FakeTensor, graph_task, is_traced, modes
 from thinned.checks import message
 from thinned.torch.clock import agreement, attempts, checkpoints, optimizers
@@ -456,10 +457,11 @@ class Clock:
         """The names of the sites that were called in training, ever."""
         return [self.names[index] for index in sorted(self._last)]
 
-    def take(self, index: int, name: str, replayed: bool = False) -> tuple[Moment, int]:
+    def take(self, index: int, name: str, x: Tensor | None = None) -> tuple[Moment, int]:
         """The moment and the number of the call that a site makes now, in eager code.
 
-        replayed : a CUDA graph that is captured now is to read the step when it runs (`live_step`).
+        x : what is drawn for. On a device that has kernels, a CUDA graph that is captured now reads
+        the step when it runs (`live_step`); any other capture is refused.
         """
         busy = _here.busy
         if busy or _backward_pass() >= 0:
@@ -467,7 +469,7 @@ class Clock:
             if drawn is not None:
                 return drawn
         if _modes() or _is_traced() or torch.cuda.is_initialized():
-            if not replayed:
+            if x is None or not uses_triton(x.device):
                 require_no_capture(f"site {name!r} of an adopted model", "Call it with at=")
             require_no_trace(name)
         with self._lock:
