@@ -234,6 +234,7 @@ def _drawn_on_device(draw: Draw, law: str, device: torch.device) -> Tensor:
         launch.drop(one, kept, where, told, unit=True)
         return kept.to(torch.bool)
     drawn = launch.draws_of(where, told, device, gaussian=law == "gaussian")
+    drawn = uniform_of(drawn) if law == "uniform" else drawn
     return drawn.expand(where.shape).contiguous()
 
 
