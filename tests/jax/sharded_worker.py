@@ -197,6 +197,28 @@ def uneven_parts():
     assert (np.asarray(f(x, AT)) == thinned.dropout(x, 0.3, AT)).all()
 
 
+def parts_of_samples():
+    """Draws that a whole sample takes part in: nothing is sent where the batch alone is divided."""
+    maps = np.ones((8, 4, 6, 10), np.float32)
+    methods = {
+        "blocks": lambda x: thinned.drop_block(x, 0.3, AT, block_size=3),
+        "blocks, counted over the batch": lambda x: thinned.drop_block(
+            x, 0.3, AT, block_size=(2, 3), rescale="batch"
+        ),
+        "heads": lambda x: thinned.drop_head(x, 0.3, AT),
+    }
+    for kind in (AxisType.Auto, AxisType.Explicit):
+        mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(kind,) * 2)
+        for name, method in methods.items():
+            for spec in (P("a"), P("a", "b")):
+                x = jax.device_put(maps, NamedSharding(mesh, spec))
+                program = jax.jit(method).lower(x).compile()
+                what = f"{name} {kind} {spec}"
+                np.testing.assert_allclose(program(x), method(maps), rtol=1e-6, err_msg=what)
+                if spec == P("a") and "batch" not in name:
+                    assert not SENDING.search(program.as_text()), what
+
+
 def faults_are_caught():
     moved = sharding._moved
     try:
@@ -223,6 +245,7 @@ if __name__ == "__main__":
     members_on_devices()
     steps_of_training()
     uneven_parts()
+    parts_of_samples()
     faults_are_caught()
     use_kernel("reference")
     SPECS = SPECS[3:4]

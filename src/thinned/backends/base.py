@@ -76,6 +76,10 @@ class Backend(ABC):
     that has its own kernel, compiler or derivatives overrides more.
     """
 
+    # Whether an array can be taken for one line of elements at no cost: not where it may be divided
+    # among devices.
+    lies_in_line = True
+
     # ------------------------------------------------------------------ what each library must say
 
     @property

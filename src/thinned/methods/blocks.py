@@ -138,7 +138,22 @@ def _block(who: str, block_size: Any, maps: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _spread(xp: Any, keep: Any, spatial: Sequence[int], block: Sequence[int]) -> Any:
-    """False wherever a block lies that begins at a False of `keep`.
+    """False wherever a block lies that begins at a False of `keep`: axis after axis, as is right
+    also where the array is divided among devices along others."""
+    for axis, b in zip(spatial, block, strict=True):
+        before, n = (slice(None),) * axis, keep.shape[axis]
+        covered = 1
+        while covered < b:
+            more = min(covered, b - covered)
+            first = keep[(*before, slice(0, more))]
+            nothing = first | ~first  # True, and divided as keep is
+            moved = xp.concat([nothing, keep[(*before, slice(0, n - more))]], axis=axis)
+            keep, covered = keep & moved, covered + more
+    return keep
+
+
+def _spread_in_line(xp: Any, keep: Any, spatial: Sequence[int], block: Sequence[int]) -> Any:
+    """The same where an array is one line of memory, in fewer and longer steps.
 
     A step along an axis is a step through memory. Blocks fit, so that none runs over the end of a
     row into the next: the whole batch is one line of bytes, which is put together with itself
@@ -293,8 +308,10 @@ def drop_block(
     else:
         rate = _exact_gamma_of_array(xp, xp.asarray(draws.p), maps, block)
     seedless = draws.keep(rate, (channel,) if shared_channels else ())
-    keep = _spread(xp, seedless | _fitless(xp, x, spatial, block), spatial, block)
-    return draws.select(x, keep, _scale(xp, keep, rescale))
+    in_line = draws.backend.lies_in_line
+    spread = _spread_in_line if in_line else _spread
+    keep = spread(xp, seedless | _fitless(xp, x, spatial, block), spatial, block)
+    return draws.select(x, keep, _scale(xp, keep, rescale, in_line))
 
 
 def _fitless(xp: Any, x: Any, spatial: Sequence[int], block: Sequence[int]) -> Any:
@@ -307,13 +324,17 @@ def _fitless(xp: Any, x: Any, spatial: Sequence[int], block: Sequence[int]) -> A
     return out
 
 
-def _scale(xp: Any, keep: Any, rescale: str) -> Any:
+def _scale(xp: Any, keep: Any, rescale: str, in_line: bool) -> Any:
     """numel / kept of each sample or of the batch, 1 where nothing is kept; to broadcast."""
     shape = tuple(keep.shape)
     # Sums of a row in binary32, which is exact to 2^24 and several times as fast as in integers.
     rows, row = math.prod(shape[1:-2]), math.prod(shape[-2:])
     single = xp.float32 if row <= 2**24 else xp.float64
-    kept = xp.sum(xp.reshape(xp.astype(keep, single), (shape[0], rows, row)), axis=-1)
+    counted = xp.astype(keep, single)
+    if in_line:
+        kept = xp.sum(xp.reshape(counted, (shape[0], rows, row)), axis=-1)
+    else:
+        kept = xp.reshape(xp.sum(counted, axis=(-2, -1)), (shape[0], rows))
     kept = xp.sum(xp.astype(kept, xp.float64), axis=-1)
     numel = math.prod(shape[1:])
     if rescale == "batch":

@@ -142,6 +142,8 @@ _NAMESPACE = Namespace()
 
 
 class JaxBackend(Backend):
+    lies_in_line = False
+
     @property
     def namespace(self) -> Any:
         return _NAMESPACE
