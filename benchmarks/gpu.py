@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
 import thinned.torch
 from benchmarks.measuring.timing import command_line, table, write_json

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from thinned.address import Address
-from thinned.backends.jax.address import Halves, words_of
+from thinned.backends.jax.address import Halves, at_one_of, words_of
 from thinned.checks import message
 
 __all__ = ["Adopted", "adopt"]
@@ -148,11 +148,9 @@ def _in_lane(at: Address, key: Any, root: Any) -> Address:
     lane = key.reshape(-1) ^ root.reshape(-1)
     folded = at
     for i in range(0, lane.size, 2):
-        folded = folded.fold_in(Halves(lane[i + 1], lane[i]))  # type: ignore[arg-type]
-    is_plain = jnp.all(lane == 0)
-    pairs = zip(words_of(at)[:2], words_of(folded)[:2], strict=True)
-    seed = (jnp.where(is_plain, *(jnp.asarray(w, jnp.uint32) for w in pair)) for pair in pairs)
-    return at.replace(seed=Halves(*seed))
+        number: Any = Halves(lane[i + 1], lane[i])
+        folded = folded.fold_in(number)
+    return at_one_of(jnp.all(lane == 0), at, folded)
 
 
 def _key_of(at: Address) -> Any:

@@ -17,7 +17,7 @@ from flax.nnx import bridge
 
 from thinned import checks
 from thinned.address import Address
-from thinned.backends.jax.address import Halves, register_with_flax, words_of
+from thinned.backends.jax.address import Halves, at_one_of, register_with_flax, words_of
 from thinned.checks import message
 from thinned.jax.keys import address
 from thinned.jax.lanes import folded_words, lanes_of, number_of, own_axes_folded
@@ -68,10 +68,9 @@ class Clock(nnx.RngStream):
         at = address(self.key.get_value(), site, self.step)
         call = jnp.asarray(call, jnp.uint32)
         lot = call >> np.uint32(16)
-        later = at.fold_in(Halves(lot, jnp.zeros_like(lot)))  # type: ignore[arg-type]
-        pairs = zip(words_of(at)[:2], words_of(later)[:2], strict=True)
-        seed = (jnp.where(lot == 0, *(jnp.asarray(w, jnp.uint32) for w in pair)) for pair in pairs)
-        return at.replace(seed=Halves(*seed), call=call & np.uint32(2**16 - 1))
+        number: Any = Halves(lot, jnp.zeros_like(lot))
+        at = at_one_of(lot == 0, at, at.fold_in(number))
+        return at.replace(call=call & np.uint32(2**16 - 1))
 
 
 class Clocks(NamedTuple):

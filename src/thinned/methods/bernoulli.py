@@ -72,8 +72,8 @@ def dropout(
     x : array, any shape, float16, bfloat16, float32 or float64. Never modified, unless it is `out`.
     p : float in [0, 1]. Probability of dropping an element; p = 1 gives zeros, p = 0 gives x.
     at : Address. Equal addresses give equal masks, on every backend.
-    training : bool. False gives x itself. The default is True, since who names a mask wants the
-        draw; in a module pass training=self.training.
+    training : bool. False gives x itself. The default is True, since a call that names a
+        mask means to draw it; in a module pass training=self.training.
     shared_axes : int or tuple of ints. Axes along which one draw is shared: (0,) gives every row of
         a batch the same mask, (2, 3) drops whole channels of an (N, C, H, W) image.
     window : Window or None. Where x sits in a larger logical array; it takes its part of that mask.

@@ -11,7 +11,7 @@ from thinned.backends.torch import wire
 from thinned.backends.torch.triton import launch
 from thinned.torch import (
     adopt,
-    functional as F,  # noqa: N812
+    functional as F,  # noqa: N812 - the field's name for it
 )
 
 AT = thinned.Address(seed=11, site="here", step=4, call=2)

@@ -22,6 +22,7 @@ from thinned.checks import integer, message
 
 __all__ = [
     "Halves",
+    "at_one_of",
     "coordinate",
     "fold_in",
     "is_traced",
@@ -185,6 +186,14 @@ def _kept(word: int) -> Any:
 _KEYS = [
     jax.tree_util.GetAttrKey(name) for name in ("seed_low", "seed_high", "site", "step", "call")
 ]
+
+
+def at_one_of(is_first: Any, at: Address, other: Address) -> Address:
+    """`at` with its own seed where a traced condition holds, and with that of `other` elsewhere."""
+    pairs = zip(words_of(at)[:2], words_of(other)[:2], strict=True)
+    words = (jnp.where(is_first, *(jnp.asarray(w, jnp.uint32) for w in pair)) for pair in pairs)
+    seed: Any = Halves(*words)
+    return at.replace(seed=seed)
 
 
 def _flatten(at: Address) -> tuple[tuple[Any, ...], None]:

@@ -216,11 +216,11 @@ class JaxBackend(Backend):
     def placed(
         self, who: str, at: Any, window: Any, shape: tuple[int, ...], shared_axes: Any
     ) -> tuple[Any, Any]:
+        if not isinstance(window, PartOf) and not has_symbols(shape):
+            return at, place(who, shape, shared_axes, window)
         shared = checked_axes(who, shared_axes, len(shape))
         if has_symbols(shape):
             return at, _placed_by_symbols(who, window, shape, shared)
-        if not isinstance(window, PartOf):
-            return at, place(who, shape, shared, window)
         return at, self.located(who, at, window, shape).place(who, shape, shape, shared)
 
     # --------------------------------------------------------------------------------------- draws
