@@ -25,3 +25,37 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if reason and str(item.path).startswith(here):
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+class Driver:
+    """What Triton asks of a driver before a launch."""
+
+    def get_current_device(self):
+        return 0
+
+    def get_current_stream(self, device):
+        return 0
+
+    def get_current_target(self):
+        from machine_code import TARGETS
+
+        return TARGETS["sm_90"]
+
+
+@pytest.fixture
+def compiled(request, monkeypatch):
+    """Counts the variants of the kernels that the test's file names which were compiled, and not
+    run."""
+    import triton
+
+    kernels = request.module.KERNELS
+    monkeypatch.setattr(triton.runtime.driver, "_active", Driver(), raising=False)
+    run = triton.JITFunction.run
+    monkeypatch.setattr(
+        triton.JITFunction, "run", lambda self, *a, **how: run(self, *a, **{**how, "warmup": True})
+    )
+    for kernel in kernels:
+        kernel.device_caches.clear()
+    yield lambda: sum(len(kernel.device_caches[0][0]) for kernel in kernels)
+    for kernel in kernels:
+        kernel.device_caches.clear()
