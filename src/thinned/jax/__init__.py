@@ -2,18 +2,19 @@
 
 `address` makes an Address of a random key, `window` says in a shard_map which part is at hand;
 `thinned.jax.equinox` and `thinned.jax.nnx` are layers for these libraries, and
-`thinned.jax.linen` adopts models of Flax Linen.
+`thinned.jax.linen` adopts models of Flax Linen. `dot_product_attention` drops attention's weights.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from thinned.jax.attention import dot_product_attention
 from thinned.jax.keys import address, window
 
 if TYPE_CHECKING:
     from thinned.jax import equinox as equinox, linen as linen, nnx as nnx
 
-__all__ = ["address", "equinox", "linen", "nnx", "window"]
+__all__ = ["address", "dot_product_attention", "equinox", "linen", "nnx", "window"]
 
 
 def __getattr__(name: str) -> Any:
