@@ -2,7 +2,8 @@
 
 `address` makes an Address of a random key, `window` says in a shard_map which part is at hand;
 `thinned.jax.equinox` and `thinned.jax.nnx` are layers for these libraries, and
-`thinned.jax.linen` adopts models of Flax Linen. `dot_product_attention` drops attention's weights.
+`thinned.jax.linen` adopts models of Flax Linen. `dot_product_attention` drops attention's weights,
+`member` is a thinned network by its number.
 """
 
 from importlib import import_module
@@ -10,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from thinned.jax.attention import dot_product_attention
 from thinned.jax.keys import address, window
+from thinned.jax.networks import member
 
 if TYPE_CHECKING:
     from thinned.jax import equinox as equinox, linen as linen, nnx as nnx
 
-__all__ = ["address", "dot_product_attention", "equinox", "linen", "nnx", "window"]
+__all__ = ["address", "dot_product_attention", "equinox", "linen", "member", "nnx", "window"]
 
 
 def __getattr__(name: str) -> Any:
