@@ -2,8 +2,8 @@
 
 `address` makes an Address of a random key, `window` says in a shard_map which part is at hand;
 `thinned.jax.equinox` and `thinned.jax.nnx` are layers for these libraries, and
-`thinned.jax.linen` adopts models of Flax Linen. `dot_product_attention` drops attention's weights,
-`member` is a thinned network by its number.
+`thinned.jax.linen` and `thinned.jax.haiku` adopt models of Flax Linen and of Haiku.
+`dot_product_attention` drops attention's weights, `member` is a thinned network by its number.
 """
 
 from importlib import import_module
@@ -14,12 +14,21 @@ from thinned.jax.keys import address, window
 from thinned.jax.networks import member
 
 if TYPE_CHECKING:
-    from thinned.jax import equinox as equinox, linen as linen, nnx as nnx
+    from thinned.jax import equinox as equinox, haiku as haiku, linen as linen, nnx as nnx
 
-__all__ = ["address", "dot_product_attention", "equinox", "linen", "member", "nnx", "window"]
+__all__ = [
+    "address",
+    "dot_product_attention",
+    "equinox",
+    "haiku",
+    "linen",
+    "member",
+    "nnx",
+    "window",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in ("equinox", "linen", "nnx"):
+    if name not in ("equinox", "haiku", "linen", "nnx"):
         raise AttributeError(f"module 'thinned.jax' has no attribute {name!r}")
     return import_module(f"thinned.jax.{name}")

@@ -14,10 +14,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from thinned.address import Address
-from thinned.backends.jax.address import Halves, at_one_of, words_of
+from thinned.backends.jax.address import Halves, at_one_of
 from thinned.checks import message
 from thinned.jax.awake import awake
 from thinned.jax.flax_attention import with_address
+from thinned.jax.keys import key_of
 
 __all__ = ["Adopted", "adopt"]
 
@@ -104,7 +105,7 @@ class Adopted:
         if rngs is not None and "dropout" in rngs:
             remedy = "Masks come from `at`; thinned.jax.address makes an address of a key."
             raise TypeError(message("apply", "rngs", "without a key for 'dropout'", "one", remedy))
-        streams = {**(rngs or {}), "dropout": _key_of(at)}
+        streams = {**(rngs or {}), "dropout": key_of(at)}
         at = _of_its_call(at)
         roots = {name: _data(key) for name, key in streams.items()}
 
@@ -250,13 +251,6 @@ def _of_its_call(at: Address) -> Address:
         return at if at.call == 0 else at.fold_in(at.call)
     word: Any = Halves(jnp.asarray(at.call, jnp.uint32), jnp.zeros((), jnp.uint32))
     return at_one_of(word.low == 0, at, at.fold_in(word))
-
-
-def _key_of(at: Address) -> Any:
-    """The key of an address, for code that draws its own: another for each step and call."""
-    low, high, _, step, call = (jnp.asarray(word, jnp.uint32) for word in words_of(at))
-    key = jax.random.wrap_key_data(jnp.stack([high, low]), impl="threefry2x32")
-    return jax.random.fold_in(jax.random.fold_in(key, step), call)
 
 
 def _data(key: Any) -> Any:
