@@ -50,6 +50,7 @@ APART = {
     "thinned.jax.nnx.made": _FRAMEWORK,
     "thinned.jax.nnx.tick": _FRAMEWORK,
     "thinned.jax.dot_product_attention": "jax.nn's arguments: tests/jax/test_jax_attention.py",
+    "thinned.jax.audit": "runs a model: tests/jax/test_jax_audit.py",
     "thinned.jax.member": "compiles: tests/members/test_jax_models.py",
     "thinned.jax.window": "speaks inside of shard_map alone: tests/jax/test_jax_sharded.py",
     "thinned.testing.assert_same_masks": "compiles: tests/test_testing.py",

@@ -3,13 +3,15 @@
 `address` makes an Address of a random key, `window` says in a shard_map which part is at hand;
 `thinned.jax.equinox` and `thinned.jax.nnx` are layers for these libraries, and
 `thinned.jax.linen` and `thinned.jax.haiku` adopt models of Flax Linen and of Haiku.
-`dot_product_attention` drops attention's weights, `member` is a thinned network by its number.
+`dot_product_attention` drops attention's weights, `member` is a thinned network by its number,
+`audit` tells by running a model what is wrong with its dropout.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from thinned.jax.attention import dot_product_attention
+from thinned.jax.auditing import audit
 from thinned.jax.keys import address, window
 from thinned.jax.networks import member
 
@@ -18,9 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "address",
+    "audit",
     "dot_product_attention",
     "equinox",
-    "haiku",
     "linen",
     "member",
     "nnx",

@@ -15,7 +15,7 @@ from thinned.checks import message
 from thinned.jax.awake import Row, being_asked
 from thinned.jax.layers import Report
 
-__all__ = ["Asking", "asking_of", "is_jax_model"]
+__all__ = ["Asking", "asking_of", "is_jax_model", "kind_of"]
 
 
 class Asking(NamedTuple):
@@ -27,7 +27,7 @@ class Asking(NamedTuple):
     not_reached: tuple[str, ...] = ()
 
 
-def _kind(model: Any) -> str:
+def kind_of(model: Any) -> str:
     """Whose the model is: "nnx", "linen", "equinox", "function", or ""."""
     if "flax" in sys.modules:
         from flax import linen, nnx
@@ -49,7 +49,7 @@ def _kind(model: Any) -> str:
 
 def is_jax_model(model: Any) -> bool:
     """Whether it is a model of a library of JAX's, or a function."""
-    return bool(_kind(model))
+    return bool(kind_of(model))
 
 
 def asking_of(who: str, model: Any) -> Asking:
@@ -60,7 +60,7 @@ def asking_of(who: str, model: Any) -> Asking:
     ------
     TypeError if it is none. ValueError if it holds nothing that can be woken.
     """
-    kind = _kind(model)
+    kind = kind_of(model)
     if kind == "nnx":
         return _of_nnx(who, model)
     if kind == "linen":
