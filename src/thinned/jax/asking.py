@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from thinned.address import Address
 from thinned.checks import message
@@ -94,6 +95,7 @@ def _of_nnx(who: str, model: Any) -> Asking:
             adopt(twin)
         except ValueError as error:
             raise _equal(who, error) from None
+    step = np.asarray(clocks_in(twin)[0].step).reshape(-1)[0]  # schedules go on from there
     graph, state = nnx.split(twin)
 
     def call(args: Any, kwargs: Any, at: Address, row: Row | None) -> Any:
@@ -104,7 +106,7 @@ def _of_nnx(who: str, model: Any) -> Asking:
                 node.begin(at)
             elif isinstance(node, Calls):
                 node.begin()
-        with being_asked(at):
+        with being_asked(at, step=step):
             return network(*args, **kwargs)
 
     return Asking(call, not_reached=_missed(Report(rows_missed(twin))))
