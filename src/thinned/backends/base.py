@@ -102,6 +102,10 @@ class Backend(ABC):
     ) -> None:
         """TypeError, in one sentence, unless x is as `require_dense` has it, of integers."""
 
+    def of_integers(self, x: Any) -> bool:
+        """Whether x is of an integer type; booleans are none."""
+        return bool(self.namespace.isdtype(x.dtype, "integral"))
+
     @abstractmethod
     def require_real(self, who: str, x: Any, name: str) -> None:
         """TypeError, in one sentence, unless x is as `require_dense` has it, of real numbers: of a

@@ -168,10 +168,13 @@ class JaxBackend(Backend):
             raise TypeError(message(who, name, f"of type {listed}", kind, remedy))
         self.require_dense(who, x, name)
 
+    def of_integers(self, x: Any) -> bool:
+        return bool(jnp.issubdtype(x.dtype, jnp.integer))
+
     def require_integers(
         self, who: str, x: Any, name: str, requirement: str = "of an integer type"
     ) -> None:
-        if not jnp.issubdtype(x.dtype, jnp.integer):
+        if not self.of_integers(x):
             raise TypeError(message(who, name, requirement, str(x.dtype)))
         self.require_dense(who, x, name)
 

@@ -111,7 +111,7 @@ class TorchBackend(Backend):
     def require_integers(
         self, who: str, x: Tensor, name: str, requirement: str = "of an integer type"
     ) -> None:
-        if not array_api_compat.torch.isdtype(x.dtype, "integral"):
+        if not self.of_integers(x):
             raise TypeError(message(who, name, requirement, str(x.dtype).removeprefix("torch.")))
         self.require_dense(who, x, name)
 
