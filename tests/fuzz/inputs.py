@@ -350,6 +350,7 @@ GOOD = {
     "keep": ("0.5", "1.0", "True", "False"),
     "block_size": ("2", "1", "(1, 2)", "7"),
     "shared_channels": _FLAG,
+    "with_noise": _FLAG,
     "key": ("jax.random.key(0)", "jax.random.PRNGKey(3)", "x((1, 2, 3, 4))"),
     "layer": ("lambda h: h + h", "None", "nn.Linear(3, 2)"),
     "norm": _REAL,

@@ -53,6 +53,9 @@ class NumpyBackend(Backend):
             raise TypeError(message(who, name, f"of type {listed}", x.dtype.name, remedy))
         self.require_dense(who, x, name)
 
+    def of_complex(self, x: Any) -> bool:
+        return bool(x.dtype.kind == "c")
+
     def of_integers(self, x: Any) -> bool:
         return x.dtype.kind in "iu"
 

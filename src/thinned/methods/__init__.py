@@ -161,9 +161,12 @@ _ROOMS = (
     "classic",
     "draws",
     "equation",
+    "placing",
     "rates",
     "shown",
+    "stored",
     "table",
+    "varying",
 )
 _LATER = {
     **{room: f"{__name__}.{room}" for room in _ROOMS},
