@@ -384,10 +384,8 @@ def test_gamma_is_known_where_one_block_fits_and_at_the_ends():
     assert (blocks.exact_gamma(0.0, (9,), (4,)), blocks.exact_gamma(1.0, (9,), (4,))) == (0.0, 1.0)
 
 
-@pytest.mark.parametrize(
-    "library", [np.asarray, torch.asarray, jnp.asarray], ids=["np", "pt", "jax"]
-)
-def test_noise_in_the_blocks(library):
+@pytest.mark.parametrize("name", ["numpy", "torch", "jax.numpy"])
+def test_noise_in_the_blocks(name):
     """Kept elements are x, dropped ones standard normal: nothing is rescaled."""
     array = np if name == "numpy" else library(name)
     x = np.full((6, 4, 20, 20), 7.0, np.float32)

@@ -7,7 +7,6 @@ from typing import Any
 from thinned import checks, reference
 from thinned.address import Address
 from thinned.backends import backend_of, known
-from thinned.methods import stored, varying
 from thinned.methods.placing import draw_for
 from thinned.window import Window
 
@@ -34,9 +33,12 @@ def apply_noise(
     training=False, x itself; or, where `out` is given, `out` with x copied into it. Every parameter
     is checked in either case, so that a mistake does not wait for training to show.
     """
-    if not known(type(x)) and stored.is_sparse(x):
-        where = shared_axes, window, mirror, out
-        return stored.dropout_of_values(who, x, p, at, training, *where)
+    if not known(type(x)):
+        from thinned.methods import stored  # which most programs have no use for
+
+        if stored.is_sparse(x):
+            where = shared_axes, window, mirror, out
+            return stored.dropout_of_values(who, x, p, at, training, *where)
     backend = backend_of(who, x)
     if (
         training is True
@@ -52,13 +54,17 @@ def apply_noise(
         if y is not None:
             return y
     if scale is None:
-        where = shared_axes, window, mirror, out
-        if backend.is_sparse(x):
-            return stored.dropout_of_values(who, x, p, at, training, *where)
-        if backend.of_complex(x):
-            return stored.dropout_of_parts(apply_noise, who, x, p, at, training, *where)
+        how = (who, x, p, at, training, shared_axes, window, mirror, out)
+        if backend.is_sparse(x) or backend.of_complex(x):
+            from thinned.methods import stored
+
+            if backend.is_sparse(x):
+                return stored.dropout_of_values(*how)
+            return stored.dropout_of_parts(apply_noise, *how)
         if type(p) is not float and getattr(p, "ndim", False):
-            return varying.dropout_at_rates(who, x, p, at, training, *where)
+            from thinned.methods import varying
+
+            return varying.dropout_at_rates(*how)
     backend.require_floating(who, x)
     if out is not None:
         backend.require_out(who, x, out)
