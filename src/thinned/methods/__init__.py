@@ -144,6 +144,7 @@ _ROOMS = (
     "classic",
     "draws",
     "equation",
+    "foreign",
     "rates",
     "shown",
     "table",
@@ -162,4 +163,4 @@ if not TYPE_CHECKING:  # it would make every name a name, and a checker would fi
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+    return _later.public(globals(), (*__all__, *_TABLE, "classic"))
