@@ -149,7 +149,7 @@ def test_star_gives_the_public_names():
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match=r"^module 'thinned' has no attribute 'drop_out'$"):
+    with pytest.raises(AttributeError, match=r"^module 'thinned' has no attribute 'drop_out'\."):
         _ = thinned.drop_out
 
 

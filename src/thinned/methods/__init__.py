@@ -161,6 +161,7 @@ _ROOMS = (
     "classic",
     "draws",
     "equation",
+    "foreign",
     "placing",
     "rates",
     "shown",
@@ -182,4 +183,4 @@ if not TYPE_CHECKING:  # it would make every name a name, and a checker would fi
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+    return _later.public(globals(), (*__all__, *_TABLE, "classic"))

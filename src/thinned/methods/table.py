@@ -267,6 +267,25 @@ class Method:
         """The function on these arrays; p is left out where it takes none."""
         return self.function(*arrays, *((p,) if self.has_p else ()), at, **how)
 
+    def _repr_html_(self) -> str:
+        """The row for a notebook."""
+        from thinned.pages.fragment import paragraph, rows_of
+
+        rows = (
+            ("formula", self.formula),
+            ("acts on", self.target),
+            ("draws shared", self.shared),
+            ("scale", self.scale),
+            ("evaluation", self.inference),
+            ("mean", self.moments.mean),
+            ("variance", self.moments.variance),
+            ("function", self.where),
+            ("PyTorch", f"thinned.torch.{self.module}" if self.module else ""),
+            *(("paper", str(paper)) for paper in self.papers),
+        )
+        head = paragraph(f"{self.title}: {self.note}")
+        return head + rows_of((), [row for row in rows if row[1]])
+
     def require_law(self, who: str, p: float) -> None:
         """ValueError at p = 1 where the law has no member there."""
         if p == 1.0 and self.law is not None and not self.law.has_one:

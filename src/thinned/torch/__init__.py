@@ -8,6 +8,7 @@ except ImportError as error:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from thinned import _later
 from thinned.torch import functional, fused
 from thinned.torch.adoption.adopt import Report, adopt, release
 from thinned.torch.adoption.switching import no_dropout, set_p
@@ -122,4 +123,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_FRAMEWORKS})
+    return _later.public(globals(), (*__all__, *_FRAMEWORKS))
