@@ -139,7 +139,7 @@ python-%:
 		scikit-build-core nanobind cmake ninja
 	build/$@/bin/pip --disable-pip-version-check install -q --upgrade --upgrade-strategy eager \
 		--no-build-isolation -C build-dir=build/$@/build '.[fit,jax]' \
-		flax equinox optax ml_dtypes array-api-strict pyyaml pytest pytest-xdist hypothesis
+		flax equinox dm-haiku optax ml_dtypes array-api-strict pyyaml pytest pytest-xdist hypothesis
 	build/$@/bin/python -m pytest -n 2 -o filterwarnings=default \
 		--may-lack torch,torchmetrics,onnx,onnxruntime,onnxscript,$(TRAINERS)
 

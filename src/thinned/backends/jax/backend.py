@@ -6,6 +6,7 @@ coordinates as Python's numbers, becomes constants; what is traced becomes 32-bi
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +25,7 @@ from thinned.backends.jax.spec import has_symbols
 from thinned.checks import axes as checked_axes, message
 from thinned.window import MOST_BITS, Placement, Window, index_strides, place
 
-__all__ = ["JaxPlace", "PartOf", "backend"]
+__all__ = ["Drawn", "JaxPlace", "PartOf", "backend", "noted"]
 
 MASK32 = 0xFFFFFFFF
 FLOATING = ("float16", "bfloat16", "float32", "float64")
@@ -236,6 +237,7 @@ class JaxBackend(Backend):
 
     def _draw(self, draw: Draw, law: str, like: Any) -> Any:
         shape, strides, words = _words(draw)
+        _note(words, law, shape)
         sharding = _sharding_like(shape, like)
         how = HowDrawn(shape, strides, law, draw.mirror, 0, kernel.uses_reference(), sharding)
         return draw_p.bind(words, how=how)
@@ -286,6 +288,7 @@ class JaxBackend(Backend):
 
     def _noise(self, x: Any, draw: Draw, scale: Any, law: str, fill: Any, primitive: Any) -> Any:
         _, strides, words = _words(draw)
+        _note(words, law, x.shape)
         kind = jnp.float64 if x.dtype == jnp.float64 else jnp.float32
         scale = lax.stop_gradient(jnp.asarray(scale, kind))
         words, scale = _poisoned(draw.at, words, scale)
@@ -321,6 +324,25 @@ class JaxBackend(Backend):
 
     def copy(self, x: Array, out: Array) -> Array:
         raise AssertionError("no array of JAX's was taken for `out`")
+
+
+class Drawn(NamedTuple):
+    """A draw that was looked at: its words, as in primitives.py, None where they are traced."""
+
+    words: Any
+    law: str
+    shape: tuple[int, ...]
+
+
+# Where draws are noted while a model is looked at.
+noted: ContextVar[list[Drawn] | None] = ContextVar("noted", default=None)
+
+
+def _note(words: Any, law: str, shape: Any) -> None:
+    seen = noted.get()
+    if seen is not None:
+        known = None if is_tracer(words) else tuple(int(word) for word in np.asarray(words))
+        seen.append(Drawn(known, law, tuple(shape)))
 
 
 def _inverse(p: Any) -> Any:
