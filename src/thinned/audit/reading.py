@@ -13,6 +13,7 @@ from functools import lru_cache
 
 __all__ = [
     "UnreadableError",
+    "has_framework",
     "is_silenced",
     "lines_of",
     "may_matter",
@@ -70,6 +71,11 @@ def read(path: str) -> bytes:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UnreadableError(f"The file could not be read: {reason}.") from None
+
+
+def has_framework(data: bytes) -> bool:
+    """Say whether the text names a framework."""
+    return _FRAMEWORK.search(data) is not None
 
 
 def may_matter(data: bytes) -> bool:

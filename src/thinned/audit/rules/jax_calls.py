@@ -12,14 +12,13 @@ from itertools import pairwise
 from thinned.audit.context import (
     is_evaluation,
     is_guarded,
-    is_mode,
     is_monte_carlo,
     is_test_code,
     mentions,
-    mentions_mode,
 )
 from thinned.audit.flow import operation
 from thinned.audit.rule import Hit, rule
+from thinned.audit.rules.torch_calls import unguarded as without_mode
 from thinned.audit.source import Called, Function, Source
 
 __all__ = ["always_on", "evaluated_with_dropout", "fixed_key", "key_twice", "no_rngs", "shared_key"]
@@ -303,23 +302,7 @@ def always_on(source: Source) -> Iterator[Hit]:
     right="x = hk.dropout(hk.next_rng_key(), 0.5 if is_training else 0.0, x)",
 )
 def haiku_unguarded(source: Source) -> Iterator[Hit]:
-    for called in source.calls_of(("haiku.dropout",)):
-        rate = called.argument(1, "rate")
-        if rate is None or called.open or is_test_code(source, called.node):
-            continue
-        if _is_callers(source, rate) or source.value(rate) == 0:
-            continue
-        if mentions_mode(source, rate) or is_mode(source, rate):
-            continue
-        if not is_guarded(source, called.node) and not is_monte_carlo(source, called.node):
-            yield called.node, "haiku.dropout is called whatever the mode is."
-
-
-def _is_callers(source: Source, node: ast.expr) -> bool:
-    if not isinstance(node, ast.Name):
-        return False
-    found = source.names.lookup(node.id, source.scope(node))
-    return found is not None and any(b.kind == "parameter" for b in found[1])
+    yield from without_mode(source, "THN065")
 
 
 @rule(

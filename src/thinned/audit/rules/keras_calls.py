@@ -7,15 +7,14 @@ from collections.abc import Iterator
 
 from thinned.audit.context import (
     is_guarded,
-    is_mode,
     is_monte_carlo,
     is_test_code,
-    mentions_mode,
 )
 from thinned.audit.flow import operation
 from thinned.audit.layers import KERAS_DROPOUT
 from thinned.audit.rule import Hit, rule
 from thinned.audit.rules.rates import keep_word
+from thinned.audit.rules.torch_calls import unguarded as without_mode
 from thinned.audit.source import Source
 
 __all__ = ["always_training", "integer_seed", "keep_prob", "unguarded"]
@@ -110,41 +109,11 @@ def keep_prob(source: Source) -> Iterator[Hit]:
     right="x = tf.nn.dropout(x, rate=0.5 if training else 0.0)",
 )
 def unguarded(source: Source) -> Iterator[Hit]:
-    if _is_version_1(source):
-        return
-    for called in source.calls_of(_FUNCTIONS):
-        node = called.node
-        rate = called.argument(1, "rate")
-        if rate is None or called.open or is_test_code(source, node):
-            continue
-        if isinstance(rate, ast.Name) and _is_parameter(source, rate):
-            continue
-        if source.value(rate) == 0 or mentions_mode(source, rate) or is_mode(source, rate):
-            continue
-        if _is_chosen(source, node) or is_guarded(source, node) or is_monte_carlo(source, node):
-            continue
-        short = (called.name or "").replace("tensorflow.", "tf.")
-        yield node, f"{short} is called whatever the mode is: it drops in predict() too."
+    if not _is_version_1(source):
+        yield from without_mode(source, "THN083")
 
 
 def _is_version_1(source: Source) -> bool:
     """Whether a file is written for TensorFlow 1, where keep_prob was right and graphs had a mode
     of their own."""
     return any(word in source.attributes for word in _OF_VERSION_1)
-
-
-def _is_parameter(source: Source, node: ast.Name) -> bool:
-    found = source.names.lookup(node.id, source.scope(node))
-    return found is not None and any(b.kind == "parameter" for b in found[1])
-
-
-def _is_chosen(source: Source, node: ast.AST) -> bool:
-    """Whether the call is handed to one that asks for the mode: tf.cond, in_train_phase."""
-    for at in source.above(node):
-        if isinstance(at, ast.Call):
-            name = at.func.attr if isinstance(at.func, ast.Attribute) else ""
-            if name in ("cond", "smart_cond", "in_train_phase", "where"):
-                return True
-        if isinstance(at, ast.stmt):
-            return False
-    return False
