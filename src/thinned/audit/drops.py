@@ -15,12 +15,13 @@ from weakref import WeakKeyDictionary
 from thinned.audit.context import is_mode, is_monte_carlo, is_test_code
 from thinned.audit.interpreter import bind
 from thinned.audit.layers import FLASH, FUNCTIONAL
+from thinned.audit.masks import masks_of
 from thinned.audit.modes import Says, guard, rate, says
 from thinned.audit.source import Called, Source
 from thinned.audit.values import Built, Class, Frame, Function
 
 __all__ = ["FUSED", "WITHOUT_MODE", "Drop", "Verdict", "drop_of", "is_chosen", "passed_on", "short"]
-__all__ += ["verdict"]
+__all__ += ["by_hand", "verdict"]
 
 FUSED = "torch.nn.functional.scaled_dot_product_attention"
 # Functions that know no mode, so that the rate must: its place, and the code that tells of it.
@@ -32,6 +33,8 @@ _BY_RATE: dict[str, tuple[int, str, str]] = {
     "keras.random.dropout": (1, "rate", "THN083"),
 }
 WITHOUT_MODE = frozenset(_BY_RATE)
+# Of these a rate that is no parameter is enough; attention's must be seen to be above zero.
+_SEEN = frozenset({"THN065", "THN083", "THN012"})
 _ASKS = frozenset({"cond", "smart_cond", "in_train_phase", "where", "smart_case", "case"})
 _LONGEST = 3  # calls of calls
 
@@ -50,6 +53,7 @@ class Drop:
     mode: ast.expr | None
     default: bool | None
     by_rate: bool
+    code: str = ""
 
     @property
     def node(self) -> ast.Call:
@@ -88,7 +92,7 @@ def drop_of(source: Source, called: Called) -> Drop | None:
         p = called.argument(*place[:2])
         if p is None or (called.open and place[1] not in called.keywords):
             return None
-        return Drop(source, called, name.rpartition(".")[2], p, None, None, True)
+        return Drop(source, called, name.rpartition(".")[2], p, None, None, True, place[2])
     return None
 
 
@@ -97,6 +101,8 @@ def verdict(drop: Drop, frame: Frame | None = None) -> Verdict | None:
     source, node = drop.source, drop.node
     if is_test_code(source, node) or (drop.p is not None and is_mode(source, drop.p)):
         return None  # of the mode as p THN009 tells
+    if isinstance(drop.p, ast.Constant) and isinstance(drop.p.value, bool):
+        return None
     if drop.by_rate:
         return _by_rate(drop, frame)
     above_zero = Says.ALWAYS if drop.p is None else rate(source, drop.p, frame)
@@ -144,9 +150,9 @@ def _is_seen(source: Source, p: ast.expr | None, frame: Frame | None) -> bool:
 
 def _by_rate(drop: Drop, frame: Frame | None) -> Verdict | None:
     source, node = drop.source, drop.node
-    code = _BY_RATE[drop.called.name or ""][2]
+    code = drop.code
     said = rate(source, drop.p, frame)
-    if said is Says.NOTHING and code in ("THN065", "THN083") and _is_seen(source, drop.p, frame):
+    if said is Says.NOTHING and code in _SEEN and _is_seen(source, drop.p, frame):
         said = Says.ALWAYS
     if said not in (Says.ALWAYS, Says.EVALUATION) or is_chosen(source, node):
         return None
@@ -193,7 +199,18 @@ def drops_in(source: Source) -> dict[ast.AST, list[Drop]]:
             )
             if made is not None and function is not None:
                 found[function].append(made)
+        for made in by_hand(source):
+            function = source.function_of(made.node)
+            if function is not None:
+                found[function].append(made)
     return found
+
+
+def by_hand(source: Source) -> Iterator[Drop]:
+    """Yield the masks that are drawn by hand, as calls that know no mode."""
+    for mask in masks_of(source):
+        called = source.called(mask.node)
+        yield Drop(source, called, "A mask drawn by hand", mask.p, None, None, True, "THN012")
 
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)

@@ -127,7 +127,7 @@ def _name(source: Source, node: ast.Name, frame: Frame | None, depth: int) -> Sa
         inner = frame if frame is not None and frame.function is where.owner else None
         said = says(source, value if isinstance(value, ast.expr) else None, inner, depth - 1)
         if said in (Says.ALWAYS, Says.NEVER) and where.owner is home.tree:
-            return Says.MAYBE if may_be_mode(node.id) else Says.NOTHING  # a switch of the file
+            return Says.MAYBE if may_be_mode(node.id) else said  # IS_TRAINING: a switch of the file
         if said is not Says.NOTHING:
             return said
     elif any(_depends(source, b.node, depth - 1) for b in reached):

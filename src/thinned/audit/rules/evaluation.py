@@ -5,10 +5,13 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from weakref import WeakKeyDictionary
 
 from thinned.audit.context import is_evaluation, is_monte_carlo, is_test_code
+from thinned.audit.order import Order, walked
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Function, Source
+from thinned.audit.words import words_of
 
 __all__ = ["evaluated_in_training_mode", "left_in_evaluation", "monte_carlo_by_train", "traced"]
 
@@ -215,66 +218,80 @@ def _sets_mode_elsewise(source: Source) -> bool:
     right="for epoch in range(9): model.train(); step(model); model.eval(); validate(model)",
 )
 def left_in_evaluation(source: Source) -> Iterator[Hit]:
-    if "eval" not in source.attributes or "backward" not in source.attributes:
-        return
-    for loop in source.loops:
-        inside = [n for s in loop.body for n in _walk_here(s)]
-        calls = [n for n in inside if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)]
-        calls.sort(key=lambda n: (n.lineno, n.col_offset))
-        names = {c.func.attr for c in calls if isinstance(c.func, ast.Attribute)}
-        if "backward" not in names or "eval" not in names:
+    told: set[ast.AST] = set()
+    for left in _order(source).inside:
+        if left.node not in told and not is_test_code(source, left.node):
+            told.add(left.node)
+            what = "eval() is called" if left.direct else "A model is left in evaluation by a call"
+            yield left.node, f"{what} in the loop that trains, and train() is not called after it."
+
+
+_walks: WeakKeyDictionary[Source, Order] = WeakKeyDictionary()
+
+
+def _order(source: Source) -> Order:
+    """What all functions of a file that learn in a loop say, in one."""
+    found = _walks.get(source)
+    if found is None:
+        found = _walks[source] = Order()
+        learns = "backward" in source.attributes or "manual_backward" in source.attributes
+        functions: list[ast.AST] = [source.tree, *source.functions]
+        for function in functions if learns and source.loops else ():
+            if any(source.function_of(loop) is _or_none(function) for loop in source.loops):
+                walk = walked(source, function)
+                found.inside += walk.inside
+                found.before += walk.before
+    return found
+
+
+def _or_none(node: ast.AST) -> ast.AST | None:
+    return None if isinstance(node, ast.Module) else node
+
+
+@rule(
+    "THN046",
+    "mode-of-the-other-phase",
+    sentence="A model is trained after eval(), or evaluated after train().",
+    why="In the first case the model is trained without dropout, in the second its figures are "
+    "those of a model with units missing.",
+    mend="Call model.train() before training and model.eval() before evaluating.",
+    wrong="def validate(model, data): model.train(); ...",
+    right="def validate(model, data): model.eval(); ...",
+)
+def other_phase(source: Source) -> Iterator[Hit]:
+    told: set[ast.AST] = set()
+    for left in _order(source).before:
+        function = source.function_of(left.node)
+        if left.node in told or is_test_code(source, left.node) or function is None:
             continue
-        trained = {_of(c) for c in calls if _attr(c) == "train"}
-        for call in calls:
+        words = words_of(function.name)
+        if {"train", "fit", "training", "finetune"} & set(words) and not _freezes(function):
+            told.add(left.node)
+            yield left.node, "eval() is called here, and the model is trained after it."
+    for function in source.functions:
+        if not is_evaluation(function.name) or is_monte_carlo(source, function):
+            continue
+        if _learns(function) or not _without_gradient(source, function):
+            continue
+        if is_test_code(source, function) or _method_calls(function, "eval"):
+            continue
+        for call in _method_calls(function, "train"):
             of = _of(call)
-            if _attr(call) != "eval" or call.args or call.keywords or of is None:
+            if of is None or not _sets_training(source, call) or _is_of_modules(source, call):
                 continue
-            if of in trained or not _is_trained(source, call, of, inside):
-                continue
-            if _is_built_inside(inside, of) or _leaves(source, call, loop):
-                continue
-            if source.loops_of(call)[:1] == [loop]:
-                yield call, f"{of}.eval() is called in the loop that trains, and train() is not."
+            if any(c.lineno > call.lineno for c in _forward_calls(function, of)):
+                yield call, f"{function.name} evaluates {of}, and puts it to training first."
+                break
 
 
-def _walk_here(statement: ast.stmt) -> Iterator[ast.AST]:
-    waiting: list[ast.AST] = [statement]
-    while waiting:
-        node = waiting.pop()
-        yield node
-        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
-            waiting.extend(ast.iter_child_nodes(node))
-
-
-def _attr(call: ast.Call) -> str:
-    return call.func.attr if isinstance(call.func, ast.Attribute) else ""
-
-
-def _is_trained(source: Source, call: ast.Call, of: str, inside: list[ast.AST]) -> bool:
-    """Whether the model that is put to eval() is the one that learns, and no teacher beside it.
-
-    It runs in the loop before that line, or train() was called before the loop.
-    """
-    for node in inside:
-        if isinstance(node, ast.Call) and _key(node.func) == of and node.lineno < call.lineno:
-            return True
-    function = source.function_of(call)
-    if function is None:
-        return False
-    return any(_of(c) == of for c in _method_calls(function, "train"))
-
-
-def _is_built_inside(nodes: list[ast.AST], of: str) -> bool:
-    return any(isinstance(n, ast.Assign) and any(_key(t) == of for t in n.targets) for n in nodes)
-
-
-def _leaves(source: Source, call: ast.Call, loop: ast.AST) -> bool:
-    """Whether what follows eval() leaves the loop, so that nothing trains after it."""
-    statement = source.statement_of(call)
-    if statement is None:
-        return False
-    block, place = source.block_of(statement)
-    return any(isinstance(s, (ast.Return, ast.Break, ast.Raise)) for s in block[place:])
+def _freezes(function: ast.AST) -> bool:
+    """Whether a function speaks of frozen parts, whose eval() is meant."""
+    return any(
+        re.search(r"(?i)freez|frozen|requires_grad|batch_?norm|(?:^|_)bn(?:_|$)|teacher", word)
+        for n in ast.walk(function)
+        for word in [getattr(n, "attr", None) or getattr(n, "id", None) or getattr(n, "arg", None)]
+        if isinstance(word, str)
+    )
 
 
 @rule(

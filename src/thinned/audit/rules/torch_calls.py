@@ -12,7 +12,8 @@ from thinned.audit.modes import Says, rate
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Source
 
-__all__ = ["fixed_mode", "flash", "forgotten_mode", "fused", "inverted", "never_drops"]
+__all__ = ["fixed_mode", "flash", "forgotten_mode", "fused", "judged", "never_drops"]
+__all__ += ["through", "unguarded"]
 
 
 def judged(source: Source, code: str) -> Iterator[tuple[Drop, Verdict]]:
@@ -112,26 +113,6 @@ def never_drops(source: Source) -> Iterator[Hit]:
             yield drop.node, f"{drop.label} is called without training=, which is False."
         elif not isinstance(drop.mode, ast.Name) and not is_guarded(source, drop.node):
             yield drop.node, f"{drop.label} is called with training=False: nothing is ever dropped."
-
-
-@rule(
-    "THN013",
-    "mode-inverted",
-    sentence="The mode is the wrong way round: dropout acts in evaluation and not in training.",
-    why="The model trains without dropout and is evaluated with it.",
-    mend="Turn it: training=self.training, deterministic=not train, p if self.training else 0.0.",
-    wrong="x = F.dropout(x, 0.5, training=not self.training)",
-    right="x = F.dropout(x, 0.5, training=self.training)",
-)
-def inverted(source: Source) -> Iterator[Hit]:
-    told = set()
-    for drop, _ in judged(source, "THN013"):
-        told.add(drop.node)
-        yield drop.node, f"{drop.label} drops in evaluation, and not in training."
-    for node, drop, _ in through(source, "THN013"):
-        if node not in told:
-            told.add(node)
-            yield node, f"{drop.label} drops in evaluation here, and not in training."
 
 
 @rule(

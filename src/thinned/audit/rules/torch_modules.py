@@ -128,61 +128,6 @@ def one_layer(source: Source) -> Iterator[Hit]:
 
 
 @rule(
-    "THN026",
-    "dropout-module-never-called",
-    sentence="A dropout module is built and never called.",
-    why="The model trains without the dropout that its printout and its settings show.",
-    mend="Call it in forward, or delete it.",
-    wrong="self.drop = nn.Dropout(0.5)  # and forward: return self.fc(x)",
-    right="self.drop = nn.Dropout(0.5)  # and forward: return self.fc(self.drop(x))",
-)
-def never_called(source: Source) -> Iterator[Hit]:
-    for info in source.classes.values():
-        if not _is_seen_whole(source, info):
-            continue
-        for attribute, values in info.given.items():
-            if len(values) != 1 or not isinstance(values[0], ast.Call):
-                continue
-            called = source.called(values[0])
-            if called.name not in DROPOUT_LAYERS or source.value(called.argument(0, "p")) == 0:
-                continue
-            if not _is_used(source, attribute):
-                yield values[0], f"self.{attribute} is dropout that nothing in this file calls."
-
-
-def _is_seen_whole(source: Source, info: ClassInfo) -> bool:
-    """Whether all that uses the class's attributes stands in the class itself."""
-    if any(base not in ("torch.nn.Module", "lightning.LightningModule") for base in info.bases):
-        return False
-    forward = info.methods.get("forward")
-    if not info.bases or forward is None or _is_stub(forward):
-        return False
-    for node in ast.walk(info.node):
-        if isinstance(node, ast.Attribute) and node.attr in _ALL_CHILDREN:
-            return False
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            if node.func.id in _BY_NAME:
-                return False
-            # self handed on whole: f(self)
-            if any(is_self(a) for a in node.args) and node.func.id != "super":
-                return False
-    # A class of this file that builds on it may call what it has.
-    return not any(info in other.local_bases for other in source.classes.values())
-
-
-def _is_stub(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    return all(
-        isinstance(s, (ast.Pass, ast.Raise))
-        or (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))
-        for s in function.body
-    )
-
-
-def _is_used(source: Source, attribute: str) -> bool:
-    return any(isinstance(a.ctx, ast.Load) for a in source.attributes.get(attribute, ()))
-
-
-@rule(
     "THN027",
     "dropout-modules-in-a-plain-list",
     sentence="Dropout modules are kept in a plain list, tuple or dict of a module.",

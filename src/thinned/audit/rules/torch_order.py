@@ -167,6 +167,10 @@ def _noise_in(
         if isinstance(method, ast.Attribute) and method.attr in CARRYING_METHODS:
             return _noise_in(source, method.value, depth - 1, seen)
         return None, []
+    if found.name.startswith("torch.Tensor.") and found.name not in NORMALISING:
+        if found.name.rpartition(".")[2] in CARRYING_METHODS:
+            return _noise_in(source, found.input, depth - 1, seen)
+        return None, []
     if _drops(source, found):
         return found, []
     if found.name in CARRYING or found.name in _DROPOUT:
