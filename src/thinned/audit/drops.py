@@ -145,6 +145,8 @@ def _is_seen(source: Source, p: ast.expr | None, frame: Frame | None) -> bool:
     found = source.names.lookup(p.id, source.scope(p))
     if found is None or not any(b.kind == "parameter" for b in found[1]):
         return True
+    if getattr(found[0].owner, "name", "") == "__init__":
+        return True  # a lambda or function in it: a setting of the module
     return frame is not None and frame.function is found[0].owner and p.id in frame.given
 
 

@@ -243,6 +243,7 @@ TENSOR_METHODS = CARRYING_METHODS | frozenset(
 NORMALISING = frozenset(
     {"torch.nn.Softmax", "torch.nn.LogSoftmax", "torch.nn.Softmax2d", "torch.softmax"}
     | {"torch.log_softmax", "torch.nn.functional.softmax", "torch.nn.functional.log_softmax"}
+    | {"flax.linen.softmax", "flax.linen.log_softmax", "jax.nn.softmax", "jax.nn.log_softmax"}
     | {"keras.layers.Softmax", "torch.Tensor.softmax", "torch.Tensor.log_softmax"}
 )
 

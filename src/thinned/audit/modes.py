@@ -405,6 +405,9 @@ def rate(
             return Says.ALWAYS if known.value > 0 else Says.NEVER
     if isinstance(node, ast.IfExp):
         test = implied(home, node.test, True, frame)
+        switch = says(home, node.test, frame)
+        if switch in (Says.ALWAYS, Says.NEVER):
+            return rate(home, node.body if switch is Says.ALWAYS else node.orelse, frame, depth - 1)
         yes, no = (rate(home, n, frame, depth - 1) for n in (node.body, node.orelse))
         return _mixed(test, yes, no)
     if isinstance(node, ast.BinOp):

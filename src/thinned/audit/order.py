@@ -268,7 +268,7 @@ class _Walk:
                 if inside and known:
                     self.found.inside.append(left)
                 elif not inside and len(facts) == 1 and left.direct and key not in self.trained:
-                    if len(self.used) == 1 or key in self.owners:
+                    if sum(k in self.modes for k in self.used) == 1 or key in self.owners:
                         self.found.before.append(left)
             if len(lefts) < len(facts):
                 self.learned.add(key)

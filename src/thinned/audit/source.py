@@ -113,6 +113,7 @@ class Source:
         self.calls: list[ast.Call] = []
         self.functions: list[Function] = []
         self.loops: list[ast.For | ast.AsyncFor | ast.While] = []
+        self.withs: list[ast.With] = []
         self.attributes: dict[str, list[ast.Attribute]] = defaultdict(list)
         self.loads: dict[str, list[ast.Name]] = defaultdict(list)
         self.blocks: list[list[ast.stmt]] = []
@@ -233,6 +234,10 @@ class Source:
 
     def _enter_generator(self, node: ast.comprehension, scope: Scope) -> Scope:
         self.names.enter_target(node.target, None, scope)
+        return scope
+
+    def _enter_with_statement(self, node: ast.With, scope: Scope) -> Scope:
+        self.withs.append(node)
         return scope
 
     def _enter_with(self, node: ast.withitem, scope: Scope) -> Scope:
@@ -507,6 +512,7 @@ _ENTER: dict[type[ast.AST], Any] = {
     ast.AsyncFor: Source._enter_for,
     ast.While: Source._enter_while,
     ast.comprehension: Source._enter_generator,
+    ast.With: Source._enter_with_statement,
     ast.withitem: Source._enter_with,
     ast.ExceptHandler: Source._enter_named,
     ast.MatchAs: Source._enter_named,

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from weakref import WeakKeyDictionary
 
+from thinned.audit.contents import drops_inside
 from thinned.audit.context import is_evaluation, is_monte_carlo, is_test_code
 from thinned.audit.order import Order, walked
 from thinned.audit.rule import Hit, rule
@@ -108,16 +109,15 @@ def monte_carlo_by_train(source: Source) -> Iterator[Hit]:
     if "train" not in source.attributes:
         return
     for function in source.functions:
-        if not (is_monte_carlo(source, function) or is_evaluation(function.name)):
-            continue
-        if _learns(function) or not _samples(source, function):
+        if _learns(function) or not _samples(source, function) or is_test_code(source, function):
             continue
         for call in _method_calls(function, "train"):
             of = _of(call)
             if of is None or not _sets_training(source, call) or _is_of_modules(source, call):
                 continue
             later = [c for c in _forward_calls(function, of) if c.lineno > call.lineno]
-            if later and not _batch_norm_seen_to(function):
+            repeated = any(_is_repeated(source, c) for c in later)
+            if repeated and not _batch_norm_seen_to(function):
                 yield (
                     call,
                     f"{of}.train() turns BatchNorm to training as well as dropout.",
@@ -125,8 +125,25 @@ def monte_carlo_by_train(source: Source) -> Iterator[Hit]:
 
 
 def _samples(source: Source, function: Function) -> bool:
-    """Whether it is named for Monte Carlo, or repeats the forward pass without gradients."""
-    return is_monte_carlo(source, function) or _without_gradient(source, function)
+    """Whether it is named for Monte Carlo, or evaluates without gradients."""
+    if is_monte_carlo(source, function):
+        return True
+    return is_evaluation(function.name) and _without_gradient(source, function)
+
+
+def _is_repeated(source: Source, call: ast.Call) -> bool:
+    """Whether a forward pass is run again and again on one input: over a range, not over data."""
+    for at in source.above(call):
+        iterated: list[ast.expr] = []
+        if isinstance(at, (ast.For, ast.AsyncFor)):
+            iterated = [at.iter]
+        elif isinstance(at, (ast.ListComp, ast.GeneratorExp, ast.SetComp)):
+            iterated = [g.iter for g in at.generators]
+        if any(isinstance(i, ast.Call) and getattr(i.func, "id", "") == "range" for i in iterated):
+            return True
+        if isinstance(at, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            return False
+    return False
 
 
 def _is_of_modules(source: Source, call: ast.Call) -> bool:
@@ -167,7 +184,10 @@ def _batch_norm_seen_to(function: Function) -> bool:
 )
 def evaluated_in_training_mode(source: Source) -> Iterator[Hit]:
     # A file that trains is the place where the mode is set; of any other, nothing is known.
-    if "backward" not in source.attributes or "eval" in source.attributes:
+    if "eval" in source.attributes or "set_attributes" in source.attributes:
+        return
+    if "backward" not in source.attributes:
+        yield from _nnx_without_eval(source)
         return
     if _sets_mode_elsewise(source):
         return
@@ -176,6 +196,8 @@ def evaluated_in_training_mode(source: Source) -> Iterator[Hit]:
             continue
         if _learns(function) or not _without_gradient(source, function):
             continue
+        if _method_calls(function, "train"):
+            continue  # THN046 tells
         for node in _inside(function):
             if not isinstance(node, ast.Call) or not source.loops_of(node):
                 continue
@@ -186,6 +208,48 @@ def evaluated_in_training_mode(source: Source) -> Iterator[Hit]:
                 continue
             yield node, f"{key} is evaluated here, and nothing in this file calls {key}.eval()."
             break
+    yield from _script_without_eval(source)
+
+
+def _nnx_without_eval(source: Source) -> Iterator[Hit]:
+    """An nnx model, whose dropout eval() turns off, evaluated in a file that has no eval()."""
+    if not any(source.calls_of(("flax.nnx.Dropout",))):
+        return
+    for function in source.functions:
+        if not is_evaluation(function.name) or is_test_code(source, function):
+            continue
+        for node in _inside(function):
+            key = _key(node.func) if isinstance(node, ast.Call) else None
+            if key is not None and _MODEL.match(key.rpartition(".")[2]):
+                yield node, f"{key} is evaluated here, and nothing in this file calls {key}.eval()."
+                break
+
+
+def _script_without_eval(source: Source) -> Iterator[Hit]:
+    """The same at the top level of a script, or in one function that trains and evaluates."""
+    if not any("drop" in word.lower() for word in (*source.attributes, *source.loads)):
+        return
+    trained = {_key(a.value) for a in source.attributes.get("parameters", ())}
+    for statement in (n for n in source.withs if _is_quiet(source, n)):
+        function = source.function_of(statement)
+        if function is not None and (is_evaluation(function.name) or not _learns(function)):
+            continue
+        for node in ast.walk(statement):
+            if not isinstance(node, ast.Call) or _key(node.func) not in trained:
+                continue
+            looped = any(_is_over_data(loop) for loop in source.loops_of(node))
+            if looped and not is_test_code(source, node):
+                key = _key(node.func)
+                yield node, f"{key} is evaluated here, and nothing in this file calls {key}.eval()."
+                break
+
+
+def _is_quiet(source: Source, statement: ast.With) -> bool:
+    return any(
+        isinstance(item.context_expr, ast.Call)
+        and source.resolve(item.context_expr.func) in _NO_GRAD
+        for item in statement.items
+    )
 
 
 def _is_over_data(loop: ast.For | ast.AsyncFor | ast.While) -> bool:
@@ -279,7 +343,8 @@ def other_phase(source: Source) -> Iterator[Hit]:
             of = _of(call)
             if of is None or not _sets_training(source, call) or _is_of_modules(source, call):
                 continue
-            if any(c.lineno > call.lineno for c in _forward_calls(function, of)):
+            later = [c for c in _forward_calls(function, of) if c.lineno > call.lineno]
+            if later and not any(_is_repeated(source, c) for c in later):
                 yield call, f"{function.name} evaluates {of}, and puts it to training first."
                 break
 
@@ -309,8 +374,10 @@ def traced(source: Source) -> Iterator[Hit]:
         model = called.argument(0, "func", "mod")
         if model is None or is_test_code(source, node):
             continue
-        made = model if isinstance(model, ast.Call) else source.given(model)
-        if not isinstance(made, ast.Call) or not _drops_inside(source, made):
+        moved = model.func if isinstance(model, ast.Call) else None
+        if isinstance(moved, ast.Attribute) and moved.attr in ("eval", "train"):
+            continue
+        if not drops_inside(source, source.interpreter.of(model)) and not _is_given(source, model):
             continue
         key = _key(model)
         if key is not None and _mode_set(source, key):
@@ -319,20 +386,21 @@ def traced(source: Source) -> Iterator[Hit]:
         yield node, f"{what} sees the model in training mode, and keeps its dropout."
 
 
-def _drops_inside(source: Source, made: ast.Call) -> bool:
-    """Whether a call builds a class of this file that holds dropout."""
-    if not isinstance(made.func, ast.Name):
+def _is_given(source: Source, model: ast.expr) -> bool:
+    """Whether a layer that drops is put into a model of a package: model.fc = Sequential(...)."""
+    key = _key(model)
+    made = source.given(model)
+    if key is None or not isinstance(made, ast.Call) or not source.called(made).name:
         return False
-    found = source.names.one(made.func.id, source.scope(made))
-    if found is None or not isinstance(found[1].node, ast.ClassDef):
-        return False
-    info = source.classes[found[1].node]
-    return any(
-        isinstance(value, ast.Call)
-        and (source.resolve(value.func) or "").rpartition(".")[2].endswith("Dropout")
-        for values in info.given.values()
-        for value in values
-    )
+    for attributes in source.attributes.values():
+        for attribute in attributes:
+            statement = source.parents[attribute]
+            if isinstance(attribute.ctx, ast.Store) and _key(attribute.value) == key:
+                if isinstance(statement, ast.Assign) and drops_inside(
+                    source, source.interpreter.of(statement.value)
+                ):
+                    return True
+    return False
 
 
 def _mode_set(source: Source, key: str) -> bool:

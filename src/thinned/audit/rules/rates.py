@@ -11,7 +11,7 @@ from thinned.audit.layers import FUNCTIONAL, RATES
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Source
 
-__all__ = ["keep_for_drop", "keep_word", "mode_for_rate", "out_of_range"]
+__all__ = ["is_tried", "keep_for_drop", "keep_word", "mode_for_rate", "out_of_range"]
 
 # There the word was right once: THN082 tells.
 _RENAMED = "tensorflow.nn.dropout"
@@ -42,13 +42,13 @@ def out_of_range(source: Source) -> Iterator[Hit]:
         value = source.value(p)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             continue
-        if not 0 <= value <= 1 and not is_test_code(source, p) and not _is_tried(source, p):
+        if not 0 <= value <= 1 and not is_test_code(source, p) and not is_tried(source, p):
             hint = " Is it a percentage?" if 1 < value <= 100 else ""
             name = full.rpartition(".")[2]
             yield p, f"{name}: p must be in [0, 1], and is {value:g}.{hint}"
 
 
-def _is_tried(source: Source, node: ast.AST) -> bool:
+def is_tried(source: Source, node: ast.AST) -> bool:
     """Whether the error is what the code is after: `with pytest.raises(ValueError):`."""
     for at in source.above(node):
         if isinstance(at, (ast.With, ast.AsyncWith)) and any(
@@ -98,7 +98,7 @@ def keep_for_drop(source: Source) -> Iterator[Hit]:
 def mode_for_rate(source: Source) -> Iterator[Hit]:
     for full, p in _rates(source):
         name = full.rpartition(".")[2]
-        if is_test_code(source, p) or _is_tried(source, p):
+        if is_test_code(source, p) or is_tried(source, p):
             continue
         if source.value(p) is True:
             yield p, f"{name} takes p, to drop, and is given True: that is 1, and drops everything."

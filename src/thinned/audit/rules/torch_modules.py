@@ -5,22 +5,17 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from thinned.audit.contents import drops_inside
 from thinned.audit.context import is_guarded, is_module, is_monte_carlo, is_test_code
 from thinned.audit.layers import DROPOUT_LAYERS, RECURRENT
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Called, ClassInfo, Source, is_self
 
-__all__ = ["built_in_forward", "never_called", "one_layer", "out_of_reach"]
+__all__ = ["built_in_forward", "one_layer", "out_of_reach"]
 
 _FORWARD = frozenset({"forward", "__call__", "training_step", "validation_step", "test_step"})
 # What hands a module on to code that is not seen here.
 _REGISTERING = frozenset({"ModuleList", "Sequential", "ModuleDict"})
-_BY_NAME = frozenset({"getattr", "setattr", "vars"})
-_ALL_CHILDREN = frozenset(
-    {"children", "named_children", "modules", "named_modules", "_modules", "__dict__"}
-    | {"get_submodule"}
-)
-
 
 def _layers(source: Source) -> Iterator[Called]:
     yield from source.calls_of(DROPOUT_LAYERS)
@@ -51,10 +46,23 @@ def built_in_forward(source: Source) -> Iterator[Hit]:
 
 
 def _is_called_at_once(source: Source, node: ast.Call) -> bool:
+    node = _moved(source, node)
     parent = source.parents[node]
     if not (isinstance(parent, ast.Call) and parent.func is node):
         return False
     return source.function_of(node) is not None and _is_step(source, node)
+
+
+def _moved(source: Source, node: ast.Call) -> ast.Call:
+    """The whole of nn.Dropout(p).to(device), or of the sequence that holds it."""
+    parent = source.parents[node]
+    if isinstance(parent, ast.Attribute) and parent.attr in ("to", "cuda", "cpu", "half", "float"):
+        call = source.parents[parent]
+        return _moved(source, call) if isinstance(call, ast.Call) else node
+    if isinstance(parent, ast.Call) and node in parent.args:
+        if source.called(parent).name == "torch.nn.Sequential":
+            return _moved(source, parent)
+    return node
 
 
 def _is_step(source: Source, node: ast.AST) -> bool:
@@ -75,7 +83,7 @@ def _is_called_by_name(source: Source, node: ast.Call) -> bool:
     functions = source.functions_of(node)
     if not functions or functions[0].name not in _FORWARD:
         return False
-    statement = source.parents[node]
+    statement = source.parents[_moved(source, node)]
     if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
         return False
     target = statement.targets[0]
@@ -143,10 +151,15 @@ def out_of_reach(source: Source) -> Iterator[Hit]:
             continue
         for attribute, values in info.given.items():
             for value in values:
-                if value is None or not any(_is_dropout(source, e) for e in _held(value)):
+                if value is None or _is_registered(source, info, attribute):
                     continue
-                if not _is_registered(source, info, attribute):
+                held = [*_held(value), *(_added(source, info, attribute) if _held_is(value) else ())]
+                if any(drops_inside(source, source.interpreter.of(e)) for e in held):
                     yield value, f"self.{attribute} is a plain container: eval() does not reach it."
+
+
+def _held_is(value: ast.expr) -> bool:
+    return isinstance(value, (ast.List, ast.Dict))
 
 
 def _held(value: ast.expr | None) -> list[ast.expr]:
@@ -161,11 +174,20 @@ def _held(value: ast.expr | None) -> list[ast.expr]:
     return []
 
 
-def _is_dropout(source: Source, node: ast.expr) -> bool:
-    if not isinstance(node, ast.Call):
-        return False
-    called = source.called(node)
-    return called.name in DROPOUT_LAYERS and source.value(called.argument(0, "p")) != 0
+def _added(source: Source, info: ClassInfo, attribute: str) -> Iterator[ast.expr]:
+    """What is appended to self.drops, or entered into self.drops[name]."""
+    for use in source.attributes.get(attribute, ()):
+        if not is_self(use.value) or source.class_of(use) is not info:
+            continue
+        parent = source.parents[use]
+        if isinstance(parent, ast.Attribute) and parent.attr == "append":
+            call = source.parents[parent]
+            if isinstance(call, ast.Call) and call.args:
+                yield call.args[0]
+        if isinstance(parent, ast.Subscript) and isinstance(parent.ctx, ast.Store):
+            statement = source.parents[parent]
+            if isinstance(statement, ast.Assign):
+                yield statement.value
 
 
 def _is_registered(source: Source, info: ClassInfo, attribute: str) -> bool:

@@ -31,7 +31,12 @@ __all__ = ["before_batch_norm", "in_place", "on_logits", "wrong_axes"]
 _FUNCTIONS = frozenset(
     n for n in FUNCTIONAL if n.rpartition(".")[2].startswith("dropout") and n.startswith("torch.nn")
 ) | {"torch.dropout"}
-_DROPOUT = TORCH_DROPOUT | KERAS_DROPOUT | _FUNCTIONS
+_DROPOUT = TORCH_DROPOUT | KERAS_DROPOUT | _FUNCTIONS | {"flax.linen.Dropout"}
+_DENSE: dict[str, int] = {
+    **{"torch.nn.Linear": 1, "torch.nn.LazyLinear": 0},
+    **{"keras.layers.Dense": 0, "flax.linen.Dense": 0},
+}
+_OUTPUTS = re.compile(r"(?i)^(?:y|out|outputs?|preds?|predictions?|probs?|scores?|logits?)(?:_\w+)?$")
 
 _CLASSES = re.compile(
     r"(?i)^(?:n|num|nb|no_of)_?(?:class|classes|labels?|categories|vocab)$"
@@ -51,7 +56,7 @@ def _drops(source: Source, found: Operation) -> bool:
 
 
 def _place(name: str) -> tuple[int, str]:
-    if name in KERAS_DROPOUT:
+    if name in KERAS_DROPOUT or name == "flax.linen.Dropout":
         return 0, "rate"
     return (1 if name in FUNCTIONAL else 0), "p"
 
@@ -223,19 +228,29 @@ def _in_sequences(source: Source) -> Iterator[ast.AST]:
             if after:
                 scores = after[0].name in NORMALISING and last.name.startswith("torch.nn.")
             else:
-                scores = last.built is not None and _has_classes(last.built)
+                scores = last.built is not None and (
+                    _has_classes(last.built) or _ends_in_softmax(source, last.built)
+                )
             if scores:
                 yield step.node
 
 
 def _has_classes(built: Called) -> bool:
     """Whether a linear layer has an output for each class, by the name of their number."""
-    if built.name not in ("torch.nn.Linear", "torch.nn.LazyLinear", "keras.layers.Dense"):
+    position = _DENSE.get(built.name or "")
+    if position is None:
         return False
-    position = 1 if built.name == "torch.nn.Linear" else 0
-    outputs = built.argument(position, "out_features", "units")
+    outputs = built.argument(position, "out_features", "units", "features")
     name = _name_of(outputs)
     return name is not None and _CLASSES.match(name) is not None
+
+
+def _ends_in_softmax(source: Source, built: Called) -> bool:
+    """Whether a Keras layer has the activation softmax, and more than one output."""
+    if built.name != "keras.layers.Dense" or source.value(built.argument(0, "units")) == 1:
+        return False
+    activation = built.argument(1, "activation")
+    return source.value(activation) == "softmax"
 
 
 def _name_of(node: ast.expr | None) -> str | None:
@@ -257,12 +272,25 @@ def _in_calls(source: Source) -> Iterator[ast.AST]:
             last = next(before(source, found.input), None)
             if (last is not None and _is_output(last)) or _is_named_logits(source, found):
                 yield call
+            elif last is not None and last.built is not None:
+                if _ends_in_softmax(source, last.built) and _is_end(source, call):
+                    yield call
+
+
+def _is_end(source: Source, call: ast.Call) -> bool:
+    """Whether a value is what the model gives: returned, or under the name of an output."""
+    statement = source.parents[call]
+    if isinstance(statement, ast.Return):
+        return True
+    if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+        return _OUTPUTS.match(_name_of(statement.targets[0]) or "") is not None
+    return False
 
 
 def _is_output(found: Operation) -> bool:
     if found.name in ("torch.nn.LogSoftmax", "torch.nn.functional.log_softmax"):
         return True
-    if found.built is not None and found.name == "torch.nn.Linear":
+    if found.built is not None and found.name in _DENSE:
         is_head = found.attribute is not None and _HEAD.match(found.attribute) is not None
         return is_head or _has_classes(found.built)
     return False

@@ -10,6 +10,7 @@ from thinned.audit.context import is_module, is_module_base, is_test_code
 from thinned.audit.flow import Operation, operation
 from thinned.audit.layers import DROPOUT_LAYERS, FUNCTIONAL, KERAS_DROPOUT
 from thinned.audit.rule import Hit, rule
+from thinned.audit.rules.rates import is_tried
 from thinned.audit.source import ClassInfo, Function, Source, is_self
 from thinned.audit.values import Built, Named
 
@@ -48,10 +49,10 @@ def thrown_away(source: Source) -> Iterator[Hit]:
         found = operation(source, call)
         if found is None or not _drops(source, found) or is_test_code(source, call):
             continue
-        if isinstance(statement, ast.Expr):
+        if isinstance(statement, ast.Expr) and not is_tried(source, call):
             if source.function_of(call) is not None or found.name in KERAS_DROPOUT:
                 yield call, "The result is thrown away: dropout does not change what it is given."
-        elif len(statement.targets) == 1 and isinstance(statement.targets[0], ast.Name):
+        elif isinstance(statement, ast.Assign) and len(statement.targets) == 1 and isinstance(statement.targets[0], ast.Name):
             name = statement.targets[0].id
             if _is_never_read(source, statement.targets[0]):
                 yield call, f"{name} is never read: what follows goes on without dropout."
