@@ -147,7 +147,10 @@ def _is_seen(source: Source, p: ast.expr | None, frame: Frame | None) -> bool:
         return True
     if getattr(found[0].owner, "name", "") == "__init__":
         return True  # a lambda or function in it: a setting of the module
-    return frame is not None and frame.function is found[0].owner and p.id in frame.given
+    if frame is None or frame.function is not found[0].owner or p.id not in frame.given:
+        return False
+    given = frame.given[p.id]
+    return _is_seen(source.home(given) or source, given, frame.outer)
 
 
 def _by_rate(drop: Drop, frame: Frame | None) -> Verdict | None:
@@ -208,9 +211,25 @@ def drops_in(source: Source) -> dict[ast.AST, list[Drop]]:
     return found
 
 
+def _is_used_guarded(source: Source, place: ast.AST) -> bool:
+    """Whether a mask has a name, and is applied in one mode only."""
+    statement = source.statement_of(place)
+    if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
+        return False
+    name, function = statement.targets[0].id, source.function_of(statement)
+    uses = [u for u in source.loads.get(name, ()) if source.function_of(u) is function]
+    return bool(uses) and all(
+        guard(source, use, around=False) is not Says.NOTHING
+        for use in uses
+        if source.statement_of(use) is not statement
+    )
+
+
 def by_hand(source: Source) -> Iterator[Drop]:
     """Yield the masks that are drawn by hand, as calls that know no mode."""
     for mask in masks_of(source):
+        if guard(source, mask.place) is not Says.NOTHING or _is_used_guarded(source, mask.place):
+            continue
         called = source.called(mask.node)
         yield Drop(source, called, "A mask drawn by hand", mask.p, None, None, True, "THN012")
 
@@ -266,7 +285,8 @@ def _of_call(
     if depth < _LONGEST:
         for inner in _calls_in(target):
             for _, drop, found, passed in _of_call(target.source, inner, frame, depth + 1):
-                if passed and drop.node is not call:
+                stands = guard(source, call) if found.kind != "inverted" else Says.NOTHING
+                if passed and drop.node is not call and stands is Says.NOTHING:
                     yield call, drop, found, passed
 
 

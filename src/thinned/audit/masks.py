@@ -26,34 +26,36 @@ _SURE = frozenset(
     | {"survival", "keepprob", "dropoutrate"}
 )
 _LIKELY = frozenset({"p", "rate", "prob", "ratio", "probability", "percent"})
-_PLACES = frozenset({"drop", "dropout", "mask", "masked", "dropped", "dropconnect", "dropblock"})
+_PLACES = frozenset({"drop", "dropout", "dropped", "dropconnect", "dropblock", "droppath"})
 
 
 class RandomMask:
     """A random draw at a rate: the call that draws, and the rate's own expression."""
 
-    __slots__ = ("node", "p")
+    __slots__ = ("node", "p", "place")
 
-    def __init__(self, node: ast.Call, p: ast.expr) -> None:
+    def __init__(self, node: ast.Call, p: ast.expr, place: ast.AST) -> None:
         self.node = node
         self.p = p
+        self.place = place  # where the numbers are compared with the rate
 
 
 def masks_of(source: Source) -> Iterator[RandomMask]:
     """Yield the masks that are drawn by hand in a file."""
     for call in source.calls:
-        p = _rate_of(source, call)
-        if p is not None:
-            yield RandomMask(call, p)
+        found = _rate_of(source, call)
+        if found is not None:
+            yield RandomMask(call, *found)
 
 
-def _rate_of(source: Source, call: ast.Call) -> ast.expr | None:
+def _rate_of(source: Source, call: ast.Call) -> tuple[ast.expr, ast.AST] | None:
     func = call.func
     method = func.attr if isinstance(func, ast.Attribute) else ""
     if method in _BERNOULLI_METHODS or _may_be(func):
         name = source.called(call).name
         if name in _BERNOULLI or (method in _BERNOULLI_METHODS and not str(name).startswith("jax")):
-            return _first_rate(source, [*call.args, *(k.value for k in call.keywords)])
+            p = _first_rate(source, [*call.args, *(k.value for k in call.keywords)])
+            return None if p is None else (p, call)
         if name in _UNIFORM or method in _UNIFORM_METHODS:
             return _compared(source, call)
     return None
@@ -68,17 +70,18 @@ def _may_be(func: ast.expr) -> bool:
     )
 
 
-def _compared(source: Source, call: ast.Call) -> ast.expr | None:
+def _compared(source: Source, call: ast.Call) -> tuple[ast.expr, ast.AST] | None:
     """The rate that uniform numbers are compared with, or added to and floored."""
     child: ast.AST = call
     for at in source.above(call):
         if isinstance(at, ast.Compare):
-            return _first_rate(source, [n for n in (at.left, *at.comparators) if n is not child])
+            p = _first_rate(source, [n for n in (at.left, *at.comparators) if n is not child])
+            return None if p is None else (p, at)
         if isinstance(at, ast.BinOp) and isinstance(at.op, (ast.Add, ast.Sub)):
             other = at.left if at.right is child else at.right
             found = _first_rate(source, [other])
             if found is not None:
-                return found
+                return found, at
         if isinstance(at, ast.AugAssign):
             return None
         if isinstance(at, ast.stmt):
@@ -87,7 +90,7 @@ def _compared(source: Source, call: ast.Call) -> ast.expr | None:
     return None
 
 
-def _added_later(source: Source, statement: ast.stmt) -> ast.expr | None:
+def _added_later(source: Source, statement: ast.stmt) -> tuple[ast.expr, ast.AST] | None:
     """r = torch.rand(...), and a following line compares r, or adds the rate to it."""
     if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
         return None
@@ -106,7 +109,7 @@ def _added_later(source: Source, statement: ast.stmt) -> ast.expr | None:
                 rest = [s for s in sides if not (isinstance(s, ast.Name) and s.id == name)]
                 found = _first_rate(source, rest)
                 if found is not None:
-                    return found
+                    return found, node
     return None
 
 
@@ -142,6 +145,21 @@ def _is_rate(source: Source, node: ast.Name | ast.Attribute) -> bool:
     if not words & _LIKELY:
         return False
     for at in source.above(node):
-        if isinstance(at, (ast.FunctionDef, ast.ClassDef)) and set(words_of(at.name)) & _PLACES:
-            return True
+        if isinstance(at, (ast.FunctionDef, ast.ClassDef)):
+            if set(words_of(at.name)) & _PLACES:
+                return True
+            if isinstance(at, ast.FunctionDef) and _divides(at, name):
+                return True
     return False
+
+
+def _divides(function: ast.FunctionDef, name: str) -> bool:
+    """Whether a function divides by 1 - p, as dropout does and the masking of inputs does not."""
+    return any(
+        isinstance(n, ast.BinOp)
+        and isinstance(n.op, ast.Div)
+        and isinstance(n.right, ast.BinOp)
+        and isinstance(n.right.op, ast.Sub)
+        and getattr(n.right.right, "attr", getattr(n.right.right, "id", "")) == name
+        for n in ast.walk(function)
+    )

@@ -279,7 +279,7 @@ class _Walk:
         return list(self.source.loops_of(node))
 
     def _enter(self, node: ast.Call, target: Function, at: _Context) -> bool:
-        if isinstance(target.node, ast.Lambda):
+        if isinstance(target.node, ast.Lambda) or _yields(target.node):
             return False
         called = at.source.called(node)
         frame = bind(target.node, called, target.skip, at.frame)
@@ -330,6 +330,11 @@ class _Walk:
         while outer and outer not in self.modes and "." in outer:
             outer = outer.rpartition(".")[0]
         self.used[key] = self.modes.get(outer, frozenset({"U"}))
+
+
+def _yields(function: ast.AST) -> bool:
+    """Whether a function is a generator: a context manager that puts the mode back, say."""
+    return any(isinstance(n, (ast.Yield, ast.YieldFrom)) for n in ast.walk(function))
 
 
 def _is_module_class(target: Function) -> bool:

@@ -36,8 +36,8 @@ _FRAMEWORK = re.compile(
 _WORD = re.compile(
     rb"[Dd]rop|flash_attn|memory_efficient_attention|multi_head_attention_forward"
     rb"|stochastic_depth|StochasticDepth|mask_feature|no_grad|inference_mode|manual_seed"
-    rb"|LSTM|GRU|RNN|MultiheadAttention|Transformer(?:En|De)coderLayer|keep_mask|bernoulli"
-    rb"|train(?:ing)?=True|deterministic=False|seed_everything|set_seed|\.train\(|\.eval\("
+    rb"|LSTM|GRU|RNN|MultiheadAttention|Transformer(?:En|De)coderLayer|keep_mask"
+    rb"|train(?:ing)?=True|deterministic=False|seed_everything|set_seed|[Bb]ernoulli|GradientTape|\.train\(|\.eval\("
 )
 
 _NEWLINE = re.compile(r"\r\n|\r|\n")

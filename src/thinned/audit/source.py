@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+from weakref import WeakSet
 
 from thinned.audit.interpreter import Interpreter
 from thinned.audit.names import UNKNOWN, Binding, Names, Scope
@@ -30,6 +31,10 @@ KNOWN = (
     *("torch.", "torchvision.", "tensorflow.", "keras.", "jax.", "flax.", "equinox.", "haiku."),
     *("numpy.", "functools.", "thinned.", "math.", "os.", "typing.", "lightning.", "dataclasses."),
 )
+
+
+# The files that are in memory: an expression of one may be asked about from another.
+_alive: WeakSet[Source] = WeakSet()
 
 
 @dataclass(slots=True)
@@ -126,6 +131,7 @@ class Source:
         self.top = package.partition(".")[0]
         self.on_disk = bool(path) and os.path.isfile(path)
         self._called: dict[ast.Call, Called] = {}
+        _alive.add(self)
         self._walk()
         self._describe_classes()
 
@@ -304,19 +310,10 @@ class Source:
         return (home or self)._scope_at[node]
 
     def home(self, node: ast.AST) -> Source | None:
-        """Return the file that a node stands in: this one, or one that it met."""
+        """Return the file that a node stands in: this one, or another that was read."""
         if node in self._scope_at:
             return self
-        seen = {self}
-        waiting = list(self.met)
-        while waiting:
-            other = waiting.pop()
-            if node in other._scope_at:
-                return other
-            if other not in seen:
-                seen.add(other)
-                waiting.extend(other.met)
-        return None
+        return next((other for other in _alive if node in other._scope_at), None)
 
     def above(self, node: ast.AST) -> Iterator[ast.AST]:
         """Yield the parent, its parent, and so on."""

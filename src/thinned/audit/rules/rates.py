@@ -6,10 +6,10 @@ import ast
 import re
 from collections.abc import Iterator
 
-from thinned.audit.context import is_mode, is_test_code
+from thinned.audit.context import is_mode, is_test_code, mentions
 from thinned.audit.layers import FUNCTIONAL, RATES
 from thinned.audit.rule import Hit, rule
-from thinned.audit.source import Source
+from thinned.audit.source import Source, is_self
 
 __all__ = ["is_tried", "keep_for_drop", "keep_word", "mode_for_rate", "out_of_range"]
 
@@ -77,7 +77,7 @@ def keep_for_drop(source: Source) -> Iterator[Hit]:
         name = full.rpartition(".")[2]
         word = keep_word(p)
         if word is not None:
-            if full != _RENAMED:
+            if full != _RENAMED and not _is_drop_by_callers(source, p, word):
                 yield p, f"{name} takes the probability to drop: for {word} pass 1 - {word}."
         elif isinstance(p, ast.BinOp) and isinstance(p.op, ast.Sub) and source.value(p.left) == 1:
             word = _word(p.right)
@@ -106,6 +106,17 @@ def mode_for_rate(source: Source) -> Iterator[Hit]:
             yield p, f"{name} takes p, to drop, and is given False: that is 0, and drops nothing."
         elif is_mode(source, p):
             yield p, f"{name} takes p, to drop, and is given the mode: it drops all or nothing."
+
+
+def _is_drop_by_callers(source: Source, p: ast.expr, word: str) -> bool:
+    """Whether a parameter that is named for keeping is given rates to drop by its callers."""
+    if not isinstance(p, ast.Name) and not is_self(getattr(p, "value", p)):
+        return False
+    for call in source.calls:
+        for keyword in call.keywords:
+            if keyword.arg == word and mentions(keyword.value, re.compile(r"(?i)drop")):
+                return True
+    return False
 
 
 def keep_word(node: ast.expr) -> str | None:

@@ -226,7 +226,11 @@ def _in_sequences(source: Source) -> Iterator[ast.AST]:
             last = steps[place - 1]
             after = steps[place + 1 :]
             if after:
-                scores = after[0].name in NORMALISING and last.name.startswith("torch.nn.")
+                scores = (
+                    after[0].name in NORMALISING
+                    and last.name.startswith("torch.nn.")
+                    and len(after) == 1
+                )
             else:
                 scores = last.built is not None and (
                     _has_classes(last.built) or _ends_in_softmax(source, last.built)
@@ -266,7 +270,7 @@ def _in_calls(source: Source) -> Iterator[ast.AST]:
             continue
         if found.name in NORMALISING or found.name in LOSSES:
             last = next(before(source, found.input), None)
-            if last is not None and _drops(source, last):
+            if last is not None and _drops(source, last) and _is_last(source, call, found.name):
                 yield last.node
         elif _drops(source, found):
             last = next(before(source, found.input), None)
@@ -275,6 +279,13 @@ def _in_calls(source: Source) -> Iterator[ast.AST]:
             elif last is not None and last.built is not None:
                 if _ends_in_softmax(source, last.built) and _is_end(source, call):
                     yield call
+
+
+def _is_last(source: Source, call: ast.Call, name: str) -> bool:
+    """Whether a softmax is the model's output, and no attention or assignment inside it."""
+    if name in LOSSES or "log_softmax" in name.lower() or name.endswith("LogSoftmax"):
+        return True
+    return _is_end(source, call)
 
 
 def _is_end(source: Source, call: ast.Call) -> bool:
@@ -304,19 +315,36 @@ def _is_named_logits(source: Source, found: Operation) -> bool:
 
 
 def _goes_on(source: Source, call: ast.Call) -> bool:
-    """Whether the next line feeds the result to another layer: then the name alone says logits."""
+    """Whether the result is no output: only its name says logits.
+
+    It is an output where it is returned, or where a softmax or a loss is what reads it first.
+    """
     statement = source.parents[call]
+    if isinstance(statement, ast.Return):
+        return False
     if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
-        return isinstance(statement, ast.Call)
+        return True
     target = _name_of(statement.targets[0])
     block, place = source.block_of(statement)
-    for later in block[place + 1 : place + 2]:
-        if isinstance(later, (ast.Assign, ast.Return)) and isinstance(later.value, ast.Call):
-            follows = later.value
-            name = source.called(follows).name
-            if name not in NORMALISING and name not in LOSSES:
-                return bool(follows.args) and _name_of(follows.args[0]) == target
-    return False
+    for later in block[place + 1 : place + 12]:
+        reads = [n for n in ast.walk(later) if isinstance(n, ast.Name) and n.id == target]
+        if not reads:
+            continue
+        if isinstance(later, ast.Return):
+            return any(_is_argument(source, n) for n in reads)
+        above = source.parents[reads[0]]
+        name = source.called(above).name if isinstance(above, ast.Call) else None
+        return name not in NORMALISING and name not in LOSSES and not isinstance(later, ast.If)
+    return True
+
+
+def _is_argument(source: Source, node: ast.AST) -> bool:
+    """Whether a value is handed to something that is no softmax, loss or bundle of outputs."""
+    above = source.parents[node]
+    if isinstance(above, ast.Call) and node in above.args:
+        name = source.called(above).name
+        return name not in NORMALISING and name not in LOSSES
+    return isinstance(above, ast.BinOp)
 
 
 @rule(
