@@ -65,9 +65,7 @@ def cases() -> list[Case]:
             wrong, expected = _version(lines, "-")
             right, _ = _version(lines, "+")
             found.append(
-                Case(
-                    f"{file.stem}: {head}", number % 3 == 2, wrong, right, frozenset(expected)
-                )
+                Case(f"{file.stem}: {head}", number % 3 == 2, wrong, right, frozenset(expected))
             )
     return found
 

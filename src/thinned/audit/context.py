@@ -16,9 +16,9 @@ __all__ = [
     "is_guarded",
     "is_mode",
     "is_module",
+    "is_module_base",
     "is_monte_carlo",
     "is_test_code",
-    "is_module_base",
     "mentions",
 ]
 
@@ -42,7 +42,7 @@ _EVALUATION = re.compile(
     r"|proba|on\w*|dataset|loader|set|split|metrics|logits|classes|all|once|for_\w+))?_*$"
 )
 _ON_PURPOSE = re.compile(
-    r"(?i)monte[ -]?carlo|mc[ -]dropout|(?:at|during|in|for) (?:inference|test)|test[ -]time dropout"
+    r"(?i)monte[ -]?carlo|mc[ -]dropout|(?:at|during|in|for) (?:inference|test)|test[ -]time drop"
     r"|dropout (?:is )?always|always (?:apply|applies|applied|on|active)|bayesian"
 )
 _TEST_FILE = re.compile(r"(?:^|[/\\])(?:test_[^/\\]*|[^/\\]*_test|conftest)\.py$")
@@ -195,6 +195,8 @@ def is_module_base(base: str | None) -> bool:
         return False
     return (
         base in MODULES
-        or base.startswith(("torch.nn.", "thinned.torch.", "fairseq.models.", "torch_geometric.nn."))
+        or base.startswith(
+            ("torch.nn.", "thinned.torch.", "fairseq.models.", "torch_geometric.nn.")
+        )
         or (base.startswith("transformers.") and base.endswith("PreTrainedModel"))
     )

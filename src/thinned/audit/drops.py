@@ -173,14 +173,17 @@ def is_chosen(source: Source, node: ast.AST) -> bool:
     """Say whether a call is handed to one that asks for the mode: tf.cond, in_train_phase."""
     for at in source.above(node):
         if isinstance(at, ast.Call):
-            name = at.func.attr if isinstance(at.func, ast.Attribute) else getattr(at.func, "id", "")
+            name = (
+                at.func.attr if isinstance(at.func, ast.Attribute) else getattr(at.func, "id", "")
+            )
             if name in _ASKS:
                 return True
         if isinstance(at, ast.stmt):
             function = source.function_of(node)
             uses = [] if function is None else source.loads.get(function.name, ())
             return any(
-                isinstance(up, ast.Call) and getattr(up.func, "attr", getattr(up.func, "id", "")) in _ASKS
+                isinstance(up, ast.Call)
+                and getattr(up.func, "attr", getattr(up.func, "id", "")) in _ASKS
                 for use in uses
                 for up in source.above(use)
             )

@@ -56,10 +56,13 @@ def operation(source: Source, node: ast.AST | None) -> Operation | None:
     if isinstance(layer, Built) and isinstance(layer.kind, Named) and layer.called is not None:
         attribute = node.func.attr if isinstance(node.func, ast.Attribute) else None
         return Operation(layer.kind.name, node, called, layer.called, attribute)
-    if isinstance(node.func, ast.Attribute) and node.func.attr in TENSOR_METHODS:
-        if layer is NOTHING:
-            name = f"{_TENSOR}{node.func.attr}"
-            return Operation(name, node, called, None, None)
+    if (
+        isinstance(node.func, ast.Attribute)
+        and node.func.attr in TENSOR_METHODS
+        and layer is NOTHING
+    ):
+        name = f"{_TENSOR}{node.func.attr}"
+        return Operation(name, node, called, None, None)
     return None
 
 

@@ -38,6 +38,8 @@ __all__ = ["Interpreter", "bind", "default_of", "parameters_of"]
 _DEPTH = 9
 _STEPS = 400
 _OPTIONS = 4
+# Functions of more statements than these build nothing that is followed.
+_LONG = 12
 
 # Calls that give back what they are given.
 _SAME_METHODS = frozenset(
@@ -143,9 +145,10 @@ class Interpreter:
         above = {id(at) for at in self.source.above(use)}
         reached: list[Binding] = []
         for binding in sorted(bindings, key=lambda b: b.line):
-            if binding.line > line or (binding.line == line and binding.kind != "parameter"):
-                if self.source.scope(use) is where:
-                    continue
+            if (
+                binding.line > line or (binding.line == line and binding.kind != "parameter")
+            ) and self.source.scope(use) is where:
+                continue
             statement = self._statement(binding)
             block = self._block(statement)
             sure = statement is None or block is None or id(block) in above
@@ -171,15 +174,11 @@ class Interpreter:
         child = use
         for at in self.source.above(use):
             if at is block:
-                return not isinstance(child, ast.stmt) or (
-                    self.source.block_of(child)[0] is mine
-                )
+                return not isinstance(child, ast.stmt) or (self.source.block_of(child)[0] is mine)
             child = at
         return False
 
-    def _parameter(
-        self, owner: ast.AST, node: ast.arg, frame: Frame | None, depth: int
-    ) -> Value:
+    def _parameter(self, owner: ast.AST, node: ast.arg, frame: Frame | None, depth: int) -> Value:
         if frame is not None and frame.function is owner:
             given = frame.given.get(node.arg)
             if given is not None:
@@ -317,8 +316,8 @@ class Interpreter:
             return NOTHING
         if isinstance(func, Function):
             made = _returned(func.node)
-            if made is not None and len(getattr(func.node, "body", ())) <= 12 or isinstance(
-                func.node, ast.Lambda
+            if made is not None and (
+                isinstance(func.node, ast.Lambda) or len(func.node.body) <= _LONG
             ):
                 bound = bind(func.node, self.source.called(node), func.skip, frame)
                 if bound is not None and bound.depth < 4:
@@ -363,9 +362,13 @@ class Interpreter:
             return NOTHING
         if isinstance(base, Dictionary):
             return self.of(base.get(key.value), frame, depth - 1)
-        if isinstance(base, Items) and base.whole and isinstance(key.value, int):
-            if -len(base.elements) <= key.value < len(base.elements):
-                return self.of(base.elements[key.value], frame, depth - 1)
+        if (
+            isinstance(base, Items)
+            and base.whole
+            and isinstance(key.value, int)
+            and -len(base.elements) <= key.value < len(base.elements)
+        ):
+            return self.of(base.elements[key.value], frame, depth - 1)
         return NOTHING
 
     def _either(self, node: ast.IfExp, frame: Frame | None, depth: int) -> Value:
@@ -492,9 +495,7 @@ def choice(values: Iterable[Value]) -> Value:
 
 def bind(function: ast.AST, called: Called, skip: int, outer: Frame | None) -> Frame | None:
     """Return the frame of a call: which parameter is given what. None where that is not seen."""
-    if called.open or not isinstance(
-        function, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
-    ):
+    if called.open or not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
         return None
     names = [a.arg for a in (*function.args.posonlyargs, *function.args.args)][skip:]
     given: dict[str, ast.expr] = dict(zip(names, called.args, strict=False))

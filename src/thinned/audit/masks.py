@@ -12,7 +12,12 @@ __all__ = ["RandomMask", "masks_of"]
 
 _UNIFORM = frozenset(
     {"torch.rand", "torch.rand_like", "random.random", "numpy.random.rand", "numpy.random.random"}
-    | {"numpy.random.uniform", "random.uniform", "tensorflow.random.uniform", "keras.random.uniform"}
+    | {
+        "numpy.random.uniform",
+        "random.uniform",
+        "tensorflow.random.uniform",
+        "keras.random.uniform",
+    }
     | {"numpy.random.random_sample"}
 )
 _UNIFORM_METHODS = frozenset({"uniform_"})
@@ -24,6 +29,10 @@ _BERNOULLI_METHODS = frozenset({"bernoulli", "bernoulli_"})
 _SURE = frozenset(
     {"drop", "dropout", "layerdrop", "pdrop", "droprate", "dropprob", "dropouts", "keep"}
     | {"survival", "keepprob", "dropoutrate"}
+)
+_NO_RATE = frozenset(
+    {"freq", "count", "range", "length", "len", "size", "num", "low", "high", "start", "end", "idx"}
+    | {"index", "indices", "mask", "masks", "last", "type", "mode", "out", "shape", "seed", "key"}
 )
 _LIKELY = frozenset({"p", "rate", "prob", "ratio", "probability", "percent"})
 _PLACES = frozenset({"drop", "dropout", "dropped", "dropconnect", "dropblock", "droppath"})
@@ -63,7 +72,14 @@ def _rate_of(source: Source, call: ast.Call) -> tuple[ast.expr, ast.AST] | None:
 
 def _may_be(func: ast.expr) -> bool:
     last = func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "")
-    return last in ("rand", "rand_like", "random", "uniform", "uniform_", "random_sample") or last in (
+    return last in (
+        "rand",
+        "rand_like",
+        "random",
+        "uniform",
+        "uniform_",
+        "random_sample",
+    ) or last in (
         "bernoulli",
         "binomial",
         "Bernoulli",
@@ -80,7 +96,7 @@ def _compared(source: Source, call: ast.Call) -> tuple[ast.expr, ast.AST] | None
         if isinstance(at, ast.BinOp) and isinstance(at.op, (ast.Add, ast.Sub)):
             other = at.left if at.right is child else at.right
             found = _first_rate(source, [other])
-            if found is not None:
+            if found is not None and _floors(source, call):
                 return found, at
         if isinstance(at, ast.AugAssign):
             return None
@@ -88,6 +104,14 @@ def _compared(source: Source, call: ast.Call) -> tuple[ast.expr, ast.AST] | None
             return _added_later(source, at)
         child = at
     return None
+
+
+def _floors(source: Source, call: ast.Call) -> bool:
+    """Whether keep + rand is rounded down in this function: a mask, and no other noise."""
+    function = source.function_of(call)
+    return function is not None and any(
+        isinstance(n, ast.Attribute) and n.attr in ("floor", "floor_") for n in ast.walk(function)
+    )
 
 
 def _added_later(source: Source, statement: ast.stmt) -> tuple[ast.expr, ast.AST] | None:
@@ -138,6 +162,8 @@ def _without_keep(source: Source, node: ast.expr, depth: int) -> ast.expr:
 def _is_rate(source: Source, node: ast.Name | ast.Attribute) -> bool:
     name = node.attr if isinstance(node, ast.Attribute) else node.id
     words = set(words_of(name))
+    if words & _NO_RATE:
+        return False
     if words & {"cond", "uncond", "token", "tokens", "label", "caption", "context", "guidance"}:
         return False  # dropped conditions: guidance, and not dropout
     if words & _SURE:

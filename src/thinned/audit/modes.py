@@ -69,9 +69,13 @@ def says(
         return _boolean(source, node, frame, depth)
     if isinstance(node, ast.IfExp):
         return _chosen(source, node, frame, depth)
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub):
-        if isinstance(node.left, ast.Constant) and node.left.value in (1, 1.0):
-            return flipped(says(source, node.right, frame, depth - 1))
+    if (
+        isinstance(node, ast.BinOp)
+        and isinstance(node.op, ast.Sub)
+        and isinstance(node.left, ast.Constant)
+        and node.left.value in (1, 1.0)
+    ):
+        return flipped(says(source, node.right, frame, depth - 1))
     if isinstance(node, ast.NamedExpr):
         return says(source, node.value, frame, depth - 1)
     if isinstance(node, ast.Call):
@@ -195,9 +199,13 @@ def _of_self(source: Source, info: ClassInfo | None, name: str, depth: int) -> S
 
 def _is_switch(info: ClassInfo, name: str) -> bool:
     """Whether another file may well set the flag: `model.is_training = False`."""
-    return any(
-        isinstance(call.func, ast.Name) and call.func.id == "setattr" for call in info.source.calls
-    ) or name.isupper()
+    return (
+        any(
+            isinstance(call.func, ast.Name) and call.func.id == "setattr"
+            for call in info.source.calls
+        )
+        or name.isupper()
+    )
 
 
 def _comparison(source: Source, node: ast.Compare, frame: Frame | None, depth: int) -> Says:
@@ -323,7 +331,11 @@ def _branch(source: Source, node: ast.AST, frame: Frame | None) -> Says:
     child: ast.AST = node
     for at in [node, *source.above(node)]:
         said = Says.NOTHING
-        if isinstance(at, (ast.If, ast.IfExp, ast.While)) and child is not at.test and at is not node:
+        if (
+            isinstance(at, (ast.If, ast.IfExp, ast.While))
+            and child is not at.test
+            and at is not node
+        ):
             yes = at.body
             truth = child in yes if isinstance(yes, list) else child is yes
             if not (isinstance(at, ast.While) and not truth):

@@ -200,11 +200,14 @@ class _Walk:
             if inner is None or node.attr == "module":
                 return inner
             return f"{inner}.{node.attr}"
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            if node.func.attr in _SAME:
-                if node.func.attr == "unwrap_model" and node.args:
-                    return self.key(node.args[0], at)
-                return self.key(node.func.value, at)
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in _SAME
+        ):
+            if node.func.attr == "unwrap_model" and node.args:
+                return self.key(node.args[0], at)
+            return self.key(node.func.value, at)
         return None
 
     def _call(self, node: ast.Call, at: _Context) -> None:
@@ -213,13 +216,20 @@ class _Walk:
         if isinstance(func, ast.Attribute) and self.left > 0:
             if func.attr in ("train", "eval") and self._set(node, func, at):
                 return
+            if func.attr == "step" and "scaler" in _name(func.value):
+                self.used = {}
+                return
             if func.attr in _LEARN or (func.attr == "step" and _is_optimizer(func.value)):
                 self._learn(node, at)
                 return
         target = at.source.called(node).target
-        if isinstance(target, Function) and at.depth < _DEPTH and self.left > 0:
-            if self._enter(node, target, at):
-                return
+        if (
+            isinstance(target, Function)
+            and at.depth < _DEPTH
+            and self.left > 0
+            and self._enter(node, target, at)
+        ):
+            return
         self._use(node, target, at)
 
     def _set(self, node: ast.Call, func: ast.Attribute, at: _Context) -> bool:
@@ -247,6 +257,8 @@ class _Walk:
         for known in [*self.modes, key]:
             if known == key or known.startswith(f"{key}."):
                 self.modes[known] = frozenset({fact})
+                if not isinstance(fact, Left):
+                    self.used.pop(known, None)  # what ran before was no part of this step
         return True
 
     def _left_by(self, node: ast.Call, key: str, at: _Context) -> Left:
@@ -267,9 +279,14 @@ class _Walk:
                 known = key in self.learned or key in self.owners
                 if inside and known:
                     self.found.inside.append(left)
-                elif not inside and len(facts) == 1 and left.direct and key not in self.trained:
-                    if sum(k in self.modes for k in self.used) == 1 or key in self.owners:
-                        self.found.before.append(left)
+                elif (
+                    not inside
+                    and len(facts) == 1
+                    and left.direct
+                    and key not in self.trained
+                    and (sum(k in self.modes for k in self.used) == 1 or key in self.owners)
+                ):
+                    self.found.before.append(left)
             if len(lefts) < len(facts):
                 self.learned.add(key)
         if isinstance(node.func, ast.Attribute) and node.func.attr == "step":
@@ -378,9 +395,13 @@ def _is_no_grad(source: Source, node: ast.expr) -> bool:
     return source.resolve(inner) in _NO_GRAD
 
 
-def _is_optimizer(node: ast.expr) -> bool:
+def _name(node: ast.expr) -> str:
     name = node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
-    return "opt" in str(name).lower()
+    return str(name).lower()
+
+
+def _is_optimizer(node: ast.expr) -> bool:
+    return "opt" in _name(node)
 
 
 def learners(source: Source) -> set[str]:

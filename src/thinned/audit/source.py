@@ -18,7 +18,17 @@ from weakref import WeakSet
 
 from thinned.audit.interpreter import Interpreter
 from thinned.audit.names import UNKNOWN, Binding, Names, Scope
-from thinned.audit.values import NOTHING, Bound, Choice, Class, Const, Dictionary, Items, Named, Value
+from thinned.audit.values import (
+    NOTHING,
+    Bound,
+    Choice,
+    Class,
+    Const,
+    Dictionary,
+    Items,
+    Named,
+    Value,
+)
 
 __all__ = ["Called", "ClassInfo", "Function", "Source"]
 

@@ -395,11 +395,13 @@ def _is_given(source: Source, model: ast.expr) -> bool:
     for attributes in source.attributes.values():
         for attribute in attributes:
             statement = source.parents[attribute]
-            if isinstance(attribute.ctx, ast.Store) and _key(attribute.value) == key:
-                if isinstance(statement, ast.Assign) and drops_inside(
-                    source, source.interpreter.of(statement.value)
-                ):
-                    return True
+            if (
+                isinstance(attribute.ctx, ast.Store)
+                and _key(attribute.value) == key
+                and isinstance(statement, ast.Assign)
+                and drops_inside(source, source.interpreter.of(statement.value))
+            ):
+                return True
     return False
 
 

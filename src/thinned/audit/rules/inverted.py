@@ -50,9 +50,14 @@ def _turned(source: Source, call: ast.Call) -> str | None:
             return f"{keyword.arg}= is given what is true in evaluation: it"
         if keyword.arg in _EVALUATION and says(source, keyword.value) is Says.TRAINING:
             return f"{keyword.arg}= is given what is true in training: it"
-    if isinstance(call.func, ast.Attribute) and call.func.attr == "train" and len(call.args) == 1:
-        if not call.keywords and says(source, call.args[0]) is Says.EVALUATION:
-            return "train() is given what is true in evaluation: the mode"
+    if (
+        isinstance(call.func, ast.Attribute)
+        and call.func.attr == "train"
+        and len(call.args) == 1
+        and not call.keywords
+        and says(source, call.args[0]) is Says.EVALUATION
+    ):
+        return "train() is given what is true in evaluation: the mode"
     if len(call.args) > 1 and says(source, call.args[1]) is Says.TRAINING:
         found = operation(source, call)
         if found is not None and found.name in _FLAX and found.built is not None:

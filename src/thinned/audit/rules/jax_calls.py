@@ -356,9 +356,12 @@ def _fixed(source: Source, value: bool) -> Iterator[tuple[ast.Call, str]]:
 def never_on(source: Source) -> Iterator[Hit]:
     for call, _ in _fixed(source, True):
         function = source.function_of(call)
-        if function is not None and not is_evaluation(function.name):
-            if source.class_of(call) is not None:
-                yield call, "This dropout has deterministic=True for good: it never drops."
+        if (
+            function is not None
+            and not is_evaluation(function.name)
+            and source.class_of(call) is not None
+        ):
+            yield call, "This dropout has deterministic=True for good: it never drops."
 
 
 @rule(
@@ -367,8 +370,8 @@ def never_on(source: Source) -> Iterator[Hit]:
     sentence="Each nnx layer is given generators of its own, all of one seed.",
     why="Streams of one seed draw the same numbers: the layers drop the same units.",
     mend="Make nnx.Rngs once and pass it to every layer.",
-    wrong="self.d1 = nnx.Dropout(0.1, rngs=nnx.Rngs(0)); self.d2 = nnx.Dropout(0.1, rngs=nnx.Rngs(0))",
-    right="self.d1 = nnx.Dropout(0.1, rngs=rngs); self.d2 = nnx.Dropout(0.1, rngs=rngs)",
+    wrong="self.a, self.b = (nnx.Dropout(0.1, rngs=nnx.Rngs(0)) for _ in range(2))",
+    right="self.a, self.b = (nnx.Dropout(0.1, rngs=rngs) for _ in range(2))",
 )
 def same_generators(source: Source) -> Iterator[Hit]:
     seen: set[tuple[ast.AST | None, object]] = set()

@@ -170,9 +170,13 @@ def _model_calls(source: Source, call: ast.Call, trained: set[str]) -> Iterator[
             return
         names = {name for name, given in frame.given.items() if ast.dump(given) in trained}
         for node in ast.walk(called.target.node):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                if node.func.id in names and _says_no_mode(node):
-                    yield node
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id in names
+                and _says_no_mode(node)
+            ):
+                yield node
 
 
 def _says_no_mode(call: ast.Call) -> bool:

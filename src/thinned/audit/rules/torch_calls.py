@@ -1,4 +1,4 @@
-"""Functional dropout and attention in PyTorch: the mode forgotten, fixed, or the wrong way round."""
+"""Functional dropout and attention in PyTorch: the mode forgotten or fixed."""
 
 from __future__ import annotations
 

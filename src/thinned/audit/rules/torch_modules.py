@@ -17,6 +17,7 @@ _FORWARD = frozenset({"forward", "__call__", "training_step", "validation_step",
 # What hands a module on to code that is not seen here.
 _REGISTERING = frozenset({"ModuleList", "Sequential", "ModuleDict"})
 
+
 def _layers(source: Source) -> Iterator[Called]:
     yield from source.calls_of(DROPOUT_LAYERS)
 
@@ -59,9 +60,12 @@ def _moved(source: Source, node: ast.Call) -> ast.Call:
     if isinstance(parent, ast.Attribute) and parent.attr in ("to", "cuda", "cpu", "half", "float"):
         call = source.parents[parent]
         return _moved(source, call) if isinstance(call, ast.Call) else node
-    if isinstance(parent, ast.Call) and node in parent.args:
-        if source.called(parent).name == "torch.nn.Sequential":
-            return _moved(source, parent)
+    if (
+        isinstance(parent, ast.Call)
+        and node in parent.args
+        and source.called(parent).name == "torch.nn.Sequential"
+    ):
+        return _moved(source, parent)
     return node
 
 
@@ -153,7 +157,10 @@ def out_of_reach(source: Source) -> Iterator[Hit]:
             for value in values:
                 if value is None or _is_registered(source, info, attribute):
                     continue
-                held = [*_held(value), *(_added(source, info, attribute) if _held_is(value) else ())]
+                held = [
+                    *_held(value),
+                    *(_added(source, info, attribute) if _held_is(value) else ()),
+                ]
                 if any(drops_inside(source, source.interpreter.of(e)) for e in held):
                     yield value, f"self.{attribute} is a plain container: eval() does not reach it."
 

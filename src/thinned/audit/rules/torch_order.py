@@ -33,10 +33,14 @@ _FUNCTIONS = frozenset(
 ) | {"torch.dropout"}
 _DROPOUT = TORCH_DROPOUT | KERAS_DROPOUT | _FUNCTIONS | {"flax.linen.Dropout"}
 _DENSE: dict[str, int] = {
-    **{"torch.nn.Linear": 1, "torch.nn.LazyLinear": 0},
-    **{"keras.layers.Dense": 0, "flax.linen.Dense": 0},
+    "torch.nn.Linear": 1,
+    "torch.nn.LazyLinear": 0,
+    "keras.layers.Dense": 0,
+    "flax.linen.Dense": 0,
 }
-_OUTPUTS = re.compile(r"(?i)^(?:y|out|outputs?|preds?|predictions?|probs?|scores?|logits?)(?:_\w+)?$")
+_OUTPUTS = re.compile(
+    r"(?i)^(?:y|out|outputs?|preds?|predictions?|probs?|scores?|logits?)(?:_\w+)?$"
+)
 
 _CLASSES = re.compile(
     r"(?i)^(?:n|num|nb|no_of)_?(?:class|classes|labels?|categories|vocab)$"
@@ -270,15 +274,25 @@ def _in_calls(source: Source) -> Iterator[ast.AST]:
             continue
         if found.name in NORMALISING or found.name in LOSSES:
             last = next(before(source, found.input), None)
-            if last is not None and _drops(source, last) and _is_last(source, call, found.name):
+            if (
+                last is not None
+                and _drops(source, last)
+                and (_is_last(source, call, found.name) or _are_scores(source, last))
+            ):
                 yield last.node
         elif _drops(source, found):
             last = next(before(source, found.input), None)
-            if (last is not None and _is_output(last)) or _is_named_logits(source, found):
+            if (
+                (last is not None and _is_output(last))
+                or _is_named_logits(source, found)
+                or (
+                    last is not None
+                    and last.built is not None
+                    and _ends_in_softmax(source, last.built)
+                    and _is_end(source, call)
+                )
+            ):
                 yield call
-            elif last is not None and last.built is not None:
-                if _ends_in_softmax(source, last.built) and _is_end(source, call):
-                    yield call
 
 
 def _is_last(source: Source, call: ast.Call, name: str) -> bool:
@@ -286,6 +300,19 @@ def _is_last(source: Source, call: ast.Call, name: str) -> bool:
     if name in LOSSES or "log_softmax" in name.lower() or name.endswith("LogSoftmax"):
         return True
     return _is_end(source, call)
+
+
+def _are_scores(source: Source, dropped: Operation) -> bool:
+    """Whether what is dropped before a softmax is a product of two tensors: attention's scores."""
+    made = producer(source, dropped.input)
+    if isinstance(made, ast.BinOp) and isinstance(made.op, (ast.Div, ast.Mult)):
+        made = producer(source, made.left)
+    if isinstance(made, ast.BinOp):
+        return isinstance(made.op, ast.MatMult)
+    found = operation(source, made)
+    return found is not None and found.name in (
+        *("torch.matmul", "torch.bmm", "torch.baddbmm", "torch.Tensor.matmul"),
+    )
 
 
 def _is_end(source: Source, call: ast.Call) -> bool:

@@ -107,12 +107,15 @@ def _seeding(source: Source) -> Iterator[Called]:
             continue
         called = source.called(call)
         target = called.target
-        if isinstance(target, Function) and not isinstance(target.node, ast.Lambda):
-            if any(
+        if (
+            isinstance(target, Function)
+            and not isinstance(target.node, ast.Lambda)
+            and any(
                 isinstance(n, ast.Call) and target.source.called(n).name in _SEEDS
                 for n in ast.walk(target.node)
-            ):
-                yield called
+            )
+        ):
+            yield called
 
 
 def _is_fixed(source: Source, seed: ast.expr, node: ast.AST) -> bool:

@@ -52,7 +52,11 @@ def thrown_away(source: Source) -> Iterator[Hit]:
         if isinstance(statement, ast.Expr) and not is_tried(source, call):
             if source.function_of(call) is not None or found.name in KERAS_DROPOUT:
                 yield call, "The result is thrown away: dropout does not change what it is given."
-        elif isinstance(statement, ast.Assign) and len(statement.targets) == 1 and isinstance(statement.targets[0], ast.Name):
+        elif (
+            isinstance(statement, ast.Assign)
+            and len(statement.targets) == 1
+            and isinstance(statement.targets[0], ast.Name)
+        ):
             name = statement.targets[0].id
             if _is_never_read(source, statement.targets[0]):
                 yield call, f"{name} is never read: what follows goes on without dropout."
@@ -141,8 +145,7 @@ def _unused(source: Source, function: Function, *, in_class: bool) -> Iterator[H
         if not _RATE_NAME.match(arg.arg) or arg.arg.startswith("_"):
             continue
         read = any(
-            any(at is function for at in source.above(use))
-            for use in source.loads.get(arg.arg, ())
+            any(at is function for at in source.above(use)) for use in source.loads.get(arg.arg, ())
         )
         if read or _LEFT_OUT.search(text) or _reads_all(function):
             continue
@@ -185,7 +188,10 @@ def _kept_for_nothing(source: Source, info: ClassInfo, init: Function) -> Iterat
         ]
         if len(loads) == 1 and not _is_used(source, info, attribute):
             place = info.at[attribute][0]
-            yield place, f"self.{attribute} is kept and never used: nothing is dropped at this rate."
+            yield (
+                place,
+                f"self.{attribute} is kept and never used: nothing is dropped at this rate.",
+            )
 
 
 def _fields(source: Source, info: ClassInfo) -> Iterator[Hit]:
@@ -254,9 +260,7 @@ def _is_whole(
             known = is_module_base(base) and (base or "").startswith("transformers.")
             if not known and not (base or "").startswith(_KERAS_BASES) and here is not None:
                 return False
-    method = next(
-        (m.methods[n] for m in family for n in forward if n in m.methods), None
-    )
+    method = next((m.methods[n] for m in family for n in forward if n in m.methods), None)
     if not info.bases or method is None or _is_stub(method):
         return False
     if "__getattr__" in info.methods or "__getattribute__" in info.methods:
@@ -292,15 +296,14 @@ def _is_used(source: Source, info: ClassInfo, attribute: str) -> bool:
             owner = member.source.class_of(use)
             if not is_self(use.value) and not _is_config(use.value):
                 return True
-            if owner is not None and (owner in family or info in owner.family()):
-                if is_self(use.value):
-                    return True
-    return any(
-        isinstance(n, ast.Constant) and n.value == attribute for n in ast.walk(info.node)
-    )
+            if (owner is not None and (owner in family or info in owner.family())) and is_self(
+                use.value
+            ):
+                return True
+    return any(isinstance(n, ast.Constant) and n.value == attribute for n in ast.walk(info.node))
 
 
 def _is_config(node: ast.expr) -> bool:
-    """Whether what an attribute is read of is a bundle of settings: config.dropout, args.dropout."""
+    """Whether an attribute is read of a bundle of settings: config.dropout, args.dropout."""
     name = node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
     return bool(re.search(r"(?i)config|cfg|args|opt|param|hparams|settings", str(name)))
