@@ -298,20 +298,27 @@ def _holds(target: Function) -> bool:
     return bool(drops_in(target.source)) or bool(target.source.met)
 
 
+_inside: WeakKeyDictionary[Source, dict[ast.AST, list[ast.Call]]] = WeakKeyDictionary()
+
+
 def _calls_in(target: Function) -> list[ast.Call]:
-    body = target.node
-    parameters = {a.arg for a in (*body.args.args, *body.args.kwonlyargs)}
-    return [
-        node
-        for node in ast.walk(body)
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, (ast.Name, ast.Attribute))
-        and any(
-            isinstance(a, ast.Name) and a.id in parameters
-            for a in (*node.args, *(k.value for k in node.keywords))
-        )
-        and isinstance(target.source.called(node).target, Function)
-    ][:8]
+    """The calls of the tree's functions inside one, that hand its parameters on."""
+    kept = _inside.setdefault(target.source, {})
+    found = kept.get(target.node)
+    if found is None:
+        parameters = {a.arg for a in (*target.node.args.args, *target.node.args.kwonlyargs)}
+        found = kept[target.node] = [
+            node
+            for node in ast.walk(target.node)
+            if isinstance(node, ast.Call)
+            and isinstance(node.func, (ast.Name, ast.Attribute))
+            and any(
+                isinstance(a, ast.Name) and a.id in parameters
+                for a in (*node.args, *(k.value for k in node.keywords))
+            )
+            and isinstance(target.source.called(node).target, Function)
+        ][:8]
+    return found
 
 
 def _is_passed(drop: Drop, frame: Frame) -> bool:

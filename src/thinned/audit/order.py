@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from weakref import WeakKeyDictionary
 
 from thinned.audit.interpreter import bind
 from thinned.audit.modes import Says, guard, says
@@ -361,8 +362,18 @@ def _is_module_class(target: Function) -> bool:
     )
 
 
+_known: WeakKeyDictionary[Source, dict[ast.AST, bool]] = WeakKeyDictionary()
+
+
 def _matters(source: Source, function: ast.AST) -> bool:
     """Whether a function sets a mode or learns, itself or through one that it calls."""
+    known = _known.setdefault(source, {})
+    if function not in known:
+        known[function] = _may_matter(function)
+    return known[function]
+
+
+def _may_matter(function: ast.AST) -> bool:
     return any(
         isinstance(n, ast.Call)
         and (

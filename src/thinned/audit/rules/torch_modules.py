@@ -155,13 +155,12 @@ def out_of_reach(source: Source) -> Iterator[Hit]:
             continue
         for attribute, values in info.given.items():
             for value in values:
-                if value is None or _is_registered(source, info, attribute):
+                held = _held(value)
+                if value is not None and _held_is(value):
+                    held = [*held, *_added(source, info, attribute)]
+                if not any(drops_inside(source, source.interpreter.of(e)) for e in held):
                     continue
-                held = [
-                    *_held(value),
-                    *(_added(source, info, attribute) if _held_is(value) else ()),
-                ]
-                if any(drops_inside(source, source.interpreter.of(e)) for e in held):
+                if value is not None and not _is_registered(source, info, attribute):
                     yield value, f"self.{attribute} is a plain container: eval() does not reach it."
 
 

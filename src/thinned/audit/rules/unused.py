@@ -172,8 +172,6 @@ def _reads_all(function: ast.AST) -> bool:
 
 def _kept_for_nothing(source: Source, info: ClassInfo, init: Function) -> Iterator[Hit]:
     """self.dropout = dropout, and nothing reads self.dropout."""
-    if not _is_whole(source, info):
-        return
     parameters = {a.arg for a in (*init.args.args, *init.args.kwonlyargs)}
     for attribute, values in info.given.items():
         value = values[0]
@@ -186,7 +184,9 @@ def _kept_for_nothing(source: Source, info: ClassInfo, init: Function) -> Iterat
             for use in source.loads.get(value.id, ())
             if any(at is init for at in source.above(use))
         ]
-        if len(loads) == 1 and not _is_used(source, info, attribute):
+        if len(loads) != 1 or _is_used(source, info, attribute):
+            continue
+        if _is_whole(source, info):
             place = info.at[attribute][0]
             yield (
                 place,
@@ -230,10 +230,8 @@ def _builds(source: Source, function: Function) -> bool:
 )
 def never_called(source: Source) -> Iterator[Hit]:
     for info in source.classes.values():
-        if not _is_whole(source, info):
-            continue
         for attribute, values in info.given.items():
-            if len(values) != 1 or values[0] is None:
+            if len(values) != 1 or not isinstance(values[0], (ast.Call, ast.IfExp)):
                 continue
             made = source.interpreter.of(values[0])
             if not isinstance(made, Built) or not isinstance(made.kind, Named):
@@ -242,7 +240,7 @@ def never_called(source: Source) -> Iterator[Hit]:
                 continue
             if source.value(made.called.argument(0, "p", "rate")) == 0:
                 continue
-            if not _is_used(source, info, attribute):
+            if not _is_used(source, info, attribute) and _is_whole(source, info):
                 yield values[0], f"self.{attribute} is dropout that nothing in this class calls."
 
 
