@@ -341,7 +341,7 @@ def _branch(source: Source, node: ast.AST, frame: Frame | None) -> Says:
             if not (isinstance(at, ast.While) and not truth):
                 said = implied(source, at.test, truth, frame)
         elif isinstance(at, ast.BoolOp) and at is not node and child in at.values:
-            for before in at.values[: at.values.index(child)]:  # type: ignore[arg-type]
+            for before in at.values[: at.values.index(child)]:
                 truth = isinstance(at.op, ast.And)
                 said = implied(source, before, truth, frame)
                 if said is not Says.NOTHING:
@@ -429,6 +429,8 @@ def rate(
         rates = [rate(home, n, frame, depth - 1) for n in (node.left, node.right)]
         if Says.MAYBE in sides or Says.MAYBE in rates:
             return Says.MAYBE
+        if isinstance(node.op, ast.Mult) and Says.NOTHING in rates and Says.NEVER not in rates:
+            return Says.MAYBE  # the other factor may be a switch
         if isinstance(node.op, (ast.Mult, ast.Div)):
             return next((r for r in rates if r in _SURE), _both(rates))
         return Says.NOTHING

@@ -16,7 +16,7 @@ from thinned.audit.interpreter import bind
 from thinned.audit.layers import KERAS_DROPOUT
 from thinned.audit.modes import Says, guard
 from thinned.audit.rule import Hit, rule
-from thinned.audit.rules.rates import keep_word
+from thinned.audit.rules.rates import is_version_1, keep_word
 from thinned.audit.rules.torch_calls import unguarded as without_mode
 from thinned.audit.source import Source
 from thinned.audit.values import Function
@@ -26,7 +26,6 @@ __all__ += ["tape_without_training", "unguarded"]
 
 _FUNCTIONS = {"tensorflow.nn.dropout": 1, "keras.random.dropout": 1}
 _V1 = "tensorflow.compat.v1.nn.dropout"
-_OF_VERSION_1 = ("placeholder", "Session", "get_variable", "variable_scope", "contrib")
 
 
 @rule(
@@ -89,7 +88,7 @@ def integer_seed(source: Source) -> Iterator[Hit]:
     right="x = tf.nn.dropout(x, rate=0.2 if training else 0.0)",
 )
 def keep_prob(source: Source) -> Iterator[Hit]:
-    if _is_version_1(source):
+    if is_version_1(source):
         return
     for called in source.calls_of((*_FUNCTIONS, _V1)):
         if is_test_code(source, called.node) or called.open:
@@ -114,14 +113,8 @@ def keep_prob(source: Source) -> Iterator[Hit]:
     right="x = tf.nn.dropout(x, rate=0.5 if training else 0.0)",
 )
 def unguarded(source: Source) -> Iterator[Hit]:
-    if not _is_version_1(source):
+    if not is_version_1(source):
         yield from without_mode(source, "THN083")
-
-
-def _is_version_1(source: Source) -> bool:
-    """Whether a file is written for TensorFlow 1, where keep_prob was right and graphs had a mode
-    of their own."""
-    return any(word in source.attributes for word in _OF_VERSION_1)
 
 
 @rule(

@@ -11,10 +11,19 @@ from thinned.audit.layers import FUNCTIONAL, RATES
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Source, is_self
 
-__all__ = ["is_tried", "keep_for_drop", "keep_word", "mode_for_rate", "out_of_range"]
+__all__ = [
+    "is_tried",
+    "is_version_1",
+    "keep_for_drop",
+    "keep_word",
+    "mode_for_rate",
+    "out_of_range",
+]
 
 # There the word was right once: THN082 tells.
 _RENAMED = "tensorflow.nn.dropout"
+
+_OF_VERSION_1 = ("placeholder", "Session", "get_variable", "variable_scope", "contrib")
 
 _KEEP = re.compile(
     r"(?i)^(?:(?:\w*_)?keep_?(?:prob|probability|probs|rate|ratio|p|pct|proba)?|p_?keep|prob_?keep"
@@ -81,6 +90,8 @@ def keep_for_drop(source: Source) -> Iterator[Hit]:
                 yield p, f"{name} takes the probability to drop: for {word} pass 1 - {word}."
         elif isinstance(p, ast.BinOp) and isinstance(p.op, ast.Sub) and source.value(p.left) == 1:
             word = _word(p.right)
+            if full == _RENAMED and is_version_1(source):
+                continue
             if word is not None and _DROP.match(word):
                 yield p, f"{name} takes the probability to drop: for 1 - {word} pass {word}."
 
@@ -106,6 +117,12 @@ def mode_for_rate(source: Source) -> Iterator[Hit]:
             yield p, f"{name} takes p, to drop, and is given False: that is 0, and drops nothing."
         elif is_mode(source, p):
             yield p, f"{name} takes p, to drop, and is given the mode: it drops all or nothing."
+
+
+def is_version_1(source: Source) -> bool:
+    """Say whether a file is written for TensorFlow 1, where keep_prob was right and graphs had a
+    mode of their own."""
+    return any(word in source.attributes for word in _OF_VERSION_1)
 
 
 def _is_drop_by_callers(source: Source, p: ast.expr, word: str) -> bool:

@@ -158,10 +158,18 @@ def out_of_reach(source: Source) -> Iterator[Hit]:
                 held = _held(value)
                 if value is not None and _held_is(value):
                     held = [*held, *_added(source, info, attribute)]
-                if not any(drops_inside(source, source.interpreter.of(e)) for e in held):
+                # What is an attribute of its own is registered there.
+                own = [e for e in held if not isinstance(e, ast.Attribute)]
+                if not any(_drops(source, e) for e in own):
                     continue
                 if value is not None and not _is_registered(source, info, attribute):
                     yield value, f"self.{attribute} is a plain container: eval() does not reach it."
+
+
+def _drops(source: Source, node: ast.expr) -> bool:
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return any(_drops(source, e) for e in node.elts if not isinstance(e, ast.Attribute))
+    return drops_inside(source, source.interpreter.of(node))
 
 
 def _held_is(value: ast.expr) -> bool:

@@ -47,7 +47,7 @@ _CLASSES = re.compile(
     r"|^n_?tokens?$|^(?:vocab|vocabulary)_?(?:size|len)$|^len_vocab$"
 )
 _LOGITS = re.compile(r"(?i)^(?:\w+_)?logits?$")
-_HEAD = re.compile(r"(?i)^(?:classifier|lm_head|cls_head|logits?|output_layer|final_fc)$")
+_HEAD = re.compile(r"(?i)^(?:classifier|lm_head|cls_head|logits?|final_fc)$")
 _RANKS = ranks()
 # How many calls are followed backwards from a BatchNorm.
 _DEPTH = 12
@@ -283,7 +283,7 @@ def _in_calls(source: Source) -> Iterator[ast.AST]:
         elif _drops(source, found):
             last = next(before(source, found.input), None)
             if (
-                (last is not None and _is_output(last))
+                (last is not None and _is_output(source, call, last))
                 or _is_named_logits(source, found)
                 or (
                     last is not None
@@ -325,12 +325,12 @@ def _is_end(source: Source, call: ast.Call) -> bool:
     return False
 
 
-def _is_output(found: Operation) -> bool:
+def _is_output(source: Source, call: ast.Call, found: Operation) -> bool:
     if found.name in ("torch.nn.LogSoftmax", "torch.nn.functional.log_softmax"):
         return True
     if found.built is not None and found.name in _DENSE:
         is_head = found.attribute is not None and _HEAD.match(found.attribute) is not None
-        return is_head or _has_classes(found.built)
+        return _has_classes(found.built) or (is_head and not _goes_on(source, call))
     return False
 
 
@@ -440,6 +440,8 @@ def in_place(source: Source) -> Iterator[Hit]:
         found = operation(source, call)
         if found is None or not _is_inplace(source, found.made):
             continue
+        if found.built is None and found.name not in FUNCTIONAL:
+            continue  # the layer is built here, and p is no tensor
         if is_test_code(source, call):
             continue
         last = next(before(source, found.input), None)

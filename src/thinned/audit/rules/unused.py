@@ -8,11 +8,12 @@ from collections.abc import Iterator
 
 from thinned.audit.context import is_module, is_module_base, is_test_code
 from thinned.audit.flow import Operation, operation
+from thinned.audit.interpreter import default_of
 from thinned.audit.layers import DROPOUT_LAYERS, FUNCTIONAL, KERAS_DROPOUT
 from thinned.audit.rule import Hit, rule
 from thinned.audit.rules.rates import is_tried
 from thinned.audit.source import ClassInfo, Function, Source, is_self
-from thinned.audit.values import Built, Named
+from thinned.audit.values import Built, Class, Named
 
 __all__ = ["argument_unused", "never_called", "thrown_away"]
 
@@ -149,24 +150,18 @@ def _unused(source: Source, function: Function, *, in_class: bool) -> Iterator[H
         )
         if read or _LEFT_OUT.search(text) or _reads_all(function):
             continue
-        default = _default(function, arg.arg)
+        default = default_of(function, arg.arg)
         if isinstance(default, ast.Constant) and default.value in (None, False):
             continue
         where = "The argument" if in_class else f"In {function.name} the argument"
         yield arg, f"{where} {arg.arg} is never used."
 
 
-def _default(function: Function, name: str) -> ast.expr | None:
-    from thinned.audit.interpreter import default_of
-
-    return default_of(function, name)
-
-
 def _reads_all(function: ast.AST) -> bool:
+    names = _BY_NAME | {"save_hyperparameters"}
     return any(
         isinstance(n, ast.Call) and getattr(n.func, "id", getattr(n.func, "attr", "")) in names
         for n in ast.walk(function)
-        for names in [_BY_NAME | {"save_hyperparameters"}]
     )
 
 
@@ -250,13 +245,13 @@ def _is_whole(
     """Whether all that uses the class's attributes stands in the classes that are read."""
     family = list(info.family())
     for member in family:
-        here = {id(base.node) for base in member.bases_here}
         for base, node in zip(member.bases, member.node.bases, strict=True):
-            value = None if base in _BASES else member.source.interpreter.of(node)
-            if base in _BASES or getattr(getattr(value, "info", None), "node", None) is not None:
+            name = base or ""
+            if name in _BASES or name.startswith(_KERAS_BASES):
                 continue
-            known = is_module_base(base) and (base or "").startswith("transformers.")
-            if not known and not (base or "").startswith(_KERAS_BASES) and here is not None:
+            if is_module_base(name) and name.startswith("transformers."):
+                continue
+            if not isinstance(member.source.interpreter.of(node), Class):
                 return False
     method = next((m.methods[n] for m in family for n in forward if n in m.methods), None)
     if not info.bases or method is None or _is_stub(method):
