@@ -8,24 +8,24 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 
-from thinned.audit.finding import Finding
+from thinned.audit.document import Document, document_of
+from thinned.audit.finding import Edit, Finding
+from thinned.audit.fixes import FIXES
 from thinned.audit.reading import (
     UnreadableError,
     is_silenced,
-    lines_of,
     may_matter,
     package_of,
     parse,
     read,
 )
 from thinned.audit.rule import PARSE, RULES
-from thinned.audit.settings import Settings, chosen
+from thinned.audit.settings import Settings, chosen, ignored_codes
 from thinned.audit.source import Source
 from thinned.audit.walking import files_under
 
-__all__ = ["Report", "audit", "audit_file", "audit_source"]
+__all__ = ["Report", "audit", "audit_bytes", "audit_file", "audit_source"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +44,21 @@ class Report:
     lines: int
 
 
-def audit(paths: Sequence[str], settings: Settings | None = None, jobs: int = 1) -> Report:
-    """Audit the Python files at and under `paths`.
+def audit(
+    paths: Sequence[str],
+    settings: Settings | None = None,
+    jobs: int = 1,
+    cache: str | None = None,
+) -> Report:
+    """Audit the Python files and notebooks at and under `paths`.
 
     Parameters
     ----------
     paths : sequence of str. Files and folders.
     settings : Settings or None, for all rules.
-    jobs : int, at least 1. Processes that share the work. The findings do not depend on it.
+    jobs : int, at least 1. Processes that share the work, where there is enough of it. The findings
+        do not depend on it.
+    cache : str or None, for none. A folder in which findings are kept from run to run.
 
     Returns
     -------
@@ -64,25 +71,45 @@ def audit(paths: Sequence[str], settings: Settings | None = None, jobs: int = 1)
     settings = settings or Settings()
     codes = tuple(chosen(settings))
     files = files_under(paths, settings)
-    if jobs > 1 and len(files) > 1:
-        results = _shared(files, codes, jobs)
-    else:
+    if (jobs == 1 and cache is None) or len(files) < 2:
         results = [audit_file(path, codes) for path in files]
-    findings = sorted(finding for found, _ in results for finding in found)
-    return Report(tuple(findings), len(files), sum(lines for _, lines in results))
+    else:
+        from thinned.audit.many import audited  # which one file has no use for
+
+        results = audited(files, codes, jobs, cache)
+    findings = [finding for found, _ in results for finding in found]
+    return Report(
+        tuple(reported(findings, settings)), len(files), sum(lines for _, lines in results)
+    )
 
 
-def _shared(
-    files: Sequence[str], codes: Sequence[str], jobs: int
-) -> list[tuple[list[Finding], int]]:
-    # Loading these takes longer than the audit of a file.
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
+def audit_bytes(data: bytes | None, path: str, settings: Settings) -> Report:
+    """Audit one text that is in no file, or not yet.
 
-    work = partial(audit_file, codes=codes)
-    # Not forked: the process that asks may have threads.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        return list(pool.map(work, files, chunksize=max(1, len(files) // (jobs * 8))))
+    Parameters
+    ----------
+    data : bytes or None, for a file that is passed over.
+    path : str. The file that it is to be, from which its kind and its package follow.
+    settings : Settings.
+
+    Returns
+    -------
+    Report.
+    """
+    codes = tuple(chosen(settings))
+    if data is None:
+        return Report((), 0, 0)
+    shown = path.replace(os.sep, "/")
+    findings = audit_source(data, shown, package_of(path), codes) if may_matter(data) else []
+    return Report(tuple(reported(findings, settings)), 1, lines_in(data))
+
+
+def reported(findings: Sequence[Finding], settings: Settings) -> list[Finding]:
+    """Return the findings that no per_file_ignores leaves out, sorted by place."""
+    left_out = {
+        path: ignored_codes(path, settings) or ("-",) for path in {f.path for f in findings}
+    }
+    return sorted(f for f in findings if not f.code.startswith(left_out[f.path]))
 
 
 @contextmanager
@@ -105,11 +132,15 @@ def audit_file(path: str, codes: Sequence[str] | None = None) -> tuple[list[Find
     try:
         data = read(path)
     except UnreadableError as error:
-        return _passed_over(shown, error, codes), 0
-    lines = data.count(b"\n") + (not data.endswith(b"\n") and bool(data))
+        return unreadable(shown, error, codes), 0
     if not may_matter(data):
-        return [], lines
-    return audit_source(data, shown, package_of(path), codes), lines
+        return [], lines_in(data)
+    return audit_source(data, shown, package_of(path), codes), lines_in(data)
+
+
+def lines_in(data: bytes) -> int:
+    """Return the number of lines of a file."""
+    return data.count(b"\n") + (not data.endswith(b"\n") and bool(data))
 
 
 def audit_source(
@@ -119,40 +150,63 @@ def audit_source(
 
     Parameters
     ----------
-    data : bytes. The file, in whatever encoding it says that it has.
+    data : bytes. The file, in whatever encoding it says that it has; a notebook where the path ends
+        with .ipynb.
     path : str. As findings are to name it.
     package : str. The package that relative imports start from, "" for none.
     codes : sequence of str or None, for all. The rules to use.
     """
     codes = tuple(RULES) if codes is None else codes
     try:
+        document = document_of(data, path)
+    except UnreadableError as error:
+        return unreadable(path, error, codes)
+    return audit_document(document, path, package, codes)
+
+
+def audit_document(
+    document: Document, path: str, package: str, codes: Sequence[str]
+) -> list[Finding]:
+    """Return the findings in a script or a notebook, sorted by place."""
+    try:
         with _without_collection():
-            source = Source(parse(data), package, path)
+            source = Source(parse(document.code), package, path)
             hits = [
                 (code, node, sentence)
                 for code in codes
                 if (check := RULES[code].check) is not None
                 for node, sentence in check(source)
             ]
+            found = [_finding(document, source, *hit) for hit in hits]
     except UnreadableError as error:
-        return _passed_over(path, error, codes)
+        return unreadable(path, error, codes)
     except (RecursionError, MemoryError):
-        return _passed_over(path, UnreadableError("The file is nested too deeply."), codes)
-    if not hits:
-        return []
-    lines = lines_of(data)
-    found = (_finding(path, lines, code, node, sentence) for code, node, sentence in hits)
-    return sorted({f for f in found if not is_silenced(lines, f.line, f.end_line, f.code)})
+        return unreadable(path, UnreadableError("The file is nested too deeply."), codes)
+    kept = {f for f, first, last in found if not is_silenced(document.lines, first, last, f.code)}
+    if PARSE in codes:
+        kept.update(_broken(document, path, line, error) for line, error in document.broken)
+    return sorted(kept)
 
 
-def _passed_over(path: str, error: UnreadableError, codes: Sequence[str]) -> list[Finding]:
+def unreadable(path: str, error: UnreadableError, codes: Sequence[str]) -> list[Finding]:
+    """Return the finding that a file could not be read, if that is asked for."""
     if PARSE not in codes:
         return []
     line = error.line
-    return [Finding(path, line, 1, PARSE, line, 1, error.sentence, "")]
+    return [Finding(path, 0, line, 1, PARSE, line, 1, error.sentence, "", "", line)]
 
 
-def _finding(path: str, lines: list[str], code: str, node: ast.AST, sentence: str) -> Finding:
+def _broken(document: Document, path: str, line: int, error: UnreadableError) -> Finding:
+    cell, inner, file_line = document.place(line)
+    text = _line(document.lines, line).strip()
+    return Finding(path, cell, inner, 1, PARSE, inner, 1, error.sentence, text, "", file_line)
+
+
+def _finding(
+    document: Document, source: Source, code: str, node: ast.AST, sentence: str
+) -> tuple[Finding, int, int]:
+    """The finding of a hit, and the lines of the code between which it stands."""
+    lines = document.lines
     first = getattr(node, "lineno", 1)
     last = getattr(node, "end_lineno", None) or first
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
@@ -163,7 +217,28 @@ def _finding(path: str, lines: list[str], code: str, node: ast.AST, sentence: st
     else:
         end = _characters(lines, last, getattr(node, "end_col_offset", 0) or 0)
     text = _line(lines, first).strip()
-    return Finding(path, first, column + 1, code, last, end + 1, sentence, text)
+    cell, line, file_line = document.place(first)
+    whole = [*lines[first - 1 : last]]
+    if whole:
+        whole[-1] = whole[-1][:end]
+        whole[0] = whole[0][column:]
+    finding = Finding(
+        source.path, cell, line, column + 1, code, line + last - first, end + 1, sentence, text,
+        "".join("".join(whole).split()), file_line, _edits(document, source, code, node),
+    )  # fmt: skip
+    return finding, first, last
+
+
+def _edits(document: Document, source: Source, code: str, node: ast.AST) -> tuple[Edit, ...]:
+    fix = FIXES.get(code)
+    change = None if fix is None else fix(source, node, document.lines)
+    if change is None:
+        return ()
+    cell, line, _ = document.place(change.line)
+    start, end = (
+        _characters(document.lines, change.line, at) + 1 for at in (change.start, change.end)
+    )
+    return (Edit(cell, line, start, end, change.text),)
 
 
 def _line(lines: list[str], number: int) -> str:
