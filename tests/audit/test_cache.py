@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.audit.corpus import pairs
-from thinned.audit import audit, cache, many, running
-from thinned.audit.cache import Cache, default_folder
-from thinned.audit.imports import Facts, closures, digest, imported
-from thinned.audit.settings import Settings
+from thinned.audit import audit, cache, many, one, running
+from thinned.audit.cache import Cache
+from thinned.audit.imports import Closures, digest, facts_of, imported
+from thinned.audit.settings import Settings, cache_folder
 from thinned.cli.main import main
 
 WRONG = b"import torch.nn.functional as F\ndef f(x):\n    return F.dropout(x, 0.5)\n"
@@ -39,13 +39,13 @@ def tree(tmp_path):
 def parsed(monkeypatch):
     """The names of the files that are audited anew."""
     names = []
-    real = many.audit_source
+    real = one.audit_source
 
     def noted(data, path, *more):
         names.append(os.path.basename(path))
         return real(data, path, *more)
 
-    monkeypatch.setattr(many, "audit_source", noted)
+    monkeypatch.setattr(one, "audit_source", noted)
     return names
 
 
@@ -104,7 +104,7 @@ def test_what_findings_depend_on(change, tree, parsed, monkeypatch):
         monkeypatch.undo()
         cache._version.cache_clear()
     assert sorted(parsed) == (
-        ["a.py"] if change == "a new import" else "a.py b.py c.py d.py".split()
+        ["a.py"] if change == "a new import" else ["a.py", "b.py", "c.py", "d.py"]
     )
 
 
@@ -162,7 +162,7 @@ def test_every_field_of_every_finding_is_kept(tmp_path):
 
 
 def test_what_changes_while_it_is_audited_is_not_kept(tree, monkeypatch):
-    real = many.audit_source
+    real = one.audit_source
 
     def slow(data, path, *more):
         found = real(data, path, *more)
@@ -170,7 +170,7 @@ def test_what_changes_while_it_is_audited_is_not_kept(tree, monkeypatch):
             (tree / "c.py").write_bytes(b"# changed\n" + RIGHT)
         return found
 
-    monkeypatch.setattr(many, "audit_source", slow)
+    monkeypatch.setattr(one, "audit_source", slow)
     run(tree)
     assert list((tree.parent / "cache").rglob("*.json")) == []
     monkeypatch.undo()
@@ -241,7 +241,7 @@ def test_processes_share_the_work(tree, monkeypatch):
 
 def test_the_command_keeps_findings_where_it_is_told(tree, monkeypatch, capsys, parsed):
     monkeypatch.setenv("THINNED_CACHE_DIR", str(tree.parent / "mine"))
-    assert default_folder() == str(tree.parent / "mine" / "audit")
+    assert cache_folder() == str(tree.parent / "mine" / "audit")
     main(["audit", str(tree), "--jobs", "1"])
     main(["audit", str(tree), "--jobs", "1"])
     assert len(parsed) == 4
@@ -268,7 +268,7 @@ def test_the_platforms_folders(platform, variables, folder, monkeypatch):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(cache.sys, "platform", platform)
-    assert Path(default_folder()) == Path(folder)
+    assert Path(cache_folder()) == Path(folder)
 
 
 IMPORTS = {
@@ -289,42 +289,100 @@ def test_imports(text):
     assert set(imported(text)) == IMPORTS[text]
 
 
-def _digests(files):
-    return closures({path: Facts(digest(text), imported(text)) for path, text in files.items()})
+def test_imports_of_a_notebook():
+    cells = [{"cell_type": "code", "source": ["x = 1\n", "from net import Net\n", "import a"]}]
+    for indent in (None, 1):
+        data = json.dumps({"cells": cells}, indent=indent).encode()
+        assert {(0, "net"), (0, "net.Net")} <= set(facts_of("a.ipynb", data, (0, 0)).imports)
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A function that writes files, and one that returns the digests of all of them."""
+
+    def write(files):
+        for name, text in files.items():
+            path = tmp_path / "site/project" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(text)
+
+    def digests(names):
+        root = tmp_path / "site/project"
+        found = Closures({}).of([str(root / name) for name in names])
+        return {name: found[str(root / name)] for name in names}
+
+    return write, digests
 
 
 LINKS = {
-    "/r/a.py": b"import b",
-    "/r/b.py": b"from pkg import Net",
-    "/r/pkg/__init__.py": b"from .net import Net",
-    "/r/pkg/net.py": b"from . import base\nimport torch",
-    "/r/pkg/base.py": b"from .net import Net",  # a circle
-    "/r/pkg/other.py": b"from ..b import x",
-    "/r/alone.py": b"import numpy",
-    "/r/stubs.pyi": b"import alone",
+    "a.py": b"import b",
+    "b.py": b"from pkg import Net",
+    "pkg/__init__.py": b"from .net import Net",
+    "pkg/net.py": b"from . import base\nimport torch",
+    "pkg/base.py": b"from .net import Net",  # a circle
+    "pkg/other.py": b"from ..b import x",
+    "pkg/deep/far.py": b"from pkg.net import Net",
+    "pkg/beside.py": b"import base",  # as a script of that folder sees it
+    "alone.py": b"import numpy",
+    "stubs.pyi": b"import alone",
 }
+INSIDE = {"a.py", "b.py", "pkg/__init__.py", "pkg/net.py", "pkg/base.py", "pkg/other.py"}
 REACHED = {
-    "/r/a.py": {"/r/a.py"},
-    "/r/b.py": {"/r/a.py", "/r/b.py", "/r/pkg/other.py"},
-    "/r/pkg/base.py": {*LINKS} - {"/r/alone.py", "/r/stubs.pyi"},
-    "/r/pkg/net.py": {*LINKS} - {"/r/alone.py", "/r/stubs.pyi"},
-    "/r/pkg/other.py": {"/r/pkg/other.py"},
-    "/r/alone.py": {"/r/alone.py", "/r/stubs.pyi"},
+    "a.py": set(),
+    "b.py": {"a.py", "pkg/other.py"},
+    "pkg/base.py": INSIDE | {"pkg/deep/far.py", "pkg/beside.py"},
+    "pkg/net.py": INSIDE | {"pkg/deep/far.py", "pkg/beside.py"},
+    "pkg/other.py": set(),
+    "alone.py": {"stubs.pyi"},
+    # An import that leads to another file than before.
+    "numpy.py": {"alone.py", "stubs.pyi"},
+    "pkg/b.py": set(),
+    "b/__init__.py": {"a.py", "pkg/other.py"},
 }
 
 
 @pytest.mark.parametrize("path", REACHED)
-def test_a_change_reaches_those_that_import_it(path):
-    before = _digests(LINKS)
-    after = _digests(LINKS | {path: LINKS[path] + b"  # changed"})
-    assert {p for p in LINKS if before[p] != after[p]} == REACHED[path] | {path}
+def test_a_change_reaches_those_that_import_it(path, written):
+    write, digests = written
+    write(LINKS)
+    before = digests(LINKS)
+    write({path: LINKS.get(path, b"") + b"  # changed"})
+    after = digests(LINKS)
+    assert {p for p in LINKS if before[p] != after[p]} == (REACHED[path] | {path}) & {*LINKS}
 
 
-def test_long_chains_and_large_circles_of_imports():
-    many_files = {f"/r/m{i}.py": b"import m%d" % (i + 1) for i in range(5000)}
-    before = _digests(many_files)
-    after = _digests(many_files | {"/r/m4999.py": b"import m0"})
-    assert all(before[p] != after[p] for p in many_files)
+def test_files_that_are_not_scanned_count_too(tree, parsed):
+    files = [str(tree / "a.py"), str(tree / "d.py")]
+    folder = str(tree.parent / "cache")
+    audit(files, cache=folder)
+    (tree / "c.py").write_bytes(b"import torch\n")
+    parsed.clear()
+    audit(files, cache=folder)
+    assert parsed == ["a.py"]
+
+
+def test_an_installed_package_counts_by_its_version(tmp_path):
+    site = tmp_path / "site-packages"
+    for name in ("one/__init__.py", "two/__init__.py", "one-1.0.dist-info/METADATA"):
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / name).write_text("import one\n")
+    names = [str(site / "two/__init__.py"), str(site / "one/__init__.py")]
+    before = Closures({}).of(names)
+    (site / "one/__init__.py").write_text("import two\n")
+    after = Closures({}).of(names)
+    assert [before[n] == after[n] for n in names] == [True, False]
+    (site / "one-1.0.dist-info").rename(site / "one-1.1.dist-info")
+    assert Closures({}).of(names)[names[0]] != after[names[0]]
+
+
+def test_long_chains_and_large_circles_of_imports(written):
+    write, digests = written
+    files = {f"m{i}.py": b"import m%d" % (i + 1) for i in range(2000)}
+    write(files)
+    before = digests(files)
+    write({"m1999.py": b"import m0"})
+    after = digests(files)
+    assert all(before[p] != after[p] for p in files)
 
 
 def test_the_key_has_no_seams(tmp_path):
@@ -334,8 +392,8 @@ def test_the_key_has_no_seams(tmp_path):
     assert json.loads(json.dumps(one.key("a\udcff", b"")))
 
 
-def test_one_file_needs_no_cache(tree, monkeypatch):
-    monkeypatch.setattr(running, "audit_source", lambda *_: [])
+def test_one_file_needs_no_cache(tree):
+    assert running.audit_file is one.audit_file
     report = audit([str(tree / "a.py")], cache=str(tree.parent / "cache"))
     assert report.files == 1
     assert not (tree.parent / "cache").exists()

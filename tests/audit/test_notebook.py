@@ -1,4 +1,4 @@
-"""Notebooks: cells joined, what is IPython's skipped, findings by cell, edits that keep the rest."""
+"""Notebooks: cells joined, IPython's own skipped, findings by cell, edits that keep the rest."""
 
 import json
 import re

@@ -24,26 +24,12 @@ from typing import Any
 from thinned.audit.finding import Edit, Finding
 from thinned.audit.imports import digest
 
-__all__ = ["Cache", "default_folder"]
+__all__ = ["Cache"]
 
 _UNUSED_DAYS = 30
 _DAY = 24 * 3600
 _TYPES = (str, int, int, int, str, int, int, str, str, str, int)  # a Finding's fields but edits
 _EDIT = (int, int, int, int, str)
-
-
-def default_folder() -> str:
-    """Return where the platform wants caches: THINNED_CACHE_DIR, or a folder of the user's."""
-    given = os.environ.get("THINNED_CACHE_DIR")
-    if given:
-        return os.path.join(given, "audit")
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or os.path.expanduser("~\\AppData\\Local")
-    elif sys.platform == "darwin":
-        base = os.path.expanduser("~/Library/Caches")
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return os.path.join(base, "thinned", "audit")
 
 
 @cache

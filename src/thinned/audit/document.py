@@ -14,7 +14,7 @@ from typing import Protocol
 from thinned.audit.finding import Edit
 from thinned.audit.reading import UnreadableError, encoding_of, lines_of
 
-__all__ = ["Document", "Script", "document_of", "is_notebook", "spliced"]
+__all__ = ["Document", "Script", "spliced"]
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
@@ -85,22 +85,3 @@ def spliced(text: str, changes: Iterable[tuple[int, int, str]]) -> str:
         parts += [text[last:start], new]
         last = end
     return "".join([*parts, text[last:]])
-
-
-def is_notebook(path: str) -> bool:
-    """Say whether a file of this name is a notebook."""
-    return path.endswith(".ipynb")
-
-
-def document_of(data: bytes, path: str) -> Document:
-    """Return a file as the rules read it.
-
-    Raises
-    ------
-    UnreadableError if it is a notebook that is no notebook.
-    """
-    if is_notebook(path):
-        from thinned.audit.notebook import Notebook  # whose JSON scripts have no use for
-
-        return Notebook(data)
-    return Script(data)

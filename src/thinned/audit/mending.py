@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from thinned.audit.document import document_of
 from thinned.audit.finding import Edit, Finding
 from thinned.audit.fixes import only_mended
+from thinned.audit.opening import document_of
 from thinned.audit.reading import UnreadableError, parse, read
 from thinned.audit.writing import write_whole
 

@@ -40,7 +40,7 @@ class _Piece:
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
-    """A cell of code: its number, its strings, and the line of the joined code that it begins on."""
+    """A cell of code: its number, its strings, and the line of the joined code it begins on."""
 
     number: int
     pieces: tuple[_Piece, ...]

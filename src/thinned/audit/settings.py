@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -16,6 +17,7 @@ from thinned.errors import InputError, quoted
 __all__ = [
     "BASELINE",
     "Settings",
+    "cache_folder",
     "chosen",
     "folders_to",
     "from_root",
@@ -212,6 +214,20 @@ def _checked(file: Path, section: Any) -> dict[str, Any]:
     except InputError as error:
         raise InputError(f"{file}: {_TABLE}: {error}") from None
     return said
+
+
+def cache_folder() -> str:
+    """Return where the platform wants caches: THINNED_CACHE_DIR, or a folder of the user's."""
+    given = os.environ.get("THINNED_CACHE_DIR")
+    if given:
+        return os.path.join(given, "audit")
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or os.path.expanduser("~\\AppData\\Local")
+    elif sys.platform == "darwin":
+        base = os.path.expanduser("~/Library/Caches")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.path.join(base, "thinned", "audit")
 
 
 def matches(path: str, patterns: Iterable[str], root: str) -> bool:

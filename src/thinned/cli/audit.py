@@ -138,9 +138,9 @@ def _of_files(
 
     jobs = jobs or _cores()
     if cache == "":
-        from thinned.audit.cache import default_folder
+        from thinned.audit.settings import cache_folder
 
-        cache = default_folder()
+        cache = cache_folder()
     report = run(paths, settings, jobs, cache)
     if not fix:
         return report, ""
