@@ -208,7 +208,7 @@ def facts_of(path: str, data: bytes, stamp: Stamp) -> Facts:
     """Return what is known of a file's bytes."""
     text = data
     if path.endswith(".ipynb"):  # its lines are strings of JSON
-        text = data.replace(b'"', b"").replace(b"\\n", b"\n")
+        text = data.replace(b'"', b"\n").replace(b"\\n", b"\n")
     return Facts(digest(data), imported(text), stamp)
 
 

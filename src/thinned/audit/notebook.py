@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from thinned.audit.finding import Edit
 from thinned.audit.magics import without_magics
 from thinned.audit.reading import UnreadableError, parse
 
-__all__ = ["Notebook", "joined"]
+__all__ = ["Cells", "Notebook", "joined"]
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -38,20 +38,39 @@ class _Piece:
     said: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Cell:
-    """A cell of code: its number, its strings, and the line of the joined code it begins on."""
+class Cells:
+    """The code of some cells.
 
-    number: int
-    pieces: tuple[_Piece, ...]
-    first: int
+    Parameters
+    ----------
+    texts : iterable of pairs of a cell's number and its text, in order.
+    """
 
-    @property
-    def text(self) -> str:
-        return "".join(piece.said for piece in self.pieces)
+    def __init__(self, texts: Iterable[tuple[int, str]]) -> None:
+        self.cells = dict(texts)
+        self._numbers = list(self.cells)
+        self._firsts, first = [], 1
+        for text in self.cells.values():
+            self._firsts.append(first)
+            first += len(_LINE_END.split(text))
+        code, self.broken = joined(self.cells.values())
+        self.code = code.encode("utf-8", "replace")
+        self.lines = _LINE_END.split("\n".join(self.cells.values()))
+
+    def place(self, line: int) -> tuple[int, int, int]:
+        """Return the cell's number, and twice the line in the cell."""
+        if not self._numbers:
+            return 1, 1, 1
+        index = bisect_right(self._firsts, line) - 1
+        inner = line - self._firsts[index] + 1
+        return self._numbers[index], inner, inner
+
+    def edited(self, edits: Iterable[Edit]) -> bytes:
+        """Cells that are in no file have no bytes."""
+        raise ValueError("these cells are in no file")
 
 
-class Notebook:
+class Notebook(Cells):
     """A notebook's code.
 
     Parameters
@@ -76,41 +95,31 @@ class Notebook:
             raise UnreadableError(f"The notebook could not be read: {error}.") from None
         if not isinstance(whole, dict):
             raise UnreadableError("The notebook holds no cells.")
-        found = _strings(self._file, whole) if _is_python(whole) else ()
-        texts, self._cells, first = [], [], 1
-        for number, pieces in found:
-            cell = _Cell(number, pieces, first)
-            self._cells.append(cell)
-            texts.append(cell.text)
-            first += len(_LINE_END.split(cell.text))
-        self._firsts = [cell.first for cell in self._cells]
-        code, self.broken = joined(texts)
-        self.code = code.encode("utf-8", "replace")
-        self.lines = _LINE_END.split("\n".join(texts))
+        self._pieces = dict(_strings(self._file, whole)) if _is_python(whole) else {}
+        super().__init__((n, _text(pieces)) for n, pieces in self._pieces.items())
 
     def place(self, line: int) -> tuple[int, int, int]:
         """Return the cell's number, the line in the cell, and the line of the file's JSON."""
-        if not self._cells:
-            return 1, 1, 1
-        cell = self._cells[bisect_right(self._firsts, line) - 1]
-        inner = line - cell.first + 1
-        piece, offset = _piece_at(cell, _offset(cell.text, inner))
+        number, inner, _ = super().place(line)
+        if number not in self._pieces:
+            return number, inner, 1
+        pieces = self._pieces[number]
+        piece, offset = _piece_at(pieces, _offset(_text(pieces), inner))
         at = 0 if piece is None else piece.at + _raw(piece.literal, offset)
-        return cell.number, inner, self._file.count("\n", 0, at) + 1
+        return number, inner, self._file.count("\n", 0, at) + 1
 
     def edited(self, edits: Iterable[Edit]) -> bytes:
         """Return the file's bytes with the edits made inside the strings of its cells."""
-        cells = {cell.number: cell for cell in self._cells}
         changes = []
         for edit in edits:
-            cell = cells.get(edit.cell)
-            if cell is None:
+            pieces = self._pieces.get(edit.cell)
+            if pieces is None:
                 raise ValueError(f"no code in cell {edit.cell}")
-            lines = _LINE_END.split(cell.text)
+            text = self.cells[edit.cell]
+            lines = _LINE_END.split(text)
             if not 0 < edit.line <= len(lines) or edit.end_column > len(lines[edit.line - 1]) + 1:
                 raise ValueError(f"no line {edit.line} of so many columns in cell {edit.cell}")
-            start = _offset(cell.text, edit.line) + edit.column - 1
-            piece, offset = _piece_at(cell, start)
+            piece, offset = _piece_at(pieces, _offset(text, edit.line) + edit.column - 1)
             length = edit.end_column - edit.column
             if piece is None or offset + length > len(piece.said):
                 raise ValueError("the edit is not inside one string")
@@ -251,13 +260,17 @@ def _offset(text: str, line: int) -> int:
     return 0 if line == 1 else ends[line - 2]
 
 
-def _piece_at(cell: _Cell, offset: int) -> tuple[_Piece | None, int]:
+def _text(pieces: Sequence[_Piece]) -> str:
+    return "".join(piece.said for piece in pieces)
+
+
+def _piece_at(pieces: Sequence[_Piece], offset: int) -> tuple[_Piece | None, int]:
     """The string that holds a character of the cell, and the character's place in it."""
-    for piece in cell.pieces:
+    for piece in pieces:
         if offset < len(piece.said):
             return piece, offset
         offset -= len(piece.said)
-    last = cell.pieces[-1]
+    last = pieces[-1]
     return (last, len(last.said)) if offset == 0 else (None, 0)
 
 

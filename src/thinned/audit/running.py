@@ -12,7 +12,7 @@ from thinned.audit.reading import may_matter, package_of
 from thinned.audit.settings import Settings, chosen, ignored_codes
 from thinned.audit.walking import files_under
 
-__all__ = ["Report", "audit", "audit_bytes"]
+__all__ = ["Report", "audit", "audit_bytes", "reported"]
 
 
 @dataclass(frozen=True, slots=True)
