@@ -6,10 +6,6 @@ import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
-
-pytest.importorskip("pygls")
-
 from lsprotocol import types
 from pygls.lsp.client import LanguageClient
 
