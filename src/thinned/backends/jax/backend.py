@@ -169,10 +169,19 @@ class JaxBackend(Backend):
             raise TypeError(message(who, name, f"of type {listed}", kind, remedy))
         self.require_dense(who, x, name)
 
+    def of_complex(self, x: Any) -> bool:
+        return bool(jnp.issubdtype(x.dtype, jnp.complexfloating))
+
+    def complex_of(self, real: Any, imaginary: Any) -> Any:
+        return lax.complex(real, imaginary)
+
+    def of_integers(self, x: Any) -> bool:
+        return bool(jnp.issubdtype(x.dtype, jnp.integer))
+
     def require_integers(
         self, who: str, x: Any, name: str, requirement: str = "of an integer type"
     ) -> None:
-        if not jnp.issubdtype(x.dtype, jnp.integer):
+        if not self.of_integers(x):
             raise TypeError(message(who, name, requirement, str(x.dtype)))
         self.require_dense(who, x, name)
 
@@ -245,18 +254,27 @@ class JaxBackend(Backend):
         return y
 
     def words_at(self, at: Any, index: Any, mirror: bool) -> Array:
-        low = index.astype(jnp.uint32)
-        high = jnp.zeros_like(low)
-        if index.dtype.itemsize == 8:
-            high = (index >> 32).astype(jnp.uint32)
         words = tuple(jnp.asarray(word, jnp.uint32) for word in words_of(at))
-        y: Array = spec.words_at(words, low, high, mirror)
+        y: Array = spec.words_at(words, *_halves(index), mirror)
         return y
+
+    def keep_each(self, at: Any, threshold: Any, index: Any, mirror: bool) -> Array:
+        if not isinstance(threshold, Halves):
+            threshold = Halves(np.uint32(threshold & MASK32), np.uint32(threshold >> 32))
+        words = tuple(jnp.asarray(word, jnp.uint32) for word in words_of(at))
+        y: Array = spec.keep_each(words, threshold, *_halves(index), mirror)
+        return y
+
+    def rates(self, p: Any) -> tuple[Any, Any]:
+        return self.rate(jnp.asarray(p))
 
     def at_least(self, words: Array, threshold: Any) -> Any:
         if not isinstance(threshold, Halves):
             threshold = Halves(np.uint32(threshold & MASK32), np.uint32(threshold >> 32))
         return (words >= threshold.low) & (threshold.high == 0)
+
+    def or_nan(self, at: Any, y: Any) -> Any:
+        return _or_nan(at, y)
 
     def uniform(self, draw: Draw, like: Any = None) -> Array:
         y: Array = _or_nan(draw.at, spec.uniform24(self.words(draw, like)))
@@ -387,6 +405,13 @@ def _poisoned(at: Address, words: Any, scale: Any) -> tuple[Any, Any]:
         return words, scale
     is_threshold = (np.arange(9) == 5) | (np.arange(9) == 6)
     return jnp.where(fine | ~is_threshold, words, np.uint32(0)), jnp.where(fine, scale, jnp.nan)
+
+
+def _halves(index: Any) -> tuple[Any, Any]:
+    """The lower and the upper word of each index."""
+    low = index.astype(jnp.uint32)
+    wide = index.dtype.itemsize == 8
+    return low, (index >> 32).astype(jnp.uint32) if wide else jnp.zeros_like(low)
 
 
 def _or_nan(at: Address, drawn: Any) -> Any:
