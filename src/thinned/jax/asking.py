@@ -44,8 +44,10 @@ def kind_of(model: Any) -> str:
 
         if isinstance(model, eqx.Module):
             return "equinox"
-    plain = inspect.isroutine(model) or hasattr(model, "func") or hasattr(model, "lower")
-    return "function" if plain else ""
+    if "torch" in sys.modules and isinstance(model, sys.modules["torch"].nn.Module):
+        return ""
+    # Functions, what jax.jit and functools.partial make of them, and objects with a call.
+    return "function" if callable(model) and not isinstance(model, type) else ""
 
 
 def is_jax_model(model: Any) -> bool:
