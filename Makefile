@@ -12,7 +12,7 @@ INSTALL := $(PIP) install -q --no-compile
 NATIVE := CMakeLists.txt $(wildcard native/*.cpp native/*.hpp native/pytorch/*)
 NATIVE_TESTS := $(wildcard native/tests/*.cpp native/tests/*.hpp)
 
-.PHONY: demo test test-all setup bench docs wheel lint types native native-aarch64 tests tests-all gpu-code fuzz statistics zoo clean
+.PHONY: demo test test-all setup bench docs wheel lint types native native-aarch64 tests tests-all gpu-code fuzz statistics zoo audit-public clean
 
 demo: .venv/.fit
 	$(BIN)/thinned fit digits --out demo --overwrite
@@ -33,6 +33,10 @@ bench: .venv/.dev
 docs: .venv/.dev
 	$(BIN)/python docs/build.py
 	$(BIN)/python docs/methods/build.py
+
+# Audits public packages, installed alone below build/, and compares with what is judged.
+audit-public: .venv/.dev
+	$(BIN)/python -m tests.audit.public
 
 # The wheel as it would be published, tried out where nothing else is.
 wheel: .venv/.dev

@@ -56,6 +56,7 @@ def always_training(source: Source) -> Iterator[Hit]:
 @rule(
     "THN081",
     "keras-dropout-integer-seed",
+    severity="note",
     sentence="A Keras dropout layer has an integer seed.",
     why="Layers with the same integer draw the same masks, and so does every model that is built "
     "again: each fold and each member of an ensemble.",

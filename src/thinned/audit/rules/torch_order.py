@@ -74,6 +74,7 @@ def _is_dropout(source: Source, step: Step) -> bool:
 @rule(
     "THN022",
     "dropout-before-batch-norm",
+    severity="warning",
     sentence="Dropout stands before BatchNorm, directly or with layers between that do not "
     "normalise.",
     why="Dropout raises the variance in training and not in evaluation, also behind the next "
@@ -206,6 +207,7 @@ def _noise_in_one(
 @rule(
     "THN023",
     "dropout-on-logits",
+    severity="warning",
     sentence="Dropout acts on the output layer: on logits, or on what a softmax or loss is given.",
     why="A dropped logit is 0, which is a probability like any other and often a large one; the "
     "loss then teaches the network to undo the noise.",
@@ -258,7 +260,7 @@ def _ends_in_softmax(source: Source, built: Called) -> bool:
     if built.name != "keras.layers.Dense" or source.value(built.argument(0, "units")) == 1:
         return False
     activation = built.argument(1, "activation")
-    return source.value(activation) == "softmax"
+    return bool(source.value(activation) == "softmax")
 
 
 def _name_of(node: ast.expr | None) -> str | None:
@@ -377,6 +379,7 @@ def _is_argument(source: Source, node: ast.AST) -> bool:
 @rule(
     "THN024",
     "channel-dropout-on-other-axes",
+    severity="warning",
     sentence="Channel dropout (Dropout1d, 2d, 3d) is given another number of axes.",
     why="Dropout2d on (N, C, L) or (N, L, C) takes the axes for others than they are: it drops "
     "whole steps or samples, and what it does has changed between versions of PyTorch.",
