@@ -27,7 +27,7 @@ def rules() -> str:
         wrong, right = (f"`{'; '.join(text.splitlines())}`" for text in (rule.wrong, rule.right))
         verdicts = measured.get(code, [])
         good = sum(verdict != "false" for verdict in verdicts)
-        figure = f"{good} of {len(verdicts)}" if verdicts else "–"
+        figure = f"{good} of {len(verdicts)}" if verdicts else "-"
         lines.append(_line(code, rule.severity, figure, rule.sentence, wrong, right))
     return "\n".join(lines)
 

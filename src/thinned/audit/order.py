@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary
 
-from thinned.audit.interpreter import bind
+from thinned.audit.binding import bind
 from thinned.audit.modes import Says, guard, says
 from thinned.audit.source import Source
 from thinned.audit.values import NOTHING, Built, Frame, Function

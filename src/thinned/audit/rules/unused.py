@@ -6,9 +6,9 @@ import ast
 import re
 from collections.abc import Iterator
 
+from thinned.audit.binding import default_of
 from thinned.audit.context import is_module, is_module_base, is_test_code
 from thinned.audit.flow import Operation, operation
-from thinned.audit.interpreter import default_of
 from thinned.audit.layers import DROPOUT_LAYERS, FUNCTIONAL, KERAS_DROPOUT
 from thinned.audit.rule import Hit, rule
 from thinned.audit.rules.rates import is_tried
