@@ -13,7 +13,7 @@ INSTALL := $(PIP) install -q --no-compile
 NATIVE := CMakeLists.txt $(wildcard native/*.cpp native/*.hpp native/pytorch/*)
 NATIVE_TESTS := $(wildcard native/tests/*.cpp native/tests/*.hpp)
 
-.PHONY: demo test test-all setup bench docs site wheel lint types native native-aarch64 tests tests-all gpu-code fuzz statistics zoo clean
+.PHONY: demo test test-all setup bench docs site wheel lint types native native-aarch64 tests tests-all gpu-code fuzz statistics zoo audit-public clean
 
 demo: .venv/.fit
 	$(BIN)/thinned fit digits --out demo --overwrite
@@ -34,6 +34,10 @@ bench: .venv/.dev
 docs: .venv/.dev
 	$(BIN)/python docs/build.py
 	$(BIN)/python docs/methods/build.py
+
+# Audits public packages, installed alone below build/, and compares with what is judged.
+audit-public: .venv/.dev
+	$(BIN)/python -m tests.audit.public
 
 # The documentation as a site that needs no server and no network. Warnings are errors; of a page that
 # stayed as it is none is repeated, so that nothing is kept where there was one.

@@ -32,6 +32,11 @@ __all__ = ["make_server"]
 
 # Seconds without a keystroke after which a text is audited.
 _PAUSE = 0.2
+_SEVERITIES = {
+    "error": types.DiagnosticSeverity.Error,
+    "warning": types.DiagnosticSeverity.Warning,
+    "note": types.DiagnosticSeverity.Information,
+}
 _FIX_ALL = "source.fixAll.thinned"
 _COOKIE = re.compile(r"\A((?:[^\n]*\n)?[ \t\f]*#.*?)coding(?=[:=][ \t]*[-\w.]+)")
 _NOQA = re.compile(r"(?i)#\s*noqa\s*:\s*[A-Z]+[0-9]+(?:\s*,\s*[A-Z]+[0-9]+)*")
@@ -117,7 +122,7 @@ class _Audit:
                 types.Diagnostic(
                     range=self._range(part, finding),
                     message=finding.sentence,
-                    severity=types.DiagnosticSeverity.Warning,
+                    severity=_SEVERITIES[RULES[finding.code].severity],
                     code=finding.code,
                     source="thinned",
                 )
