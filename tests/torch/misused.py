@@ -214,6 +214,28 @@ class ByConfig(nn.Module):
         return self.fc(x)
 
 
+class Block(nn.Module):
+    """Drops its path only where it has a residual connection."""
+
+    def __init__(self, width, out):
+        super().__init__()
+        self.fc, self.has_skip = nn.Linear(width, out), width == out
+        self.path = StochasticDepth(0.2)
+
+    def forward(self, x):
+        y = torch.tanh(self.fc(x))
+        return x + self.path(y) if self.has_skip else y
+
+
+class Blocks(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.Sequential(Block(8, 16), Block(16, 16), Block(16, 4))
+
+    def forward(self, x):
+        return self.blocks(x)
+
+
 class Logits(nn.Module):
     def __init__(self, right, end="log_softmax"):
         super().__init__()
@@ -477,6 +499,7 @@ RIGHT = {
     "kept for later": (KeptForLater, vectors),
     "a shared signature": (ByConfig, vectors),
     "attention": (Attended, text),
+    "blocks of two kinds": (Blocks, vectors),
     "a convolutional net": (ConvNet, pictures),
     "in place": (InPlaceRight, vectors),
     "fused attention": (FusedAttention, vectors),

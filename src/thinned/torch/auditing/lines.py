@@ -95,8 +95,9 @@ def _read_again(frame: FrameType, names: list[str]) -> Reuse | None:
     path = f"{Path(frame.f_code.co_filename).name}:{line}"
     for name in names:
         for n in ast.walk(statement):
-            is_read = isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load)
-            if is_read and id(n) not in inside and name in given:
+            if not isinstance(n, ast.Name) or n.id != name or id(n) in inside:
+                continue
+            if isinstance(n.ctx, ast.Load) and name in given:
                 return Reuse(name, path, n.lineno + shift)
         if name in stored:
             continue
