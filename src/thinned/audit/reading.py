@@ -14,6 +14,7 @@ from functools import lru_cache
 __all__ = [
     "UnreadableError",
     "encoding_of",
+    "has_framework",
     "is_silenced",
     "lines_of",
     "may_matter",
@@ -38,8 +39,8 @@ _FRAMEWORK = re.compile(
 _WORD = re.compile(
     rb"[Dd]rop|flash_attn|memory_efficient_attention|multi_head_attention_forward"
     rb"|stochastic_depth|StochasticDepth|mask_feature|no_grad|inference_mode|manual_seed"
-    rb"|LSTM|GRU|RNN|MultiheadAttention|Transformer(?:En|De)coderLayer|keep_mask|bernoulli"
-    rb"|train(?:ing)?=True|deterministic=False|seed_everything|set_seed|\.train\(|\.eval\("
+    rb"|LSTM|GRU|RNN|MultiheadAttention|Transformer(?:En|De)coderLayer|keep_mask"
+    rb"|train(?:ing)?=True|deterministic=False|seed_everything|set_seed|[Bb]ernoulli|GradientTape|\.train\(|\.eval\("
 )
 
 _NEWLINE = re.compile(r"\r\n|\r|\n")
@@ -74,6 +75,11 @@ def read(path: str) -> bytes:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UnreadableError(f"The file could not be read: {reason}.") from None
+
+
+def has_framework(data: bytes) -> bool:
+    """Say whether the text names a framework."""
+    return _FRAMEWORK.search(data) is not None
 
 
 def may_matter(data: bytes) -> bool:

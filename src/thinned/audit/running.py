@@ -30,6 +30,14 @@ class Report:
     files: int
     lines: int
 
+    def _repr_html_(self) -> str:
+        """A table for a notebook."""
+        from thinned.pages.fragment import paragraph, rows_of
+
+        told = paragraph(f"{len(self.findings)} findings in {self.files} files.")
+        rows = [(f"{f.path}:{f.line}:{f.column}", f.code, f.sentence) for f in self.findings]
+        return told + rows_of(("place", "code", "what is wrong"), rows) if rows else told
+
 
 def audit(
     paths: Sequence[str],

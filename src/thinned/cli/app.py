@@ -19,7 +19,7 @@ app = typer.Typer(
     name="thinned",
     help="Dropout and everything that grew from it.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
