@@ -1,5 +1,7 @@
 """Models that misuse dropout, each beside its right twin: code as people write it."""
 
+import functools
+
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
@@ -185,6 +187,38 @@ class UsedArgument(UnusedArgument):
         nn.Module.__init__(self)
         drop = nn.Dropout(dropout)
         self.net = nn.Sequential(nn.Linear(8, hidden), nn.ReLU(), drop, nn.Linear(hidden, 4))
+
+
+def noted(init):
+    """A decorator that keeps what a constructor was given, as frameworks' do."""
+
+    @functools.wraps(init)
+    def wrapper(self, *args, **kwargs):
+        init(self, *args, **kwargs)
+
+    return wrapper
+
+
+class Decorated(nn.Module):
+    @noted
+    def __init__(self, dropout=0.3):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(8, 64), nn.Dropout(dropout), nn.Linear(64, 4))
+
+    def forward(self, x):
+        return self.net(x)
+
+
+class ByLocals(nn.Module):
+    """Reads its arguments by another way than their names."""
+
+    def __init__(self, dropout=0.3):
+        super().__init__()
+        told = {key: value for key, value in locals().items() if key != "self"}
+        self.net = nn.Sequential(nn.Linear(8, 64), nn.Dropout(told["dropout"]), nn.Linear(64, 4))
+
+    def forward(self, x):
+        return self.net(x)
 
 
 class UnusedAttribute(nn.Module):
@@ -498,6 +532,8 @@ PAIRS = {
 RIGHT = {
     "kept for later": (KeptForLater, vectors),
     "a shared signature": (ByConfig, vectors),
+    "a decorated constructor": (Decorated, vectors),
+    "locals": (ByLocals, vectors),
     "attention": (Attended, text),
     "blocks of two kinds": (Blocks, vectors),
     "a convolutional net": (ConvNet, pictures),

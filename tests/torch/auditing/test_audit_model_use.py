@@ -109,3 +109,25 @@ def test_fault_blocks_of_one_class_are_taken_one_by_one(monkeypatch):
     monkeypatch.setattr(rules, "_called_in_another", lambda *_: set())
     with pytest.raises(AssertionError):
         test_right_models_that_look_wrong_have_none("blocks of two kinds")
+
+
+class NoGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x * 2
+
+    @staticmethod
+    def backward(ctx, *grads):
+        raise NotImplementedError("no gradient of this")
+
+
+def test_a_backward_pass_that_fails_is_the_models_own_only_with_its_loss():
+    class Net(torch.nn.Linear):
+        def forward(self, x):
+            return NoGradient.apply(super().forward(x))
+
+    model, x = Net(8, 4), torch.randn(32, 8)
+    with pytest.warns(UserWarning, match="raised NotImplementedError"):
+        assert tt.audit(model, x, measure=False).clean
+    with pytest.raises(NotImplementedError, match="no gradient of this"):
+        tt.audit(model, x, loss=torch.sum, measure=False)

@@ -116,7 +116,7 @@ def _tree(code: CodeType) -> tuple[ast.AST, int] | None:
     try:
         text = textwrap.dedent("".join(inspect.getsourcelines(code)[0]))
         return ast.parse(text), code.co_firstlineno - 1
-    except (OSError, TypeError, SyntaxError, ValueError):
+    except (OSError, TypeError, SyntaxError, ValueError, IndexError):
         return None
 
 
