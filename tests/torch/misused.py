@@ -348,6 +348,36 @@ class ChannelsOfVectors(nn.Module):
         return self.fc2(self.drop(torch.relu(self.fc1(x))))
 
 
+class ChannelsOfStates(nn.Module):
+    def __init__(self, right):
+        super().__init__()
+        self.rnn = nn.LSTM(8, 16, batch_first=True)
+        self.drop, self.out = (nn.Dropout if right else nn.Dropout2d)(0.3), nn.Linear(16, 4)
+
+    def forward(self, x):
+        states, _ = self.rnn(x[:, None].expand(-1, 5, -1))
+        return self.out(self.drop(states)[:, -1])
+
+
+class KeepProbList(nn.Module):
+    def __init__(self, keep_prob=0.75):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(2))
+        self.drops = nn.ModuleList([nn.Dropout(keep_prob), nn.Identity()])
+
+    def forward(self, x):
+        for layer, drop in zip(self.layers, self.drops, strict=True):
+            x = drop(torch.tanh(layer(x)))
+        return self.layers[0](x)
+
+
+class KeepProbListRight(KeepProbList):
+    def __init__(self, keep_prob=0.75):
+        nn.Module.__init__(self)
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(2))
+        self.drops = nn.ModuleList([nn.Dropout(1 - keep_prob), nn.Identity()])
+
+
 class ChannelsLast(nn.Module):
     def __init__(self, right):
         super().__init__()
@@ -523,6 +553,13 @@ PAIRS = {
     "cross_entropy": ("dropout on logits", "dropout", LogitsInLoss, text),
     "words": ("channels on another axis", "drop", Channels, text),
     "vectors": ("channels on another axis", "drop", ChannelsOfVectors, vectors),
+    "states": ("channels on another axis", "drop", ChannelsOfStates, vectors),
+    "keep_prob in a list": (
+        "keep probability as p",
+        "drops.0",
+        lambda right: (KeepProbListRight if right else KeepProbList)(),
+        vectors,
+    ),
     "channels last": ("channels on another axis", "drop", ChannelsLast, pictures),
     "a residual": ("overwrites its input", "drop", InPlaceResidual, vectors),
     "a sum": ("overwrites its input", "/dropout", InPlaceSum, vectors),
