@@ -24,6 +24,7 @@ from thinned.audit.reading import package_of
 from thinned.audit.rule import RULES
 from thinned.audit.running import reported
 from thinned.audit.settings import Settings, chosen, settings_for
+from thinned.audit.tree import forget
 from thinned.audit.walking import is_passed_over
 from thinned.errors import InputError
 from thinned.version import __version__
@@ -101,6 +102,7 @@ class _Audit:
             return []
         if is_passed_over(page.path, settings):
             return []
+        forget()  # files beside this one may have changed since
         return _findings(page.document, page.path, settings)
 
     def _tell(self, sentence: str) -> None:
