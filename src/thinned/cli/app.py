@@ -69,6 +69,7 @@ def _typed(one: Said) -> Any:
 for _command in (
     fit.fit,
     fit.predict,
+    fit.export,
     schedule.schedule,
     methods.methods,
     _for_typer(audit.audit),

@@ -1,10 +1,9 @@
-"""`thinned fit` and `thinned predict`."""
+"""`thinned fit`, `thinned predict` and `thinned export`."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
@@ -17,7 +16,7 @@ from thinned.printable import printable
 if TYPE_CHECKING:
     from thinned.fit.results import Result
 
-__all__ = ["fit", "predict"]
+__all__ = ["export", "fit", "predict"]
 
 
 class _Task(StrEnum):
@@ -93,37 +92,29 @@ def fit(
     from thinned.cli.progress import progress
     from thinned.fit.choices import Choices, read_missing, read_types
     from thinned.fit.folder import whole_folder
-    from thinned.fit.job import (
-        default_epochs,
-        least_bytes,
-        read_hidden,
-        read_p,
-        result_of,
-        write_result,
-    )
+    from thinned.fit.job import least_bytes, read_hidden, read_p
     from thinned.fit.results import FitSettings
-    from thinned.fit.search import Search, number_of_fits
+    from thinned.fit.running import Watch, run
     from thinned.fit.tables import load
     from thinned.report import page
 
-    ps, sizes = read_p(p), read_hidden(hidden)
+    settings = FitSettings(read_p(p), read_hidden(hidden), epochs or 0, repeats, seed)
     lists = tuple(keep or ()), tuple(drop or ())
     choices = Choices(read_types(types or ()), read_missing(missing), *lists)
     name = "data" if data == "-" else Path(data).stem
     folder = out or Path(f"thinned-{name or 'data'}")
-    with whole_folder(folder, overwrite, least_bytes(sizes)) as made:
-        problem = load(data, target, task.value, choices)
-        settings = FitSettings(ps, sizes, epochs or 1, repeats, seed)
-        if epochs is None:
-            settings = replace(settings, epochs=default_epochs(problem.rows, settings))
+
+    def report(result: Result) -> str:
+        return page(result, command(fit, result))
+
+    def say(note: str) -> None:
         if not quiet:
-            for note in problem.notes:
-                typer.echo(printable(note))
-        with progress(number_of_fits(settings), quiet) as advance:
-            search = Search(problem, settings, advance)
-            search.run()
-        result = result_of(problem, search)
-        write_result(result, search, made, page(result, command(fit, result)))
+            typer.echo(printable(note))
+
+    watch = Watch(say, lambda total: progress(total, quiet))
+    with whole_folder(folder, overwrite, least_bytes(settings.hidden)) as made:
+        problem = load(data, target, task.value, choices)
+        result = run(problem, settings, made, report, watch)
     if not quiet:
         typer.echo(_summary(result))
         page_there = printable(str(folder / "report.html"))
@@ -198,6 +189,30 @@ def predict(
     else:
         with output_as_a_file():
             write(sys.stdout, str if raw else guarded)
+
+
+def export(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="What thinned fit wrote.", show_default=False)
+    ],
+    out: Annotated[
+        Path, typer.Argument(metavar="FILE", help="To write, as model.onnx.", show_default=False)
+    ],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file.")] = False,
+) -> None:
+    """Write a fitted model with its encoder as ONNX, for programs without Python.
+
+    It has an input for each column that the model reads: numbers as float64, NaN where one is
+    missing, and texts, empty where one is missing.
+    """
+    from thinned.fit.export import export as write
+    from thinned.fit.folder import check_file, recover
+    from thinned.fit.saved import load_model
+
+    check_file(out, overwrite)
+    recover(folder)
+    write(load_model(folder), out, overwrite)
+    typer.echo(f"Written to {printable(str(out))}.")
 
 
 def _summary(result: Result) -> str:

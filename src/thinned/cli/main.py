@@ -131,8 +131,10 @@ def _let_go() -> None:
 
 def _missing(error: ImportError) -> int:
     top = (error.name or "").partition(".")[0]
-    if top not in _EXTRA and "thinned[fit]" not in str(error):
+    if top != "onnx" and top not in _EXTRA and "thinned[fit]" not in str(error):
         raise error
+    if top == "onnx":
+        return _fail('onnx is not installed; thinned export needs: pip install "thinned[onnx]"', 1)
     name = f"{top} is" if top in _EXTRA else "scikit-learn is"
     return _fail(f'{name} not installed; the command line needs: pip install "thinned[fit]"', 1)
 

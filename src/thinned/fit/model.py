@@ -16,6 +16,7 @@ from thinned.fit.cells import guarded
 from thinned.fit.encoding import Encoder
 from thinned.fit.network import Network, probabilities
 from thinned.fit.readings import Reading
+from thinned.fit.source import TableFile
 from thinned.fit.tables import Column, Task, features_for, open_data
 
 if TYPE_CHECKING:
@@ -81,11 +82,19 @@ class Model:
 
     def read(self, data: str) -> tuple[pd.DataFrame, NDArray[Any] | None, list[str]]:
         """The model's columns in DATA, its target if it is there, and notes on what was met."""
+        return self.taken_from(open_data(data, self.verbatim, self.missing))
+
+    @property
+    def verbatim(self) -> frozenset[str]:
+        """The columns whose cells are taken as they stand in a file."""
         texts = {column.name for column in self.columns if column.kind == "text"}
         if self.classes and isinstance(self.classes[0], str):
             texts.add(self.target)
         texts.update(one.column for one in self.readings)
-        source = open_data(data, frozenset(texts), self.missing)
+        return frozenset(texts)
+
+    def taken_from(self, source: TableFile) -> tuple[pd.DataFrame, NDArray[Any] | None, list[str]]:
+        """What `read` answers, from a table that was read."""
         may_have = frozenset((self.target, *self.left_out))
         frame = features_for(source, self.columns, may_have, self.readings)
         known = source.frame[self.target] if self.target in source.frame.columns else None

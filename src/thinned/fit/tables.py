@@ -24,7 +24,17 @@ from thinned.fit.target import Task, check_target, learnable, target_column, tas
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["DATASETS", "Column", "Kind", "Problem", "Task", "features_for", "load", "open_data"]
+__all__ = [
+    "DATASETS",
+    "Column",
+    "Kind",
+    "Problem",
+    "Task",
+    "features_for",
+    "load",
+    "open_data",
+    "problem_of",
+]
 
 DATASETS = ("digits", "wine", "breast_cancer", "diabetes")
 
@@ -104,6 +114,13 @@ def load(
     """
     choices = choices or Choices()
     source = open_data(data, missing=choices.missing)
+    return problem_of(source, data, target, task, choices)
+
+
+def problem_of(
+    source: TableFile, typed: str, target: str | None, task: str, choices: Choices
+) -> Problem:
+    """What `load` makes of a table that was read. typed : how the user named it."""
     source.frame = source.frame.reset_index(drop=True)
     name = target_column(source, target)
     names = list(source.frame.columns)
@@ -136,7 +153,7 @@ def load(
     learned |= {one.column for one in used}
     return Problem(
         data=source.name,
-        typed=data,
+        typed=typed,
         features=frame.iloc[rows].reset_index(drop=True),
         columns=kept,
         left_out=tuple(one for one in names if one not in learned),

@@ -1,0 +1,214 @@
+"""`thinned.fit.fit`: the main job for a table that a program holds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from numbers import Real
+from typing import Any
+
+from thinned import checks
+from thinned.checks import message
+from thinned.fit.choices import Choices, read_types
+from thinned.fit.frames import as_frame, categories, table_of, with_target
+from thinned.fit.job import WIDEST
+from thinned.fit.outcome import Result, result_from
+from thinned.fit.results import FitSettings, Result as Found
+from thinned.fit.running import Watch, run
+from thinned.fit.spoken import in_arguments, naming_arguments
+from thinned.fit.tables import Problem, load, problem_of
+
+__all__ = ["fit"]
+
+WHO = "thinned.fit.fit"
+
+
+def fit(
+    data: Any,
+    target: Any = None,
+    *,
+    task: str = "auto",
+    types: Mapping[str, str] | None = None,
+    missing: Sequence[str] = (),
+    keep: Sequence[str] = (),
+    drop: Sequence[str] = (),
+    p: Sequence[float] = (0.0, 0.1, 0.2, 0.3, 0.5),
+    hidden: Sequence[int] = (256, 256),
+    epochs: int | None = None,
+    repeats: int = 3,
+    seed: int = 0,
+    jobs: int | None = None,
+    progress: Any = False,
+) -> Result:
+    """Say what dropout does for a table: cross-validate every p, refit at the best.
+
+    The same job as the command `thinned fit`, with the same answers: docs/fit.md says what is done.
+
+    Parameters
+    ----------
+    data : a pandas DataFrame; a data frame of another library with the Arrow interface, such as
+        polars; a dict of columns; an array of shape (rows, columns), whose columns are then called
+        x0, x1, ...; the path of a file; or "digits", "wine", "breast_cancer", "diabetes".
+        It is not changed. Columns of a data frame that are categories by their type count as texts.
+    target : the name of the column to predict, or one value for each row: an array, a Series, a
+        list. Default: the column called "target", else the last one.
+    task : "auto", "classification" or "regression". "auto" takes texts, booleans, and whole numbers
+        with at most 20 different values, for classes.
+    types : the kind of a column, by its name: "number", "grouped", "date", "day/month/year",
+        "month/day/year" or "text".
+    missing : texts that count as missing.
+    keep, drop : columns that are learned from, or left out, whatever they hold.
+    p : probabilities to drop, each in [0, 1), which are compared with each other and with 0.
+    hidden : units of each hidden layer.
+    epochs : the maximum number of epochs. Default: about 1000 gradient steps, 10 to 100 epochs.
+    repeats : int in [1, 1000]. How often the five folds are drawn.
+    seed : int in [0, 2^32), of every draw.
+    jobs : int >= 1, processes that train. Default: one for each core. It changes no number.
+    progress : True shows a bar on stderr. A function is called with (trainings done, of).
+
+    Returns
+    -------
+    Result: the verdict and its numbers, the report, and `model`, a scikit-learn estimator.
+
+    Raises
+    ------
+    InputError, a ValueError, with one sentence if the table cannot be learned from. TypeError,
+    ValueError if another argument cannot be used.
+
+    Examples
+    --------
+    >>> import thinned.fit
+    >>> from sklearn.datasets import load_iris
+    >>> frame = load_iris(as_frame=True).frame
+    >>> result = thinned.fit.fit(frame, target="target", p=(0, 0.2), hidden=(16,), epochs=5,
+    ...                          repeats=1, jobs=1)
+    >>> result.predict(frame).shape
+    (150,)
+    """
+    settings = _settings(p, hidden, epochs, repeats, seed)
+    if jobs is not None:
+        jobs = checks.integer(WHO, "jobs", jobs, 1, 2**16)
+    if task not in ("auto", "classification", "regression"):
+        requirement = "'auto', 'classification' or 'regression'"
+        raise ValueError(message(WHO, "task", requirement, checks.shown(task)))
+    with naming_arguments():
+        problem = problem_from(data, target, task, _choices(types, missing, keep, drop))
+    problem.notes[:] = map(in_arguments, problem.notes)
+    given = target is not None and not isinstance(target, str)
+
+    def page(found: Found) -> str:
+        from thinned.report import page
+
+        return page(found, _again(found, given))
+
+    watch = Watch(progress=_told(progress))
+    return result_from(lambda folder: run(problem, settings, folder, page, watch, jobs))
+
+
+def problem_from(data: Any, target: Any, task: str, choices: Choices) -> Problem:
+    """What there is to learn in data of any kind: see `fit`."""
+    named = target is None or isinstance(target, str)
+    if isinstance(data, (str, os.PathLike)):
+        if not named:
+            requirement = "a column's name where data is a file"
+            raise TypeError(message(WHO, "target", requirement, type(target).__name__))
+        return load(os.fspath(data), target, task, choices)
+    known = choices.kinds
+    types = tuple(f"{one}=text" for one in categories(data) if one not in known and one != target)
+    if not named:
+        data, target = with_target(WHO, data, target)
+    else:
+        data = as_frame(WHO, data)
+    source = table_of(WHO, data, choices.missing)
+    gone = set(choices.drop)
+    types = tuple(one for one in types if one.removesuffix("=text") not in gone)
+    with_types = Choices((*choices.types, *types), choices.missing, choices.keep, choices.drop)
+    return problem_of(source, source.name, target, task, with_types)
+
+
+def _choices(
+    types: Mapping[str, str] | None,
+    missing: Sequence[str],
+    keep: Sequence[str],
+    drop: Sequence[str],
+) -> Choices:
+    if types is not None and not isinstance(types, Mapping):
+        raise TypeError(
+            message(WHO, "types", "a dict such as {'when': 'date'}", type(types).__name__)
+        )
+    typed = read_types([f"{name}={kind}" for name, kind in (types or {}).items()])
+    lists = []
+    for name, value in (("missing", missing), ("keep", keep), ("drop", drop)):
+        texts = [value] if isinstance(value, str) else value
+        lists.append(tuple(str(one) for one in checks.items(WHO, name, texts, "a list of texts")))
+    return Choices(typed, *lists)
+
+
+def _settings(p: Any, hidden: Any, epochs: Any, repeats: Any, seed: Any) -> FitSettings:
+    values = [p] if isinstance(p, Real) else p
+    found = {0.0}
+    for i, one in enumerate(checks.items(WHO, "p", values, "a list of probabilities")):
+        value = checks.probability(WHO, one, f"p[{i}]")
+        if value == 1.0:
+            raise ValueError(message(WHO, f"p[{i}]", "a float in [0, 1)", 1))
+        found.add(value + 0.0)
+    if len(found) < 2:
+        raise ValueError(
+            message(WHO, "p", "a list with at least one p above 0, to compare with none", p)
+        )
+    units = [hidden] if isinstance(hidden, Real) else hidden
+    sizes = checks.items(WHO, "hidden", units, "a list of numbers of units")
+    if not sizes:
+        raise ValueError(message(WHO, "hidden", "a list with at least one number of units", "none"))
+    if epochs is not None:
+        epochs = checks.integer(WHO, "epochs", epochs, 1, 100_001)
+    return FitSettings(
+        p=tuple(sorted(found)),
+        hidden=tuple(
+            checks.integer(WHO, f"hidden[{i}]", size, 1, WIDEST + 1) for i, size in enumerate(sizes)
+        ),
+        epochs=epochs or 0,
+        repeats=checks.integer(WHO, "repeats", repeats, 1, 1001),
+        seed=checks.integer(WHO, "seed", seed, 0, 2**32),
+    )
+
+
+def _told(progress: Any) -> Any:
+    from thinned.members.progress import shown
+
+    @contextmanager
+    def told(total: int) -> Iterator[Callable[[], None]]:
+        with shown(WHO, progress) as tell:
+            done = 0
+
+            def advance() -> None:
+                nonlocal done
+                done += 1
+                if tell is not None:
+                    tell(done, total)
+
+            yield advance
+
+    return told
+
+
+def _again(found: Found, given: bool) -> list[str]:
+    """The call that does it again, in pieces that belong together.
+
+    given : whether the target was given as values.
+    """
+    settings, choices = found.settings, found.data.choices
+    data = repr(found.data.typed) if found.data.sha256 else found.data.name
+    said: dict[str, Any] = {"target": found.data.target, "task": found.data.task}
+    if choices.types:
+        said["types"] = choices.kinds
+    for name in ("missing", "keep", "drop"):
+        if getattr(choices, name):
+            said[name] = list(getattr(choices, name))
+    for name in ("p", "hidden", "epochs", "repeats", "seed"):
+        said[name] = getattr(settings, name)
+    pairs = [f"{name}={value!r}" for name, value in said.items()]
+    if given:
+        pairs[0] = "target=target"
+    return [f"thinned.fit.fit({data},", *(f"{pair}," for pair in pairs[:-1]), f"{pairs[-1]})"]
