@@ -18,6 +18,7 @@ try:
     from sklearn.utils.multiclass import check_classification_targets
 
     from thinned.estimators.perceptron import DropoutMLP
+    from thinned.estimators.weights import class_weights
 except ModuleNotFoundError as missing:
     raise ImportError(
         "thinned.DropoutMLPClassifier and thinned.DropoutMLPRegressor need scikit-learn. "
@@ -69,6 +70,9 @@ class DropoutMLPClassifier(ClassifierMixin, DropoutMLP):  # type: ignore[misc]
         minibatch share one and dropped units are not computed: faster for wide hidden layers and
         large minibatches. The masks are then ``keep_mask(..., shared_axes=(0,))`` of the same
         addresses.
+    class_weight : None, "balanced", or a dict from class to number in [0, inf), 1 for classes that
+        it lacks. Every row's weight is multiplied by its class's. "balanced" gives all classes the
+        same sum of weights.
 
     Attributes
     ----------
@@ -101,7 +105,54 @@ class DropoutMLPClassifier(ClassifierMixin, DropoutMLP):  # type: ignore[misc]
     Srivastava et al., 2014, JMLR 15, 1929-1958.
     """
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        *,
+        p: Any = 0.2,
+        activation: str = "relu",
+        solver: str = "adam",
+        learning_rate_init: float = 0.001,
+        batch_size: int | str = "auto",
+        max_iter: int = 200,
+        tol: float = 1e-4,
+        n_iter_no_change: int = 10,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        weight_decay: float = 0.0,
+        momentum: float = 0.9,
+        max_norm: float | None = None,
+        shuffle: bool = True,
+        random_state: Any = None,
+        warm_start: bool = False,
+        verbose: bool | int = False,
+        execution: str = "elementwise",
+        class_weight: Any = None,
+    ) -> None:
+        super().__init__(
+            hidden_layer_sizes,
+            p=p,
+            activation=activation,
+            solver=solver,
+            learning_rate_init=learning_rate_init,
+            batch_size=batch_size,
+            max_iter=max_iter,
+            tol=tol,
+            n_iter_no_change=n_iter_no_change,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            weight_decay=weight_decay,
+            momentum=momentum,
+            max_norm=max_norm,
+            shuffle=shuffle,
+            random_state=random_state,
+            warm_start=warm_start,
+            verbose=verbose,
+            execution=execution,
+        )
+        self.class_weight = class_weight
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train for one epoch over these rows; what `fit` learnt is where it goes on.
 
         Parameters
@@ -109,6 +160,7 @@ class DropoutMLPClassifier(ClassifierMixin, DropoutMLP):  # type: ignore[misc]
         X, y : as in `fit`.
         classes : array of all labels that will ever come. Needed in the first call, where it may
             name labels that y lacks.
+        sample_weight : as in `fit`; relative to the mean weight of these rows.
 
         Returns
         -------
@@ -116,14 +168,20 @@ class DropoutMLPClassifier(ClassifierMixin, DropoutMLP):  # type: ignore[misc]
 
         Raises
         ------
-        ValueError as `fit`, and if a label is new, or early_stopping is True.
+        ValueError as `fit`, and if a label is new, early_stopping is True, or class_weight is
+        "balanced": no one knows yet how often each class comes.
         """
         if classes is None and not hasattr(self, "classes_"):
             raise ValueError(
                 f"{type(self).__name__}.partial_fit: classes must be given in the first call, "
                 "for later ones may bring labels that this y lacks."
             )
-        return self._partial_fit(X, y, classes)
+        if isinstance(self.class_weight, str):
+            raise ValueError(
+                f"{type(self).__name__}.partial_fit: class_weight must be None or a dict, got "
+                f"{self.class_weight!r}: it is not known how often each class will come."
+            )
+        return self._partial_fit(X, y, classes, sample_weight)
 
     def predict(self, X: Any) -> Array:
         """The most probable class of each row: array of labels, shape (n_samples,)."""
@@ -173,11 +231,21 @@ class DropoutMLPClassifier(ClassifierMixin, DropoutMLP):  # type: ignore[misc]
         numbers: Array = np.searchsorted(self.classes_, y)
         return numbers
 
-    def _loss(self, scores: Array, y: Array) -> tuple[float, Array]:
-        return softmax_cross_entropy(scores, y)
+    def _loss(self, scores: Array, y: Array, weights: Array | None) -> tuple[float, Array]:
+        return softmax_cross_entropy(scores, y, weights)
 
-    def _validation_score(self, scores: Array, y: Array) -> float:
-        return float(accuracy_score(y, scores.argmax(axis=1)))
+    def _validation_score(self, scores: Array, y: Array, weights: Array | None) -> float:
+        return float(accuracy_score(y, scores.argmax(axis=1), sample_weight=weights))
+
+    def _weighted(self, y: Array, weights: Array | None) -> Array | None:
+        if self.class_weight is None:
+            return weights
+        who, labels = type(self).__name__, self.classes_.tolist()
+        counts = np.bincount(y, weights, len(labels))
+        of_row = class_weights(who, self.class_weight, labels, counts)[y]
+        if not of_row.any():
+            raise ValueError(message(who, "class_weight", "above 0 for a class of y", "0 for all"))
+        return of_row if weights is None else weights * of_row
 
 
 class DropoutMLPRegressor(MultiOutputMixin, RegressorMixin, DropoutMLP):  # type: ignore[misc]
@@ -188,8 +256,8 @@ class DropoutMLPRegressor(MultiOutputMixin, RegressorMixin, DropoutMLP):  # type
 
     Parameters
     ----------
-    All as in `DropoutMLPClassifier`. tol is in the unit of the loss (y's squared) or of R2; the
-    validation part is not stratified.
+    All as in `DropoutMLPClassifier`, without class_weight. tol is in the unit of the loss (y's
+    squared) or of R2; the validation part is not stratified.
 
     Attributes
     ----------
@@ -211,12 +279,13 @@ class DropoutMLPRegressor(MultiOutputMixin, RegressorMixin, DropoutMLP):  # type
     Srivastava et al., 2014, JMLR 15, 1929-1958.
     """
 
-    def partial_fit(self, X: Any, y: Any) -> Self:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train for one epoch over these rows; what `fit` learnt is where it goes on.
 
         Parameters
         ----------
         X, y : as in `fit`.
+        sample_weight : as in `fit`; relative to the mean weight of these rows.
 
         Returns
         -------
@@ -226,7 +295,7 @@ class DropoutMLPRegressor(MultiOutputMixin, RegressorMixin, DropoutMLP):  # type
         ------
         ValueError as `fit`, and if early_stopping is True.
         """
-        return self._partial_fit(X, y)
+        return self._partial_fit(X, y, sample_weight=sample_weight)
 
     def predict(self, X: Any) -> Array:
         """The targets of each row: shape (n_samples,), or (n_samples, n_outputs) for several."""
@@ -250,8 +319,8 @@ class DropoutMLPRegressor(MultiOutputMixin, RegressorMixin, DropoutMLP):  # type
             raise ValueError(message(who, "y", f"of {self.n_outputs_} targets", columns.shape[1]))
         return columns
 
-    def _loss(self, scores: Array, y: Array) -> tuple[float, Array]:
-        return squared_error(scores, y)
+    def _loss(self, scores: Array, y: Array, weights: Array | None) -> tuple[float, Array]:
+        return squared_error(scores, y, weights)
 
-    def _validation_score(self, scores: Array, y: Array) -> float:
-        return float(r2_score(y, scores))
+    def _validation_score(self, scores: Array, y: Array, weights: Array | None) -> float:
+        return float(r2_score(y, scores, sample_weight=weights))

@@ -39,7 +39,9 @@ def softmax(scores: Array) -> Array:
     return y
 
 
-def softmax_cross_entropy(scores: Array, labels: Array) -> tuple[float, Array]:
+def softmax_cross_entropy(
+    scores: Array, labels: Array, weights: Array | None = None
+) -> tuple[float, Array]:
     """How surprised softmax(scores) is by the labels, and the gradient with respect to the scores.
 
     L = -1/N sum_i ln softmax(scores)_i,label_i  (in nats);    dL/dscores = (softmax - one_hot) / N.
@@ -48,6 +50,8 @@ def softmax_cross_entropy(scores: Array, labels: Array) -> tuple[float, Array]:
     ----------
     scores : array, shape (N, C), floating, N >= 1. Any real numbers; not yet probabilities.
     labels : array of integers in [0, C), shape (N,).
+    weights : floating array, shape (N,), or None for 1 everywhere. What each row's part of the sum
+        is multiplied by; the sum is divided by N all the same.
 
     Returns
     -------
@@ -84,14 +88,18 @@ def softmax_cross_entropy(scores: Array, labels: Array) -> tuple[float, Array]:
     exponentials = np.exp(shifted)
     total = exponentials.sum(axis=1, keepdims=True)
     rows = np.arange(n)
-    loss = float((np.log(total[:, 0]) - shifted[rows, labels]).mean())
+    losses = np.log(total[:, 0]) - shifted[rows, labels]
     gradient: Array = exponentials / total
     gradient[rows, labels] -= 1
     gradient /= n
-    return loss, gradient
+    if weights is not None:
+        losses, gradient = _weighted("softmax_cross_entropy", losses, gradient, weights)
+    return float(losses.mean()), gradient
 
 
-def squared_error(prediction: Array, target: Array) -> tuple[float, Array]:
+def squared_error(
+    prediction: Array, target: Array, weights: Array | None = None
+) -> tuple[float, Array]:
     """Half the squared distance between prediction and target, and its gradient.
 
     L = 1/(2N) sum_i |prediction_i - target_i|^2;    dL/dprediction = (prediction - target) / N.
@@ -100,6 +108,7 @@ def squared_error(prediction: Array, target: Array) -> tuple[float, Array]:
     ----------
     prediction : array, shape (N, K), floating, N >= 1.
     target : array of the same shape.
+    weights : as in `softmax_cross_entropy`.
 
     Returns
     -------
@@ -128,7 +137,20 @@ def squared_error(prediction: Array, target: Array) -> tuple[float, Array]:
         raise ValueError(message("squared_error", "target", requirement, target.shape, remedy))
     n = len(prediction)
     error = prediction - target
-    return float((error * error).sum() / (2 * n)), error / n
+    if weights is None:
+        return float((error * error).sum() / (2 * n)), error / n
+    losses = (error * error).sum(axis=1) / 2
+    losses, gradient = _weighted("squared_error", losses, error / n, weights)
+    return float(losses.mean()), gradient
+
+
+def _weighted(who: str, losses: Array, gradient: Array, weights: Array) -> tuple[Array, Array]:
+    """Each row's loss and gradient times its weight, in the gradient's type."""
+    weights = floats(who, "weights", weights)
+    if weights.shape != losses.shape:
+        raise ValueError(message(who, "weights", f"of shape {losses.shape}", weights.shape))
+    weights = weights.astype(gradient.dtype, copy=False)
+    return losses * weights, gradient * weights[:, None]
 
 
 def _rows(who: str, name: str, rows: Array) -> Array:
