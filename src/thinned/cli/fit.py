@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from thinned.cli.streams import output_as_a_file
+from thinned.errors import StoppedError
 from thinned.printable import printable
 
 if TYPE_CHECKING:
@@ -59,6 +60,16 @@ def fit(
         list[str] | None,
         typer.Option(metavar="COLUMN", help="Leave it out. May be given again."),
     ] = None,
+    groups: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Rows with equal cells in it are never separated."),
+    ] = None,
+    time: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN", help="Look at rows that are later than those that are trained on."
+        ),
+    ] = None,
     p: Annotated[
         str, typer.Option(help="Probabilities to drop, compared with each other and with 0.")
     ] = "0,0.1,0.2,0.3,0.5",
@@ -75,6 +86,14 @@ def fit(
         int, typer.Option(min=1, max=1000, help="Times that the five folds are drawn.")
     ] = 3,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Rules every draw.")] = 0,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, max=65536, help="Processes that train. Default: one for each core."),
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="Where to train: dask, dask://HOST:PORT, ray or ray://HOST:PORT."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write. Default: thinned- and the name of DATA.")
     ] = None,
@@ -91,16 +110,21 @@ def fit(
     from thinned.cli.again import command
     from thinned.cli.progress import progress
     from thinned.fit.choices import Choices, read_missing, read_types
+    from thinned.fit.engines import check_engine, engine_for
     from thinned.fit.folder import whole_folder
     from thinned.fit.job import least_bytes, read_hidden, read_p
+    from thinned.fit.kept import Kept
+    from thinned.fit.lock import beside
     from thinned.fit.results import FitSettings
     from thinned.fit.running import Watch, run
     from thinned.fit.tables import load
     from thinned.report import page
 
     settings = FitSettings(read_p(p), read_hidden(hidden), epochs or 0, repeats, seed)
+    if engine is not None:
+        check_engine(engine)
     lists = tuple(keep or ()), tuple(drop or ())
-    choices = Choices(read_types(types or ()), read_missing(missing), *lists)
+    choices = Choices(read_types(types or ()), read_missing(missing), *lists, groups, time)
     name = "data" if data == "-" else Path(data).stem
     folder = out or Path(f"thinned-{name or 'data'}")
 
@@ -112,9 +136,23 @@ def fit(
             typer.echo(printable(note))
 
     watch = Watch(say, lambda total: progress(total, quiet))
-    with whole_folder(folder, overwrite, least_bytes(settings.hidden)) as made:
-        problem = load(data, target, task.value, choices)
-        result = run(problem, settings, made, report, watch)
+    kept = Kept(beside(folder, "jobs"))
+    try:
+        with whole_folder(folder, overwrite, least_bytes(settings.hidden)) as made:
+            problem = load(data, target, task.value, choices)
+            with engine_for(engine, jobs) as where:
+                result = run(problem, settings, made, report, watch, kept.over(where))
+    except KeyboardInterrupt:
+        if kept.holds:
+            raise StoppedError(
+                "interrupted; the same command goes on where it was "
+                f"({kept.folder.name} holds what is done)."
+            ) from None
+        raise
+    except Exception:
+        kept.clear()
+        raise
+    kept.clear()
     if not quiet:
         typer.echo(_summary(result))
         page_there = printable(str(folder / "report.html"))

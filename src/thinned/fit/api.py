@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 from thinned import checks
 from thinned.checks import message
 from thinned.fit.choices import Choices, read_types
-from thinned.fit.frames import as_frame, categories, table_of, with_target
+from thinned.fit.engines import check_engine, engine_for
+from thinned.fit.frames import as_frame, categories, table_of, with_column
 from thinned.fit.job import WIDEST
+from thinned.fit.kept import Kept
 from thinned.fit.outcome import Result, result_from
 from thinned.fit.results import FitSettings, Result as Found
 from thinned.fit.running import Watch, run
@@ -33,12 +37,16 @@ def fit(
     missing: Sequence[str] = (),
     keep: Sequence[str] = (),
     drop: Sequence[str] = (),
+    groups: Any = None,
+    time: Any = None,
     p: Sequence[float] = (0.0, 0.1, 0.2, 0.3, 0.5),
     hidden: Sequence[int] = (256, 256),
     epochs: int | None = None,
     repeats: int = 3,
     seed: int = 0,
     jobs: int | None = None,
+    engine: str | None = None,
+    resume: str | os.PathLike[str] | None = None,
     progress: Any = False,
 ) -> Result:
     """Say what dropout does for a table: cross-validate every p, refit at the best.
@@ -59,12 +67,21 @@ def fit(
         "month/day/year" or "text".
     missing : texts that count as missing.
     keep, drop : columns that are learned from, or left out, whatever they hold.
+    groups : the name of a column, or one value for each row. Rows with equal values are all
+        trained on, or all looked at. The column is not learned from.
+    time : the name of a column of dates or numbers, or one for each row. What is looked at is
+        always later than what is trained on. Values that are given are not learned from.
     p : probabilities to drop, each in [0, 1), which are compared with each other and with 0.
     hidden : units of each hidden layer.
     epochs : the maximum number of epochs. Default: about 1000 gradient steps, 10 to 100 epochs.
     repeats : int in [1, 1000]. How often the five folds are drawn.
     seed : int in [0, 2^32), of every draw.
     jobs : int >= 1, processes that train. Default: one for each core. It changes no number.
+    engine : "dask", "dask://host:port", "ray" or "ray://host:port", where networks are trained; it
+        changes no number either. Default: joblib's current backend, so that
+        `joblib.parallel_config` decides; without one, processes on this machine.
+    resume : the path of a folder in which each finished training is kept until the end. A run that
+        was ended before goes on from there, and its numbers are the same.
     progress : True shows a bar on stderr. A function is called with (trainings done, of).
 
     Returns
@@ -89,13 +106,18 @@ def fit(
     settings = _settings(p, hidden, epochs, repeats, seed)
     if jobs is not None:
         jobs = checks.integer(WHO, "jobs", jobs, 1, 2**16)
+    if engine is not None:
+        with naming_arguments():
+            check_engine(engine)
     if task not in ("auto", "classification", "regression"):
         requirement = "'auto', 'classification' or 'regression'"
         raise ValueError(message(WHO, "task", requirement, checks.shown(task)))
     with naming_arguments():
-        problem = problem_from(data, target, task, _choices(types, missing, keep, drop))
+        choices = _choices(types, missing, keep, drop)
+        problem = problem_from(data, target, task, choices, groups, time)
     problem.notes[:] = map(in_arguments, problem.notes)
-    given = target is not None and not isinstance(target, str)
+    columns = {"target": target, "groups": groups, "time": time}
+    given = {k for k, v in columns.items() if not (v is None or isinstance(v, str))}
 
     def page(found: Found) -> str:
         from thinned.report import page
@@ -103,28 +125,36 @@ def fit(
         return page(found, _again(found, given))
 
     watch = Watch(progress=_told(progress))
-    return result_from(lambda folder: run(problem, settings, folder, page, watch, jobs))
+    with naming_arguments(), engine_for(engine, jobs) as where:
+        if resume is None:
+            return result_from(lambda folder: run(problem, settings, folder, page, watch, where))
+        kept = Kept(Path(resume)).over(where)
+        result = result_from(lambda folder: run(problem, settings, folder, page, watch, kept))
+        kept.clear()
+        return result
 
 
-def problem_from(data: Any, target: Any, task: str, choices: Choices) -> Problem:
+def problem_from(
+    data: Any, target: Any, task: str, choices: Choices, groups: Any = None, time: Any = None
+) -> Problem:
     """What there is to learn in data of any kind: see `fit`."""
-    named = target is None or isinstance(target, str)
+    columns = {"target": target, "groups": groups, "time": time}
+    given = {k: v for k, v in columns.items() if not (v is None or isinstance(v, str))}
     if isinstance(data, (str, os.PathLike)):
-        if not named:
+        for name, values in given.items():
             requirement = "a column's name where data is a file"
-            raise TypeError(message(WHO, "target", requirement, type(target).__name__))
-        return load(os.fspath(data), target, task, choices)
-    known = choices.kinds
-    types = tuple(f"{one}=text" for one in categories(data) if one not in known and one != target)
-    if not named:
-        data, target = with_target(WHO, data, target)
-    else:
-        data = as_frame(WHO, data)
-    source = table_of(WHO, data, choices.missing)
-    gone = set(choices.drop)
-    types = tuple(one for one in types if one.removesuffix("=text") not in gone)
-    with_types = Choices((*choices.types, *types), choices.missing, choices.keep, choices.drop)
-    return problem_of(source, source.name, target, task, with_types)
+            raise TypeError(message(WHO, name, requirement, type(values).__name__))
+        return load(os.fspath(data), target, task, replace(choices, groups=groups, time=time))
+    known = {*choices.kinds, *choices.drop, *(v for v in columns.values() if isinstance(v, str))}
+    types = tuple(f"{one}=text" for one in categories(data) if one not in known)
+    frame = as_frame(WHO, data)
+    for name, values in given.items():
+        frame, columns[name] = with_column(WHO, frame, name, values)
+    source = table_of(WHO, frame, choices.missing)
+    more = {"groups": columns["groups"], "time": columns["time"]}
+    choices = replace(choices, types=(*choices.types, *types), **more)
+    beside = {columns[name] for name in given if name != "target"}
+    return problem_of(source, source.name, columns["target"], task, choices, beside)
 
 
 def _choices(
@@ -138,11 +168,16 @@ def _choices(
             message(WHO, "types", "a dict such as {'when': 'date'}", type(types).__name__)
         )
     typed = read_types([f"{name}={kind}" for name, kind in (types or {}).items()])
-    lists = []
-    for name, value in (("missing", missing), ("keep", keep), ("drop", drop)):
-        texts = [value] if isinstance(value, str) else value
-        lists.append(tuple(str(one) for one in checks.items(WHO, name, texts, "a list of texts")))
-    return Choices(typed, *lists)
+    lists = {
+        name: tuple(
+            str(one)
+            for one in checks.items(
+                WHO, name, [value] if isinstance(value, str) else value, "a list of texts"
+            )
+        )
+        for name, value in (("missing", missing), ("keep", keep), ("drop", drop))
+    }
+    return Choices(typed, lists["missing"], lists["keep"], lists["drop"])
 
 
 def _settings(p: Any, hidden: Any, epochs: Any, repeats: Any, seed: Any) -> FitSettings:
@@ -193,10 +228,10 @@ def _told(progress: Any) -> Any:
     return told
 
 
-def _again(found: Found, given: bool) -> list[str]:
+def _again(found: Found, given: Collection[str]) -> list[str]:
     """The call that does it again, in pieces that belong together.
 
-    given : whether the target was given as values.
+    given : arguments that were values, one for each row.
     """
     settings, choices = found.settings, found.data.choices
     data = repr(found.data.typed) if found.data.sha256 else found.data.name
@@ -206,9 +241,10 @@ def _again(found: Found, given: bool) -> list[str]:
     for name in ("missing", "keep", "drop"):
         if getattr(choices, name):
             said[name] = list(getattr(choices, name))
+    for name in ("groups", "time"):
+        if getattr(choices, name) is not None:
+            said[name] = getattr(choices, name)
     for name in ("p", "hidden", "epochs", "repeats", "seed"):
         said[name] = getattr(settings, name)
-    pairs = [f"{name}={value!r}" for name, value in said.items()]
-    if given:
-        pairs[0] = "target=target"
+    pairs = [f"{k}={k if k in given else repr(v)}" for k, v in said.items()]
     return [f"thinned.fit.fit({data},", *(f"{pair}," for pair in pairs[:-1]), f"{pairs[-1]})"]

@@ -19,7 +19,7 @@ except ModuleNotFoundError as missing:
 from thinned.checks import integer
 from thinned.fit.choices import Choices
 from thinned.fit.encoding import column_transformer, learned
-from thinned.fit.frames import NAME, categories, table_of, with_target
+from thinned.fit.frames import NAME, categories, table_of, with_column
 from thinned.fit.model import Answers, Model
 from thinned.fit.results import FitSettings
 from thinned.fit.source import TableFile
@@ -78,7 +78,7 @@ class _Table(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no type
         InputError, a ValueError, if X cannot be learned from.
         """
         who = f"{type(self).__name__}.fit"
-        frame, name = with_target(who, X, y, named=False)
+        frame, name = with_column(who, X, "target", y, named=False)
         types = tuple(f"{one}=text" for one in categories(X))
         choices = Choices(types=types)
         with naming_arguments():

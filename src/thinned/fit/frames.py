@@ -16,7 +16,7 @@ from thinned.fit.source import TableFile, text_of
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["NAME", "as_frame", "categories", "column_of", "table_of", "with_target"]
+__all__ = ["NAME", "as_frame", "categories", "column_of", "table_of", "with_column"]
 
 # What a table without a file is called.
 NAME = "frame"
@@ -187,24 +187,25 @@ def column_of(who: str, name: str, values: Any, rows: int) -> pd.Series:
     return _plain(cells)
 
 
-def with_target(
-    who: str, data: Any, values: Any, *, named: bool = True
+def with_column(
+    who: str, data: Any, what: str, values: Any, *, named: bool = True
 ) -> tuple[pd.DataFrame, str]:
-    """A table with its target as a further column, and that column's name: the values' own, or
-    "target".
+    """A table with one value more for each row, and the name of that column: the values' own, or
+    what they are.
 
+    what : the argument that they are given for, such as "target".
     named : bool. Refuse values that have the name of a column of data, which may be that column.
     """
     frame = as_frame(who, data)
-    cells = column_of(who, "target", values, len(frame))
+    cells = column_of(who, what, values, len(frame))
     there = set(map(text_of, frame.columns))
-    name = text_of(cells.name) if cells.name not in (None, "") else "target"
+    name = text_of(cells.name) if cells.name not in (None, "") else what
     if name in there and cells.name is not None and named:
         raise InputError(
-            f"{who}: target must have a name that no column of data has, but got {quoted(name)}; "
-            f"pass target={name!r}, or drop the column from data."
+            f"{who}: {what} must have a name that no column of data has, but got {quoted(name)}; "
+            f"pass {what}={name!r}, or drop the column from data."
         )
     if name in there:
-        name = next(f"target {i}" for i in range(2, len(there) + 3) if f"target {i}" not in there)
+        name = next(f"{what} {i}" for i in range(2, len(there) + 3) if f"{what} {i}" not in there)
     frame[name] = cells
     return frame, name

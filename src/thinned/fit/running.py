@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from thinned.fit.engines import Engine
 from thinned.fit.job import default_epochs, result_of, write_result
 from thinned.fit.results import FitSettings, Result
 from thinned.fit.search import Search, number_of_fits
@@ -41,7 +42,7 @@ def run(
     folder: Path,
     page: Callable[[Result], str],
     watch: Watch,
-    processes: int | None = None,
+    engine: Engine,
 ) -> Result:
     """Search, refit, and write the files of the result into an empty folder.
 
@@ -52,15 +53,17 @@ def run(
     folder : Path.
     page : makes the report (HTML) of what was found.
     watch : Watch.
-    processes : as in `Search`.
+    engine : Engine, where trainings run.
     """
     if not settings.epochs:
         known = replace(settings, epochs=1)
         settings = replace(settings, epochs=default_epochs(problem.rows, known))
+    if problem.times is not None and settings.repeats > 1:
+        settings = replace(settings, repeats=1)  # in one order there is one way to draw them
     for note in problem.notes:
         watch.say(note)
     with watch.progress(number_of_fits(settings)) as advance:
-        search = Search(problem, settings, advance, processes)
+        search = Search(problem, settings, advance, engine)
         search.run()
     result = result_of(problem, search)
     write_result(result, search, folder, page(result))

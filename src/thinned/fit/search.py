@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,9 +11,12 @@ from numpy.typing import NDArray
 from thinned import reference
 from thinned.fit.compare import compare, level, looks_for
 from thinned.fit.encoding import Encoder, column_transformer, learned
+from thinned.fit.engines import Engine
+from thinned.fit.engines.local import Local
 from thinned.fit.model import Model
 from thinned.fit.network import MEASURES, Network, measures
 from thinned.fit.results import FitSettings, Predictions, Refit, ShownMask, Split
+from thinned.fit.splits import splits_of
 from thinned.fit.tables import Problem
 from thinned.fit.threads import one_blas_thread
 from thinned.fit.training import Job, Trained, train
@@ -47,7 +47,7 @@ class Search:
     problem : Problem.
     settings : FitSettings.
     advance : called with no argument after each training.
-    processes : int >= 1, or None for one to a core. Results do not depend on it.
+    engine : Engine, where trainings run. Default: a process to a core. Results do not depend on it.
 
     Attributes
     ----------
@@ -64,10 +64,10 @@ class Search:
         problem: Problem,
         settings: FitSettings,
         advance: Callable[[], None] = lambda: None,
-        processes: int | None = None,
+        engine: Engine | None = None,
     ) -> None:
         self.problem, self.settings, self.advance = problem, settings, advance
-        self.processes = processes
+        self.engine = engine or Local()
         self.looks = looks_for(settings.epochs)
 
     def run(self) -> None:
@@ -80,30 +80,9 @@ class Search:
     # ------------------------------------------------------------------------------------- splits
 
     def _split(self) -> None:
-        from sklearn.model_selection import (
-            RepeatedKFold,
-            RepeatedStratifiedKFold,
-            train_test_split,
-        )
-
-        problem, settings = self.problem, self.settings
-        classes = problem.task == "classification"
-        rows = np.arange(problem.rows)
-        self.train_rows, self.test_rows = train_test_split(
-            rows,
-            test_size=settings.test_share,
-            random_state=settings.seed,
-            stratify=problem.target if classes else None,
-        )
-        self.train_rows.sort()
-        self.test_rows.sort()
-        folds = (RepeatedStratifiedKFold if classes else RepeatedKFold)(
-            n_splits=settings.folds, n_repeats=settings.repeats, random_state=settings.seed
-        )
-        target = problem.target[self.train_rows]
-        self.parts = [
-            (self.train_rows[a], self.train_rows[b]) for a, b in folds.split(target, target)
-        ]
+        found = splits_of(self.problem, self.settings)
+        self.train_rows, self.test_rows = found.train_rows, found.test_rows
+        self.parts = found.parts
 
     def _encoded(self, rows: Array, other: Array) -> tuple[tuple[Array, Array], Any]:
         """Inputs of both parts, by a transformer that has seen the first part only."""
@@ -145,19 +124,9 @@ class Search:
         )
 
     def _train_all(self, jobs: Iterable[Job], count: int) -> Iterator[Trained]:
-        import joblib
-
-        processes = min(self.processes or joblib.cpu_count(), count)
-        with (
-            _stopped_quietly(),
-            joblib.parallel_config(backend="loky", inner_max_num_threads=1),
-            joblib.Parallel(n_jobs=processes, return_as="generator_unordered") as run,
-        ):
-            with _deaf_children():
-                results = run(joblib.delayed(train)(job) for job in jobs)
-            for trained in results:
-                self.advance()
-                yield trained
+        for trained in self.engine.run(train, jobs, count):
+            self.advance()
+            yield trained
 
     def _cross_validate(self) -> None:
         settings, problem = self.settings, self.problem
@@ -257,47 +226,3 @@ class Search:
             pairs = target * n + answers.prediction
             confusion = np.bincount(pairs, minlength=n * n).reshape(n, n)
         return Predictions(problem.places[rows].astype(np.int64) + 1, target, answers, confusion)
-
-
-@contextmanager
-def _stopped_quietly() -> Iterator[None]:
-    """joblib's thread that hands out work may stumble where an interruption takes the work away,
-    and would print a traceback beside the sentence that the user gets. Without one it prints it."""
-    stumbled: list[threading.ExceptHookArgs] = []
-    before = threading.excepthook
-
-    def hook(raised: threading.ExceptHookArgs) -> None:
-        ours = raised.thread is not None and raised.thread.name == "ExecutorManagerThread"
-        (stumbled.append if ours else before)(raised)
-
-    threading.excepthook = hook
-    try:
-        yield
-    except (KeyboardInterrupt, GeneratorExit):
-        stumbled.clear()
-        raise
-    finally:
-        threading.excepthook = before
-        for raised in stumbled:
-            before(raised)
-
-
-@contextmanager
-def _deaf_children() -> Iterator[None]:
-    """Processes started here do not hear Ctrl-C, which a terminal sends to all of them.
-
-    Ending them is this process's business; on their own they would each print a traceback. Here
-    Ctrl-C waits until they are started.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    from multiprocessing import resource_tracker
-
-    # Up to Python 3.12 the start of this helper, which the first child needs, lifts any block.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
