@@ -9,9 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinned.checks import message
-from thinned.numpy import softmax, softmax_cross_entropy, squared_error
+from thinned.numpy import (
+    sigmoid_cross_entropy,
+    softmax,
+    softmax_cross_entropy,
+    squared_error,
+)
 
 try:
+    from scipy.sparse import issparse
     from sklearn.base import ClassifierMixin, MultiOutputMixin, RegressorMixin
     from sklearn.exceptions import DataConversionWarning
     from sklearn.metrics import accuracy_score, r2_score
@@ -33,10 +39,11 @@ Array = NDArray[Any]
 class DropoutMLPClassifier(ClassifierMixin, DropoutMLP):  # type: ignore[misc]
     """A multilayer perceptron classifier, trained with dropout.
 
-    Minimises the cross-entropy of a softmax over the classes. Each row of a minibatch trains its
-    own thinned network (with execution="thin" the rows share one); prediction uses the whole one.
-    Training runs in float32, prediction in the type of its X. Parameters and attributes that
-    scikit-learn's MLPClassifier also has mean the same here.
+    Minimises the cross-entropy of a softmax over the classes; for several labels, which each are
+    there or not (y of 0 and 1 with a column for each), that of a sigmoid for each. Each row of a
+    minibatch trains its own thinned network (with execution="thin" the rows share one); prediction
+    uses the whole one. Training runs in float32, prediction in the type of its X. Parameters and
+    attributes that scikit-learn's MLPClassifier also has mean the same here.
 
     Parameters
     ----------
@@ -84,7 +91,7 @@ class DropoutMLPClassifier(ClassifierMixin, DropoutMLP):  # type: ignore[misc]
     validation_scores_, best_validation_score_ : list of float, float; None without early_stopping.
     n_iter_ : int. Epochs of the last call. t_ : int. Rows seen so far, over all calls.
     n_layers_ : int. n_outputs_ : int. The number of classes, also for two. out_activation_ :
-        "softmax".
+        "softmax", or "logistic" for several labels, whose classes_ are the numbers of y's columns.
     seed_, sites_, step_, p_ : what it takes to draw a mask again. For a minibatch of n rows in step
         s (steps count minibatches from 0, over all calls; `step_` is the next one), the mask on
         layer i is ``thinned.keep_mask((n, units), p_[i], thinned.Address(seed_, sites_[i], s))``.
@@ -171,7 +178,8 @@ class DropoutMLPClassifier(ClassifierMixin, DropoutMLP):  # type: ignore[misc]
         ValueError as `fit`, and if a label is new, early_stopping is True, or class_weight is
         "balanced": no one knows yet how often each class comes.
         """
-        if classes is None and not hasattr(self, "classes_"):
+        several = hasattr(y, "shape") and len(y.shape) == 2 and y.shape[1] > 1
+        if classes is None and not hasattr(self, "classes_") and not several:
             raise ValueError(
                 f"{type(self).__name__}.partial_fit: classes must be given in the first call, "
                 "for later ones may bring labels that this y lacks."
@@ -184,13 +192,17 @@ class DropoutMLPClassifier(ClassifierMixin, DropoutMLP):  # type: ignore[misc]
         return self._partial_fit(X, y, classes, sample_weight)
 
     def predict(self, X: Any) -> Array:
-        """The most probable class of each row: array of labels, shape (n_samples,)."""
+        """The most probable class of each row: array of labels, shape (n_samples,). For several
+        labels 1 for each that is more probable than not, else 0: shape (n_samples, n_labels)."""
         scores = self._checked_scores(X)
+        if self.out_activation_ == "logistic":
+            return (scores > 0).astype(np.int64)
         labels: Array = self.classes_[scores.argmax(axis=1)]
         return labels
 
     def predict_proba(self, X: Any, members: int | None = None, *, seed: int = 0) -> Array:
-        """The probability of each class, in the order of classes_: shape (n_samples, n_classes).
+        """The probability of each class, in the order of classes_: shape (n_samples, n_classes);
+        of several labels the probability of each.
 
         Parameters
         ----------
@@ -200,11 +212,16 @@ class DropoutMLPClassifier(ClassifierMixin, DropoutMLP):  # type: ignore[misc]
         """
         if members is not None:
             return self.predict_members(X, members, seed=seed).mean
-        return softmax(self._checked_scores(X))
+        scores = self._checked_scores(X)
+        return (
+            np.exp(_log_sigmoid(scores)) if self.out_activation_ == "logistic" else softmax(scores)
+        )
 
     def predict_log_proba(self, X: Any) -> Array:
         """The natural logarithm of `predict_proba`, finite where that has rounded to 0."""
         scores = self._checked_scores(X)
+        if self.out_activation_ == "logistic":
+            return _log_sigmoid(scores)
         scores -= scores.max(axis=1, keepdims=True)
         scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
         return scores
@@ -212,6 +229,11 @@ class DropoutMLPClassifier(ClassifierMixin, DropoutMLP):  # type: ignore[misc]
     def _encode(self, y: Any, fresh: bool, classes: Any = None) -> Array:
         who = type(self).__name__
         check_classification_targets(y)
+        several = y.ndim == 2
+        if not fresh and several != (self.out_activation_ == "logistic"):
+            raise ValueError(f"{who}: y must have as many columns as when training began.")
+        if several:
+            return self._encode_labels(y, fresh)
         if fresh:
             found = np.unique(y if classes is None else classes)
             if len(found) < 2:
@@ -231,11 +253,29 @@ class DropoutMLPClassifier(ClassifierMixin, DropoutMLP):  # type: ignore[misc]
         numbers: Array = np.searchsorted(self.classes_, y)
         return numbers
 
+    def _encode_labels(self, y: Any, fresh: bool) -> Array:
+        who = type(self).__name__
+        if self.class_weight is not None:
+            got = "a weight, and several labels"
+            raise ValueError(message(who, "class_weight", "None for several labels", got))
+        labels = np.asarray(y.toarray() if issparse(y) else y)
+        if labels.dtype.kind not in "biuf" or not ((labels == 0) | (labels == 1)).all():
+            requirement = "of shape (n_samples,), or 0 and 1 with a column for each label"
+            raise ValueError(message(who, "y", requirement, f"others, of shape {labels.shape}"))
+        if fresh:
+            self.classes_ = np.arange(labels.shape[1])
+            self.n_outputs_, self.out_activation_ = labels.shape[1], "logistic"
+        elif labels.shape[1] != self.n_outputs_:
+            raise ValueError(message(who, "y", f"of {self.n_outputs_} labels", labels.shape[1]))
+        return labels.astype(np.float32)
+
     def _loss(self, scores: Array, y: Array, weights: Array | None) -> tuple[float, Array]:
-        return softmax_cross_entropy(scores, y, weights)
+        loss = sigmoid_cross_entropy if y.ndim == 2 else softmax_cross_entropy
+        return loss(scores, y, weights)
 
     def _validation_score(self, scores: Array, y: Array, weights: Array | None) -> float:
-        return float(accuracy_score(y, scores.argmax(axis=1), sample_weight=weights))
+        found = scores > 0 if y.ndim == 2 else scores.argmax(axis=1)
+        return float(accuracy_score(y, found, sample_weight=weights))
 
     def _weighted(self, y: Array, weights: Array | None) -> Array | None:
         if self.class_weight is None:
@@ -246,6 +286,15 @@ class DropoutMLPClassifier(ClassifierMixin, DropoutMLP):  # type: ignore[misc]
         if not of_row.any():
             raise ValueError(message(who, "class_weight", "above 0 for a class of y", "0 for all"))
         return of_row if weights is None else weights * of_row
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+def _log_sigmoid(scores: Array) -> Array:
+    return -np.logaddexp(0, -scores)
 
 
 class DropoutMLPRegressor(MultiOutputMixin, RegressorMixin, DropoutMLP):  # type: ignore[misc]

@@ -100,6 +100,15 @@ def _thin(layers: list[Layer]) -> list[Layer]:
     return [taken.get(id(layer), layer) for layer in layers]
 
 
+def _has_columns(y: Any) -> bool:
+    """Whether y has a column for each of several labels."""
+    try:
+        shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
+    except ValueError:  # rows of different lengths, which are refused later
+        return False
+    return len(shape) == 2 and shape[1] != 1
+
+
 class DropoutMLP(MembersMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """What the classifier and the regressor share: everything but the meaning of y."""
 
@@ -429,7 +438,7 @@ class DropoutMLP(MembersMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
             accept_sparse="csr",
             dtype=[np.float64, np.float32],
             order="C",
-            multi_output=isinstance(self, RegressorMixin),
+            multi_output=isinstance(self, RegressorMixin) or _has_columns(y),
             y_numeric=isinstance(self, RegressorMixin),
         )
         who = type(self).__name__

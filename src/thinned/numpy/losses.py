@@ -14,7 +14,7 @@ from thinned.backends.numpy import as_array
 from thinned.checks import message
 from thinned.numpy.settings import floats
 
-__all__ = ["softmax", "softmax_cross_entropy", "squared_error"]
+__all__ = ["sigmoid_cross_entropy", "softmax", "softmax_cross_entropy", "squared_error"]
 
 Array = NDArray[Any]
 
@@ -94,6 +94,52 @@ def softmax_cross_entropy(
     gradient /= n
     if weights is not None:
         losses, gradient = _weighted("softmax_cross_entropy", losses, gradient, weights)
+    return float(losses.mean()), gradient
+
+
+def sigmoid_cross_entropy(
+    scores: Array, labels: Array, weights: Array | None = None
+) -> tuple[float, Array]:
+    """How surprised K sigmoids are by K labels that each are there or not, and the gradient.
+
+    L = -1/N sum_ik [y_ik ln s(z_ik) + (1 - y_ik) ln (1 - s(z_ik))], s(z) = 1 / (1 + exp(-z)), in
+    nats;    dL/dz = (s(z) - y) / N.
+
+    Parameters
+    ----------
+    scores : array, shape (N, K), floating, N >= 1. Any real numbers; not yet probabilities.
+    labels : array of 0 and 1, of scores' shape.
+    weights : as in `softmax_cross_entropy`.
+
+    Returns
+    -------
+    (loss, gradient) : float in nats, >= 0, and an array of scores' shape. Over the K labels the
+    loss is a sum.
+
+    Raises
+    ------
+    ValueError if the shapes disagree, the batch is empty or a label is neither 0 nor 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> loss, gradient = sigmoid_cross_entropy(np.zeros((1, 2)), np.array([[1, 0]]))
+    >>> round(loss, 4), gradient
+    (1.3863, array([[-0.5,  0.5]]))
+    """
+    who = "sigmoid_cross_entropy"
+    scores = _rows(who, "scores", scores)
+    labels = as_array(who, "labels", labels, "an array of 0 and 1")
+    if labels.shape != scores.shape:
+        raise ValueError(message(who, "labels", f"of shape {scores.shape}", labels.shape))
+    if labels.dtype.kind not in "biuf" or not ((labels == 0) | (labels == 1)).all():
+        raise ValueError(message(who, "labels", "0 or 1", "something else"))
+    y = labels.astype(scores.dtype)
+    small = np.exp(-np.abs(scores))  # never overflows
+    losses = (np.maximum(scores, 0) - scores * y + np.log1p(small)).sum(axis=1)
+    gradient: Array = (np.where(scores >= 0, 1, small) / (1 + small) - y) / len(scores)
+    if weights is not None:
+        losses, gradient = _weighted(who, losses, gradient, weights)
     return float(losses.mean()), gradient
 
 
