@@ -19,7 +19,7 @@ LIBRARIES = (
     "transformers", "accelerate", "lightning", "pytorch_lightning", "peft", "torch_geometric",
     "jax", "flax", "equinox", "optax", "ml_dtypes",
     "scipy", "sklearn", "pandas", "pyarrow", "matplotlib", "rich", "typer", "safetensors",
-    "array_api_strict", "yaml", "timm", "triton", "distributed", "ray",
+    "array_api_strict", "yaml", "timm", "triton", "distributed", "ray", "optuna",
 )  # fmt: skip
 
 

@@ -125,7 +125,7 @@ class Here(Remote):
     """A cluster in this process, which loses what `loses` says."""
 
     def __init__(self, loses=()):
-        super().__init__(at_a_time=4)
+        super().__init__(at_a_time=4, workers=1)
         self.loses, self.sent, self.begun, self.forgotten = set(loses), 0, count(), []
         self.answers = {}
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
@@ -86,6 +88,27 @@ def fit(
         int, typer.Option(min=1, max=1000, help="Times that the five folds are drawn.")
     ] = 3,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Rules every draw.")] = 0,
+    rows: Annotated[
+        int, typer.Option(min=0, help="Learn from a sample of so many rows; 0 is all.")
+    ] = 0,
+    learning_rate: Annotated[float, typer.Option(min=1e-8, max=10.0, help="Of Adam.")] = 0.001,
+    tune: Annotated[
+        str | None,
+        typer.Option(help="Choose with Optuna: p, width, depth and learning_rate, or some."),
+    ] = None,
+    trials: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Settings that --tune tries.")
+    ] = 20,
+    aside: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Choose p, or what --tune says, on so many rows set aside; 0 is not."
+        ),
+    ] = 0,
+    time_limit: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="End within 90s, 10m or 2h: less is done, and said."),
+    ] = None,
     jobs: Annotated[
         int | None,
         typer.Option(min=1, max=65536, help="Processes that train. Default: one for each core."),
@@ -115,12 +138,19 @@ def fit(
     from thinned.fit.job import least_bytes, read_hidden, read_p
     from thinned.fit.kept import Kept
     from thinned.fit.lock import beside
+    from thinned.fit.plan import read_duration
     from thinned.fit.results import FitSettings
     from thinned.fit.running import Watch, run
     from thinned.fit.tables import load
+    from thinned.fit.tune import Tuning, read_tune
     from thinned.report import page
 
-    settings = FitSettings(read_p(p), read_hidden(hidden), epochs or 0, repeats, seed)
+    start = monotonic()
+    ps, sizes = read_p(p), read_hidden(hidden)
+    settings = FitSettings(ps, sizes, epochs or 0, repeats, seed, rows, aside)
+    settings = replace(settings, learning_rate=learning_rate)
+    tuning = None if tune is None else Tuning(read_tune(tune), trials)
+    until = None if time_limit is None else start + read_duration(time_limit)
     if engine is not None:
         check_engine(engine)
     lists = tuple(keep or ()), tuple(drop or ())
@@ -141,7 +171,9 @@ def fit(
         with whole_folder(folder, overwrite, least_bytes(settings.hidden)) as made:
             problem = load(data, target, task.value, choices)
             with engine_for(engine, jobs) as where:
-                result = run(problem, settings, made, report, watch, kept.over(where))
+                result = run(
+                    problem, settings, made, report, watch, kept.over(where), until, tuning
+                )
     except KeyboardInterrupt:
         if kept.holds:
             raise StoppedError(

@@ -32,7 +32,7 @@ _EXTRA = {
     "typer",
 }
 # Those of further extras.
-_FURTHER = {"distributed", "onnx", "ray"}
+_FURTHER = {"distributed", "onnx", "optuna", "ray"}
 # Where a shell asks for completions, it says so here.
 _COMPLETE = "_THINNED_COMPLETE"
 # A shell's code for a program that Ctrl-C ended.
@@ -137,7 +137,7 @@ def _missing(error: ImportError) -> int:
     top = (error.name or "").partition(".")[0]
     if top not in _EXTRA | _FURTHER and "thinned[fit]" not in str(error):
         raise error
-    if top in ("distributed", "ray"):
+    if top in ("distributed", "optuna", "ray"):
         return _fail(str(error), 1)
     if top == "onnx":
         return _fail('onnx is not installed; thinned export needs: pip install "thinned[onnx]"', 1)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Real
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from thinned import checks
@@ -18,10 +19,13 @@ from thinned.fit.frames import as_frame, categories, table_of, with_column
 from thinned.fit.job import WIDEST
 from thinned.fit.kept import Kept
 from thinned.fit.outcome import Result, result_from
+from thinned.fit.plan import read_duration
 from thinned.fit.results import FitSettings, Result as Found
 from thinned.fit.running import Watch, run
 from thinned.fit.spoken import in_arguments, naming_arguments
 from thinned.fit.tables import Problem, load, problem_of
+from thinned.fit.tune import Tuning, read_tune
+from thinned.numpy.settings import number
 
 __all__ = ["fit"]
 
@@ -44,6 +48,12 @@ def fit(
     epochs: int | None = None,
     repeats: int = 3,
     seed: int = 0,
+    rows: int = 0,
+    learning_rate: float = 0.001,
+    tune: Sequence[str] | None = None,
+    trials: int = 20,
+    aside: int = 0,
+    time_limit: float | str | None = None,
     jobs: int | None = None,
     engine: str | None = None,
     resume: str | os.PathLike[str] | None = None,
@@ -73,9 +83,17 @@ def fit(
         always later than what is trained on. Values that are given are not learned from.
     p : probabilities to drop, each in [0, 1), which are compared with each other and with 0.
     hidden : units of each hidden layer.
-    epochs : the maximum number of epochs. Default: about 1000 gradient steps, 10 to 100 epochs.
+    epochs : the maximum number of epochs. Default: as the number of rows asks for.
     repeats : int in [1, 1000]. How often the five folds are drawn.
     seed : int in [0, 2^32), of every draw.
+    rows : int. Learn from a sample of so many rows; 0 is all.
+    learning_rate : float > 0, of Adam.
+    tune : of "p", "width", "depth" and "learning_rate", what Optuna chooses in `trials` trials, on
+        rows that are set aside.
+    aside : int. Set so many rows aside, and choose one p above 0 on them by successive halving; 0
+        compares all.
+    time_limit : seconds, or a text such as "10m", in which it is to end. What has to be left out
+        for that is said in a note, and the settings say what was done.
     jobs : int >= 1, processes that train. Default: one for each core. It changes no number.
     engine : "dask", "dask://host:port", "ray" or "ray://host:port", where networks are trained; it
         changes no number either. Default: joblib's current backend, so that
@@ -103,7 +121,17 @@ def fit(
     >>> result.predict(frame).shape
     (150,)
     """
-    settings = _settings(p, hidden, epochs, repeats, seed)
+    start = monotonic()
+    settings = _settings(p, hidden, epochs, repeats, seed, rows, aside)
+    rate = number(WHO, "learning_rate", learning_rate, 0, open_low=True)
+    settings = replace(settings, learning_rate=rate)
+    tuning = None
+    if tune is not None:
+        names = checks.items(WHO, "tune", [tune] if isinstance(tune, str) else tune, "names")
+        with naming_arguments():
+            tuned = read_tune(",".join(map(str, names)))
+        tuning = Tuning(tuned, checks.integer(WHO, "trials", trials, 1, 100_001))
+    until = None if time_limit is None else start + _seconds(time_limit)
     if jobs is not None:
         jobs = checks.integer(WHO, "jobs", jobs, 1, 2**16)
     if engine is not None:
@@ -126,11 +154,12 @@ def fit(
 
     watch = Watch(progress=_told(progress))
     with naming_arguments(), engine_for(engine, jobs) as where:
-        if resume is None:
-            return result_from(lambda folder: run(problem, settings, folder, page, watch, where))
-        kept = Kept(Path(resume)).over(where)
-        result = result_from(lambda folder: run(problem, settings, folder, page, watch, kept))
-        kept.clear()
+        kept = None if resume is None else Kept(Path(resume)).over(where)
+        result = result_from(
+            lambda made: run(problem, settings, made, page, watch, kept or where, until, tuning)
+        )
+        if kept is not None:
+            kept.clear()
         return result
 
 
@@ -180,7 +209,16 @@ def _choices(
     return Choices(typed, lists["missing"], lists["keep"], lists["drop"])
 
 
-def _settings(p: Any, hidden: Any, epochs: Any, repeats: Any, seed: Any) -> FitSettings:
+def _seconds(time_limit: Any) -> float:
+    if isinstance(time_limit, str):
+        with naming_arguments():
+            return read_duration(time_limit)
+    return number(WHO, "time_limit", time_limit, 0, open_low=True)
+
+
+def _settings(
+    p: Any, hidden: Any, epochs: Any, repeats: Any, seed: Any, rows: Any, aside: Any
+) -> FitSettings:
     values = [p] if isinstance(p, Real) else p
     found = {0.0}
     for i, one in enumerate(checks.items(WHO, "p", values, "a list of probabilities")):
@@ -206,6 +244,8 @@ def _settings(p: Any, hidden: Any, epochs: Any, repeats: Any, seed: Any) -> FitS
         epochs=epochs or 0,
         repeats=checks.integer(WHO, "repeats", repeats, 1, 1001),
         seed=checks.integer(WHO, "seed", seed, 0, 2**32),
+        rows=checks.integer(WHO, "rows", rows, 0, 2**42),
+        aside=checks.integer(WHO, "aside", aside, 0, 2**42),
     )
 
 
@@ -244,7 +284,8 @@ def _again(found: Found, given: Collection[str]) -> list[str]:
     for name in ("groups", "time"):
         if getattr(choices, name) is not None:
             said[name] = getattr(choices, name)
-    for name in ("p", "hidden", "epochs", "repeats", "seed"):
-        said[name] = getattr(settings, name)
+    for name in ("p", "hidden", "epochs", "repeats", "seed", "rows", "learning_rate", "aside"):
+        if getattr(settings, name) or name == "seed":  # 0 rows are all
+            said[name] = getattr(settings, name)
     pairs = [f"{k}={k if k in given else repr(v)}" for k, v in said.items()]
     return [f"thinned.fit.fit({data},", *(f"{pair}," for pair in pairs[:-1]), f"{pairs[-1]})"]

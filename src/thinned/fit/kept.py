@@ -59,6 +59,10 @@ class Kept:
         self.engine = engine
         return self
 
+    @property
+    def workers(self) -> int:
+        return self.engine.workers
+
     def run(self, do: Callable[[Any], Any], jobs: Iterable[Any], count: int) -> Iterator[Any]:
         """As `Engine.run`."""
         if do is not train:

@@ -33,13 +33,18 @@ Verdict = Literal["helped", "no clear difference", "hurt"]
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How it was run. `p` is sorted and starts with 0, which the others are compared with."""
+    """How it was run. `p` is sorted and starts with 0, which the others are compared with.
+
+    rows : of a sample, 0 for all. aside : rows that p was chosen on, and nothing else.
+    """
 
     p: tuple[float, ...]
     hidden: tuple[int, ...]
     epochs: int
     repeats: int
     seed: int
+    rows: int = 0
+    aside: int = 0
     folds: int = 5
     test_share: float = 0.2
     batch_size: int = 32

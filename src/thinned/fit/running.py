@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -9,9 +10,11 @@ from pathlib import Path
 
 from thinned.fit.engines import Engine
 from thinned.fit.job import default_epochs, result_of, write_result
+from thinned.fit.plan import prepared, within
 from thinned.fit.results import FitSettings, Result
 from thinned.fit.search import Search, number_of_fits
 from thinned.fit.tables import Problem
+from thinned.fit.tune import Tuning
 
 __all__ = ["Watch", "run"]
 
@@ -43,6 +46,8 @@ def run(
     page: Callable[[Result], str],
     watch: Watch,
     engine: Engine,
+    until: float | None = None,
+    tuning: Tuning | None = None,
 ) -> Result:
     """Search, refit, and write the files of the result into an empty folder.
 
@@ -54,12 +59,20 @@ def run(
     page : makes the report (HTML) of what was found.
     watch : Watch.
     engine : Engine, where trainings run.
+    tuning : what is chosen before the search, if anything.
+    until : by this time of time.monotonic() it is to be done; the settings make way for it.
     """
     if not settings.epochs:
         known = replace(settings, epochs=1)
         settings = replace(settings, epochs=default_epochs(problem.rows, known))
     if problem.times is not None and settings.repeats > 1:
         settings = replace(settings, repeats=1)  # in one order there is one way to draw them
+    if until is not None:
+        left = max(until - time.monotonic(), 1.0)
+        settings, said = within(left, problem, settings, engine.workers)
+        problem.notes += said[:-1]
+        watch.say(said[-1])  # an estimate changes by the hour, and is no part of the result
+    problem, settings = prepared(problem, settings, engine, tuning)
     for note in problem.notes:
         watch.say(note)
     with watch.progress(number_of_fits(settings)) as advance:

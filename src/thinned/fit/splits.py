@@ -12,7 +12,7 @@ from thinned.errors import InputError, quoted
 from thinned.fit.results import FitSettings
 from thinned.fit.tables import Problem
 
-__all__ = ["FEWEST_GROUPS", "Splits", "splits_of"]
+__all__ = ["FEWEST_GROUPS", "Splits", "folds_of", "splits_of"]
 
 Rows = NDArray[np.intp]
 
@@ -48,11 +48,7 @@ def splits_of(problem: Problem, settings: FitSettings) -> Splits:
 
 
 def _of_rows(problem: Problem, settings: FitSettings) -> Splits:
-    from sklearn.model_selection import (
-        RepeatedKFold,
-        RepeatedStratifiedKFold,
-        train_test_split,
-    )
+    from sklearn.model_selection import train_test_split
 
     classes = problem.task == "classification"
     train_rows, test_rows = train_test_split(
@@ -63,12 +59,29 @@ def _of_rows(problem: Problem, settings: FitSettings) -> Splits:
     )
     train_rows.sort()
     test_rows.sort()
-    folds = (RepeatedStratifiedKFold if classes else RepeatedKFold)(
-        n_splits=settings.folds, n_repeats=settings.repeats, random_state=settings.seed
-    )
     target = problem.target[train_rows]
+    folds = _row_folds(problem, settings)
     parts = [(train_rows[a], train_rows[b]) for a, b in folds.split(target, target)]
     return Splits(train_rows, test_rows, parts)
+
+
+def _row_folds(problem: Problem, settings: FitSettings) -> Any:
+    from sklearn.model_selection import RepeatedKFold, RepeatedStratifiedKFold
+
+    kind: Any = RepeatedStratifiedKFold if problem.task == "classification" else RepeatedKFold
+    return kind(n_splits=settings.folds, n_repeats=settings.repeats, random_state=settings.seed)
+
+
+def folds_of(problem: Problem, settings: FitSettings) -> list[tuple[Rows, Rows]]:
+    """Folds of all rows, without a test part. Raises as `splits_of`."""
+    if problem.times is not None:
+        order = np.argsort(problem.times, kind="stable")
+        return _blocks(problem, settings, order, problem.times[order])
+    rows = np.arange(problem.rows)
+    if problem.groups is not None:
+        _check_groups(problem, problem.groups, settings.folds)
+        return _folds(problem, settings, problem.groups, rows, settings.seed)
+    return list(_row_folds(problem, settings).split(problem.target, problem.target))
 
 
 # ------------------------------------------------------------------------------------------ groups
@@ -76,12 +89,7 @@ def _of_rows(problem: Problem, settings: FitSettings) -> Splits:
 
 def _of_groups(problem: Problem, settings: FitSettings, groups: Rows) -> Splits:
     name = quoted(problem.choices.groups)
-    n = len(np.unique(groups))
-    if n < FEWEST_GROUPS:
-        raise InputError(
-            f"{problem.data}: column {name} has {n} group{'s' * (n != 1)}, fewer than five folds "
-            f"beside a test part need; at least {FEWEST_GROUPS} are needed."
-        )
+    _check_groups(problem, groups, FEWEST_GROUPS)
     everything = np.arange(problem.rows)
     train_rows, test_rows = _folds(problem, settings, groups, everything, settings.seed)[0]
     parts = []
@@ -107,6 +115,16 @@ def _folds(
     return [(rows[a], rows[b]) for a, b in folds.split(target, target, groups[rows])]
 
 
+def _check_groups(problem: Problem, groups: Rows, fewest: int) -> None:
+    n = len(np.unique(groups))
+    if n < fewest:
+        raise InputError(
+            f"{problem.data}: column {quoted(problem.choices.groups)} has {n} "
+            f"group{'s' * (n != 1)}, fewer than five folds beside a test part need; at least "
+            f"{fewest} are needed."
+        )
+
+
 def _check_classes(problem: Problem, rows: Rows, name: str) -> None:
     absent = np.setdiff1d(np.arange(len(problem.classes)), problem.target[rows])
     if absent.size:
@@ -124,21 +142,25 @@ def _in_time(problem: Problem, settings: FitSettings, times: NDArray[np.float64]
     """Rows in the order of time. The last fifth is the test part; the others make blocks, and each
     split trains on a run of them and looks at the next. The run moves on and does not grow: then as
     many rows are trained on in each split, as in folds."""
-    name = quoted(problem.choices.time)
     order = np.argsort(times, kind="stable")
     moments = times[order]
-    folds = settings.folds
-    blocks = 2 * folds - 1
     n_train = _cut(moments, round(problem.rows * (1 - settings.test_share)))
-    ends = [_cut(moments[:n_train], round(n_train * i / blocks)) for i in range(1, blocks)]
-    edges = [0, *ends, n_train]
-    if not 0 < n_train < problem.rows or min(np.diff(edges)) < 1:
-        n = len(np.unique(moments))
-        raise InputError(
-            f"{problem.data}: column {name} has {n} different time{'s' * (n != 1)}; these are too "
-            f"few, or too many rows have the same, for {blocks} parts one after the other and a "
-            "test part."
-        )
+    if n_train == problem.rows:
+        raise _too_few(problem, moments, 2 * settings.folds - 1)
+    parts = _blocks(problem, settings, order[:n_train], moments[:n_train])
+    _check_in_time(problem, order[:n_train])
+    return Splits(np.sort(order[:n_train]), np.sort(order[n_train:]), parts)
+
+
+def _blocks(
+    problem: Problem, settings: FitSettings, order: Rows, moments: NDArray[np.float64]
+) -> list[tuple[Rows, Rows]]:
+    """Splits of rows that are in the order of time."""
+    folds, n = settings.folds, len(order)
+    blocks = 2 * folds - 1
+    edges = [0, *(_cut(moments, round(n * i / blocks)) for i in range(1, blocks)), n]
+    if min(np.diff(edges)) < 1:
+        raise _too_few(problem, moments, blocks)
     parts = [
         (
             np.sort(order[edges[i] : edges[i + folds - 1]]),
@@ -146,14 +168,26 @@ def _in_time(problem: Problem, settings: FitSettings, times: NDArray[np.float64]
         )
         for i in range(folds)
     ]
-    if problem.task == "classification":
-        for rows, _ in [(order[:n_train], order[n_train:]), *parts]:
-            if len(np.unique(problem.target[rows])) < 2:
-                raise InputError(
-                    f"{problem.data}: some training part in the order of {name} has rows of one "
-                    "class only; there is nothing to tell apart."
-                )
-    return Splits(np.sort(order[:n_train]), np.sort(order[n_train:]), parts)
+    for rows, _ in parts:
+        _check_in_time(problem, rows)
+    return parts
+
+
+def _too_few(problem: Problem, moments: NDArray[np.float64], blocks: int) -> InputError:
+    n = len(np.unique(moments))
+    return InputError(
+        f"{problem.data}: column {quoted(problem.choices.time)} has {n} different "
+        f"time{'s' * (n != 1)}; these are too few, or too many rows have the same, for {blocks} "
+        "parts one after the other and a test part."
+    )
+
+
+def _check_in_time(problem: Problem, rows: Rows) -> None:
+    if problem.task == "classification" and len(np.unique(problem.target[rows])) < 2:
+        raise InputError(
+            f"{problem.data}: in the order of {quoted(problem.choices.time)} some training part "
+            "has rows of one class only; there is nothing to tell apart."
+        )
 
 
 def _cut(moments: NDArray[np.float64], place: int) -> int:

@@ -19,15 +19,15 @@ _WAYS = (
     (re.compile(r"or choose another with --out"), "or choose another"),
     (re.compile(r"--overwrite replaces"), "overwrite=True replaces"),
     (re.compile(r"--type\b"), "types="),
-    (re.compile(r"(?<![-\w])--([a-z]+)\b"), r"\1="),
 )
+_OPTION = re.compile(r"(?<![-\w])--([a-z]+(?:-[a-z]+)*)\b")
 
 
 def in_arguments(sentence: str) -> str:
     """The sentence with arguments where it has options: `--target` becomes `target=`."""
     for pattern, words in _WAYS:
         sentence = pattern.sub(words, sentence)
-    return sentence
+    return _OPTION.sub(lambda found: f"{found[1].replace('-', '_')}=", sentence)
 
 
 @contextmanager

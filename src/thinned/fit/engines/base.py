@@ -33,6 +33,11 @@ _J = TypeVar("_J", bound=Any)
 
 
 class Engine(Protocol):
+    """workers : how many jobs run at a time."""
+
+    @property
+    def workers(self) -> int: ...
+
     def run(self, do: Callable[[Any], Any], jobs: Iterable[Any], count: int) -> Iterator[Any]:
         """The answers `do(job)`, each with its job's key, in the order in which they are there.
 

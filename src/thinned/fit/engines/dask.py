@@ -47,8 +47,7 @@ def dask_engine(place: str, processes: int | None) -> Iterator[Remote]:
         except (OSError, TimeoutError, ValueError) as reason:
             said = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
             raise InputError(f"--engine: no scheduler of Dask's at {place}: {said}.") from None
-        threads = sum(client.nthreads().values())
-        if not threads and not place:
+        if not client.nthreads() and not place:
             client.wait_for_workers(1, PATIENCE)
         if not sum(client.nthreads().values()):
             raise InputError(f"--engine: the scheduler at {place} has no workers.")
@@ -57,7 +56,8 @@ def dask_engine(place: str, processes: int | None) -> Iterator[Remote]:
 
 class _Dask(Remote):
     def __init__(self, client: Any, processes: int | None) -> None:
-        super().__init__(processes or 2 * sum(client.nthreads().values()))
+        threads = sum(client.nthreads().values())
+        super().__init__(processes or 2 * threads, min(processes or threads, threads))
         self.client = client
         self._done: Queue[Any] = Queue()
 

@@ -26,6 +26,16 @@ class Local:
     def __init__(self, processes: int | None = None) -> None:
         self.processes = processes
 
+    @property
+    def workers(self) -> int:
+        import joblib
+        from joblib.parallel import get_active_backend
+
+        backend, _ = get_active_backend()
+        if type(backend).__name__ == "LokyBackend":
+            return self.processes or int(joblib.cpu_count())
+        return int(backend.effective_n_jobs(self.processes or -1))
+
     def run(self, do: Callable[[Any], Any], jobs: Iterable[Any], count: int) -> Iterator[Any]:
         """As `Engine.run`. A job whose process was ended from outside is begun again."""
         from joblib.externals.loky.process_executor import TerminatedWorkerError

@@ -41,15 +41,15 @@ def ray_engine(place: str, processes: int | None) -> Iterator[Remote]:
         cores = int(ray.cluster_resources().get("CPU", 0))
         if not cores:
             raise InputError("--engine: the cluster of Ray's has no processors.")
-        yield _Ray(ray, processes or 2 * cores)
+        yield _Ray(ray, processes or 2 * cores, min(processes or cores, cores))
     finally:
         if not was_there:
             ray.shutdown()
 
 
 class _Ray(Remote):
-    def __init__(self, ray: Any, at_a_time: int) -> None:
-        super().__init__(at_a_time)
+    def __init__(self, ray: Any, at_a_time: int, workers: int) -> None:
+        super().__init__(at_a_time, workers)
         self.ray = ray
         self._do = ray.remote(num_cpus=1, max_retries=MOST_ATTEMPTS)(together)
 

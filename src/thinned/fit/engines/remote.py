@@ -22,8 +22,8 @@ class LostError(Exception):
 class Remote(ABC):
     """An engine whose jobs run in another place."""
 
-    def __init__(self, at_a_time: int) -> None:
-        self.at_a_time = at_a_time
+    def __init__(self, at_a_time: int, workers: int) -> None:
+        self.at_a_time, self.workers = at_a_time, workers
         self._sent: dict[int, tuple[Any, Any]] = {}
 
     @abstractmethod
