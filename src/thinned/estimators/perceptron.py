@@ -21,7 +21,7 @@ from thinned.checks import message, shown
 from thinned.estimators.members import MembersMixin
 from thinned.estimators.thin import ThinLinear, UnitDropout
 from thinned.estimators.weights import row_weights
-from thinned.methods.equation import draw_for
+from thinned.methods.placing import draw_for
 from thinned.numpy import (
     SGD,
     Adam,
