@@ -24,6 +24,7 @@ VALUES = {
     "data": "some data.csv", "target": "my target", "task": "regression", "p": (0.0, 0.123456789),
     "hidden": (7, 9), "epochs": 11, "repeats": 2, "seed": 5, "types": ("a=number", "b=grouped"),
     "missing": ("?", "-"), "keep": ("a", "b"), "drop": (),
+    "metric": "mae",
 }  # fmt: skip
 
 

@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from thinned.checks import message
 from thinned.members.calibration.arguments import Array, classes, floats, level, same_length
 
-__all__ = ["conformal_interval", "conformal_sets"]
+__all__ = ["conformal_interval", "conformal_quantile", "conformal_sets"]
 
 
-def _conformal_quantile(who: str, scores: Array, alpha: float) -> float:
+def conformal_quantile(scores: Array, alpha: float) -> float:
     """The ceil((n + 1)(1 - alpha))-th smallest score; infinite where n is too small for it."""
     rank = math.ceil((len(scores) + 1) * (1.0 - alpha) - 1e-12)
     return math.inf if rank > len(scores) else float(np.sort(scores)[rank - 1])
@@ -60,7 +60,7 @@ def conformal_sets(
     if p.shape[1] != known.shape[1]:
         requirement = f"of {known.shape[1]} classes, as in calibration"
         raise ValueError(message(who, "probabilities", requirement, p.shape[1]))
-    limit = _conformal_quantile(who, 1.0 - known[np.arange(len(y)), y], alpha)
+    limit = conformal_quantile(1.0 - known[np.arange(len(y)), y], alpha)
     found: NDArray[np.bool_] = 1.0 - p <= limit
     return found
 
@@ -112,5 +112,5 @@ def conformal_interval(
         spread = same_length(who, calibration_mean=known, calibration_std=calibration_std)[1]
         if min(widths.min(), spread.min()) <= 0.0:
             raise ValueError(message(who, "std", "positive", "0 or less"))
-    limit = _conformal_quantile(who, abs(y - known) / spread, alpha)
+    limit = conformal_quantile(abs(y - known) / spread, alpha)
     return centre - limit * widths, centre + limit * widths
