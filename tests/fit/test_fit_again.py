@@ -25,6 +25,7 @@ VALUES = {
     "hidden": (7, 9), "epochs": 11, "repeats": 2, "seed": 5, "types": ("a=number", "b=grouped"),
     "missing": ("?", "-"), "keep": ("a", "b"), "drop": (),
     "groups": "a group", "time": "when", "rows": 900, "aside": 100, "learning_rate": 0.00123,
+    "metric": "mae",
 }  # fmt: skip
 
 

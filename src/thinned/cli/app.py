@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from thinned.cli import audit, fit, lsp, methods, schedule
+from thinned.cli import audit, compare, fit, lsp, methods, schedule
 from thinned.cli.options import Argument, Said, said_of
 from thinned.version import __version__
 
@@ -70,6 +70,7 @@ for _command in (
     fit.fit,
     fit.predict,
     fit.export,
+    compare.compare,
     schedule.schedule,
     methods.methods,
     _for_typer(audit.audit),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from thinned.cli.streams import output_as_a_file
+from thinned.cli.streams import output_as_a_file, wrapped
 from thinned.errors import StoppedError
 from thinned.printable import printable
 
@@ -81,9 +81,16 @@ def fit(
         typer.Option(
             min=1,
             max=100_000,
-            help="Most epochs. Default: about 1000 gradient steps, 10 to 100 epochs.",
+            help="Most epochs. Default: about 3000 gradient steps, 10 to 300 epochs.",
         ),
     ] = None,
+    metric: Annotated[
+        str,
+        typer.Option(
+            help="What decides: loss, accuracy, balanced_accuracy, auc or average_precision; of a "
+            "quantity loss, rmse, r2 or mae.",
+        ),
+    ] = "loss",
     repeats: Annotated[
         int, typer.Option(min=1, max=1000, help="Times that the five folds are drawn.")
     ] = 3,
@@ -138,6 +145,7 @@ def fit(
     from thinned.fit.job import least_bytes, read_hidden, read_p
     from thinned.fit.kept import Kept
     from thinned.fit.lock import beside
+    from thinned.fit.metrics import metric_for
     from thinned.fit.plan import read_duration
     from thinned.fit.results import FitSettings
     from thinned.fit.running import Watch, run
@@ -148,7 +156,7 @@ def fit(
     start = monotonic()
     ps, sizes = read_p(p), read_hidden(hidden)
     settings = FitSettings(ps, sizes, epochs or 0, repeats, seed, rows, aside)
-    settings = replace(settings, learning_rate=learning_rate)
+    settings = replace(settings, learning_rate=learning_rate, metric=metric)
     tuning = None if tune is None else Tuning(read_tune(tune), trials)
     until = None if time_limit is None else start + read_duration(time_limit)
     if engine is not None:
@@ -163,13 +171,14 @@ def fit(
 
     def say(note: str) -> None:
         if not quiet:
-            typer.echo(printable(note))
+            typer.echo(wrapped(printable(note), "  "))
 
     watch = Watch(say, lambda total: progress(total, quiet))
     kept = Kept(beside(folder, "jobs"))
     try:
         with whole_folder(folder, overwrite, least_bytes(settings.hidden)) as made:
             problem = load(data, target, task.value, choices)
+            metric_for(problem.task, metric)
             with engine_for(engine, jobs) as where:
                 result = run(
                     problem, settings, made, report, watch, kept.over(where), until, tuning
@@ -211,6 +220,13 @@ def predict(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Which members.")] = 0,
+    level: Annotated[
+        float | None,
+        typer.Option(
+            help="Give intervals, or sets of classes, that hold the truth with this probability on "
+            "average, as 0.9.",
+        ),
+    ] = None,
     raw: Annotated[
         bool,
         typer.Option(
@@ -222,16 +238,29 @@ def predict(
     """Apply a fitted model to DATA: a CSV of predictions, with a probability for each class.
 
     With --members each row has the standard deviation between members too, and, for classes, the
-    predictive entropy and the mutual information, in nats. A text that a spreadsheet would take for
+    predictive entropy and the mutual information, in nats; those of a model at p = 0 are of the
+    network that was fitted with dropout beside it. With --level 0.9 each value has an interval, low
+    to high, and each class a set of classes. A text that a spreadsheet would take for
     a formula begins with an apostrophe.
     """
     import numpy as np
 
+    from thinned.errors import InputError
     from thinned.fit.cells import guarded
+    from thinned.fit.conformal import bounded
     from thinned.fit.folder import check_file, recover, whole_file
     from thinned.fit.model import Answers, write_predictions
     from thinned.fit.saved import load_model
 
+    if level is not None:
+        if not 0.0 < level < 1.0:
+            hint = " Did you pass a percentage?" if 1 < level < 100 else ""
+            raise InputError(f"--level: must be above 0 and below 1, got {level:g}.{hint}")
+        if members is not None:
+            raise InputError(
+                "--level and --members: intervals are about the answers of the whole network; ask "
+                "for them in a run without --members."
+            )
     if out is not None:
         check_file(out, overwrite)
     recover(folder)
@@ -243,6 +272,7 @@ def predict(
             typer.echo(f"thinned: {printable(note)}", err=True)
         if members is None:
             answers = model.answers(frame)
+            answers = answers if level is None else bounded(model, answers, level)
         else:
             answers = Answers.of_members(model.members(frame, members, seed))
         rows = np.arange(1, len(frame) + 1)
@@ -286,8 +316,8 @@ def export(
 
 
 def _summary(result: Result) -> str:
-    """The result for a terminal: the verdict, the table, the sentences."""
-    from thinned.fit.words import table
+    """The result for a terminal: the verdict, the tables, the sentences."""
+    from thinned.fit.words import baseline_table, table
 
-    lines = ["", result.headline, "", table(result), ""]
-    return "\n".join(lines + [f"- {sentence}" for sentence in result.sentences])
+    lines = ["", wrapped(result.headline), "", table(result), "", baseline_table(result), ""]
+    return "\n".join(lines + [wrapped(f"- {sentence}", "  ") for sentence in result.sentences])

@@ -18,6 +18,7 @@ from thinned.fit.engines import check_engine, engine_for
 from thinned.fit.frames import as_frame, categories, table_of, with_column
 from thinned.fit.job import WIDEST
 from thinned.fit.kept import Kept
+from thinned.fit.metrics import metric_for
 from thinned.fit.outcome import Result, result_from
 from thinned.fit.plan import read_duration
 from thinned.fit.results import FitSettings, Result as Found
@@ -48,6 +49,7 @@ def fit(
     epochs: int | None = None,
     repeats: int = 3,
     seed: int = 0,
+    metric: str = "loss",
     rows: int = 0,
     learning_rate: float = 0.001,
     tune: Sequence[str] | None = None,
@@ -86,6 +88,8 @@ def fit(
     epochs : the maximum number of epochs. Default: as the number of rows asks for.
     repeats : int in [1, 1000]. How often the five folds are drawn.
     seed : int in [0, 2^32), of every draw.
+    metric : the measure that chooses epochs and p, and by which they are compared: "loss",
+        "accuracy", "rmse" and so on, as docs/fit.md lists them.
     rows : int. Learn from a sample of so many rows; 0 is all.
     learning_rate : float > 0, of Adam.
     tune : of "p", "width", "depth" and "learning_rate", what Optuna chooses in `trials` trials, on
@@ -124,7 +128,7 @@ def fit(
     start = monotonic()
     settings = _settings(p, hidden, epochs, repeats, seed, rows, aside)
     rate = number(WHO, "learning_rate", learning_rate, 0, open_low=True)
-    settings = replace(settings, learning_rate=rate)
+    settings = replace(settings, learning_rate=rate, metric=metric)
     tuning = None
     if tune is not None:
         names = checks.items(WHO, "tune", [tune] if isinstance(tune, str) else tune, "names")
@@ -143,6 +147,7 @@ def fit(
     with naming_arguments():
         choices = _choices(types, missing, keep, drop)
         problem = problem_from(data, target, task, choices, groups, time)
+        metric_for(problem.task, metric)
     problem.notes[:] = map(in_arguments, problem.notes)
     columns = {"target": target, "groups": groups, "time": time}
     given = {k for k, v in columns.items() if not (v is None or isinstance(v, str))}
@@ -284,7 +289,17 @@ def _again(found: Found, given: Collection[str]) -> list[str]:
     for name in ("groups", "time"):
         if getattr(choices, name) is not None:
             said[name] = getattr(choices, name)
-    for name in ("p", "hidden", "epochs", "repeats", "seed", "rows", "learning_rate", "aside"):
+    for name in (
+        "p",
+        "hidden",
+        "epochs",
+        "repeats",
+        "seed",
+        "metric",
+        "rows",
+        "learning_rate",
+        "aside",
+    ):
         if getattr(settings, name) or name == "seed":  # 0 rows are all
             said[name] = getattr(settings, name)
     pairs = [f"{k}={k if k in given else repr(v)}" for k, v in said.items()]

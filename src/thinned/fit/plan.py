@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from thinned.errors import InputError, quoted
+from thinned.fit import baselines
 from thinned.fit.encoding import column_transformer
 from thinned.fit.engines import Engine
 from thinned.fit.halving import apart, best_of, fewest_rows, sampled
@@ -50,10 +51,13 @@ def read_duration(text: str) -> float:
 
 @dataclass(frozen=True)
 class _Rates:
-    """Seconds that a row takes: of an epoch, and to be encoded for a split."""
+    """Seconds that a row takes: of an epoch, and to be encoded for a split; and in the simple
+    models that the networks are compared with, in each of the first five splits and in others."""
 
     epoch: float
     encoding: float
+    first: float = 0.0
+    others: float = 0.0
 
 
 def prepared(
@@ -171,7 +175,31 @@ def _rates(problem: Problem, settings: FitSettings) -> _Rates:
         start = time.perf_counter()
         train(job)
         taken.append(time.perf_counter() - start)
-    return _Rates(min(taken) / n, encoding)
+    return _Rates(min(taken) / n, encoding, *_of_baselines(problem, settings))
+
+
+def _of_baselines(problem: Problem, settings: FitSettings) -> tuple[float, float]:
+    """Seconds for each further row of all simple models, and of those without trees. What they take
+    for few rows is no part of it: it is over soon."""
+    n = min(problem.rows, 4 * PROBED_ROWS)
+    if n < 4 * PROBED_ROWS:
+        return 0.0, 0.0
+    slopes = {}
+    for name in baselines.BASELINES:
+        taken = []
+        for rows in (n // 4, n):
+            some = np.linspace(0, problem.rows - 1, rows).astype(np.intp)
+            transformer = column_transformer(problem.columns)
+            inputs = transformer.fit_transform(problem.features.iloc[some]).astype(np.float32)
+            parts = (inputs, inputs[:1]), (problem.target[some], problem.target[some[:1]])
+            job = baselines.BaselineJob(
+                (0, 0), name, problem.task, len(problem.classes), *parts, settings.seed
+            )
+            start = time.perf_counter()
+            baselines.score(job)
+            taken.append(time.perf_counter() - start)
+        slopes[name] = max(taken[1] - taken[0], 0.0) / (n - n // 4)
+    return sum(slopes.values()), sum(slopes.values()) - slopes["trees"]
 
 
 def _duration(seconds: float) -> str:

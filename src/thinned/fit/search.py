@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thinned import reference
-from thinned.fit.compare import compare, level, looks_for
+from thinned.fit import baselines
+from thinned.fit.compare import compare, judged, level, paired
+from thinned.fit.conformal import strangeness
 from thinned.fit.encoding import Encoder, column_transformer, learned
 from thinned.fit.engines import Engine
 from thinned.fit.engines.local import Local
-from thinned.fit.model import Model
+from thinned.fit.epochs import constant_cost, looks_for
+from thinned.fit.metrics import metric_for
+from thinned.fit.model import Model, Twin
 from thinned.fit.network import MEASURES, Network, measures
 from thinned.fit.results import FitSettings, Predictions, Refit, ShownMask, Split
+from thinned.fit.scores import standard_errors
 from thinned.fit.splits import splits_of
 from thinned.fit.tables import Problem
 from thinned.fit.threads import one_blas_thread
@@ -53,9 +60,13 @@ class Search:
     ----------
     looks : the epochs after which networks are measured.
     levels, splits, comparison, best : as in `Result`, after `run`.
+    gap : the paired difference of the gaps between validation and training loss, best p above 0
+        minus p = 0.
+    baselines : the `Baseline`s.
     refits : the `Refit`s at p = 0 and at the best p above 0.
     model : the network refitted at the best p, with its way from and to the table.
     predictions : the model's, on the test part.
+    seconds : that all of it took.
     masks : of the first batch of the refit at the best p above 0.
     """
 
@@ -69,13 +80,17 @@ class Search:
         self.problem, self.settings, self.advance = problem, settings, advance
         self.engine = engine or Local()
         self.looks = looks_for(settings.epochs)
+        self.metric = metric_for(problem.task, settings.metric)
 
     def run(self) -> None:
         """All of it, in order."""
+        start = time.monotonic()
         self._split()
         with one_blas_thread():
             self._cross_validate()
             self._refit()
+            self._compare_with_baselines()
+        self.seconds = time.monotonic() - start
 
     # ------------------------------------------------------------------------------------- splits
 
@@ -137,13 +152,24 @@ class Search:
         )
         for trained in self._train_all(self._jobs(), len(settings.p) * settings.splits):
             measured[trained.key] = trained.measured
+        constant = constant_cost(self.metric, problem.task, problem.target[self.train_rows])
         self.levels = tuple(
-            level(p, measured[i], self.looks, names) for i, p in enumerate(settings.p)
+            level(p, measured[i], self.looks, names, self.metric, settings.folds, constant)
+            for i, p in enumerate(settings.p)
         )
-        self.best = min(self.levels, key=lambda one: one.validation["loss"].value)
-        chosen = [self.looks.index(one.epochs) for one in self.levels]
-        at_chosen = np.stack([measured[i, :, :, k] for i, k in enumerate(chosen)])
-        self.comparison = compare(settings.p, at_chosen[:, :, 1, 0], settings.folds)
+        self.best = min(
+            self.levels,
+            key=lambda one: self.metric.cost(one.validation[settings.metric].value),
+        )
+        chosen = [judged(one, names, self.metric, settings.folds) for one in measured]
+        every = np.arange(settings.splits)
+        at_chosen = np.stack([one[every, :, k] for one, k in zip(measured, chosen, strict=True)])
+        self.scored = at_chosen[self.levels.index(self.best), :, 1]
+        decisive = at_chosen[:, :, 1, names.index(settings.metric)]
+        self.comparison = compare(settings.p, decisive, settings.folds, self.metric)
+        gaps = at_chosen[:, :, 1, 0] - at_chosen[:, :, 0, 0]
+        rival = settings.p.index(self.comparison.p)
+        self.gap = paired(gaps[rival], gaps[0], settings.folds)
         self.splits = tuple(
             Split(
                 repeat=s // settings.folds,
@@ -151,6 +177,7 @@ class Search:
                 random_state=random_state(settings, s),
                 training={name: at_chosen[:, s, 0, m].tolist() for m, name in enumerate(names)},
                 validation={name: at_chosen[:, s, 1, m].tolist() for m, name in enumerate(names)},
+                epochs=tuple(self.looks[k[s]] for k in chosen),
             )
             for s in range(settings.splits)
         )
@@ -169,7 +196,12 @@ class Search:
         models = {i: self._model(i, encoder, networks[i].network) for i in pair}
         self.refits = tuple(self._scored(i, models[i]) for i in pair)
         self.model = models[self.settings.p.index(self.best.p)]
+        if not self.best.p:  # its members are those of the refit that has some
+            some = models[pair[1]]
+            self.model = replace(self.model, twin=Twin(some.network, some.training))
         self.predictions = self._predicted()
+        scores = strangeness(self.model, self.predictions.answers, target[self.test_rows])
+        self.model = replace(self.model, strangeness=scores)
         self.masks = tuple(
             ShownMask(site, repr(at), p, shape, keep_mask(shape, p, at))
             for site, at, p, shape in networks[pair[1]].masks
@@ -210,11 +242,57 @@ class Search:
             random_state=random_state(self.settings, None),
             training=training,
             test=test,
+            errors=self._errors(model),
         )
+
+    def _errors(self, model: Model) -> dict[str, float]:
+        outputs = model.answers(self.problem.features.iloc[self.test_rows]).outputs
+        return standard_errors(self.problem.task, outputs, self.problem.target[self.test_rows])
 
     def _measured(self, model: Model, rows: Array) -> Any:
         outputs = model.answers(self.problem.features.iloc[rows]).outputs
         return measures(self.problem.task, outputs, self.problem.target[rows])
+
+    # ---------------------------------------------------------------------------------- baselines
+
+    def _compare_with_baselines(self) -> None:
+        problem, settings = self.problem, self.settings
+        counts = {
+            name: baselines.splits_of(name, settings.folds, settings.splits)
+            for name in baselines.BASELINES
+        }
+        names = MEASURES[problem.task]
+        scored = {name: np.full((n, len(names)), np.nan) for name, n in counts.items()}
+        tested = {}
+        jobs = self._baseline_jobs(counts)
+        for one in self.engine.run(baselines.score, jobs, sum(counts.values()) + len(counts)):
+            name = baselines.BASELINES[one.key[0]]
+            if one.key[1] < 0:
+                tested[name] = one
+            else:
+                scored[name][one.key[1]] = one.measured
+        self.baselines = tuple(
+            baselines.found(
+                name, problem.task, self.metric, scored[name], tested[name], self.scored,
+                settings.folds,
+            )
+            for name in counts
+        )  # fmt: skip
+
+    def _baseline_jobs(self, counts: dict[baselines.Name, int]) -> Iterator[baselines.BaselineJob]:
+        """Those on the splits, and at -1 those on all training rows, for the test part."""
+        problem, target = self.problem, self.problem.target
+        parts = [*enumerate(self.parts), (-1, (self.train_rows, self.test_rows))]
+        for s, (rows, other) in parts:
+            inputs, _ = self._encoded(rows, other)
+            for i, (name, n) in enumerate(counts.items()):
+                if s < n:
+                    yield baselines.BaselineJob(
+                        (i, s), name, problem.task, len(problem.classes), inputs,
+                        (target[rows], target[other]), self.settings.seed, with_errors=s < 0,
+                    )  # fmt: skip
+
+    # ----------------------------------------------------------------------------------- outcomes
 
     def _predicted(self) -> Predictions:
         problem, rows = self.problem, self.test_rows

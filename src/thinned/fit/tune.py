@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from thinned.errors import InputError, quoted
-from thinned.fit.compare import looks_for
 from thinned.fit.encoding import column_transformer
 from thinned.fit.engines import Engine
+from thinned.fit.epochs import looks_for
 from thinned.fit.results import FitSettings
 from thinned.fit.splits import folds_of
 from thinned.fit.tables import Problem
