@@ -17,7 +17,6 @@ from thinned.numpy import (
 )
 
 try:
-    from scipy.sparse import issparse
     from sklearn.base import ClassifierMixin, MultiOutputMixin, RegressorMixin
     from sklearn.exceptions import DataConversionWarning
     from sklearn.metrics import accuracy_score, r2_score
@@ -258,7 +257,7 @@ class DropoutMLPClassifier(ClassifierMixin, DropoutMLP):  # type: ignore[misc]
         if self.class_weight is not None:
             got = "a weight, and several labels"
             raise ValueError(message(who, "class_weight", "None for several labels", got))
-        labels = np.asarray(y.toarray() if issparse(y) else y)
+        labels = np.asarray(y.toarray() if hasattr(y, "toarray") else y)
         if labels.dtype.kind not in "biuf" or not ((labels == 0) | (labels == 1)).all():
             requirement = "of shape (n_samples,), or 0 and 1 with a column for each label"
             raise ValueError(message(who, "y", requirement, f"others, of shape {labels.shape}"))
