@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from thinned.fit.baselines import BASELINES, BaselineJob, found, score, splits_of
+from thinned.fit.engines.local import Local
 from thinned.fit.job import result_of
 from thinned.fit.metrics import METRICS
 from thinned.fit.network import MEASURES
@@ -115,7 +116,7 @@ QUICK = FitSettings(p=(0.0, 0.2), hidden=(16,), epochs=60, repeats=1, seed=0)
 def result(tmp_path, frame, target="y", **settings):
     frame.to_csv(tmp_path / "data.csv", index=False)
     problem = load(str(tmp_path / "data.csv"), target)
-    search = Search(problem, FitSettings(**{**vars(QUICK), **settings}), processes=1)
+    search = Search(problem, FitSettings(**{**vars(QUICK), **settings}), engine=Local(1))
     search.run()
     return result_of(problem, search)
 

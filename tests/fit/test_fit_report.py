@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from thinned.fit.engines.local import Local
 from thinned.fit.job import result_of
 from thinned.fit.results import FitSettings, Mean
 from thinned.fit.search import Search
@@ -73,7 +74,7 @@ def searched(frame, tmp_path_factory, target, **settings):
     chosen = FitSettings(
         **{"p": (0.0, 0.3), "hidden": (8,), "epochs": 2, "repeats": 1, "seed": 0} | settings
     )
-    search = Search(problem, chosen, processes=1)
+    search = Search(problem, chosen, engine=Local(1))
     search.run()
     return result_of(problem, search)
 

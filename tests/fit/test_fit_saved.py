@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save
 
 from thinned.errors import InputError
 from thinned.fit.choices import Choices
+from thinned.fit.engines.local import Local
 from thinned.fit.job import read_hidden, read_p
 from thinned.fit.model import write_predictions
 from thinned.fit.results import FitSettings
@@ -29,7 +30,7 @@ SETTINGS = FitSettings(p=(0.0, 0.2), hidden=(8,), epochs=2, repeats=1, seed=0)
 @pytest.fixture(scope="module", params=["wine", "mixed"])
 def searched(request, mixed_csv):
     problem = load("wine" if request.param == "wine" else str(mixed_csv), "target")
-    search = Search(problem, SETTINGS, processes=1)
+    search = Search(problem, SETTINGS, engine=Local(1))
     search.run()
     return search
 
@@ -61,7 +62,7 @@ SHOP = Choices(("zip=text", "sold=grouped"), ("?",))
 def sold(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shop")
     problem = load(shop(folder / "shop.csv"), "sold", "regression", SHOP)
-    search = Search(problem, SETTINGS, processes=1)
+    search = Search(problem, SETTINGS, engine=Local(1))
     search.run()
     (folder / "model").mkdir()
     save_model(search.model, folder / "model")

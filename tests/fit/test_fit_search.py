@@ -10,6 +10,7 @@ import thinned
 from thinned.fit import search as search_module, training
 from thinned.fit.compare import compare, level, mean, paired
 from thinned.fit.encoding import column_transformer
+from thinned.fit.engines.local import Local
 from thinned.fit.job import result_of
 from thinned.fit.metrics import METRICS
 from thinned.fit.network import MEASURES, Network, measures, probabilities
@@ -32,14 +33,14 @@ def diabetes():
 
 
 def prepared(problem, settings=SETTINGS):
-    search = Search(problem, settings, processes=1)
+    search = Search(problem, settings, engine=Local(1))
     search._split()
     return search
 
 
 @pytest.fixture(scope="module")
 def ran(wine):
-    search = Search(wine, SETTINGS, processes=1)
+    search = Search(wine, SETTINGS, engine=Local(1))
     search.run()
     return search
 
@@ -200,7 +201,7 @@ def test_log_loss_is_not_clipped_and_not_infinite():
 
 
 def test_results_do_not_depend_on_the_number_of_processes(ran, wine):
-    twice = Search(wine, SETTINGS, processes=2)
+    twice = Search(wine, SETTINGS, engine=Local(2))
     twice.run()
     a, b = (
         json.dumps(metrics(result_of(wine, search)), allow_nan=False) for search in (ran, twice)
@@ -211,7 +212,7 @@ def test_results_do_not_depend_on_the_number_of_processes(ran, wine):
 
 
 def test_another_seed_gives_another_result(ran, wine):
-    other = Search(wine, replace(SETTINGS, p=(0.0, 0.2), repeats=1, seed=6), processes=1)
+    other = Search(wine, replace(SETTINGS, p=(0.0, 0.2), repeats=1, seed=6), engine=Local(1))
     other.run()
     assert other.levels[0].validation != ran.levels[0].validation
 
@@ -219,7 +220,7 @@ def test_another_seed_gives_another_result(ran, wine):
 def test_progress_is_told_of_every_training(wine):
     told = []
     settings = replace(SETTINGS, p=(0.0, 0.2), repeats=1, epochs=1)
-    Search(wine, settings, lambda: told.append(1), processes=1).run()
+    Search(wine, settings, lambda: told.append(1), engine=Local(1)).run()
     assert len(told) == number_of_fits(settings) == 12
 
 
@@ -279,7 +280,7 @@ def test_a_fault_in_a_training_ends_the_search(wine, monkeypatch):
 
     monkeypatch.setattr(search_module, "train", broken)
     with pytest.raises(RuntimeError, match="planted"):
-        Search(wine, SETTINGS, processes=1).run()
+        Search(wine, SETTINGS, engine=Local(1)).run()
 
 
 # ------------------------------------------------------------------------------------- statements
