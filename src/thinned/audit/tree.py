@@ -16,7 +16,7 @@ from thinned.audit.reading import UnreadableError, has_framework, package_of, pa
 if TYPE_CHECKING:
     from thinned.audit.source import Source
 
-__all__ = ["forget", "imported", "parsed", "root_of"]
+__all__ = ["forget", "imported", "parsed"]
 
 # Parsed files that are kept: a tree takes some hundred bytes for each byte of its file.
 _KEPT = 48
