@@ -10,7 +10,7 @@ from thinned.pages.document import Section, clean, table, text, text_long
 __all__ = ["section"]
 
 # Longer tables stand behind a line that opens them, and end somewhere.
-MOST_OPEN, MOST_LISTED, MOST_CLASSES = 12, 200, 40
+MOST_OPEN, MOST_LISTED, MOST_CLASSES = 12, 200, 12
 
 
 def section(result: Result) -> Section:
@@ -37,12 +37,15 @@ def _target(result: Result) -> str:
             f"{s['mean']} and standard deviation {s['std']}."
         )
     pairs = sorted(zip(data.class_rows, data.classes, strict=True), key=lambda one: -one[0])
-    said = ", ".join(
-        f"{text(clean(name, 30))} {n:,} ({percent(n / data.rows)})"
-        for n, name in pairs[:MOST_CLASSES]
-    )
     if len(pairs) > MOST_CLASSES:
-        said += f" and {len(pairs) - MOST_CLASSES} more classes"
+        (most, first), (least, last) = pairs[0], pairs[-1]
+        said = f"from {least:,} ({text(clean(last, 30))}) to {most:,} ({text(clean(first, 30))})"
+        if least == most:
+            said = f"{most:,} of each"
+    else:
+        said = ", ".join(
+            f"{text(clean(name, 30))} {n:,} ({percent(n / data.rows)})" for n, name in pairs
+        )
     even = (
         " Classes are unbalanced: accuracy alone says little, so balanced accuracy and the areas "
         "under two curves stand beside it."
