@@ -97,7 +97,7 @@ def test_answers_name_rows_and_hide_none():
         assert answer.row or answer.remark
         assert not {_plainly(name) for name in answer.names} & set(own)
         if answer.row:
-            told = dict(lines_of(find(answer.row)))["also asked for as"].split(", ")
+            told = dict(lines_of(find(answer.row)))["also known as"].split(", ")
             assert set(answer.names) <= set(told)
 
 
