@@ -128,7 +128,7 @@ torch-%:
 	build/$@/bin/pip --disable-pip-version-check install -q --no-build-isolation \
 		-C build-dir=build/$@/build '.[fit]'
 	build/$@/bin/python -m pytest -n 2 -o filterwarnings=default tests/torch \
-		--may-lack jax,flax,equinox,optax,torchmetrics,onnx,onnxruntime,onnxscript,array_api_strict,yaml,$(TRAINERS)
+		--may-lack jax,flax,equinox,optax,torchmetrics,onnx,onnxruntime,onnxscript,array_api_strict,yaml,pygls,lsprotocol,$(TRAINERS)
 
 # Every test that needs no PyTorch, on another Python with the newest release of everything else:
 # make python-3.13, or make python-3.13 INTERPRETER=/opt/python/bin/python3.13
@@ -139,9 +139,9 @@ python-%:
 		scikit-build-core nanobind cmake ninja
 	build/$@/bin/pip --disable-pip-version-check install -q --upgrade --upgrade-strategy eager \
 		--no-build-isolation -C build-dir=build/$@/build '.[fit,jax]' \
-		flax equinox optax ml_dtypes array-api-strict pyyaml pytest pytest-xdist hypothesis
+		flax equinox dm-haiku optax ml_dtypes array-api-strict pyyaml pytest pytest-xdist hypothesis
 	build/$@/bin/python -m pytest -n 2 -o filterwarnings=default \
-		--may-lack torch,torchmetrics,onnx,onnxruntime,onnxscript,$(TRAINERS)
+		--may-lack torch,torchmetrics,onnx,onnxruntime,onnxscript,pygls,lsprotocol,$(TRAINERS)
 
 # The models of other libraries under adoption, in an environment of their newest releases: some two
 # hours, and docs/zoo.md at the end. A run that was stopped goes on where it stood. make zoo ONLY='timm:*'

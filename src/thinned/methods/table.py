@@ -51,6 +51,8 @@ LEFT_OUT = {
         "Jumpout": "Wang, Zhou, Bilmes, 2019, ICML",
         "Guided dropout": "Keshari, Singh, Vatsa, 2019, arXiv:1812.03965",
         "Checkerboard dropout": "Nguyen, Choi, Yang, 2022, IEEE Access 10, 76044-76054",
+        "AD-DROP": "Yang, Deng, Quan, Wang, Nie, 2022, arXiv:2210.05883",
+        "AttentionDrop": "Baig, Gillani, Khan, Shah, 2025, arXiv:2504.12088",
     }.items()
 }
 

@@ -28,7 +28,14 @@ from thinned.torch.dropin.modules import (
     FeatureAlphaDropout,
 )
 from thinned.torch.layers import from_rows
-from thinned.torch.layers.around import DropEdge, DropGrad, EmbeddingDropout, LayerDrop, LoRALinear
+from thinned.torch.layers.around import (
+    DropBP,
+    DropEdge,
+    DropGrad,
+    EmbeddingDropout,
+    LayerDrop,
+    LoRALinear,
+)
 from thinned.torch.layers.drop_connect import DropConnectLinear
 from thinned.torch.layers.gates import HardConcrete, L0Linear
 from thinned.torch.layers.learned import (
@@ -62,6 +69,7 @@ __all__ = [
     "AlphaDropout",
     "Clock",
     "ConcreteDropout",
+    "DropBP",
     "DropConnectLinear",
     "DropEdge",
     "DropGrad",
