@@ -11,11 +11,13 @@ from thinned.cli.main import main
 from thinned.cli.methods import lines_of
 from thinned.methods import LEFT_OUT, every, find
 from thinned.methods.answers import ANSWERS
-from thinned.methods.shown import AT, tiles
+from thinned.methods.shown import place, tiles
 from thinned.methods.table import _plainly, remark
 from thinned.numpy import Dropout
 
 from .trying import ROWS, name_of
+
+AT = thinned.Address(seed=0, site="shown")
 
 jax = library("jax")
 jnp = library("jax.numpy")
@@ -97,7 +99,7 @@ def test_answers_name_rows_and_hide_none():
         assert answer.row or answer.remark
         assert not {_plainly(name) for name in answer.names} & set(own)
         if answer.row:
-            told = dict(lines_of(find(answer.row)))["also asked for as"].split(", ")
+            told = dict(lines_of(find(answer.row)))["also known as"].split(", ")
             assert set(answer.names) <= set(told)
 
 
@@ -197,7 +199,7 @@ def test_a_picture_shows_the_mask(name):
         shared = (2,)
     elif len(found) == 1:
         shape, found = found.shape[1:], found[0]
-    keep = thinned.keep_mask(shape, row.sample.p, AT, shared)
+    keep = thinned.keep_mask(shape, row.sample.p, place(row), shared)
     np.testing.assert_array_equal(found != 0, keep)
 
 

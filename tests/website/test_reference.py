@@ -12,6 +12,7 @@ MODULES = (
     "thinned.audit",
     "thinned.jax",
     "thinned.jax.equinox",
+    "thinned.jax.haiku",
     "thinned.jax.linen",
     "thinned.jax.nnx",
     "thinned.members",
