@@ -16,7 +16,7 @@ from thinned import checks
 from thinned.address import Address
 from thinned.checks import message
 from thinned.jax.keys import address
-from thinned.jax.layers import (
+from thinned.methods.made import (
     Report,
     Row,
     chosen_options,

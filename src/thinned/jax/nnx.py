@@ -21,7 +21,14 @@ from thinned.backends.jax.address import Halves, at_one_of, register_with_flax, 
 from thinned.checks import message
 from thinned.jax.keys import address
 from thinned.jax.lanes import folded_words, lanes_of, number_of, own_axes_folded
-from thinned.jax.layers import Report, Row, chosen_options, default_p, layer_rows, nothing_to_adopt
+from thinned.methods.made import (
+    Report,
+    Row,
+    chosen_options,
+    default_p,
+    layer_rows,
+    nothing_to_adopt,
+)
 from thinned.methods.table import Method
 
 __all__ = ["Calls", "Clock", "Clocks", "Dropout", "Layer", "adopt", "made", "tick"]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # for type checkers and editors; what runs goes by _FILES
     from thinned.methods.concrete import concrete_dropout, concrete_entropy
     from thinned.methods.counts import k_of_n_dropout
     from thinned.methods.gates import expected_l0, hard_concrete
-    from thinned.methods.gaussian import gaussian_dropout, uniform_dropout
+    from thinned.methods.gaussian import gaussian_dropout, gaussian_noise, uniform_dropout
     from thinned.methods.gradients import drop_grad
     from thinned.methods.graphs import (
         drop_edge,
@@ -76,6 +76,7 @@ __all__ = [
     "feature_alpha_dropout",
     "fraternal_dropout",
     "gaussian_dropout",
+    "gaussian_noise",
     "hard_concrete",
     "k_of_n_dropout",
     "keep_edges",
@@ -118,7 +119,7 @@ _FILES = {
     "concrete": ("concrete_dropout", "concrete_entropy"),
     "counts": ("k_of_n_dropout",),
     "gates": ("expected_l0", "hard_concrete"),
-    "gaussian": ("gaussian_dropout", "uniform_dropout"),
+    "gaussian": ("gaussian_dropout", "gaussian_noise", "uniform_dropout"),
     "gradients": ("drop_grad",),
     "graphs": ("drop_edge", "drop_message", "drop_node", "keep_edges", "normalise_adjacency"),
     "layers": ("layer_drop", "lora_dropout"),
@@ -144,6 +145,7 @@ _ROOMS = (
     "classic",
     "draws",
     "equation",
+    "made",
     "rates",
     "shown",
     "table",

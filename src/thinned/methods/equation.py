@@ -19,7 +19,7 @@ def draw_for(
     who: str,
     shape: tuple[int, ...],
     p: Any,
-    at: Address,
+    at: Any,
     shared_axes: Any = (),
     window: Window | None = None,
     mirror: bool = False,
@@ -34,14 +34,17 @@ def draw_for(
             p = checks.probability(who, p)
     elif p.shape != ():
         raise TypeError(message(who, "p", "one number in [0, 1]", f"shape {tuple(p.shape)}"))
-    if not isinstance(at, Address):
-        remedy = "Give a mask its address: thinned.Address(seed=0, site='fc1', step=7)."
-        raise TypeError(message(who, "at", "a thinned.Address", type(at).__name__, remedy))
-    at, placement = backend.placed(who, at, window, shape, shared_axes)
+    if isinstance(at, Address):
+        mirrored = at.mirrored
+        at, placement = backend.placed(who, at, window, shape, shared_axes)
+    else:  # what stands for one in a compiler's program, or an error that says what is needed
+        shared = checks.axes(who, shared_axes, len(shape))
+        located = backend.located(who, at, window, shape)
+        at, placement, mirrored = located.at, located.place(who, shape, shape, shared), False
     threshold = backend.rate(p)[0] if traced else reference.threshold(p)
     if mirror is not False:
         mirror = checks.flag(who, "mirror", mirror)
-    if at.mirrored:
+    if mirrored:
         mirror = not mirror
     return Draw(at, threshold, placement, mirror)
 
@@ -82,7 +85,7 @@ def apply_noise(
     backend.require_floating(who, x)
     if out is not None:
         backend.require_out(who, x, out)
-    draw = draw_for(who, tuple(x.shape), p, at, shared_axes, window, mirror, backend)
+    draw = draw_for(who, backend.shape(x), p, at, shared_axes, window, mirror, backend)
     if training is not True and not checks.flag(who, "training", training):
         return x if out is None else backend.copy(x, out)
     if scale is None:
