@@ -71,7 +71,8 @@ def _measured(row: Method) -> list[str]:
 def index(rows: tuple[Method, ...]) -> str:
     """The list of all pages."""
     lines = ["# The methods", ""]
-    lines += ["[How to choose a method](which.md). Every method is one row of one equation,", ""]
+    lines += ["- [How to choose a method](which.md)", ""]
+    lines += ["Every method is one row of one equation,", ""]
     lines += ["```", "y = f + s m (x - f)", "```", ""]
     lines += ["and `make docs` writes its page from its row. `thinned methods` lists them too."]
     for rank in RANKS:

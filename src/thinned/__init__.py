@@ -76,8 +76,12 @@ _LATER = {
 if not TYPE_CHECKING:  # it would make every name a name, and a checker would find no misspelt one
 
     def __getattr__(name: str) -> Any:
-        return _later.attribute(__name__, _LATER, name)
+        if name in _LATER or name.startswith("_"):
+            return _later.attribute(__name__, _LATER, name)
+        from thinned.methods.foreign import instead  # what it takes to tell is loaded here alone
+
+        raise AttributeError(f"module 'thinned' has no attribute {name!r}.{instead(name, __all__)}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return _later.public(globals(), __all__)

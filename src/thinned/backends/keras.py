@@ -206,6 +206,10 @@ class KerasBackend(Backend):
             raise TypeError(message(who, name, "an array of real numbers", self._type(x)))
         self.require_dense(who, x, name)
 
+    def of_complex(self, x: Any) -> bool:
+        """False: complex arrays are refused here, as all that are not floating."""
+        return False
+
     def require_dense(self, who: str, x: Any, name: str) -> None:
         rank = getattr(x.shape, "rank", 0)  # TensorFlow may not know it
         if rank is None:

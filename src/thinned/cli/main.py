@@ -85,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int | None:
     """Run the command that was typed and return its exit code; None is 0."""
+    from thinned.cli import bare
     from thinned.cli.audit import audit
     from thinned.cli.plain import read
 
@@ -93,6 +94,9 @@ def _run(arguments: Sequence[str] | None) -> int | None:
         given = read(audit, typed[1:])
         if given is not None:
             return audit(**given)
+
+    if _COMPLETE not in os.environ and bare.answers(typed):
+        return 0
 
     from thinned.cli.app import app
 

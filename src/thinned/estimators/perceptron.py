@@ -20,7 +20,7 @@ from thinned.address import Address
 from thinned.checks import message, shown
 from thinned.estimators.members import MembersMixin
 from thinned.estimators.thin import ThinLinear, UnitDropout
-from thinned.methods.equation import draw_for
+from thinned.methods.placing import draw_for
 from thinned.numpy import (
     SGD,
     Adam,

@@ -4,49 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from thinned import checks, reference
 from thinned.address import Address
-from thinned.backends import Backend, Draw, backend_of
-from thinned.checks import message
+from thinned.backends import backend_of, known
+from thinned.methods.placing import draw_for
 from thinned.window import Window
 
-__all__ = ["apply_noise", "draw_for"]
-
-
-def draw_for(
-    who: str,
-    shape: tuple[int, ...],
-    p: Any,
-    at: Any,
-    shared_axes: Any = (),
-    window: Window | None = None,
-    mirror: bool = False,
-    backend: Backend | None = None,
-) -> Draw:
-    """A Bernoulli draw for an array of `shape`, its parameters checked in `who`'s name."""
-    # Small arrays are many: the common case of each question is settled without a call.
-    backend = backend_of(who, np.empty(0)) if backend is None else backend
-    traced = type(p) is not float and backend.traced(p)
-    if not traced:
-        if type(p) is not float or not 0.0 <= p <= 1.0:
-            p = checks.probability(who, p)
-    elif p.shape != ():
-        raise TypeError(message(who, "p", "one number in [0, 1]", f"shape {tuple(p.shape)}"))
-    if isinstance(at, Address):
-        mirrored = at.mirrored
-        at, placement = backend.placed(who, at, window, shape, shared_axes)
-    else:  # what stands for one in a compiler's program, or an error that says what is needed
-        shared = checks.axes(who, shared_axes, len(shape))
-        located = backend.located(who, at, window, shape)
-        at, placement, mirrored = located.at, located.place(who, shape, shape, shared), False
-    threshold = backend.rate(p)[0] if traced else reference.threshold(p)
-    if mirror is not False:
-        mirror = checks.flag(who, "mirror", mirror)
-    if mirrored:
-        mirror = not mirror
-    return Draw(at, threshold, placement, mirror)
+__all__ = ["apply_noise"]
 
 
 def apply_noise(
@@ -65,9 +29,16 @@ def apply_noise(
 ) -> Any:
     """y = fill + scale m (x - fill), m ~ Bernoulli(1 - p) drawn at `at`; scale None is 1 / (1 - p).
 
-    With training=False, x itself; or, where `out` is given, `out` with x copied into it. Every
-    parameter is checked in either case, so that a mistake does not wait for training to show.
+    x may be sparse or complex, and p an array, where scale is None and fill 0. With
+    training=False, x itself; or, where `out` is given, `out` with x copied into it. Every parameter
+    is checked in either case, so that a mistake does not wait for training to show.
     """
+    if not known(type(x)):
+        from thinned.methods import stored  # which most programs have no use for
+
+        if stored.is_sparse(x):
+            where = shared_axes, window, mirror, out
+            return stored.dropout_of_values(who, x, p, at, training, *where)
     backend = backend_of(who, x)
     if (
         training is True
@@ -82,6 +53,18 @@ def apply_noise(
         y = backend.plain_dropout(x, p, at, out)
         if y is not None:
             return y
+    if scale is None:
+        how = (who, x, p, at, training, shared_axes, window, mirror, out)
+        if backend.is_sparse(x) or backend.of_complex(x):
+            from thinned.methods import stored
+
+            if backend.is_sparse(x):
+                return stored.dropout_of_values(*how)
+            return stored.dropout_of_parts(apply_noise, *how)
+        if type(p) is not float and getattr(p, "ndim", False):
+            from thinned.methods import varying
+
+            return varying.dropout_at_rates(*how)
     backend.require_floating(who, x)
     if out is not None:
         backend.require_out(who, x, out)

@@ -31,14 +31,23 @@ __all__ = ["before_batch_norm", "in_place", "on_logits", "wrong_axes"]
 _FUNCTIONS = frozenset(
     n for n in FUNCTIONAL if n.rpartition(".")[2].startswith("dropout") and n.startswith("torch.nn")
 ) | {"torch.dropout"}
-_DROPOUT = TORCH_DROPOUT | KERAS_DROPOUT | _FUNCTIONS
+_DROPOUT = TORCH_DROPOUT | KERAS_DROPOUT | _FUNCTIONS | {"flax.linen.Dropout"}
+_DENSE: dict[str, int] = {
+    "torch.nn.Linear": 1,
+    "torch.nn.LazyLinear": 0,
+    "keras.layers.Dense": 0,
+    "flax.linen.Dense": 0,
+}
+_OUTPUTS = re.compile(
+    r"(?i)^(?:y|out|outputs?|preds?|predictions?|probs?|scores?|logits?)(?:_\w+)?$"
+)
 
 _CLASSES = re.compile(
     r"(?i)^(?:n|num|nb|no_of)_?(?:class|classes|labels?|categories|vocab)$"
     r"|^n_?tokens?$|^(?:vocab|vocabulary)_?(?:size|len)$|^len_vocab$"
 )
 _LOGITS = re.compile(r"(?i)^(?:\w+_)?logits?$")
-_HEAD = re.compile(r"(?i)^(?:classifier|lm_head|cls_head|logits?|output_layer|final_fc)$")
+_HEAD = re.compile(r"(?i)^(?:classifier|lm_head|cls_head|logits?|final_fc)$")
 _RANKS = ranks()
 # How many calls are followed backwards from a BatchNorm.
 _DEPTH = 12
@@ -51,7 +60,7 @@ def _drops(source: Source, found: Operation) -> bool:
 
 
 def _place(name: str) -> tuple[int, str]:
-    if name in KERAS_DROPOUT:
+    if name in KERAS_DROPOUT or name == "flax.linen.Dropout":
         return 0, "rate"
     return (1 if name in FUNCTIONAL else 0), "p"
 
@@ -167,6 +176,10 @@ def _noise_in(
         if isinstance(method, ast.Attribute) and method.attr in CARRYING_METHODS:
             return _noise_in(source, method.value, depth - 1, seen)
         return None, []
+    if found.name.startswith("torch.Tensor.") and found.name not in NORMALISING:
+        if found.name.rpartition(".")[2] in CARRYING_METHODS:
+            return _noise_in(source, found.input, depth - 1, seen)
+        return None, []
     if _drops(source, found):
         return found, []
     if found.name in CARRYING or found.name in _DROPOUT:
@@ -217,21 +230,35 @@ def _in_sequences(source: Source) -> Iterator[ast.AST]:
             last = steps[place - 1]
             after = steps[place + 1 :]
             if after:
-                scores = after[0].name in NORMALISING and last.name.startswith("torch.nn.")
+                scores = (
+                    after[0].name in NORMALISING
+                    and last.name.startswith("torch.nn.")
+                    and len(after) == 1
+                )
             else:
-                scores = last.built is not None and _has_classes(last.built)
+                scores = last.built is not None and (
+                    _has_classes(last.built) or _ends_in_softmax(source, last.built)
+                )
             if scores:
                 yield step.node
 
 
 def _has_classes(built: Called) -> bool:
     """Whether a linear layer has an output for each class, by the name of their number."""
-    if built.name not in ("torch.nn.Linear", "torch.nn.LazyLinear", "keras.layers.Dense"):
+    position = _DENSE.get(built.name or "")
+    if position is None:
         return False
-    position = 1 if built.name == "torch.nn.Linear" else 0
-    outputs = built.argument(position, "out_features", "units")
+    outputs = built.argument(position, "out_features", "units", "features")
     name = _name_of(outputs)
     return name is not None and _CLASSES.match(name) is not None
+
+
+def _ends_in_softmax(source: Source, built: Called) -> bool:
+    """Whether a Keras layer has the activation softmax, and more than one output."""
+    if built.name != "keras.layers.Dense" or source.value(built.argument(0, "units")) == 1:
+        return False
+    activation = built.argument(1, "activation")
+    return source.value(activation) == "softmax"
 
 
 def _name_of(node: ast.expr | None) -> str | None:
@@ -247,20 +274,63 @@ def _in_calls(source: Source) -> Iterator[ast.AST]:
             continue
         if found.name in NORMALISING or found.name in LOSSES:
             last = next(before(source, found.input), None)
-            if last is not None and _drops(source, last):
+            if (
+                last is not None
+                and _drops(source, last)
+                and (_is_last(source, call, found.name) or _are_scores(source, last))
+            ):
                 yield last.node
         elif _drops(source, found):
             last = next(before(source, found.input), None)
-            if (last is not None and _is_output(last)) or _is_named_logits(source, found):
+            if (
+                (last is not None and _is_output(source, call, last))
+                or _is_named_logits(source, found)
+                or (
+                    last is not None
+                    and last.built is not None
+                    and _ends_in_softmax(source, last.built)
+                    and _is_end(source, call)
+                )
+            ):
                 yield call
 
 
-def _is_output(found: Operation) -> bool:
+def _is_last(source: Source, call: ast.Call, name: str) -> bool:
+    """Whether a softmax is the model's output, and no attention or assignment inside it."""
+    if name in LOSSES or "log_softmax" in name.lower() or name.endswith("LogSoftmax"):
+        return True
+    return _is_end(source, call)
+
+
+def _are_scores(source: Source, dropped: Operation) -> bool:
+    """Whether what is dropped before a softmax is a product of two tensors: attention's scores."""
+    made = producer(source, dropped.input)
+    if isinstance(made, ast.BinOp) and isinstance(made.op, (ast.Div, ast.Mult)):
+        made = producer(source, made.left)
+    if isinstance(made, ast.BinOp):
+        return isinstance(made.op, ast.MatMult)
+    found = operation(source, made)
+    return found is not None and found.name in (
+        *("torch.matmul", "torch.bmm", "torch.baddbmm", "torch.Tensor.matmul"),
+    )
+
+
+def _is_end(source: Source, call: ast.Call) -> bool:
+    """Whether a value is what the model gives: returned, or under the name of an output."""
+    statement = source.parents[call]
+    if isinstance(statement, ast.Return):
+        return True
+    if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+        return _OUTPUTS.match(_name_of(statement.targets[0]) or "") is not None
+    return False
+
+
+def _is_output(source: Source, call: ast.Call, found: Operation) -> bool:
     if found.name in ("torch.nn.LogSoftmax", "torch.nn.functional.log_softmax"):
         return True
-    if found.built is not None and found.name == "torch.nn.Linear":
+    if found.built is not None and found.name in _DENSE:
         is_head = found.attribute is not None and _HEAD.match(found.attribute) is not None
-        return is_head or _has_classes(found.built)
+        return _has_classes(found.built) or (is_head and not _goes_on(source, call))
     return False
 
 
@@ -272,19 +342,36 @@ def _is_named_logits(source: Source, found: Operation) -> bool:
 
 
 def _goes_on(source: Source, call: ast.Call) -> bool:
-    """Whether the next line feeds the result to another layer: then the name alone says logits."""
+    """Whether the result is no output: only its name says logits.
+
+    It is an output where it is returned, or where a softmax or a loss is what reads it first.
+    """
     statement = source.parents[call]
+    if isinstance(statement, ast.Return):
+        return False
     if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
-        return isinstance(statement, ast.Call)
+        return True
     target = _name_of(statement.targets[0])
     block, place = source.block_of(statement)
-    for later in block[place + 1 : place + 2]:
-        if isinstance(later, (ast.Assign, ast.Return)) and isinstance(later.value, ast.Call):
-            follows = later.value
-            name = source.called(follows).name
-            if name not in NORMALISING and name not in LOSSES:
-                return bool(follows.args) and _name_of(follows.args[0]) == target
-    return False
+    for later in block[place + 1 : place + 12]:
+        reads = [n for n in ast.walk(later) if isinstance(n, ast.Name) and n.id == target]
+        if not reads:
+            continue
+        if isinstance(later, ast.Return):
+            return any(_is_argument(source, n) for n in reads)
+        above = source.parents[reads[0]]
+        name = source.called(above).name if isinstance(above, ast.Call) else None
+        return name not in NORMALISING and name not in LOSSES and not isinstance(later, ast.If)
+    return True
+
+
+def _is_argument(source: Source, node: ast.AST) -> bool:
+    """Whether a value is handed to something that is no softmax, loss or bundle of outputs."""
+    above = source.parents[node]
+    if isinstance(above, ast.Call) and node in above.args:
+        name = source.called(above).name
+        return name not in NORMALISING and name not in LOSSES
+    return isinstance(above, ast.BinOp)
 
 
 @rule(
@@ -353,6 +440,8 @@ def in_place(source: Source) -> Iterator[Hit]:
         found = operation(source, call)
         if found is None or not _is_inplace(source, found.made):
             continue
+        if found.built is None and found.name not in FUNCTIONAL:
+            continue  # the layer is built here, and p is no tensor
         if is_test_code(source, call):
             continue
         last = next(before(source, found.input), None)

@@ -10,7 +10,8 @@ from thinned.audit.context import is_test_code, mentions
 from thinned.audit.layers import FUNCTIONAL
 from thinned.audit.names import UNKNOWN
 from thinned.audit.rule import Hit, rule
-from thinned.audit.source import Source
+from thinned.audit.source import Called, Source
+from thinned.audit.values import Function
 
 __all__ = ["recompute", "reseeded"]
 
@@ -79,7 +80,7 @@ def _keywords(call: ast.Call) -> list[str]:
     right="torch.manual_seed(0)\nfor x in data: loss(model(x)).backward()",
 )
 def reseeded(source: Source) -> Iterator[Hit]:
-    for called in source.calls_of(_SEEDS):
+    for called in [*source.calls_of(_SEEDS), *_seeding(source)]:
         seed = called.argument(0, "seed")
         node = called.node
         if seed is None or is_test_code(source, node) or not _is_fixed(source, seed, node):
@@ -94,6 +95,27 @@ def reseeded(source: Source) -> Iterator[Hit]:
             if _trains(loop) and not _builds(loop):
                 yield node, "The same seed is set again in the loop that trains: the masks repeat."
                 break
+
+
+def _seeding(source: Source) -> Iterator[Called]:
+    """Calls of the tree's own functions that hand their first argument to a seed of torch."""
+    for call in source.calls:
+        if not call.args or len(call.args) + len(call.keywords) > 2 or not source.loops_of(call):
+            continue
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        if "seed" not in name.lower():
+            continue
+        called = source.called(call)
+        target = called.target
+        if (
+            isinstance(target, Function)
+            and not isinstance(target.node, ast.Lambda)
+            and any(
+                isinstance(n, ast.Call) and target.source.called(n).name in _SEEDS
+                for n in ast.walk(target.node)
+            )
+        ):
+            yield called
 
 
 def _is_fixed(source: Source, seed: ast.expr, node: ast.AST) -> bool:
