@@ -21,6 +21,7 @@ BACKENDS = ("numpy", "jax", "torch", "tensorflow")
 MODELS = (
     "functional", "sequential", "nested", "subclassed", "recurrent", "attention", "convolutional",
 )  # fmt: skip
+LONG = ("by_address", "keras_own")
 pytestmark = needs("keras")
 
 
@@ -51,8 +52,17 @@ def out(tmp_path_factory):
     return tmp_path_factory.mktemp("arrays")
 
 
-@pytest.mark.parametrize("name", ["by_address", "adopted", "keras_own", "operations"])
-@pytest.mark.parametrize("backend", BACKENDS)
+# On NumPy these take seconds; where each operation is compiled, a minute.
+CASES = [
+    pytest.param(
+        backend, name, marks=[pytest.mark.long] if backend != "numpy" and name in LONG else []
+    )
+    for backend in BACKENDS
+    for name in ("by_address", "adopted", "keras_own", "operations")
+]
+
+
+@pytest.mark.parametrize(("backend", "name"), CASES)
 def test_on(backend, name, out):
     if not is_there(backend):
         pytest.skip(reason(backend))
