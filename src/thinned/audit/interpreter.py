@@ -8,6 +8,7 @@ that of what the function returns. Nothing is run, and what cannot be followed i
 from __future__ import annotations
 
 import ast
+from bisect import bisect_right
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ __all__ = ["Interpreter", "choice"]
 _DEPTH = 9
 _STEPS = 400
 _OPTIONS = 4
+_NEAR = 24
 # Functions of more statements than these build nothing that is followed.
 _LONG = 12
 
@@ -72,6 +74,7 @@ class Interpreter:
         self._running: set[tuple[ast.AST, int]] = set()
         self._cut = 0  # answers that were given up: what rests on them is not kept
         self._left = 0
+        self._ordered: dict[int, list[Binding]] = {}
 
     def of(self, node: ast.AST | None, frame: Frame | None = None, depth: int = _DEPTH) -> Value:
         """Return what an expression stands for, seen from a call of its function."""
@@ -136,16 +139,21 @@ class Interpreter:
         branches between."""
         if len(bindings) == 1:
             return bindings
-        if any(b.kind == "import" for b in bindings):
+        if len(bindings) <= _NEAR and any(b.kind == "import" for b in bindings):
             # try: from x import f; except ImportError: f = None
-            kept = [b for b in bindings if not _is_none(b.node)]
+            kept = [b for b in bindings if not _is_none(b.node)][: _NEAR + 1]
             return kept if len({b.target for b in kept}) == 1 else bindings
         line = getattr(use, "lineno", 0)
         if self.source.scope(use) is not where and where.owner is not self.source.tree:
             return bindings
         above = {id(at) for at in self.source.above(use)}
         reached: list[Binding] = []
-        for binding in sorted(bindings, key=lambda b: b.line):
+        # Names of generated functions are given anew thousands of times: the last ones count.
+        ordered = self._in_order(bindings)
+        until = bisect_right(ordered, line, key=lambda b: b.line)
+        inside = self.source.scope(use) is where
+        near = ordered[max(0, until - _NEAR) : until if inside else until + _NEAR]
+        for binding in near:
             if (
                 binding.line > line or (binding.line == line and binding.kind != "parameter")
             ) and self.source.scope(use) is where:
@@ -156,7 +164,13 @@ class Interpreter:
             if sure and block is not None and statement is not None:
                 sure = self._same_branch(statement, use, block)
             reached = [binding] if sure else [*reached, binding]
-        return reached or bindings
+        return reached or (bindings if len(bindings) <= _NEAR else [Binding("other")])
+
+    def _in_order(self, bindings: list[Binding]) -> list[Binding]:
+        known = self._ordered.get(id(bindings))
+        if known is None or len(known) != len(bindings):
+            known = self._ordered[id(bindings)] = sorted(bindings, key=lambda b: b.line)
+        return known
 
     def _block(self, statement: ast.stmt | None) -> ast.AST | None:
         if statement is None:
