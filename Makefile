@@ -13,7 +13,7 @@ INSTALL := $(PIP) install -q --no-compile
 NATIVE := CMakeLists.txt $(wildcard native/*.cpp native/*.hpp native/pytorch/*)
 NATIVE_TESTS := $(wildcard native/tests/*.cpp native/tests/*.hpp)
 
-.PHONY: demo test test-all setup bench docs site wheel lint types native native-aarch64 tests tests-all gpu-code fuzz statistics zoo clean
+.PHONY: demo test test-all setup bench docs site wheel lint types native native-aarch64 tests tests-all gpu-code fuzz statistics zoo audit-public clean
 
 demo: .venv/.fit
 	$(BIN)/thinned fit digits --out demo --overwrite
@@ -34,6 +34,10 @@ bench: .venv/.dev
 docs: .venv/.dev
 	$(BIN)/python docs/build.py
 	$(BIN)/python docs/methods/build.py
+
+# Audits public packages, installed alone below build/, and compares with what is judged.
+audit-public: .venv/.dev
+	$(BIN)/python -m tests.audit.public
 
 # The documentation as a site that needs no server and no network. Warnings are errors; of a page that
 # stayed as it is none is repeated, so that nothing is kept where there was one.
@@ -128,7 +132,7 @@ torch-%:
 	build/$@/bin/pip --disable-pip-version-check install -q --no-build-isolation \
 		-C build-dir=build/$@/build '.[fit]'
 	build/$@/bin/python -m pytest -n 2 -o filterwarnings=default tests/torch \
-		--may-lack jax,flax,equinox,optax,torchmetrics,onnx,onnxruntime,onnxscript,array_api_strict,yaml,pygls,lsprotocol,$(TRAINERS)
+		--may-lack jax,flax,equinox,optax,torchmetrics,onnx,onnxruntime,onnxscript,array_api_strict,yaml,distributed,ray,optuna,pygls,lsprotocol,$(TRAINERS)
 
 # Every test that needs no PyTorch, on another Python with the newest release of everything else:
 # make python-3.13, or make python-3.13 INTERPRETER=/opt/python/bin/python3.13
@@ -141,7 +145,7 @@ python-%:
 		--no-build-isolation -C build-dir=build/$@/build '.[fit,jax]' \
 		flax equinox dm-haiku optax ml_dtypes array-api-strict pyyaml pytest pytest-xdist hypothesis
 	build/$@/bin/python -m pytest -n 2 -o filterwarnings=default \
-		--may-lack torch,torchmetrics,onnx,onnxruntime,onnxscript,pygls,lsprotocol,$(TRAINERS)
+		--may-lack torch,torchmetrics,onnx,onnxruntime,onnxscript,distributed,ray,optuna,pygls,lsprotocol,$(TRAINERS)
 
 # The models of other libraries under adoption, in an environment of their newest releases: some two
 # hours, and docs/zoo.md at the end. A run that was stopped goes on where it stood. make zoo ONLY='timm:*'

@@ -361,6 +361,22 @@ def test_files_that_are_not_scanned_count_too(tree, parsed):
     assert parsed == ["a.py"]
 
 
+def test_a_finding_follows_the_file_that_it_comes_from(tmp_path):
+    """The base stands in another file, scanned or not, and in the cache both times."""
+    (tmp_path / "net.py").write_text(
+        "import torch.nn.functional as F\nfrom base import Base\n\nclass Net(Base):\n"
+        "    def forward(self, x):\n        return F.dropout(x, 0.5, training=self.trainig)\n"
+    )
+    (tmp_path / "other.py").write_bytes(RIGHT)
+    named = [str(tmp_path / "net.py"), str(tmp_path / "other.py")]
+    for kind in ("torch.nn.Module", "object", "torch.nn.Module", "object"):
+        (tmp_path / "base.py").write_text(f"import torch.nn\nclass Base({kind}): ...\n")
+        for files in (named, [str(tmp_path)]):
+            codes = [f.code for f in audit(files, cache=str(tmp_path / ".cache")).findings]
+            assert codes == [f.code for f in audit(files).findings]
+            assert codes == (["THN025"] if kind != "object" else [])
+
+
 def test_an_installed_package_counts_by_its_version(tmp_path):
     site = tmp_path / "site-packages"
     for name in ("one/__init__.py", "two/__init__.py", "one-1.0.dist-info/METADATA"):

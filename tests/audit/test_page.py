@@ -66,7 +66,7 @@ def test_what_it_cannot_see_is_not_seen():
     limits = (
         "def f(x, mode):\n    return F.dropout(x, 0.5, mode)\n",
         "def f(x, **more):\n    return F.dropout(x, 0.5, **more)\n",
-        "drop = getattr(F, 'dropout')\ndef f(x):\n    return drop(x, 0.5)\n",
+        "KINDS = {'a': F.dropout, 'b': F.relu}\ndef f(x, kind):\n    return KINDS[kind](x, 0.5)\n",
         "def f(x, p):\n    return F.dropout(x, p)\n",
     )
     for text in limits:

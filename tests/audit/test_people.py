@@ -2,6 +2,7 @@
 
 import ast
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -69,3 +70,26 @@ def test_the_figures_can_fail(results):
     loud = {name: (said, {("net.py", 1, "THN001")}) for name, (said, _) in results.items()}
     right, of = precision(loud)
     assert right < PRECISION * of
+
+
+def test_other_files_are_what_finds_these(monkeypatch):
+    """Without imports followed, mistakes across files are missed."""
+    across = [case for case in CASES if case.id == "training: validate in another file"]
+    (case,) = across
+    assert case.expected <= told(case.wrong)
+    monkeypatch.setattr("thinned.audit.interpreter.imported", lambda *a: None)
+    assert not case.expected <= told(case.wrong)
+
+
+def test_the_page_and_the_readme_say_what_is_measured(results):
+    root = Path(__file__).parents[2]
+    page = " ".join((root / "docs/audit.md").read_text(encoding="utf-8").split())
+    readme = " ".join((root / "README.md").read_text(encoding="utf-8").split())
+    (found, of), (held, of_held) = (recall(results, held) for held in (False, True))
+    right, said = precision(results)
+    assert f"holds {len(CASES)} mistakes" in page
+    assert f"finds {found} of the {of} that the rules were tuned on" in page
+    assert f"{held} of the {of_held} that were held out" in page
+    assert f"{right} of its {said} findings" in page
+    assert f"Of {of_held} mistakes that were held out" in readme
+    assert f"it finds {held}" in readme

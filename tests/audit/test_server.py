@@ -122,7 +122,7 @@ def test_a_whole_conversation(tmp_path):
         news = await at.told()
         (one,) = news.diagnostics
         assert (one.code, one.source, news.version) == ("THN001", "thinned", 1)
-        assert one.severity == types.DiagnosticSeverity.Warning
+        assert one.severity == types.DiagnosticSeverity.Error
         # The smiley is two units of UTF-16.
         assert (one.range.start.line, one.range.start.character) == (6, 15)
         assert one.range.end.character == 38

@@ -1,5 +1,7 @@
 """Models that misuse dropout, each beside its right twin: code as people write it."""
 
+import functools
+
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
@@ -187,6 +189,38 @@ class UsedArgument(UnusedArgument):
         self.net = nn.Sequential(nn.Linear(8, hidden), nn.ReLU(), drop, nn.Linear(hidden, 4))
 
 
+def noted(init):
+    """A decorator that keeps what a constructor was given, as frameworks' do."""
+
+    @functools.wraps(init)
+    def wrapper(self, *args, **kwargs):
+        init(self, *args, **kwargs)
+
+    return wrapper
+
+
+class Decorated(nn.Module):
+    @noted
+    def __init__(self, dropout=0.3):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(8, 64), nn.Dropout(dropout), nn.Linear(64, 4))
+
+    def forward(self, x):
+        return self.net(x)
+
+
+class ByLocals(nn.Module):
+    """Reads its arguments by another way than their names."""
+
+    def __init__(self, dropout=0.3):
+        super().__init__()
+        told = {key: value for key, value in locals().items() if key != "self"}
+        self.net = nn.Sequential(nn.Linear(8, 64), nn.Dropout(told["dropout"]), nn.Linear(64, 4))
+
+    def forward(self, x):
+        return self.net(x)
+
+
 class UnusedAttribute(nn.Module):
     def __init__(self, right, drop_rate=0.35):
         super().__init__()
@@ -212,6 +246,28 @@ class ByConfig(nn.Module):
 
     def forward(self, x):
         return self.fc(x)
+
+
+class Block(nn.Module):
+    """Drops its path only where it has a residual connection."""
+
+    def __init__(self, width, out):
+        super().__init__()
+        self.fc, self.has_skip = nn.Linear(width, out), width == out
+        self.path = StochasticDepth(0.2)
+
+    def forward(self, x):
+        y = torch.tanh(self.fc(x))
+        return x + self.path(y) if self.has_skip else y
+
+
+class Blocks(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.Sequential(Block(8, 16), Block(16, 16), Block(16, 4))
+
+    def forward(self, x):
+        return self.blocks(x)
 
 
 class Logits(nn.Module):
@@ -290,6 +346,36 @@ class ChannelsOfVectors(nn.Module):
 
     def forward(self, x):
         return self.fc2(self.drop(torch.relu(self.fc1(x))))
+
+
+class ChannelsOfStates(nn.Module):
+    def __init__(self, right):
+        super().__init__()
+        self.rnn = nn.LSTM(8, 16, batch_first=True)
+        self.drop, self.out = (nn.Dropout if right else nn.Dropout2d)(0.3), nn.Linear(16, 4)
+
+    def forward(self, x):
+        states, _ = self.rnn(x[:, None].expand(-1, 5, -1))
+        return self.out(self.drop(states)[:, -1])
+
+
+class KeepProbList(nn.Module):
+    def __init__(self, keep_prob=0.75):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(2))
+        self.drops = nn.ModuleList([nn.Dropout(keep_prob), nn.Identity()])
+
+    def forward(self, x):
+        for layer, drop in zip(self.layers, self.drops, strict=True):
+            x = drop(torch.tanh(layer(x)))
+        return self.layers[0](x)
+
+
+class KeepProbListRight(KeepProbList):
+    def __init__(self, keep_prob=0.75):
+        nn.Module.__init__(self)
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(2))
+        self.drops = nn.ModuleList([nn.Dropout(1 - keep_prob), nn.Identity()])
 
 
 class ChannelsLast(nn.Module):
@@ -467,6 +553,13 @@ PAIRS = {
     "cross_entropy": ("dropout on logits", "dropout", LogitsInLoss, text),
     "words": ("channels on another axis", "drop", Channels, text),
     "vectors": ("channels on another axis", "drop", ChannelsOfVectors, vectors),
+    "states": ("channels on another axis", "drop", ChannelsOfStates, vectors),
+    "keep_prob in a list": (
+        "keep probability as p",
+        "drops.0",
+        lambda right: (KeepProbListRight if right else KeepProbList)(),
+        vectors,
+    ),
     "channels last": ("channels on another axis", "drop", ChannelsLast, pictures),
     "a residual": ("overwrites its input", "drop", InPlaceResidual, vectors),
     "a sum": ("overwrites its input", "/dropout", InPlaceSum, vectors),
@@ -476,7 +569,10 @@ PAIRS = {
 RIGHT = {
     "kept for later": (KeptForLater, vectors),
     "a shared signature": (ByConfig, vectors),
+    "a decorated constructor": (Decorated, vectors),
+    "locals": (ByLocals, vectors),
     "attention": (Attended, text),
+    "blocks of two kinds": (Blocks, vectors),
     "a convolutional net": (ConvNet, pictures),
     "in place": (InPlaceRight, vectors),
     "fused attention": (FusedAttention, vectors),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 
-from thinned.audit.interpreter import default_of
+from thinned.audit.binding import default_of
 from thinned.audit.layers import MODULES
 from thinned.audit.modes import Says, guard
 from thinned.audit.source import ClassInfo, Source, is_self

@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
+from thinned.audit.binding import bind
 from thinned.audit.context import is_mode, is_monte_carlo, is_test_code
-from thinned.audit.interpreter import bind
 from thinned.audit.layers import FLASH, FUNCTIONAL
 from thinned.audit.masks import masks_of
-from thinned.audit.modes import Says, guard, rate, says
+from thinned.audit.modes import Says, guard, says
+from thinned.audit.rate import rate
 from thinned.audit.source import Called, Source
 from thinned.audit.values import Built, Class, Frame, Function
 

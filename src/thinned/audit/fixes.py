@@ -136,7 +136,7 @@ def _is_sure(source: Source, method: Function) -> bool:
     first = [*method.args.posonlyargs, *method.args.args][:1]
     if not first or first[0].arg != "self" or not _keeps_self(method):
         return False
-    return _is_known(source, info) and method.name in _reached(info)
+    return _is_known(info) and method.name in _reached(info)
 
 
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -149,7 +149,7 @@ def _keeps_self(method: Function) -> bool:
     )
 
 
-def _is_known(source: Source, info: ClassInfo) -> bool:
+def _is_known(info: ClassInfo) -> bool:
     """Whether a class is a module, every base of it is known, and none has a `training` of its
     own."""
     is_module = False
@@ -158,15 +158,14 @@ def _is_known(source: Source, info: ClassInfo) -> bool:
             return False
         if member.node.keywords:
             return False
+        known = 0
         for base in member.node.bases:
-            name = source.resolve(base) or ""
+            name = member.source.resolve(base) or ""
             if name in MODULES or name.startswith(_ROOMS):
                 is_module = True
-            elif not any(
-                isinstance(base, ast.Name) and base.id == local.node.name
-                for local in member.local_bases
-            ):
-                return False
+                known += 1
+        if known + len(member.bases_here) < len(member.node.bases):
+            return False
     return is_module
 
 

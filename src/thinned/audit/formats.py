@@ -99,7 +99,7 @@ def _sarif_rule(rule: Rule) -> dict[str, Any]:
         "shortDescription": {"text": rule.sentence},
         "fullDescription": {"text": rule.why},
         "help": {"text": rule.mend},
-        "defaultConfiguration": {"level": "warning"},
+        "defaultConfiguration": {"level": rule.severity},
     }
 
 
@@ -116,7 +116,7 @@ def _sarif_result(finding: Finding, codes: list[str]) -> dict[str, Any]:
     return {
         "ruleId": finding.code,
         "ruleIndex": codes.index(finding.code),
-        "level": "warning",
+        "level": RULES[finding.code].severity,
         "message": {"text": _told(finding)},
         "locations": [{"physicalLocation": place}],
         "partialFingerprints": {"words/v1": _fingerprint(finding)},
@@ -164,7 +164,8 @@ def as_github(report: Report) -> str:
                 ("title", f"{finding.code} {RULES[finding.code].name}"),
             )
         )
-        lines.append(f"::error {place}::{_message(_told(finding))}")
+        command = _COMMANDS[RULES[finding.code].severity]
+        lines.append(f"::{command} {place}::{_message(_told(finding))}")
     lines.append(_summary(report))
     return "\n".join(lines)
 
@@ -176,6 +177,9 @@ def _message(text: str) -> str:
 def _property(text: str) -> str:
     return _message(text).replace(":", "%3A").replace(",", "%2C")
 
+
+# GitHub's words for what is an error, a warning or a note.
+_COMMANDS = {"error": "error", "warning": "warning", "note": "notice"}
 
 FORMATS: dict[str, Callable[[Report], str]] = {
     "text": as_text,
@@ -201,7 +205,7 @@ def explanation(rule: Rule) -> str:
     """Return all that is known about a rule, for a terminal."""
     wrong, right = (part.replace("\n", "\n    ") for part in (rule.wrong, rule.right))
     return (
-        f"{rule.code} {rule.name}\n\n{rule.sentence}\n\n"
+        f"{rule.code} {rule.name} ({rule.severity})\n\n{rule.sentence}\n\n"
         f"Why it matters: {rule.why}\n\nMend: {rule.mend}\n\n"
         f"Wrong:\n    {wrong}\n\nRight:\n    {right}\n\n"
         f"To silence it on one line: # noqa: {rule.code}"

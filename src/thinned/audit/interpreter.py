@@ -8,9 +8,10 @@ that of what the function returns. Nothing is run, and what cannot be followed i
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from thinned.audit.binding import bind, default_of
 from thinned.audit.names import Binding, Scope, canonical
 from thinned.audit.tree import imported
 from thinned.audit.values import (
@@ -30,9 +31,9 @@ from thinned.audit.values import (
 )
 
 if TYPE_CHECKING:
-    from thinned.audit.source import Called, ClassInfo, Source
+    from thinned.audit.source import ClassInfo, Source
 
-__all__ = ["Interpreter", "bind", "default_of", "parameters_of"]
+__all__ = ["Interpreter", "choice"]
 
 # How far a question is followed, and how many steps it may take altogether.
 _DEPTH = 9
@@ -491,39 +492,6 @@ def choice(values: Iterable[Value]) -> Value:
     if len(found) == 1:
         return found[0]
     return Choice(tuple(found)) if 0 < len(found) <= _OPTIONS else NOTHING
-
-
-def bind(function: ast.AST, called: Called, skip: int, outer: Frame | None) -> Frame | None:
-    """Return the frame of a call: which parameter is given what. None where that is not seen."""
-    if called.open or not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-        return None
-    names = [a.arg for a in (*function.args.posonlyargs, *function.args.args)][skip:]
-    given: dict[str, ast.expr] = dict(zip(names, called.args, strict=False))
-    given.update(called.keywords)
-    return Frame(function, given, outer)
-
-
-def parameters_of(function: ast.AST) -> Sequence[str]:
-    """Return the names of a function's parameters that may be passed by name."""
-    if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-        return ()
-    plain = (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)
-    return [a.arg for a in plain]
-
-
-def default_of(owner: ast.AST, name: str) -> ast.expr | None:
-    """Return the default of a function's parameter; None where it has none."""
-    if not isinstance(owner, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-        return None
-    arguments = owner.args
-    plain = [*arguments.posonlyargs, *arguments.args]
-    pairs = list(zip(reversed(plain), reversed(arguments.defaults), strict=False))
-    pairs += [
-        (a, d)
-        for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
-        if d is not None
-    ]
-    return next((default for arg, default in pairs if arg.arg == name), None)
 
 
 def _returned(function: ast.AST) -> ast.expr | None:

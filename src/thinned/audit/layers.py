@@ -108,25 +108,27 @@ def _addressed() -> dict[str, Functional]:
         **dict.fromkeys(
             (
                 "alpha_dropout", "attention_dropout", "concrete_dropout", "cutout", "drop_block",
-                "drop_edge", "drop_grad", "drop_head", "drop_key", "drop_message", "drop_node",
-                "drop_path", "dropout", "embedding_dropout", "feature_alpha_dropout",
-                "gaussian_dropout", "hard_concrete", "k_of_n_dropout", "keep_edges",
-                "locked_dropout", "nested_dropout", "patch_dropout", "random_erasing",
-                "recurrent_dropout", "spatial_dropout", "stochastic_depth", "stratified_dropout",
-                "targeted_dropout", "uniform_dropout", "vanilla_dropout", "weight_drop",
-                "word_dropout",
+                "drop_bp", "drop_edge", "drop_grad", "drop_head", "drop_key", "drop_message",
+                "drop_node", "drop_path", "dropout", "dropout_path", "embedding_dropout",
+                "feature_alpha_dropout", "gaussian_dropout", "hard_concrete", "hidden_cut",
+                "hidden_key", "k_of_n_dropout", "keep_edges", "locked_dropout",
+                "modality_dropout", "module_dropout", "nested_dropout", "patch_dropout",
+                "random_erasing", "rank_dropout", "recurrent_dropout", "spatial_dropout",
+                "stochastic_depth", "stratified_dropout", "targeted_dropout", "uniform_dropout",
+                "vanilla_dropout", "weight_drop", "word_dropout",
             ),
             3,
         ),
         **dict.fromkeys(
             (
-                "layer_drop", "mixout", "sparse_variational_dropout", "variational_dropout",
-                "zoneout",
+                "condition_dropout", "layer_drop", "mixout", "sparse_variational_dropout",
+                "variational_dropout", "zoneout",
             ),
             4,
         ),
         "drop_connect": 5,
         "lora_dropout": 6,
+        "sparse_lora_dropout": 6,
     }  # fmt: skip
     return {
         f"{room}.{name}": Functional(at - 2, at, True)

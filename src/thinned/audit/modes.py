@@ -1,4 +1,4 @@
-"""The mode: what an expression says of it, what a branch implies, how a rate depends on it.
+"""The mode: what an expression says of it, and what a branch implies.
 
 TRAINING is said of what holds in training alone, EVALUATION of what holds in evaluation alone;
 MAYBE of what speaks of the mode in a way that is not followed: rules leave that alone.
@@ -9,15 +9,15 @@ from __future__ import annotations
 import ast
 from enum import Enum
 
-from thinned.audit.interpreter import default_of
+from thinned.audit.binding import default_of
 from thinned.audit.source import ClassInfo, Source, is_self
-from thinned.audit.values import Built, Class, Const, Frame, Function
+from thinned.audit.values import Frame
 from thinned.audit.words import may_be_mode, mode_by_name, stage_by_word, words_of
 
-__all__ = ["Says", "flipped", "guard", "implied", "rate", "says"]
+__all__ = ["SETTERS", "SURE", "Says", "branch", "flipped", "guard", "implied", "mentions", "says"]
 
 _DEPTH = 6
-_SETTERS = frozenset({"__init__", "reset_parameters", "setup", "build", "__post_init__"})
+SETTERS = frozenset({"__init__", "reset_parameters", "setup", "build", "__post_init__"})
 _TRAINS = frozenset({"train", "training", "fit", "finetune"})
 
 
@@ -39,7 +39,7 @@ _FLIPPED = {
     Says.NEVER: Says.ALWAYS,
 }
 _BY_SIGN = {1: Says.TRAINING, -1: Says.EVALUATION, 0: Says.NOTHING}
-_SURE = (Says.TRAINING, Says.EVALUATION)
+SURE = (Says.TRAINING, Says.EVALUATION)
 
 
 def flipped(said: Says) -> Says:
@@ -84,10 +84,10 @@ def says(
         name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
         if name == "learning_phase":
             return Says.TRAINING
-    return Says.MAYBE if _mentions(node) else Says.NOTHING
+    return Says.MAYBE if mentions(node) else Says.NOTHING
 
 
-def _mentions(node: ast.AST) -> bool:
+def mentions(node: ast.AST) -> bool:
     """Whether a word of the mode stands in an expression: as a name, a last attribute, a string."""
     waiting: list[ast.AST] = [node]
     while waiting:
@@ -115,7 +115,7 @@ def _name(source: Source, node: ast.Name, frame: Frame | None, depth: int) -> Sa
     found = home.names.lookup(node.id, home.scope(node))
     by_name = _BY_SIGN[mode_by_name(node.id)]
     if found is None:
-        return by_name if by_name in _SURE else _maybe(node.id)
+        return by_name if by_name in SURE else _maybe(node.id)
     where, bindings = found
     if any(b.kind == "parameter" for b in bindings):
         if frame is not None and frame.function is where.owner and len(bindings) == 1:
@@ -124,7 +124,7 @@ def _name(source: Source, node: ast.Name, frame: Frame | None, depth: int) -> Sa
                 return says(source, given, frame.outer, depth - 1)
             said = says(source, default_of(where.owner, node.id), None, depth - 1)
             return said if said is not Says.NOTHING else by_name
-        return by_name if by_name in _SURE else _maybe(node.id)
+        return by_name if by_name in SURE else _maybe(node.id)
     reached = home.interpreter._reaching(node, where, bindings)
     if len(reached) == 1 and reached[0].kind == "value":
         value = reached[0].node
@@ -136,13 +136,13 @@ def _name(source: Source, node: ast.Name, frame: Frame | None, depth: int) -> Sa
             return said
     elif any(_depends(source, b.node, depth - 1) for b in reached):
         return Says.MAYBE
-    return by_name if by_name in _SURE else _maybe(node.id)
+    return by_name if by_name in SURE else _maybe(node.id)
 
 
 def _depends(source: Source, node: ast.AST | None, depth: int) -> bool:
     if not isinstance(node, ast.expr) or depth <= 0:
         return False
-    return says(source, node, None, depth) in (*_SURE, Says.MAYBE) or (
+    return says(source, node, None, depth) in (*SURE, Says.MAYBE) or (
         guard(source, node, around=False) is not Says.NOTHING
     )
 
@@ -165,7 +165,7 @@ def _attribute(source: Source, node: ast.Attribute, frame: Frame | None, depth: 
         # ModeKeys.TRAIN, Mode.EVAL; and rates.train may well be a number
         return Says.MAYBE
     if is_self(node.value) or by_name is not Says.TRAINING:
-        return by_name if by_name in _SURE else _maybe(node.attr)
+        return by_name if by_name in SURE else _maybe(node.attr)
     return by_name if node.attr not in ("train", "eval") else Says.MAYBE
 
 
@@ -183,7 +183,7 @@ def _of_self(source: Source, info: ClassInfo | None, name: str, depth: int) -> S
             continue
         given = member.given[name]
         only_built = all(
-            (f := member.source.function_of(place)) is not None and f.name in _SETTERS
+            (f := member.source.function_of(place)) is not None and f.name in SETTERS
             for place in places
         )
         written = [a for a in member.source.attributes[name] if isinstance(a.ctx, ast.Store)]
@@ -191,7 +191,7 @@ def _of_self(source: Source, info: ClassInfo | None, name: str, depth: int) -> S
             said = says(member.source, given[0], None, depth - 1)
             if said in (Says.ALWAYS, Says.NEVER) and not _is_switch(member, name):
                 return said
-            if said in _SURE:
+            if said in SURE:
                 return said
         return None
     return None
@@ -210,7 +210,7 @@ def _is_switch(info: ClassInfo, name: str) -> bool:
 
 def _comparison(source: Source, node: ast.Compare, frame: Frame | None, depth: int) -> Says:
     if len(node.ops) != 1:
-        return Says.MAYBE if _mentions(node) else Says.NOTHING
+        return Says.MAYBE if mentions(node) else Says.NOTHING
     left, op, right = node.left, node.ops[0], node.comparators[0]
     equal = isinstance(op, (ast.Eq, ast.Is, ast.In))
     if not equal and not isinstance(op, (ast.NotEq, ast.IsNot, ast.NotIn)):
@@ -228,7 +228,7 @@ def _comparison(source: Source, node: ast.Compare, frame: Frame | None, depth: i
         if len(signs) == 1 and words & {"mode", "phase", "stage", "split", "subset", "state"}:
             said = _BY_SIGN[signs.pop()]
         if said is Says.NOTHING:
-            return Says.MAYBE if _mentions(node) else Says.NOTHING
+            return Says.MAYBE if mentions(node) else Says.NOTHING
     return said if equal else flipped(said)
 
 
@@ -247,14 +247,14 @@ def _boolean(source: Source, node: ast.BoolOp, frame: Frame | None, depth: int) 
     if isinstance(node.op, ast.And):
         if Says.NEVER in parts:
             return Says.NEVER
-        found = {p for p in parts if p in _SURE}
+        found = {p for p in parts if p in SURE}
         if len(found) == 1:
             return found.pop()
     else:
         found = set(parts) - {Says.NEVER}
-        if len(found) == 1 and found <= set(_SURE):
+        if len(found) == 1 and found <= set(SURE):
             return found.pop()
-    if any(p in (*_SURE, Says.MAYBE) for p in parts):
+    if any(p in (*SURE, Says.MAYBE) for p in parts):
         return Says.MAYBE
     if all(p is Says.ALWAYS for p in parts):
         return Says.ALWAYS
@@ -273,9 +273,9 @@ def _chosen(source: Source, node: ast.IfExp, frame: Frame | None, depth: int) ->
         return yes
     # training if training is not None else self.training
     if {yes, no} <= {Says.TRAINING, Says.ALWAYS} or {yes, no} <= {Says.EVALUATION, Says.NEVER}:
-        return yes if yes in _SURE else no
+        return yes if yes in SURE else no
     known = (test, yes, no)
-    return Says.MAYBE if any(p in (*_SURE, Says.MAYBE) for p in known) else Says.NOTHING
+    return Says.MAYBE if any(p in (*SURE, Says.MAYBE) for p in known) else Says.NOTHING
 
 
 def implied(
@@ -288,13 +288,13 @@ def implied(
         return implied(source, test.operand, not truth, frame, depth - 1)
     if isinstance(test, ast.BoolOp):
         parts = [implied(source, v, truth, frame, depth - 1) for v in test.values]
-        sure = {p for p in parts if p in _SURE}
+        sure = {p for p in parts if p in SURE}
         every = isinstance(test.op, ast.And) is truth  # each part came out so
         if len(sure) == 1 and (every or len(sure | set(parts)) == 1):
             return sure.pop()
         return Says.MAYBE if sure or Says.MAYBE in parts else Says.NOTHING
     said = says(source, test, frame, depth)
-    if said in _SURE:
+    if said in SURE:
         return said if truth else flipped(said)
     return Says.MAYBE if said is Says.MAYBE else Says.NOTHING
 
@@ -307,7 +307,7 @@ def guard(
 ) -> Says:
     """Return the mode in which a node runs, as far as branches and its function's uses tell."""
     home = source.home(node) or source
-    found = _branch(home, node, frame)
+    found = branch(home, node, frame)
     if found is not Says.NOTHING or not around:
         return found
     function = home.function_of(node)
@@ -320,13 +320,13 @@ def guard(
     uses: list[ast.AST] = [a for a in home.attributes.get(function.name, ()) if is_self(a.value)]
     if home.class_of(function) is None:
         uses = list(home.loads.get(function.name, ()))
-    modes = {_branch(home, use, None) for use in uses}
+    modes = {branch(home, use, None) for use in uses}
     if not modes or Says.NOTHING in modes:
         return Says.NOTHING
     return modes.pop() if len(modes) == 1 else Says.MAYBE
 
 
-def _branch(source: Source, node: ast.AST, frame: Frame | None) -> Says:
+def branch(source: Source, node: ast.AST, frame: Frame | None) -> Says:
     maybe = False
     child: ast.AST = node
     for at in [node, *source.above(node)]:
@@ -348,14 +348,14 @@ def _branch(source: Source, node: ast.AST, frame: Frame | None) -> Says:
                     break
         elif isinstance(at, ast.comprehension):
             pass
-        if said in _SURE:
+        if said in SURE:
             return said
         maybe |= said is Says.MAYBE
         if isinstance(at, ast.stmt) and not isinstance(
             at, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
         ):
             said = _left_early(source, at, frame)
-            if said in _SURE:
+            if said in SURE:
                 return said
             maybe |= said is Says.MAYBE
         if isinstance(at, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and at is not node:
@@ -376,12 +376,12 @@ def _left_early(source: Source, statement: ast.stmt, frame: Frame | None) -> Say
         earlier = block[at]
         if isinstance(earlier, ast.If) and _may_leave(earlier):
             said = implied(source, earlier.test, False, frame)
-            if said in _SURE:
+            if said in SURE:
                 return said
             maybe |= said is Says.MAYBE
         elif isinstance(earlier, ast.Assert):
             said = implied(source, earlier.test, True, frame)
-            if said in _SURE:
+            if said in SURE:
                 return said
     return Says.MAYBE if maybe else Says.NOTHING
 
@@ -392,162 +392,3 @@ def _may_leave(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.If) and isinstance(
         statement.body[-1], (ast.Return, ast.Raise, ast.Continue)
     )
-
-
-# --------------------------------------------------------------------------------------- rates
-
-
-def rate(
-    source: Source, node: ast.expr | None, frame: Frame | None = None, depth: int = _DEPTH
-) -> Says:
-    """Return in which mode a rate is above zero, as far as the tree shows.
-
-    ALWAYS also stands for a setting: an attribute that is given once, where a module is built.
-    """
-    if node is None or depth <= 0:
-        return Says.NOTHING
-    home = source.home(node) or source
-    known = home.interpreter.of(node, frame)
-    if isinstance(known, Const):
-        if isinstance(known.value, bool) or not isinstance(known.value, (int, float)):
-            return Says.NOTHING
-        if isinstance(node, (ast.Constant, ast.UnaryOp, ast.BinOp)):
-            return Says.ALWAYS if known.value > 0 else Says.NEVER
-        if not isinstance(node, (ast.Name, ast.Attribute)):
-            return Says.ALWAYS if known.value > 0 else Says.NEVER
-    if isinstance(node, ast.IfExp):
-        test = implied(home, node.test, True, frame)
-        switch = says(home, node.test, frame)
-        if switch in (Says.ALWAYS, Says.NEVER):
-            return rate(home, node.body if switch is Says.ALWAYS else node.orelse, frame, depth - 1)
-        yes, no = (rate(home, n, frame, depth - 1) for n in (node.body, node.orelse))
-        return _mixed(test, yes, no)
-    if isinstance(node, ast.BinOp):
-        sides = [says(home, n, frame) for n in (node.left, node.right)]
-        if isinstance(node.op, ast.Mult) and any(s in _SURE for s in sides):
-            return next(s for s in sides if s in _SURE)
-        rates = [rate(home, n, frame, depth - 1) for n in (node.left, node.right)]
-        if Says.MAYBE in sides or Says.MAYBE in rates:
-            return Says.MAYBE
-        if isinstance(node.op, ast.Mult) and Says.NOTHING in rates and Says.NEVER not in rates:
-            return Says.MAYBE  # the other factor may be a switch
-        if isinstance(node.op, (ast.Mult, ast.Div)):
-            return next((r for r in rates if r in _SURE), _both(rates))
-        return Says.NOTHING
-    if isinstance(node, ast.BoolOp):
-        sides = [says(home, n, frame) for n in node.values]
-        if isinstance(node.op, ast.And) and any(s in _SURE for s in sides):
-            return next(s for s in sides if s in _SURE)
-        if any(s in (*_SURE, Says.MAYBE) for s in sides):
-            return Says.MAYBE
-        return _both([rate(home, n, frame, depth - 1) for n in node.values])
-    if isinstance(node, ast.Call):
-        return _called(home, node, frame, depth)
-    if isinstance(node, ast.Name):
-        return _named_rate(home, node, frame, depth)
-    if isinstance(node, ast.Attribute):
-        return _kept_rate(home, node, frame, depth)
-    return Says.MAYBE if _mentions(node) else Says.NOTHING
-
-
-def _both(rates: list[Says]) -> Says:
-    return rates[0] if len(set(rates)) == 1 else Says.NOTHING
-
-
-def _mixed(test: Says, yes: Says, no: Says) -> Says:
-    """A rate that a condition chooses."""
-    if test in _SURE:
-        if no is Says.NEVER:
-            return test if yes is not Says.NEVER else Says.NEVER
-        if yes is Says.NEVER:
-            return flipped(test)
-        return Says.ALWAYS if yes is no is Says.ALWAYS else Says.NOTHING
-    if Says.MAYBE in (test, yes, no):
-        return Says.MAYBE
-    return yes if yes is no else Says.NOTHING
-
-
-def _called(source: Source, node: ast.Call, frame: Frame | None, depth: int) -> Says:
-    called = source.called(node)
-    if isinstance(node.func, ast.Name) and node.func.id in ("float", "max", "min") and node.args:
-        found = [rate(source, arg, frame, depth - 1) for arg in node.args]
-        return next((f for f in found if f is not Says.NEVER), Says.NEVER)
-    if isinstance(called.target, Function):
-        function = called.target.node
-        if not isinstance(function, ast.Lambda):
-            returns = [n for n in ast.walk(function) if isinstance(n, ast.Return)]
-            if len(returns) == 1:
-                return rate(called.target.source, returns[0].value, None, depth - 1)
-            return Says.MAYBE
-    return Says.MAYBE if _mentions(node) else Says.NOTHING
-
-
-def _named_rate(source: Source, node: ast.Name, frame: Frame | None, depth: int) -> Says:
-    found = source.names.lookup(node.id, source.scope(node))
-    if found is None:
-        return Says.NOTHING
-    where, bindings = found
-    if [b.kind for b in bindings] == ["parameter"]:
-        if frame is not None and frame.function is where.owner and node.id in frame.given:
-            return rate(source, frame.given[node.id], frame.outer, depth - 1)
-        return rate(source, default_of(where.owner, node.id), None, depth - 1)
-    inner = frame if frame is not None and frame.function is where.owner else None
-    reached = source.interpreter._reaching(node, where, bindings)
-    seen: list[tuple[Says, Says]] = []
-    for binding in reached:
-        if binding.kind == "parameter":
-            seen.append((Says.NOTHING, Says.ALWAYS))
-            continue
-        value = binding.node
-        if binding.kind != "value" or not isinstance(value, ast.expr):
-            return Says.NOTHING
-        said = rate(source, value, inner, depth - 1)
-        seen.append((_branch(source, value, inner), said))
-    if len(seen) == 1:
-        return seen[0][1]
-    # p = self.p, and then: if not self.training: p = 0
-    for mode, said in seen:
-        if mode in _SURE and said is Says.NEVER:
-            return flipped(mode)
-    above = [mode for mode, said in seen if said is not Says.NEVER]
-    if above and all(mode in _SURE and mode is above[0] for mode in above):
-        return above[0]
-    if any(mode is not Says.NOTHING or said is Says.MAYBE for mode, said in seen):
-        return Says.MAYBE
-    return _both([said for _, said in seen])
-
-
-def _kept_rate(source: Source, node: ast.Attribute, frame: Frame | None, depth: int) -> Says:
-    inner = node.value
-    if not is_self(inner):
-        base = source.interpreter.of(inner, frame)
-        if isinstance(base, Built) and isinstance(base.kind, Class):
-            value = source.interpreter.attribute(base, node.attr)
-            if isinstance(value, Const) and isinstance(value.value, (int, float)):
-                return Says.ALWAYS if value.value > 0 else Says.NEVER
-        words = set(words_of(node.attr))
-        names_rate = words & {"dropout", "drop", "p", "pdrop", "prob", "rate"}
-        return Says.ALWAYS if names_rate and source.class_of(node) is not None else Says.NOTHING
-    info = source.class_of(node)
-    for member in info.family() if info is not None else ():
-        method = member.methods.get(node.attr)
-        if method is not None:
-            returns = [n for n in ast.walk(method) if isinstance(n, ast.Return)]
-            if len(returns) == 1:
-                return rate(member.source, returns[0].value, None, depth - 1)
-            return Says.MAYBE
-        places = member.at.get(node.attr)
-        if places:
-            functions = [member.source.function_of(place) for place in places]
-            if not all(f is not None and f.name in _SETTERS for f in functions):
-                return Says.MAYBE
-            values = [rate(member.source, v, None, depth - 1) for v in member.given[node.attr]]
-            if Says.NEVER in values or Says.MAYBE in values:
-                return Says.MAYBE if len(values) > 1 or Says.MAYBE in values else Says.NEVER
-            return next((v for v in values if v in _SURE), Says.ALWAYS)
-        if node.attr in member.scope.bindings:
-            value = source.interpreter.attribute(Built(Class(member), None), node.attr)
-            if isinstance(value, Const) and isinstance(value.value, (int, float)):
-                return Says.ALWAYS if value.value > 0 else Says.NEVER
-            return Says.NOTHING
-    return Says.NOTHING

@@ -17,11 +17,11 @@ from thinned.audit.reading import (
     is_silenced,
     may_matter,
     package_of,
-    parse,
     read,
 )
 from thinned.audit.rule import PARSE, RULES
 from thinned.audit.source import Source
+from thinned.audit.tree import parsed
 
 __all__ = ["audit_document", "audit_file", "audit_source", "lines_in", "unreadable"]
 
@@ -84,7 +84,7 @@ def audit_document(
     """Return the findings in a script or a notebook, sorted by place."""
     try:
         with _without_collection():
-            source = Source(parse(document.code), package, path)
+            source = parsed(document.code, package, path)
             hits = [
                 (code, node, sentence)
                 for code in codes

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary
 
-from thinned.audit.interpreter import bind
+from thinned.audit.binding import bind
 from thinned.audit.modes import Says, guard, says
 from thinned.audit.source import Source
 from thinned.audit.values import NOTHING, Built, Frame, Function
@@ -245,7 +245,7 @@ class _Walk:
         if func.attr == "eval":
             if node.args or node.keywords:
                 return True
-            fact = self._left_by(node, key, at)
+            fact = "U" if _is_alternative(at.source, node) else self._left_by(node, key, at)
         elif node.args or node.keywords:
             mode = node.args[0] if node.args else node.keywords[0].value
             said = says(at.source, mode, at.frame)
@@ -353,6 +353,21 @@ class _Walk:
 def _yields(function: ast.AST) -> bool:
     """Whether a function is a generator: a context manager that puts the mode back, say."""
     return any(isinstance(n, (ast.Yield, ast.YieldFrom)) for n in ast.walk(function))
+
+
+def _is_alternative(source: Source, node: ast.Call) -> bool:
+    """Whether train() stands in the other branch: a setting chooses what is frozen."""
+    written = ast.dump(node.func.value) if isinstance(node.func, ast.Attribute) else ""
+    statement = source.statement_of(node)
+    branch = source.parents.get(statement) if statement is not None else None
+    if not isinstance(branch, ast.If):
+        return False
+    other = branch.orelse if statement in branch.body else branch.body
+    return any(
+        isinstance(n, ast.Attribute) and n.attr == "train" and ast.dump(n.value) == written
+        for s in other
+        for n in ast.walk(s)
+    )
 
 
 def _is_module_class(target: Function) -> bool:

@@ -10,6 +10,7 @@ from thinned.audit.finding import Finding
 from thinned.audit.one import audit_file, audit_source, lines_in
 from thinned.audit.reading import may_matter, package_of
 from thinned.audit.settings import Settings, chosen, ignored_codes
+from thinned.audit.tree import forget
 from thinned.audit.walking import files_under
 
 __all__ = ["Report", "audit", "audit_bytes", "reported"]
@@ -66,6 +67,7 @@ def audit(
     settings = settings or Settings()
     codes = tuple(chosen(settings))
     files = files_under(paths, settings)
+    forget()
     if (jobs == 1 and cache is None) or len(files) < 2:
         results = [audit_file(path, codes) for path in files]
     else:
@@ -94,6 +96,7 @@ def audit_bytes(data: bytes | None, path: str, settings: Settings) -> Report:
     codes = tuple(chosen(settings))
     if data is None:
         return Report((), 0, 0)
+    forget()
     shown = path.replace(os.sep, "/")
     findings = audit_source(data, shown, package_of(path), codes) if may_matter(data) else []
     return Report(tuple(reported(findings, settings)), 1, lines_in(data))

@@ -24,6 +24,7 @@ from thinned.audit.reading import package_of
 from thinned.audit.rule import RULES
 from thinned.audit.running import reported
 from thinned.audit.settings import Settings, chosen, settings_for
+from thinned.audit.tree import forget
 from thinned.audit.walking import is_passed_over
 from thinned.errors import InputError
 from thinned.version import __version__
@@ -32,6 +33,11 @@ __all__ = ["make_server"]
 
 # Seconds without a keystroke after which a text is audited.
 _PAUSE = 0.2
+_SEVERITIES = {
+    "error": types.DiagnosticSeverity.Error,
+    "warning": types.DiagnosticSeverity.Warning,
+    "note": types.DiagnosticSeverity.Information,
+}
 _FIX_ALL = "source.fixAll.thinned"
 _COOKIE = re.compile(r"\A((?:[^\n]*\n)?[ \t\f]*#.*?)coding(?=[:=][ \t]*[-\w.]+)")
 _NOQA = re.compile(r"(?i)#\s*noqa\s*:\s*[A-Z]+[0-9]+(?:\s*,\s*[A-Z]+[0-9]+)*")
@@ -96,6 +102,7 @@ class _Audit:
             return []
         if is_passed_over(page.path, settings):
             return []
+        forget()  # files beside this one may have changed since
         return _findings(page.document, page.path, settings)
 
     def _tell(self, sentence: str) -> None:
@@ -117,7 +124,7 @@ class _Audit:
                 types.Diagnostic(
                     range=self._range(part, finding),
                     message=finding.sentence,
-                    severity=types.DiagnosticSeverity.Warning,
+                    severity=_SEVERITIES[RULES[finding.code].severity],
                     code=finding.code,
                     source="thinned",
                 )

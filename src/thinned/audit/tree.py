@@ -16,7 +16,7 @@ from thinned.audit.reading import UnreadableError, has_framework, package_of, pa
 if TYPE_CHECKING:
     from thinned.audit.source import Source
 
-__all__ = ["imported", "root_of"]
+__all__ = ["forget", "imported", "parsed"]
 
 # Parsed files that are kept: a tree takes some hundred bytes for each byte of its file.
 _KEPT = 48
@@ -29,7 +29,8 @@ _PACKAGES = frozenset(
     | {"functools", "os", "sys", "math", "dataclasses", "collections", "logging", "re", "abc"}
 )
 
-_sources: OrderedDict[str, Source | None] = OrderedDict()
+_sources: OrderedDict[str, tuple[bytes, Source | None]] = OrderedDict()
+_audited: set[str] = set()
 
 
 def imported(name: str, source: Source) -> tuple[Source, str] | None:
@@ -84,30 +85,59 @@ def _file(folder: str, parts: tuple[str, ...]) -> tuple[str, int] | None:
     return best
 
 
-def _read(path: str) -> Source | None:
+def parsed(code: bytes, package: str, path: str) -> Source:
+    """Return the file of this text: the one that an import led to before, if it is the same.
+
+    Raises
+    ------
+    UnreadableError if it does not parse.
+    """
     from thinned.audit.source import Source
 
-    if path in _sources:
+    full = os.path.abspath(path) if path else ""
+    if full in _audited:
+        forget()  # a process that lives on, an editor's: files may have changed since
+    if os.path.isfile(full):
+        _audited.add(full)
+    known = _sources.get(full)
+    if known is not None and known[0] == code and known[1] is not None:
+        known[1].path = path
+        return known[1]
+    made = Source(parse(code), package, path)
+    if made.on_disk:
+        _keep(full, code, made)
+    return made
+
+
+def _keep(path: str, code: bytes, source: Source | None) -> None:
+    _sources[path] = code, source
+    _sources.move_to_end(path)
+    if len(_sources) > _KEPT:
+        _sources.popitem(last=False)
+
+
+def _read(path: str) -> Source | None:
+    """Return the file that an import leads to; None where it says nothing of a framework."""
+    from thinned.audit.source import Source
+
+    known = _sources.get(path)
+    if known is not None:
         _sources.move_to_end(path)
-        return _sources[path]
+        return known[1]
+    made: Source | None = None
+    data = b""
     try:
         data = read(path)
         made = Source(parse(data), package_of(path), path) if has_framework(data) else None
     except (UnreadableError, RecursionError, MemoryError):
         made = None
-    _sources[path] = made
-    if len(_sources) > _KEPT:
-        _sources.popitem(last=False)
+    _keep(path, data, made)
     return made
 
 
-def root_of(path: str) -> str:
-    """Return the farthest folder that imports of the file may lead to."""
-    return _folders(os.path.dirname(os.path.abspath(path)), "")[-1]
-
-
 def forget() -> None:
-    """Drop what was read of other files: they may have changed since."""
+    """Drop what was read of other files."""
     _sources.clear()
+    _audited.clear()
     _folders.cache_clear()
     _file.cache_clear()

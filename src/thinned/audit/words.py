@@ -29,7 +29,17 @@ _EVALUATION = frozenset(
 _MODE_WORDS = frozenset(
     {"train", "training", "eval", "evaluate", "evaluating", "evaluation", "infer", "inference"}
     | {"deterministic", "test", "testing", "mode", "phase", "stage", "valid", "validation", "val"}
-    | {"predict", "predicting", "learning", "sampling", "istrain", "istraining", "guidance", "mc"}
+    | {
+        "predict",
+        "predicting",
+        "learning",
+        "sampling",
+        "switch",
+        "istrain",
+        "istraining",
+        "guidance",
+        "mc",
+    }
 )
 _TRAIN_STAGE = frozenset({"train", "training", "fit", "trn", "tr"})
 _EVAL_STAGE = frozenset(

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from thinned.cli import audit, fit, lsp, methods, schedule
+from thinned.cli import audit, compare, fit, lsp, methods, schedule
 from thinned.cli.options import Argument, Said, said_of
 from thinned.version import __version__
 
@@ -69,6 +69,8 @@ def _typed(one: Said) -> Any:
 for _command in (
     fit.fit,
     fit.predict,
+    fit.export,
+    compare.compare,
     schedule.schedule,
     methods.methods,
     _for_typer(audit.audit),

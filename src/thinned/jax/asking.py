@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from thinned.address import Address
 from thinned.checks import message
@@ -43,8 +44,10 @@ def kind_of(model: Any) -> str:
 
         if isinstance(model, eqx.Module):
             return "equinox"
-    plain = inspect.isroutine(model) or hasattr(model, "func") or hasattr(model, "lower")
-    return "function" if plain else ""
+    if "torch" in sys.modules and isinstance(model, sys.modules["torch"].nn.Module):
+        return ""
+    # Functions, what jax.jit and functools.partial make of them, and objects with a call.
+    return "function" if callable(model) and not isinstance(model, type) else ""
 
 
 def is_jax_model(model: Any) -> bool:
@@ -94,6 +97,7 @@ def _of_nnx(who: str, model: Any) -> Asking:
             adopt(twin)
         except ValueError as error:
             raise _equal(who, error) from None
+    step = np.asarray(clocks_in(twin)[0].step).reshape(-1)[0]  # schedules go on from there
     graph, state = nnx.split(twin)
 
     def call(args: Any, kwargs: Any, at: Address, row: Row | None) -> Any:
@@ -104,7 +108,7 @@ def _of_nnx(who: str, model: Any) -> Asking:
                 node.begin(at)
             elif isinstance(node, Calls):
                 node.begin()
-        with being_asked(at):
+        with being_asked(at, step=step):
             return network(*args, **kwargs)
 
     return Asking(call, not_reached=_missed(Report(rows_missed(twin))))

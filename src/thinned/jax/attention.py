@@ -14,7 +14,7 @@ from thinned.address import Address
 from thinned.backends.jax.backend import backend
 from thinned.checks import message, real
 from thinned.jax.blocks import Inputs, Plan, attend
-from thinned.methods.equation import draw_for
+from thinned.methods.placing import draw_for
 
 __all__ = ["dot_product_attention"]
 

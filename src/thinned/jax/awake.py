@@ -37,12 +37,14 @@ class Row(NamedTuple):
 
 class Awake(NamedTuple):
     """at : the member's address, whose site is not looked at. counts : the calls of each site.
-    row : what is run, where each row has draws of its own and is run by itself; else None.
+    row : what is run, where each row has draws of its own and is run by itself; else None. step :
+    at which sites that follow a schedule have their p.
     """
 
     at: Address
     counts: dict[Any, int]
     row: Row | None = None
+    step: Any = 0
 
     def address(self, site: Any) -> Address:
         """That of the site's next call, which is counted."""
@@ -66,9 +68,9 @@ def awake_row() -> Row | None:
 
 
 @contextmanager
-def being_asked(at: Address, row: Row | None = None) -> Iterator[Awake]:
+def being_asked(at: Address, row: Row | None = None, step: Any = 0) -> Iterator[Awake]:
     """All layers called within are those of this member."""
-    before = _awake.set(Awake(at, {}, row))
+    before = _awake.set(Awake(at, {}, row, step))
     try:
         yield _awake.get()  # type: ignore[misc]
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,14 @@ import jax.numpy as jnp
 from thinned.address import Address
 from thinned.jax.attention import dot_product_attention
 
-__all__ = ["attention_fn", "with_address"]
+__all__ = ["Drawing", "attention_fn", "with_address"]
+
+
+class Drawing(NamedTuple):
+    """What a layer hands to its attention_fn in place of a key."""
+
+    at: Address
+    p: Any
 
 
 def attention_fn(
@@ -29,7 +36,7 @@ def attention_fn(
     module: Any = None,
     **how: Any,
 ) -> Any:
-    """`nnx.dot_product_attention` that takes an Address as its dropout_rng. With a key, or where
+    """`nnx.dot_product_attention` that takes a Drawing as its dropout_rng. With a key, or where
     nothing is dropped, it is that function itself.
 
     broadcast_dropout shares the draws of all samples and heads, as there.
@@ -38,14 +45,22 @@ def attention_fn(
     from flax.nnx.nn.attention import dot_product_attention_weights
 
     given = (query, key, value, bias, mask)
-    if deterministic or not isinstance(dropout_rng, Address):
+    if deterministic or not isinstance(dropout_rng, Drawing):
         return nnx.dot_product_attention(
             *given, broadcast_dropout, dropout_rng, dropout_rate, deterministic, dtype, precision,
             module, **how,
         )  # fmt: skip
     shown = None if module is None else dot_product_attention_weights
     return with_address(
-        *given, dropout_rng, dropout_rate, broadcast_dropout, dtype, precision, module, shown, **how
+        *given,
+        dropout_rng.at,
+        dropout_rng.p,
+        broadcast_dropout,
+        dtype,
+        precision,
+        module,
+        shown,
+        **how,
     )
 
 

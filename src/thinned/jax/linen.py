@@ -19,8 +19,15 @@ from thinned.checks import message
 from thinned.jax.awake import awake
 from thinned.jax.flax_attention import with_address
 from thinned.jax.keys import key_of
+from thinned.jax.linen_layers import Dropout, Layer, made
 
-__all__ = ["Adopted", "adopt"]
+__all__ = ["Adopted", "Dropout", "Layer", "adopt", "made"]
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("_") or name not in made():
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return made()[name]
 
 
 def adopt(model: nn.Module, *, separator: str = ".") -> Adopted:
@@ -115,8 +122,11 @@ class Adopted:
             module: Any = context.module
             if context.method_name != "__call__":
                 return call(*args, **kwargs)
-            if type(module) is nn.Dropout:
+            if type(module) in (nn.Dropout, Dropout) and kwargs.get("at") is None:
+                kwargs.pop("at", None)
                 return _dropped(module, at, roots, self.separator, call, *args, **kwargs)
+            if isinstance(module, Layer) and _draws_itself(kwargs):
+                return _at_its_path(module, at, roots, self.separator, call, *args, **kwargs)
             if _attends(module) and kwargs.get("dropout_rng") is None:
                 return _attended(module, at, roots, self.separator, call, *args, **kwargs)
             return call(*args, **kwargs)
@@ -145,6 +155,30 @@ def _dropped(
     layer.make_rng(layer.rng_collection)  # which counts it, and refuses a stream that is not there
     at = _next_call(layer, layer.rng_collection, at, roots, separator.join(_path(layer)))
     return dropout(inputs, layer.rate, at, shared_axes=tuple(layer.broadcast_dims))
+
+
+def _draws_itself(kwargs: dict[str, Any]) -> bool:
+    return kwargs.get("at") is None and kwargs.get("rng") is None
+
+
+def _at_its_path(
+    layer: Layer,
+    at: Address,
+    roots: dict[str, Any],
+    separator: str,
+    call: Any,
+    x: Any,
+    deterministic: bool | None = None,
+    rng: Any = None,
+    **_: Any,
+) -> Any:
+    """The call of one of Thinned's own layers."""
+    off = nn.merge_param("deterministic", layer.deterministic, deterministic)
+    if (off and awake() is None) or rng is not None:
+        return call(x, deterministic=deterministic, rng=rng)
+    layer.make_rng(layer.rng_collection)
+    here = _next_call(layer, layer.rng_collection, at, roots, separator.join(_path(layer)))
+    return call(x, deterministic=deterministic, at=here)
 
 
 def _attends(module: Any) -> bool:

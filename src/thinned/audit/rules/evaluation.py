@@ -98,6 +98,7 @@ def _without_gradient(source: Source, function: Function) -> bool:
 @rule(
     "THN040",
     "train-for-monte-carlo-dropout",
+    severity="warning",
     sentence="model.train() is used to get Monte-Carlo dropout.",
     why="train() also makes BatchNorm use and update the statistics of each batch: the predictions "
     "depend on what else is in the batch, and the model is changed by predicting.",
@@ -175,6 +176,7 @@ def _batch_norm_seen_to(function: Function) -> bool:
 @rule(
     "THN041",
     "evaluation-without-eval",
+    severity="warning",
     sentence="A function evaluates a model, and nothing in the file ever calls eval().",
     why="torch.no_grad() stops gradients and not dropout: the figures are those of a model with "
     "units missing.",

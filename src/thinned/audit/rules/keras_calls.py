@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from thinned.audit.binding import bind
 from thinned.audit.context import (
     is_evaluation,
     is_guarded,
@@ -12,7 +13,6 @@ from thinned.audit.context import (
     is_test_code,
 )
 from thinned.audit.flow import operation
-from thinned.audit.interpreter import bind
 from thinned.audit.layers import KERAS_DROPOUT
 from thinned.audit.modes import Says, guard
 from thinned.audit.rule import Hit, rule
@@ -56,6 +56,7 @@ def always_training(source: Source) -> Iterator[Hit]:
 @rule(
     "THN081",
     "keras-dropout-integer-seed",
+    severity="note",
     sentence="A Keras dropout layer has an integer seed.",
     why="Layers with the same integer draw the same masks, and so does every model that is built "
     "again: each fold and each member of an ensemble.",

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from thinned.audit.context import is_guarded, is_module, is_monte_carlo, is_test_code
 from thinned.audit.drops import WITHOUT_MODE, Drop, Verdict, drop_of, passed_on, short, verdict
 from thinned.audit.layers import ADDRESSED, FUNCTIONAL
-from thinned.audit.modes import Says, rate
+from thinned.audit.modes import Says
+from thinned.audit.rate import rate
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Source
 

@@ -117,6 +117,7 @@ def _is_first_time_only(source: Source, statement: ast.stmt) -> bool:
 @rule(
     "THN021",
     "recurrent-dropout-with-one-layer",
+    severity="note",
     sentence="LSTM, GRU or RNN is given dropout and has one layer.",
     why="dropout acts between stacked layers only: with num_layers=1 nothing is dropped.",
     mend="Put a Dropout after the layer, or use num_layers of 2 or more, or leave dropout out.",

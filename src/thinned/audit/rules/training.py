@@ -31,6 +31,7 @@ _BUILDS = frozenset({"parameters", "from_pretrained", "load_state_dict", "init"}
 @rule(
     "THN043",
     "checkpoint-without-rng-state",
+    severity="warning",
     sentence="checkpoint is called with preserve_rng_state=False in code that has dropout.",
     why="The recomputation draws another mask than the forward pass did: the gradient belongs to "
     "no network that was run, and nothing says so.",
@@ -72,6 +73,7 @@ def _keywords(call: ast.Call) -> list[str]:
 @rule(
     "THN044",
     "seed-reset-in-loop",
+    severity="warning",
     sentence="One seed is set again at each step or epoch, or in forward.",
     why="Every pass then draws the same masks: one thinned network is trained, and no "
     "other ever is.",

@@ -6,9 +6,9 @@ import ast
 import re
 from collections.abc import Iterator
 
+from thinned.audit.binding import default_of
 from thinned.audit.context import is_module, is_module_base, is_test_code
 from thinned.audit.flow import Operation, operation
-from thinned.audit.interpreter import default_of
 from thinned.audit.layers import DROPOUT_LAYERS, FUNCTIONAL, KERAS_DROPOUT
 from thinned.audit.rule import Hit, rule
 from thinned.audit.rules.rates import is_tried
@@ -36,6 +36,7 @@ _LEFT_OUT = re.compile(r"(?i)unused|ignored|not used|compat|no.?op|deprecat|rese
 @rule(
     "THN010",
     "dropout-result-thrown-away",
+    severity="warning",
     sentence="The result of dropout is thrown away: it is given to no name, or to one never read.",
     why="Dropout returns a new tensor and leaves its input as it is: the model trains without it.",
     mend="Write x = self.drop(x), and go on with x.",
@@ -105,6 +106,7 @@ def _is_never_read(source: Source, target: ast.Name) -> bool:
 @rule(
     "THN011",
     "dropout-argument-never-used",
+    severity="note",
     sentence="An argument for the rate of dropout is never used.",
     why="Whatever is passed, the model drops at another rate or not at all; a search over the rate "
     "compares equal models.",
@@ -142,6 +144,8 @@ def _unused(source: Source, function: Function, *, in_class: bool) -> Iterator[H
     if _is_stub(function) or function.decorator_list or (arguments.kwarg and not in_class):
         return
     text = ast.get_docstring(function) or ""
+    info = source.class_of(function)
+    text += (ast.get_docstring(info.node) or "") if info is not None else ""
     for arg in (*arguments.args, *arguments.kwonlyargs):
         if not _RATE_NAME.match(arg.arg) or arg.arg.startswith("_"):
             continue
@@ -217,6 +221,7 @@ def _builds(source: Source, function: Function) -> bool:
 @rule(
     "THN026",
     "dropout-module-never-called",
+    severity="warning",
     sentence="A dropout module is built and never called.",
     why="The model trains without the dropout that its printout and its settings show.",
     mend="Call it in forward, or delete it.",
@@ -245,13 +250,13 @@ def _is_whole(
     """Whether all that uses the class's attributes stands in the classes that are read."""
     family = list(info.family())
     for member in family:
-        for base, node in zip(member.bases, member.node.bases, strict=True):
+        for base, written in zip(member.bases, member.node.bases, strict=True):
             name = base or ""
             if name in _BASES or name.startswith(_KERAS_BASES):
                 continue
             if is_module_base(name) and name.startswith("transformers."):
                 continue
-            if not isinstance(member.source.interpreter.of(node), Class):
+            if not isinstance(member.source.interpreter.of(written), Class):
                 return False
     method = next((m.methods[n] for m in family for n in forward if n in m.methods), None)
     if not info.bases or method is None or _is_stub(method):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from thinned.jax.nnx.clock import Calls, Clock, Clocks, clocks_in
 from thinned.jax.nnx.lanes import folded_words, lanes_of, number_of
 from thinned.jax.nnx.layers import Drawn, Dropout, MultiHeadAttention
 from thinned.jax.nnx.optimizer import let_tick
+from thinned.schedules.sites import require_allowed, rules_of
 
 __all__ = ["adopt", "rows_missed"]
 
@@ -27,6 +29,8 @@ def adopt(
     *,
     seed: int = 0,
     optimizer: Any = None,
+    schedule: Any = None,
+    steps: int | None = None,
     axes: Sequence[str] | None = None,
     separator: str = ".",
 ) -> Report:
@@ -51,6 +55,10 @@ def adopt(
     optimizer : nnx.Optimizer or None. Its `update` ticks the clocks of the model that it updates,
         inside of nnx.jit too; with optax.MultiSteps where the parameters change, so that each of
         the batches before draws masks of its own. Another optimizer: call `tick`.
+    schedule : dict from patterns of sites' names to what `thinned.schedules` has, to a p, or to a
+        function of (step, steps) in JAX's operations, as in thinned.torch.adopt. p is that of the
+        clock's step, which may be traced: no other program. "*" is all sites.
+    steps : int or None. All steps of the training; needed where a schedule is relative to it.
     axes : names of mapped axes (of pmap, shard_map, or vmap with axis_name) along which each
         device, or lane, draws masks of its own. Without it a draw inside of pmap or shard_map is
         refused; () shares the masks.
@@ -65,7 +73,8 @@ def adopt(
 
     Raises
     ------
-    ValueError if nothing in the model can be given an address, or it was adopted before. TypeError
+    ValueError if nothing in the model can be given an address, or it was adopted before, or a
+    pattern of schedule matches no site, or a schedule comes to a p that a layer refuses. TypeError
     if it is no nnx.Module, `optimizer` no nnx.Optimizer, or `axes` is one name, not a sequence.
     """
     words = words_of(Address(seed))[:2]
@@ -83,6 +92,10 @@ def adopt(
         raise ValueError(nothing_to_adopt(rows))
     if not new and any(len(path) == 1 for path, _ in found):
         raise ValueError("adopt: the model was adopted before, and has its clock.")
+    sites = {_site_of(module, path, separator): module for path, module in found}
+    rules = rules_of(schedule, steps, dict.fromkeys(sites, True))
+    for site, rule in rules.items():
+        require_allowed(site, rule, _law_of(sites[site]))
     if optimizer is not None:
         let_tick(optimizer)
     number, clocks = number_of(model), dict[tuple[int, ...], Clock]()
@@ -96,7 +109,11 @@ def adopt(
         module.site = site
         module.axes = None if axes is None else tuple(axes)
         done = "weights addressed" if kind == "MultiHeadAttention" else "addressed"
-        rows.append(Row(site, kind, _rate_of(module), done))
+        module.rule = rules.get(site)
+        p = _rate_of(module)
+        if module.rule is not None:
+            p, done = module.rule(0), f"{done}, p follows {module.rule}"
+        rows.append(Row(site, kind, p, done))
     every = clocks_in(model)
     return Report(tuple(rows), every[0] if len(every) == 1 else Clocks(every))
 
@@ -121,6 +138,14 @@ def _site_of(module: Any, path: tuple[Any, ...], separator: str) -> str:
     if not isinstance(module, nnx.MultiHeadAttention):
         return name
     return f"{name}/dropout" if name else "dropout"
+
+
+def _law_of(module: Any) -> Callable[[float], None]:
+    """What raises for a p that the layer's law has no member for."""
+    row = getattr(module, "row", None)
+    if row is None:
+        return lambda p: None
+    return partial(row.require_law, type(module).__name__)
 
 
 def _rate_of(module: Any) -> float:

@@ -13,12 +13,14 @@ from thinned import checks
 from thinned.address import Address
 from thinned.checks import message
 from thinned.jax.awake import awake, mirrored
-from thinned.jax.flax_attention import attention_fn
+from thinned.jax.flax_attention import Drawing, attention_fn
 from thinned.jax.keys import address
 from thinned.jax.layers import chosen_options, default_p, layer_rows
 from thinned.jax.nnx.clock import Calls, Clock
 from thinned.jax.nnx.lanes import own_axes_folded
+from thinned.jax.schedules import p_at
 from thinned.methods.table import Method
+from thinned.schedules.sites import SiteRule
 
 __all__ = ["Drawn", "Dropout", "Layer", "MultiHeadAttention", "made"]
 
@@ -36,6 +38,15 @@ class Drawn:
     clock: Clock | None = None
     calls: Calls | None = None
     axes: tuple[str, ...] | None = None
+    rule: SiteRule | None = None
+
+    def _p(self, own: Any) -> Any:
+        """p in this step: the layer's own, or that of the schedule that its site follows."""
+        if self.rule is None or self.clock is None:
+            return own
+        asked = awake()
+        step = self.clock.step if asked is None else asked.step
+        return p_at(self.rule.schedule, step, self.rule.steps, self.rule.layer, self.rule.layers)
 
     def _address(self, at: Any, rngs: Any) -> Address:
         name = type(self).__name__
@@ -132,7 +143,7 @@ class Dropout(nnx.Dropout, Drawn):
         how = {"shared_axes": tuple(self.broadcast_dims)}
         if self._is_off(deterministic, self.deterministic):
             return dropout(inputs, self.rate, _NOWHERE, training=False, **how)  # type: ignore
-        return dropout(inputs, self.rate, self._address(at, rngs), **how)  # type: ignore
+        return dropout(inputs, self._p(self.rate), self._address(at, rngs), **how)  # type: ignore
 
 
 class MultiHeadAttention(nnx.MultiHeadAttention, Drawn):
@@ -160,11 +171,14 @@ class MultiHeadAttention(nnx.MultiHeadAttention, Drawn):
         self, *inputs: Any, rngs: Any = None, at: Address | None = None, **how: Any
     ) -> jax.Array:
         # Asked for once, where something is dropped, as Flax asks a stream for its key.
-        drawn: Any = partial(self._address, at, rngs)
+        drawn: Any = partial(self._drawing, at, rngs)
         if awake() is not None and self.clock is not None:
             how["deterministic"] = False
         out: jax.Array = super().__call__(*inputs, rngs=drawn, **how)
         return out
+
+    def _drawing(self, at: Any, rngs: Any) -> Drawing:
+        return Drawing(self._address(at, rngs), self._p(self.dropout_rate))
 
 
 class Layer(nnx.Module, Drawn):
@@ -206,7 +220,7 @@ class Layer(nnx.Module, Drawn):
         function, how = self.row.function, dict(self.options)
         if self._is_off(deterministic, self.deterministic):
             return function(x, self.rate, _NOWHERE, training=False, **how)
-        return function(x, self.rate, self._address(at, rngs), **how)
+        return function(x, self._p(self.rate), self._address(at, rngs), **how)
 
     def set_view(self, deterministic: bool | None = None) -> None:
         """For nnx.view. deterministic : True draws nothing."""

@@ -15,12 +15,13 @@ from thinned.members.calibration.arguments import Array, classes, floats, level,
 __all__ = [
     "adaptive_conformal_sets",
     "conformal_interval",
+    "conformal_quantile",
     "conformal_quantile_interval",
     "conformal_sets",
 ]
 
 
-def _conformal_quantile(who: str, scores: Array, alpha: float) -> float:
+def conformal_quantile(scores: Array, alpha: float) -> float:
     """The ceil((n + 1)(1 - alpha))-th smallest score; infinite where n is too small for it."""
     rank = math.ceil((len(scores) + 1) * (1.0 - alpha) - 1e-12)
     return math.inf if rank > len(scores) else float(np.sort(scores)[rank - 1])
@@ -76,7 +77,7 @@ def conformal_sets(
     known, y, p = _known_and_asked(
         who, probabilities, calibration_probabilities, calibration_labels
     )
-    limit = _conformal_quantile(who, 1.0 - known[np.arange(len(y)), y], alpha)
+    limit = conformal_quantile(1.0 - known[np.arange(len(y)), y], alpha)
     found: NDArray[np.bool_] = 1.0 - p <= limit
     return found
 
@@ -126,7 +127,7 @@ def adaptive_conformal_sets(
         who, probabilities, calibration_probabilities, calibration_labels
     )
     scores = _adaptive_scores(known, cost, free)[np.arange(len(y)), y]
-    limit = _conformal_quantile(who, scores, alpha)
+    limit = conformal_quantile(scores, alpha)
     found = _adaptive_scores(p, cost, free) <= limit
     found[np.arange(len(p)), p.argmax(1)] = True
     return found
@@ -184,7 +185,7 @@ def conformal_quantile_interval(
         calibration_upper=calibration_upper,
         calibration_y=calibration_y,
     )
-    limit = _conformal_quantile(who, np.maximum(known_low - y, y - known_high), alpha)
+    limit = conformal_quantile(np.maximum(known_low - y, y - known_high), alpha)
     middle = (low + high) / 2.0
     crossed = low - limit > high + limit
     return np.where(crossed, middle, low - limit), np.where(crossed, middle, high + limit)
@@ -237,5 +238,5 @@ def conformal_interval(
         spread = same_length(who, calibration_mean=known, calibration_std=calibration_std)[1]
         if min(widths.min(), spread.min()) <= 0.0:
             raise ValueError(message(who, "std", "positive", "0 or less"))
-    limit = _conformal_quantile(who, abs(y - known) / spread, alpha)
+    limit = conformal_quantile(abs(y - known) / spread, alpha)
     return centre - limit * widths, centre + limit * widths

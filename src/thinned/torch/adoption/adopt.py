@@ -12,6 +12,7 @@ from torch import nn
 from thinned import checks
 from thinned.checks import message
 from thinned.pages.fragment import paragraph, rows_of
+from thinned.schedules.sites import EVERYWHERE, SiteRule, require_allowed, rules_of
 from thinned.torch.adoption import site as addressed
 from thinned.torch.adoption.by_hand import BY_HAND, held_rate
 from thinned.torch.adoption.bytecode import NOISY, Reading, hooked, read, read_hooks
@@ -27,7 +28,6 @@ from thinned.torch.adoption.watching import Noticed
 from thinned.torch.clock.clock import BUFFER, Clock
 from thinned.torch.clock.optimizers import optimizers_of
 from thinned.torch.clock.ranks import require_choice
-from thinned.torch.clock.schedules import EVERYWHERE, SiteRule, require_allowed, rules_of
 from thinned.torch.compat.covers import covers_of
 from thinned.torch.compat.fx_leaf import leaf, no_leaf
 from thinned.torch.dropin import modules

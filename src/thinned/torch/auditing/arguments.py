@@ -20,8 +20,8 @@ _PROBABILITY = r"(?:_?(?:prob|p|rate|ratio|probability))?$"
 KEEPING = re.compile(rf"(?i)(?:^|_)(?:p_?)?(?:keep|retain)(?:ing|ed)?{_PROBABILITY}")
 DROPPING = re.compile(rf"(?i)^(?:p_?drop(?:out)?$|(?:\w+_)?drop(?:out|_?path)?{_PROBABILITY})")
 _OWN = ("torch.nn", "torch.ao", "thinned.")
-# Calls by which code may read any local name.
-_ALL_NAMES = frozenset({"locals", "vars", "eval", "exec"})
+# Calls by which code may read any local name; the last one is Lightning's.
+_ALL_NAMES = frozenset({"locals", "vars", "eval", "exec", "save_hyperparameters"})
 
 
 def numbers_of(modules: Iterable[nn.Module]) -> dict[nn.Module, dict[str, Any]]:
@@ -40,6 +40,12 @@ def _is_users(module: nn.Module) -> bool:
     return not type(module).__module__.startswith(_OWN)
 
 
+def _constructor(module: nn.Module) -> FunctionType | None:
+    """The constructor of a module of the user's, without its decorators; None for another's."""
+    init = inspect.unwrap(type(module).__init__)
+    return init if _is_users(module) and isinstance(init, FunctionType) else None
+
+
 def _is_rate(value: Any) -> bool:
     return isinstance(value, float) and 0.0 < value < 1.0
 
@@ -47,11 +53,11 @@ def _is_rate(value: Any) -> bool:
 def unasked(module: nn.Module) -> Iterator[str]:
     """Parameters of a module's constructor that are named like a rate, are not 0 unless told, and
     that the constructor never reads."""
-    init = type(module).__init__
-    if not _is_users(module) or not isinstance(init, FunctionType):
+    init = _constructor(module)
+    if init is None:
         return
     read = _read_by(init.__code__)
-    if read & _ALL_NAMES:
+    if (read | _attributes_in(init.__code__)) & _ALL_NAMES:
         return
     for name, parameter in inspect.signature(init).parameters.items():
         plain = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
@@ -126,8 +132,8 @@ def _read_by(code: CodeType) -> frozenset[str]:
 def gives_what_it_keeps(module: nn.Module) -> str:
     """The parameter of a module's constructor that is a probability to keep and is passed on as it
     is, "" for none: it is read, and nothing is subtracted from anything."""
-    init = type(module).__init__
-    if not _is_users(module) or not isinstance(init, FunctionType):
+    init = _constructor(module)
+    if init is None:
         return ""
     names = list(inspect.signature(init).parameters)
     keeping = [name for name in names if KEEPING.search(name)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -274,10 +275,17 @@ def _backward(seen: Observed, output: Any, loss: Callable[[Any], Tensor] | None)
             total.backward()
     except RecomputeError as error:
         seen.refused = error
-    except RuntimeError as error:
-        if "modified by an inplace operation" not in str(error):
+    except Exception as error:
+        if "modified by an inplace operation" in str(error):
+            seen.overwritten = error
+        elif loss is None:  # the sum of the outputs is our own idea, and no loss of the model's
+            warnings.warn(
+                f"audit: the backward pass of the sum of the outputs raised {error!r}; what it "
+                "recomputes was not seen. Pass loss=.",
+                stacklevel=4,
+            )
+        else:
             raise
-        seen.overwritten = error
 
 
 def _rows(inputs: Any, axis: int) -> int:

@@ -43,11 +43,11 @@ def _frames() -> Iterator[FrameType]:
 
 
 def names_of(p: float) -> frozenset[str]:
-    """The names that a number has in the code that calls, and as attributes of its `self`."""
+    """The names of a number in the code that calls, and in its first argument's attributes."""
     found = set()
     for frame in _frames():
         held = dict(frame.f_locals)
-        own = held.pop("self", None)
+        own = held.pop(next(iter(frame.f_code.co_varnames), ""), None)
         attributes = getattr(own, "__dict__", {})
         for table in (held, attributes):
             found |= {name for name, value in table.items() if type(value) is float and value == p}
@@ -95,13 +95,15 @@ def _read_again(frame: FrameType, names: list[str]) -> Reuse | None:
     path = f"{Path(frame.f_code.co_filename).name}:{line}"
     for name in names:
         for n in ast.walk(statement):
-            is_read = isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load)
-            if is_read and id(n) not in inside and name in given:
+            if not isinstance(n, ast.Name) or n.id != name or id(n) in inside:
+                continue
+            if isinstance(n.ctx, ast.Load) and name in given:
                 return Reuse(name, path, n.lineno + shift)
         if name in stored:
             continue
+        end_of = (statement.end_lineno or 0, statement.end_col_offset or 0)
         later = [n for n in ast.walk(root) if isinstance(n, ast.Name) and n.id == name
-                 and n.lineno > (statement.end_lineno or 0)]  # fmt: skip
+                 and (n.lineno, n.col_offset) >= end_of]  # fmt: skip
         later.sort(key=lambda n: (n.lineno, isinstance(n.ctx, ast.Store), n.col_offset))
         if later and isinstance(later[0].ctx, ast.Load):
             return Reuse(name, path, later[0].lineno + shift)
@@ -115,7 +117,7 @@ def _tree(code: CodeType) -> tuple[ast.AST, int] | None:
     try:
         text = textwrap.dedent("".join(inspect.getsourcelines(code)[0]))
         return ast.parse(text), code.co_firstlineno - 1
-    except (OSError, TypeError, SyntaxError, ValueError):
+    except (OSError, TypeError, SyntaxError, ValueError, IndexError):
         return None
 
 

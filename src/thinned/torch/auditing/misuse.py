@@ -92,17 +92,25 @@ def _kept(seen: Observed) -> Iterator[Finding]:
             if keeping and not any(map(DROPPING.match, call.words)) and call.p != 0.5:
                 detail = f"{keeping[0]} = {call.p:g} is its p{_at(call.line)}."
                 found.setdefault(call.site, f"A probability to keep, {detail}")
-    for module, names in seen.names.items():
+    for module in seen.names:
         keeping_name = gives_what_it_keeps(module)
-        for key, child in module._modules.items() if keeping_name else ():
-            p = nominal_p(child) if isinstance(child, nn.modules.dropout._DropoutNd) else None
-            if child is not None and p and p not in (0.5, 1.0):
-                site = f"{names[0]}.{key}" if names[0] else key
-                kind = type(module).__name__
+        for child in _own_dropout(module) if keeping_name else ():
+            p = nominal_p(child)
+            if p and p not in (0.5, 1.0) and child in seen.names:
+                site, kind = seen.names[child][0], type(module).__name__
                 detail = f"{kind} passes on its {keeping_name} as p = {p:g}."
                 found.setdefault(site, detail)
     for site, detail in found.items():
         yield Finding(site, "keep probability as p", detail, mend)
+
+
+def _own_dropout(module: nn.Module) -> Iterator[nn.Module]:
+    """The dropout modules of a module, in it or in its lists and sequences."""
+    for child in module.children():
+        if isinstance(child, nn.modules.dropout._DropoutNd):
+            yield child
+        elif isinstance(child, (nn.ModuleList, nn.ModuleDict, nn.Sequential)):
+            yield from _own_dropout(child)
 
 
 @rule(

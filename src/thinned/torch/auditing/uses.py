@@ -51,6 +51,7 @@ _ORIGINS: dict[Any, str] = {
     torch.conv2d: _SECOND,
     torch.conv3d: _SECOND,
 }
+_RECURRENT = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu"})
 # Functions that keep the axes of their first argument.
 _KEEPING = frozenset(
     {
@@ -149,6 +150,8 @@ class Uses:
         out = run()
         if isinstance(out, Tensor):
             self._follow(func, name, given, out)
+        elif name in _RECURRENT and isinstance(out, tuple) and isinstance(out[0], Tensor):
+            self._origins[id(out[0])] = (weakref.ref(out[0]), _LAST)
         return out
 
     def watch(self, x: Tensor | None, out: Tensor, call: tuple[str, str, str, float]) -> None:
