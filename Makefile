@@ -1,6 +1,7 @@
 # Two commands do everything on a machine with Python, make and a C++ compiler:
 #   make demo    trains on real data and writes a report
 #   make test    lint, types, native tests, tests
+#   make site    the documentation as a site: build/site/README.html
 # and `make test-all` runs the tests that take long too, `make gpu-code` those of kernels for GPUs.
 # Both build .venv here once and reuse it.
 
@@ -12,7 +13,7 @@ INSTALL := $(PIP) install -q --no-compile
 NATIVE := CMakeLists.txt $(wildcard native/*.cpp native/*.hpp native/pytorch/*)
 NATIVE_TESTS := $(wildcard native/tests/*.cpp native/tests/*.hpp)
 
-.PHONY: demo test test-all setup bench docs wheel lint types native native-aarch64 tests tests-all gpu-code fuzz statistics zoo clean
+.PHONY: demo test test-all setup bench docs site wheel lint types native native-aarch64 tests tests-all gpu-code fuzz statistics zoo audit-public clean
 
 demo: .venv/.fit
 	$(BIN)/thinned fit digits --out demo --overwrite
@@ -33,6 +34,16 @@ bench: .venv/.dev
 docs: .venv/.dev
 	$(BIN)/python docs/build.py
 	$(BIN)/python docs/methods/build.py
+
+# Audits public packages, installed alone below build/, and compares with what is judged.
+audit-public: .venv/.dev
+	$(BIN)/python -m tests.audit.public
+
+# The documentation as a site that needs no server and no network. Warnings are errors; of a page that
+# stayed as it is none is repeated, so that nothing is kept where there was one.
+site: .venv/.dev
+	$(BIN)/python -m sphinx -W --keep-going -q -j 2 -b html -c docs/site docs build/site \
+		|| { rm -rf build/site; exit 1; }
 
 # The wheel as it would be published, tried out where nothing else is.
 wheel: .venv/.dev
@@ -77,10 +88,10 @@ build/native/%/passed: $(NATIVE) $(NATIVE_TESTS) | .venv/.fit
 
 # timm needs torchvision, which has no build beside this PyTorch: `make zoo` tries its models.
 tests: .venv/.dev
-	$(BIN)/python -m pytest -n 2 --may-lack timm,triton --short
+	$(BIN)/python -m pytest -n 2 --may-lack timm,triton,tensorflow --short
 
 tests-all: .venv/.dev
-	$(BIN)/python -m pytest -n 2 --may-lack timm,triton
+	$(BIN)/python -m pytest -n 2 --may-lack timm,triton,tensorflow
 
 # The kernels for GPUs, without one: their bits by Triton's interpreter, and the machine code that
 # they are compiled to. In an environment of its own, which has the packages of .venv and Triton.
@@ -111,7 +122,7 @@ statistics: .venv/.dev
 	RNG_TEST=$(RNG_TEST) TESTU01=$(TESTU01) $(BIN)/python -m tests.randomness --bits $(BITS)
 
 # What trains PyTorch models, or compiles for it, and needs PyTorch itself.
-TRAINERS := triton,transformers,accelerate,lightning,pytorch_lightning,peft,torch_geometric,timm
+TRAINERS := triton,sphinx,myst_nb,transformers,accelerate,lightning,pytorch_lightning,peft,torch_geometric,timm
 
 # The tests for PyTorch with another release of it, in an environment of its own: make torch-2.6.0
 torch-%:
@@ -121,7 +132,7 @@ torch-%:
 	build/$@/bin/pip --disable-pip-version-check install -q --no-build-isolation \
 		-C build-dir=build/$@/build '.[fit]'
 	build/$@/bin/python -m pytest -n 2 -o filterwarnings=default tests/torch \
-		--may-lack jax,flax,equinox,optax,torchmetrics,onnx,onnxruntime,onnxscript,array_api_strict,yaml,$(TRAINERS)
+		--may-lack jax,keras,tensorflow,flax,equinox,optax,torchmetrics,onnx,onnxruntime,onnxscript,array_api_strict,yaml,distributed,ray,optuna,pygls,lsprotocol,$(TRAINERS)
 
 # Every test that needs no PyTorch, on another Python with the newest release of everything else:
 # make python-3.13, or make python-3.13 INTERPRETER=/opt/python/bin/python3.13
@@ -131,10 +142,10 @@ python-%:
 	build/$@/bin/pip --disable-pip-version-check install -q --upgrade \
 		scikit-build-core nanobind cmake ninja
 	build/$@/bin/pip --disable-pip-version-check install -q --upgrade --upgrade-strategy eager \
-		--no-build-isolation -C build-dir=build/$@/build '.[fit,jax]' \
-		flax equinox optax ml_dtypes array-api-strict pyyaml pytest pytest-xdist hypothesis
+		--no-build-isolation -C build-dir=build/$@/build '.[fit,jax,keras]' \
+		flax equinox dm-haiku optax ml_dtypes array-api-strict pyyaml pytest pytest-xdist hypothesis
 	build/$@/bin/python -m pytest -n 2 -o filterwarnings=default \
-		--may-lack torch,torchmetrics,onnx,onnxruntime,onnxscript,$(TRAINERS)
+		--may-lack tensorflow,torch,torchmetrics,onnx,onnxruntime,onnxscript,distributed,ray,optuna,pygls,lsprotocol,$(TRAINERS)
 
 # The models of other libraries under adoption, in an environment of their newest releases: some two
 # hours, and docs/zoo.md at the end. A run that was stopped goes on where it stood. make zoo ONLY='timm:*'

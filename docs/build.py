@@ -7,6 +7,7 @@ these pages is written by hand. The pages of the methods are made by methods/bui
 from __future__ import annotations
 
 import sys
+import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -17,11 +18,27 @@ HERE = Path(__file__).parent
 
 def rules() -> str:
     """The rules of `thinned audit`."""
-    lines = ["| code | what is wrong | wrong | right |", "| --- | --- | --- | --- |"]
+    lines = [
+        "| code | severity | measured | what is wrong | wrong | right |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    measured = judged()
     for code, rule in sorted(RULES.items()):
         wrong, right = (f"`{'; '.join(text.splitlines())}`" for text in (rule.wrong, rule.right))
-        lines.append(_line(code, rule.sentence, wrong, right))
+        verdicts = measured.get(code, [])
+        good = sum(verdict != "false" for verdict in verdicts)
+        figure = f"{good} of {len(verdicts)}" if verdicts else "-"
+        lines.append(_line(code, rule.severity, figure, rule.sentence, wrong, right))
     return "\n".join(lines)
+
+
+def judged() -> dict[str, list[str]]:
+    """The verdicts on the findings in public packages, by code."""
+    table = tomllib.loads((HERE.parent / "tests/audit/public.toml").read_text(encoding="utf-8"))
+    found: dict[str, list[str]] = {}
+    for entry in table["finding"]:
+        found.setdefault(entry["code"], []).append(entry["verdict"])
+    return found
 
 
 def kinds() -> str:

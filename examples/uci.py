@@ -1,6 +1,11 @@
 """Gal and Ghahramani's regression benchmark: RMSE and test log-likelihood of dropout's members.
 
     python examples/uci.py [FILE] [--splits 20] [--members 1000] [--test-share 0.2] [--quick]
+    python examples/uci.py FOLDER [--splits 20] [--members 10000] [--times 100]
+
+FOLDER is a table in the form of their repository: data/ with data.txt, the columns' numbers, the
+rows of each split and the grids of p and tau, results/ with what they found. Their protocol is run
+on their splits, and each split is printed beside theirs: see `published`.
 
 FILE holds numbers alone, a row a line, split by blanks or commas, the target last: the form in
 which the UCI data sets of that benchmark (Hernandez-Lobato and Adams, 2015) are handed around.
@@ -36,6 +41,7 @@ import argparse
 import itertools
 import math
 import warnings
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -135,20 +141,140 @@ def read(path: str | None) -> tuple[str, Array, Array]:
     return path, table[:, :-1], table[:, -1]
 
 
+class Published(NamedTuple):
+    """A table in the form of their repository. Results are None where the folder has none."""
+
+    x: Array
+    y: Array
+    splits: list[tuple[NDArray[np.intp], NDArray[np.intp]]]
+    p: tuple[float, ...]
+    tau: tuple[float, ...]  # in the target's own units: 1 / y^2
+    hidden: int
+    epochs: int
+    rmse: Array | None
+    likelihood: Array | None
+
+
+def published(folder: Path) -> Published:
+    """Read data/ and results/. Of several epochs' results, those of 100 times as many."""
+    data = folder / "data"
+
+    def numbers(name: str) -> Array:
+        return np.loadtxt(data / f"{name}.txt", ndmin=1)
+
+    def rows(name: str) -> NDArray[np.intp]:
+        return numbers(name).astype(np.intp)
+
+    def found(name: str) -> Array | None:
+        path = folder / "results" / f"test_{name}_100_xepochs_1_hidden_layers.txt"
+        return np.loadtxt(path, ndmin=1) if path.exists() else None
+
+    try:
+        table = np.loadtxt(data / "data.txt", ndmin=2)
+        return Published(
+            x=table[:, rows("index_features")],
+            y=table[:, rows("index_target")[0]],
+            splits=[
+                (rows(f"index_train_{i}"), rows(f"index_test_{i}"))
+                for i in range(int(numbers("n_splits")[0]))
+            ],
+            p=tuple(numbers("dropout_rates").tolist()),
+            tau=tuple(numbers("tau_values").tolist()),
+            hidden=int(numbers("n_hidden")[0]),
+            epochs=int(numbers("n_epochs")[0]),
+            rmse=found("MC_rmse"),
+            likelihood=found("ll"),
+        )
+    except (OSError, ValueError, IndexError) as reason:
+        raise SystemExit(
+            f"{folder}: not a table in the form of their repository: {reason}"
+        ) from None
+
+
+def as_published(
+    table: Published, number: int, times: int, members: int
+) -> tuple[float, float, float, float]:
+    """RMSE of the members' mean, log-likelihood, and the p and tau that validation chose.
+
+    Their protocol: the first four fifths of the training rows train, the last fifth validates; then
+    the network is fitted to all of them. Batches of 128, Adam, one hidden layer, `times` as many
+    epochs as the table names. Their tau is in the target's own units where likelihood is measured,
+    and in those of the scaled target where it gives the weight decay; so it is here.
+    """
+    train, test = table.splits[number]
+    cut = round(0.8 * len(train))
+    epochs = table.epochs * times
+
+    def fitted_to(rows: NDArray[np.intp], p: float, tau: float) -> tuple[Any, Scaled]:
+        data = scaled(table.x, table.y, rows)
+        network = DropoutMLPRegressor(
+            (table.hidden,), p=p, batch_size=128, max_iter=epochs, n_iter_no_change=epochs, tol=0.0,
+            weight_decay=(1.0 - p) * LENGTH**2 / (len(rows) * tau), random_state=number,
+        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # so many epochs, and no more
+            return network.fit(data.x[rows], data.y[rows]), data
+
+    def scored(p: float, tau: float, of: NDArray[np.intp], on: NDArray[np.intp]) -> Any:
+        network, data = fitted_to(of, p, tau)
+        return scores(network, data, on, tau * data.spread**2, members)
+
+    choices = itertools.product(table.p, table.tau)
+    p, tau = max(choices, key=lambda one: scored(*one, train[:cut], train[cut:])[2])
+    rmse, _, likelihood = scored(p, tau, train, test)
+    return rmse, likelihood, p, tau
+
+
+def run_published(folder: Path, splits: int, times: int, members: int) -> None:
+    """Run the first splits, and say what they found beside what was published."""
+    table = published(folder)
+    splits = min(splits, len(table.splits))
+    print(
+        f"{folder.name}: {len(table.x)} rows, {splits} of {len(table.splits)} splits, "
+        f"{table.epochs * times} epochs, {members} members"
+    )
+    ours = np.full((splits, 2), np.nan)
+    theirs = np.full((splits, 2), np.nan)
+    for i, column in enumerate((table.rmse, table.likelihood)):
+        if column is not None:
+            theirs[:, i] = column[:splits]
+    for number in range(splits):
+        *found, p, tau = as_published(table, number, times, members)
+        ours[number] = found
+        print(
+            f"split {number}: RMSE {found[0]:.4f} ({theirs[number, 0]:.4f}), log-likelihood "
+            f"{found[1]:.4f} ({theirs[number, 1]:.4f}); p {p:g}, tau {tau:g}",
+            flush=True,
+        )
+    for i, what in enumerate(("RMSE", "log-likelihood")):
+        off = ours[:, i] - theirs[:, i]
+        error = off.std(ddof=1) / math.sqrt(splits) if splits > 1 else math.nan
+        print(
+            f"{what}: {ours[:, i].mean():.4f} (published {theirs[:, i].mean():.4f}), paired "
+            f"difference {off.mean():+.4f} ± {error:.4f}"
+        )
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run all splits and say what they found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("file", nargs="?")
     parser.add_argument("--splits", type=int, default=20)
-    parser.add_argument("--members", type=int, default=Grid().members)
+    parser.add_argument("--members", type=int, help="default: 1000, of a folder 10000")
+    parser.add_argument("--times", type=int, default=100, help="of the epochs that a folder names")
     parser.add_argument("--test-share", type=float, default=0.2)
     parser.add_argument("--quick", action="store_true", help="a small grid, and 3 splits")
     told = parser.parse_args(arguments)
-    grid, splits = Grid(members=told.members), told.splits
+    of_folder = told.file is not None and Path(told.file).is_dir()
+    members = told.members or (10_000 if of_folder else Grid().members)
+    grid, splits = Grid(members=members), told.splits
     if told.quick:
-        grid, splits = Grid((0.05, 0.2), (1.0, 2.0), 15, min(told.members, 100)), min(splits, 3)
+        grid, splits = Grid((0.05, 0.2), (1.0, 2.0), 15, min(members, 100)), min(splits, 3)
     if splits < 1 or grid.members < 2 or not 0.0 < told.test_share <= 0.5:
         parser.error("--splits from 1, --members from 2, --test-share up to 0.5")
+    if of_folder:
+        run_published(Path(told.file), splits, max(1, told.times), members)
+        return
     name, x, y = read(told.file)
     found = np.array([one_split(x, y, number, grid, told.test_share) for number in range(splits)])
     error = found.std(0, ddof=1) / math.sqrt(splits) if splits > 1 else np.full(5, np.nan)

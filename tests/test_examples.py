@@ -46,6 +46,15 @@ def test_torch_mlp():
     }
 
 
+@needs("keras")
+@needs("jax")
+def test_keras_digits(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    told = said("keras_digits.py")
+    assert "resumed, bit for bit the run that never stopped: True" in told
+    assert float(told.rpartition(" ")[2]) > 0.85
+
+
 @needs("torch")
 def test_spread():
     """The page on members shows this table, and says what is asserted here."""
@@ -130,6 +139,44 @@ def test_uci(tmp_path):
     _, blanks = found(tmp_path / "blanks.txt")
     assert found(tmp_path / "commas.csv")[1] == blanks
     assert blanks[0] < 0.8 < table[:, -1].std()
+
+
+def test_uci_folder(tmp_path):
+    """A table in the form of the published repository: their splits, grids, and results beside."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 2)) * (1, 100)
+    y = 50 + 10 * x @ (1, 0.01) + rng.normal(size=60)
+    data, results = tmp_path / "line" / "data", tmp_path / "line" / "results"
+    data.mkdir(parents=True)
+    results.mkdir()
+    np.savetxt(data / "data.txt", np.column_stack([y, x]))  # the target comes first here
+    texts = {"index_features": "1\n2\n", "index_target": "0\n", "n_splits": "2", "n_hidden": "20"}
+    texts |= {"n_epochs": "40", "dropout_rates": "0.01\n0.2", "tau_values": "0.3\n1.0"}
+    for name, text in texts.items():
+        (data / f"{name}.txt").write_text(text)
+    for i in range(2):
+        order = rng.permutation(60)
+        np.savetxt(data / f"index_train_{i}.txt", order[6:], fmt="%d")
+        np.savetxt(data / f"index_test_{i}.txt", order[:6], fmt="%d")
+    for name, value in (("MC_rmse", 2.0), ("ll", -2.5)):
+        path = results / f"test_{name}_100_xepochs_1_hidden_layers.txt"
+        np.savetxt(path, [value, value])
+    options = ["--times", "5", "--members", "50"]
+    head, first, second, rmse, likelihood = said("uci.py", data.parent, *options).splitlines()
+    assert head == "line: 60 rows, 2 of 2 splits, 200 epochs, 50 members"
+    found = [[float(v) for v in re.findall(r"-?\d+\.\d+", line)] for line in (first, second)]
+    assert all(line[:4:2] != line[1:4:2] and line[1] == 2.0 and line[3] == -2.5 for line in found)
+    assert all(line[0] < 6 and -6 < line[2] < -1.4 for line in found)  # 10 units spread, 1 of noise
+    for line, i in ((rmse, 0), (likelihood, 2)):
+        mean, theirs, off, _ = (float(v) for v in re.findall(r"[+-]?\d+\.\d+", line))
+        assert abs(mean - np.mean([one[i] for one in found])) < 1e-3
+        assert abs(off - (mean - theirs)) < 1e-3
+    (data / "n_splits.txt").unlink()
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "uci.py", data.parent], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "not a table in the form of their repository" in done.stderr
 
 
 @needs("jax")

@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from thinned.cli.methods import lines_of
-from thinned.methods.shown import AT, caption, measured, tiles, without_picture
+from thinned.methods.shown import caption, measured, place, tiles, without_picture
 from thinned.methods.table import RANKS, Method, every
 
 HERE = Path(__file__).parent
@@ -38,8 +38,8 @@ def page(row: Method, picture: bool) -> str:
     ]
     if picture:
         lines += ["", f"![The mask of {row.name}](images/{row.name}.png)", ""]
-        told = caption(row, "white = dropped; grey bars separate slices along the leading axes")
-        lines.append(f"{told}, at `{AT!r}`.")
+        told = caption(row, "white = dropped; one box for each index of the leading axes")
+        lines.append(f"{told}, at `{place(row)!r}`.")
     else:
         lines += ["", f"No picture of a mask. {without_picture(row)}"]
     lines += ["", "## Measured moments", "", *_measured(row)]
@@ -71,7 +71,8 @@ def _measured(row: Method) -> list[str]:
 def index(rows: tuple[Method, ...]) -> str:
     """The list of all pages."""
     lines = ["# The methods", ""]
-    lines += ["[How to choose a method](which.md). Every method is one row of one equation,", ""]
+    lines += ["- [How to choose a method](which.md)", ""]
+    lines += ["Every method is one row of one equation,", ""]
     lines += ["```", "y = f + s m (x - f)", "```", ""]
     lines += ["and `make docs` writes its page from its row. `thinned methods` lists them too."]
     for rank in RANKS:
@@ -91,18 +92,32 @@ def draw(row: Method, path: Path) -> bool:
     found = tiles(row)
     if not found:
         return False
-    gap = np.full((found[0].shape[0], 1), np.nan)
-    strip = np.concatenate([part for tile in found for part in (np.abs(tile), gap)][:-1], axis=1)
-    height, width = strip.shape
-    side = min(0.16, 8.0 / width)
-    figure = Figure(figsize=(width * side, height * side))
-    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    colours = matplotlib.colormaps["Blues"].with_extremes(bad="#888888", under="white")
-    top = np.nanmax(strip) or 1.0
-    # What was kept is never white, however small it is.
-    shown = np.where(strip == 0.0, -2.0 * top, strip)
-    axes.imshow(shown, cmap=colours, vmin=-0.5 * top, vmax=1.25 * top, aspect="auto")
-    axes.set_axis_off()
+    height, width = found[0].shape
+    across = min(len(found), max(1, 48 // (width + 2)))
+    down = -(-len(found) // across)
+    side = 0.16
+    figure = Figure(
+        figsize=(max(across * (width + 2) * side, 3.2) + 1.1, down * (height * side + 0.5) + 0.3),
+        layout="constrained",
+    )
+    colours = matplotlib.colormaps["Blues"].with_extremes(under="white")
+    top = max(float(np.abs(tile).max()) for tile in found) or 1.0
+    boxes = figure.subplots(down, across, squeeze=False)
+    for box in boxes.flat[len(found) :]:
+        box.set_visible(False)
+    for n, (box, tile) in enumerate(zip(boxes.flat, found, strict=False)):
+        # What was kept is never white, however small it is.
+        shown = np.where(tile == 0.0, -2.0 * top, np.abs(tile))
+        drawn = box.imshow(shown, cmap=colours, vmin=-0.5 * top, vmax=1.25 * top)
+        box.set(xticks=[], yticks=[])
+        box.set_title(f"index {n}" if len(found) > 1 else "", fontsize=8)
+        if n % across == 0:
+            box.set_ylabel("last axis but one", fontsize=8)
+        box.set_xlabel("last axis", fontsize=8)
+    bar = figure.colorbar(drawn, ax=boxes, fraction=0.05, pad=0.02, shrink=0.9)
+    bar.ax.set_ylim(0.0, 1.05 * top)
+    bar.ax.tick_params(labelsize=8)
+    bar.set_label("value", fontsize=8)
     figure.savefig(path, dpi=100, metadata={"Software": None})
     return True
 

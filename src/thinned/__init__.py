@@ -12,7 +12,7 @@ from thinned import _later, methods, traced
 from thinned.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from thinned import classic, jax, members, numpy, schedules, testing, torch
+    from thinned import classic, jax, keras as keras, members, numpy, schedules, testing, torch
     from thinned.address import Address
     from thinned.estimators.multilayer import DropoutMLPClassifier, DropoutMLPRegressor
     from thinned.kernel import kernel_info, set_num_threads
@@ -58,6 +58,7 @@ _LATER = {
     "checks": "thinned.checks",
     "classic": "thinned.classic",
     "jax": "thinned.jax",
+    "keras": "thinned.keras",
     "kernel": "thinned.kernel",
     "kernel_info": "thinned.kernel",
     "laws": "thinned.laws",
@@ -75,8 +76,12 @@ _LATER = {
 if not TYPE_CHECKING:  # it would make every name a name, and a checker would find no misspelt one
 
     def __getattr__(name: str) -> Any:
-        return _later.attribute(__name__, _LATER, name)
+        if name in _LATER or name.startswith("_"):
+            return _later.attribute(__name__, _LATER, name)
+        from thinned.methods.foreign import instead  # what it takes to tell is loaded here alone
+
+        raise AttributeError(f"module 'thinned' has no attribute {name!r}.{instead(name, __all__)}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return _later.public(globals(), __all__)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
-__all__ = ["attribute"]
+__all__ = ["attribute", "public"]
 
 
 def attribute(package: str, places: Mapping[str, str], name: str) -> Any:
@@ -29,3 +29,15 @@ def attribute(package: str, places: Mapping[str, str], name: str) -> Any:
     value = room if places[name] == f"{package}.{name}" else getattr(room, name)
     setattr(sys.modules[package], name, value)
     return value
+
+
+def public(held: Iterable[str], names: Iterable[str]) -> list[str]:
+    """What `dir` of a package shows: its public names, and what Python itself put there.
+
+    Parameters
+    ----------
+    held : iterable of str. The package's globals.
+    names : iterable of str. Its public names, loaded or not.
+    """
+    own = (name for name in held if name.startswith("__") and name.endswith("__"))
+    return sorted({*own, *names})

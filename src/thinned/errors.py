@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["InputError", "listed", "quoted", "short"]
+__all__ = ["InputError", "StoppedError", "listed", "quoted", "short"]
 
 
 class InputError(ValueError):
     """Input that cannot be used: one sentence that names the file, column and row where it can."""
+
+
+class StoppedError(Exception):
+    """A run that was interrupted: one sentence on what is left of it."""
 
 
 def short(text: str) -> str:

@@ -143,6 +143,38 @@ def keep_at(
     return keep.reshape(index.shape)
 
 
+def keep_each(
+    at: Address, t: NDArray[np.uint64], index: NDArray[np.uint64], mirror: bool = False
+) -> NDArray[np.bool_]:
+    """Keep bits where each element has a threshold of its own, in [0, 2^32]: bool, index's shape.
+
+    As `_decide`, one element at a time: only those that are still open read another plane.
+    """
+    flat, each = index.reshape(-1), np.broadcast_to(t, index.shape).reshape(-1)
+    keep: NDArray[np.bool_] = each == 0
+    for low in range(0, flat.size, 16 * CHUNK):
+        part = slice(low, low + 16 * CHUNK)
+        kept, limit = keep[part], each[part]
+        open_ = np.flatnonzero((limit > 0) & (limit < 2**32))
+        for j in range(32):
+            if not open_.size:
+                break
+            i = flat[part][open_]
+            b, where = np.unique(i >> np.uint64(7), return_inverse=True)
+            words = _plane(at, b, j, mirror)
+            word = words[where.reshape(-1), (i >> np.uint64(5) & np.uint64(3)).astype(np.intp)]
+            bit = word >> (i & np.uint64(31)).astype(np.uint32) & np.uint32(1)
+            ours = limit[open_]
+            wanted = ours >> np.uint64(31 - j) & np.uint64(1)
+            kept[open_[bit > wanted]] = True
+            # Under the lowest set bit nothing can fall below: who is as far as that is kept.
+            rest = ours & np.uint64(2 ** (31 - j) - 1)
+            same = bit == wanted
+            kept[open_[same & (rest == 0)]] = True
+            open_ = open_[same & (rest != 0)]
+    return keep.reshape(index.shape)
+
+
 def keep(at: Address, t: int, place: Placement, mirror: bool = False) -> NDArray[np.bool_]:
     """Keep bits of an array as it is placed: bool, `place.drawn`, which is 1 along shared axes."""
     shape = place.drawn

@@ -6,6 +6,7 @@ They raise AssertionError and need no test framework. With pytest there is a fix
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -26,14 +27,14 @@ _WAYS = ("checkpoint", "compile")
 
 
 def assert_deterministic_eval(model: nn.Module, inputs: Any) -> None:
-    """Assert that a PyTorch model in evaluation draws nothing and gives equal outputs twice.
+    """Assert that a model in evaluation draws nothing and gives equal outputs twice.
 
     The model may be in any mode, and is afterwards what it was before.
 
     Parameters
     ----------
-    model : torch.nn.Module.
-    inputs : tensor, tuple of arguments or dict of keyword arguments.
+    model : torch.nn.Module, or a model of Flax NNX or Equinox.
+    inputs : tensor or array, tuple of arguments or dict of keyword arguments.
 
     Raises
     ------
@@ -45,12 +46,30 @@ def assert_deterministic_eval(model: nn.Module, inputs: Any) -> None:
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Dropout(0.5))
     >>> thinned.testing.assert_deterministic_eval(model, torch.ones(2, 4))
     """
+    if _kind_in_jax(model) not in ("", "function"):
+        from thinned.jax.asserting import findings_in_evaluation
+
+        wrong = findings_in_evaluation("assert_deterministic_eval", model, inputs)
+        _require_none(wrong)
+        return
     from thinned.torch.auditing.audit import checked, observed
     from thinned.torch.auditing.rules import findings_of
 
     model = checked("assert_deterministic_eval", model, inputs)
     found = findings_of(observed(model, inputs, None, 0))
-    wrong = [one for one in found if one.kind in _IN_EVALUATION]
+    _require_none([one for one in found if one.kind in _IN_EVALUATION])
+
+
+def _kind_in_jax(model: Any) -> str:
+    """Of which library of JAX's the model is, or "function"; "" where it is of none."""
+    if "jax" not in sys.modules:
+        return ""
+    from thinned.jax.asking import kind_of
+
+    return kind_of(model)
+
+
+def _require_none(wrong: Iterable[Any]) -> None:
     if wrong:
         raise AssertionError(
             "assert_deterministic_eval: the model is not deterministic in evaluation.\n"
@@ -174,10 +193,11 @@ def assert_same_masks(
 
     Parameters
     ----------
-    model : torch.nn.Module; afterwards it is what it was before.
-    inputs : tensor, tuple of arguments or dict of keyword arguments.
-    under : which ways: "compile" (torch.compile), "checkpoint" (the whole model recomputed in the
-        backward pass).
+    model : torch.nn.Module; afterwards it is what it was before. Or of JAX: a model of NNX or
+        Equinox, a bound one of Linen, or a function of (x, address).
+    inputs : tensor or array, tuple of arguments or dict of keyword arguments.
+    under : which ways: "compile" (torch.compile; jax.jit, which "jit" names, too), "checkpoint"
+        (the whole model recomputed in the backward pass).
     loss : function of the model's output to a scalar, or None for the sum of its floating tensors'
         squares.
     backend : str. torch.compile's.
@@ -194,15 +214,21 @@ def assert_same_masks(
     >>> report = thinned.torch.adopt(model)
     >>> thinned.testing.assert_same_masks(model, torch.ones(8, 4), under=["checkpoint"])
     """
-    from thinned.torch.auditing.same_masks import differences
-
     ways = (under,) if isinstance(under, str) else tuple(under)
+    known = (*_WAYS, "jit") if _kind_in_jax(model) else _WAYS
     for way in ways:
-        if way not in _WAYS:
-            required = "of " + ", ".join(map(repr, _WAYS))
+        if way not in known:
+            required = "of " + ", ".join(map(repr, known))
             raise ValueError(message("assert_same_masks", "under", required, repr(way)))
     if not tolerance > 0:
         raise ValueError(message("assert_same_masks", "tolerance", "a number > 0", tolerance))
-    found = differences(model, inputs, ways, loss, backend, tolerance)
+    if _kind_in_jax(model):
+        from thinned.jax.asserting import differences as of_jax
+
+        found = of_jax("assert_same_masks", model, inputs, ways, loss, tolerance)
+    else:
+        from thinned.torch.auditing.same_masks import differences
+
+        found = differences(model, inputs, ways, loss, backend, tolerance)
     if found:
         raise AssertionError("\n".join(("assert_same_masks: the masks are not the same.", *found)))

@@ -1,5 +1,6 @@
 """`thinned audit` as it is typed: exit codes, what is printed, what silences it."""
 
+import io
 import json
 import os
 import subprocess
@@ -99,7 +100,7 @@ def test_json(at, capsys):
         "path": "net.py", "line": 5, "column": 12, "end_line": 5, "end_column": 29,
         "code": "THN001", "name": rule.name, "why": rule.why, "mend": rule.mend,
         "sentence": "F.dropout is called without training=: it drops in evaluation too.",
-        "text": "return F.dropout(x, 0.5)",
+        "text": "return F.dropout(x, 0.5)", "cell": None, "fixable": False,
     }  # fmt: skip
 
 
@@ -250,6 +251,25 @@ REFUSED = {
     "two formats": (["net.py", "--json", "--sarif"], "", "one format"),
     "an unknown format": (["net.py", "--format", "xml"], "", "xml"),
     "no such rule": (["--explain", "THN999"], "", 'code of a rule, got "THN999"'),
+    "statistics in SARIF": (["net.py", "--statistics", "--sarif"], "", "must be text or JSON"),
+    "files beside standard input": (
+        ["net.py", "--stdin-filename", "a.py"],
+        "",
+        "PATH must be left",
+    ),
+    "no pair": (["net.py", "--per-file-ignores", "THN001"], "", "must be pairs such as"),
+    "an unknown code of a file": (["net.py", "--per-file-ignores", "a:B1"], "", 'got "B1"'),
+    "a list of ignores": (
+        ["net.py"],
+        "[tool.thinned.audit]\nper-file-ignores = []",
+        "must be a table of patterns",
+    ),
+    "a number for a switch": (
+        ["net.py"],
+        "[tool.thinned.audit]\nforce-exclude = 1",
+        "must be true or false",
+    ),
+    "no name of a file": (["net.py"], '[tool.thinned.audit]\nbaseline = ""', "the name of a file"),
     "no jobs": (["net.py", "--jobs", "0"], "", "jobs"),
     "broken TOML": (["net.py"], "[tool.thinned", "pyproject.toml"),
     "an integer of 5000 digits": (["net.py"], f"a = {'9' * 5000}", "pyproject.toml"),
@@ -294,6 +314,99 @@ def test_folders_that_are_passed_over(at, capsys):
     assert found(capsys, "build", ".hidden", "net.txt") == ["THN001"] * 3
 
 
+def test_excluded_files_that_are_named(at, capsys):
+    """A hook names each file of a commit."""
+    at("pyproject.toml", '[tool.thinned.audit]\nexclude = ["third_party", "old/*", "*_gen.py"]\n')
+    for name in ("third_party/a/net.py", "old/b/net.py", "src/net_gen.py", "build/net.py"):
+        at(name, WRONG)
+        assert found(capsys, name) == ["THN001"]
+        assert found(capsys, name, "--force-exclude") == []
+    at("src/net.py", WRONG)
+    at("env/pyvenv.cfg", "")
+    at("env/net.py", WRONG)
+    named = ["src/net.py", "third_party/a/net.py", "third_party", "env/net.py"]
+    assert found(capsys, *named, "--force-exclude") == ["THN001"]
+    assert found(capsys, ".", "--force-exclude") == ["THN001"]
+    assert found(capsys, "src/net.py", "--force-exclude", "--exclude", "src") == []
+    at("pyproject.toml", '[tool.thinned.audit]\nexclude = ["old"]\nforce-exclude = true\n')
+    assert found(capsys, "old/b/net.py") == []
+
+
+def test_per_file_ignores(at, capsys):
+    at(
+        "pyproject.toml",
+        '[tool.thinned.audit.per-file-ignores]\n"examples/*" = ["THN001"]\n'
+        '"*_old.py" = ["THN00"]\nnotes = ["THN001", "THN006"]\n',
+    )
+    for name in ("net.py", "examples/a/net.py", "net_old.py", "notes/deep/net.py"):
+        at(name, TWO)
+    assert found(capsys, "net.py") == ["THN001", "THN002", "THN006"]
+    assert found(capsys, "examples") == ["THN002", "THN006"]
+    assert found(capsys, "net_old.py") == []
+    assert found(capsys, "notes/deep/net.py") == ["THN002"]
+    assert len(found(capsys, ".")) == 6
+    # The command line's word replaces the file's.
+    ignores = "net.py:THN002, examples:THN00"
+    assert found(capsys, "examples", "net.py", "--per-file-ignores", ignores) == [
+        "THN001",
+        "THN006",
+    ]
+
+
+def test_standard_input(at, capsys, monkeypatch):
+    at("pyproject.toml", '[tool.thinned.audit]\nignore = ["THN006"]\nexclude = ["old"]\n')
+
+    def piped(data, *arguments):
+        text = io.TextIOWrapper(io.BytesIO(data.encode()), encoding="ascii")
+        monkeypatch.setattr("sys.stdin", text)
+        return run(capsys, *arguments)
+
+    code, out, _ = piped(TWO, "--stdin-filename", "src/net.py", "--json")
+    assert code == 1
+    places = [(f["path"], f["code"], f["line"]) for f in json.loads(out)["findings"]]
+    assert places == [("src/net.py", "THN001", 5), ("src/net.py", "THN002", 9)]
+    assert piped(WRONG, "-")[1].startswith("-:5:12 THN001 ")
+    assert piped(WRONG, "--stdin-filename", "net.py", "-")[1].startswith("net.py:5:12 THN001 ")
+    assert piped(RIGHT, "-") == (0, "No findings (1 file, 5 lines read).\n", "")
+    assert piped("", "-")[0] == 0
+    assert piped(WRONG, "--stdin-filename", "old/net.py")[0] == 1
+    assert piped(WRONG, "--stdin-filename", "old/net.py", "--force-exclude")[0] == 0
+    net = (
+        "import torch.nn.functional as F\nfrom torch import nn\nclass Net(nn.Module):\n"
+        "    def forward(self, x):\n        return F.dropout(x, 0.5)\n"
+    )
+    mended = net.replace("0.5)", "0.5, training=self.training)")
+    code, out, err = piped(net, "--stdin-filename", "net.py", "--fix")
+    assert (code, out) == (0, mended)
+    assert err.endswith("Mended 1 finding in 1 file.\n")
+    assert piped(WRONG, "--stdin-filename", "net.py", "--fix")[:2] == (1, WRONG)
+    book = json.dumps({"cells": [{"cell_type": "code", "source": net}]})
+    assert piped(book, "--stdin-filename", "a.ipynb", "--fix")[1] == book.replace(
+        "0.5)", "0.5, training=self.training)"
+    )
+    assert not os.path.exists("net.py")
+
+
+def test_statistics(at, capsys):
+    at("a.py", TWO)
+    at("b.py", WRONG)
+    code, out, _ = run(capsys, ".", "--statistics")
+    assert code == 1
+    assert out.splitlines() == [
+        "2 THN001 functional-dropout-without-training",
+        "1 THN002 functional-dropout-always-training",
+        "1 THN006 probability-out-of-range",
+        "4 findings in 2 files (2 files, 14 lines read).",
+    ]
+    rows = json.loads(run(capsys, ".", "--statistics", "--json")[1])["statistics"]
+    assert [(row["code"], row["count"]) for row in rows] == [
+        ("THN001", 2), ("THN002", 1), ("THN006", 1),
+    ]  # fmt: skip
+    at("a.py", RIGHT)
+    at("b.py", RIGHT)
+    assert run(capsys, ".", "--statistics")[:2] == (0, "No findings (2 files, 10 lines read).\n")
+
+
 def test_jobs(at, capsys):
     for name in "abcd":
         at(f"{name}.py", TWO)
@@ -303,9 +416,9 @@ def test_jobs(at, capsys):
 def test_the_hook_runs_this_command():
     root = Path(__file__).parents[2]
     (hook,) = yaml.safe_load((root / ".pre-commit-hooks.yaml").read_text())
-    assert hook["entry"].split() == ["thinned", "audit"]
+    assert hook["entry"].split() == ["thinned", "audit", "--force-exclude"]
     assert hook["language"] == "python"
-    assert set(hook["types_or"]) == {"python", "pyi"}
+    assert set(hook["types_or"]) == {"python", "pyi", "jupyter"}
     done = subprocess.run(
         [sys.executable, "-m", "pre_commit", "validate-manifest", ".pre-commit-hooks.yaml"],
         cwd=root,

@@ -9,7 +9,9 @@ from pages import builder
 
 from tests.audit.corpus import pairs
 from thinned.audit import RULES, audit_source
-from thinned.audit.settings import Settings, chosen
+from thinned.audit.settings import BASELINE, chosen, ignored_codes, settings_for
+from thinned.cli.audit import audit
+from thinned.cli.options import Option, said_of
 
 build = builder("docs/build.py")
 PAGE = (Path(__file__).parents[2] / "docs/audit.md").read_text(encoding="utf-8")
@@ -26,11 +28,24 @@ def test_the_number_of_pairs():
     assert len(pairs()) == pytest.approx(int(rough), rel=0.15)
 
 
-def test_the_settings_shown_are_understood():
-    (shown,) = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.S)
+def test_the_settings_shown_are_understood(tmp_path):
+    ruff, shown = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.S)
+    assert tomllib.loads(ruff)["tool"]["ruff"]["lint"]["external"] == ["THN"]
+    (tmp_path / "pyproject.toml").write_text(shown)
+    settings = settings_for([str(tmp_path)])
     said = tomllib.loads(shown)["tool"]["thinned"]["audit"]
-    assert set(said) == {"select", "ignore", "exclude"}
-    assert chosen(Settings(tuple(said["select"]), tuple(said["ignore"]), tuple(said["exclude"])))
+    assert set(said) == {"select", "ignore", "exclude", "per-file-ignores", "baseline"}
+    assert settings.select == tuple(said["select"])
+    assert settings.exclude == tuple(said["exclude"])
+    assert ignored_codes(str(tmp_path / "examples/net.py"), settings) == ("THN044",)
+    assert settings.baseline == str(tmp_path / BASELINE)
+    assert chosen(settings)
+
+
+def test_every_option_is_named_on_the_page():
+    for one in said_of(audit):
+        if isinstance(one.how, Option):
+            assert one.flag in PAGE, one.flag
 
 
 def test_the_output_shown_is_what_is_printed(tmp_path, monkeypatch, capsys):
@@ -51,7 +66,7 @@ def test_what_it_cannot_see_is_not_seen():
     limits = (
         "def f(x, mode):\n    return F.dropout(x, 0.5, mode)\n",
         "def f(x, **more):\n    return F.dropout(x, 0.5, **more)\n",
-        "drop = getattr(F, 'dropout')\ndef f(x):\n    return drop(x, 0.5)\n",
+        "KINDS = {'a': F.dropout, 'b': F.relu}\ndef f(x, kind):\n    return KINDS[kind](x, 0.5)\n",
         "def f(x, p):\n    return F.dropout(x, p)\n",
     )
     for text in limits:

@@ -34,12 +34,15 @@ PLAIN = [
     "net.py --jobs=256",
     "--explain THN001",
     "--explain=all net.py",
+    "-",
+    "- --fix --stdin-filename net.py",
+    "net.py --baseline use --baseline-file=a.json --statistics",
+    "net.py --per-file-ignores tests:THN00 --force-exclude --no-cache --cache-dir x",
 ]
 LEFT = [
     "--help",
     "net.py --help",
     "-h",
-    "-",
     "-- net.py",
     "net.py --",
     "net.py --no-such-option",

@@ -25,8 +25,17 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 # ------------------------------------------------------------------------- scikit-learn's verdict
 
 
+def not_by_the_bit(estimator):
+    """A repeated row draws a mask each time it comes, a row with weight 2 draws one; and training
+    runs in float32. test_weights.py compares them without dropout, to float32's accuracy."""
+    kinds = ("dense", "sparse")
+    return {f"check_sample_weight_equivalence_on_{kind}_data": "masks" for kind in kinds}
+
+
 @pytest.mark.one_in(2)
-@parametrize_with_checks([DropoutMLPClassifier(), DropoutMLPRegressor()])
+@parametrize_with_checks(
+    [DropoutMLPClassifier(), DropoutMLPRegressor()], expected_failed_checks=not_by_the_bit
+)
 def test_check_estimator(estimator, check):
     check(estimator)
 
@@ -72,7 +81,8 @@ def test_names_are_scikit_learns(ours, theirs, early_stopping, digits):
     assert public(b) <= public(a)
     assert public(a) - public(b) == {"p_", "seed_", "sites_", "step_"}
     extra = set(a.get_params()) - set(b.get_params())
-    assert extra == {"p", "weight_decay", "max_norm", "execution"}
+    # scikit-learn's MLPClassifier has no class_weight yet.
+    assert extra - {"class_weight"} == {"p", "weight_decay", "max_norm", "execution"}
     for name in ("n_iter_", "t_", "n_layers_", "n_features_in_"):
         assert getattr(a, name) == getattr(b, name), name
     for name in ("loss_curve_", "validation_scores_"):

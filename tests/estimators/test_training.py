@@ -299,7 +299,7 @@ def test_validation_rows_are_stratified(digits, monkeypatch):
     x, y = digits
     held = []
     monkeypatch.setattr(
-        DropoutMLPClassifier, "_validation_score", lambda self, scores, y: held.append(y) or 0.0
+        DropoutMLPClassifier, "_validation_score", lambda self, s, y, w: held.append(y) or 0.0
     )
     classifier(early_stopping=True, validation_fraction=0.25).fit(x, y)
     assert all((labels == held[0]).all() for labels in held)

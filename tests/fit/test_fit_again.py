@@ -24,6 +24,8 @@ VALUES = {
     "data": "some data.csv", "target": "my target", "task": "regression", "p": (0.0, 0.123456789),
     "hidden": (7, 9), "epochs": 11, "repeats": 2, "seed": 5, "types": ("a=number", "b=grouped"),
     "missing": ("?", "-"), "keep": ("a", "b"), "drop": (),
+    "groups": "a group", "time": "when", "rows": 900, "aside": 100, "learning_rate": 0.00123,
+    "metric": "mae",
 }  # fmt: skip
 
 
@@ -146,6 +148,7 @@ def test_what_was_typed_is_what_was_run(here, command, epochs):
     rows = "".join(f"{i % 7},{i * i % 11},{i % 3}\n" for i in range(60))
     (here / "data.csv").write_text(f"a,b,y\n{rows}", encoding="utf-8")
     typed = VALUES | {"data": "data.csv", "target": "y", "epochs": epochs}
+    typed |= {"groups": None, "time": None, "rows": 50, "aside": 20}
     groups = words(fit, typed, WITHOUT)
     options = [word for group in groups for word in group]
     assert command("fit", *options, "--quiet", "--out", "out")[0] == 0

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -14,7 +15,7 @@ from thinned.cli import main
 from thinned.errors import InputError
 from thinned.fit import saved
 from thinned.fit.encoding import Encoder, Numeric, Texts
-from thinned.fit.model import Model
+from thinned.fit.model import Model, Twin
 from thinned.fit.network import Network
 from thinned.fit.saved import load_model, save_model, sealed
 from thinned.fit.tables import Column
@@ -45,6 +46,17 @@ def small(seed=0, task="classification"):
             "batch_size": 32, "learning_rate_init": 0.001, "weight_decay": 0.0,
         },
     )  # fmt: skip
+
+
+def with_twin(task="classification"):
+    """A model at p = 0 with a network at p = 0.25 beside it, and the scores of five rows."""
+    model, other = small(task=task), small(1, task)
+    return replace(
+        model,
+        training=model.training | {"p": 0.0},
+        twin=Twin(other.network, other.training),
+        strangeness=np.arange(5) / 8,
+    )
 
 
 @pytest.fixture(params=["classification", "regression"])

@@ -34,3 +34,13 @@ def declared():
 def test_the_table_of_options_is_that_of_the_command():
     assert rows() == declared()
     assert list(rows()) == list(declared())
+
+
+def test_the_lines_of_python_run(here):
+    blocks = re.findall(r"```python\n(.*?)```", PAGE, flags=re.S)
+    assert blocks
+    names = {}
+    exec("\n".join(blocks), names)  # the page's own
+    assert names["score"] > 0
+    assert len(names["values"]) == 5
+    assert (here / "thinned-patients" / "report.html").exists()

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from thinned.fit.engines.local import Local
 from thinned.fit.job import result_of
-from thinned.fit.results import FitSettings
+from thinned.fit.results import FitSettings, Mean
 from thinned.fit.search import Search
 from thinned.fit.tables import load
-from thinned.fit.words import number, with_error
+from thinned.fit.words import with_error
 from thinned.pages.colours import colour_of, themed, variables
 from thinned.pages.document import clean
 from thinned.report import page
@@ -73,7 +74,7 @@ def searched(frame, tmp_path_factory, target, **settings):
     chosen = FitSettings(
         **{"p": (0.0, 0.3), "hidden": (8,), "epochs": 2, "repeats": 1, "seed": 0} | settings
     )
-    search = Search(problem, chosen, processes=1)
+    search = Search(problem, chosen, engine=Local(1))
     search.run()
     return result_of(problem, search)
 
@@ -120,9 +121,9 @@ def test_the_page_refers_to_nothing_but_itself(text):
         if reference.startswith("#"):
             assert reference[1:] in found.ids, reference
     assert "@import" not in text
-    addresses = set(
-        re.findall(r'(?:https?:)?//[^\s"<>]*', text.replace("http://example.invalid/x", ""))
-    )
+    # The data's own, whole or cut short, are text.
+    own = re.sub(r'http:[^\s"<>]*…', "", text.replace("http://example.invalid/x", ""))
+    addresses = set(re.findall(r'(?:https?:)?//[^\s"<>]*', own))
     assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
 
 
@@ -142,6 +143,8 @@ def test_every_picture_is_named_described_and_labelled(result, text):
     found = Page(text)
     pictures = [a for tag, a in found.tags if tag == "svg" and "aria-hidden" not in a]
     expected = 3 + len(result.levels) + 2 + len(result.masks)
+    # What columns are worth, reliability and sets or intervals, and what members say.
+    expected += 1 + (4 if result.data.classes else 2)
     assert len(pictures) == expected
     for attributes in pictures:
         assert attributes["role"] == "img"
@@ -188,8 +191,11 @@ def test_the_page_says_what_was_found_and_how_to_draw_again(plain):
         assert f"<td>{with_error(level.validation['loss'])}</td>" in whole
         assert f"<td>{with_error(level.gap)}</td>" in whole
     for refit in plain.refits:
-        assert f"<td>{number(refit.test['loss'])}</td>" in whole
-    assert f'<h1 class="{plain.comparison.verdict.split()[0]}">{plain.headline}</h1>' in whole
+        test = Mean(refit.test["loss"], refit.errors["loss"])
+        assert f"<td>{with_error(test)}</td>" in whole
+    first, _, rest = plain.headline.partition(". ")
+    assert f'<h1 class="{plain.comparison.verdict.split()[0]}">{first}.</h1>' in whole
+    assert f'<p class="also">{rest}</p>' in whole
 
 
 @pytest.mark.parametrize(
@@ -207,7 +213,8 @@ def test_many_classes_fit(tmp_path_factory):
     frame = pd.DataFrame({"a": rng.normal(size=450), "b": rng.normal(size=450), "y": names * 10})
     text = page(searched(frame, tmp_path_factory, "y", epochs=1), AGAIN)
     Page(text)
-    assert "long name 44" not in text  # too many to be named in the picture
+    pictures = "".join(re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL))
+    assert "long name 40" not in pictures  # too many to be named there
 
 
 def test_stand_ins_become_variables():

@@ -1,5 +1,6 @@
 """The saved model: two files without code, the same answers, and a refusal of everything else."""
 
+import hashlib
 import io
 import json
 import struct
@@ -9,9 +10,11 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import load_file, save
 
 from thinned.errors import InputError
 from thinned.fit.choices import Choices
+from thinned.fit.engines.local import Local
 from thinned.fit.job import read_hidden, read_p
 from thinned.fit.model import write_predictions
 from thinned.fit.results import FitSettings
@@ -19,13 +22,15 @@ from thinned.fit.saved import load_model, save_model, sealed
 from thinned.fit.search import Search
 from thinned.fit.tables import load
 
+from .test_fit_damage import TABLE, with_twin
+
 SETTINGS = FitSettings(p=(0.0, 0.2), hidden=(8,), epochs=2, repeats=1, seed=0)
 
 
 @pytest.fixture(scope="module", params=["wine", "mixed"])
 def searched(request, mixed_csv):
     problem = load("wine" if request.param == "wine" else str(mixed_csv), "target")
-    search = Search(problem, SETTINGS, processes=1)
+    search = Search(problem, SETTINGS, engine=Local(1))
     search.run()
     return search
 
@@ -57,7 +62,7 @@ SHOP = Choices(("zip=text", "sold=grouped"), ("?",))
 def sold(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shop")
     problem = load(shop(folder / "shop.csv"), "sold", "regression", SHOP)
-    search = Search(problem, SETTINGS, processes=1)
+    search = Search(problem, SETTINGS, engine=Local(1))
     search.run()
     (folder / "model").mkdir()
     save_model(search.model, folder / "model")
@@ -115,18 +120,53 @@ def test_new_data_in_another_form_are_refused_by_place(sold, tmp_path, column, c
     )
 
 
-def test_a_model_from_before_there_were_readings_still_loads(searched, saved):
-    path = saved / "model.json"
+def test_models_of_earlier_versions_still_load(searched, saved):
+    """Version 2 has no readings, and up to 3 there is neither a score nor a twin."""
+    path, weights = saved / "model.json", saved / "model.safetensors"
     facts = json.loads(path.read_text(encoding="utf-8"))
-    for name in ("sha256", "readings", "missing"):
-        del facts[name]
-    path.write_bytes(sealed(facts | {"format_version": 2}))
+    own = {k: v for k, v in load_file(weights).items() if k.startswith("layers.")}
+    weights.write_bytes(save(own, metadata={"mask_spec": "1"}))
+    facts["weights_sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
     frame = searched.problem.features
-    np.testing.assert_array_equal(
-        load_model(saved).answers(frame).outputs, searched.model.answers(frame).outputs
-    )
-    path.write_bytes(sealed(facts | {"format_version": 3}))
-    assert 'with "readings"' in sentence(saved)
+    for version, without in ((3, ("sha256", "twin", "scores")), (2, ("readings", "missing"))):
+        for name in without:
+            del facts[name]
+        path.write_bytes(sealed(facts | {"format_version": version}))
+        model = load_model(saved)
+        np.testing.assert_array_equal(
+            model.answers(frame).outputs, searched.model.answers(frame).outputs
+        )
+        assert model.twin is None
+        assert model.strangeness is None
+        path.write_bytes(sealed(facts | {"format_version": version + 1}))
+        assert f'with "{"twin" if version == 3 else "readings"}"' in sentence(saved)
+    if not searched.best.p:
+        path.write_bytes(sealed(facts | {"format_version": 2}))
+        with pytest.raises(InputError, match="saved no other network beside it"):
+            load_model(saved).members(frame, 4)
+
+
+def test_what_stands_beside_the_network_comes_back(searched, saved):
+    model = load_model(saved)
+    np.testing.assert_array_equal(model.strangeness, searched.model.strangeness)
+    assert len(model.strangeness) == len(searched.test_rows)
+    assert (model.twin is None) == bool(searched.best.p)
+    frame = searched.problem.features.iloc[:20]
+    ours, theirs = model.members(frame, 8), searched.model.members(frame, 8)
+    np.testing.assert_array_equal(ours.mean, theirs.mean)
+    assert (ours.std > 0).any()
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_a_network_beside_one_without_dropout_comes_back(task, tmp_path):
+    ours = with_twin(task)
+    save_model(ours, tmp_path)
+    model = load_model(tmp_path)
+    assert model.twin.training == ours.twin.training
+    np.testing.assert_array_equal(model.members(TABLE, 8).mean, ours.members(TABLE, 8).mean)
+    np.testing.assert_array_equal(model.answers(TABLE).outputs, ours.answers(TABLE).outputs)
+    changed(tmp_path, training=ours.training | {"p": 0.5})
+    assert "a network beside the model that does not belong to it" in sentence(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +268,7 @@ def test_another_version_of_the_mask_spec_is_refused(saved):
     changed(saved, mask_spec=1, format_version=9)
     assert sentence(saved) == (
         f"{saved / 'model.json'}: a model of format version 9; this thinned "
-        f"({thinned.__version__}) reads versions 2 and 3."
+        f"({thinned.__version__}) reads versions 2 to 4."
     )
 
 
@@ -241,7 +281,7 @@ def test_a_model_from_before_there_was_a_checksum_is_refused(saved):
     path.write_text(json.dumps(facts | {"format_version": 1}, indent=1) + "\n", encoding="utf-8")
     assert sentence(saved) == (
         f"{path}: a model of format version 1, which has no checksum that would show damage; this "
-        f"thinned ({thinned.__version__}) reads versions 2 and 3. Fit it again: its "
+        f"thinned ({thinned.__version__}) reads versions 2 to 4. Fit it again: its "
         "report.html holds the command."
     )
 

@@ -8,9 +8,11 @@ import pytest
 
 import thinned
 from thinned.fit import search as search_module, training
-from thinned.fit.compare import compare, level, looks_for, mean
+from thinned.fit.compare import compare, level, mean, paired
 from thinned.fit.encoding import column_transformer
+from thinned.fit.engines.local import Local
 from thinned.fit.job import result_of
+from thinned.fit.metrics import METRICS
 from thinned.fit.network import MEASURES, Network, measures, probabilities
 from thinned.fit.results import FitSettings, metrics
 from thinned.fit.search import Search, number_of_fits, random_state
@@ -31,14 +33,14 @@ def diabetes():
 
 
 def prepared(problem, settings=SETTINGS):
-    search = Search(problem, settings, processes=1)
+    search = Search(problem, settings, engine=Local(1))
     search._split()
     return search
 
 
 @pytest.fixture(scope="module")
 def ran(wine):
-    search = Search(wine, SETTINGS, processes=1)
+    search = Search(wine, SETTINGS, engine=Local(1))
     search.run()
     return search
 
@@ -174,21 +176,22 @@ def test_dropout_alive_in_evaluation_is_caught(job, monkeypatch):
 
 
 def test_regression_scores_are_in_the_targets_units(diabetes):
-    from sklearn.metrics import mean_squared_error, r2_score
+    from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
     job = next(prepared(diabetes)._jobs())
     trained = train(job)
     said = trained.network.outputs(job.inputs[1])[:, 0]
-    loss, rmse, r2 = trained.measured[1, -1]
+    loss, rmse, r2, mae = trained.measured[1, -1]
     assert loss == pytest.approx(mean_squared_error(job.target[1], said))
     assert rmse == pytest.approx(loss**0.5)
     assert r2 == pytest.approx(r2_score(job.target[1], said))
+    assert mae == pytest.approx(mean_absolute_error(job.target[1], said))
     assert 50 < rmse < 300  # the target goes from 25 to 346
 
 
 def test_log_loss_is_not_clipped_and_not_infinite():
     logits = np.array([[0.0, 200.0], [0.0, 3000.0]], np.float32)
-    loss, accuracy = measures("classification", logits, np.array([0, 0]))
+    loss, accuracy, *_ = measures("classification", logits, np.array([0, 0]))
     assert loss == pytest.approx(1600.0)
     assert accuracy == 0.0
     np.testing.assert_allclose(probabilities(logits).sum(axis=1), 1.0)
@@ -198,7 +201,7 @@ def test_log_loss_is_not_clipped_and_not_infinite():
 
 
 def test_results_do_not_depend_on_the_number_of_processes(ran, wine):
-    twice = Search(wine, SETTINGS, processes=2)
+    twice = Search(wine, SETTINGS, engine=Local(2))
     twice.run()
     a, b = (
         json.dumps(metrics(result_of(wine, search)), allow_nan=False) for search in (ran, twice)
@@ -209,7 +212,7 @@ def test_results_do_not_depend_on_the_number_of_processes(ran, wine):
 
 
 def test_another_seed_gives_another_result(ran, wine):
-    other = Search(wine, replace(SETTINGS, p=(0.0, 0.2), repeats=1, seed=6), processes=1)
+    other = Search(wine, replace(SETTINGS, p=(0.0, 0.2), repeats=1, seed=6), engine=Local(1))
     other.run()
     assert other.levels[0].validation != ran.levels[0].validation
 
@@ -217,7 +220,7 @@ def test_another_seed_gives_another_result(ran, wine):
 def test_progress_is_told_of_every_training(wine):
     told = []
     settings = replace(SETTINGS, p=(0.0, 0.2), repeats=1, epochs=1)
-    Search(wine, settings, lambda: told.append(1), processes=1).run()
+    Search(wine, settings, lambda: told.append(1), engine=Local(1)).run()
     assert len(told) == number_of_fits(settings) == 12
 
 
@@ -226,8 +229,8 @@ def test_the_best_p_has_the_lowest_mean_validation_loss(ran):
     assert ran.best.validation["loss"].value == min(losses)
     for i, one in enumerate(ran.levels):
         assert one.epochs in ran.looks
-        curve = [m.value for m in one.validation_curve]
-        assert one.validation["loss"].value == min(curve)
+        assert len(one.validation_curve) == ran.looks.index(one.last_epoch) + 1
+        assert all(split.epochs[i] in ran.looks for split in ran.splits)
         values = [split.validation["loss"][i] for split in ran.splits]
         assert one.validation["loss"].value == pytest.approx(np.mean(values))
         assert one.validation["loss"].error == pytest.approx(np.std(values, ddof=1) / 10**0.5)
@@ -277,27 +280,10 @@ def test_a_fault_in_a_training_ends_the_search(wine, monkeypatch):
 
     monkeypatch.setattr(search_module, "train", broken)
     with pytest.raises(RuntimeError, match="planted"):
-        Search(wine, SETTINGS, processes=1).run()
+        Search(wine, SETTINGS, engine=Local(1)).run()
 
 
 # ------------------------------------------------------------------------------------- statements
-
-
-@pytest.mark.parametrize(
-    ("epochs", "looks"),
-    [(1, (1,)), (3, (1, 2, 3)), (20, tuple(range(1, 21))), (40, tuple(range(2, 41, 2)))],
-)
-def test_looks_are_spaced_evenly_and_end_at_the_end(epochs, looks):
-    assert looks_for(epochs) == looks
-
-
-@pytest.mark.parametrize("epochs", [21, 28, 99, 1000])
-def test_there_are_about_twenty_looks(epochs):
-    looks = looks_for(epochs)
-    assert len(looks) == 20
-    assert looks[-1] == epochs
-    gaps = np.diff((0, *looks))
-    assert gaps.max() - gaps.min() <= 1
 
 
 def test_mean_and_standard_error():
@@ -306,25 +292,49 @@ def test_mean_and_standard_error():
     assert found.error == pytest.approx(np.std([1, 2, 3, 6], ddof=1) / 2)
 
 
-def test_a_level_stops_where_its_own_mean_validation_loss_is_lowest():
+LOSS = METRICS["classification"]["loss"]
+ACCURACY = METRICS["classification"]["accuracy"]
+
+
+def curves(validation, training, accuracy):
+    """measured[split, part, look, measure] of five splits that are alike."""
     names = MEASURES["classification"]
-    measured = np.zeros((5, 2, 3, 2))
-    measured[:, 1, :, 0] = [3.0, 1.0, 2.0]  # validation loss
-    measured[:, 0, :, 0] = [2.0, 0.5, 0.25]  # training loss
-    measured[:, 1, :, 1] = [0.1, 0.2, 0.3]  # accuracy
-    found = level(0.5, measured, (2, 4, 6), names)
-    assert found.epochs == 4
+    measured = np.zeros((5, 2, len(validation), len(names)))
+    measured[:, 1, :, 0], measured[:, 0, :, 0] = validation, training
+    measured[:, 1, :, 1] = accuracy
+    return measured, names
+
+
+def test_a_level_stops_where_its_smoothed_validation_loss_is_lowest():
+    measured, names = curves(
+        [3.0, 2.0, 1.0, 2.0, 3.0], [2, 1, 0.5, 0.3, 0.2], [0.1, 0.2, 0.3, 0.4, 0.5]
+    )
+    found = level(0.5, measured, (2, 4, 6, 8, 10), names, LOSS, 5, 1.0)
+    assert found.epochs == 6
+    assert found.finished
     assert found.validation["loss"].value == 1.0
-    assert found.validation["accuracy"].value == pytest.approx(0.2)
+    assert found.validation["accuracy"].value == pytest.approx(0.3)
     assert found.gap.value == 0.5
-    assert (found.last_loss.value, found.last_gap.value) == (2.0, 1.75)
+    assert (found.last_epoch, found.last_loss.value, found.last_gap.value) == (10, 3.0, 2.8)
+    # By another measure the same curves end elsewhere, and not before they were cut short.
+    found = level(0.5, measured, (2, 4, 6, 8, 10), names, ACCURACY, 5, 1.0)
+    assert found.epochs == 10
+    assert not found.finished
+
+
+def test_a_level_knows_the_looks_that_every_split_came_to():
+    measured, names = curves([3.0, 2.0, 1.0, 2.0, 3.0], [0.0] * 5, [0.0] * 5)
+    measured[2, :, 4] = np.nan
+    found = level(0.5, measured, (2, 4, 6, 8, 10), names, LOSS, 5, 1.0)
+    assert (found.last_epoch, len(found.validation_curve)) == (8, 4)
+    assert found.epochs == 6
 
 
 def test_the_comparison_by_hand():
     from scipy.stats import t
 
     losses = np.array([[1.0, 2, 3, 4, 5], [0.5, 1.6, 2.4, 3.5, 4.6], [2.0, 3, 4, 5, 6]])
-    found = compare((0.0, 0.1, 0.5), losses, folds=5)
+    found = compare((0.0, 0.1, 0.5), losses, 5, LOSS)
     off = losses[1] - losses[0]
     assert found.p == 0.1
     assert found.difference == pytest.approx(off.mean())
@@ -342,14 +352,25 @@ def test_verdicts(off, verdict):
     rng = np.random.default_rng(0)
     none = rng.normal(size=15)
     losses = np.stack([none, none + off + 0.1 * rng.normal(size=15)])
-    assert compare((0.0, 0.3), losses, 5).verdict == verdict
+    assert compare((0.0, 0.3), losses, 5, LOSS).verdict == verdict
+    other = {"helped": "hurt", "hurt": "helped"}.get(verdict, verdict)
+    assert compare((0.0, 0.3), losses, 5, ACCURACY).verdict == other
 
 
 def test_more_tries_need_a_larger_difference():
     rng = np.random.default_rng(0)
     none = rng.normal(size=15)
     one = none - 0.06 + 0.1 * rng.normal(size=15)
-    few = compare((0.0, 0.3), np.stack([none, one]), 5)
-    many = compare((0.0, 0.3, *range(9)), np.stack([none, one, *[none + 9] * 9]), 5)
+    few = compare((0.0, 0.3), np.stack([none, one]), 5, LOSS)
+    many = compare((0.0, 0.3, *range(9)), np.stack([none, one, *[none + 9] * 9]), 5, LOSS)
     assert few.difference == many.difference
     assert few.bound < many.bound
+    assert paired(one, none, 5).bound == few.bound
+
+
+def test_the_gaps_are_compared_by_the_same_test(ran):
+    i = SETTINGS.p.index(ran.comparison.p)
+    gaps = np.array(
+        [[s.validation["loss"][k] - s.training["loss"][k] for s in ran.splits] for k in (i, 0)]
+    )
+    assert ran.gap == paired(*gaps, SETTINGS.folds)

@@ -375,6 +375,7 @@ def test_an_integer_that_no_float_can_be_is_one_sentence(csv, digits, place):
 
 
 def test_a_quantity_whose_loss_has_no_variance_is_refused_before_training(csv):
+    from thinned.fit.engines.local import Local
     from thinned.fit.job import result_of
     from thinned.fit.results import FitSettings, metrics
     from thinned.fit.search import Search
@@ -383,6 +384,6 @@ def test_a_quantity_whose_loss_has_no_variance_is_refused_before_training(csv):
     said = sentence(csv(target=large * 1e71), "target")
     assert 'column "target", row 1 (line 2) holds -1e+71, too large a number to work with.' in said
     problem = load(csv(target=large * 1e70), "target")
-    search = Search(problem, FitSettings((0.0, 0.5), (4,), 1, 1, 0), processes=1)
+    search = Search(problem, FitSettings((0.0, 0.5), (4,), 1, 1, 0), engine=Local(1))
     search.run()
     json.dumps(metrics(result_of(problem, search)), allow_nan=False)

@@ -393,7 +393,7 @@ def _by_chance(call):
 # What only one library has, so that others may answer otherwise.
 _OWN = ("np.", "torch.", "jnp.", "jax.", "nn.", "masksembles_bank", "bad(")
 # It draws nothing in its forward pass where a library differentiates, and NumPy is given dy.
-_APART = ("thinned.drop_grad",)
+_APART = ("thinned.drop_bp", "thinned.drop_grad")
 
 
 def _across(call, answers):

@@ -158,8 +158,10 @@ def test_subclasses_keep_their_own_call_and_are_named():
 
 
 def test_a_model_that_drops_in_code_of_its_own_is_not_said_to_hold_none():
-    attention = nnx.MultiHeadAttention(2, 8, 8, dropout_rate=0.1, rngs=nnx.Rngs(0), decode=False)
-    with pytest.raises(ValueError, match=r"given an address: the model itself, a Multi.*not"):
+    attention = nnx.MultiHeadAttention(
+        2, 8, 8, dropout_rate=0.1, rngs=nnx.Rngs(0), decode=False, attention_fn=lambda *_, **__: X
+    )
+    with pytest.raises(ValueError, match=r"given an address: the model itself, a Multi.*its atten"):
         adopt(attention)
     within = bridge.ToNNX(linen.Dropout(0.5), rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match=r"ToNNX\(Dropout\), not reached: a module of Linen"):

@@ -108,6 +108,16 @@ def test_each_layer_of_a_stack_draws_its_own_masks():
     assert len({y.tobytes() for y in ys}) == 1
 
 
+def test_an_apply_in_a_step_differs_from_the_next():
+    model, variables = made(Net())
+    first = model.apply(variables, X, at=AT)
+    second = model.apply(variables, X, at=AT.replace(call=1))
+    assert not np.array_equal(first, second)
+    traced = jax.jit(lambda call: model.apply(variables, X, at=AT.replace(call=call)))
+    np.testing.assert_array_equal(traced(0), first)
+    np.testing.assert_array_equal(traced(1), second)
+
+
 def test_under_flaxs_jit_masks_are_others_and_replay():
     model, variables = made(Net(nn.jit(Block, static_argnums=(2,))))
     first = model.apply(variables, X, at=AT)

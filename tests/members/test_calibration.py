@@ -232,8 +232,8 @@ def test_bad_input_is_refused(call, error, text):
 def test_faults_are_caught(monkeypatch):
     """A wrong quantile, and bins that are not those asked for."""
     module = calibration.conformal
-    right = module._conformal_quantile
-    monkeypatch.setattr(module, "_conformal_quantile", lambda w, s, a: right(w, s, min(2 * a, 0.9)))
+    right = module.conformal_quantile
+    monkeypatch.setattr(module, "conformal_quantile", lambda s, a: right(s, min(2 * a, 0.9)))
     with pytest.raises(AssertionError):
         test_conformal_sets_cover_real_rows()
     curve = calibration.classification._reliability

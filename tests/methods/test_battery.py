@@ -47,7 +47,9 @@ def test_a_row_tells_what_it_is(row):
 # Rows that the battery does not try, and the file whose tests do. Why, the row says itself.
 APART = {
     "drop_edge": "test_graphs.py",
+    "drop_bp": "test_adapting.py",
     "drop_grad": "test_words.py",
+    "dropout_path": "test_walks.py",
     "layer_drop": "test_layers.py",
     "masksembles": "test_structured.py",
     "fast_dropout_moments": "test_moments.py",

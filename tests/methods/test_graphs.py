@@ -70,17 +70,17 @@ def test_edges_stay_in_their_order():
 def test_the_pairs_have_numbers_of_their_own():
     i, j = (a.reshape(-1) for a in np.indices((60, 60)))
     edges = np.stack([i, j])
-    numbers = graphs._pairs(np, edges, True)
+    numbers = graphs.pairs_of(np, edges, True)
     np.testing.assert_array_equal(np.sort(numbers), np.arange(3600))
-    half = graphs._pairs(np, edges[:, i <= j], False)
+    half = graphs.pairs_of(np, edges[:, i <= j], False)
     np.testing.assert_array_equal(np.sort(half), np.arange(60 * 61 // 2))
     np.testing.assert_array_equal(
-        graphs._pairs(np, edges, False), graphs._pairs(np, edges[::-1], False)
+        graphs.pairs_of(np, edges, False), graphs.pairs_of(np, edges[::-1], False)
     )
 
 
 def test_an_edge_goes_by_the_word_at_its_pair():
-    words = thinned.reference.words(AT, graphs._pairs(np, EDGES, False).astype(np.uint64))
+    words = thinned.reference.words(AT, graphs.pairs_of(np, EDGES, False).astype(np.uint64))
     keep = words.astype(np.int64) >= round(0.4 * 2**32)
     np.testing.assert_array_equal(thinned.keep_edges(EDGES, 0.4, AT), keep)
 
@@ -307,7 +307,7 @@ def rows_of_the_sum(xp, edges, directed):
     return edges[0] + edges[1]
 
 
-pairs = graphs._pairs
+pairs = graphs.pairs_of
 FAULTS = [
     (by_position, lambda: test_both_directions_go_together(False)),
     (by_position, lambda: test_the_order_of_the_edges_does_not_matter(True, False)),
@@ -318,7 +318,7 @@ FAULTS = [
 
 @pytest.mark.parametrize(("fault", "check"), FAULTS)
 def test_a_fault_in_the_pairs_is_caught(fault, check, monkeypatch):
-    monkeypatch.setattr(graphs, "_pairs", fault)
+    monkeypatch.setattr(graphs, "pairs_of", fault)
     with pytest.raises(AssertionError):
         check()
 

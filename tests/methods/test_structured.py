@@ -382,3 +382,20 @@ def test_gamma_is_known_where_one_block_fits_and_at_the_ends():
     assert blocks.exact_gamma(0.3, (7, 7), (7, 7)) == pytest.approx(0.3, abs=1e-15)
     assert blocks.exact_gamma(0.25, (9, 4), (1, 1)) == pytest.approx(0.25, abs=1e-15)
     assert (blocks.exact_gamma(0.0, (9,), (4,)), blocks.exact_gamma(1.0, (9,), (4,))) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch", "jax.numpy"])
+def test_noise_in_the_blocks(name):
+    """Kept elements are x, dropped ones standard normal: nothing is rescaled."""
+    array = np if name == "numpy" else library(name)
+    x = np.full((6, 4, 20, 20), 7.0, np.float32)
+    at, how = thinned.Address(seed=2), {"block_size": 5}
+    gone = thinned.drop_block(x, 0.3, at, **how) == 0
+    y = np.asarray(thinned.drop_block(array.asarray(x), 0.3, at, with_noise=True, **how))
+    assert (y[~gone] == 7).all()
+    noise = y[gone]
+    assert abs(noise.mean()) < 4 / np.sqrt(noise.size)
+    assert abs(noise.std() - 1) < 4 / np.sqrt(2 * noise.size)
+    half = np.asarray(thinned.drop_block(x.astype(np.float16), 0.3, at, with_noise=True, **how))
+    assert half.dtype == np.float16
+    np.testing.assert_allclose(half, y, atol=2e-3)

@@ -13,6 +13,8 @@ FORBIDDEN = {
     "asyncio", "cloudpickle", "dill", "ftplib", "http", "marshal", "requests", "shelve", "smtplib",
     "socket", "ssl", "subprocess", "urllib.request", "webbrowser", "xmlrpc",
 }  # fmt: skip
+# The language server waits for the editor, and for pauses in its typing, in a loop.
+ALLOWED = {"server.py": ["imports asyncio"]}
 CALLS = {"eval", "exec", "compile", "__import__"}
 LOADS = {
     ("pickle", "load"),
@@ -54,7 +56,7 @@ def test_the_package_does_nothing_of_the_kind():
     files = sorted(PACKAGE.rglob("*.py"))
     assert len(files) > 100
     found = {f.name: list(dangers(f.read_text(encoding="utf-8"))) for f in files}
-    assert {name: what for name, what in found.items() if what} == {}
+    assert {name: what for name, what in found.items() if what} == ALLOWED
 
 
 @pytest.mark.parametrize("source", [

@@ -5,23 +5,23 @@ from __future__ import annotations
 import ast
 import re
 
+from thinned.audit.binding import default_of
 from thinned.audit.layers import MODULES
+from thinned.audit.modes import Says, guard
 from thinned.audit.source import ClassInfo, Source, is_self
+from thinned.audit.words import draws_by_name
 
 __all__ = [
-    "default_of",
     "is_evaluation",
     "is_guarded",
     "is_mode",
     "is_module",
+    "is_module_base",
     "is_monte_carlo",
     "is_test_code",
     "mentions",
-    "mentions_mode",
 ]
 
-# Words by which code asks for the mode. Broad: a guard that is one in name is left alone.
-_MODE = re.compile(r"(?i)train|infer|determin|eval|is_test|_mode$|^mode$|^stage$|^phase$")
 # The mode itself, by its usual names; after a dot only those that are no name of anything else
 # (`rates.train` may well be a number).
 _IS_MODE = re.compile(
@@ -34,10 +34,6 @@ _IS_MODE_OF = re.compile(
 )
 _BOOLEAN = frozenset({"bool", "isinstance", "hasattr", "callable"})
 _NUMBER = frozenset({"float", "int"})
-_MONTE_CARLO = re.compile(
-    r"(?i)(?:^|_)mc(?:_|$|[A-Z])|mcd|monte|carlo|bayes|uncertain|stochastic|sampl|ensembl|always"
-    r"|perturb|augment|nois|epistemic|simcse|rdrop|r_drop|MC"
-)
 _EVALUATION = re.compile(
     r"(?i)^_*(?:do_|run_|compute_|get_|make_|model_|epoch_)?"
     r"(?:eval|evaluate|evaluation|validate|validation|valid|val|test|predict|prediction|infer"
@@ -45,7 +41,10 @@ _EVALUATION = re.compile(
     r"(?:_(?:step|epoch|loop|model|net|network|one_epoch|fn|func|function|batch|loss|acc|accuracy"
     r"|proba|on\w*|dataset|loader|set|split|metrics|logits|classes|all|once|for_\w+))?_*$"
 )
-_TRAINING = re.compile(r"(?i)^_*(?:train|training|fit)(?:_|$)")
+_ON_PURPOSE = re.compile(
+    r"(?i)monte[ -]?carlo|mc[ -]dropout|(?:at|during|in|for) (?:inference|test)|test[ -]time drop"
+    r"|dropout (?:is )?always|always (?:apply|applies|applied|on|active)|bayesian"
+)
 _TEST_FILE = re.compile(r"(?:^|[/\\])(?:test_[^/\\]*|[^/\\]*_test|conftest)\.py$")
 
 
@@ -65,26 +64,6 @@ def mentions(node: ast.AST | None, pattern: re.Pattern[str]) -> bool:
             word = inner.value
         if isinstance(word, str) and pattern.search(word):
             return True
-    return False
-
-
-def mentions_mode(source: Source, node: ast.AST | None, depth: int = 4) -> bool:
-    """Say whether an expression depends on the mode, seen through what local names are given."""
-    if node is None:
-        return False
-    if mentions(node, _MODE):
-        return True
-    if depth == 0:
-        return False
-    for inner in ast.walk(node):
-        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load):
-            found = source.names.lookup(inner.id, source.scope(inner))
-            for binding in found[1] if found is not None else ():
-                made = binding.node if binding.kind == "value" else None
-                if made is None or made is node:
-                    continue
-                if mentions_mode(source, made, depth - 1) or _branches_on_mode(source, made):
-                    return True
     return False
 
 
@@ -158,87 +137,31 @@ def _parameter(source: Source, node: ast.Name) -> tuple[ast.expr | None, ast.exp
     return default_of(found[0].owner, node.id), annotation
 
 
-def default_of(owner: ast.AST, name: str) -> ast.expr | None:
-    """Return the default of a function's parameter; None where it has none."""
-    if not isinstance(owner, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-        return None
-    arguments = owner.args
-    plain = [*arguments.posonlyargs, *arguments.args]
-    pairs = list(zip(reversed(plain), reversed(arguments.defaults), strict=False))
-    pairs += [
-        (a, d)
-        for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
-        if d is not None
-    ]
-    return next((default for arg, default in pairs if arg.arg == name), None)
-
-
-def _branches_on_mode(source: Source, node: ast.AST) -> bool:
-    """Say whether a node stands in a branch that the mode chooses."""
-    child = node
-    for at in source.above(node):
-        if isinstance(at, (ast.If, ast.IfExp, ast.While)) and child is not at.test:
-            if mentions(at.test, _MODE):
-                return True
-        elif (
-            isinstance(at, ast.BoolOp)
-            and any(mentions(v, _MODE) for v in at.values if v is not child)
-        ) or (isinstance(at, ast.stmt) and _left_early(source, at)):
-            return True
-        if isinstance(at, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            return False
-        child = at
-    return False
-
-
-def _left_early(source: Source, statement: ast.stmt) -> bool:
-    """Say whether `if not self.training: return` stands before a statement."""
-    block, place = source.block_of(statement)
-    first = source.left_at.get(id(block))
-    if first is None:
-        leaving = (i for i, s in enumerate(block) if _leaves_by_mode(s))
-        first = source.left_at[id(block)] = next(leaving, len(block))
-    return first < place
-
-
-def _leaves_by_mode(statement: ast.stmt) -> bool:
-    return (
-        isinstance(statement, ast.If)
-        and isinstance(statement.body[-1], (ast.Return, ast.Raise, ast.Continue))
-        and mentions(statement.test, _MODE)
-    )
-
-
 def is_guarded(source: Source, node: ast.AST) -> bool:
-    """Say whether a node runs in one mode only, as far as names tell.
+    """Say whether a node runs in one mode only, as far as the file shows.
 
     It stands in such a branch, or all calls of its function in the file do, or the function trains.
     """
-    statement = source.statement_of(node)
-    if statement is not None and _left_early(source, statement):
-        return True
-    if _branches_on_mode(source, node):
-        return True
-    function = source.function_of(node)
-    if function is None:
-        return False
-    if any(_TRAINING.match(f.name) for f in source.functions_of(node)):
-        return True  # training_step and the like
-    uses: list[ast.AST] = [a for a in source.attributes.get(function.name, ()) if is_self(a.value)]
-    if source.class_of(function) is None:
-        uses = list(source.loads.get(function.name, ()))
-    return bool(uses) and all(_branches_on_mode(source, use) for use in uses)
-
-
-def _around(source: Source, node: ast.AST) -> list[str]:
-    at = [node, *source.above(node)]
-    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    return [a.name for a in at if isinstance(a, kinds)]
+    return guard(source, node) is not Says.NOTHING
 
 
 def is_monte_carlo(source: Source, node: ast.AST) -> bool:
     """Say whether a function or class around a node says that it wants draws in evaluation."""
-    return any(_MONTE_CARLO.search(name) for name in _around(source, node))
+    for at in (node, *source.above(node)):
+        if isinstance(at, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            if draws_by_name(at.name, not isinstance(at, ast.ClassDef)):
+                return True
+            if _says_so(at):
+                return True
+    return False
+
+
+def _says_so(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> bool:
+    """Whether the docstring speaks of draws in evaluation."""
+    first = node.body[0]
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+        return isinstance(first.value.value, str) and bool(_ON_PURPOSE.search(first.value.value))
+    return False
 
 
 def is_evaluation(name: str) -> bool:
@@ -263,8 +186,17 @@ def is_module(source: Source, info: ClassInfo | None) -> bool:
     """Say whether a class is a PyTorch module for sure."""
     if info is None:
         return False
-    return any(
-        base in MODULES or (base or "").startswith(("torch.nn.", "thinned.torch."))
-        for member in info.family()
-        for base in member.bases
+    return any(is_module_base(base) for member in info.family() for base in member.bases)
+
+
+def is_module_base(base: str | None) -> bool:
+    """Say whether a base that is not read is a PyTorch module."""
+    if base is None:
+        return False
+    return (
+        base in MODULES
+        or base.startswith(
+            ("torch.nn.", "thinned.torch.", "fairseq.models.", "torch_geometric.nn.")
+        )
+        or (base.startswith("transformers.") and base.endswith("PreTrainedModel"))
     )

@@ -6,13 +6,16 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from thinned.audit.layers import TENSOR_METHODS
 from thinned.audit.source import Called, Source
+from thinned.audit.values import NOTHING, Built, Items, Named
 
 __all__ = ["Operation", "Step", "before", "chains", "operation", "producer", "steps_of"]
 
 _SEQUENTIAL = frozenset({"torch.nn.Sequential", "keras.Sequential"})
 # A chain of calls that is followed backwards, and the statements that are searched for each.
 # Generated functions have many thousands, and all of them for each call would take hours.
+_TENSOR = "torch.Tensor."
 _STEPS = 12
 _STATEMENTS = 100
 
@@ -32,6 +35,8 @@ class Operation:
 
     @property
     def input(self) -> ast.expr | None:
+        if self.name.startswith(_TENSOR) and isinstance(self.node.func, ast.Attribute):
+            return self.node.func.value
         return self.node.args[0] if self.node.args else None
 
     @property
@@ -45,14 +50,19 @@ def operation(source: Source, node: ast.AST | None) -> Operation | None:
     if not isinstance(node, ast.Call):
         return None
     called = source.called(node)
-    if called.name is not None:
+    if called.name is not None and not called.name.startswith(_TENSOR):
         return Operation(called.name, node, called, None, None)
-    layer = node.func if isinstance(node.func, ast.Call) else source.given(node.func)
-    if isinstance(layer, ast.Call):
-        built = source.called(layer)
-        if built.name is not None and built.name.rpartition(".")[2][:1].isupper():
-            attribute = node.func.attr if isinstance(node.func, ast.Attribute) else None
-            return Operation(built.name, node, called, built, attribute)
+    layer = called.target
+    if isinstance(layer, Built) and isinstance(layer.kind, Named) and layer.called is not None:
+        attribute = node.func.attr if isinstance(node.func, ast.Attribute) else None
+        return Operation(layer.kind.name, node, called, layer.called, attribute)
+    if (
+        isinstance(node.func, ast.Attribute)
+        and node.func.attr in TENSOR_METHODS
+        and layer is NOTHING
+    ):
+        name = f"{_TENSOR}{node.func.attr}"
+        return Operation(name, node, called, None, None)
     return None
 
 
@@ -121,15 +131,23 @@ def chains(source: Source) -> Iterator[tuple[ast.Call | None, list[Step]]]:
         run: list[Step] = []
         onto: str | None = None
         for statement in block:
-            name, layer = _added(source, statement)
-            if name is None or name != onto:
+            name, layers = _added(statement)
+            if name is None and run and _is_aside(statement):
+                continue
+            if name is None or name != onto or isinstance(statement, ast.Assign):
                 if len(run) > 1:
                     yield None, run
                 run, onto = [], name
-            if layer is not None:
-                run.append(_step(source, layer))
+            run += [_step(source, layer) for layer in layers]
         if len(run) > 1:
             yield None, run
+
+
+def _is_aside(statement: ast.stmt) -> bool:
+    """Whether a statement does nothing to a list of layers: a number, a print, a docstring."""
+    if isinstance(statement, ast.Assign):
+        return isinstance(statement.value, (ast.Constant, ast.BinOp, ast.Attribute, ast.Subscript))
+    return isinstance(statement, (ast.Pass, ast.AnnAssign))
 
 
 def steps_of(source: Source, built: Called) -> list[Step]:
@@ -142,17 +160,16 @@ def steps_of(source: Source, built: Called) -> list[Step]:
 def _members(source: Source, called: Called) -> list[ast.expr]:
     found: list[ast.expr] = []
     for arg in called.args:
-        inner: ast.expr | None = arg
-        if isinstance(arg, ast.Starred):
-            inner = arg.value
-        if isinstance(inner, ast.Name):
-            inner = source.given(inner) or inner
-        if isinstance(inner, ast.Call) and inner.args and _is_ordered(source, inner):
-            inner = inner.args[0]
-        if isinstance(inner, (ast.List, ast.Tuple)):
-            found += [_value_of(e) for e in inner.elts]
-        elif isinstance(inner, ast.Dict):
-            found += inner.values
+        inner: ast.expr = arg.value if isinstance(arg, ast.Starred) else arg
+        value = source.interpreter.of(inner)
+        if isinstance(value, Items):
+            found += [_value_of(e) for e in value.elements]
+        elif isinstance(inner, ast.Call) and inner.args and _is_ordered(source, inner):
+            listed = inner.args[0]
+            if isinstance(listed, ast.Dict):
+                found += listed.values
+            elif isinstance(listed, (ast.List, ast.Tuple)):
+                found += [_value_of(e) for e in listed.elts]
         else:
             found.append(arg)
     return found
@@ -170,21 +187,43 @@ def _is_ordered(source: Source, call: ast.Call) -> bool:
 
 
 def _step(source: Source, node: ast.expr) -> Step:
-    made = source.given(node) if isinstance(node, (ast.Name, ast.Attribute)) else node
-    return Step(node, source.called(made) if isinstance(made, ast.Call) else None)
+    made = source.interpreter.of(node)
+    if isinstance(made, Built) and isinstance(made.kind, Named):
+        return Step(node, made.called)
+    return Step(node, source.called(node) if isinstance(node, ast.Call) else None)
 
 
-def _added(source: Source, statement: ast.stmt) -> tuple[str | None, ast.expr | None]:
-    """The list or model that `layers.append(x)` or `model.add(x)` extends, and x."""
-    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+def _added(statement: ast.stmt) -> tuple[str | None, list[ast.expr]]:
+    """The list or model that a statement extends, and by what: append, add, extend, +=."""
+    name: str | None = None
+    added: list[ast.expr] = []
+    if isinstance(statement, ast.AugAssign) and isinstance(statement.op, ast.Add):
+        name = _list_name(statement.target)
+        added = _listed(statement.value)
+    elif isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+        if isinstance(statement.value, (ast.List, ast.Tuple)):
+            name = _list_name(statement.targets[0])
+            added = list(statement.value.elts)
+    elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
         call = statement.value
         func = call.func
-        if (
-            isinstance(func, ast.Attribute)
-            and func.attr in ("append", "add")
-            and isinstance(func.value, ast.Name)
-            and len(call.args) == 1
-            and isinstance(call.args[0], ast.Call)
-        ):
-            return func.value.id, call.args[0]
-    return None, None
+        if isinstance(func, ast.Attribute):
+            if func.attr in ("append", "add") and len(call.args) == 1:
+                name, added = _list_name(func.value), [call.args[0]]
+            elif func.attr == "extend" and len(call.args) == 1:
+                name, added = _list_name(func.value), _listed(call.args[0])
+            elif func.attr == "add_module" and len(call.args) == 2:
+                name, added = _list_name(func.value), [call.args[1]]
+    if not all(isinstance(one, (ast.Call, ast.Name, ast.Attribute)) for one in added):
+        return None, []
+    return (name, added) if name is not None and added else (None, [])
+
+
+def _list_name(node: ast.expr) -> str | None:
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        return f"{node.value.id}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else None
+
+
+def _listed(node: ast.expr) -> list[ast.expr]:
+    return list(node.elts) if isinstance(node, (ast.List, ast.Tuple)) else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from thinned.audit.rule import RULES, Rule
 from thinned.audit.running import Report
 from thinned.printable import encodable, printable
 
-__all__ = ["FORMATS", "as_github", "as_json", "as_sarif", "as_text", "explanation"]
+__all__ = ["FORMATS", "as_github", "as_json", "as_sarif", "as_text", "explanation", "statistics"]
 
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
@@ -20,8 +21,7 @@ def as_text(report: Report) -> str:
     """Return the findings for a terminal: place and sentence, the line, the mend; reasons last."""
     blocks = []
     for finding in report.findings:
-        place = f"{finding.path}:{finding.line}:{finding.column}"
-        lines = [printable(f"{place} {finding.code} {finding.sentence}")]
+        lines = [printable(f"{finding.place} {finding.code} {finding.sentence}")]
         if finding.text:
             lines.append(f"    {printable(finding.text)}")
         lines.append(f"    mend: {RULES[finding.code].mend}")
@@ -39,7 +39,9 @@ def _summary(report: Report) -> str:
     read = f"{report.files:,} file{_s(report.files)}, {report.lines:,} line{_s(report.lines)} read"
     if not found:
         return f"No findings ({read})."
-    return f"{found:,} finding{_s(found)} in {places:,} file{_s(places)} ({read})."
+    fixable = sum(bool(finding.edits) for finding in report.findings)
+    more = f" --fix mends {fixable:,} of them." if fixable else ""
+    return f"{found:,} finding{_s(found)} in {places:,} file{_s(places)} ({read}).{more}"
 
 
 def _s(number: int) -> str:
@@ -97,7 +99,7 @@ def _sarif_rule(rule: Rule) -> dict[str, Any]:
         "shortDescription": {"text": rule.sentence},
         "fullDescription": {"text": rule.why},
         "help": {"text": rule.mend},
-        "defaultConfiguration": {"level": "warning"},
+        "defaultConfiguration": {"level": rule.severity},
     }
 
 
@@ -108,14 +110,30 @@ def _sarif_result(finding: Finding, codes: list[str]) -> dict[str, Any]:
         "endLine": finding.end_line,
         "endColumn": finding.end_column,
     }
+    if finding.cell:  # the columns are those of the code, not of the JSON that holds it
+        region = {"startLine": finding.file_line}
     place = {"artifactLocation": {"uri": _uri(finding.path)}, "region": region}
     return {
         "ruleId": finding.code,
         "ruleIndex": codes.index(finding.code),
-        "level": "warning",
-        "message": {"text": f"{finding.sentence} {RULES[finding.code].mend}"},
+        "level": RULES[finding.code].severity,
+        "message": {"text": _told(finding)},
         "locations": [{"physicalLocation": place}],
+        "partialFingerprints": {"words/v1": _fingerprint(finding)},
     }
+
+
+def _told(finding: Finding) -> str:
+    cell = f"Cell {finding.cell}, line {finding.line}: " if finding.cell else ""
+    return f"{cell}{finding.sentence} {RULES[finding.code].mend}"
+
+
+def _fingerprint(finding: Finding) -> str:
+    """What stays the same where the code moves, by which services know a finding again."""
+    from hashlib import blake2b
+
+    words = f"{finding.code}\0{finding.words}".encode("utf-8", "replace")
+    return blake2b(words, digest_size=16).hexdigest()
 
 
 def _uri(path: str) -> str:
@@ -131,19 +149,23 @@ def as_github(report: Report) -> str:
     """Return commands that a workflow's log turns into annotations of the lines."""
     lines = []
     for finding in report.findings:
+        span: list[tuple[str, object]] = [("line", finding.file_line)]
+        if not finding.cell:
+            span += [
+                ("endLine", finding.end_line),
+                ("col", finding.column),
+                ("endColumn", finding.end_column),
+            ]
         place = ",".join(
             f"{name}={_property(str(value))}"
             for name, value in (
                 ("file", finding.path.removeprefix("./")),
-                ("line", finding.line),
-                ("endLine", finding.end_line),
-                ("col", finding.column),
-                ("endColumn", finding.end_column),
+                *span,
                 ("title", f"{finding.code} {RULES[finding.code].name}"),
             )
         )
-        message = f"{finding.sentence} {RULES[finding.code].mend}"
-        lines.append(f"::error {place}::{_message(message)}")
+        command = _COMMANDS[RULES[finding.code].severity]
+        lines.append(f"::{command} {place}::{_message(_told(finding))}")
     lines.append(_summary(report))
     return "\n".join(lines)
 
@@ -156,6 +178,9 @@ def _property(text: str) -> str:
     return _message(text).replace(":", "%3A").replace(",", "%2C")
 
 
+# GitHub's words for what is an error, a warning or a note.
+_COMMANDS = {"error": "error", "warning": "warning", "note": "notice"}
+
 FORMATS: dict[str, Callable[[Report], str]] = {
     "text": as_text,
     "json": as_json,
@@ -164,11 +189,23 @@ FORMATS: dict[str, Callable[[Report], str]] = {
 }
 
 
+def statistics(report: Report, form: str) -> str:
+    """Return how often each rule found something, the commonest first, as text or JSON."""
+    counts = Counter(finding.code for finding in report.findings)
+    order = sorted(counts, key=lambda code: (-counts[code], code))
+    if form == "json":
+        rows = [{"code": c, "name": RULES[c].name, "count": counts[c]} for c in order]
+        return _json({"statistics": rows, "files": report.files, "lines": report.lines})
+    width = max((len(f"{count:,}") for count in counts.values()), default=0)
+    rows_ = [f"{counts[c]:{width},} {c} {RULES[c].name}" for c in order]
+    return "\n".join([*rows_, _summary(report)])
+
+
 def explanation(rule: Rule) -> str:
     """Return all that is known about a rule, for a terminal."""
     wrong, right = (part.replace("\n", "\n    ") for part in (rule.wrong, rule.right))
     return (
-        f"{rule.code} {rule.name}\n\n{rule.sentence}\n\n"
+        f"{rule.code} {rule.name} ({rule.severity})\n\n{rule.sentence}\n\n"
         f"Why it matters: {rule.why}\n\nMend: {rule.mend}\n\n"
         f"Wrong:\n    {wrong}\n\nRight:\n    {right}\n\n"
         f"To silence it on one line: # noqa: {rule.code}"

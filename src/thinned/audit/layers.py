@@ -24,6 +24,7 @@ __all__ = [
     "RATES",
     "RECURRENT",
     "SAVES_OUTPUT",
+    "TENSOR_METHODS",
     "TORCH_DROPOUT",
     "Functional",
     "ranks",
@@ -107,25 +108,27 @@ def _addressed() -> dict[str, Functional]:
         **dict.fromkeys(
             (
                 "alpha_dropout", "attention_dropout", "concrete_dropout", "cutout", "drop_block",
-                "drop_edge", "drop_grad", "drop_head", "drop_key", "drop_message", "drop_node",
-                "drop_path", "dropout", "embedding_dropout", "feature_alpha_dropout",
-                "gaussian_dropout", "hard_concrete", "k_of_n_dropout", "keep_edges",
-                "locked_dropout", "nested_dropout", "patch_dropout", "random_erasing",
-                "recurrent_dropout", "spatial_dropout", "stochastic_depth", "stratified_dropout",
-                "targeted_dropout", "uniform_dropout", "vanilla_dropout", "weight_drop",
-                "word_dropout",
+                "drop_bp", "drop_edge", "drop_grad", "drop_head", "drop_key", "drop_message",
+                "drop_node", "drop_path", "dropout", "dropout_path", "embedding_dropout",
+                "feature_alpha_dropout", "gaussian_dropout", "hard_concrete", "hidden_cut",
+                "hidden_key", "k_of_n_dropout", "keep_edges", "locked_dropout",
+                "modality_dropout", "module_dropout", "nested_dropout", "patch_dropout",
+                "random_erasing", "rank_dropout", "recurrent_dropout", "spatial_dropout",
+                "stochastic_depth", "stratified_dropout", "targeted_dropout", "uniform_dropout",
+                "vanilla_dropout", "weight_drop", "word_dropout",
             ),
             3,
         ),
         **dict.fromkeys(
             (
-                "layer_drop", "mixout", "sparse_variational_dropout", "variational_dropout",
-                "zoneout",
+                "condition_dropout", "layer_drop", "mixout", "sparse_variational_dropout",
+                "variational_dropout", "zoneout",
             ),
             4,
         ),
         "drop_connect": 5,
         "lora_dropout": 6,
+        "sparse_lora_dropout": 6,
     }  # fmt: skip
     return {
         f"{room}.{name}": Functional(at - 2, at, True)
@@ -232,11 +235,18 @@ CARRYING_METHODS = frozenset(
     | {"tanh", "sigmoid", "add", "add_", "mul", "mul_", "sub", "div", "matmul", "mm"}
 )
 
+# The methods of a tensor that are followed as functions are.
+TENSOR_METHODS = CARRYING_METHODS | frozenset(
+    {"sigmoid", "tanh", "softmax", "log_softmax", "exp", "exp2", "expm1", "sqrt", "rsqrt", "tan"}
+    | {"reciprocal", "cumprod", "norm", "relu", "relu_"}
+)
+
 # Turn scores into probabilities.
 NORMALISING = frozenset(
     {"torch.nn.Softmax", "torch.nn.LogSoftmax", "torch.nn.Softmax2d", "torch.softmax"}
     | {"torch.log_softmax", "torch.nn.functional.softmax", "torch.nn.functional.log_softmax"}
-    | {"keras.layers.Softmax"}
+    | {"flax.linen.softmax", "flax.linen.log_softmax", "jax.nn.softmax", "jax.nn.log_softmax"}
+    | {"keras.layers.Softmax", "torch.Tensor.softmax", "torch.Tensor.log_softmax"}
 )
 
 # Losses that take logits first.
@@ -246,19 +256,20 @@ LOSSES = frozenset(
     | {"torch.nn.functional.binary_cross_entropy_with_logits"}
 )
 
-# What keeps its output for the backward pass, so that writing into it is an error there: found by
-# trying each on torch 2.13. GELU, SiLU, Hardswish and most others keep their input.
+# What keeps its output for the backward pass, so that writing into it is an error there: the
+# functions whose derivative, in PyTorch's derivatives.yaml, is written with `result`. The test
+# tests/audit/test_layers.py tries each. GELU, SiLU, Hardswish and most others keep their input.
+_OF_RESULT = (
+    *("relu", "relu_", "sigmoid", "tanh", "softmax", "log_softmax", "exp", "exp2", "expm1", "sqrt"),
+    *("rsqrt", "reciprocal", "tan", "cumprod", "norm"),
+)
+_MODULES_OF_RESULT = ("ReLU", "Sigmoid", "Tanh", "Softmax", "LogSoftmax", "Softmin")
+_FUNCTIONS_OF_RESULT = ("relu", "sigmoid", "tanh", "softmax", "log_softmax", "softmin")
 SAVES_OUTPUT = frozenset(
-    {
-        "torch.nn.ReLU",
-        "torch.nn.Sigmoid",
-        "torch.nn.Tanh",
-        "torch.nn.Softmax",
-        "torch.nn.LogSoftmax",
-    }
-    | {f"torch.nn.functional.{f}" for f in ("relu", "sigmoid", "tanh", "softmax", "log_softmax")}
-    | {f"torch.{f}" for f in ("relu", "sigmoid", "tanh", "softmax", "log_softmax")}
-    | {f"torch.{f}" for f in ("exp", "sqrt", "rsqrt", "reciprocal")}
+    {f"torch.nn.{kind}" for kind in _MODULES_OF_RESULT}
+    | {f"torch.nn.functional.{f}" for f in _FUNCTIONS_OF_RESULT}
+    | {f"torch.{f}" for f in _OF_RESULT}
+    | {f"torch.Tensor.{f}" for f in _OF_RESULT}
 )
 
 _ACTIVATIONS = ("ReLU", "LeakyReLU", "GELU", "SiLU", "ELU", "Tanh", "Sigmoid", "Hardswish", "Mish")

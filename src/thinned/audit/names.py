@@ -71,6 +71,13 @@ class Binding:
     kind: str
     target: str = ""
     node: ast.AST | None = None
+    at: ast.AST | None = None  # where the name is written
+    annotation: ast.expr | None = None
+
+    @property
+    def line(self) -> int:
+        place = self.at if self.at is not None else self.node
+        return getattr(place, "lineno", 0)
 
 
 @dataclass(slots=True)
@@ -144,7 +151,7 @@ class Names:
             target, value = waiting.pop()
             if isinstance(target, ast.Name):
                 kind = "other" if value is None else "value"
-                scope.bind(target.id, Binding(kind, node=value))
+                scope.bind(target.id, Binding(kind, node=value, at=target))
             elif isinstance(target, ast.Starred):
                 waiting.append((target.value, None))
             elif isinstance(target, (ast.Tuple, ast.List)):

@@ -13,6 +13,8 @@ from functools import lru_cache
 
 __all__ = [
     "UnreadableError",
+    "encoding_of",
+    "has_framework",
     "is_silenced",
     "lines_of",
     "may_matter",
@@ -24,6 +26,8 @@ __all__ = [
 # The tree of a file takes some hundred bytes for each byte of it. No file written by hand is near
 # this; a table of data may be, and would take the machine's memory.
 LARGEST = 8 * 2**20
+# Of a notebook most is pictures.
+LARGEST_NOTEBOOK = 64 * 2**20
 
 # A file is parsed if it names a framework and one of the things that rules start from. Every rule
 # starts from a name that comes to the file through an import, so that the framework's name is in
@@ -35,8 +39,8 @@ _FRAMEWORK = re.compile(
 _WORD = re.compile(
     rb"[Dd]rop|flash_attn|memory_efficient_attention|multi_head_attention_forward"
     rb"|stochastic_depth|StochasticDepth|mask_feature|no_grad|inference_mode|manual_seed"
-    rb"|LSTM|GRU|RNN|MultiheadAttention|Transformer(?:En|De)coderLayer|keep_mask|bernoulli"
-    rb"|train(?:ing)?=True|deterministic=False|seed_everything|set_seed|\.train\(|\.eval\("
+    rb"|LSTM|GRU|RNN|MultiheadAttention|Transformer(?:En|De)coderLayer|keep_mask"
+    rb"|train(?:ing)?=True|deterministic=False|seed_everything|set_seed|[Bb]ernoulli|GradientTape|\.train\(|\.eval\("
 )
 
 _NEWLINE = re.compile(r"\r\n|\r|\n")
@@ -62,14 +66,20 @@ def read(path: str) -> bytes:
             os.listdir(path)
         if not stat.S_ISREG(found.st_mode):
             raise UnreadableError("The file is no regular file.")
-        if found.st_size > LARGEST:
-            size, most = found.st_size / 2**20, LARGEST // 2**20
+        largest = LARGEST_NOTEBOOK if path.endswith(".ipynb") else LARGEST
+        if found.st_size > largest:
+            size, most = found.st_size / 2**20, largest // 2**20
             raise UnreadableError(f"The file has {size:.0f} MiB, and at most {most} are read.")
         with open(path, "rb") as stream:
-            return stream.read(LARGEST + 1)
+            return stream.read(largest + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UnreadableError(f"The file could not be read: {reason}.") from None
+
+
+def has_framework(data: bytes) -> bool:
+    """Say whether the text names a framework."""
+    return _FRAMEWORK.search(data) is not None
 
 
 def may_matter(data: bytes) -> bool:
@@ -100,11 +110,20 @@ def _one_line(message: str) -> str:
 def lines_of(data: bytes) -> list[str]:
     """Return the lines as Python counts them, for a file that parsed."""
     try:
-        encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
-        text = data.decode(encoding, errors="replace")
+        text = data.decode(encoding_of(data), errors="replace")
     except (SyntaxError, LookupError):
         text = data.decode("utf-8", errors="replace")
     return _NEWLINE.split(text)
+
+
+def encoding_of(data: bytes) -> str:
+    """Return the encoding that a script says it has, UTF-8 where it says none.
+
+    Raises
+    ------
+    SyntaxError if it is unknown.
+    """
+    return tokenize.detect_encoding(io.BytesIO(data).readline)[0]
 
 
 def is_silenced(lines: list[str], first: int, last: int, code: str) -> bool:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from thinned.audit.source import Source
 
-__all__ = ["PARSE", "RULES", "Check", "Hit", "Rule", "rule"]
+__all__ = ["PARSE", "RULES", "Check", "Hit", "Rule", "Severity", "rule"]
 
 # The code of what is no rule: a file that could not be read or parsed.
 PARSE = "THN000"
 
+Severity = Literal["error", "warning", "note"]
 Hit = tuple[ast.AST, str]  # where, and the sentence about it
 Check = Callable[["Source"], Iterator[Hit]]
 
@@ -31,6 +32,8 @@ class Rule:
     why : str. What it costs.
     mend : str. What to write instead.
     wrong, right : str. An example and its mended twin, a line each where a line is enough.
+    severity : str. "error": results are wrong; "warning": they are likely to be; "note": style, or
+        something that is harmless as a rule.
     check : function. Finds it in a parsed file; None for THN000, which reading a file finds.
     """
 
@@ -42,6 +45,7 @@ class Rule:
     wrong: str
     right: str
     check: Check | None
+    severity: Severity = "error"
 
 
 RULES: dict[str, Rule] = {
@@ -59,14 +63,22 @@ RULES: dict[str, Rule] = {
 
 
 def rule(
-    code: str, name: str, *, sentence: str, why: str, mend: str, wrong: str, right: str
+    code: str,
+    name: str,
+    *,
+    sentence: str,
+    why: str,
+    mend: str,
+    wrong: str,
+    right: str,
+    severity: Severity = "error",
 ) -> Callable[[Check], Check]:
     """Enter the function below into the table of rules."""
 
     def enter(check: Check) -> Check:
         if code in RULES:
             raise ValueError(f"rule: code must be new, got {code}, which is {RULES[code].name}.")
-        RULES[code] = Rule(code, name, sentence, why, mend, wrong, right, check)
+        RULES[code] = Rule(code, name, sentence, why, mend, wrong, right, check, severity)
         return check
 
     return enter

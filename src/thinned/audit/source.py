@@ -8,68 +8,36 @@ around from there, so that a file costs one walk however many rules there are.
 from __future__ import annotations
 
 import ast
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+from weakref import WeakSet
 
+from thinned.audit.classes import KNOWN, Called, ClassInfo, Function
+from thinned.audit.interpreter import Interpreter
 from thinned.audit.names import UNKNOWN, Binding, Names, Scope
+from thinned.audit.values import (
+    NOTHING,
+    Bound,
+    Choice,
+    Const,
+    Dictionary,
+    Items,
+    Named,
+    Value,
+)
 
 __all__ = ["Called", "ClassInfo", "Function", "Source"]
 
-Function = ast.FunctionDef | ast.AsyncFunctionDef
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
-_PARTIAL = "functools.partial"
 
 
-@dataclass(slots=True)
-class Called:
-    """A call with the arguments that `functools.partial` put in before it.
-
-    `open` says that `*args` or `**kwargs` may bring arguments that are not seen.
-    """
-
-    node: ast.Call
-    name: str | None
-    args: list[ast.expr]
-    keywords: dict[str, ast.expr]
-    open: bool
-
-    def argument(self, index: int | None, *names: str) -> ast.expr | None:
-        """Return what is passed by one of these names or at this position."""
-        for name in names:
-            if name in self.keywords:
-                return self.keywords[name]
-        if index is not None and index < len(self.args):
-            return self.args[index]
-        return None
-
-
-@dataclass(slots=True, eq=False)
-class ClassInfo:
-    """A class: its bases, methods, and what its attributes are given."""
-
-    node: ast.ClassDef
-    scope: Scope
-    bases: list[str | None] = field(default_factory=list)
-    local_bases: list[ClassInfo] = field(default_factory=list)
-    methods: dict[str, Function] = field(default_factory=dict)
-    given: dict[str, list[ast.expr | None]] = field(default_factory=lambda: defaultdict(list))
-    at: dict[str, list[ast.AST]] = field(default_factory=lambda: defaultdict(list))
-
-    def family(self) -> Iterator[ClassInfo]:
-        """Yield the class and those of its bases that stand in the same file."""
-        seen: set[int] = set()
-        waiting = [self]
-        while waiting:
-            info = waiting.pop(0)
-            if id(info) not in seen:
-                seen.add(id(info))
-                yield info
-                waiting.extend(info.local_bases)
+# The files that are in memory: an expression of one may be asked about from another.
+_alive: WeakSet[Source] = WeakSet()
 
 
 class Source:
@@ -90,6 +58,7 @@ class Source:
         self.calls: list[ast.Call] = []
         self.functions: list[Function] = []
         self.loops: list[ast.For | ast.AsyncFor | ast.While] = []
+        self.withs: list[ast.With] = []
         self.attributes: dict[str, list[ast.Attribute]] = defaultdict(list)
         self.loads: dict[str, list[ast.Name]] = defaultdict(list)
         self.blocks: list[list[ast.stmt]] = []
@@ -97,7 +66,12 @@ class Source:
         self._scope_at: dict[ast.AST, Scope] = {}
         self.classes: dict[ast.ClassDef, ClassInfo] = {}
         self.left_at: dict[int, int] = {}  # by block: where the mode may leave it; see context
+        self.met: set[Source] = set()  # the files that were asked for an answer
+        self.interpreter = Interpreter(self)
+        self.top = package.partition(".")[0]
+        self.on_disk = bool(path) and os.path.isfile(path)
         self._called: dict[ast.Call, Called] = {}
+        _alive.add(self)
         self._walk()
         self._describe_classes()
 
@@ -154,7 +128,7 @@ class Source:
     def _enter_class(self, node: ast.ClassDef, scope: Scope) -> Scope:
         scope.bind(node.name, Binding("class", node=node))
         inner = self._new_scope(node, scope)
-        self.classes[node] = ClassInfo(node, inner)
+        self.classes[node] = ClassInfo(node, inner, self)
         return inner
 
     def _enter_call(self, node: ast.Call, scope: Scope) -> Scope:
@@ -169,7 +143,7 @@ class Source:
         if isinstance(node.ctx, ast.Load):
             self.loads[node.id].append(node)
         elif isinstance(node.ctx, ast.Del):
-            scope.bind(node.id, Binding("other"))
+            scope.bind(node.id, Binding("other", at=node))
         return scope
 
     def _enter_assign(self, node: ast.Assign, scope: Scope) -> Scope:
@@ -180,6 +154,8 @@ class Source:
     def _enter_annotated(self, node: ast.AnnAssign, scope: Scope) -> Scope:
         if node.value is not None or scope.is_class:
             self.names.enter_target(node.target, node.value, scope)
+            if isinstance(node.target, ast.Name) and node.target.id in scope.bindings:
+                scope.bindings[node.target.id][-1].annotation = node.annotation
         return scope
 
     def _enter_augmented(self, node: ast.AugAssign, scope: Scope) -> Scope:
@@ -206,6 +182,10 @@ class Source:
         self.names.enter_target(node.target, None, scope)
         return scope
 
+    def _enter_with_statement(self, node: ast.With, scope: Scope) -> Scope:
+        self.withs.append(node)
+        return scope
+
     def _enter_with(self, node: ast.withitem, scope: Scope) -> Scope:
         if node.optional_vars is not None:
             self.names.enter_target(node.optional_vars, None, scope)
@@ -215,7 +195,7 @@ class Source:
         self, node: ast.ExceptHandler | ast.MatchAs | ast.MatchStar, scope: Scope
     ) -> Scope:
         if node.name:
-            scope.bind(node.name, Binding("other"))
+            scope.bind(node.name, Binding("other", at=node))
         return scope
 
     def _enter_elsewhere(self, node: ast.Global | ast.Nonlocal, scope: Scope) -> Scope:
@@ -266,14 +246,25 @@ class Source:
 
     def scope(self, node: ast.AST) -> Scope:
         """Return the scope that a node's names are looked up in, a definition's the outer one."""
-        return self._scope_at[node]
+        home = self if node in self._scope_at else self.home(node)
+        return (home or self)._scope_at[node]
+
+    def home(self, node: ast.AST) -> Source | None:
+        """Return the file that a node stands in: this one, or another that was read."""
+        if node in self._scope_at:
+            return self
+        return next((other for other in _alive if node in other._scope_at), None)
 
     def above(self, node: ast.AST) -> Iterator[ast.AST]:
         """Yield the parent, its parent, and so on."""
-        at = self.parents.get(node)
+        parents = self.parents
+        if node not in self._scope_at:
+            home = self.home(node)
+            parents = parents if home is None else home.parents
+        at = parents.get(node)
         while at is not None:
             yield at
-            at = self.parents.get(at)
+            at = parents.get(at)
 
     def function_of(self, node: ast.AST) -> Function | None:
         """Return the innermost function around a node."""
@@ -287,7 +278,8 @@ class Source:
         """Return the class that `self` belongs to at a node."""
         for at in self.above(node):
             if isinstance(at, ast.ClassDef):
-                return self.classes[at]
+                home = self if at in self.classes else self.home(at)
+                return None if home is None else home.classes[at]
         return None
 
     def statement_of(self, node: ast.AST) -> ast.stmt | None:
@@ -298,7 +290,8 @@ class Source:
 
     def block_of(self, statement: ast.stmt) -> tuple[list[ast.stmt], int]:
         """Return the list of statements that one stands in, and its place there."""
-        return self._places[statement]
+        home = self if statement in self._places else self.home(statement)
+        return (home or self)._places[statement]
 
     def loops_of(self, node: ast.AST) -> list[ast.For | ast.AsyncFor | ast.While]:
         """Return the loops whose body a node is in, within its function, the innermost first."""
@@ -319,45 +312,70 @@ class Source:
 
     def resolve(self, node: ast.AST) -> str | None:
         """Return the dotted name that an expression stands for, or None."""
-        return self.names.resolve(node, self.scope(node))
+        home = self.home(node) or self
+        return home.names.resolve(node, home.scope(node))
 
     def value(self, node: ast.AST | None) -> Any:
         """Return the constant that an expression is, or UNKNOWN."""
-        return UNKNOWN if node is None else self.names.value(node, self.scope(node))
+        if isinstance(node, ast.Constant):
+            return node.value
+        found = self.interpreter.of(node)
+        return found.value if isinstance(found, Const) else UNKNOWN
 
     def called(self, node: ast.Call) -> Called:
-        """Return a call with its resolved name, seen through `functools.partial`."""
+        """Return a call with what it calls, and the arguments that stand in partials and dicts."""
         found = self._called.get(node)
         if found is None:
-            found = self._called[node] = self._called_anew(node)
+            home = self.home(node)
+            if home is not None and home is not self:
+                return home.called(node)
+            # Entered first, so that a call that asks for itself ends.
+            found = self._called[node] = Called(node, None, [], {}, True, NOTHING)
+            made = self._called_anew(node)
+            found.name, found.args, found.keywords = made.name, made.args, made.keywords
+            found.open, found.target = made.open, made.target
         return found
 
     def _called_anew(self, node: ast.Call) -> Called:
-        args = list(node.args)
+        args: list[ast.expr] = []
         keywords = {k.arg: k.value for k in node.keywords if k.arg is not None}
-        is_open = any(isinstance(a, ast.Starred) for a in args)
-        is_open = is_open or any(k.arg is None for k in node.keywords)
-        name = self.resolve(node.func)
-        if name is None:
-            before = self._partial(node.func)
-            if before is not None:
-                bound = {k.arg: k.value for k in before.keywords if k.arg is not None}
-                name = self.resolve(before.args[0])
-                args = [*before.args[1:], *args]
-                is_open = is_open or any(isinstance(a, ast.Starred) for a in before.args)
-                is_open = is_open or any(k.arg is None for k in before.keywords)
-                keywords = {**bound, **keywords}
-        return Called(node, name, args, keywords, is_open)
+        is_open = False
+        for arg in node.args:
+            if isinstance(arg, ast.Starred):
+                items = self.interpreter.of(arg.value)
+                if isinstance(items, Items) and items.whole:
+                    args += items.elements
+                    continue
+                is_open = True
+            args.append(arg)
+        for keyword in node.keywords:
+            if keyword.arg is None:
+                given = self.interpreter.of(keyword.value)
+                if isinstance(given, Dictionary):
+                    known = {k: v for k, v in given.entries if isinstance(k, str)}
+                    keywords = {**known, **keywords}
+                    is_open |= not given.whole or len(known) != len(given.entries)
+                else:
+                    is_open = True
+        target = self.target(node.func)
+        while isinstance(target, Bound):
+            args = [*target.args, *args]
+            keywords = {**dict(target.keywords), **keywords}
+            is_open |= target.open or any(isinstance(a, ast.Starred) for a in target.args)
+            target = target.target
+        name = target.name if isinstance(target, Named) else None
+        return Called(node, name, args, keywords, is_open, target)
 
-    def _partial(self, func: ast.expr) -> ast.Call | None:
-        """Return the call of `functools.partial` that made a local name."""
-        made: ast.AST | None = func
-        if isinstance(func, ast.Name):
-            found = self.names.one(func.id, self.scope(func))
-            made = found[1].node if found is not None and found[1].kind == "value" else None
-        if isinstance(made, ast.Call) and made.args and self.resolve(made.func) == _PARTIAL:
-            return made
-        return None
+    def target(self, func: ast.expr) -> Value:
+        """Return what a call calls; one that may be None as well is called where it is not."""
+        name = self.resolve(func)
+        if name is not None and (not self.on_disk or name.startswith(KNOWN)):
+            return Named(name)
+        found = self.interpreter.of(func)
+        if isinstance(found, Choice):
+            rest = [option for option in found.options if option != Const(None)]
+            found = rest[0] if len(rest) == 1 else found
+        return found
 
     @cached_property
     def holds_tests(self) -> bool:
@@ -431,6 +449,7 @@ _ENTER: dict[type[ast.AST], Any] = {
     ast.AsyncFor: Source._enter_for,
     ast.While: Source._enter_while,
     ast.comprehension: Source._enter_generator,
+    ast.With: Source._enter_with_statement,
     ast.withitem: Source._enter_with,
     ast.ExceptHandler: Source._enter_named,
     ast.MatchAs: Source._enter_named,

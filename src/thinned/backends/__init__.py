@@ -8,7 +8,7 @@ from typing import Any
 from thinned.backends.base import Backend, Draw
 from thinned.backends.found import FOUND
 
-__all__ = ["Backend", "Draw", "backend_of"]
+__all__ = ["Backend", "Draw", "backend_of", "known"]
 
 
 def _numpy() -> Backend:
@@ -29,6 +29,12 @@ def _jax() -> Backend:
     return backend
 
 
+def _keras() -> Backend:
+    from thinned.backends.keras import backend
+
+    return backend
+
+
 # Root package of an array's type (or of a base of it) -> what loads its backend. Import statements,
 # because compilers of Python follow them, and importlib they do not.
 _FILES: dict[str, Callable[[], Backend]] = {
@@ -36,13 +42,14 @@ _FILES: dict[str, Callable[[], Backend]] = {
     "torch": _torch,
     "jax": _jax,
     "jaxlib": _jax,
+    "tensorflow": _keras,
 }
 
 
 def backend_of(who: str, x: Any, name: str = "x") -> Backend:
     """The backend of array `x`; TypeError for whatever is no array of a known library."""
     kind: Any = type(x)
-    found = FOUND[kind] if _is_known(kind) else None
+    found = FOUND[kind] if known(kind) else None
     if found is None:
         plain = isinstance(x, (list, tuple, int, float))
         remedy = f"Wrap it in numpy.asarray({name})." if plain else ""
@@ -51,13 +58,14 @@ def backend_of(who: str, x: Any, name: str = "x") -> Backend:
     return found
 
 
-def _is_known(kind: Any) -> bool:
+def known(kind: Any) -> bool:
+    """Whether a class is one of arrays, of a library that has a backend."""
     return kind in FOUND or _find(kind) is not None
 
 
 # What torch.compiler.assume_constant_result sets, which would load torch. A compiler asks once and
 # does not look inside: loading a backend changes the dictionary, which it could not follow.
-_is_known._dynamo_marked_constant = True  # type: ignore[attr-defined]
+known._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _find(kind: Any) -> Backend | None:

@@ -102,6 +102,26 @@ class Backend(ABC):
     ) -> None:
         """TypeError, in one sentence, unless x is as `require_dense` has it, of integers."""
 
+    def of_integers(self, x: Any) -> bool:
+        """Whether x is of an integer type; booleans are none."""
+        return bool(self.namespace.isdtype(x.dtype, "integral"))
+
+    def of_complex(self, x: Any) -> bool:
+        """Whether x is of a complex type."""
+        return bool(self.namespace.isdtype(x.dtype, "complex floating"))
+
+    def complex_of(self, real: Any, imaginary: Any) -> Any:
+        """The array of complex numbers of two parts; not real + 1j imaginary, where an infinite
+        part makes the other NaN."""
+        parts = self.to_numpy(real), self.to_numpy(imaginary)
+        y = np.empty(parts[0].shape, np.result_type(parts[0], np.complex64))
+        y.real, y.imag = parts
+        return self.from_numpy(y, real)
+
+    def is_sparse(self, x: Any) -> bool:
+        """Whether x is sparse, where the library's dense arrays are of the same class."""
+        return False
+
     @abstractmethod
     def require_real(self, who: str, x: Any, name: str) -> None:
         """TypeError, in one sentence, unless x is as `require_dense` has it, of real numbers: of a
@@ -150,6 +170,10 @@ class Backend(ABC):
         if x.ndim > MOST_AXES:
             raise TypeError(message(who, name, f"of {MOST_AXES} axes at most", x.ndim))
 
+    def shape(self, x: Any) -> tuple[Any, ...]:
+        """The lengths of x's axes; arrays for those that only the run of a program tells."""
+        return tuple(x.shape)
+
     def plain(self, x: Any) -> Any:
         """x as the library's own functions take it: of its own class, in this machine's byte order;
         x itself where it is so already."""
@@ -194,9 +218,29 @@ class Backend(ABC):
         wide = self.to_numpy(index).astype(np.uint64)
         return self.from_numpy(reference.words_at(at, wide, mirror), index)
 
+    def keep_each(self, at: Any, threshold: Any, index: Any, mirror: bool) -> Any:
+        """The keep bits of the elements with these indices, below 2^47, in `index`'s shape, at a
+        threshold for each, as `rates` gives them, or at one number."""
+        wide = self.to_numpy(index).astype(np.uint64)
+        one = isinstance(threshold, int)
+        limit = np.asarray(threshold if one else self.to_numpy(threshold)).astype(np.uint64)
+        return self.from_numpy(reference.keep_each(at, limit, wide, mirror), index)
+
+    def rates(self, p: Any) -> tuple[Any, Any]:
+        """Thresholds and nominal scales of an array of p, in [0, 1]: round(p 2^32), halves to even,
+        and 1 / (1 - p), which is 1 at p = 1."""
+        wide = self.to_numpy(p).astype(np.float64)
+        scale = 1.0 / np.where(wide == 1.0, 1.0, 1.0 - wide)
+        return self.from_numpy(np.rint(wide * 2.0**32), p), self.from_numpy(scale, p)
+
     def at_least(self, words: Any, threshold: Any) -> Any:
         """Whether each word is no less than a threshold in [0, 2^32], as `rate` gives it."""
         return self.namespace.astype(words, self.namespace.int64) >= threshold
+
+    def or_nan(self, at: Any, y: Any) -> Any:
+        """y; or NaN in every element where a traced coordinate of `at` is out of its range, which
+        no error can say."""
+        return y
 
     def uniform(self, draw: Draw, like: Any = None) -> Any:
         """uniform24 of those words: binary32, inside (0, 1)."""

@@ -53,10 +53,16 @@ class NumpyBackend(Backend):
             raise TypeError(message(who, name, f"of type {listed}", x.dtype.name, remedy))
         self.require_dense(who, x, name)
 
+    def of_complex(self, x: Any) -> bool:
+        return bool(x.dtype.kind == "c")
+
+    def of_integers(self, x: Any) -> bool:
+        return x.dtype.kind in "iu"
+
     def require_integers(
         self, who: str, x: Any, name: str, requirement: str = "of an integer type"
     ) -> None:
-        if x.dtype.kind not in "iu":
+        if not self.of_integers(x):
             raise TypeError(message(who, name, requirement, x.dtype.name))
         self.require_dense(who, x, name)
 

@@ -16,8 +16,9 @@ from thinned.fit.results import Result
 
 __all__ = ["command", "shell", "words"]
 
-# What decides where the result goes and what is said on the way, and nothing in it.
-WITHOUT = frozenset(("out", "overwrite", "quiet"))
+# What decides where it is computed, where the result goes and what is said on the way, and nothing
+# in it; and what settings were chosen by, for they are given as they were chosen.
+WITHOUT = frozenset(("tune", "trials", "time_limit", "jobs", "engine", "out", "overwrite", "quiet"))
 
 
 def command(fit: Callable[..., Any], result: Result) -> list[str]:

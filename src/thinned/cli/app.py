@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from thinned.cli import audit, fit, methods, schedule
+from thinned.cli import audit, compare, fit, lsp, methods, schedule
 from thinned.cli.options import Argument, Said, said_of
 from thinned.version import __version__
 
@@ -19,7 +19,7 @@ app = typer.Typer(
     name="thinned",
     help="Dropout and everything that grew from it.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -69,8 +69,11 @@ def _typed(one: Said) -> Any:
 for _command in (
     fit.fit,
     fit.predict,
+    fit.export,
+    compare.compare,
     schedule.schedule,
     methods.methods,
     _for_typer(audit.audit),
+    lsp.lsp,
 ):
     app.command()(_command)

@@ -1,4 +1,4 @@
-"""`thinned fit` and `thinned predict`."""
+"""`thinned fit`, `thinned predict` and `thinned export`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from thinned.cli.streams import output_as_a_file
+from thinned.cli.streams import output_as_a_file, wrapped
+from thinned.errors import StoppedError
 from thinned.printable import printable
 
 if TYPE_CHECKING:
     from thinned.fit.results import Result
 
-__all__ = ["fit", "predict"]
+__all__ = ["export", "fit", "predict"]
 
 
 class _Task(StrEnum):
@@ -60,6 +62,16 @@ def fit(
         list[str] | None,
         typer.Option(metavar="COLUMN", help="Leave it out. May be given again."),
     ] = None,
+    groups: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Rows with equal cells in it are never separated."),
+    ] = None,
+    time: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN", help="Look at rows that are later than those that are trained on."
+        ),
+    ] = None,
     p: Annotated[
         str, typer.Option(help="Probabilities to drop, compared with each other and with 0.")
     ] = "0,0.1,0.2,0.3,0.5",
@@ -69,13 +81,49 @@ def fit(
         typer.Option(
             min=1,
             max=100_000,
-            help="Most epochs. Default: about 1000 gradient steps, 10 to 100 epochs.",
+            help="Most epochs. Default: about 3000 gradient steps, 10 to 300 epochs.",
         ),
     ] = None,
+    metric: Annotated[
+        str,
+        typer.Option(
+            help="What decides: loss, accuracy, balanced_accuracy, auc or average_precision; of a "
+            "quantity loss, rmse, r2 or mae.",
+        ),
+    ] = "loss",
     repeats: Annotated[
         int, typer.Option(min=1, max=1000, help="Times that the five folds are drawn.")
     ] = 3,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Rules every draw.")] = 0,
+    rows: Annotated[
+        int, typer.Option(min=0, help="Learn from a sample of so many rows; 0 is all.")
+    ] = 0,
+    learning_rate: Annotated[float, typer.Option(min=1e-8, max=10.0, help="Of Adam.")] = 0.001,
+    tune: Annotated[
+        str | None,
+        typer.Option(help="Choose with Optuna: p, width, depth and learning_rate, or some."),
+    ] = None,
+    trials: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Settings that --tune tries.")
+    ] = 20,
+    aside: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Choose p, or what --tune says, on so many rows set aside; 0 is not."
+        ),
+    ] = 0,
+    time_limit: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="End within 90s, 10m or 2h: less is done, and said."),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, max=65536, help="Processes that train. Default: one for each core."),
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="Where to train: dask, dask://HOST:PORT, ray or ray://HOST:PORT."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write. Default: thinned- and the name of DATA.")
     ] = None,
@@ -92,38 +140,60 @@ def fit(
     from thinned.cli.again import command
     from thinned.cli.progress import progress
     from thinned.fit.choices import Choices, read_missing, read_types
+    from thinned.fit.engines import check_engine, engine_for
     from thinned.fit.folder import whole_folder
-    from thinned.fit.job import (
-        default_epochs,
-        least_bytes,
-        read_hidden,
-        read_p,
-        result_of,
-        write_result,
-    )
+    from thinned.fit.job import least_bytes, read_hidden, read_p
+    from thinned.fit.kept import Kept
+    from thinned.fit.lock import beside
+    from thinned.fit.metrics import metric_for
+    from thinned.fit.plan import read_duration
     from thinned.fit.results import FitSettings
-    from thinned.fit.search import Search, number_of_fits
+    from thinned.fit.running import Watch, run
     from thinned.fit.tables import load
+    from thinned.fit.tune import Tuning, read_tune
     from thinned.report import page
 
+    start = monotonic()
     ps, sizes = read_p(p), read_hidden(hidden)
+    settings = FitSettings(ps, sizes, epochs or 0, repeats, seed, rows, aside)
+    settings = replace(settings, learning_rate=learning_rate, metric=metric)
+    tuning = None if tune is None else Tuning(read_tune(tune), trials)
+    until = None if time_limit is None else start + read_duration(time_limit)
+    if engine is not None:
+        check_engine(engine)
     lists = tuple(keep or ()), tuple(drop or ())
-    choices = Choices(read_types(types or ()), read_missing(missing), *lists)
+    choices = Choices(read_types(types or ()), read_missing(missing), *lists, groups, time)
     name = "data" if data == "-" else Path(data).stem
     folder = out or Path(f"thinned-{name or 'data'}")
-    with whole_folder(folder, overwrite, least_bytes(sizes)) as made:
-        problem = load(data, target, task.value, choices)
-        settings = FitSettings(ps, sizes, epochs or 1, repeats, seed)
-        if epochs is None:
-            settings = replace(settings, epochs=default_epochs(problem.rows, settings))
+
+    def report(result: Result) -> str:
+        return page(result, command(fit, result))
+
+    def say(note: str) -> None:
         if not quiet:
-            for note in problem.notes:
-                typer.echo(printable(note))
-        with progress(number_of_fits(settings), quiet) as advance:
-            search = Search(problem, settings, advance)
-            search.run()
-        result = result_of(problem, search)
-        write_result(result, search, made, page(result, command(fit, result)))
+            typer.echo(wrapped(printable(note), "  "))
+
+    watch = Watch(say, lambda total: progress(total, quiet))
+    kept = Kept(beside(folder, "jobs"))
+    try:
+        with whole_folder(folder, overwrite, least_bytes(settings.hidden)) as made:
+            problem = load(data, target, task.value, choices)
+            metric_for(problem.task, metric)
+            with engine_for(engine, jobs) as where:
+                result = run(
+                    problem, settings, made, report, watch, kept.over(where), until, tuning
+                )
+    except KeyboardInterrupt:
+        if kept.holds:
+            raise StoppedError(
+                "interrupted; the same command goes on where it was "
+                f"({kept.folder.name} holds what is done)."
+            ) from None
+        raise
+    except Exception:
+        kept.clear()
+        raise
+    kept.clear()
     if not quiet:
         typer.echo(_summary(result))
         page_there = printable(str(folder / "report.html"))
@@ -150,6 +220,13 @@ def predict(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Which members.")] = 0,
+    level: Annotated[
+        float | None,
+        typer.Option(
+            help="Give intervals, or sets of classes, that hold the truth with this probability on "
+            "average, as 0.9.",
+        ),
+    ] = None,
     raw: Annotated[
         bool,
         typer.Option(
@@ -161,16 +238,29 @@ def predict(
     """Apply a fitted model to DATA: a CSV of predictions, with a probability for each class.
 
     With --members each row has the standard deviation between members too, and, for classes, the
-    predictive entropy and the mutual information, in nats. A text that a spreadsheet would take for
+    predictive entropy and the mutual information, in nats; those of a model at p = 0 are of the
+    network that was fitted with dropout beside it. With --level 0.9 each value has an interval, low
+    to high, and each class a set of classes. A text that a spreadsheet would take for
     a formula begins with an apostrophe.
     """
     import numpy as np
 
+    from thinned.errors import InputError
     from thinned.fit.cells import guarded
+    from thinned.fit.conformal import bounded
     from thinned.fit.folder import check_file, recover, whole_file
     from thinned.fit.model import Answers, write_predictions
     from thinned.fit.saved import load_model
 
+    if level is not None:
+        if not 0.0 < level < 1.0:
+            hint = " Did you pass a percentage?" if 1 < level < 100 else ""
+            raise InputError(f"--level: must be above 0 and below 1, got {level:g}.{hint}")
+        if members is not None:
+            raise InputError(
+                "--level and --members: intervals are about the answers of the whole network; ask "
+                "for them in a run without --members."
+            )
     if out is not None:
         check_file(out, overwrite)
     recover(folder)
@@ -182,6 +272,7 @@ def predict(
             typer.echo(f"thinned: {printable(note)}", err=True)
         if members is None:
             answers = model.answers(frame)
+            answers = answers if level is None else bounded(model, answers, level)
         else:
             answers = Answers.of_members(model.members(frame, members, seed))
         rows = np.arange(1, len(frame) + 1)
@@ -200,9 +291,33 @@ def predict(
             write(sys.stdout, str if raw else guarded)
 
 
-def _summary(result: Result) -> str:
-    """The result for a terminal: the verdict, the table, the sentences."""
-    from thinned.fit.words import table
+def export(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="What thinned fit wrote.", show_default=False)
+    ],
+    out: Annotated[
+        Path, typer.Argument(metavar="FILE", help="To write, as model.onnx.", show_default=False)
+    ],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file.")] = False,
+) -> None:
+    """Write a fitted model with its encoder as ONNX, for programs without Python.
 
-    lines = ["", result.headline, "", table(result), ""]
-    return "\n".join(lines + [f"- {sentence}" for sentence in result.sentences])
+    It has an input for each column that the model reads: numbers as float64, NaN where one is
+    missing, and texts, empty where one is missing.
+    """
+    from thinned.fit.export import export as write
+    from thinned.fit.folder import check_file, recover
+    from thinned.fit.saved import load_model
+
+    check_file(out, overwrite)
+    recover(folder)
+    write(load_model(folder), out, overwrite)
+    typer.echo(f"Written to {printable(str(out))}.")
+
+
+def _summary(result: Result) -> str:
+    """The result for a terminal: the verdict, the tables, the sentences."""
+    from thinned.fit.words import baseline_table, table
+
+    lines = ["", wrapped(result.headline), "", table(result), "", baseline_table(result), ""]
+    return "\n".join(lines + [wrapped(f"- {sentence}", "  ") for sentence in result.sentences])

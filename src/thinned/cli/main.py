@@ -31,6 +31,8 @@ _EXTRA = {
     "threadpoolctl",
     "typer",
 }
+# Those of further extras.
+_FURTHER = {"distributed", "onnx", "optuna", "ray"}
 # Where a shell asks for completions, it says so here.
 _COMPLETE = "_THINNED_COMPLETE"
 # A shell's code for a program that Ctrl-C ended.
@@ -76,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Errors of usage, whatever package their classes live in.
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
             return _fail(_sentence(error.format_message()), 2)
+        if type(error).__name__ == "StoppedError":
+            return _fail(str(error), _INTERRUPTED)
         if type(error).__name__ == "InputError":
             return _fail(str(error), 2)
         if type(error).__name__ == "TerminatedWorkerError":
@@ -85,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int | None:
     """Run the command that was typed and return its exit code; None is 0."""
+    from thinned.cli import bare
     from thinned.cli.audit import audit
     from thinned.cli.plain import read
 
@@ -93,6 +98,9 @@ def _run(arguments: Sequence[str] | None) -> int | None:
         given = read(audit, typed[1:])
         if given is not None:
             return audit(**given)
+
+    if _COMPLETE not in os.environ and bare.answers(typed):
+        return 0
 
     from thinned.cli.app import app
 
@@ -131,8 +139,12 @@ def _let_go() -> None:
 
 def _missing(error: ImportError) -> int:
     top = (error.name or "").partition(".")[0]
-    if top not in _EXTRA and "thinned[fit]" not in str(error):
+    if top not in _EXTRA | _FURTHER and "thinned[fit]" not in str(error):
         raise error
+    if top in ("distributed", "optuna", "ray"):
+        return _fail(str(error), 1)
+    if top == "onnx":
+        return _fail('onnx is not installed; thinned export needs: pip install "thinned[onnx]"', 1)
     name = f"{top} is" if top in _EXTRA else "scikit-learn is"
     return _fail(f'{name} not installed; the command line needs: pip install "thinned[fit]"', 1)
 

@@ -49,7 +49,7 @@ def _read(parameters: Sequence[Said], words: Sequence[str]) -> dict[str, Any]:
     given: dict[str, Any] = {}
     left = iter(words)
     for word in left:
-        if not word.startswith("-"):
+        if not word.startswith("-") or word == "-":
             given.setdefault(rest.parameter.name, []).append(word)
             continue
         flag, equals, value = word.partition("=")

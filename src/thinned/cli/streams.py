@@ -5,15 +5,19 @@ from __future__ import annotations
 import errno
 import io
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
-__all__ = ["STDOUT", "output_as_a_file", "standard_streams"]
+__all__ = ["STDOUT", "output_as_a_file", "standard_streams", "wrapped"]
 
 # What an error of the system names where a file has its path.
 STDOUT = "standard output"
+# Columns below which a sentence is not wrapped any further.
+NARROWEST = 30
 
 
 @contextmanager
@@ -33,6 +37,17 @@ def standard_streams() -> Iterator[None]:
             sys.stdout, sys.stderr = before
             for stream, was in errors:
                 _set_errors(stream, was)
+
+
+def wrapped(sentence: str, further: str = "") -> str:
+    """A sentence in lines that a terminal's width takes, further ones after an indent. What goes to
+    a file or a pipe stays one line."""
+    if not sys.stdout.isatty():
+        return sentence
+    width = max(shutil.get_terminal_size().columns - 1, NARROWEST)
+    return textwrap.fill(
+        sentence, width, subsequent_indent=further, break_long_words=False, break_on_hyphens=False
+    )
 
 
 @contextmanager

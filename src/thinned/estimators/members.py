@@ -25,6 +25,7 @@ class MembersMixin:
     sites_: list[str]
     p_: tuple[float, ...]
     n_outputs_: int
+    out_activation_: str
     activation: str
 
     def predict_members(
@@ -67,6 +68,11 @@ class MembersMixin:
 
         check_is_fitted(self)
         who = f"{type(self).__name__}.predict_members"
+        if self.out_activation_ == "logistic":
+            raise ValueError(
+                f"{who}: this classifier has several labels, for which members are not defined; "
+                "fit one for each label to ask its members."
+            )
         task = "regression" if isinstance(self, RegressorMixin) else "classification"
         asked = checked(who, members, seed, share, antithetic, until, keep, quantiles, task)
         X = validate_data(self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32])

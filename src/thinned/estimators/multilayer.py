@@ -9,7 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinned.checks import message
-from thinned.numpy import softmax, softmax_cross_entropy, squared_error
+from thinned.numpy import (
+    sigmoid_cross_entropy,
+    softmax,
+    softmax_cross_entropy,
+    squared_error,
+)
 
 try:
     from sklearn.base import ClassifierMixin, MultiOutputMixin, RegressorMixin
@@ -18,6 +23,7 @@ try:
     from sklearn.utils.multiclass import check_classification_targets
 
     from thinned.estimators.perceptron import DropoutMLP
+    from thinned.estimators.weights import class_weights
 except ModuleNotFoundError as missing:
     raise ImportError(
         "thinned.DropoutMLPClassifier and thinned.DropoutMLPRegressor need scikit-learn. "
@@ -32,10 +38,11 @@ Array = NDArray[Any]
 class DropoutMLPClassifier(ClassifierMixin, DropoutMLP):  # type: ignore[misc]
     """A multilayer perceptron classifier, trained with dropout.
 
-    Minimises the cross-entropy of a softmax over the classes. Each row of a minibatch trains its
-    own thinned network (with execution="thin" the rows share one); prediction uses the whole one.
-    Training runs in float32, prediction in the type of its X. Parameters and attributes that
-    scikit-learn's MLPClassifier also has mean the same here.
+    Minimises the cross-entropy of a softmax over the classes; for several labels, which each are
+    there or not (y of 0 and 1 with a column for each), that of a sigmoid for each. Each row of a
+    minibatch trains its own thinned network (with execution="thin" the rows share one); prediction
+    uses the whole one. Training runs in float32, prediction in the type of its X. Parameters and
+    attributes that scikit-learn's MLPClassifier also has mean the same here.
 
     Parameters
     ----------
@@ -69,6 +76,9 @@ class DropoutMLPClassifier(ClassifierMixin, DropoutMLP):  # type: ignore[misc]
         minibatch share one and dropped units are not computed: faster for wide hidden layers and
         large minibatches. The masks are then ``keep_mask(..., shared_axes=(0,))`` of the same
         addresses.
+    class_weight : None, "balanced", or a dict from class to number in [0, inf), 1 for classes that
+        it lacks. Every row's weight is multiplied by its class's. "balanced" gives all classes the
+        same sum of weights.
 
     Attributes
     ----------
@@ -80,7 +90,7 @@ class DropoutMLPClassifier(ClassifierMixin, DropoutMLP):  # type: ignore[misc]
     validation_scores_, best_validation_score_ : list of float, float; None without early_stopping.
     n_iter_ : int. Epochs of the last call. t_ : int. Rows seen so far, over all calls.
     n_layers_ : int. n_outputs_ : int. The number of classes, also for two. out_activation_ :
-        "softmax".
+        "softmax", or "logistic" for several labels, whose classes_ are the numbers of y's columns.
     seed_, sites_, step_, p_ : what it takes to draw a mask again. For a minibatch of n rows in step
         s (steps count minibatches from 0, over all calls; `step_` is the next one), the mask on
         layer i is ``thinned.keep_mask((n, units), p_[i], thinned.Address(seed_, sites_[i], s))``.
@@ -101,7 +111,54 @@ class DropoutMLPClassifier(ClassifierMixin, DropoutMLP):  # type: ignore[misc]
     Srivastava et al., 2014, JMLR 15, 1929-1958.
     """
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        *,
+        p: Any = 0.2,
+        activation: str = "relu",
+        solver: str = "adam",
+        learning_rate_init: float = 0.001,
+        batch_size: int | str = "auto",
+        max_iter: int = 200,
+        tol: float = 1e-4,
+        n_iter_no_change: int = 10,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        weight_decay: float = 0.0,
+        momentum: float = 0.9,
+        max_norm: float | None = None,
+        shuffle: bool = True,
+        random_state: Any = None,
+        warm_start: bool = False,
+        verbose: bool | int = False,
+        execution: str = "elementwise",
+        class_weight: Any = None,
+    ) -> None:
+        super().__init__(
+            hidden_layer_sizes,
+            p=p,
+            activation=activation,
+            solver=solver,
+            learning_rate_init=learning_rate_init,
+            batch_size=batch_size,
+            max_iter=max_iter,
+            tol=tol,
+            n_iter_no_change=n_iter_no_change,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            weight_decay=weight_decay,
+            momentum=momentum,
+            max_norm=max_norm,
+            shuffle=shuffle,
+            random_state=random_state,
+            warm_start=warm_start,
+            verbose=verbose,
+            execution=execution,
+        )
+        self.class_weight = class_weight
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train for one epoch over these rows; what `fit` learnt is where it goes on.
 
         Parameters
@@ -109,6 +166,7 @@ class DropoutMLPClassifier(ClassifierMixin, DropoutMLP):  # type: ignore[misc]
         X, y : as in `fit`.
         classes : array of all labels that will ever come. Needed in the first call, where it may
             name labels that y lacks.
+        sample_weight : as in `fit`; relative to the mean weight of these rows.
 
         Returns
         -------
@@ -116,23 +174,34 @@ class DropoutMLPClassifier(ClassifierMixin, DropoutMLP):  # type: ignore[misc]
 
         Raises
         ------
-        ValueError as `fit`, and if a label is new, or early_stopping is True.
+        ValueError as `fit`, and if a label is new, early_stopping is True, or class_weight is
+        "balanced": no one knows yet how often each class comes.
         """
-        if classes is None and not hasattr(self, "classes_"):
+        several = hasattr(y, "shape") and len(y.shape) == 2 and y.shape[1] > 1
+        if classes is None and not hasattr(self, "classes_") and not several:
             raise ValueError(
                 f"{type(self).__name__}.partial_fit: classes must be given in the first call, "
                 "for later ones may bring labels that this y lacks."
             )
-        return self._partial_fit(X, y, classes)
+        if isinstance(self.class_weight, str):
+            raise ValueError(
+                f"{type(self).__name__}.partial_fit: class_weight must be None or a dict, got "
+                f"{self.class_weight!r}: it is not known how often each class will come."
+            )
+        return self._partial_fit(X, y, classes, sample_weight)
 
     def predict(self, X: Any) -> Array:
-        """The most probable class of each row: array of labels, shape (n_samples,)."""
+        """The most probable class of each row: array of labels, shape (n_samples,). For several
+        labels 1 for each that is more probable than not, else 0: shape (n_samples, n_labels)."""
         scores = self._checked_scores(X)
+        if self.out_activation_ == "logistic":
+            return (scores > 0).astype(np.int64)
         labels: Array = self.classes_[scores.argmax(axis=1)]
         return labels
 
     def predict_proba(self, X: Any, members: int | None = None, *, seed: int = 0) -> Array:
-        """The probability of each class, in the order of classes_: shape (n_samples, n_classes).
+        """The probability of each class, in the order of classes_: shape (n_samples, n_classes);
+        of several labels the probability of each.
 
         Parameters
         ----------
@@ -142,11 +211,16 @@ class DropoutMLPClassifier(ClassifierMixin, DropoutMLP):  # type: ignore[misc]
         """
         if members is not None:
             return self.predict_members(X, members, seed=seed).mean
-        return softmax(self._checked_scores(X))
+        scores = self._checked_scores(X)
+        return (
+            np.exp(_log_sigmoid(scores)) if self.out_activation_ == "logistic" else softmax(scores)
+        )
 
     def predict_log_proba(self, X: Any) -> Array:
         """The natural logarithm of `predict_proba`, finite where that has rounded to 0."""
         scores = self._checked_scores(X)
+        if self.out_activation_ == "logistic":
+            return _log_sigmoid(scores)
         scores -= scores.max(axis=1, keepdims=True)
         scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
         return scores
@@ -154,6 +228,11 @@ class DropoutMLPClassifier(ClassifierMixin, DropoutMLP):  # type: ignore[misc]
     def _encode(self, y: Any, fresh: bool, classes: Any = None) -> Array:
         who = type(self).__name__
         check_classification_targets(y)
+        several = y.ndim == 2
+        if not fresh and several != (self.out_activation_ == "logistic"):
+            raise ValueError(f"{who}: y must have as many columns as when training began.")
+        if several:
+            return self._encode_labels(y, fresh)
         if fresh:
             found = np.unique(y if classes is None else classes)
             if len(found) < 2:
@@ -173,11 +252,48 @@ class DropoutMLPClassifier(ClassifierMixin, DropoutMLP):  # type: ignore[misc]
         numbers: Array = np.searchsorted(self.classes_, y)
         return numbers
 
-    def _loss(self, scores: Array, y: Array) -> tuple[float, Array]:
-        return softmax_cross_entropy(scores, y)
+    def _encode_labels(self, y: Any, fresh: bool) -> Array:
+        who = type(self).__name__
+        if self.class_weight is not None:
+            got = "a weight, and several labels"
+            raise ValueError(message(who, "class_weight", "None for several labels", got))
+        labels = np.asarray(y.toarray() if hasattr(y, "toarray") else y)
+        if labels.dtype.kind not in "biuf" or not ((labels == 0) | (labels == 1)).all():
+            requirement = "of shape (n_samples,), or 0 and 1 with a column for each label"
+            raise ValueError(message(who, "y", requirement, f"others, of shape {labels.shape}"))
+        if fresh:
+            self.classes_ = np.arange(labels.shape[1])
+            self.n_outputs_, self.out_activation_ = labels.shape[1], "logistic"
+        elif labels.shape[1] != self.n_outputs_:
+            raise ValueError(message(who, "y", f"of {self.n_outputs_} labels", labels.shape[1]))
+        return labels.astype(np.float32)
 
-    def _validation_score(self, scores: Array, y: Array) -> float:
-        return float(accuracy_score(y, scores.argmax(axis=1)))
+    def _loss(self, scores: Array, y: Array, weights: Array | None) -> tuple[float, Array]:
+        loss = sigmoid_cross_entropy if y.ndim == 2 else softmax_cross_entropy
+        return loss(scores, y, weights)
+
+    def _validation_score(self, scores: Array, y: Array, weights: Array | None) -> float:
+        found = scores > 0 if y.ndim == 2 else scores.argmax(axis=1)
+        return float(accuracy_score(y, found, sample_weight=weights))
+
+    def _weighted(self, y: Array, weights: Array | None) -> Array | None:
+        if self.class_weight is None:
+            return weights
+        who, labels = type(self).__name__, self.classes_.tolist()
+        counts = np.bincount(y, weights, len(labels))
+        of_row = class_weights(who, self.class_weight, labels, counts)[y]
+        if not of_row.any():
+            raise ValueError(message(who, "class_weight", "above 0 for a class of y", "0 for all"))
+        return of_row if weights is None else weights * of_row
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+def _log_sigmoid(scores: Array) -> Array:
+    return -np.logaddexp(0, -scores)
 
 
 class DropoutMLPRegressor(MultiOutputMixin, RegressorMixin, DropoutMLP):  # type: ignore[misc]
@@ -188,8 +304,8 @@ class DropoutMLPRegressor(MultiOutputMixin, RegressorMixin, DropoutMLP):  # type
 
     Parameters
     ----------
-    All as in `DropoutMLPClassifier`. tol is in the unit of the loss (y's squared) or of R2; the
-    validation part is not stratified.
+    All as in `DropoutMLPClassifier`, without class_weight. tol is in the unit of the loss (y's
+    squared) or of R2; the validation part is not stratified.
 
     Attributes
     ----------
@@ -211,12 +327,13 @@ class DropoutMLPRegressor(MultiOutputMixin, RegressorMixin, DropoutMLP):  # type
     Srivastava et al., 2014, JMLR 15, 1929-1958.
     """
 
-    def partial_fit(self, X: Any, y: Any) -> Self:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train for one epoch over these rows; what `fit` learnt is where it goes on.
 
         Parameters
         ----------
         X, y : as in `fit`.
+        sample_weight : as in `fit`; relative to the mean weight of these rows.
 
         Returns
         -------
@@ -226,7 +343,7 @@ class DropoutMLPRegressor(MultiOutputMixin, RegressorMixin, DropoutMLP):  # type
         ------
         ValueError as `fit`, and if early_stopping is True.
         """
-        return self._partial_fit(X, y)
+        return self._partial_fit(X, y, sample_weight=sample_weight)
 
     def predict(self, X: Any) -> Array:
         """The targets of each row: shape (n_samples,), or (n_samples, n_outputs) for several."""
@@ -250,8 +367,8 @@ class DropoutMLPRegressor(MultiOutputMixin, RegressorMixin, DropoutMLP):  # type
             raise ValueError(message(who, "y", f"of {self.n_outputs_} targets", columns.shape[1]))
         return columns
 
-    def _loss(self, scores: Array, y: Array) -> tuple[float, Array]:
-        return squared_error(scores, y)
+    def _loss(self, scores: Array, y: Array, weights: Array | None) -> tuple[float, Array]:
+        return squared_error(scores, y, weights)
 
-    def _validation_score(self, scores: Array, y: Array) -> float:
-        return float(r2_score(y, scores))
+    def _validation_score(self, scores: Array, y: Array, weights: Array | None) -> float:
+        return float(r2_score(y, scores, sample_weight=weights))

@@ -20,7 +20,8 @@ from thinned.address import Address
 from thinned.checks import message, shown
 from thinned.estimators.members import MembersMixin
 from thinned.estimators.thin import ThinLinear, UnitDropout
-from thinned.methods.equation import draw_for
+from thinned.estimators.weights import row_weights
+from thinned.methods.placing import draw_for
 from thinned.numpy import (
     SGD,
     Adam,
@@ -99,6 +100,15 @@ def _thin(layers: list[Layer]) -> list[Layer]:
     return [taken.get(id(layer), layer) for layer in layers]
 
 
+def _has_columns(y: Any) -> bool:
+    """Whether y has a column for each of several labels."""
+    try:
+        shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
+    except ValueError:  # rows of different lengths, which are refused later
+        return False
+    return len(shape) == 2 and shape[1] != 1
+
+
 class DropoutMLP(MembersMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """What the classifier and the regressor share: everything but the meaning of y."""
 
@@ -160,21 +170,28 @@ class DropoutMLP(MembersMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
         """y as the loss takes it; `fresh` means that nothing has been learnt yet."""
         raise NotImplementedError
 
-    def _loss(self, scores: Array, y: Array) -> tuple[float, Array]:
+    def _loss(self, scores: Array, y: Array, weights: Array | None) -> tuple[float, Array]:
         raise NotImplementedError
 
-    def _validation_score(self, scores: Array, y: Array) -> float:
+    def _validation_score(self, scores: Array, y: Array, weights: Array | None) -> float:
         raise NotImplementedError
+
+    def _weighted(self, y: Array, weights: Array | None) -> Array | None:
+        """The weights of rows, None for equal ones; a classifier has weights of classes besides."""
+        return weights
 
     # --------------------------------------------------------------------------------- training
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train until the loss (or the validation score) stops improving, or for max_iter epochs.
 
         Parameters
         ----------
         X : array or sparse matrix, shape (n_samples, n_features). Used in float32.
         y : array, shape (n_samples,); for the regressor (n_samples, n_outputs) too.
+        sample_weight : array of numbers in [0, inf), shape (n_samples,), or None for equal weights.
+            A row's loss counts so many times, relative to the mean weight. Rows of weight 0 are as
+            if they were not there.
 
         Returns
         -------
@@ -187,18 +204,18 @@ class DropoutMLP(MembersMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
         """
         settings = self._settings()
         fresh = not (self.warm_start and hasattr(self, "coefs_"))
-        X, y = self._read(X, y, fresh)
+        X, y, weights = self._read(X, y, sample_weight, fresh)
         optimizer = self._prepare(settings, X.shape[1], fresh)
         if self.early_stopping:
-            X, X_held, y, y_held = self._hold_out(settings, X, y)
+            X, X_held, y, y_held, weights, weights_held = self._hold_out(settings, X, y, weights)
             best = self._copied()  # if training goes on, the best so far
         without_gain = 0
         self.n_iter_ = 0
         for _ in range(settings.max_iter):
-            self._epoch(settings, optimizer, X, y)
+            self._epoch(settings, optimizer, X, y, weights)
             if self.early_stopping:
                 before = self.best_validation_score_
-                score = self._score_held_out(X_held, y_held)
+                score = self._score_held_out(X_held, y_held, weights_held)
                 gain = score >= before + settings.tol
                 if score > before:
                     best = self._copied()
@@ -224,8 +241,8 @@ class DropoutMLP(MembersMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
         optimizer.network.forget()
         return self
 
-    def _score_held_out(self, X: Any, y: Array) -> float:
-        score = self._validation_score(self._scores(X), y)
+    def _score_held_out(self, X: Any, y: Array, weights: Array | None) -> float:
+        score = self._validation_score(self._scores(X), y, weights)
         self.validation_scores_.append(score)
         self.best_validation_score_ = max(score, self.best_validation_score_)
         return score
@@ -240,7 +257,7 @@ class DropoutMLP(MembersMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
                 said += f", validation score {self.validation_scores_[-1]:.6f}"
             print(said)
 
-    def _partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
+    def _partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         settings = self._settings()
         if self.early_stopping:
             raise ValueError(
@@ -248,16 +265,23 @@ class DropoutMLP(MembersMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
                 "nothing to stop. Hold out validation rows yourself, or use fit."
             )
         fresh = not hasattr(self, "coefs_")
-        X, y = self._read(X, y, fresh, classes)
+        X, y, weights = self._read(X, y, sample_weight, fresh, classes)
         optimizer = self._prepare(settings, X.shape[1], fresh)
         self.n_iter_ = 0
-        self._epoch(settings, optimizer, X, y)
+        self._epoch(settings, optimizer, X, y, weights)
         self.best_loss_ = min(self.loss_, self.best_loss_)
         self._say_epoch()
         optimizer.network.forget()
         return self
 
-    def _epoch(self, settings: _Settings, optimizer: Optimizer, X: Any, y: Array) -> None:
+    def _epoch(
+        self,
+        settings: _Settings,
+        optimizer: Optimizer,
+        X: Any,
+        y: Array,
+        weights: Array | None,
+    ) -> None:
         """Go once over the rows, one step of the address for each batch."""
         who, network, n = type(self).__name__, optimizer.network, X.shape[0]
         size = min(200 if settings.batch_size is None else settings.batch_size, n)
@@ -266,7 +290,8 @@ class DropoutMLP(MembersMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
         # An overflow shows as a loss that is not finite, and is reported as that.
         with np.errstate(over="ignore", invalid="ignore"):
             for rows in batches(n, size, order):
-                loss, dy = self._loss(network.forward(X[rows], training=True), y[rows])
+                some = None if weights is None else weights[rows]
+                loss, dy = self._loss(network.forward(X[rows], training=True), y[rows], some)
                 network.gradients(dy)
                 optimizer.step()
                 total += loss * len(rows)
@@ -356,21 +381,24 @@ class DropoutMLP(MembersMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
         low, high = source.randint(2**32, size=2, dtype=np.uint64)
         return int(low) | int(high) << 32
 
-    def _hold_out(self, settings: _Settings, X: Any, y: Array) -> tuple[Any, Any, Array, Array]:
+    def _hold_out(
+        self, settings: _Settings, X: Any, y: Array, weights: Array | None
+    ) -> tuple[Any, Any, Array, Array, Array | None, Array | None]:
         """Training and validation rows: the same ones each time that training goes on."""
-        X, X_held, y, y_held = train_test_split(
-            X,
-            y,
+        rows, held = train_test_split(
+            np.arange(len(y)),
             test_size=settings.validation_fraction,
             random_state=self.seed_ % 2**32,
             stratify=y if y.ndim == 1 else None,
         )
+        y_held = y[held]
         if len(y_held) < 2:
             raise ValueError(
                 f"{type(self).__name__}: early_stopping needs at least 2 validation rows, got "
-                f"{len(y_held)} of {len(y) + len(y_held)}. Raise validation_fraction."
+                f"{len(y_held)} of {len(y)}. Raise validation_fraction."
             )
-        return X, X_held, y, y_held
+        parts = (None, None) if weights is None else (weights[rows], weights[held])
+        return X[rows], X[held], y[rows], y_held, *parts
 
     # ------------------------------------------------------------------------------- prediction
 
@@ -398,8 +426,10 @@ class DropoutMLP(MembersMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
 
     # ------------------------------------------------------------------------------------ checks
 
-    def _read(self, X: Any, y: Any, fresh: bool, classes: Any = None) -> tuple[Any, Array]:
-        """X in float32 and y encoded, both checked."""
+    def _read(
+        self, X: Any, y: Any, sample_weight: Any, fresh: bool, classes: Any = None
+    ) -> tuple[Any, Array, Array | None]:
+        """X in float32, y encoded, and weights of mean 1, or None for equal ones; all checked."""
         X, y = validate_data(
             self,
             X,
@@ -408,10 +438,19 @@ class DropoutMLP(MembersMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
             accept_sparse="csr",
             dtype=[np.float64, np.float32],
             order="C",
-            multi_output=isinstance(self, RegressorMixin),
+            multi_output=isinstance(self, RegressorMixin) or _has_columns(y),
             y_numeric=isinstance(self, RegressorMixin),
         )
-        return self._single("X", X), self._encode(y, fresh, classes)
+        who = type(self).__name__
+        weights = None if sample_weight is None else row_weights(who, sample_weight, len(y))
+        if weights is not None and not weights.all():
+            rows = np.flatnonzero(weights)
+            X, y, weights = X[rows], y[rows], weights[rows]
+        X, y = self._single("X", X), self._encode(y, fresh, classes)
+        weights = self._weighted(y, weights)
+        if weights is not None:
+            weights = (weights / weights.mean()).astype(np.float32)
+        return X, y, weights
 
     def _single(self, name: str, array: Any) -> Any:
         """The array in float32, in which training runs."""

@@ -27,12 +27,16 @@ class Choices:
     types : as typed, "column=kind".
     missing : texts that count as missing besides those that pandas knows.
     keep, drop : columns that are learned from, or not, whatever they hold.
+    groups : the column whose equal cells mark rows that must stay together.
+    time : the column that puts the rows in order.
     """
 
     types: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
+    groups: str | None = None
+    time: str | None = None
 
     @property
     def kinds(self) -> dict[str, str]:

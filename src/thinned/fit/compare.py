@@ -1,4 +1,4 @@
-"""From measurements to statements: means over splits, the epoch of each p, and the comparison."""
+"""From measurements to statements: means over splits, the epoch of each p, and the comparisons."""
 
 from __future__ import annotations
 
@@ -8,64 +8,111 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thinned.fit.results import Comparison, Level, Mean, Verdict
+from thinned.fit.epochs import chosen_elsewhere, lowest, smoothed, worth
+from thinned.fit.metrics import Metric
+from thinned.fit.results import Comparison, Level, Mean, Paired, Verdict
 
-__all__ = ["compare", "level", "looks_for", "mean"]
+__all__ = ["compare", "judged", "level", "mean", "paired"]
 
 Array = NDArray[Any]
 
-LOOKS = 20
 LEVEL_OF_DOUBT = 0.05
-
-
-def looks_for(epochs: int) -> tuple[int, ...]:
-    """About 20 epochs, evenly spaced, the last one among them."""
-    spaced = np.linspace(epochs / LOOKS, epochs, LOOKS)
-    return tuple(int(epoch) for epoch in np.unique(np.maximum(np.rint(spaced), 1)))
 
 
 def mean(values: Array) -> Mean:
     """The mean of one value for each split, and its standard error."""
+    if len(values) < 2:
+        return Mean(float(values.mean()), 0.0)
     return Mean(float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))))
 
 
-def level(p: float, measured: Array, looks: tuple[int, ...], names: Sequence[str]) -> Level:
+def reached(measured: Array) -> int:
+    """The number of looks that every split came to; later ones are NaN where a training ended."""
+    there = ~np.isnan(measured[:, 1, :, 0])
+    return int(there.sum(axis=1).min())
+
+
+def judged(measured: Array, names: Sequence[str], metric: Metric, folds: int) -> NDArray[np.intp]:
+    """For each split of one p the look at which it is judged, from measured[split, part, look,
+    measure]: chosen on the other folds of its repeat."""
+    looks = reached(measured)
+    costs = metric.cost(measured[:, 1, :looks, list(names).index(metric.name)])
+    return chosen_elsewhere(costs, folds)
+
+
+def level(
+    p: float,
+    measured: Array,
+    looks: tuple[int, ...],
+    names: Sequence[str],
+    metric: Metric,
+    folds: int,
+    constant: float,
+) -> Level:
     """One p over all splits, from measured[split, part, look, measure].
 
-    The epochs are those with the lowest mean validation loss: networks without dropout overfit
-    sooner, and a comparison after a fixed number of epochs would hold that against them.
+    Each split is judged at a look that the other folds of its repeat have chosen. The epochs of the
+    level, for which a network is refitted, are those that all splits choose together. Networks
+    without dropout overfit sooner, and a comparison after a fixed number of epochs would hold that
+    against them.
+
+    constant : what a constant scores, in the cost of `metric`: by this one measures whether the
+        last look still brought something.
     """
-    training, validation = measured[:, 0], measured[:, 1]
-    k = int(validation[:, :, 0].mean(axis=0).argmin())
-    gaps = validation[:, :, 0] - training[:, :, 0]
+    n = reached(measured)
+    at = judged(measured, names, metric, folds)
+    every = np.arange(len(measured))
+    training, validation = measured[every, 0, at], measured[every, 1, at]
+    curves = measured[:, :, :n, 0]
+    gaps = curves[:, 1] - curves[:, 0]
+    costs = metric.cost(measured[:, 1, :n, list(names).index(metric.name)])
+    k = lowest(costs)
     return Level(
         p=p,
         epochs=looks[k],
-        validation={name: mean(validation[:, k, m]) for m, name in enumerate(names)},
-        training={name: mean(training[:, k, m]) for m, name in enumerate(names)},
-        gap=mean(gaps[:, k]),
-        last_loss=mean(validation[:, -1, 0]),
+        finished=n < len(looks) or not _still_falling(costs, constant),
+        validation={name: mean(validation[:, m]) for m, name in enumerate(names)},
+        training={name: mean(training[:, m]) for m, name in enumerate(names)},
+        gap=mean(validation[:, 0] - training[:, 0]),
+        last_epoch=looks[n - 1],
+        last_loss=mean(curves[:, 1, -1]),
         last_gap=mean(gaps[:, -1]),
-        validation_curve=tuple(mean(validation[:, i, 0]) for i in range(len(looks))),
-        training_curve=tuple(mean(training[:, i, 0]) for i in range(len(looks))),
+        validation_curve=tuple(mean(curves[:, 1, i]) for i in range(n)),
+        training_curve=tuple(mean(curves[:, 0, i]) for i in range(n)),
     )
 
 
-def compare(ps: Sequence[float], losses: Array, folds: int) -> Comparison:
-    """The best p above 0 against p = 0, from losses[p, split]; ps[0] is 0."""
+def _still_falling(costs: Array, constant: float) -> bool:
+    """Whether the last look was the best one, by more than it takes to train on."""
+    curve = smoothed(costs.mean(axis=0))
+    if len(curve) < 2 or curve.argmin() < len(curve) - 1:
+        return False
+    return bool(curve[-2] - curve[-1] > worth(float(curve[-1]), constant))
+
+
+def paired(ours: Array, theirs: Array, folds: int, tries: int = 1) -> Paired:
+    """The mean of ours - theirs over splits that both were run on, and how large it must be.
+
+    tries : among how many comparisons the 5 % are shared.
+    """
     from scipy.special import stdtrit
 
-    rival = 1 + int(losses[1:].mean(axis=1).argmin())
-    differences = losses[rival] - losses[0]
+    differences = ours - theirs
     n = len(differences)
     overlap = 1 / (folds - 1)  # validation rows / training rows
     error = float(np.sqrt((1 / n + overlap) * differences.var(ddof=1)))
-    doubt = LEVEL_OF_DOUBT / (len(ps) - 1)
+    doubt = LEVEL_OF_DOUBT / tries
     bound = error * float(stdtrit(n - 1, 1 - doubt / 2))
-    difference = float(differences.mean())
+    return Paired(float(differences.mean()), error, bound)
+
+
+def compare(ps: Sequence[float], values: Array, folds: int, metric: Metric) -> Comparison:
+    """The best p above 0 against p = 0, from values[p, split] of the metric; ps[0] is 0."""
+    rival = 1 + int(metric.cost(values[1:]).mean(axis=1).argmin())
+    found = paired(values[rival], values[0], folds, len(ps) - 1)
     verdict: Verdict = "no clear difference"
-    if difference < -bound:
-        verdict = "helped"
-    elif difference > bound:
-        verdict = "hurt"
-    return Comparison(float(ps[rival]), difference, error, bound, verdict)
+    if found.clear:
+        verdict = "helped" if metric.cost(found.difference) < 0 else "hurt"
+    return Comparison(
+        float(ps[rival]), found.difference, found.error, found.bound, verdict, metric.name
+    )

@@ -16,7 +16,7 @@ from thinned.printable import encodable
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["STANDARD_INPUT", "TableFile", "read"]
+__all__ = ["STANDARD_INPUT", "TableFile", "read", "typed_table"]
 
 # The path that is no file's.
 STANDARD_INPUT = Path("-")
@@ -56,7 +56,7 @@ def read(
         source = separated(name, raw, digest, as_text, missing)
     else:
         frame, notes = typed
-        source = _typed(name, frame, digest, missing)
+        source = typed_table(name, frame, digest, missing)
         source.notes += notes
     if not len(source.frame):
         raise source.error("the table has a header but no rows.")
@@ -81,13 +81,16 @@ def _folder(path: Path, name: str, missing: tuple[str, ...]) -> TableFile:
     for file in files:
         digest.update(_bytes(file))
     frame = parquet(name, path)
-    source = _typed(name, frame, digest.hexdigest(), missing)
+    source = typed_table(name, frame, digest.hexdigest(), missing)
     if not len(frame):
         raise source.error("the table has a header but no rows.")
     return source
 
 
-def _typed(name: str, frame: pd.DataFrame, digest: str, missing: tuple[str, ...]) -> TableFile:
+def typed_table(
+    name: str, frame: pd.DataFrame, digest: str | None, missing: tuple[str, ...]
+) -> TableFile:
+    """A table whose columns have types of their own, its columns' names as texts."""
     frame.columns = frame.columns.map(text_of)
     source = TableFile(name, frame, digest, missing=missing, typed=True)
     check_names(source, list(frame.columns))

@@ -21,6 +21,7 @@ __all__ = [
     "labels",
     "number",
     "one_of",
+    "perhaps",
     "positive",
     "received",
     "record",
@@ -95,6 +96,16 @@ def each(check_one: Check) -> Check:
         _demand(type(value) is list, what, "a list", value)
         for i, one in enumerate(value):
             check_one(one, f"{what}[{i}]")
+
+    return check
+
+
+def perhaps(check_one: Check) -> Check:
+    """The form of a value that may be null."""
+
+    def check(value: Any, what: str) -> None:
+        if value is not None:
+            check_one(value, what)
 
     return check
 

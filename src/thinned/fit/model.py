@@ -16,6 +16,7 @@ from thinned.fit.cells import guarded
 from thinned.fit.encoding import Encoder
 from thinned.fit.network import Network, probabilities
 from thinned.fit.readings import Reading
+from thinned.fit.source import TableFile
 from thinned.fit.tables import Column, Task, features_for, open_data
 
 if TYPE_CHECKING:
@@ -23,7 +24,15 @@ if TYPE_CHECKING:
 
     from thinned.members.prediction import Prediction
 
-__all__ = ["Answers", "Model", "write_predictions"]
+__all__ = ["Answers", "Model", "Twin", "write_predictions"]
+
+
+@dataclass(frozen=True)
+class Twin:
+    """The refit at the best p above 0 beside a model at p = 0: its thinned networks are asked."""
+
+    network: Network
+    training: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,16 @@ class Model:
     # How texts are read, and which ones are missing.
     readings: tuple[Reading, ...] = ()
     missing: tuple[str, ...] = ()
+    twin: Twin | None = None
+    # How unlike the truth answers for rows that were not trained on are: see `fit.conformal`.
+    strangeness: NDArray[np.float64] | None = None
+
+    @property
+    def thinned(self) -> Twin | None:
+        """The network whose thinned networks are asked: the model itself, where it has some."""
+        if float(self.training.get("p", 0.0)):
+            return Twin(self.network, self.training)
+        return self.twin
 
     def answers(self, frame: pd.DataFrame) -> Answers:
         """What the model says of each row of a table whose columns are the model's."""
@@ -52,28 +71,30 @@ class Model:
         return Answers(outputs, outputs.argmax(axis=1), probabilities(outputs))
 
     def members(self, frame: pd.DataFrame, members: int, seed: int = 0) -> Prediction:
-        """What thinned networks of the model say: each drops at the p that it was fitted with.
+        """What thinned networks say: the model's, each dropping at the p that it was fitted with;
+        for a model at p = 0 those of its twin, the refit at the best p above 0.
 
         Raises
         ------
-        InputError if that p is 0.
+        InputError if there is none, in a folder of an earlier version.
         """
         from thinned.members.perceptron import Perceptron, predict_perceptron
         from thinned.members.request import checked
 
-        p, who = float(self.training.get("p", 0.0)), "thinned predict"
-        if p == 0.0:
+        asks, who = self.thinned, "thinned predict"
+        if asks is None:
             raise InputError(
-                "--members: this model was fitted at p = 0, without dropout, so it has no thinned "
-                "networks to ask. Fit it with --p that does not include 0."
+                "--members: this model was fitted at p = 0, without dropout, by a version of "
+                "thinned that saved no other network beside it. Fit it again."
             )
+        p, thin = float(asks.training["p"]), asks.network
         layers = [
             (weight.astype(np.float64), bias.astype(np.float64))
-            for weight, bias in zip(self.network.weights, self.network.biases, strict=True)
+            for weight, bias in zip(thin.weights, thin.biases, strict=True)
         ]
         # The estimator's own names: see DropoutMLP.
         sites = ["input", *(f"hidden.{i}" for i in range(1, len(layers)))]
-        scale, mean = self.network.scale, self.network.mean
+        scale, mean = thin.scale, thin.mean
         network = Perceptron(layers, sites, [p] * len(layers), "relu", scale, mean)
         inputs = self.encoder.encode(frame).astype(np.float64)
         asked = checked(who, members, seed, "member", task=self.task)
@@ -81,11 +102,19 @@ class Model:
 
     def read(self, data: str) -> tuple[pd.DataFrame, NDArray[Any] | None, list[str]]:
         """The model's columns in DATA, its target if it is there, and notes on what was met."""
+        return self.taken_from(open_data(data, self.verbatim, self.missing))
+
+    @property
+    def verbatim(self) -> frozenset[str]:
+        """The columns whose cells are taken as they stand in a file."""
         texts = {column.name for column in self.columns if column.kind == "text"}
         if self.classes and isinstance(self.classes[0], str):
             texts.add(self.target)
         texts.update(one.column for one in self.readings)
-        source = open_data(data, frozenset(texts), self.missing)
+        return frozenset(texts)
+
+    def taken_from(self, source: TableFile) -> tuple[pd.DataFrame, NDArray[Any] | None, list[str]]:
+        """What `read` answers, from a table that was read."""
         may_have = frozenset((self.target, *self.left_out))
         frame = features_for(source, self.columns, may_have, self.readings)
         known = source.frame[self.target] if self.target in source.frame.columns else None
@@ -101,13 +130,14 @@ class Model:
 class Answers:
     """Outputs of the network; the class numbers or values they mean; probabilities of classes.
 
-    more : further columns, by name.
+    more : further columns, by name. sets : (rows, classes), which of them are in each row's set.
     """
 
     outputs: NDArray[Any]
     prediction: NDArray[Any]
     probabilities: NDArray[np.float64] | None = None
     more: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    sets: NDArray[np.bool_] | None = None
 
     def followed_by(self, other: Answers) -> Answers:
         """These answers, and after them those of the same model for other rows."""
@@ -156,7 +186,7 @@ def write_predictions(
     head = ["row", *(["target"] if target is not None else []), "prediction"]
     head += [spelled(f"probability of {name}") for name in model.classes]
     classes = [_cell(label, spelled) for label in model.classes]
-    write([*head, *answers.more])
+    write([*head, *answers.more, *(["set"] if answers.sets is not None else [])])
     for i, row in enumerate(rows):
         line: list[Any] = [int(row)]
         if target is not None:
@@ -166,6 +196,8 @@ def write_predictions(
         if answers.probabilities is not None:
             line += [f"{share:.6f}" for share in answers.probabilities[i]]
         line += [f"{column[i]:.8g}" for column in answers.more.values()]
+        if answers.sets is not None:
+            line.append(" | ".join(str(classes[c]) for c in np.flatnonzero(answers.sets[i])))
         write(line)
 
 

@@ -9,17 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from thinned.fit.metrics import METRICS
+from thinned.fit.ranking import mean_areas
 from thinned.fit.tables import Task
 
-__all__ = ["MEASURES", "Network", "measures", "probabilities"]
+__all__ = ["MEASURES", "Network", "log_softmax", "measures", "probabilities"]
 
 Array = NDArray[Any]
 
-# What is measured, by task. The first decides between the levels of p: lower is better.
-MEASURES: dict[Task, tuple[str, ...]] = {
-    "classification": ("loss", "accuracy"),
-    "regression": ("loss", "rmse", "r2"),
-}
+# What is measured, by task. The first, the loss, decides where --metric names no other.
+MEASURES: dict[Task, tuple[str, ...]] = {task: tuple(those) for task, those in METRICS.items()}
 
 
 @dataclass(frozen=True)
@@ -37,18 +36,20 @@ class Network:
 
     def outputs(self, inputs: Array) -> Array:
         """Logits, shape (rows, classes), or values in the target's units, shape (rows, 1)."""
-        x = inputs
-        last = len(self.weights) - 1
-        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            x = x @ weight + bias
-            if i < last:
-                x = np.maximum(x, 0)
+        return self.onwards(inputs @ self.weights[0] + self.biases[0])
+
+    def onwards(self, first: Array) -> Array:
+        """The outputs, from the sums that the first layer makes: shape (rows, its units)."""
+        x = first
+        for weight, bias in zip(self.weights[1:], self.biases[1:], strict=True):
+            x = np.maximum(x, 0) @ weight + bias
         if self.scale == 1.0 and self.mean == 0.0:
             return x
         return x.astype(np.float64) * self.scale + self.mean
 
 
-def _log_softmax(logits: Array) -> Array:
+def log_softmax(logits: Array) -> Array:
+    """Logarithms of the classes' probabilities, binary64, shape (rows, classes)."""
     z = logits.astype(np.float64)
     z -= z.max(axis=1, keepdims=True)
     out: Array = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
@@ -57,21 +58,29 @@ def _log_softmax(logits: Array) -> Array:
 
 def probabilities(logits: Array) -> Array:
     """Of each class, shape (rows, classes), binary64; each row sums to 1."""
-    out: Array = np.exp(_log_softmax(logits))
+    out: Array = np.exp(log_softmax(logits))
     return out
 
 
 def measures(task: Task, outputs: Array, target: Array) -> Sequence[float]:
     """The `MEASURES` of these outputs.
 
-    classification: mean log loss in nats, never clipped since it comes from the logits; accuracy.
-    regression: mean squared error, its root (the target's units), R2 about the mean of `target`.
+    classification: mean log loss in nats, never clipped since it comes from the logits; accuracy;
+    balanced accuracy, the mean over classes of the share of their rows that is found; the areas of
+    `mean_areas`. regression: mean squared error, its root (the target's units), R2 about the mean
+    of `target`, mean absolute error.
     """
     if task == "classification":
-        loss = -_log_softmax(outputs)[np.arange(len(target)), target].mean()
-        return float(loss), float((outputs.argmax(axis=1) == target).mean())
-    squared = float(np.mean((outputs[:, 0] - target) ** 2))
+        logs = log_softmax(outputs)
+        loss = -logs[np.arange(len(target)), target].mean()
+        right = outputs.argmax(axis=1) == target
+        counts = np.bincount(target)
+        shares = np.bincount(target, right)[counts > 0] / counts[counts > 0]
+        areas = mean_areas(np.exp(logs), target)
+        return float(loss), float(right.mean()), float(shares.mean()), *areas
+    off = outputs[:, 0] - target
+    squared = float(np.mean(off**2))
     spread = float(np.var(target))
     # R2 has no value where all targets are equal; scikit-learn's choice is 0 unless all is right.
     r2 = 1.0 - squared / spread if spread else float(squared == 0.0)
-    return squared, float(np.sqrt(squared)), r2
+    return squared, float(np.sqrt(squared)), r2, float(np.mean(np.abs(off)))

@@ -9,21 +9,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinned.fit.choices import Choices
+from thinned.fit.importance import Importance
+from thinned.fit.metrics import UNBALANCED, Metric, metric_for
 from thinned.fit.model import Answers
+from thinned.fit.overview import ColumnFacts
 from thinned.fit.tables import Column, Task
 from thinned.fit.uncertainty import Uncertainty
 
 __all__ = [
+    "Baseline",
     "Comparison",
     "Data",
     "FitSettings",
     "Level",
     "Mean",
+    "Paired",
     "Predictions",
     "Refit",
     "Result",
     "ShownMask",
     "Split",
+    "Took",
     "Verdict",
     "metrics",
 ]
@@ -33,18 +39,25 @@ Verdict = Literal["helped", "no clear difference", "hurt"]
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How it was run. `p` is sorted and starts with 0, which the others are compared with."""
+    """How it was run. `p` is sorted and starts with 0, which the others are compared with.
+
+    rows : of a sample, 0 for all. aside : rows that p was chosen on, and nothing else.
+    metric : the measure that chooses epochs and p, and by which they are compared.
+    """
 
     p: tuple[float, ...]
     hidden: tuple[int, ...]
     epochs: int
     repeats: int
     seed: int
+    rows: int = 0
+    aside: int = 0
     folds: int = 5
     test_share: float = 0.2
     batch_size: int = 32
     learning_rate: float = 0.001
     weight_decay: float = 0.0
+    metric: str = "loss"
 
     @property
     def splits(self) -> int:
@@ -72,6 +85,15 @@ class Data:
     classes: tuple[Any, ...]
     notes: tuple[str, ...]
     choices: Choices = field(default_factory=Choices)
+    overview: tuple[ColumnFacts, ...] = ()
+    # Rows of each class, in the order of `classes`; mean, spread and ends of a quantity.
+    class_rows: tuple[int, ...] = ()
+    spread: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def unbalanced(self) -> bool:
+        """Whether a class has three times as many rows as another, or more."""
+        return bool(self.class_rows) and max(self.class_rows) >= UNBALANCED * min(self.class_rows)
 
 
 @dataclass(frozen=True)
@@ -86,7 +108,8 @@ class Mean:
 class Split:
     """One of the folds x repeats: the seed its networks share, at every p, and what they scored.
 
-    validation[measure] and training[measure] hold a value for each p, at that p's epochs.
+    validation[measure] and training[measure] hold a value for each p, at the p's entry of `epochs`,
+    which the other folds of the repeat have chosen.
     """
 
     repeat: int
@@ -94,15 +117,18 @@ class Split:
     random_state: int
     validation: dict[str, list[float]]
     training: dict[str, list[float]]
+    epochs: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Level:
     """One p, over all splits.
 
-    `epochs` is the look with the lowest mean validation loss; `validation`, `training` and `gap`
-    (validation loss minus training loss) are taken there, `last_loss` and `last_gap` at the last
-    epoch. The curves have a value for each of the result's looks.
+    `epochs` is the look at which the smoothed mean over the splits is best; `finished` says whether
+    it is so before the training was cut short. `validation`, `training` and `gap` (validation loss
+    minus training loss) are taken at each split's own epochs, `last_loss` and `last_gap` at
+    `last_epoch`, the last that every split came to. The curves have a value for each of the
+    result's looks up to there.
     """
 
     p: float
@@ -110,25 +136,43 @@ class Level:
     validation: dict[str, Mean]
     training: dict[str, Mean]
     gap: Mean
+    last_epoch: int
     last_loss: Mean
     last_gap: Mean
     validation_curve: tuple[Mean, ...]
     training_curve: tuple[Mean, ...]
+    finished: bool = True
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """The best p above 0 against p = 0: validation losses, split by split.
+class Paired:
+    """A difference over the same splits: one kind of model minus another.
 
-    `difference` is loss(p) - loss(0), negative where dropout is better. `error` is its standard
-    error, corrected for splits whose training rows overlap: with plain independence the variance
-    over the n splits would be divided by n, here by 1 / (1 / n + validation rows / training rows).
-    `bound` is how large a difference must be to be clear: error times Student's t, two-sided 5 %
-    shared among the ps that were tried.
+    `error` is its standard error, corrected for splits whose training rows overlap: with plain
+    independence the variance over the n splits would be divided by n, here by 1 / (1 / n +
+    validation rows / training rows). `bound` is how large a difference must be to be clear: error
+    times Student's t, two-sided 5 %, shared among as many comparisons as there are.
 
     References
     ----------
     Nadeau and Bengio, 2003, Machine Learning 52, 239-281.
+    """
+
+    difference: float
+    error: float
+    bound: float
+
+    @property
+    def clear(self) -> bool:
+        return abs(self.difference) > self.bound
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The best p above 0 against p = 0: validation values of `metric`, split by split.
+
+    `difference`, `error` and `bound` are those of `Paired`, the difference being value(p) -
+    value(0); the 5 % are shared among the ps that were tried.
     """
 
     p: float
@@ -136,17 +180,40 @@ class Comparison:
     error: float
     bound: float
     verdict: Verdict
+    metric: str = "loss"
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A simple model on the same splits and the same inputs.
+
+    splits : how many of the splits it was run on, the first ones.
+    against : the saved model's p minus this, in the measure that decides.
+    found : "beaten" where the network is clearly better, "better" where this is, else "as well".
+    """
+
+    name: str
+    splits: int
+    validation: dict[str, Mean]
+    test: dict[str, float]
+    errors: dict[str, float]
+    against: Paired
+    found: Literal["beaten", "as well", "better"]
 
 
 @dataclass(frozen=True)
 class Refit:
-    """A network trained on all rows but the test part, for the epochs of its p."""
+    """A network trained on all rows but the test part, for the epochs of its p.
+
+    errors : standard errors of the test scores, over the rows of the test part.
+    """
 
     p: float
     epochs: int
     random_state: int
     training: dict[str, float]
     test: dict[str, float]
+    errors: dict[str, float] = field(default_factory=dict)
 
     @property
     def gap(self) -> float:
@@ -179,6 +246,14 @@ class ShownMask:
 
 
 @dataclass(frozen=True)
+class Took:
+    """seconds : from the start of the trainings to the end. machine : what it ran on."""
+
+    seconds: float
+    machine: str
+
+
+@dataclass(frozen=True)
 class Result:
     """All of it. `best` is the level with the lowest mean validation loss, which the model has."""
 
@@ -195,8 +270,19 @@ class Result:
     headline: str
     sentences: tuple[str, ...]
     versions: dict[str, str] = field(default_factory=dict)
-    # Of the saved model; None where it was fitted at p = 0.
+    # The paired difference of the gaps, best p above 0 minus p = 0.
+    gap: Paired | None = None
+    baselines: tuple[Baseline, ...] = ()
+    importance: tuple[Importance, ...] = ()
+    # Of the saved model.
     uncertainty: Uncertainty | None = None
+    # How long it took, and on what: in the report only.
+    took: Took | None = None
+
+    @property
+    def metric(self) -> Metric:
+        """The measure that decides."""
+        return metric_for(self.data.task, self.settings.metric)
 
     def refit(self, p: float) -> Refit:
         """The refit at this p: there is one at 0 and one at the best p above it."""
@@ -206,16 +292,25 @@ class Result:
 def metrics(result: Result) -> dict[str, Any]:
     """What metrics.json holds: all but predictions and masks; nothing that changes by the hour."""
     facts = asdict(result)
-    for name in ("predictions", "masks", "best", "uncertainty"):
+    for name in ("predictions", "masks", "best", "uncertainty", "took"):
         del facts[name]
     del facts["data"]["typed"]  # the same data in another folder has the same numbers
     confusion = result.predictions.confusion
     return {
         "format": "thinned.fit",
-        "format_version": 1,
+        "format_version": 2,
         "best_p": result.best.p,
         "test": result.refit(result.best.p).test,
         "verdict": result.comparison.verdict,
         **facts,
+        "conformal": _conformal(result.uncertainty),
         "confusion": None if confusion is None else confusion.tolist(),
     }
+
+
+def _conformal(found: Uncertainty | None) -> dict[str, Any] | None:
+    """The level of intervals or sets, and how strange the truth may be; null if not to be known."""
+    if found is None:
+        return None
+    bounds = found.bounds
+    return {"level": bounds.level, "limit": bounds.limit if bounds.known else None}

@@ -33,6 +33,7 @@ from thinned.fit.form import (
     labels,
     number,
     one_of,
+    perhaps,
     positive,
     received,
     record,
@@ -41,7 +42,7 @@ from thinned.fit.form import (
     truth,
     whole,
 )
-from thinned.fit.model import Model
+from thinned.fit.model import Model, Twin
 from thinned.fit.network import Network
 from thinned.fit.readings import VERBATIM, Reading, forms
 from thinned.fit.tables import Column, Task
@@ -49,31 +50,32 @@ from thinned.version import __version__
 
 __all__ = ["MASK_SPEC", "load_model", "save_model", "sealed"]
 
-FORMAT, FORMAT_VERSION = "thinned.model", 3
-# Version 2 has no readings and no further missing texts.
-WITHOUT_READINGS = 2
+FORMAT, FORMAT_VERSION = "thinned.model", 4
+# Version 2 has no readings and no further missing texts; up to 3 there are no networks beside a
+# model at p = 0, and no scores for intervals.
+WITHOUT_READINGS, WITHOUT_SCORES = 2, 3
 # The version of the mask spec under which the network was trained.
 MASK_SPEC = 1
 FACTS, WEIGHTS = "model.json", "model.safetensors"
 # The end of model.json: the SHA-256 of all bytes before it.
 SEAL = b',\n "sha256": "%s"\n}\n'
 SEALED = re.compile(rb'(?s)(.*),\n "sha256": "([0-9a-f]{64})"\n\}\n')
+# The arrays beside the model's own layers.
+TWIN, SCORES = "twin.", "scores"
 # The names and shapes before the numbers of model.safetensors take some 100 bytes a layer.
 MOST_HEADER = 2**20
-
-Layers = list[tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
 def save_model(model: Model, folder: Path) -> None:
     """Write model.safetensors and model.json into a folder."""
     from safetensors.numpy import save
 
-    arrays: dict[str, NDArray[Any]] = {}
-    for i, (weight, bias) in enumerate(
-        zip(model.network.weights, model.network.biases, strict=True)
-    ):
-        arrays[f"layers.{i}.weight"] = np.ascontiguousarray(weight, dtype=np.float32)
-        arrays[f"layers.{i}.bias"] = np.ascontiguousarray(bias, dtype=np.float32)
+    arrays = _named(model.network, "")
+    if model.twin is not None:
+        arrays |= _named(model.twin.network, TWIN)
+    scores = np.zeros(0) if model.strangeness is None else model.strangeness
+    if len(scores):
+        arrays[SCORES] = scores.astype(np.float32)
     # One entry only: safetensors writes several in an order that differs from run to run.
     raw = save(arrays, metadata={"mask_spec": str(MASK_SPEC)})
     write_whole(folder / WEIGHTS, raw)
@@ -96,8 +98,28 @@ def save_model(model: Model, folder: Path) -> None:
         "target_mean": model.network.mean,
         "target_scale": model.network.scale,
         "training": model.training,
+        "twin": None if model.twin is None else _twin_facts(model.twin),
+        "scores": len(scores),
     }
     write_whole(folder / FACTS, sealed(facts))
+
+
+def _named(network: Network, first: str) -> dict[str, NDArray[Any]]:
+    """The arrays of a network by their names in the file."""
+    found: dict[str, NDArray[Any]] = {}
+    for i, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
+        found[f"{first}layers.{i}.weight"] = np.ascontiguousarray(weight, dtype=np.float32)
+        found[f"{first}layers.{i}.bias"] = np.ascontiguousarray(bias, dtype=np.float32)
+    return found
+
+
+def _twin_facts(twin: Twin) -> dict[str, Any]:
+    network = twin.network
+    return {
+        "target_mean": network.mean,
+        "target_scale": network.scale,
+        "training": twin.training,
+    }
 
 
 def sealed(facts: Mapping[str, Any]) -> bytes:
@@ -118,15 +140,16 @@ def load_model(folder: Path) -> Model:
     _check_folder(folder)
     facts = _facts(folder / FACTS)
     with _sentence(folder / FACTS, "a model"):
-        if _is(facts["format_version"], WITHOUT_READINGS):
-            _MODEL_WITHOUT_READINGS(facts, "")
+        version = facts["format_version"]
+        _FORMS[version](facts, "")
+        if version <= WITHOUT_READINGS:
             facts |= {"readings": [], "missing": []}
-        else:
-            _MODEL(facts, "")
+        if version <= WITHOUT_SCORES:
+            facts |= {"twin": None, "scores": 0}
         _check_agreement(facts)
     with _sentence(folder / WEIGHTS, "weights"):
-        layers = _layers(folder / WEIGHTS, facts)
-    return _model(facts, layers)
+        arrays = _arrays(folder / WEIGHTS, facts)
+    return _model(facts, arrays)
 
 
 @contextmanager
@@ -176,9 +199,9 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def _check_version(path: Path, version: Any) -> None:
-    if _is(version, FORMAT_VERSION) or _is(version, WITHOUT_READINGS):
+    if any(_is(version, known) for known in _FORMS):
         return
-    reads = f"this thinned ({__version__}) reads versions {WITHOUT_READINGS} and {FORMAT_VERSION}."
+    reads = f"this thinned ({__version__}) reads versions {min(_FORMS)} to {max(_FORMS)}."
     if _is(version, 1):
         raise InputError(
             f"{path}: a model of format version 1, which has no checksum that would show damage; "
@@ -193,9 +216,18 @@ def _is(value: Any, version: int) -> bool:
 
 # The widest layer and the longest training that the command line takes, and far more.
 _LARGEST = 2**31 - 1
+_TRAINING = record(
+    p=share,
+    epochs=whole(1, _LARGEST),
+    random_state=whole(0, 2**32 - 1),
+    hidden_layer_sizes=each(whole(1, _LARGEST)),
+    batch_size=whole(1, _LARGEST),
+    learning_rate_init=positive,
+    weight_decay=number,
+)
 _PARTS = {
     "format": one_of(FORMAT),
-    "format_version": one_of(FORMAT_VERSION, WITHOUT_READINGS),
+    "format_version": one_of(FORMAT_VERSION, WITHOUT_READINGS, WITHOUT_SCORES),
     "mask_spec": one_of(MASK_SPEC),
     "thinned": text,
     "weights_sha256": text,
@@ -212,25 +244,24 @@ _PARTS = {
     "activation": one_of("relu"),
     "target_mean": number,
     "target_scale": positive,
-    "training": record(
-        p=share,
-        epochs=whole(1, _LARGEST),
-        random_state=whole(0, 2**32 - 1),
-        hidden_layer_sizes=each(whole(1, _LARGEST)),
-        batch_size=whole(1, _LARGEST),
-        learning_rate_init=positive,
-        weight_decay=number,
-    ),
+    "training": _TRAINING,
     "sha256": text,
 }
-_MODEL_WITHOUT_READINGS = record(**_PARTS)
-_MODEL = record(
-    **_PARTS,
-    readings=each(
+_READINGS = {
+    "readings": each(
         record(column=text, form=one_of(*forms()), before=text, after=text, lenient=truth)
     ),
-    missing=distinct_texts,
-)
+    "missing": distinct_texts,
+}
+_SCORES = {
+    "twin": perhaps(record(target_mean=number, target_scale=positive, training=_TRAINING)),
+    "scores": whole(0, _LARGEST),
+}
+_FORMS = {
+    WITHOUT_READINGS: record(**_PARTS),
+    WITHOUT_SCORES: record(**_PARTS, **_READINGS),
+    FORMAT_VERSION: record(**_PARTS, **_READINGS, **_SCORES),
+}
 
 
 def _check_agreement(facts: dict[str, Any]) -> None:
@@ -238,6 +269,11 @@ def _check_agreement(facts: dict[str, Any]) -> None:
     encoder, sizes = facts["encoder"], facts["training"]["hidden_layer_sizes"]
     if facts["layers"] != len(sizes) + 1:
         raise FormError(f"{facts['layers']} layers for {len(sizes)} hidden ones")
+    twin = facts["twin"]
+    if twin is not None and (
+        facts["training"]["p"] or twin["training"]["hidden_layer_sizes"] != sizes
+    ):
+        raise FormError("a network beside the model that does not belong to it")
     coded = [column["name"] for part in ("numeric", "texts") for column in encoder[part]]
     numeric = [c["name"] for c in facts["columns"] if c["kind"] == "numeric"]
     others = [c["name"] for c in facts["columns"] if c["kind"] != "numeric"]
@@ -285,11 +321,15 @@ def _shapes(facts: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     for i, (ins, outs) in enumerate(pairwise(sizes)):
         found[f"layers.{i}.weight"] = (ins, outs)
         found[f"layers.{i}.bias"] = (outs,)
+    if facts["twin"] is not None:
+        found |= {f"{TWIN}{name}": shape for name, shape in found.items()}
+    if facts["scores"]:
+        found[SCORES] = (facts["scores"],)
     return found
 
 
-def _layers(path: Path, facts: dict[str, Any]) -> Layers:
-    """The weights and the bias of each layer: those that the facts are about, float32, finite."""
+def _arrays(path: Path, facts: dict[str, Any]) -> dict[str, NDArray[np.float32]]:
+    """The arrays by name: those that the facts are about, float32, finite."""
     from safetensors import SafetensorError, deserialize
 
     shapes = _shapes(facts)
@@ -305,9 +345,9 @@ def _layers(path: Path, facts: dict[str, Any]) -> Layers:
     if stored.keys() != shapes.keys():
         raise FormError(f"the arrays are {listed(sorted(stored))}")
     arrays = {name: _array(name, stored[name], shape) for name, shape in shapes.items()}
-    return [
-        (arrays[f"layers.{i}.weight"], arrays[f"layers.{i}.bias"]) for i in range(facts["layers"])
-    ]
+    if facts["scores"] and (arrays[SCORES][0] < 0 or (np.diff(arrays[SCORES]) < 0).any()):
+        raise FormError(f"{SCORES} must be 0 or more, in ascending order")
+    return arrays
 
 
 def _array(name: str, stored: dict[str, Any], shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -320,8 +360,18 @@ def _array(name: str, stored: dict[str, Any], shape: tuple[int, ...]) -> NDArray
     return array
 
 
-def _model(facts: dict[str, Any], layers: Layers) -> Model:
-    weights, biases = zip(*layers, strict=True)
+def _network(
+    facts: dict[str, Any], arrays: dict[str, NDArray[np.float32]], layers: int, first: str = ""
+) -> Network:
+    weights, biases = (
+        tuple(arrays[f"{first}layers.{i}.{what}"] for i in range(layers))
+        for what in ("weight", "bias")
+    )
+    return Network(weights, biases, facts["target_mean"], facts["target_scale"])
+
+
+def _model(facts: dict[str, Any], arrays: dict[str, NDArray[np.float32]]) -> Model:
+    twin, layers = facts["twin"], facts["layers"]
     return Model(
         task=cast(Task, facts["task"]),
         target=facts["target"],
@@ -329,8 +379,10 @@ def _model(facts: dict[str, Any], layers: Layers) -> Model:
         columns=tuple(Column(**column) for column in facts["columns"]),
         left_out=tuple(facts["left_out"]),
         encoder=_encoder(facts),
-        network=Network(weights, biases, facts["target_mean"], facts["target_scale"]),
+        network=_network(facts, arrays, layers),
         training=facts["training"],
         readings=tuple(Reading(**one) for one in facts["readings"]),
         missing=tuple(facts["missing"]),
+        twin=twin and Twin(_network(twin, arrays, layers, TWIN), twin["training"]),
+        strangeness=arrays[SCORES].astype(np.float64) if facts["scores"] else None,
     )

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import signal
-import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thinned import reference
-from thinned.fit.compare import compare, level, looks_for
+from thinned.fit import baselines
+from thinned.fit.compare import compare, judged, level, paired
+from thinned.fit.conformal import strangeness
 from thinned.fit.encoding import Encoder, column_transformer, learned
-from thinned.fit.model import Model
+from thinned.fit.engines import Engine
+from thinned.fit.engines.local import Local
+from thinned.fit.epochs import constant_cost, looks_for
+from thinned.fit.metrics import metric_for
+from thinned.fit.model import Model, Twin
 from thinned.fit.network import MEASURES, Network, measures
 from thinned.fit.results import FitSettings, Predictions, Refit, ShownMask, Split
+from thinned.fit.scores import standard_errors
+from thinned.fit.splits import splits_of
 from thinned.fit.tables import Problem
 from thinned.fit.threads import one_blas_thread
 from thinned.fit.training import Job, Trained, train
@@ -47,15 +54,19 @@ class Search:
     problem : Problem.
     settings : FitSettings.
     advance : called with no argument after each training.
-    processes : int >= 1, or None for one to a core. Results do not depend on it.
+    engine : Engine, where trainings run. Default: a process to a core. Results do not depend on it.
 
     Attributes
     ----------
     looks : the epochs after which networks are measured.
     levels, splits, comparison, best : as in `Result`, after `run`.
+    gap : the paired difference of the gaps between validation and training loss, best p above 0
+        minus p = 0.
+    baselines : the `Baseline`s.
     refits : the `Refit`s at p = 0 and at the best p above 0.
     model : the network refitted at the best p, with its way from and to the table.
     predictions : the model's, on the test part.
+    seconds : that all of it took.
     masks : of the first batch of the refit at the best p above 0.
     """
 
@@ -64,46 +75,29 @@ class Search:
         problem: Problem,
         settings: FitSettings,
         advance: Callable[[], None] = lambda: None,
-        processes: int | None = None,
+        engine: Engine | None = None,
     ) -> None:
         self.problem, self.settings, self.advance = problem, settings, advance
-        self.processes = processes
+        self.engine = engine or Local()
         self.looks = looks_for(settings.epochs)
+        self.metric = metric_for(problem.task, settings.metric)
 
     def run(self) -> None:
         """All of it, in order."""
+        start = time.monotonic()
         self._split()
         with one_blas_thread():
             self._cross_validate()
             self._refit()
+            self._compare_with_baselines()
+        self.seconds = time.monotonic() - start
 
     # ------------------------------------------------------------------------------------- splits
 
     def _split(self) -> None:
-        from sklearn.model_selection import (
-            RepeatedKFold,
-            RepeatedStratifiedKFold,
-            train_test_split,
-        )
-
-        problem, settings = self.problem, self.settings
-        classes = problem.task == "classification"
-        rows = np.arange(problem.rows)
-        self.train_rows, self.test_rows = train_test_split(
-            rows,
-            test_size=settings.test_share,
-            random_state=settings.seed,
-            stratify=problem.target if classes else None,
-        )
-        self.train_rows.sort()
-        self.test_rows.sort()
-        folds = (RepeatedStratifiedKFold if classes else RepeatedKFold)(
-            n_splits=settings.folds, n_repeats=settings.repeats, random_state=settings.seed
-        )
-        target = problem.target[self.train_rows]
-        self.parts = [
-            (self.train_rows[a], self.train_rows[b]) for a, b in folds.split(target, target)
-        ]
+        found = splits_of(self.problem, self.settings)
+        self.train_rows, self.test_rows = found.train_rows, found.test_rows
+        self.parts = found.parts
 
     def _encoded(self, rows: Array, other: Array) -> tuple[tuple[Array, Array], Any]:
         """Inputs of both parts, by a transformer that has seen the first part only."""
@@ -145,19 +139,9 @@ class Search:
         )
 
     def _train_all(self, jobs: Iterable[Job], count: int) -> Iterator[Trained]:
-        import joblib
-
-        processes = min(self.processes or joblib.cpu_count(), count)
-        with (
-            _stopped_quietly(),
-            joblib.parallel_config(backend="loky", inner_max_num_threads=1),
-            joblib.Parallel(n_jobs=processes, return_as="generator_unordered") as run,
-        ):
-            with _deaf_children():
-                results = run(joblib.delayed(train)(job) for job in jobs)
-            for trained in results:
-                self.advance()
-                yield trained
+        for trained in self.engine.run(train, jobs, count):
+            self.advance()
+            yield trained
 
     def _cross_validate(self) -> None:
         settings, problem = self.settings, self.problem
@@ -168,13 +152,24 @@ class Search:
         )
         for trained in self._train_all(self._jobs(), len(settings.p) * settings.splits):
             measured[trained.key] = trained.measured
+        constant = constant_cost(self.metric, problem.task, problem.target[self.train_rows])
         self.levels = tuple(
-            level(p, measured[i], self.looks, names) for i, p in enumerate(settings.p)
+            level(p, measured[i], self.looks, names, self.metric, settings.folds, constant)
+            for i, p in enumerate(settings.p)
         )
-        self.best = min(self.levels, key=lambda one: one.validation["loss"].value)
-        chosen = [self.looks.index(one.epochs) for one in self.levels]
-        at_chosen = np.stack([measured[i, :, :, k] for i, k in enumerate(chosen)])
-        self.comparison = compare(settings.p, at_chosen[:, :, 1, 0], settings.folds)
+        self.best = min(
+            self.levels,
+            key=lambda one: self.metric.cost(one.validation[settings.metric].value),
+        )
+        chosen = [judged(one, names, self.metric, settings.folds) for one in measured]
+        every = np.arange(settings.splits)
+        at_chosen = np.stack([one[every, :, k] for one, k in zip(measured, chosen, strict=True)])
+        self.scored = at_chosen[self.levels.index(self.best), :, 1]
+        decisive = at_chosen[:, :, 1, names.index(settings.metric)]
+        self.comparison = compare(settings.p, decisive, settings.folds, self.metric)
+        gaps = at_chosen[:, :, 1, 0] - at_chosen[:, :, 0, 0]
+        rival = settings.p.index(self.comparison.p)
+        self.gap = paired(gaps[rival], gaps[0], settings.folds)
         self.splits = tuple(
             Split(
                 repeat=s // settings.folds,
@@ -182,6 +177,7 @@ class Search:
                 random_state=random_state(settings, s),
                 training={name: at_chosen[:, s, 0, m].tolist() for m, name in enumerate(names)},
                 validation={name: at_chosen[:, s, 1, m].tolist() for m, name in enumerate(names)},
+                epochs=tuple(self.looks[k[s]] for k in chosen),
             )
             for s in range(settings.splits)
         )
@@ -200,7 +196,12 @@ class Search:
         models = {i: self._model(i, encoder, networks[i].network) for i in pair}
         self.refits = tuple(self._scored(i, models[i]) for i in pair)
         self.model = models[self.settings.p.index(self.best.p)]
+        if not self.best.p:  # its members are those of the refit that has some
+            some = models[pair[1]]
+            self.model = replace(self.model, twin=Twin(some.network, some.training))
         self.predictions = self._predicted()
+        scores = strangeness(self.model, self.predictions.answers, target[self.test_rows])
+        self.model = replace(self.model, strangeness=scores)
         self.masks = tuple(
             ShownMask(site, repr(at), p, shape, keep_mask(shape, p, at))
             for site, at, p, shape in networks[pair[1]].masks
@@ -241,11 +242,57 @@ class Search:
             random_state=random_state(self.settings, None),
             training=training,
             test=test,
+            errors=self._errors(model),
         )
+
+    def _errors(self, model: Model) -> dict[str, float]:
+        outputs = model.answers(self.problem.features.iloc[self.test_rows]).outputs
+        return standard_errors(self.problem.task, outputs, self.problem.target[self.test_rows])
 
     def _measured(self, model: Model, rows: Array) -> Any:
         outputs = model.answers(self.problem.features.iloc[rows]).outputs
         return measures(self.problem.task, outputs, self.problem.target[rows])
+
+    # ---------------------------------------------------------------------------------- baselines
+
+    def _compare_with_baselines(self) -> None:
+        problem, settings = self.problem, self.settings
+        counts = {
+            name: baselines.splits_of(name, settings.folds, settings.splits)
+            for name in baselines.BASELINES
+        }
+        names = MEASURES[problem.task]
+        scored = {name: np.full((n, len(names)), np.nan) for name, n in counts.items()}
+        tested = {}
+        jobs = self._baseline_jobs(counts)
+        for one in self.engine.run(baselines.score, jobs, sum(counts.values()) + len(counts)):
+            name = baselines.BASELINES[one.key[0]]
+            if one.key[1] < 0:
+                tested[name] = one
+            else:
+                scored[name][one.key[1]] = one.measured
+        self.baselines = tuple(
+            baselines.found(
+                name, problem.task, self.metric, scored[name], tested[name], self.scored,
+                settings.folds,
+            )
+            for name in counts
+        )  # fmt: skip
+
+    def _baseline_jobs(self, counts: dict[baselines.Name, int]) -> Iterator[baselines.BaselineJob]:
+        """Those on the splits, and at -1 those on all training rows, for the test part."""
+        problem, target = self.problem, self.problem.target
+        parts = [*enumerate(self.parts), (-1, (self.train_rows, self.test_rows))]
+        for s, (rows, other) in parts:
+            inputs, _ = self._encoded(rows, other)
+            for i, (name, n) in enumerate(counts.items()):
+                if s < n:
+                    yield baselines.BaselineJob(
+                        (i, s), name, problem.task, len(problem.classes), inputs,
+                        (target[rows], target[other]), self.settings.seed, with_errors=s < 0,
+                    )  # fmt: skip
+
+    # ----------------------------------------------------------------------------------- outcomes
 
     def _predicted(self) -> Predictions:
         problem, rows = self.problem, self.test_rows
@@ -257,47 +304,3 @@ class Search:
             pairs = target * n + answers.prediction
             confusion = np.bincount(pairs, minlength=n * n).reshape(n, n)
         return Predictions(problem.places[rows].astype(np.int64) + 1, target, answers, confusion)
-
-
-@contextmanager
-def _stopped_quietly() -> Iterator[None]:
-    """joblib's thread that hands out work may stumble where an interruption takes the work away,
-    and would print a traceback beside the sentence that the user gets. Without one it prints it."""
-    stumbled: list[threading.ExceptHookArgs] = []
-    before = threading.excepthook
-
-    def hook(raised: threading.ExceptHookArgs) -> None:
-        ours = raised.thread is not None and raised.thread.name == "ExecutorManagerThread"
-        (stumbled.append if ours else before)(raised)
-
-    threading.excepthook = hook
-    try:
-        yield
-    except (KeyboardInterrupt, GeneratorExit):
-        stumbled.clear()
-        raise
-    finally:
-        threading.excepthook = before
-        for raised in stumbled:
-            before(raised)
-
-
-@contextmanager
-def _deaf_children() -> Iterator[None]:
-    """Processes started here do not hear Ctrl-C, which a terminal sends to all of them.
-
-    Ending them is this process's business; on their own they would each print a traceback. Here
-    Ctrl-C waits until they are started.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    from multiprocessing import resource_tracker
-
-    # Up to Python 3.12 the start of this helper, which the first child needs, lifts any block.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,12 +19,23 @@ from thinned.fit.kinds import Column, Kind, as_kind, kind_of
 from thinned.fit.readings import Reading, applied
 from thinned.fit.selection import note_alike, selected
 from thinned.fit.source import TableFile
+from thinned.fit.structure import group_numbers, times_of
 from thinned.fit.target import Task, check_target, learnable, target_column, task_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["DATASETS", "Column", "Kind", "Problem", "Task", "features_for", "load", "open_data"]
+__all__ = [
+    "DATASETS",
+    "Column",
+    "Kind",
+    "Problem",
+    "Task",
+    "features_for",
+    "load",
+    "open_data",
+    "problem_of",
+]
 
 DATASETS = ("digits", "wine", "breast_cancer", "diabetes")
 
@@ -40,6 +51,8 @@ class Problem:
     (None is missing) for each other. `target` holds class numbers, or values in the target's units.
     `data` is the name of the file or the data set, and `typed` what was given for it.
     `readings` say how texts were read, and `choices` what the user said about the columns.
+    `groups` number the groups that rows belong to, and `times` put the rows in order, where there
+    are such columns.
     `places` are the positions of the rows in the data, and `unknown` has the features of the rows
     without a target, its index being their positions.
     """
@@ -59,6 +72,8 @@ class Problem:
     choices: Choices = field(default_factory=Choices)
     places: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, np.intp))
     unknown: pd.DataFrame | None = None
+    groups: NDArray[np.intp] | None = None
+    times: NDArray[np.float64] | None = None
 
     @property
     def rows(self) -> int:
@@ -104,16 +119,34 @@ def load(
     """
     choices = choices or Choices()
     source = open_data(data, missing=choices.missing)
+    return problem_of(source, data, target, task, choices)
+
+
+def problem_of(
+    source: TableFile,
+    typed: str,
+    target: str | None,
+    task: str,
+    choices: Choices,
+    beside: Collection[str] = (),
+) -> Problem:
+    """What `load` makes of a table that was read.
+
+    typed : how the user named it. beside : columns that new data will not have.
+    """
     source.frame = source.frame.reset_index(drop=True)
     name = target_column(source, target)
     names = list(source.frame.columns)
     _check_choices(choices, name, names)
-    source.frame = source.frame.drop(columns=list(choices.drop))
+    groups = None if choices.groups is None else group_numbers(source, choices.groups)
+    apart = [*choices.drop, *([choices.groups] if choices.groups is not None else [])]
+    source.frame = source.frame.drop(columns=apart)
     names_read = list(source.frame.columns)
     readings = found(source, names_read, choices.kinds, name)
     if any(one.dated and one.column == name for one in readings):
         raise source.error(f"the target {quoted(name)} holds dates; name another with --target.")
     applied(source, readings)
+    times = None if choices.time is None else times_of(source, choices.time, readings)
     _check_number(source, len(source.frame))
     kind, values = kind_of(source, name)
     check_target(source, name, kind, values, task)
@@ -122,7 +155,9 @@ def load(
     _check_number(source, len(rows), " with a target")
     if kind == "text":
         note_alike(source, name, values)
-    others = [one for one in source.frame.columns if one != name]
+    unlearned = {name, *beside}
+    unlearned |= {part for one in readings if one.column in beside for part in one.makes}
+    others = [one for one in source.frame.columns if one not in unlearned]
     made = {part for one in readings if one.dated for part in one.makes}
     kept, frame = selected(source, others, y, rows, chosen, choices.keep, made)
     if not kept:
@@ -136,7 +171,7 @@ def load(
     learned |= {one.column for one in used}
     return Problem(
         data=source.name,
-        typed=data,
+        typed=typed,
         features=frame.iloc[rows].reset_index(drop=True),
         columns=kept,
         left_out=tuple(one for one in names if one not in learned),
@@ -149,6 +184,8 @@ def load(
         readings=used,
         choices=choices,
         places=rows,
+        groups=None if groups is None else groups[rows],
+        times=None if times is None else times[rows],
         unknown=frame[values.isna().to_numpy()],
     )
 
@@ -168,6 +205,16 @@ def _check_choices(choices: Choices, target: str, names: list[str]) -> None:
         check_names(option, those, names)
         if target in those:
             raise InputError(f"{option}: {quoted(target)} is the target.")
+    for option, one in (("--groups", choices.groups), ("--time", choices.time)):
+        if one is None:
+            continue
+        check_names(option, [one], names)
+        if one == target:
+            raise InputError(f"{option}: {quoted(target)} is the target.")
+        if one in choices.drop or (option == "--groups" and one in choices.keep):
+            raise InputError(f"{option}: {quoted(one)} is named by --keep or --drop too.")
+    if choices.groups is not None and choices.time is not None:
+        raise InputError("--groups and --time: only one of them can say what is held out.")
     both = set(choices.keep) & set(choices.drop)
     if both:
         raise InputError(f"--keep and --drop: both name the column {quoted(min(both))}.")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinned.address import Address
+from thinned.fit.epochs import Patience
 from thinned.fit.network import MEASURES, Network, measures
 from thinned.fit.results import FitSettings
 from thinned.fit.tables import Task
@@ -41,6 +42,8 @@ class Job:
 class Trained:
     """measured[part, look, measure] for the two parts of the rows, and the network at the end.
 
+    Looks after the one at which patience ended the training are NaN.
+
     `masks` names the masks of the first batch: for the input and each hidden layer the site, the
     address, p and the shape.
     """
@@ -67,7 +70,8 @@ def estimator_for(task: Task, p: float, random_state: int, settings: FitSettings
 
 
 def train(job: Job) -> Trained:
-    """Train to the last of `job.looks`, and measure both parts after each of these epochs."""
+    """Train to the last of `job.looks`, or until looks bring nothing any more, and measure both
+    parts after each of these epochs."""
     with one_blas_thread():
         return _train(job)
 
@@ -81,7 +85,9 @@ def _train(job: Job) -> Trained:
     else:
         mean, scale = float(y.mean()), float(y.std()) or 1.0
         y = (y - mean) / scale
-    measured = np.empty((2, len(job.looks), len(MEASURES[job.task])))
+    measured = np.full((2, len(job.looks), len(MEASURES[job.task])), np.nan)
+    steps = -(-len(x) // job.settings.batch_size)
+    patience = Patience(job.task, job.settings.metric, job.target[1], steps)
     look = 0
     for epoch in range(1, job.looks[-1] + 1):
         estimator.partial_fit(x, y, **more)
@@ -91,6 +97,8 @@ def _train(job: Job) -> Trained:
                 out = network.outputs(job.inputs[part])
                 measured[part, look] = measures(job.task, out, job.target[part])
             look += 1
+            if patience.ends(measured[1, :look], epoch):
+                break
     units = [weight.shape[0] for weight in network.weights]
     rows = min(job.settings.batch_size, len(x))
     masks = tuple(

@@ -1,7 +1,8 @@
-"""What the saved model's thinned networks say of the test part, and what it is worth."""
+"""How far the saved model's answers can be trusted, on the test part."""
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from thinned.fit.conformal import limit, sets
 from thinned.fit.model import Answers, Model
 from thinned.fit.threads import one_blas_thread
 
@@ -17,75 +19,114 @@ if TYPE_CHECKING:
 
     from thinned.members.calibration import Reliability, RiskCoverage
 
-__all__ = ["MEMBERS", "Uncertainty", "uncertainty_of"]
+__all__ = ["LEVEL", "MEMBERS", "Bounds", "Members", "Uncertainty", "uncertainty_of"]
 
 Array = NDArray[Any]
 
 MEMBERS = 64
-LEVEL, DEVIATIONS = 0.9, 1.6448536269514722  # the normal distribution's quantile at .95
+LEVEL = 0.9
 LEAST_SURE = 12
 _PIXEL = re.compile(r"pixel_(\d{1,2})_(\d{1,2})")
 
 
 @dataclass(frozen=True)
-class Uncertainty:
-    """Members' answers on the test part.
+class Bounds:
+    """Conformal intervals, or sets of classes, at `level`.
 
+    limit : how strange the truth may be, or half the width of an interval; infinite where the test
+        part is too small. sizes : of each test row's set; None in regression.
+    """
+
+    level: float
+    limit: float
+    sizes: Array | None = None
+
+    @property
+    def known(self) -> bool:
+        return math.isfinite(self.limit)
+
+
+@dataclass(frozen=True)
+class Members:
+    """Answers of thinned networks on the test part.
+
+    p : at which they drop. own : whether they are the saved model's, or those of the refit beside.
     uncertainty : (rows,). Predictive entropy, nats; std between members for a regression.
     wrong : (rows,). 1 for a wrong class; the squared error of a regression.
     kept : how the mean of `wrong` rises as less sure rows are answered too.
-    reliability : of the classes' probabilities. low, high : ends of a regression's intervals, which
-        hold `covered` of the test part.
     least : the LEAST_SURE rows, by their place in the test part. images : of these, where the
         columns are pixels.
     """
 
-    members: int
+    p: float
+    own: bool
+    count: int
     answers: Answers
     uncertainty: Array
     wrong: Array
     kept: RiskCoverage
     least: Array
-    reliability: Reliability | None = None
-    low: Array | None = None
-    high: Array | None = None
-    covered: float | None = None
     images: Array | None = None
 
 
-def uncertainty_of(
-    model: Model, frame: pd.DataFrame, target: Array, residual: float
-) -> Uncertainty | None:
-    """None for a model that was fitted at p = 0, which has no thinned networks.
+@dataclass(frozen=True)
+class Uncertainty:
+    """What is known of it.
 
-    residual : the mean squared error on the training rows: for a regression, the part of an
-        interval that all members share.
+    reliability : of the classes' probabilities, as the saved model says them.
+    members : None where all of them say the same; `why` then says so.
     """
+
+    bounds: Bounds
+    reliability: Reliability | None
+    members: Members | None
+    why: str = ""
+
+
+def uncertainty_of(model: Model, frame: pd.DataFrame, target: Array) -> Uncertainty:
+    """On the test part: frame, and the target, class numbers or values."""
     from thinned.members import calibration
 
-    if not model.training["p"]:
-        return None
+    answers = model.answers(frame)
+    most, sizes, reliability = limit(model, LEVEL), None, None
+    if answers.probabilities is not None:
+        sizes = sets(answers.probabilities, most).sum(axis=1)
+        reliability = calibration.reliability(answers.probabilities, target, 10)
+    bounds = Bounds(LEVEL, most, sizes)
+    try:
+        members = _members(model, frame, target)
+    except ValueError as same:  # all members say the same: nothing that matters is dropped
+        return Uncertainty(bounds, reliability, None, str(same))
+    return Uncertainty(bounds, reliability, members)
+
+
+def _members(model: Model, frame: pd.DataFrame, target: Array) -> Members:
+    from thinned.members import calibration
+
+    asked = model.thinned
+    assert asked is not None
     with one_blas_thread():
         found = model.members(frame, MEMBERS)
     answers = Answers.of_members(found)
-    facts: dict[str, Any] = {}
     if found.probabilities is not None:
         uncertainty = found.predictive_entropy
         wrong = (answers.prediction != target).astype(np.float64)
-        facts["reliability"] = calibration.reliability(found.probabilities, target, 10)
     else:
         uncertainty = found.std
         wrong = (answers.prediction - target) ** 2
-        half = DEVIATIONS * np.sqrt(found.std**2 + residual)
-        low, high = found.mean - half, found.mean + half
-        covered = calibration.interval_coverage(low, high, target)
-        facts = {"low": low, "high": high, "covered": float(covered)}
     assert uncertainty is not None
     least = np.argsort(-uncertainty, kind="stable")[:LEAST_SURE]
-    return Uncertainty(
-        MEMBERS, answers, uncertainty, wrong, calibration.risk_coverage(uncertainty, wrong), least,
-        images=_images(frame.iloc[least]), **facts,
-    )  # fmt: skip
+    return Members(
+        p=float(asked.training["p"]),
+        own=asked.training == model.training,
+        count=MEMBERS,
+        answers=answers,
+        uncertainty=uncertainty,
+        wrong=wrong,
+        kept=calibration.risk_coverage(uncertainty, wrong),
+        least=least,
+        images=_images(frame.iloc[least]),
+    )
 
 
 def _images(frame: pd.DataFrame) -> Array | None:

@@ -1,20 +1,24 @@
-"""What dropout did for this data, in plain words."""
+"""Numbers as they are shown, and the results as tables of text."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
-from thinned.errors import quoted
-from thinned.fit.results import Comparison, FitSettings, Level, Mean, Refit, Result
-from thinned.fit.tables import Task
+from thinned.fit.results import Mean, Result
+from thinned.fit.target import Task
 
-__all__ = ["HEADLINES", "count", "number", "percent", "sentences", "table", "with_error"]
-
-HEADLINES = {
-    "helped": "Dropout helped.",
-    "no clear difference": "Dropout made no clear difference.",
-    "hurt": "Dropout hurt.",
-}
+__all__ = [
+    "Shown",
+    "baseline_table",
+    "count",
+    "number",
+    "percent",
+    "shown_measures",
+    "table",
+    "unit_of",
+    "with_error",
+]
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -28,9 +32,12 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def with_error(mean: Mean, scale: float = 1.0) -> str:
-    """A mean and its standard error, both to the second digit of the error: 0.0894 ± 0.0051."""
+    """A mean and its standard error, both to the second digit of the error: 0.0894 ± 0.0051. What
+    cannot vary (an error of 0) stands alone."""
     value, error = mean.value * scale, mean.error * scale
-    if not error or abs(value) >= 1e9 or abs(value) + error < 1e-6:
+    if not error:
+        return number(value)
+    if abs(value) >= 1e9 or abs(value) + error < 1e-6:
         return f"{number(value)} ± {number(error, 2)}"
     decimals = min(max(1 - math.floor(math.log10(error)), 0), 6)
     return f"{value:.{decimals}f} ± {error:.{decimals}f}"
@@ -45,119 +52,82 @@ def count(n: int, what: str) -> str:
     return f"{n:,} {what}{'s' if n != 1 else ''}"
 
 
-def sentences(
-    task: Task,
-    settings: FitSettings,
-    levels: tuple[Level, ...],
-    comparison: Comparison,
-    refits: tuple[Refit, ...],
-    target: str,
-) -> tuple[str, ...]:
-    """The summary: the comparison, the scores, the gap, the test part, and what to be wary of."""
-    none = levels[0]
-    some = next(level for level in levels if level.p == comparison.p)
-    said = [_loss(task, settings, none, some, comparison), _score(task, none, some, target)]
-    said.append(_gap(none, some))
-    said.append(_test(task, refits, min(levels, key=lambda one: one.validation["loss"].value)))
-    said += _late(task, settings, none, some)
-    said += _early(settings, levels)
-    return tuple(said)
+@dataclass(frozen=True)
+class Shown:
+    """A measure as a column of a table."""
+
+    name: str
+    head: str
+    unit: str = ""
+    scale: float = 1.0
+
+    def of(self, mean: Mean) -> str:
+        return with_error(mean, self.scale)
 
 
-def _loss(task: Task, settings: FitSettings, none: Level, some: Level, found: Comparison) -> str:
-    unit = "nats" if task == "classification" else "squared units of the target"
-    what = "log loss" if task == "classification" else "squared error"
-    way = "lower" if found.difference < 0 else "higher"
-    size = with_error(Mean(abs(found.difference), found.error))
-    best = ", the best p above 0," if len(settings.p) > 2 else ""
-    start = (
-        f"On the same {settings.splits} splits the validation {what} was "
-        f"{number(some.validation['loss'].value)} {unit} at p = {some.p:g}{best} and "
-        f"{number(none.validation['loss'].value)} without dropout: {way} by {size} (standard "
-        "error of the paired difference)."
-    )
-    if found.verdict == "no clear difference":
-        return f"{start} Chance alone may reach {number(found.bound, 2)}, so this may be chance."
-    return f"{start} Chance alone would rarely reach {number(found.bound, 2)}."
+def shown_measures(result: Result) -> list[Shown]:
+    """The measures beside the loss: more of them for unbalanced classes, and the chosen one."""
+    if result.data.task == "regression":
+        columns = [Shown("rmse", "RMSE", "units of the target"), Shown("r2", "R²")]
+        more = [Shown("mae", "MAE", "units of the target")]
+    else:
+        accuracy = Shown("accuracy", "accuracy (%)", "%", 100)
+        balanced = Shown("balanced_accuracy", "balanced accuracy (%)", "%", 100)
+        more = [Shown("auc", "AUC"), Shown("average_precision", "average precision")]
+        columns, more = [accuracy], [balanced, *more]
+        if result.data.unbalanced:
+            columns, more = [balanced, *more[1:]], [accuracy]
+    return columns + [one for one in more if one.name == result.settings.metric]
 
 
-def _score(task: Task, none: Level, some: Level, target: str) -> str:
-    with_, without = some.validation, none.validation
-    if task == "classification":
-        return (
-            f"Validation accuracy was {with_error(with_['accuracy'], 100)} % at p = {some.p:g} and "
-            f"{with_error(without['accuracy'], 100)} % without dropout."
-        )
-    off, off_without = (number(one["rmse"].value) for one in (with_, without))
-    return (
-        f"Predictions of {quoted(target)} were off by {off} (root mean square, in its own unit) at "
-        f"p = {some.p:g} and by {off_without} without dropout; R² was {with_error(with_['r2'])} "
-        f"and {with_error(without['r2'])}."
-    )
-
-
-def _gap(none: Level, some: Level) -> str:
-    change = "narrower" if some.gap.value < none.gap.value else "wider"
-    if abs(some.gap.value - none.gap.value) <= max(some.gap.error, none.gap.error):
-        change = "about as wide"
-    return (
-        f"The gap between training and validation loss was {change} with dropout: "
-        f"{with_error(some.gap)} at p = {some.p:g}, {with_error(none.gap)} without."
-    )
-
-
-def _test(task: Task, refits: tuple[Refit, ...], best: Level) -> str:
-    none, some = refits
-    name = "accuracy" if task == "classification" else "R²"
-    key = "accuracy" if task == "classification" else "r2"
-    show = percent if task == "classification" else number
-    kept = f"p = {best.p:g}" if best.p else "the one without dropout"
-    return (
-        f"On the test part, which no choice was made on, {name} was {show(some.test[key])} for the "
-        f"network refitted at p = {some.p:g} and {show(none.test[key])} for the one refitted "
-        f"without dropout; the saved model is {kept if best.p == 0 else 'the one at ' + kept}."
-    )
-
-
-def _late(task: Task, settings: FitSettings, none: Level, some: Level) -> list[str]:
-    """What longer training does, where it does something to either."""
-    if none.epochs == some.epochs == settings.epochs:
-        return []
-    said = (
-        f"Each p was stopped at its own best epoch ({some.epochs} at p = {some.p:g}, {none.epochs} "
-        f"without dropout). Trained on to epoch {settings.epochs}, the validation loss is "
-        f"{number(some.last_loss.value)} and {number(none.last_loss.value)}."
-    )
-    return [said]
-
-
-def _early(settings: FitSettings, levels: tuple[Level, ...]) -> list[str]:
-    """The ps whose loss was lowest when training ended."""
-    still = [f"{level.p:g}" for level in levels if level.epochs == settings.epochs]
-    if not still:
-        return []
-    which = still[0] if len(still) == 1 else f"{', '.join(still[:-1])} and {still[-1]}"
-    return [f"At p = {which} the loss was lowest at the last epoch: more epochs may do better."]
+def unit_of(task: Task) -> str:
+    """The loss's unit, in a table."""
+    return "nats" if task == "classification" else "target²"
 
 
 def table(result: Result) -> str:
     """The levels as text, in columns of even width."""
-    classes = result.data.task == "classification"
-    unit = "nats" if classes else "target²"
-    head = ["p", "epochs", f"validation loss ({unit})"]
-    head += ["accuracy (%)"] if classes else ["RMSE", "R²"]
-    rows = [[*head, "training loss", "gap"]]
+    task, columns = result.data.task, shown_measures(result)
+    head = ["p", "epochs", f"validation loss ({unit_of(task)})", *(one.head for one in columns)]
+    wide = len(columns) < 3
+    head += [*(["training loss"] if wide else []), "gap"]
+    rows = [head]
     for level in result.levels:
-        row = [f"{level.p:g}", str(level.epochs), with_error(level.validation["loss"])]
-        if classes:
-            row.append(with_error(level.validation["accuracy"], 100))
-        else:
-            row += [with_error(level.validation[key]) for key in ("rmse", "r2")]
-        rows.append([*row, with_error(level.training["loss"]), with_error(level.gap)])
+        epochs = f"{level.epochs}{'' if level.finished else '+'}"
+        row = [f"{level.p:g}", epochs, with_error(level.validation["loss"])]
+        row += [one.of(level.validation[one.name]) for one in columns]
+        row += [with_error(level.training["loss"])] if wide else []
+        rows.append([*row, with_error(level.gap)])
+    lines = _even(rows)
+    name = result.settings.metric.replace("_", " ").replace("auc", "AUC")
+    mark = "lowest" if result.metric.cost(1.0) > 0 else "highest"
+    lines[1 + result.levels.index(result.best)] += f"  <- {mark} {name}"
+    return "\n".join(lines)
+
+
+def baseline_table(result: Result) -> str:
+    """The simple models beside the saved one, as text."""
+    from thinned.fit.baselines import called
+
+    task, columns = result.data.task, shown_measures(result)
+    head = ["beside it", f"validation loss ({unit_of(task)})", *(one.head for one in columns)]
+    rows = [[*head, "on the test part"]]
+    for base in result.baselines:
+        row = [called(base.name, task), with_error(base.validation["loss"])]
+        row += [one.of(base.validation[one.name]) for one in columns]
+        first = columns[0]
+        row.append(first.of(Mean(base.test[first.name], base.errors[first.name])))
+        rows.append(row)
+    return "\n".join(_even(rows, left=1))
+
+
+def _even(rows: list[list[str]], left: int = 0) -> list[str]:
+    """Rows as lines; the first `left` columns flush left, the others flush right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+    return [
+        "  ".join(
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
         for row in rows
     ]
-    lines[1 + result.levels.index(result.best)] += "  <- lowest loss"
-    return "\n".join(lines)

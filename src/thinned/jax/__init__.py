@@ -2,21 +2,35 @@
 
 `address` makes an Address of a random key, `window` says in a shard_map which part is at hand;
 `thinned.jax.equinox` and `thinned.jax.nnx` are layers for these libraries, and
-`thinned.jax.linen` adopts models of Flax Linen.
+`thinned.jax.linen` and `thinned.jax.haiku` adopt models of Flax Linen and of Haiku.
+`dot_product_attention` drops attention's weights, `member` is a thinned network by its number,
+`audit` tells by running a model what is wrong with its dropout.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from thinned.jax.attention import dot_product_attention
+from thinned.jax.auditing import audit
 from thinned.jax.keys import address, window
+from thinned.jax.networks import member
 
 if TYPE_CHECKING:
-    from thinned.jax import equinox as equinox, linen as linen, nnx as nnx
+    from thinned.jax import equinox as equinox, haiku as haiku, linen as linen, nnx as nnx
 
-__all__ = ["address", "equinox", "linen", "nnx", "window"]
+__all__ = [
+    "address",
+    "audit",
+    "dot_product_attention",
+    "equinox",
+    "linen",
+    "member",
+    "nnx",
+    "window",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in ("equinox", "linen", "nnx"):
+    if name not in ("equinox", "haiku", "linen", "nnx"):
         raise AttributeError(f"module 'thinned.jax' has no attribute {name!r}")
     return import_module(f"thinned.jax.{name}")

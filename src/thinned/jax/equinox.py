@@ -6,6 +6,7 @@ As all of Equinox's layers they take one sample, without a batch axis: map over 
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -15,8 +16,10 @@ from jax.tree_util import keystr, tree_flatten_with_path, tree_unflatten
 from thinned import checks
 from thinned.address import Address
 from thinned.checks import message
+from thinned.jax.attention import dot_product_attention
+from thinned.jax.awake import awake, awake_row, in_lane
 from thinned.jax.keys import address
-from thinned.jax.layers import (
+from thinned.methods.made import (
     Report,
     Row,
     chosen_options,
@@ -27,7 +30,7 @@ from thinned.jax.layers import (
 )
 from thinned.methods.table import Method
 
-__all__ = ["Layer", "adopt", "made"]
+__all__ = ["Layer", "MultiheadAttention", "adopt", "made"]
 
 _NOWHERE = Address()  # what inference, which draws nothing, is given
 
@@ -88,10 +91,21 @@ class Layer(eqx.Module):
         ------
         RuntimeError if neither came, as Equinox's own layers; ValueError if both did.
         """
-        name = type(self).__name__
         how = dict(self.options)
-        if self.inference if inference is None else inference:
+        drawn = self.drawn_at(key, at, inference)
+        if drawn is None:
             return self._called(x, _NOWHERE, training=False, **how)
+        return self._called(x, drawn, **how)
+
+    def drawn_at(self, key: Any, at: Any, inference: bool | None) -> Address | None:
+        """Where a call with these arguments draws; None where it does not."""
+        name = type(self).__name__
+        asked = awake()
+        if asked is not None and self.site != 0:  # a member's draws, whatever the code passes
+            at = asked.address(self.site)
+            return at if key is None else in_lane(at, key)
+        if self.inference if inference is None else inference:
+            return None
         if key is not None and at is not None:
             raise ValueError(f"{name}: key and at both came. Give one of them.")
         if at is None:
@@ -100,14 +114,16 @@ class Layer(eqx.Module):
                     f"{name} requires a key, or an address (at=...), when running in "
                     "non-deterministic mode."
                 )
-            at = address(key, site=self.site)
-        elif not isinstance(at, Address):
+            return address(key, site=self.site)
+        if not isinstance(at, Address):
             raise TypeError(message(name, "at", "a thinned.Address", type(at).__name__))
-        elif self.site != 0:
-            at = at.replace(site=self.site)
-        return self._called(x, at, **how)
+        return at if self.site == 0 else at.replace(site=self.site)
 
     def _called(self, x: Any, at: Address, **how: Any) -> Any:
+        row = awake_row()
+        if row is not None and at is not _NOWHERE:
+            wide = x[None]
+            return self.row.function(wide, self.p, at, window=row.window(wide.shape), **how)[0]
         if samples_alone(self.row):
             return self.row.function(x[None], self.p, at, **how)[0]
         return self.row.function(x, self.p, at, **how)
@@ -129,6 +145,60 @@ def _made(row: Method) -> type[Layer]:
     return type(row.module, (Layer,), space)
 
 
+class MultiheadAttention(eqx.nn.MultiheadAttention):
+    """`eqx.nn.MultiheadAttention`, whose subclass it is, with its weights dropped by address.
+
+    `adopt` makes it of one: its projections are those of Equinox, and the weights are dropped by
+    `thinned.jax.dot_product_attention` at the site of its `dropout`, in blocks that are made again
+    in the backward pass. A call may have `at`, an Address, in place of `key`.
+    """
+
+    def __call__(  # type: ignore[override]
+        self,
+        query: Any,
+        key_: Any,
+        value: Any,
+        mask: Any = None,
+        *,
+        key: Any = None,
+        at: Address | None = None,
+        inference: bool | None = None,
+        process_heads: Any = None,
+    ) -> Any:
+        layer: Any = self.dropout
+        never = isinstance(layer.p, (int, float)) and layer.p == 0
+        drawn = None if never else layer.drawn_at(key, at, inference)
+        projected = zip(
+            (self.query_proj, self.key_proj, self.value_proj), (query, key_, value), strict=True
+        )
+        project: Any = self._project  # to which Equinox gives no types
+        heads: Any = [project(projection, x) for projection, x in projected]
+        if process_heads is not None:
+            shapes = [x.shape for x in heads]
+            heads = process_heads(*heads)
+            if [x.shape for x in heads] != shapes:
+                raise ValueError("process_heads must not change the shape of the heads.")
+        how: dict[str, Any] = {} if drawn is None else {"p": layer.p, "at": drawn}
+        row = awake_row()
+        if row is not None and drawn is not None:
+            heads = [x[None] for x in heads]
+            shape = (1, heads[0].shape[2], heads[0].shape[1], heads[1].shape[1])
+            how["window"] = row.window(shape)
+        q, k, v = heads
+        mask = mask[None] if mask is not None and mask.ndim == 2 else mask
+        out = dot_product_attention(q, k, v, None, mask, **how)
+        return jax.vmap(self.output_proj)(out.reshape(query.shape[0], -1))
+
+
+def _attention_of(old: Any, layer: Layer) -> MultiheadAttention:
+    """The same attention, its weights dropped by this layer."""
+    made = object.__new__(MultiheadAttention)
+    for field in fields(old):
+        object.__setattr__(made, field.name, getattr(old, field.name))
+    object.__setattr__(made, "dropout", layer)
+    return made
+
+
 _MADE: dict[str, type[Layer]] = {}
 
 
@@ -146,7 +216,8 @@ def __getattr__(name: str) -> Any:
 
 
 def adopt(model: Any, *, separator: str = ".") -> tuple[Any, Report]:
-    """The model with every `eqx.nn.Dropout` in it replaced by an addressed one at its own site.
+    """The model with every `eqx.nn.Dropout` in it replaced by an addressed one at its own site, and
+    `eqx.nn.MultiheadAttention` by `thinned.jax.equinox.MultiheadAttention`.
 
     The model goes on threading keys as it does; its layers make addresses of them. A site is the
     layer's place in the tree, such as "layers.2.dropout". The given model stays as it was. A
@@ -168,7 +239,7 @@ def adopt(model: Any, *, separator: str = ".") -> tuple[Any, Report]:
     """
 
     def is_ours(node: Any) -> bool:
-        return isinstance(node, (eqx.nn.Dropout, Layer))
+        return isinstance(node, (eqx.nn.Dropout, Layer, MultiheadAttention)) or _attends(node)
 
     leaves, form = tree_flatten_with_path(model, is_leaf=is_ours)
     rows, new = [], []
@@ -183,7 +254,20 @@ def adopt(model: Any, *, separator: str = ".") -> tuple[Any, Report]:
     return tree_unflatten(form, new), Report(tuple(rows))
 
 
+def _attends(node: Any) -> bool:
+    """Whether it is Equinox's own attention, with dropout of Equinox's own."""
+    return type(node) is eqx.nn.MultiheadAttention and type(node.dropout) is eqx.nn.Dropout
+
+
 def _adopted(layer: Any, site: str) -> tuple[Any, Row]:
+    if isinstance(layer, MultiheadAttention):
+        inner: Any = layer.dropout
+        return layer, Row(inner.site, "MultiheadAttention", None, f"has its site: {inner.site!r}")
+    if _attends(layer):
+        site = f"{site}/dropout" if site else "dropout"
+        made_new, row = _adopted(layer.dropout, site)
+        row = row._replace(kind="MultiheadAttention", done="weights addressed")
+        return _attention_of(layer, made_new), row
     kind = type(layer).__name__
     p = layer.p if isinstance(layer.p, (int, float)) else None
     if isinstance(layer, Layer):

@@ -11,11 +11,11 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from thinned.address import Address
-from thinned.backends.jax.address import Halves, is_traced
+from thinned.backends.jax.address import Halves, is_traced, words_of
 from thinned.backends.jax.backend import PartOf
 from thinned.checks import message
 
-__all__ = ["address", "window"]
+__all__ = ["address", "key_of", "window"]
 
 
 def address(key: Any, site: int | str = 0, step: Any = 0, call: Any = 0) -> Address:
@@ -63,6 +63,13 @@ def address(key: Any, site: int | str = 0, step: Any = 0, call: Any = 0) -> Addr
     for pair in pairs[1:]:
         at = at.fold_in(pair)  # type: ignore[arg-type]
     return at
+
+
+def key_of(at: Address) -> Any:
+    """The key of an address, for code that draws its own: another for each step and call."""
+    low, high, _, step, call = (jnp.asarray(word, jnp.uint32) for word in words_of(at))
+    key = jax.random.wrap_key_data(jnp.stack([high, low]), impl="threefry2x32")
+    return jax.random.fold_in(jax.random.fold_in(key, step), call)
 
 
 def window(x: Any, spec: PartitionSpec) -> Any:

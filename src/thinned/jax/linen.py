@@ -14,10 +14,20 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from thinned.address import Address
-from thinned.backends.jax.address import Halves, at_one_of, words_of
+from thinned.backends.jax.address import Halves, at_one_of
 from thinned.checks import message
+from thinned.jax.awake import awake
+from thinned.jax.flax_attention import with_address
+from thinned.jax.keys import key_of
+from thinned.jax.linen_layers import Dropout, Layer, made
 
-__all__ = ["Adopted", "adopt"]
+__all__ = ["Adopted", "Dropout", "Layer", "adopt", "made"]
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("_") or name not in made():
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return made()[name]
 
 
 def adopt(model: nn.Module, *, separator: str = ".") -> Adopted:
@@ -25,9 +35,10 @@ def adopt(model: nn.Module, *, separator: str = ".") -> Adopted:
 
     Each `nn.Dropout` draws at a site named by its path, "encoder.Dropout_0". Within nn.scan and
     nn.vmap that split the stream "dropout" each layer draws masks of its own; nn.remat changes
-    none. Within nn.jit, whose keys Flax changes, masks are others, and replay as all do. Code that
-    draws keys itself, attention and subclasses of nn.Dropout among it, gets keys made of the
-    address. The model is not changed.
+    none. Within nn.jit, whose keys Flax changes, masks are others, and replay as all do. The
+    weights of Flax's attention are dropped by `thinned.jax.dot_product_attention` at
+    "<its path>/dropout". Code that draws keys itself, subclasses of nn.Dropout among it, gets keys
+    made of the address. The model is not changed.
 
     Parameters
     ----------
@@ -66,11 +77,12 @@ class Adopted:
     Attributes
     ----------
     model : the nn.Module.
+    separator : what stands between the parts of a site's name.
     """
 
     def __init__(self, model: nn.Module, separator: str) -> None:
         self.model = model
-        self._separator = separator
+        self.separator = separator
 
     def __getattr__(self, name: str) -> Any:
         if name == "model":  # of a copy that is only being made
@@ -88,6 +100,7 @@ class Adopted:
         """As the model's apply, with the masks of an address in place of a key for "dropout".
 
         at : Address, whose site is not looked at; it may be traced, and mapped over by jax.vmap.
+        Its call tells one apply in a step from the next.
         rngs : keys for other streams.
 
         Raises
@@ -99,15 +112,24 @@ class Adopted:
         if rngs is not None and "dropout" in rngs:
             remedy = "Masks come from `at`; thinned.jax.address makes an address of a key."
             raise TypeError(message("apply", "rngs", "without a key for 'dropout'", "one", remedy))
-        streams = {**(rngs or {}), "dropout": _key_of(at)}
+        streams = {**(rngs or {}), "dropout": key_of(at)}
+        at = _of_its_call(at)
         roots = {name: _data(key) for name, key in streams.items()}
 
         def addressed(
             call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext
         ) -> Any:
-            if type(context.module) is not nn.Dropout or context.method_name != "__call__":
+            module: Any = context.module
+            if context.method_name != "__call__":
                 return call(*args, **kwargs)
-            return _dropped(context.module, at, roots, self._separator, call, *args, **kwargs)
+            if type(module) in (nn.Dropout, Dropout) and kwargs.get("at") is None:
+                kwargs.pop("at", None)
+                return _dropped(module, at, roots, self.separator, call, *args, **kwargs)
+            if isinstance(module, Layer) and _draws_itself(kwargs):
+                return _at_its_path(module, at, roots, self.separator, call, *args, **kwargs)
+            if _attends(module) and kwargs.get("dropout_rng") is None:
+                return _attended(module, at, roots, self.separator, call, *args, **kwargs)
+            return call(*args, **kwargs)
 
         with nn.intercept_methods(addressed):
             return self.model.apply(variables, *args, rngs=streams, **how)
@@ -127,18 +149,122 @@ def _dropped(
     from thinned.methods.bernoulli import dropout
 
     off = nn.merge_param("deterministic", layer.deterministic, deterministic)
+    off = off and awake() is None
     if off or layer.rate == 0.0 or rng is not None:
         return call(inputs, deterministic=deterministic, rng=rng)
-    stream = layer.rng_collection
-    layer.make_rng(stream)  # which counts the call, and refuses a stream that is not there
-    scope: Any = layer.scope
+    layer.make_rng(layer.rng_collection)  # which counts it, and refuses a stream that is not there
+    at = _next_call(layer, layer.rng_collection, at, roots, separator.join(_path(layer)))
+    return dropout(inputs, layer.rate, at, shared_axes=tuple(layer.broadcast_dims))
+
+
+def _draws_itself(kwargs: dict[str, Any]) -> bool:
+    return kwargs.get("at") is None and kwargs.get("rng") is None
+
+
+def _at_its_path(
+    layer: Layer,
+    at: Address,
+    roots: dict[str, Any],
+    separator: str,
+    call: Any,
+    x: Any,
+    deterministic: bool | None = None,
+    rng: Any = None,
+    **_: Any,
+) -> Any:
+    """The call of one of Thinned's own layers."""
+    off = nn.merge_param("deterministic", layer.deterministic, deterministic)
+    if (off and awake() is None) or rng is not None:
+        return call(x, deterministic=deterministic, rng=rng)
+    layer.make_rng(layer.rng_collection)
+    here = _next_call(layer, layer.rng_collection, at, roots, separator.join(_path(layer)))
+    return call(x, deterministic=deterministic, at=here)
+
+
+def _attends(module: Any) -> bool:
+    """Whether it is attention whose weights are dropped by Flax's own function."""
+    return (
+        isinstance(module, nn.MultiHeadDotProductAttention)
+        and module.attention_fn is nn.dot_product_attention
+        and module.dropout_rate > 0.0
+    )
+
+
+def _attended(
+    module: Any,
+    at: Address,
+    roots: dict[str, Any],
+    separator: str,
+    call: Any,
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    """The call of attention: its function draws at "<its site>/dropout", as PyTorch's."""
+    path = separator.join(_path(module))
+    site = f"{path}/dropout" if path else "dropout"
+
+    # Flax passes what the function's signature names.
+    def attention_fn(
+        query: Any,
+        key: Any,
+        value: Any,
+        bias: Any = None,
+        mask: Any = None,
+        broadcast_dropout: bool = True,
+        dropout_rng: Any = None,
+        dropout_rate: Any = 0.0,
+        deterministic: bool = False,
+        dtype: Any = None,
+        precision: Any = None,
+        module: Any = None,
+        force_fp32_for_softmax: bool = False,
+        qk_attn_weights_einsum: Any = None,
+        attn_weights_value_einsum: Any = None,
+    ) -> Any:
+        own = qk_attn_weights_einsum, attn_weights_value_einsum
+        if deterministic or any(own):
+            return nn.dot_product_attention(
+                query, key, value, bias, mask, broadcast_dropout, dropout_rng, dropout_rate,
+                deterministic, dtype, precision, module, force_fp32_for_softmax, None, *own,
+            )  # fmt: skip
+        here = _next_call(layer, "dropout", at, roots, site)
+        weights_of, how = None, dict[str, Any]()
+        if module is not None or force_fp32_for_softmax:
+            weights_of = nn.attention.dot_product_attention_weights
+            how = {"force_fp32_for_softmax": force_fp32_for_softmax}
+        return with_address(
+            query, key, value, bias, mask, here, dropout_rate, broadcast_dropout, dtype, precision,
+            module, weights_of, **how,
+        )  # fmt: skip
+
+    layer = module
+    put = {"attention_fn": attention_fn}
+    if awake() is not None:
+        put["deterministic"] = False  # type: ignore[assignment]
+        kwargs.pop("deterministic", None)
+    before = {name: getattr(module, name) for name in put}
+    # The module is this call's own copy of the user's, and is frozen but for this moment.
+    for name, value in put.items():
+        object.__setattr__(module, name, value)
+    try:
+        return call(*args, **kwargs)
+    finally:
+        for name, value in before.items():
+            object.__setattr__(module, name, value)
+
+
+def _path(module: Any) -> tuple[str, ...]:
+    path: tuple[str, ...] = module.scope.path
+    return path
+
+
+def _next_call(module: Any, stream: str, at: Address, roots: dict[str, Any], site: str) -> Address:
+    """The address of the call that make_rng of a stream has just counted, in its lane."""
+    scope: Any = module.scope
     if stream not in scope.rngs:  # Flax takes the parameters' stream then
         stream = "params"
-    site = separator.join(scope.path)
     at = at.replace(site=site, call=scope.rng_counters[stream] - 1)
-    if stream in roots:
-        at = _in_lane(at, _data(scope.rngs[stream].rng), roots[stream])
-    return dropout(inputs, layer.rate, at, shared_axes=tuple(layer.broadcast_dims))
+    return _in_lane(at, _data(scope.rngs[stream].rng), roots[stream]) if stream in roots else at
 
 
 def _in_lane(at: Address, key: Any, root: Any) -> Address:
@@ -153,11 +279,12 @@ def _in_lane(at: Address, key: Any, root: Any) -> Address:
     return at_one_of(jnp.all(lane == 0), at, folded)
 
 
-def _key_of(at: Address) -> Any:
-    """The key of an address, for code that draws its own: another for each step and call."""
-    low, high, _, step, call = (jnp.asarray(word, jnp.uint32) for word in words_of(at))
-    key = jax.random.wrap_key_data(jnp.stack([high, low]), impl="threefry2x32")
-    return jax.random.fold_in(jax.random.fold_in(key, step), call)
+def _of_its_call(at: Address) -> Address:
+    """The address that sites count their calls from: of each call of the whole model another."""
+    if isinstance(at.call, int):
+        return at if at.call == 0 else at.fold_in(at.call)
+    word: Any = Halves(jnp.asarray(at.call, jnp.uint32), jnp.zeros((), jnp.uint32))
+    return at_one_of(word.low == 0, at, at.fold_in(word))
 
 
 def _data(key: Any) -> Any:

@@ -1,20 +1,18 @@
-"""What a model returned: which tensor of it is the answer."""
+"""What a model returned: which tensor, or array of JAX's, is the answer."""
 
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thinned.checks import message
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-__all__ = ["numbers_of"]
+__all__ = ["answers_of", "in_binary64", "numbers_of"]
 
 WHO = "predict"
 
@@ -29,9 +27,36 @@ def numbers_of(result: Any, rows: int, task: str | None) -> Any:
     ------
     TypeError if there is no such tensor, or several. ValueError if it has not as many rows.
     """
+    answers = answers_of(result, rows, task)
+    return tuple(map(in_binary64, answers)) if isinstance(answers, tuple) else in_binary64(answers)
+
+
+def answers_of(result: Any, rows: int, task: str | None) -> Any:
+    """The same as the library's own arrays. Errors: as `numbers_of`."""
     if task == "mean_variance":
         return _pair(result, rows)
     return _array(_answer(result, rows), rows)
+
+
+def in_binary64(array: Any) -> NDArray[np.float64]:
+    """A tensor's or array's numbers."""
+    if hasattr(array, "detach"):
+        array = array.detach().to("cpu").double().numpy()
+    return np.asarray(array, np.float64)
+
+
+def _is_array(value: Any) -> bool:
+    kinds = [("torch", "Tensor"), ("jax", "Array")]
+    loaded = [getattr(sys.modules[room], name) for room, name in kinds if room in sys.modules]
+    return isinstance(value, tuple(loaded))
+
+
+def _is_floating(array: Any) -> bool:
+    if hasattr(array, "is_floating_point"):
+        return bool(array.is_floating_point())
+    import jax.numpy as jnp
+
+    return bool(jnp.issubdtype(array.dtype, jnp.floating))
 
 
 def _pair(result: Any, rows: int) -> Any:
@@ -48,10 +73,8 @@ def _answer(result: Any, rows: int) -> Any:
     named = _named(result)
     if named is None:
         return result
-    import torch
-
     found = _with_rows(named, rows)
-    if isinstance(named.get("logits"), torch.Tensor):
+    if _is_array(named.get("logits")):
         return named["logits"]
     if len(found) == 1:
         return next(iter(found.values()))
@@ -81,24 +104,19 @@ def _named(result: Any) -> Mapping[str, Any] | None:
     return None
 
 
-def _with_rows(named: Mapping[str, Any], rows: int) -> dict[str, Tensor]:
+def _with_rows(named: Mapping[str, Any], rows: int) -> dict[str, Any]:
     """The floating tensors that have a row for each: a loss has none."""
-    import torch
-
-    tensors = {k: v for k, v in named.items() if isinstance(v, torch.Tensor)}
-    floating = {k: v for k, v in tensors.items() if v.is_floating_point() and v.dim()}
+    tensors = {k: v for k, v in named.items() if _is_array(v)}
+    floating = {k: v for k, v in tensors.items() if _is_floating(v) and v.ndim}
     return {k: v for k, v in floating.items() if len(v) == rows}
 
 
-def _array(result: Any, rows: int) -> NDArray[np.float64]:
-    import torch
-
-    if not isinstance(result, torch.Tensor):
+def _array(result: Any, rows: int) -> Any:
+    if not _is_array(result):
         remedy = "Pass output=, a function that takes it from there."
         got = type(result).__name__
         raise TypeError(message(WHO, "the model's result", "a tensor", got, remedy))
-    if result.dim() == 0 or len(result) != rows:
+    if result.ndim == 0 or len(result) != rows:
         got = f"shape {tuple(result.shape)}"
         raise ValueError(message(WHO, "the model's result", f"of {rows} rows, as x", got))
-    array: NDArray[np.float64] = result.detach().to("cpu", torch.float64).numpy()
-    return array
+    return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,8 @@ def predict(
     ----------
     model : torch.nn.Module, or a wrapper of one. It is not touched: a twin of it is run, modules of
         their own around its parameters. Other threads may run and ask the model meanwhile, and not
-        change it.
+        change it. Of JAX: a function of (x, address), a model of Flax NNX or Equinox, or a bound
+        one of Linen (model.bind(variables)): docs/members.md.
     x : tensor or NumPy array (N, ...): the model's argument, with the N rows on its first axis. Or
         several: a tuple or list of positional ones, a Mapping of keywords (a tokenizer's
         BatchEncoding). Beside arrays there may be numbers, strings, bools and None, tuples of
@@ -118,6 +120,29 @@ def predict(
     >>> answer.probabilities.shape, answer.members
     ((5, 3), 16)
     """
+    checks.one_of(WHO, "execution", execution, EXECUTIONS)
+    if output is not None:
+        checks.function(WHO, "output", output, "what the model returns")
+    if _is_of_jax(model):
+        from thinned.members import jax_models
+
+        return jax_models.predict(
+            model,
+            x,
+            members=members,
+            seed=seed,
+            batch_size=batch_size,
+            share=share,
+            progress=progress,
+            antithetic=antithetic,
+            until=until,
+            keep=keep,
+            quantiles=quantiles,
+            task=task,
+            class_axis=class_axis,
+            output=output,
+            execution=execution,
+        )
     import torch
 
     from thinned.torch.adoption.names import unwrapped
@@ -125,18 +150,25 @@ def predict(
     if not isinstance(model, torch.nn.Module):
         remedy = "Estimators have predict_members."
         got = type(model).__name__
-        raise TypeError(message(WHO, "model", "a torch.nn.Module", got, remedy))
+        requirement = "a torch.nn.Module, a model of JAX's or a function of (x, address)"
+        raise TypeError(message(WHO, "model", requirement, got, remedy))
     shares = (*SHARES, "sequence")
     asked = checked(WHO, members, seed, share, antithetic, until, keep, quantiles, task, shares)
-    checks.one_of(WHO, "execution", execution, EXECUTIONS)
-    if output is not None:
-        checks.function(WHO, "output", output, "what the model returns")
     if execution == "thin" and share != "member":
         raise ValueError(message(WHO, "share", "'member' for execution='thin'", repr(share)))
     root = unwrapped(model)
     pool = batches_of(root, x, batch_size, again=asked.until is not None)
     with shown(WHO, progress) as told:
         return _Question(root, pool, asked, told, output, class_axis, execution).answer()
+
+
+def _is_of_jax(model: Any) -> bool:
+    """Whether it is a function, or a model of a library of JAX's."""
+    if "jax" not in sys.modules:
+        return False
+    from thinned.jax.asking import is_jax_model
+
+    return is_jax_model(model)
 
 
 class _Question:

@@ -112,6 +112,34 @@ ANSWERS = (
     Answer(("annealing", "dropout_annealing"), "annealed_dropout"),
     Answer(("k_of_n", "exact", "exact_dropout", "fixed_size_dropout"), "k_of_n_dropout"),
     Answer(("fast", "moment_matching", "deterministic_dropout"), "fast_dropout_moments"),
+    Answer(
+        (
+            "cfg", "cfg_dropout", "class_dropout", "class_dropout_prob", "caption_dropout",
+            "caption_dropout_rate", "cond_drop_prob", "conditioning_dropout", "label_dropout",
+            "prompt_dropout", "text_dropout", "uncond_prob", "unconditional_prob", "ucg_rate",
+        ),
+        "condition_dropout",
+    ),
+    Answer(
+        ("moddrop", "modal_dropout", "modality_drop", "sensor_dropout", "view_dropout"),
+        "modality_dropout",
+    ),
+    Answer(("lora_rank_dropout",), "rank_dropout"),
+    Answer(("lora_module_dropout",), "module_dropout"),
+    Answer(("lora_sparsity", "sparse_lora"), "sparse_lora_dropout"),
+    Answer(("column_wise_drop_key", "key_dropout"), "hidden_key"),
+    Answer(("span_dropout", "cutoff", "span_cutoff"), "hidden_cut"),
+    Answer(
+        ("backward_dropout", "drop_backward", "dropping_backward_propagation"), "drop_bp"
+    ),
+    Answer(("mask_path", "random_walk_dropout", "path_masking"), "dropout_path"),
+    Answer(
+        ("consistent", "consistent_dropout", "policy_gradient_dropout"),
+        "dropout",
+        "A policy's update must see the masks of its rollout (Hausknecht and Wagener, 2022, "
+        "arXiv:2202.11818). Keep the address of each step, Address(seed, site, step=t), and give "
+        "it again in the update: nothing else has to be stored.",
+    ),
     Answer(("stochastic_deactivation",), "dropout", "It is thinned.classic's."),
     Answer(
         ("swapout",),
@@ -121,9 +149,9 @@ ANSWERS = (
         "sites.",
     ),
     Answer(
-        ("gaussian_noise", "additive_noise"),
-        None,
-        "it adds noise and multiplies by none. The multiplicative form is gaussian_dropout.",
+        ("additive_noise", "noise_injection", "input_noise"),
+        "gaussian_noise",
+        "It adds noise. The form that multiplies is gaussian_dropout.",
     ),
     Answer(
         ("deep_ensemble", "deep_ensembles", "batch_ensemble"),

@@ -14,7 +14,7 @@ from thinned.methods.draws import Draws
 from thinned.methods.table import Moments, Paper, Sample, inverted, method
 from thinned.window import Window
 
-__all__ = ["attention_dropout", "drop_head", "drop_key"]
+__all__ = ["attention_dropout", "drop_head", "drop_key", "hidden_key"]
 
 VASWANI = Paper(
     "Vaswani, Shazeer, Parmar, Uszkoreit, Jones, Gomez, Kaiser, Polosukhin", 2017,
@@ -27,6 +27,10 @@ RADFORD = Paper(
 ZHOU = Paper(
     "Zhou, Ge, Xu, Wei, Zhou", 2020,
     "Scheduled DropHead: a regularization method for transformer models", "arXiv:2004.13342",
+)  # fmt: skip
+WANG = Paper(
+    "Wang, Chen, Jiang, Xue, Kong, Wu", 2024, "LoRA meets dropout under a unified framework",
+    "arXiv:2403.00812",
 )  # fmt: skip
 LI = Paper(
     "Li, Hu, Nie, Han, Jiang, Guo, Liu", 2023, "DropKey for vision transformer", "arXiv:2208.02646"
@@ -273,6 +277,88 @@ def drop_key(
     draws = Draws("drop_key", x, p, at, training, window, mirror)
     if not draws.training:
         return x
-    y = draws.noise(x, scale=1.0, fill=DROPPED)
+    return _without_keys(draws, x)
+
+
+def _without_keys(draws: Draws, x: Any, shared_axes: tuple[int, ...] = ()) -> Any:
+    y = draws.noise(x, scale=1.0, fill=DROPPED, shared_axes=shared_axes)
     # A masked key stays masked when it is dropped; of a NaN the comparison is false, and y rules.
     return draws.typed(draws.xp.where(draws.x < DROPPED, draws.x, y), x.dtype)
+
+
+@method(
+    title="HiddenKey",
+    rank="second",
+    target="columns of attention logits",
+    formula="y = x where m, else -30720 (softmax's zero),  m ~ Bernoulli(1 - p), one draw per key;"
+    "  before softmax",
+    law=PLAIN_BERNOULLI,
+    shared="the queries: a key that is dropped is so for all of them",
+    scale="1: softmax normalises the rest",
+    fill="-30720, whose softmax is 0",
+    moments=Moments("(1 - p) x - 30720 p", "p (1 - p) (x + 30720)^2", _key_moments),
+    papers=(WANG,),
+    source="The paper's form by columns, on logits as in drop_key. Its other two parts are methods "
+    "of their own: dropout on the hidden states, and the divergence of r_drop.",
+    aliases={"the paper's other parts": ("column-wise DropKey",)},
+    module="HiddenKey",
+    sample=Sample(
+        shape=(3, 2, 4, 5),
+        independent=(0, 1, 3),
+        splits=(0, 1, 2, 3),
+        p_one="finite",
+        linear=False,
+        dropped=None,
+        dropped_as=DROPPED,
+    ),
+    note="For fine-tuning with low-rank adapters, together with dropout on the hidden states and, "
+    "where its second pass is affordable, r_drop.",
+)
+def hidden_key(
+    x: Any,
+    p: float,
+    at: Address,
+    training: bool = True,
+    *,
+    window: Window | None = None,
+    mirror: bool = False,
+) -> Any:
+    """Drop keys for all queries at once, before attention's softmax (column-wise DropKey).
+
+    y = x where m, else -30720,  m ~ Bernoulli(1 - p), one draw per key;
+    the weights are softmax(y).
+
+    What is said of dropped logits in `drop_key` holds here: they weigh exactly 0 beside a kept one,
+    and where every key is dropped the softmax is uniform over the keys that are not masked.
+
+    Parameters
+    ----------
+    x : array, shape (..., queries, keys), floating: logits, scaled, above -30600 or -inf where a
+        key is masked. Never modified.
+    p : float in [0, 1]. Probability of dropping a key; p = 1 gives uniform weights.
+    at : Address. Equal addresses give equal masks on every backend.
+    training : bool. False gives x itself: nothing was rescaled.
+    window, mirror : as in `thinned.dropout`.
+
+    Returns
+    -------
+    array of x's kind, shape and dtype: logits. E[y] = (1 - p) x - 30720 p.
+
+    Raises
+    ------
+    ValueError if p is outside [0, 1] or NaN, or x has fewer than two axes. TypeError if x is not
+    floating.
+
+    References
+    ----------
+    Wang et al., 2024, arXiv:2403.00812, who use it with dropout on each element of the hidden
+    states and the two-way divergence of two passes: `thinned.dropout` and `thinned.r_drop`.
+    """
+    draws = Draws("hidden_key", x, p, at, training, window, mirror)
+    axes = len(draws.shape)
+    if axes < 2:
+        got = f"shape {draws.shape}"
+        raise ValueError(message("hidden_key", "x", "of shape (..., queries, keys)", got))
+    if not draws.training:
+        return x
+    return _without_keys(draws, x, (axes - 2,))

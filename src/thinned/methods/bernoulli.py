@@ -13,7 +13,8 @@ from thinned.backends import backend_of
 from thinned.laws import BERNOULLI, PLAIN_BERNOULLI
 from thinned.methods.arguments import require_axes
 from thinned.methods.draws import Draws
-from thinned.methods.equation import apply_noise, draw_for
+from thinned.methods.equation import apply_noise
+from thinned.methods.placing import draw_for
 from thinned.methods.table import INVERTED, PLAIN, Paper, Sample, method
 from thinned.window import Window
 
@@ -70,7 +71,10 @@ def dropout(
     Parameters
     ----------
     x : array, any shape, float16, bfloat16, float32 or float64. Never modified, unless it is `out`.
-    p : float in [0, 1]. Probability of dropping an element; p = 1 gives zeros, p = 0 gives x.
+        Also a sparse array, whose stored entries are dropped, or a complex one, both parts of whose
+        numbers share a draw: docs/arrays.md.
+    p : float in [0, 1]. Probability of dropping an element; p = 1 gives zeros, p = 0 gives x. Or an
+        array that broadcasts to x's shape (not of a sparse x): a rate for each row or element.
     at : Address. Equal addresses give equal masks, on every backend.
     training : bool. False gives x itself. The default is True, since a call that names a
         mask means to draw it; in a module pass training=self.training.

@@ -109,13 +109,15 @@ def _length(who: str, length: Any) -> int:
 
 
 def _check(
-    who: str, block_size: Any, gamma: Any, shared_channels: Any, rescale: Any, channel_axis: Any
-) -> None:
+    who: str, block_size: Any, gamma: Any, shared_channels: Any, rescale: Any, with_noise: Any,
+    channel_axis: Any,
+) -> None:  # fmt: skip
     for length in block_size if isinstance(block_size, (tuple, list)) else (block_size,):
         _length(who, length)
     one_of(who, "gamma", gamma, GAMMAS)
     one_of(who, "rescale", rescale, RESCALES)
     checks.flag(who, "shared_channels", shared_channels)
+    checks.flag(who, "with_noise", with_noise)
     require_channel(who, channel_axis)
 
 
@@ -215,6 +217,7 @@ def drop_block(
     gamma: str = "exact",
     shared_channels: bool = False,
     rescale: str = "sample",
+    with_noise: bool = False,
     channel_axis: int = 1,
     window: Window | None = None,
     mirror: bool = False,
@@ -259,6 +262,8 @@ def drop_block(
     rescale : "sample" or "batch". Where the dropped elements are counted for the scale: in each
         sample, which makes samples independent, or in the whole batch, as in the paper's code.
         No window may split what is counted.
+    with_noise : bool. Put standard normal noise (draw 1) into the blocks, and rescale nothing, as
+        timm's option of this name does.
     channel_axis : int. 1 is channels first, -1 channels last.
     window : Window or None. Where x sits in a larger logical array; it must hold whole samples.
     mirror : bool. The antithetic draw.
@@ -296,7 +301,7 @@ def drop_block(
     spatial = tuple(axis for axis in range(1, len(shape)) if axis != channel)
     maps = tuple(shape[axis] for axis in spatial)
     block = _block(who, block_size, maps)
-    _check(who, block_size, gamma, shared_channels, rescale, channel_axis)
+    _check(who, block_size, gamma, shared_channels, rescale, with_noise, channel_axis)
     if not draws.training:
         return x
     draws.require_whole(*range(0 if rescale == "batch" else 1, len(shape)))
@@ -311,6 +316,8 @@ def drop_block(
     in_line = draws.backend.lies_in_line
     spread = _spread_in_line if in_line else _spread
     keep = spread(xp, seedless | _fitless(xp, x, spatial, block), spatial, block)
+    if with_noise:
+        return draws.select(x, keep, 1.0, draws.gaussian(number=1))
     return draws.select(x, keep, _scale(xp, keep, rescale, in_line))
 
 

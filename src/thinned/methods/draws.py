@@ -54,7 +54,7 @@ class Draws:
         self.who, self.backend = who, backend_of(who, x)
         require = self.backend.require_integers if integers else self.backend.require_floating
         require(who, x, "x")
-        self.x, self.shape = self.backend.plain(x), tuple(x.shape)
+        self.x, self.shape = self.backend.plain(x), self.backend.shape(x)
         self.training = training if training is True else checks.flag(who, "training", training)
         self.mirror = mirror if mirror is False else checks.flag(who, "mirror", mirror)
         if getattr(at, "mirrored", False):
@@ -148,6 +148,13 @@ class Draws:
         draw = self.draw(self.rate(p)[0], shared_axes, shape, number)
         return self.backend.keep(draw, self.x)
 
+    def gate(self) -> bool:
+        """Whether the one draw of the whole call keeps; only where draws are not `to_come`. In this
+        machine's memory, whatever device holds x: nobody waits for a device to tell a bit."""
+        everything = tuple(range(len(self.shape)))
+        gate = self.backend.keep(self.draw(self.rate()[0], everything))
+        return bool(gate.reshape(-1)[0])
+
     def words(self, shared_axes: tuple[int, ...] = (), shape: Any = None, number: int = 0) -> Any:
         """32-bit words, as integers."""
         return self.backend.words(self._of_words(shared_axes, shape, number), self.x)
@@ -207,11 +214,12 @@ class Draws:
         draw = self._of_words(shared_axes, reduced=False)
         return self.backend.apply_gaussian(x, draw, std, None)
 
-    def gradient_noise(self, x: Any) -> Any:
-        """m / (1 - p) on x's gradient, and x itself as it is. Where the library differentiates
-        nothing, x is that gradient."""
-        threshold, scale = self.rate()
-        return self.backend.on_gradient(x, self.draw(threshold, reduced=False), scale)
+    def gradient_noise(self, x: Any, scale: Any = None, shared_axes: tuple[int, ...] = ()) -> Any:
+        """scale m on x's gradient, and x itself as it is; scale None is 1 / (1 - p). Where the
+        library differentiates nothing, x is that gradient."""
+        threshold, nominal = self.rate()
+        draw = self.draw(threshold, shared_axes, reduced=False)
+        return self.backend.on_gradient(x, draw, nominal if scale is None else scale)
 
     def select(self, x: Any, keep: Any, scale: Any = 1.0, fill: Any = 0.0) -> Any:
         """fill + scale (x - fill) where `keep` holds and fill elsewhere, in x's type: selected, not

@@ -4,46 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from thinned import checks, reference
 from thinned.address import Address
-from thinned.backends import Backend, Draw, backend_of
-from thinned.checks import message
+from thinned.backends import backend_of, known
+from thinned.methods.placing import draw_for
 from thinned.window import Window
 
-__all__ = ["apply_noise", "draw_for"]
-
-
-def draw_for(
-    who: str,
-    shape: tuple[int, ...],
-    p: Any,
-    at: Address,
-    shared_axes: Any = (),
-    window: Window | None = None,
-    mirror: bool = False,
-    backend: Backend | None = None,
-) -> Draw:
-    """A Bernoulli draw for an array of `shape`, its parameters checked in `who`'s name."""
-    # Small arrays are many: the common case of each question is settled without a call.
-    backend = backend_of(who, np.empty(0)) if backend is None else backend
-    traced = type(p) is not float and backend.traced(p)
-    if not traced:
-        if type(p) is not float or not 0.0 <= p <= 1.0:
-            p = checks.probability(who, p)
-    elif p.shape != ():
-        raise TypeError(message(who, "p", "one number in [0, 1]", f"shape {tuple(p.shape)}"))
-    if not isinstance(at, Address):
-        remedy = "Give a mask its address: thinned.Address(seed=0, site='fc1', step=7)."
-        raise TypeError(message(who, "at", "a thinned.Address", type(at).__name__, remedy))
-    at, placement = backend.placed(who, at, window, shape, shared_axes)
-    threshold = backend.rate(p)[0] if traced else reference.threshold(p)
-    if mirror is not False:
-        mirror = checks.flag(who, "mirror", mirror)
-    if at.mirrored:
-        mirror = not mirror
-    return Draw(at, threshold, placement, mirror)
+__all__ = ["apply_noise"]
 
 
 def apply_noise(
@@ -62,9 +29,16 @@ def apply_noise(
 ) -> Any:
     """y = fill + scale m (x - fill), m ~ Bernoulli(1 - p) drawn at `at`; scale None is 1 / (1 - p).
 
-    With training=False, x itself; or, where `out` is given, `out` with x copied into it. Every
-    parameter is checked in either case, so that a mistake does not wait for training to show.
+    x may be sparse or complex, and p an array, where scale is None and fill 0. With
+    training=False, x itself; or, where `out` is given, `out` with x copied into it. Every parameter
+    is checked in either case, so that a mistake does not wait for training to show.
     """
+    if not known(type(x)):
+        from thinned.methods import stored  # which most programs have no use for
+
+        if stored.is_sparse(x):
+            where = shared_axes, window, mirror, out
+            return stored.dropout_of_values(who, x, p, at, training, *where)
     backend = backend_of(who, x)
     if (
         training is True
@@ -79,10 +53,22 @@ def apply_noise(
         y = backend.plain_dropout(x, p, at, out)
         if y is not None:
             return y
+    if scale is None:
+        how = (who, x, p, at, training, shared_axes, window, mirror, out)
+        if backend.is_sparse(x) or backend.of_complex(x):
+            from thinned.methods import stored
+
+            if backend.is_sparse(x):
+                return stored.dropout_of_values(*how)
+            return stored.dropout_of_parts(apply_noise, *how)
+        if type(p) is not float and getattr(p, "ndim", False):
+            from thinned.methods import varying
+
+            return varying.dropout_at_rates(*how)
     backend.require_floating(who, x)
     if out is not None:
         backend.require_out(who, x, out)
-    draw = draw_for(who, tuple(x.shape), p, at, shared_axes, window, mirror, backend)
+    draw = draw_for(who, backend.shape(x), p, at, shared_axes, window, mirror, backend)
     if training is not True and not checks.flag(who, "training", training):
         return x if out is None else backend.copy(x, out)
     if scale is None:

@@ -20,7 +20,16 @@ from thinned.methods.draws import Draws
 from thinned.methods.table import INVERTED, Moments, Paper, Sample, method
 from thinned.window import Window
 
-__all__ = ["drop_edge", "drop_message", "drop_node", "keep_edges", "normalise_adjacency"]
+__all__ = [
+    "draws_of_edges",
+    "drop_edge",
+    "drop_message",
+    "drop_node",
+    "keep_edges",
+    "left_of",
+    "normalise_adjacency",
+    "pairs_of",
+]
 
 RONG = Paper(
     "Rong, Huang, Xu, Huang", 2020,
@@ -97,7 +106,7 @@ def _require_edges(
         raise ValueError(message(who, "an index in edges", f"in [0, {end})", wrong))
 
 
-def _pairs(xp: Any, edges: Any, directed: bool) -> Any:
+def pairs_of(xp: Any, edges: Any, directed: bool) -> Any:
     """A number for each edge that only its two nodes decide, not the other edges or the order.
 
     Undirected {i, j}: the place of (max, min) in a triangle counted by rows. Directed (i, j): the
@@ -205,8 +214,13 @@ def drop_edge(
     keep = _keep("drop_edge", edges, p, at, training, **how)
     if keep is None:
         return edges
+    return left_of("drop_edge", edges, keep)
+
+
+def left_of(who: str, edges: Any, keep: Any) -> Any:
+    """The edges that a mask keeps, in the form of `edges`."""
     if not _is_sparse(edges):
-        backend = backend_of("drop_edge", edges)
+        backend = backend_of(who, edges)
         left = backend.plain(edges)[:, keep]
         given = edges.dtype  # of NumPy's byte order too
         return left if left.dtype == given else backend.namespace.astype(left, given)
@@ -258,13 +272,11 @@ def keep_edges(
     return backend.namespace.ones_like(backend.plain(edges)[0]) > 0
 
 
-def _keep(
-    who: str, edges: Any, p: Any, at: Any, training: Any, nodes: Any, directed: Any, exact: Any,
-    mirror: Any,
-) -> Any:  # fmt: skip
-    """The mask, or None in evaluation, once all is checked."""
-    directed = checks.flag(who, "directed", directed)
-    exact = checks.flag(who, "exact", exact)
+def draws_of_edges(
+    who: str, edges: Any, p: Any, at: Any, training: Any, nodes: Any, mirror: Any
+) -> Draws:
+    """The draws of a call whose x is an edge list, also that of a sparse matrix's entries; an error
+    unless it is one."""
     if _is_sparse(edges):
         nodes = _require_square(who, edges)
         coo = edges.tocoo()
@@ -273,10 +285,21 @@ def _keep(
     draws = Draws(who, edges, p, at, training, None, mirror, integers=True)
     end = min(MAX_NODES, math.isqrt(int(draws.xp.iinfo(draws.xp.int64).max)))
     _require_edges(who, draws.backend, edges, nodes, end)
+    return draws
+
+
+def _keep(
+    who: str, edges: Any, p: Any, at: Any, training: Any, nodes: Any, directed: Any, exact: Any,
+    mirror: Any,
+) -> Any:  # fmt: skip
+    """The mask, or None in evaluation, once all is checked."""
+    directed = checks.flag(who, "directed", directed)
+    exact = checks.flag(who, "exact", exact)
+    draws = draws_of_edges(who, edges, p, at, training, nodes, mirror)
     if not draws.training:
         return None
     xp = draws.xp
-    pairs = _pairs(xp, draws.x, directed)
+    pairs = pairs_of(xp, draws.x, directed)
     if not exact:
         return draws.kept(draws.words_at(pairs))
     found = xp.unique_inverse(pairs)

@@ -16,7 +16,7 @@ from thinned.methods.draws import Draws
 from thinned.methods.table import Moments, Paper, Sample, method
 from thinned.window import Window
 
-__all__ = ["alpha_of", "layer_drop", "lora_dropout"]
+__all__ = ["adapted", "alpha_of", "layer_drop", "lora_dropout"]
 
 FAN = Paper(
     "Fan, Grave, Joulin", 2020, "Reducing transformer depth on demand with structured dropout",
@@ -112,13 +112,10 @@ def layer_drop(
     draws = Draws(who, x, p, at, training, None, mirror)
     if not draws.training:
         return _called(layer, x)
-    everything = tuple(range(len(draws.shape)))
     if draws.to_come or not skip:
-        keep = draws.keep(shared_axes=everything)
+        keep = draws.keep(shared_axes=tuple(range(len(draws.shape))))
         return draws.xp.where(keep, _called(layer, x), x)
-    # In this machine's memory, whatever device holds x: nobody waits for a device to tell a bit.
-    gate = draws.backend.keep(draws.draw(draws.rate()[0], everything))
-    return _called(layer, x) if bool(gate.reshape(-1)[0]) else x
+    return _called(layer, x) if draws.gate() else x
 
 
 def _called(layer: Callable[[Any], Any], x: Any) -> Any:
@@ -234,33 +231,52 @@ def lora_dropout(
     ----------
     Hu et al., 2021, arXiv:2106.09685; dropout is placed as in their code.
     """
-    who = "lora_dropout"
-    draws = Draws(who, x, p, at, training, window, mirror)
+    draws = Draws("lora_dropout", x, p, at, training, window, mirror)
+    return adapted(draws, x, weight, down, up, alpha, bias, draws.noise)
+
+
+def adapted(
+    draws: Draws,
+    x: Any,
+    weight: Any,
+    down: Any,
+    up: Any,
+    alpha: Any,
+    bias: Any,
+    inputs: Callable[[Any], Any],
+    outputs: Callable[[Any], Any] | None = None,
+) -> Any:
+    """W x + b and its low-rank update, with noise on the update's inputs, and on its outputs where
+    that is given; without noise in evaluation. An error unless the shapes fit."""
+    who = draws.who
     if not draws.shape:
         raise ValueError(message(who, "x", "of shape (..., inputs)", "an array without axes"))
     given = {"weight": weight, "down": down, "up": up, **({} if bias is None else {"bias": bias})}
     arrays = {name: draws.alike(name, array) for name, array in given.items()}
-    inputs = draws.shape[-1]
+    width = draws.shape[-1]
     shapes = [tuple(a.shape) for a in (weight, down, up)]
     rank = shapes[1][0] if len(shapes[1]) == 2 else 0
-    outputs = shapes[0][0] if len(shapes[0]) == 2 else 0
-    wanted = [(outputs, inputs), (rank, inputs), (outputs, rank)]
+    height = shapes[0][0] if len(shapes[0]) == 2 else 0
+    wanted = [(height, width), (rank, width), (height, rank)]
     for name, shape, want in zip(("weight", "down", "up"), shapes, wanted, strict=True):
         if shape != want:
             letters = {"weight": "outputs, inputs", "down": "rank, inputs", "up": "outputs, rank"}
-            fits = f"of shape ({letters[name]}) for {inputs} inputs"
+            fits = f"of shape ({letters[name]}) for {width} inputs"
             raise ValueError(message(who, name, fits, f"shape {shape}"))
-    if bias is not None and tuple(bias.shape) != (outputs,):
-        raise ValueError(message(who, "bias", f"of shape ({outputs},)", f"{tuple(bias.shape)}"))
+    if bias is not None and tuple(bias.shape) != (height,):
+        raise ValueError(message(who, "bias", f"of shape ({height},)", f"{tuple(bias.shape)}"))
     alpha = alpha_of(who, alpha, rank)
     scale = alpha / rank if rank else 1.0  # an update of rank 0 is none, at any scale
-    thinned = draws.noise(draws.x) if draws.training else draws.x
+    thinned = inputs(draws.x) if draws.training else draws.x
     x, thinned, weight, down, up, *rest = of_one_type(draws.xp, draws.x, thinned, *arrays.values())
     # Transposes are views; `.T` of two axes is the same in every library.
     y = x @ weight.T
     if rest:
         y = y + rest[0]
-    return draws.backend.typed_product(y + (thinned @ down.T) @ up.T * scale, x.dtype)
+    update = (thinned @ down.T) @ up.T * scale
+    if outputs is not None and draws.training:
+        update = outputs(update)
+    return draws.backend.typed_product(y + update, x.dtype)
 
 
 def alpha_of(who: str, alpha: Any, rank: int) -> float:

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from thinned.address import Address
 from thinned.methods.table import Method
 
-__all__ = ["Measured", "caption", "in_characters", "measured", "tiles", "without_picture"]
+__all__ = ["Measured", "caption", "in_characters", "measured", "place", "tiles", "without_picture"]
 
-AT = Address(seed=0, site="shown")
 _TILES, _SIDE = 6, 40  # so many, and so many elements of each, are shown at most
 _FLAT = (8, 40)  # for a method of two axes, whatever their lengths
 _P = 0.3  # where the mask of a row without a sample is shown
@@ -20,11 +19,17 @@ _P = 0.3  # where the mask of a row without a sample is shown
 DROPPED, SHADES = "·", "░▒▓█"
 
 
-def tiles(row: Method, at: Address = AT) -> list[NDArray[np.float64]] | None:
+def place(row: Method) -> Address:
+    """Where the row's picture is drawn: at a site of its name, so that no two show one mask."""
+    return Address(seed=0, site=row.name)
+
+
+def tiles(row: Method, at: Address | None = None) -> list[NDArray[np.float64]] | None:
     """What training leaves of ones: 2-d arrays, one for each index of the leading axes, 0 exactly
     where an element was dropped. None for a method that drops no elements of an array.
     """
     sample = row.sample
+    at = place(row) if at is None else at
     if row.picture is not None:
         y = np.asarray(row.picture(_P if sample is None else sample.p, at), np.float64)
         return _cut(y)

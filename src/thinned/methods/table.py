@@ -51,6 +51,8 @@ LEFT_OUT = {
         "Jumpout": "Wang, Zhou, Bilmes, 2019, ICML",
         "Guided dropout": "Keshari, Singh, Vatsa, 2019, arXiv:1812.03965",
         "Checkerboard dropout": "Nguyen, Choi, Yang, 2022, IEEE Access 10, 76044-76054",
+        "AD-DROP": "Yang, Deng, Quan, Wang, Nie, 2022, arXiv:2210.05883",
+        "AttentionDrop": "Baig, Gillani, Khan, Shah, 2025, arXiv:2504.12088",
     }.items()
 }
 
@@ -264,6 +266,25 @@ class Method:
     def call(self, arrays: tuple[Any, ...], p: Any, at: Any, **how: Any) -> Any:
         """The function on these arrays; p is left out where it takes none."""
         return self.function(*arrays, *((p,) if self.has_p else ()), at, **how)
+
+    def _repr_html_(self) -> str:
+        """The row for a notebook."""
+        from thinned.pages.fragment import paragraph, rows_of
+
+        rows = (
+            ("formula", self.formula),
+            ("acts on", self.target),
+            ("draws shared", self.shared),
+            ("scale", self.scale),
+            ("evaluation", self.inference),
+            ("mean", self.moments.mean),
+            ("variance", self.moments.variance),
+            ("function", self.where),
+            ("PyTorch", f"thinned.torch.{self.module}" if self.module else ""),
+            *(("paper", str(paper)) for paper in self.papers),
+        )
+        head = paragraph(f"{self.title}: {self.note}")
+        return head + rows_of((), [row for row in rows if row[1]])
 
     def require_law(self, who: str, p: float) -> None:
         """ValueError at p = 1 where the law has no member there."""

@@ -15,7 +15,12 @@ array([0, 1, 2])
 
 from thinned.numpy.batches import batches
 from thinned.numpy.layers import Dropout, Layer, Linear, Parameter, ReLU, Tanh
-from thinned.numpy.losses import softmax, softmax_cross_entropy, squared_error
+from thinned.numpy.losses import (
+    sigmoid_cross_entropy,
+    softmax,
+    softmax_cross_entropy,
+    squared_error,
+)
 from thinned.numpy.network import Sequential
 from thinned.numpy.optimizers import SGD, Adam, Optimizer
 
@@ -31,6 +36,7 @@ __all__ = [
     "Sequential",
     "Tanh",
     "batches",
+    "sigmoid_cross_entropy",
     "softmax",
     "softmax_cross_entropy",
     "squared_error",

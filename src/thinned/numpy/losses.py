@@ -14,7 +14,7 @@ from thinned.backends.numpy import as_array
 from thinned.checks import message
 from thinned.numpy.settings import floats
 
-__all__ = ["softmax", "softmax_cross_entropy", "squared_error"]
+__all__ = ["sigmoid_cross_entropy", "softmax", "softmax_cross_entropy", "squared_error"]
 
 Array = NDArray[Any]
 
@@ -39,7 +39,9 @@ def softmax(scores: Array) -> Array:
     return y
 
 
-def softmax_cross_entropy(scores: Array, labels: Array) -> tuple[float, Array]:
+def softmax_cross_entropy(
+    scores: Array, labels: Array, weights: Array | None = None
+) -> tuple[float, Array]:
     """How surprised softmax(scores) is by the labels, and the gradient with respect to the scores.
 
     L = -1/N sum_i ln softmax(scores)_i,label_i  (in nats);    dL/dscores = (softmax - one_hot) / N.
@@ -48,6 +50,8 @@ def softmax_cross_entropy(scores: Array, labels: Array) -> tuple[float, Array]:
     ----------
     scores : array, shape (N, C), floating, N >= 1. Any real numbers; not yet probabilities.
     labels : array of integers in [0, C), shape (N,).
+    weights : floating array, shape (N,), or None for 1 everywhere. What each row's part of the sum
+        is multiplied by; the sum is divided by N all the same.
 
     Returns
     -------
@@ -84,14 +88,64 @@ def softmax_cross_entropy(scores: Array, labels: Array) -> tuple[float, Array]:
     exponentials = np.exp(shifted)
     total = exponentials.sum(axis=1, keepdims=True)
     rows = np.arange(n)
-    loss = float((np.log(total[:, 0]) - shifted[rows, labels]).mean())
+    losses = np.log(total[:, 0]) - shifted[rows, labels]
     gradient: Array = exponentials / total
     gradient[rows, labels] -= 1
     gradient /= n
-    return loss, gradient
+    if weights is not None:
+        losses, gradient = _weighted("softmax_cross_entropy", losses, gradient, weights)
+    return float(losses.mean()), gradient
 
 
-def squared_error(prediction: Array, target: Array) -> tuple[float, Array]:
+def sigmoid_cross_entropy(
+    scores: Array, labels: Array, weights: Array | None = None
+) -> tuple[float, Array]:
+    """How surprised K sigmoids are by K labels that each are there or not, and the gradient.
+
+    L = -1/N sum_ik [y_ik ln s(z_ik) + (1 - y_ik) ln (1 - s(z_ik))], s(z) = 1 / (1 + exp(-z)), in
+    nats;    dL/dz = (s(z) - y) / N.
+
+    Parameters
+    ----------
+    scores : array, shape (N, K), floating, N >= 1. Any real numbers; not yet probabilities.
+    labels : array of 0 and 1, of scores' shape.
+    weights : as in `softmax_cross_entropy`.
+
+    Returns
+    -------
+    (loss, gradient) : float in nats, >= 0, and an array of scores' shape. Over the K labels the
+    loss is a sum.
+
+    Raises
+    ------
+    ValueError if the shapes disagree, the batch is empty or a label is neither 0 nor 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> loss, gradient = sigmoid_cross_entropy(np.zeros((1, 2)), np.array([[1, 0]]))
+    >>> round(loss, 4), gradient
+    (1.3863, array([[-0.5,  0.5]]))
+    """
+    who = "sigmoid_cross_entropy"
+    scores = _rows(who, "scores", scores)
+    labels = as_array(who, "labels", labels, "an array of 0 and 1")
+    if labels.shape != scores.shape:
+        raise ValueError(message(who, "labels", f"of shape {scores.shape}", labels.shape))
+    if labels.dtype.kind not in "biuf" or not ((labels == 0) | (labels == 1)).all():
+        raise ValueError(message(who, "labels", "0 or 1", "something else"))
+    y = labels.astype(scores.dtype)
+    small = np.exp(-np.abs(scores))  # never overflows
+    losses = (np.maximum(scores, 0) - scores * y + np.log1p(small)).sum(axis=1)
+    gradient: Array = (np.where(scores >= 0, 1, small) / (1 + small) - y) / len(scores)
+    if weights is not None:
+        losses, gradient = _weighted(who, losses, gradient, weights)
+    return float(losses.mean()), gradient
+
+
+def squared_error(
+    prediction: Array, target: Array, weights: Array | None = None
+) -> tuple[float, Array]:
     """Half the squared distance between prediction and target, and its gradient.
 
     L = 1/(2N) sum_i |prediction_i - target_i|^2;    dL/dprediction = (prediction - target) / N.
@@ -100,6 +154,7 @@ def squared_error(prediction: Array, target: Array) -> tuple[float, Array]:
     ----------
     prediction : array, shape (N, K), floating, N >= 1.
     target : array of the same shape.
+    weights : as in `softmax_cross_entropy`.
 
     Returns
     -------
@@ -128,7 +183,20 @@ def squared_error(prediction: Array, target: Array) -> tuple[float, Array]:
         raise ValueError(message("squared_error", "target", requirement, target.shape, remedy))
     n = len(prediction)
     error = prediction - target
-    return float((error * error).sum() / (2 * n)), error / n
+    if weights is None:
+        return float((error * error).sum() / (2 * n)), error / n
+    losses = (error * error).sum(axis=1) / 2
+    losses, gradient = _weighted("squared_error", losses, error / n, weights)
+    return float(losses.mean()), gradient
+
+
+def _weighted(who: str, losses: Array, gradient: Array, weights: Array) -> tuple[Array, Array]:
+    """Each row's loss and gradient times its weight, in the gradient's type."""
+    weights = floats(who, "weights", weights)
+    if weights.shape != losses.shape:
+        raise ValueError(message(who, "weights", f"of shape {losses.shape}", weights.shape))
+    weights = weights.astype(gradient.dtype, copy=False)
+    return losses * weights, gradient * weights[:, None]
 
 
 def _rows(who: str, name: str, rows: Array) -> Array:

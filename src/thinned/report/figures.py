@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
-    "confusion",
     "errors",
-    "found_by_class",
     "gap_by_p",
+    "importance",
     "loss_by_p",
     "masks",
     "predicted_against_true",
@@ -30,9 +29,16 @@ __all__ = [
 MARKERS = "osD^vPX*"
 # Cells of a mask that can be told apart in a picture of this size, and dots in a scatter.
 MOST_UNITS, MOST_ROWS, MOST_DOTS = 64, 32, 1500
-# A matrix of more classes gets no numbers in its cells, one of many more no names.
-MOST_NUMBERED, MOST_NAMED = 12, 40
+MOST_COLUMNS = 15  # of which the picture shows what they are worth
 SMALLEST = 1e-6  # a loss below is drawn here, on its logarithmic axis
+
+
+def measure_name(result: Result) -> str:
+    """The measure that decides, with its unit."""
+    if result.metric.name == "loss":
+        return loss_name(result)
+    unit = result.metric.unit if not result.metric.percent else ""
+    return f"{result.metric.called}{f' ({unit})' if unit else ''}"
 
 
 def loss_name(result: Result) -> str:
@@ -99,7 +105,8 @@ def _only(axes: Axes, label: str) -> tuple[list[Any], list[str]]:
 def loss_by_p(result: Result) -> Picture:
     """Validation loss against p."""
     with canvas() as (figure, axes):
-        means = [level.validation["loss"] for level in result.levels]
+        name = result.metric.name
+        means = [level.validation[name] for level in result.levels]
         axes.axhline(
             means[0].value,
             color=NONE,
@@ -107,11 +114,11 @@ def loss_by_p(result: Result) -> Picture:
             linewidth=1.2,
             label="without dropout",
         )
-        _points(axes, result.levels, means, ACCENT, "validation loss")
+        _points(axes, result.levels, means, ACCENT, "validation")
         best = result.best
         axes.plot(
             [best.p],
-            [best.validation["loss"].value],
+            [best.validation[name].value],
             marker="o",
             markersize=11,
             markerfacecolor="none",
@@ -119,23 +126,24 @@ def loss_by_p(result: Result) -> Picture:
             markeredgewidth=1.6,
             linestyle="none",
         )
-        axes.set_ylabel(f"validation {loss_name(result)}")
-        axes.set_title("Validation loss against p")
+        axes.set_ylabel(f"validation {measure_name(result)}")
+        title = f"Validation {result.metric.called if name != 'loss' else 'loss'} against p"
+        axes.set_title(title)
         axes.legend(*_only(axes, "without dropout"), fontsize=8.5)
         said = "; ".join(
-            f"p = {level.p:g}: {with_error(level.validation['loss'])}" for level in result.levels
+            f"p = {level.p:g}: {with_error(level.validation[name])}" for level in result.levels
         )
         svg = inline(
             figure,
             "loss-by-p",
-            "Validation loss against p",
-            f"Mean validation {loss_name(result)} with standard error. {said}. "
-            f"Lowest at p = {best.p:g}.",
+            title,
+            f"Mean validation {measure_name(result)} with standard error. {said}. "
+            f"Best at p = {best.p:g}.",
             len(result.levels),
         )
     caption = (
         f"Mean over {result.settings.splits} splits, bars one standard error. The ring marks the "
-        f"lowest, p = {best.p:g}."
+        f"best, p = {best.p:g}."
     )
     return Picture(svg, caption)
 
@@ -146,7 +154,7 @@ def gap_by_p(result: Result) -> Picture:
         levels = result.levels
         axes.axhline(0, color=MUTED, linewidth=0.9)
         last = [level.last_gap for level in levels]
-        line = _points(axes, levels, last, NONE, f"validation, at epoch {result.settings.epochs}")
+        line = _points(axes, levels, last, NONE, "validation, at the last epoch")
         line.set_linestyle((0, (4, 3)))
         _points(axes, levels, [level.gap for level in levels], ACCENT, "validation, at best epoch")
         axes.plot(
@@ -188,7 +196,7 @@ def validation_curves(result: Result) -> Picture:
             curve = [max(mean.value, SMALLEST) for mean in level.validation_curve]
             at = result.looks.index(level.epochs)
             axes.plot(
-                result.looks,
+                result.looks[: len(curve)],
                 curve,
                 color=colour_of(rank),
                 linestyle=(0, (4, 2)) if rank == 0 else "-",
@@ -204,8 +212,8 @@ def validation_curves(result: Result) -> Picture:
         axes.set_title("Validation loss over the epochs")
         figure.legend(loc="outside lower center", ncols=min(len(result.levels), 3), fontsize=8.5)
         said = "; ".join(
-            f"p = {level.p:g}: lowest {number(level.validation['loss'].value)} at epoch "
-            f"{level.epochs}, {number(level.last_loss.value)} at the end"
+            f"p = {level.p:g}: {number(level.validation['loss'].value)} at epoch {level.epochs}, "
+            f"{number(level.last_loss.value)} at epoch {level.last_epoch}"
             for level in result.levels
         )
         svg = inline(
@@ -227,13 +235,13 @@ def training_and_validation(result: Result, level: Level) -> Picture:
             np.array([[max(m.value, SMALLEST), m.error] for m in curve]).T
             for curve in (level.validation_curve, level.training_curve)
         )
-        colour = colour_of(rank)
+        colour, looks = colour_of(rank), result.looks[: len(level.validation_curve)]
         for values, style in ((training, (0, (2, 1.5))), (validation, "-")):
             low = np.maximum(values[0] - values[1], SMALLEST)
             axes.fill_between(
-                result.looks, low, values[0] + values[1], color=colour, alpha=0.16, linewidth=0
+                looks, low, values[0] + values[1], color=colour, alpha=0.16, linewidth=0
             )
-            axes.plot(result.looks, values[0], color=colour, linestyle=style)
+            axes.plot(looks, values[0], color=colour, linestyle=style)
         at = result.looks.index(level.epochs)
         axes.plot([level.epochs], [validation[0][at]], marker="o", color=colour, markersize=6)
         axes.set_ylim(min(every) / 1.3, max(every) * 1.3)
@@ -241,132 +249,19 @@ def training_and_validation(result: Result, level: Level) -> Picture:
         _whole_numbers(axes.xaxis)
         axes.set_xlabel("epoch")
         axes.set_ylabel(loss_name(result))
-        axes.set_title(f"p = {level.p:g}" + (" (no dropout)" if level.p == 0 else ""))
+        cut = "" if level.finished else ", cut short"
+        axes.set_title(f"p = {level.p:g}" + (" (no dropout)" if level.p == 0 else "") + cut)
         svg = inline(
             figure,
             f"curves-{rank}",
             f"Learning curves at p = {level.p:g}",
-            f"After {result.looks[-1]} epochs the training loss is "
+            f"After {level.last_epoch} epochs the training loss is "
             f"{number(level.training_curve[-1].value)} and the validation loss "
-            f"{number(level.validation_curve[-1].value)}, in {loss_name(result)}; validation is "
-            f"lowest at epoch {level.epochs}.",
+            f"{number(level.validation_curve[-1].value)}, in {loss_name(result)}; "
+            f"validation is best at epoch {level.epochs}.",
             len(result.levels),
         )
     return Picture(svg, "")
-
-
-def confusion(result: Result) -> Picture:
-    """Classes as they are against classes as predicted, on the test part."""
-    from matplotlib.patches import Rectangle
-
-    counts = result.predictions.confusion
-    assert counts is not None
-    n = len(counts)
-    names = [clean(name, 14) for name in result.data.classes]
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    with canvas(4.2, 3.9) as (figure, axes):
-        axes.grid(visible=False)
-        axes.set_xlim(-0.5, n - 0.5)
-        axes.set_ylim(n - 0.5, -0.5)
-        axes.set_aspect("equal")
-        for i, j in zip(*np.nonzero(counts), strict=True):
-            share = shares[i, j]
-            axes.add_patch(
-                Rectangle(
-                    (j - 0.46, i - 0.46),
-                    0.92,
-                    0.92,
-                    facecolor=ACCENT if i == j else NONE,
-                    alpha=0.18 + 0.82 * share,
-                    linewidth=0,
-                )
-            )
-            if n <= MOST_NUMBERED:
-                axes.text(
-                    j,
-                    i,
-                    str(counts[i, j]),
-                    ha="center",
-                    va="center_baseline",
-                    fontsize=9,
-                    color=SURFACE if share > 0.5 else INK,
-                )
-        shown = names if n <= MOST_NAMED else []
-        size = 9 if n <= MOST_NUMBERED else 6
-        axes.set_yticks(range(len(shown)), shown, fontsize=size)
-        slant: dict[str, Any] = {}
-        if max(map(len, names)) > 4:
-            slant = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
-        axes.set_xticks(range(len(shown)), shown, fontsize=size, **slant)
-        axes.tick_params(length=0)
-        for spine in axes.spines.values():
-            spine.set_visible(False)
-        axes.set_xlabel("predicted class")
-        axes.set_ylabel("true class")
-        axes.set_title("Confusion matrix (rows of the test part)")
-        right = int(np.trace(counts))
-        wrong = counts.copy()
-        np.fill_diagonal(wrong, 0)
-        i, j = np.unravel_index(int(wrong.argmax()), wrong.shape)
-        worst = (
-            f" Most often mistaken: {names[i]} for {names[j]}, {wrong[i, j]} times."
-            if wrong.any()
-            else ""
-        )
-        svg = inline(
-            figure,
-            "confusion",
-            "Confusion matrix of the test part",
-            f"{right} of {counts.sum()} rows are classified rightly.{worst}",
-            len(result.levels),
-        )
-    return Picture(
-        svg, "Counts of test rows; the stronger a cell, the larger its share of its true class."
-    )
-
-
-def found_by_class(result: Result) -> Picture:
-    """For each class, the share of its test rows that the model found."""
-    counts = result.predictions.confusion
-    assert counts is not None
-    n = len(counts)
-    rows = counts.sum(axis=1)
-    shares = np.diag(counts) / np.maximum(rows, 1)
-    names = [clean(name, 14) for name in result.data.classes]
-    with canvas(4.2, 3.9) as (figure, axes):
-        axes.barh(range(n), 100 * shares, color=ACCENT, height=0.72, alpha=0.9)
-        axes.barh(
-            range(n), 100 * (1 - shares), left=100 * shares, color=NONE, height=0.72, alpha=0.3
-        )
-        axes.set_ylim(n - 0.5, -0.5)
-        axes.set_xlim(0, 100)
-        shown = n if n <= MOST_NAMED else 0
-        size = 9 if n <= MOST_NUMBERED else 6
-        axes.set_yticks(range(shown), names[:shown], fontsize=size)
-        axes.tick_params(axis="y", length=0)
-        axes.grid(axis="y", visible=False)
-        if n <= MOST_NUMBERED:
-            for i in range(n):
-                axes.annotate(
-                    f"{counts[i, i]} of {rows[i]}",
-                    (0, i),
-                    (5, 0),
-                    textcoords="offset points",
-                    va="center_baseline",
-                    fontsize=8.5,
-                    color=SURFACE if shares[i] > 0.25 else INK,
-                )
-        axes.set_xlabel("rows found (% of the class)")
-        axes.set_ylabel("true class")
-        axes.set_title("Rows found, by class (test part)")
-        svg = inline(
-            figure,
-            "found",
-            "Share of each class's test rows that were found",
-            "; ".join(f"{names[i]}: {counts[i, i]} of {rows[i]}" for i in range(n)),
-            len(result.levels),
-        )
-    return Picture(svg, "Of the test rows of each class, how many the model names rightly.")
 
 
 def predicted_against_true(result: Result) -> Picture:
@@ -422,6 +317,40 @@ def errors(result: Result) -> Picture:
             len(result.levels),
         )
     return Picture(svg, "To the right of the dashed line the prediction is too high.")
+
+
+def importance(result: Result) -> Picture:
+    """How much the test loss rises when a column is shuffled, the most important columns."""
+    shown = result.importance[:MOST_COLUMNS]
+    names = [clean(one.column, 24) for one in shown]
+    with canvas(4.2, max(1.5 + 0.17 * len(shown), 2.2)) as (figure, axes):
+        axes.barh(range(len(shown)), [one.value for one in shown], color=ACCENT, height=0.7)
+        axes.errorbar(
+            [one.value for one in shown], range(len(shown)), xerr=[one.error for one in shown],
+            color=INK, linestyle="none", elinewidth=1, capsize=2,
+        )  # fmt: skip
+        axes.axvline(0, color=MUTED, linewidth=0.9)
+        axes.set_yticks(range(len(shown)), names, fontsize=8.5)
+        axes.set_ylim(len(shown) - 0.4, -0.6)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel(f"rise in {loss_name(result)} when shuffled")
+        axes.set_title("What each column is worth (test part)")
+        said = "; ".join(
+            f"{name}: {with_error(Mean(one.value, one.error))}"
+            for name, one in zip(names, shown, strict=True)
+        )
+        svg = inline(
+            figure, "importance", "Permutation importance of the columns", f"{said}.",
+            len(result.levels),
+        )  # fmt: skip
+    rest = len(result.importance) - len(shown)
+    more = f" {rest} more columns are in metrics.json." if rest > 0 else ""
+    caption = (
+        "Each column's cells were shuffled among the test rows; bars one standard error over these "
+        f"rows. Columns that tell the same share their worth.{more}"
+    )
+    return Picture(svg, caption)
 
 
 def masks(result: Result, at: int) -> Picture:

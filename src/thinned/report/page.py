@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from html import escape
 
 from thinned.errors import quoted
-from thinned.fit.results import Level, Refit, Result
-from thinned.fit.words import count, number, percent, with_error
+from thinned.fit.baselines import called
+from thinned.fit.results import Level, Mean, Refit, Result
+from thinned.fit.words import Shown, count, number, shown_measures, unit_of, with_error
 from thinned.pages.document import MARK, Section, document, table, text, text_long
-from thinned.report import figures, uncertainty
-from thinned.report.svg import Picture
+from thinned.report import classes as by_class, data as about_data, figures, uncertainty
+from thinned.report.svg import figures as side_by_side
 
 __all__ = ["page"]
 
@@ -36,10 +37,12 @@ def page(result: Result, again: Sequence[str]) -> str:
 def sections(result: Result, again: Sequence[str]) -> list[Section]:
     """The page's parts, in reading order."""
     return [
+        about_data.section(result),
         _levels(result),
+        _beside(result),
         _curves(result),
         _test(result),
-        *_members(result),
+        uncertainty.section(result),
         _masks(result),
         _replay(result, again),
         _settings(result),
@@ -61,38 +64,37 @@ def _header(result: Result) -> str:
         f"{count(len(data.columns), 'column')}, {count(data.rows, 'row')}, of which "
         f"{data.test_rows:,} were held out as the test part."
     )
+    first, _, rest = result.headline.partition(". ")
+    first, also = (f"{first}.", f'<p class="also">{text(rest)}</p>') if rest else (first, "")
     said = "".join(f"<li>{text_long(sentence)}</li>" for sentence in result.sentences)
     return (
         f'<header><div class="brand">{MARK}<span><b>Thinned</b> · what dropout did for this data'
-        f'</span></div><h1 class="{words}">{text(result.headline)}</h1>'
+        f'</span></div><h1 class="{words}">{text(first)}</h1>{also}'
         f'<p class="about">{about}</p>{_tiles(result)}<div class="opening">'
-        f'<ul class="summary">{said}</ul>{_figures([figures.loss_by_p(result)])}</div></header>'
+        f'<ul class="summary">{said}</ul>{side_by_side([figures.loss_by_p(result)])}</div></header>'
     )
 
 
 def _tiles(result: Result) -> str:
-    best, found = result.best, result.comparison
+    best, found, metric = result.best, result.comparison, result.metric
     none, some = result.refits
     saved = result.refit(best.p)
-    unit = "nats" if result.data.task == "classification" else "target²"
-    tiles = [("Lowest loss at", f"p = {best.p:g}", f"of {len(result.levels)} ps tried")]
-    if result.data.task == "classification":
-        shown = percent(saved.test["accuracy"])
-        other = f"{percent(some.test['accuracy'])} with, {percent(none.test['accuracy'])} without"
-        tiles.append(("Test accuracy", shown, other))
-    else:
-        shown = number(saved.test["rmse"])
-        other = f"{number(some.test['rmse'])} with, {number(none.test['rmse'])} without"
-        tiles.append(("Test error (RMSE)", shown, other))
-    minus = "\N{MINUS SIGN}"
+    classes = result.data.task == "classification"
+    tiles = [
+        (f"Best {metric.called} at", f"p = {best.p:g}", f"of {len(result.levels)} ps tried"),
+        _test_tile(result, saved),
+    ]
+    unit = "%" if metric.percent else metric.unit.replace("squared units of the target", "target²")
+    scale = 100 if metric.percent else 1
+    sign = "+" if found.difference > 0 else "\N{MINUS SIGN}"
     tiles.append(
         (
-            f"Loss, p = {found.p:g} against none",
-            f"{'+' if found.difference > 0 else minus}{number(abs(found.difference))}",
-            f"± {number(found.error, 2)} {unit}",
+            f"{metric.called.capitalize()}, p = {found.p:g} against none".replace("R²", "R²"),
+            f"{sign}{number(scale * abs(found.difference))}",
+            f"± {number(scale * found.error, 2)} {unit.replace('units of the target', '')}",
         )
     )
-    gaps = f"{number(some.gap)} {unit}"
+    gaps = f"{number(some.gap)} {'nats' if classes else 'target²'}"
     tiles.append(("Train-test gap with dropout", gaps, f"{number(none.gap)} without"))
     return (
         '<dl class="tiles">'
@@ -105,113 +107,148 @@ def _tiles(result: Result) -> str:
     )
 
 
+def _test_tile(result: Result, saved: Refit) -> tuple[str, str, str]:
+    """The saved model's score on the test part, and what it takes to reach as much."""
+    first = shown_measures(result)[0]
+    value, error = saved.test[first.name], saved.errors[first.name]
+    unit = " %" if first.unit == "%" else ""
+    shown = f"{number(first.scale * value)}{unit}"
+    without = {one.name: one.test[first.name] for one in result.baselines}["constant"]
+    beside = (
+        f"± {number(first.scale * error, 2)}; {number(first.scale * without)}{unit} without inputs"
+    )
+    return f"Test {first.head.removesuffix(' (%)')}", shown, beside
+
+
 def _levels(result: Result) -> Section:
-    classes = result.data.task == "classification"
-    unit = "nats" if classes else "target²"
+    unit, columns = unit_of(result.data.task), shown_measures(result)
     head: list[tuple[str, str]] = [
         ("p", "dropped"),
-        ("Epochs", "best of " + str(result.settings.epochs)),
+        ("Epochs", f"at most {result.settings.epochs}"),
         ("Validation loss", unit),
     ]
-    head += [("Accuracy", "%")] if classes else [("RMSE", "units of the target"), ("R²", "")]
+    head += [(_named(one), one.unit) for one in columns]
     head += [("Training loss", unit), ("Gap", unit)]
-    rows = [_level_row(level, level is result.best, classes) for level in result.levels]
+    rows = [_level_row(result, level, columns) for level in result.levels]
     shown = table(
         head,
         rows,
         f"Mean ± standard error over {result.settings.splits} splits.",
         "Validation results by p",
     )
-    pictures = _figures([figures.validation_curves(result), figures.gap_by_p(result)])
+    pictures = side_by_side([figures.validation_curves(result), figures.gap_by_p(result)])
     lead = (
         f"Every p was trained on the same {result.settings.splits} splits, from the same first "
         "weights and with masks at the same addresses, so that what differs is p alone: where a "
-        "unit is kept at some p, it is kept at every smaller one."
+        "unit is kept at some p, it is kept at every smaller one. A split is judged after the "
+        "epoch that the other folds of its repeat have chosen."
     )
     return Section("levels", "Every p, cross-validated", lead, shown + pictures)
 
 
-def _level_row(level: Level, best: bool, classes: bool) -> str:
+def _named(one: Shown) -> str:
+    name = one.head.removesuffix(" (%)")
+    return name[0].upper() + name[1:]
+
+
+def _level_row(result: Result, level: Level, columns: list[Shown]) -> str:
+    best = level is result.best
     name = "0 (none)" if level.p == 0 else f"{level.p:g}"
-    tag = '<span class="tag">lowest loss</span>' if best else ""
-    shown = [str(level.epochs), with_error(level.validation["loss"])]
-    if classes:
-        shown.append(with_error(level.validation["accuracy"], 100))
-    else:
-        shown += [with_error(level.validation[key]) for key in ("rmse", "r2")]
+    tag = '<span class="tag">best</span>' if best else ""
+    epochs = str(level.epochs) if level.finished else f"{level.epochs}, cut short"
+    shown = [epochs, with_error(level.validation["loss"])]
+    shown += [one.of(level.validation[one.name]) for one in columns]
     shown += [with_error(level.training["loss"]), with_error(level.gap)]
-    cells = "".join(f"<td>{cell}</td>" for cell in shown)
-    mark = ' class="best"' if best else ""
-    return f'<tr{mark}><th scope="row">{name}{tag}</th>{cells}</tr>'
+    return _row(name + tag, shown, best)
+
+
+def _row(name: str, cells: list[str], marked: bool = False) -> str:
+    mark = ' class="best"' if marked else ""
+    shown = "".join(f"<td>{cell}</td>" for cell in cells)
+    return f'<tr{mark}><th scope="row">{name}</th>{shown}</tr>'
+
+
+def _beside(result: Result) -> Section:
+    """The saved model's p and the simple models, on the same splits and the same test part."""
+    task, columns, metric = result.data.task, shown_measures(result), result.metric
+    scale = 100 if metric.percent else 1
+    head = [("Model", ""), ("Validation loss", unit_of(task))]
+    head += [(_named(one), one.unit) for one in columns]
+    head += [(f"Test {_named(columns[0])}".replace(" A", " a", 1), columns[0].unit)]
+    head += [("Network minus it", f"{metric.called}, ± error"), ("Needed", "to be clear")]
+    best, refit, first = result.best, result.refit(result.best.p), columns[0]
+
+    def cells(
+        means: dict[str, Mean], test: dict[str, float], errors: dict[str, float]
+    ) -> list[str]:
+        shown = [with_error(means["loss"]), *(one.of(means[one.name]) for one in columns)]
+        return [*shown, first.of(Mean(test[first.name], errors[first.name]))]
+
+    name = "network without dropout" if best.p == 0 else f"network at p = {best.p:g}"
+    rows = [_row(name, [*cells(best.validation, refit.test, refit.errors), "", ""], True)]
+    for one in result.baselines:
+        found = one.against
+        shown = cells(one.validation, one.test, one.errors)
+        shown.append(with_error(Mean(found.difference, found.error), scale))
+        shown.append(number(scale * found.bound, 2))
+        rows.append(_row(escape(called(one.name, task)), shown))
+    trees = next(one for one in result.baselines if one.name == "trees")
+    caption = f"Mean ± standard error over {result.settings.splits} splits"
+    caption += (
+        f"; trees on the first {trees.splits}." if trees.splits < result.settings.splits else "."
+    )
+    lead = (
+        "What simple models make of the same splits and the same inputs, with scikit-learn's "
+        "defaults. The differences are paired, and the last column is how large one must be by the "
+        "same test that dropout is judged by."
+    )
+    return Section(
+        "beside", "Beside simple models", lead, table(head, rows, caption, "Simple models")
+    )
 
 
 def _curves(result: Result) -> Section:
     small = [figures.training_and_validation(result, level) for level in result.levels]
     lead = (
-        'Mean loss after each epoch, nothing dropped: <span class="key"></span>on validation '
+        'Mean loss over the epochs, nothing dropped: <span class="key"></span>on validation '
         'rows, <span class="key dashed"></span>on training rows, shaded one standard error, a '
         "dot at the best epoch."
     )
-    return Section("curves", "Learning curves", lead, _figures(small, "small"))
+    return Section("curves", "Learning curves", lead, side_by_side(small, "small"))
 
 
 def _test(result: Result) -> Section:
-    classes = result.data.task == "classification"
-    unit = "nats" if classes else "target²"
+    unit, columns = unit_of(result.data.task), shown_measures(result)
     head = [("Refit", ""), ("Epochs", ""), ("Training loss", unit), ("Test loss", unit)]
-    head += [("Gap", unit)]
-    head += [("Accuracy", "%")] if classes else [("RMSE", "units of the target"), ("R²", "")]
-    rows = [_refit_row(refit, refit.p == result.best.p, classes) for refit in result.refits]
+    head += [("Gap", unit), *((_named(one), one.unit) for one in columns)]
+    rows = [_refit_row(refit, refit.p == result.best.p, columns) for refit in result.refits]
     shown = table(
         head,
         rows,
         f"Trained on {result.data.rows - result.data.test_rows:,} rows, tested on "
-        f"{result.data.test_rows:,}.",
+        f"{result.data.test_rows:,}. Standard errors are over the test rows.",
         "Test results",
     )
-    if classes:
-        pictures = [figures.confusion(result), figures.found_by_class(result)]
+    if result.data.classes:
+        pictures = [by_class.confusion(result), by_class.found_by_class(result)]
     else:
         pictures = [figures.predicted_against_true(result), figures.errors(result)]
+    pictures.append(figures.importance(result))
     lead = (
         "Both networks were trained on every row but the test part, each for the epochs that "
         "validation chose for its p. No choice was made on the test part. The pictures show the "
         f"saved model, p = {result.best.p:g}."
     )
-    return Section("test", "On rows that no choice has seen", lead, shown + _figures(pictures))
+    return Section("test", "On rows that no choice has seen", lead, shown + side_by_side(pictures))
 
 
-def _members(result: Result) -> list[Section]:
-    """Nothing for a model without thinned networks."""
-    found = result.uncertainty
-    if found is None:
-        return []
-    measure = "predictive entropy" if result.data.classes else "standard deviation between them"
-    lead = (
-        f"The saved model was run {found.members} times on the test part, each time as another "
-        "of its thinned networks. Shown are their mean and, as a sign of uncertainty, the "
-        f"{measure}. Its size depends on p, and it need not shrink with more data: the pictures "
-        "measure, on the test part, how far it can be trusted. "
-        f"<code>thinned predict --members {found.members}</code> gives the same for other rows."
-    )
-    rows = ", ".join(str(result.predictions.rows[i]) for i in found.least)
-    body = _figures(uncertainty.pictures(result, found))
-    body += f"<p>The rows that the model is least sure of: {rows}.</p>"
-    return [Section("members", "How sure its thinned networks are", lead, body)]
-
-
-def _refit_row(refit: Refit, saved: bool, classes: bool) -> str:
+def _refit_row(refit: Refit, saved: bool, columns: list[Shown]) -> str:
     name = "without dropout" if refit.p == 0 else f"p = {refit.p:g}"
     tag = '<span class="tag">saved model</span>' if saved else ""
-    shown = [str(refit.epochs), number(refit.training["loss"]), number(refit.test["loss"])]
-    shown.append(number(refit.gap))
-    if classes:
-        shown.append(f"{100 * refit.test['accuracy']:.1f}")
-    else:
-        shown += [number(refit.test[key]) for key in ("rmse", "r2")]
-    cells = "".join(f"<td>{cell}</td>" for cell in shown)
-    mark = ' class="best"' if saved else ""
-    return f'<tr{mark}><th scope="row">{name}{tag}</th>{cells}</tr>'
+    test = {key: Mean(value, refit.errors[key]) for key, value in refit.test.items()}
+    shown = [str(refit.epochs), number(refit.training["loss"]), with_error(test["loss"])]
+    shown += [number(refit.gap), *(one.of(test[one.name]) for one in columns)]
+    return _row(name + tag, shown, saved)
 
 
 def _masks(result: Result) -> Section:
@@ -220,7 +257,7 @@ def _masks(result: Result) -> Section:
         f"What the refit at p = {result.comparison.p:g} dropped in its first batch. Each row of a "
         "batch trains a network of its own, thinned out of the whole one."
     )
-    return Section("masks", "The masks of one batch", lead, _figures(pictures, "small"))
+    return Section("masks", "The masks of one batch", lead, side_by_side(pictures, "small"))
 
 
 def _replay(result: Result, again: Sequence[str]) -> Section:
@@ -261,7 +298,8 @@ def _settings(result: Result) -> Section:
     ]
     training = (
         f"Adam, learning rate {settings.learning_rate:g}, batches of {settings.batch_size}, "
-        f"up to {settings.epochs} epochs, weight decay {settings.weight_decay:g}"
+        f"at most {settings.epochs} epochs, ended where validation gets no better, weight decay "
+        f"{settings.weight_decay:g}"
     )
     validation = (
         f"{settings.folds} folds, {count(settings.repeats, 'time')}, inside "
@@ -273,15 +311,22 @@ def _settings(result: Result) -> Section:
         ("Network", f"{sizes} units, ReLU; dropout on the input and on each hidden layer"),
         ("Training", training),
         ("Validation", validation),
+        ("Decided by", result.metric.called),
         ("Seed", str(settings.seed)),
         ("Versions", ", ".join(f"{name} {there}" for name, there in result.versions.items())),
     ]
+    if result.took is not None:
+        facts.append(("Time", f"{_time(result.took.seconds)} on {result.took.machine}"))
     if data.sha256:
         facts.insert(1, ("SHA-256 of the file", data.sha256))
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{text_long(said)}</dd>" for name, said in facts)
-    notes = "".join(f"<li>{text_long(note)}</li>" for note in data.notes)
-    body = f'<dl class="facts">{rows}</dl>' + (f'<ul class="notes">{notes}</ul>' if notes else "")
-    return Section("settings", "Settings and notes", "", body)
+    return Section("settings", "Settings", "", f'<dl class="facts">{rows}</dl>')
+
+
+def _time(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _footer(result: Result) -> str:
@@ -291,16 +336,3 @@ def _footer(result: Result) -> str:
         "for training parts that overlap (Nadeau and Bengio, 2003). "
         f"Thinned {text(result.versions.get('thinned', ''))}.</footer>"
     )
-
-
-# ------------------------------------------------------------------------------------------ pieces
-
-
-def _figures(pictures: list[Picture], kind: str = "") -> str:
-    shown = "".join(
-        f"<figure>{picture.svg}"
-        + (f"<figcaption>{escape(picture.caption)}</figcaption>" if picture.caption else "")
-        + "</figure>"
-        for picture in pictures
-    )
-    return f'<div class="figures {kind}">{shown}</div>'

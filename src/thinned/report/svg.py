@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Picture", "canvas", "inline"]
+__all__ = ["Picture", "canvas", "figures", "inline"]
 
 # Inches. At this size a page can show it on a phone with letters that can still be read.
 WIDTH, HEIGHT = 4.2, 3.0
@@ -107,3 +107,14 @@ def inline(figure: Figure, name: str, title: str, description: str, levels: int)
     )
     svg = re.sub(r"<svg[^>]*>", lambda _: head, svg, count=1)
     return re.sub(r"\n\s*", "\n", svg)
+
+
+def figures(pictures: list[Picture], kind: str = "") -> str:
+    """Pictures side by side, as HTML; nothing where there is none."""
+    shown = "".join(
+        f"<figure>{picture.svg}"
+        + (f"<figcaption>{escape(picture.caption)}</figcaption>" if picture.caption else "")
+        + "</figure>"
+        for picture in pictures
+    )
+    return f'<div class="figures {kind}">{shown}</div>' if pictures else ""

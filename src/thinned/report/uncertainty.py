@@ -1,28 +1,92 @@
-"""The report's pictures of the members' predictions: how far their spread can be trusted."""
+"""The report's section on how far answers can be trusted, and its pictures."""
 
 from __future__ import annotations
 
+from html import escape
+
 import numpy as np
 
+from thinned.fit.conformal import fewest_rows
 from thinned.fit.results import Result
-from thinned.fit.uncertainty import LEVEL, Uncertainty
-from thinned.fit.words import number, percent
-from thinned.pages.colours import ACCENT, GRID, INK, MUTED
-from thinned.pages.document import clean
-from thinned.report.svg import Picture, canvas, inline
+from thinned.fit.uncertainty import Bounds, Members, Uncertainty
+from thinned.fit.words import count, number, percent
+from thinned.pages.colours import ACCENT, GRID, INK, MUTED, SURFACE
+from thinned.pages.document import Section, clean
+from thinned.report.svg import Picture, canvas, figures, inline
 
-__all__ = ["pictures"]
+__all__ = ["section"]
 
 MOST_INTERVALS = 60
+# A bin of fewer rows says little: its dot is hollow.
+FEW_ROWS = 5
 
 
-def pictures(result: Result, found: Uncertainty) -> list[Picture]:
-    """All of them, in reading order."""
-    classes = result.data.task == "classification"
-    shown = [_reliability(result, found), _entropies(result, found)] if classes else []
-    shown += (
-        [_kept(result, found)] if classes else [_intervals(result, found), _kept(result, found)]
+def section(result: Result) -> Section:
+    """Intervals or sets, whether probabilities mean what they say, and the thinned networks."""
+    found = result.uncertainty
+    assert found is not None
+    body = f"<p>{_bounds(result, found.bounds)}</p>"
+    first = [_intervals(result, found)] if not result.data.classes else []
+    if found.reliability is not None:
+        first.append(_reliability(result, found))
+        if found.bounds.known:
+            first.append(_sizes(result, found.bounds))
+    body += figures([one for one in first if one is not None])
+    body += f"<p>{_asked(result, found)}</p>"
+    if found.members is not None:
+        body += figures(_pictures(result, found.members))
+        rows = ", ".join(str(result.predictions.rows[i]) for i in found.members.least)
+        body += f"<p>The rows that they are least sure of: {rows}.</p>"
+    return Section("members", "How far its answers can be trusted", "", body)
+
+
+def _bounds(result: Result, bounds: Bounds) -> str:
+    rows, level = len(result.predictions.rows), f"{bounds.level:.0%}"
+    what = "sets of classes" if result.data.classes else "intervals"
+    if not bounds.known:
+        return (
+            f"There are no {what} at {level}: they take {fewest_rows(bounds.level)} rows in the "
+            f"test part, and it has {rows}."
+        )
+    code = f"<code>thinned predict --level {bounds.level:g}</code>"
+    on = f"by the {count(rows, 'row')} of the test part"
+    if bounds.sizes is None:
+        start = f"An interval of ± {number(bounds.limit)} around an answer holds the true value"
+    else:
+        start = (
+            f"The set of the classes with a probability of {number(max(1 - bounds.limit, 0.0))} or "
+            f"more, {number(float(bounds.sizes.mean()))} of them on average, holds the true class"
+        )
+    return (
+        f"{start} with a probability of {level} or more (split conformal prediction, set {on}). "
+        "That is so on average over rows like these, and whatever the model is worth; single "
+        f"groups of rows may be covered less. {code} gives them for new rows."
     )
+
+
+def _asked(result: Result, found: Uncertainty) -> str:
+    if found.members is None:
+        return f"Its thinned networks were asked for nothing: {escape(found.why)}"
+    asked = found.members
+    measure = "predictive entropy" if result.data.classes else "standard deviation between them"
+    which = (
+        "The saved model was run"
+        if asked.own
+        else "The saved model was trained without dropout, and has no thinned networks. The one "
+        f"that was refitted at p = {asked.p:g} is saved beside it, and was run"
+    )
+    return (
+        f"{which} {asked.count} times on the test part, each time as another of its thinned "
+        f"networks. Shown are their mean and, as a sign of uncertainty, the {measure}. Its size "
+        "depends on p, and it need not shrink with more data: the pictures measure, on the test "
+        f"part, how far it can be trusted. <code>thinned predict --members {asked.count}</code> "
+        "gives the same for other rows."
+    )
+
+
+def _pictures(result: Result, found: Members) -> list[Picture]:
+    shown = [_entropies(result, found)] if result.data.classes else []
+    shown.append(_kept(result, found))
     return [*shown, *([_least(result, found)] if found.images is not None else [])]
 
 
@@ -30,28 +94,71 @@ def _reliability(result: Result, found: Uncertainty) -> Picture:
     curve = found.reliability
     assert curve is not None
     filled = curve.rows > 0
+    claimed, right, rows = curve.confidence[filled], curve.accuracy[filled], curve.rows[filled]
+    many = rows >= FEW_ROWS
+    # As if each bin had one right and one wrong row more: a bin of one row is not certain.
+    error = np.sqrt((right * rows + 1) * ((1 - right) * rows + 1) / (rows + 2) ** 2 / (rows + 3))
     with canvas(4.2, 3.9) as (figure, axes):
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+        low, high = np.maximum(right - error, 0), np.minimum(right + error, 1)
+        axes.vlines(claimed, low, high, color=ACCENT, linewidth=1, alpha=0.6)
+        axes.plot(claimed[many], right[many], color=ACCENT, marker="o", markersize=6)
         axes.plot(
-            curve.confidence[filled], curve.accuracy[filled], color=ACCENT, marker="o", markersize=5
-        )
+            claimed[~many], right[~many], color=ACCENT, marker="o", markersize=6,
+            markerfacecolor=SURFACE, linestyle="none",
+        )  # fmt: skip
+        for c, a, n in zip(claimed, right, rows, strict=True):
+            under = a > 0.5
+            axes.annotate(
+                str(n), (c, a), (0, -9 if under else 5), textcoords="offset points", ha="center",
+                va="top" if under else "bottom", fontsize=7.5, color=MUTED,
+            )  # fmt: skip
+        axes.set_ylim(-0.04, 1.04)
         axes.set_xlabel("claimed probability of the predicted class")
         axes.set_ylabel("share of right answers")
         axes.set_title("Reliability (test part)")
         told = ", ".join(
-            f"{number(c)} claimed and {number(a)} right of {n} rows"
-            for c, a, n in zip(
-                curve.confidence[filled], curve.accuracy[filled], curve.rows[filled], strict=True
-            )
+            f"{number(c)} claimed and {number(a)} right of {count(int(n), 'row')}"
+            for c, a, n in zip(claimed, right, rows, strict=True)
         )
         svg = inline(
             figure, "reliability", "Reliability diagram of the test part", f"{told}.",
             len(result.levels),
         )  # fmt: skip
-    return Picture(svg, "On the dashed line claims are true; below it the model is too sure.")
+    caption = (
+        "On the dashed line claims are true; below it the model is too sure. Beside each dot the "
+        f"number of rows; a hollow one has fewer than {FEW_ROWS}. Bars one standard error."
+    )
+    return Picture(svg, caption)
 
 
-def _entropies(result: Result, found: Uncertainty) -> Picture:
+def _sizes(result: Result, bounds: Bounds) -> Picture:
+    assert bounds.sizes is not None
+    counts = np.bincount(bounds.sizes, minlength=2)[1:]
+    size = np.arange(1, len(counts) + 1)
+    with canvas(4.2, 3.9) as (figure, axes):
+        axes.bar(size, counts, color=ACCENT, width=0.72)
+        for x, n in zip(size, counts, strict=True):
+            if n and len(size) <= 12:
+                axes.annotate(
+                    str(n), (x, n), (0, 2), textcoords="offset points", ha="center", fontsize=8.5
+                )
+        if len(size) <= 12:
+            axes.set_xticks(size)
+        axes.grid(axis="x", visible=False)
+        axes.set_xlabel("classes in the set")
+        axes.set_ylabel("rows of the test part")
+        axes.set_title(f"Sets of {bounds.level:.0%} (test part)")
+        told = ", ".join(
+            f"{count(int(n), 'row')} with {x}" for x, n in zip(size, counts, strict=True) if n
+        )
+        svg = inline(
+            figure, "sets", "How many classes the sets hold", f"{told}.", len(result.levels)
+        )
+    return Picture(svg, "The fewer classes a set takes to hold the truth, the more the model says.")
+
+
+def _entropies(result: Result, found: Members) -> Picture:
     wrong = found.wrong > 0
     ends = np.linspace(0.0, max(float(found.uncertainty.max()), 1e-3), 25).tolist()
     groups = [("right", ~wrong, ACCENT), ("wrong", wrong, INK)]
@@ -79,7 +186,7 @@ def _entropies(result: Result, found: Uncertainty) -> Picture:
     return Picture(svg, "The further right the wrong answers lie, the better entropy tells them.")
 
 
-def _kept(result: Result, found: Uncertainty) -> Picture:
+def _kept(result: Result, found: Members) -> Picture:
     classes = result.data.task == "classification"
     share = found.kept.coverage
     worth = 1.0 - found.kept.risk if classes else np.sqrt(found.kept.risk)
@@ -97,37 +204,39 @@ def _kept(result: Result, found: Uncertainty) -> Picture:
             f"Of the surer half {number(worth[half])}, of all rows {number(worth[-1])}.",
             len(result.levels),
         )  # fmt: skip
-    return Picture(svg, "What is gained by leaving the rows that the model is least sure of.")
+    return Picture(svg, "What is gained by leaving the rows that the members are least sure of.")
 
 
-def _intervals(result: Result, found: Uncertainty) -> Picture:
-    assert found.low is not None
-    assert found.high is not None
-    target = result.predictions.target
-    order = np.argsort(found.answers.prediction, kind="stable")
+def _intervals(result: Result, found: Uncertainty) -> Picture | None:
+    half = found.bounds.limit
+    if not found.bounds.known:
+        return None
+    target, said = result.predictions.target, result.predictions.answers.prediction
+    order = np.argsort(said, kind="stable")
     picked = order[np.unique(np.linspace(0, len(order) - 1, MOST_INTERVALS).round().astype(int))]
     place = np.arange(len(picked))
+    inside = np.abs(said - target) <= half
+    share = percent(float(inside.mean()))
     with canvas(4.2, 3.9) as (figure, axes):
-        axes.vlines(place, found.low[picked], found.high[picked], color=GRID, linewidth=2)
-        axes.plot(place, found.answers.prediction[picked], color=MUTED, linewidth=1)
+        axes.vlines(place, said[picked] - half, said[picked] + half, color=GRID, linewidth=2)
+        axes.plot(place, said[picked], color=MUTED, linewidth=1)
         axes.scatter(place, target[picked], s=12, color=ACCENT, linewidths=0)
         axes.set_xticks([])
         axes.set_xlabel("rows of the test part, by predicted value")
         axes.set_ylabel("value (units of the target)")
-        axes.set_title(f"Intervals of {LEVEL:.0%} (test part)")
+        axes.set_title(f"Intervals of {found.bounds.level:.0%} (test part)")
         svg = inline(
-            figure, "intervals", f"Intervals of {LEVEL:.0%} and what came true",
-            f"{percent(found.covered or 0.0)} of the rows lie in theirs.", len(result.levels),
+            figure, "intervals", f"Intervals of {found.bounds.level:.0%} and what came true",
+            f"{share} of the rows lie in theirs.", len(result.levels),
         )  # fmt: skip
     caption = (
-        f"{percent(found.covered or 0.0)} of the test part lies in its interval: the members' "
-        "spread and, for the noise that it leaves out, the error on the training rows. The "
-        f"interval is meant to hold {LEVEL:.0%}; nothing guarantees it."
+        f"{share} of these rows lie in their interval, which was set by them. All intervals are "
+        "equally wide: where the dots stray more, rows are covered less."
     )
     return Picture(svg, caption)
 
 
-def _least(result: Result, found: Uncertainty) -> Picture:
+def _least(result: Result, found: Members) -> Picture:
     images = found.images
     assert images is not None
     across = 4

@@ -8,6 +8,7 @@ except ImportError as error:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from thinned import _later
 from thinned.torch import functional, fused
 from thinned.torch.adoption.adopt import Report, adopt, release
 from thinned.torch.adoption.switching import no_dropout, set_p
@@ -27,7 +28,14 @@ from thinned.torch.dropin.modules import (
     FeatureAlphaDropout,
 )
 from thinned.torch.layers import from_rows
-from thinned.torch.layers.around import DropEdge, DropGrad, EmbeddingDropout, LayerDrop, LoRALinear
+from thinned.torch.layers.around import (
+    DropBP,
+    DropEdge,
+    DropGrad,
+    EmbeddingDropout,
+    LayerDrop,
+    LoRALinear,
+)
 from thinned.torch.layers.drop_connect import DropConnectLinear
 from thinned.torch.layers.gates import HardConcrete, L0Linear
 from thinned.torch.layers.learned import (
@@ -61,6 +69,7 @@ __all__ = [
     "AlphaDropout",
     "Clock",
     "ConcreteDropout",
+    "DropBP",
     "DropConnectLinear",
     "DropEdge",
     "DropGrad",
@@ -114,4 +123,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_FRAMEWORKS})
+    return _later.public(globals(), (*__all__, *_FRAMEWORKS))

@@ -6,6 +6,7 @@ from html import escape
 
 import pytest
 import torch
+from misused import PAIRS
 from own_checkpoints import Hidden
 from planted import (
     Attention,
@@ -292,7 +293,8 @@ def test_a_planted_mistake_is_found_and_nothing_else(name):
 
 
 def test_every_kind_of_finding_is_planted():
-    assert {kind for _, found in PLANTED.values() for _, kind in found} == set(KINDS)
+    planted = {kind for _, found in PLANTED.values() for _, kind in found}
+    assert planted | {kind for kind, *_ in PAIRS.values()} == set(KINDS)
 
 
 BEFORE_ADOPTION = [

@@ -161,6 +161,6 @@ def test_a_site_beside_a_call_can_be_scheduled():
 
 
 def test_fault_each_dropout_a_layer(monkeypatch):
-    monkeypatch.setattr("thinned.torch.clock.schedules._layer_of", lambda pattern, site: site)
+    monkeypatch.setattr("thinned.schedules.sites._layer_of", lambda pattern, site: site)
     with pytest.raises(AssertionError):
         check_depth()

@@ -5,10 +5,14 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from weakref import WeakKeyDictionary
 
+from thinned.audit.contents import drops_inside
 from thinned.audit.context import is_evaluation, is_monte_carlo, is_test_code
+from thinned.audit.order import Order, walked
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Function, Source
+from thinned.audit.words import words_of
 
 __all__ = ["evaluated_in_training_mode", "left_in_evaluation", "monte_carlo_by_train", "traced"]
 
@@ -94,6 +98,7 @@ def _without_gradient(source: Source, function: Function) -> bool:
 @rule(
     "THN040",
     "train-for-monte-carlo-dropout",
+    severity="warning",
     sentence="model.train() is used to get Monte-Carlo dropout.",
     why="train() also makes BatchNorm use and update the statistics of each batch: the predictions "
     "depend on what else is in the batch, and the model is changed by predicting.",
@@ -105,16 +110,15 @@ def monte_carlo_by_train(source: Source) -> Iterator[Hit]:
     if "train" not in source.attributes:
         return
     for function in source.functions:
-        if not (is_monte_carlo(source, function) or is_evaluation(function.name)):
-            continue
-        if _learns(function) or not _samples(source, function):
+        if _learns(function) or not _samples(source, function) or is_test_code(source, function):
             continue
         for call in _method_calls(function, "train"):
             of = _of(call)
             if of is None or not _sets_training(source, call) or _is_of_modules(source, call):
                 continue
             later = [c for c in _forward_calls(function, of) if c.lineno > call.lineno]
-            if later and not _batch_norm_seen_to(function):
+            repeated = any(_is_repeated(source, c) for c in later)
+            if repeated and not _batch_norm_seen_to(function):
                 yield (
                     call,
                     f"{of}.train() turns BatchNorm to training as well as dropout.",
@@ -122,8 +126,25 @@ def monte_carlo_by_train(source: Source) -> Iterator[Hit]:
 
 
 def _samples(source: Source, function: Function) -> bool:
-    """Whether it is named for Monte Carlo, or repeats the forward pass without gradients."""
-    return is_monte_carlo(source, function) or _without_gradient(source, function)
+    """Whether it is named for Monte Carlo, or evaluates without gradients."""
+    if is_monte_carlo(source, function):
+        return True
+    return is_evaluation(function.name) and _without_gradient(source, function)
+
+
+def _is_repeated(source: Source, call: ast.Call) -> bool:
+    """Whether a forward pass is run again and again on one input: over a range, not over data."""
+    for at in source.above(call):
+        iterated: list[ast.expr] = []
+        if isinstance(at, (ast.For, ast.AsyncFor)):
+            iterated = [at.iter]
+        elif isinstance(at, (ast.ListComp, ast.GeneratorExp, ast.SetComp)):
+            iterated = [g.iter for g in at.generators]
+        if any(isinstance(i, ast.Call) and getattr(i.func, "id", "") == "range" for i in iterated):
+            return True
+        if isinstance(at, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            return False
+    return False
 
 
 def _is_of_modules(source: Source, call: ast.Call) -> bool:
@@ -155,6 +176,7 @@ def _batch_norm_seen_to(function: Function) -> bool:
 @rule(
     "THN041",
     "evaluation-without-eval",
+    severity="warning",
     sentence="A function evaluates a model, and nothing in the file ever calls eval().",
     why="torch.no_grad() stops gradients and not dropout: the figures are those of a model with "
     "units missing.",
@@ -164,7 +186,10 @@ def _batch_norm_seen_to(function: Function) -> bool:
 )
 def evaluated_in_training_mode(source: Source) -> Iterator[Hit]:
     # A file that trains is the place where the mode is set; of any other, nothing is known.
-    if "backward" not in source.attributes or "eval" in source.attributes:
+    if "eval" in source.attributes or "set_attributes" in source.attributes:
+        return
+    if "backward" not in source.attributes:
+        yield from _nnx_without_eval(source)
         return
     if _sets_mode_elsewise(source):
         return
@@ -173,6 +198,8 @@ def evaluated_in_training_mode(source: Source) -> Iterator[Hit]:
             continue
         if _learns(function) or not _without_gradient(source, function):
             continue
+        if _method_calls(function, "train"):
+            continue  # THN046 tells
         for node in _inside(function):
             if not isinstance(node, ast.Call) or not source.loops_of(node):
                 continue
@@ -183,6 +210,48 @@ def evaluated_in_training_mode(source: Source) -> Iterator[Hit]:
                 continue
             yield node, f"{key} is evaluated here, and nothing in this file calls {key}.eval()."
             break
+    yield from _script_without_eval(source)
+
+
+def _nnx_without_eval(source: Source) -> Iterator[Hit]:
+    """An nnx model, whose dropout eval() turns off, evaluated in a file that has no eval()."""
+    if not any(source.calls_of(("flax.nnx.Dropout",))):
+        return
+    for function in source.functions:
+        if not is_evaluation(function.name) or is_test_code(source, function):
+            continue
+        for node in _inside(function):
+            key = _key(node.func) if isinstance(node, ast.Call) else None
+            if key is not None and _MODEL.match(key.rpartition(".")[2]):
+                yield node, f"{key} is evaluated here, and nothing in this file calls {key}.eval()."
+                break
+
+
+def _script_without_eval(source: Source) -> Iterator[Hit]:
+    """The same at the top level of a script, or in one function that trains and evaluates."""
+    if not any("drop" in word.lower() for word in (*source.attributes, *source.loads)):
+        return
+    trained = {_key(a.value) for a in source.attributes.get("parameters", ())}
+    for statement in (n for n in source.withs if _is_quiet(source, n)):
+        function = source.function_of(statement)
+        if function is not None and (is_evaluation(function.name) or not _learns(function)):
+            continue
+        for node in ast.walk(statement):
+            if not isinstance(node, ast.Call) or _key(node.func) not in trained:
+                continue
+            looped = any(_is_over_data(loop) for loop in source.loops_of(node))
+            if looped and not is_test_code(source, node):
+                key = _key(node.func)
+                yield node, f"{key} is evaluated here, and nothing in this file calls {key}.eval()."
+                break
+
+
+def _is_quiet(source: Source, statement: ast.With) -> bool:
+    return any(
+        isinstance(item.context_expr, ast.Call)
+        and source.resolve(item.context_expr.func) in _NO_GRAD
+        for item in statement.items
+    )
 
 
 def _is_over_data(loop: ast.For | ast.AsyncFor | ast.While) -> bool:
@@ -215,66 +284,81 @@ def _sets_mode_elsewise(source: Source) -> bool:
     right="for epoch in range(9): model.train(); step(model); model.eval(); validate(model)",
 )
 def left_in_evaluation(source: Source) -> Iterator[Hit]:
-    if "eval" not in source.attributes or "backward" not in source.attributes:
-        return
-    for loop in source.loops:
-        inside = [n for s in loop.body for n in _walk_here(s)]
-        calls = [n for n in inside if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)]
-        calls.sort(key=lambda n: (n.lineno, n.col_offset))
-        names = {c.func.attr for c in calls if isinstance(c.func, ast.Attribute)}
-        if "backward" not in names or "eval" not in names:
+    told: set[ast.AST] = set()
+    for left in _order(source).inside:
+        if left.node not in told and not is_test_code(source, left.node):
+            told.add(left.node)
+            what = "eval() is called" if left.direct else "A model is left in evaluation by a call"
+            yield left.node, f"{what} in the loop that trains, and train() is not called after it."
+
+
+_walks: WeakKeyDictionary[Source, Order] = WeakKeyDictionary()
+
+
+def _order(source: Source) -> Order:
+    """What all functions of a file that learn in a loop say, in one."""
+    found = _walks.get(source)
+    if found is None:
+        found = _walks[source] = Order()
+        learns = "backward" in source.attributes or "manual_backward" in source.attributes
+        functions: list[ast.AST] = [source.tree, *source.functions]
+        for function in functions if learns and source.loops else ():
+            if any(source.function_of(loop) is _or_none(function) for loop in source.loops):
+                walk = walked(source, function)
+                found.inside += walk.inside
+                found.before += walk.before
+    return found
+
+
+def _or_none(node: ast.AST) -> ast.AST | None:
+    return None if isinstance(node, ast.Module) else node
+
+
+@rule(
+    "THN046",
+    "mode-of-the-other-phase",
+    sentence="A model is trained after eval(), or evaluated after train().",
+    why="In the first case the model is trained without dropout, in the second its figures are "
+    "those of a model with units missing.",
+    mend="Call model.train() before training and model.eval() before evaluating.",
+    wrong="def validate(model, data): model.train(); ...",
+    right="def validate(model, data): model.eval(); ...",
+)
+def other_phase(source: Source) -> Iterator[Hit]:
+    told: set[ast.AST] = set()
+    for left in _order(source).before:
+        function = source.function_of(left.node)
+        if left.node in told or is_test_code(source, left.node) or function is None:
             continue
-        trained = {_of(c) for c in calls if _attr(c) == "train"}
-        for call in calls:
+        words = words_of(function.name)
+        if {"train", "fit", "training", "finetune"} & set(words) and not _freezes(function):
+            told.add(left.node)
+            yield left.node, "eval() is called here, and the model is trained after it."
+    for function in source.functions:
+        if not is_evaluation(function.name) or is_monte_carlo(source, function):
+            continue
+        if _learns(function) or not _without_gradient(source, function):
+            continue
+        if is_test_code(source, function) or _method_calls(function, "eval"):
+            continue
+        for call in _method_calls(function, "train"):
             of = _of(call)
-            if _attr(call) != "eval" or call.args or call.keywords or of is None:
+            if of is None or not _sets_training(source, call) or _is_of_modules(source, call):
                 continue
-            if of in trained or not _is_trained(source, call, of, inside):
-                continue
-            if _is_built_inside(inside, of) or _leaves(source, call, loop):
-                continue
-            if source.loops_of(call)[:1] == [loop]:
-                yield call, f"{of}.eval() is called in the loop that trains, and train() is not."
+            later = [c for c in _forward_calls(function, of) if c.lineno > call.lineno]
+            if later and not any(_is_repeated(source, c) for c in later):
+                yield call, f"{function.name} evaluates {of}, and puts it to training first."
+                break
 
 
-def _walk_here(statement: ast.stmt) -> Iterator[ast.AST]:
-    waiting: list[ast.AST] = [statement]
-    while waiting:
-        node = waiting.pop()
-        yield node
-        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
-            waiting.extend(ast.iter_child_nodes(node))
-
-
-def _attr(call: ast.Call) -> str:
-    return call.func.attr if isinstance(call.func, ast.Attribute) else ""
-
-
-def _is_trained(source: Source, call: ast.Call, of: str, inside: list[ast.AST]) -> bool:
-    """Whether the model that is put to eval() is the one that learns, and no teacher beside it.
-
-    It runs in the loop before that line, or train() was called before the loop.
-    """
-    for node in inside:
-        if isinstance(node, ast.Call) and _key(node.func) == of and node.lineno < call.lineno:
-            return True
-    function = source.function_of(call)
-    if function is None:
-        return False
-    return any(_of(c) == of for c in _method_calls(function, "train"))
-
-
-def _is_built_inside(nodes: list[ast.AST], of: str) -> bool:
-    return any(isinstance(n, ast.Assign) and any(_key(t) == of for t in n.targets) for n in nodes)
-
-
-def _leaves(source: Source, call: ast.Call, loop: ast.AST) -> bool:
-    """Whether what follows eval() leaves the loop, so that nothing trains after it."""
-    statement = source.statement_of(call)
-    if statement is None:
-        return False
-    block, place = source.block_of(statement)
-    return any(isinstance(s, (ast.Return, ast.Break, ast.Raise)) for s in block[place:])
+def _freezes(function: ast.AST) -> bool:
+    """Whether a function speaks of frozen parts, whose eval() is meant."""
+    return any(
+        re.search(r"(?i)freez|frozen|requires_grad|batch_?norm|(?:^|_)bn(?:_|$)|teacher", word)
+        for n in ast.walk(function)
+        for word in [getattr(n, "attr", None) or getattr(n, "id", None) or getattr(n, "arg", None)]
+        if isinstance(word, str)
+    )
 
 
 @rule(
@@ -292,8 +376,10 @@ def traced(source: Source) -> Iterator[Hit]:
         model = called.argument(0, "func", "mod")
         if model is None or is_test_code(source, node):
             continue
-        made = model if isinstance(model, ast.Call) else source.given(model)
-        if not isinstance(made, ast.Call) or not _drops_inside(source, made):
+        moved = model.func if isinstance(model, ast.Call) else None
+        if isinstance(moved, ast.Attribute) and moved.attr in ("eval", "train"):
+            continue
+        if not drops_inside(source, source.interpreter.of(model)) and not _is_given(source, model):
             continue
         key = _key(model)
         if key is not None and _mode_set(source, key):
@@ -302,20 +388,23 @@ def traced(source: Source) -> Iterator[Hit]:
         yield node, f"{what} sees the model in training mode, and keeps its dropout."
 
 
-def _drops_inside(source: Source, made: ast.Call) -> bool:
-    """Whether a call builds a class of this file that holds dropout."""
-    if not isinstance(made.func, ast.Name):
+def _is_given(source: Source, model: ast.expr) -> bool:
+    """Whether a layer that drops is put into a model of a package: model.fc = Sequential(...)."""
+    key = _key(model)
+    made = source.given(model)
+    if key is None or not isinstance(made, ast.Call) or not source.called(made).name:
         return False
-    found = source.names.one(made.func.id, source.scope(made))
-    if found is None or not isinstance(found[1].node, ast.ClassDef):
-        return False
-    info = source.classes[found[1].node]
-    return any(
-        isinstance(value, ast.Call)
-        and (source.resolve(value.func) or "").rpartition(".")[2].endswith("Dropout")
-        for values in info.given.values()
-        for value in values
-    )
+    for attributes in source.attributes.values():
+        for attribute in attributes:
+            statement = source.parents[attribute]
+            if (
+                isinstance(attribute.ctx, ast.Store)
+                and _key(attribute.value) == key
+                and isinstance(statement, ast.Assign)
+                and drops_inside(source, source.interpreter.of(statement.value))
+            ):
+                return True
+    return False
 
 
 def _mode_set(source: Source, key: str) -> bool:

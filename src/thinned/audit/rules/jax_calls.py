@@ -9,18 +9,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+from thinned.audit.contents import drops_inside
 from thinned.audit.context import (
     is_evaluation,
     is_guarded,
-    is_mode,
     is_monte_carlo,
     is_test_code,
     mentions,
-    mentions_mode,
 )
 from thinned.audit.flow import operation
 from thinned.audit.rule import Hit, rule
-from thinned.audit.source import Called, Function, Source
+from thinned.audit.rules.torch_calls import unguarded as without_mode
+from thinned.audit.source import Called, Function, Source, is_self
+from thinned.audit.values import NOTHING, Built, Class, Named, Value
 
 __all__ = ["always_on", "evaluated_with_dropout", "fixed_key", "key_twice", "no_rngs", "shared_key"]
 
@@ -46,16 +47,48 @@ def _uses(source: Source) -> Iterator[_Use]:
                 if isinstance(name, ast.Constant) and name.value == "dropout":
                     yield _Use(value, call)
             continue
-        found = operation(source, call)
-        if found is None:
-            continue
+        called = source.called(call)
         key: ast.expr | None = None
-        if found.name == "equinox.nn.Dropout" and found.built is not None:
+        if called.name in ("haiku.dropout", "jax.random.bernoulli"):
+            key = called.argument(0, "rng", "key")
+        elif _draws(source, call, called.target):
             key = next((k.value for k in call.keywords if k.arg == "key"), None)
-        elif found.name in ("haiku.dropout", "jax.random.bernoulli"):
-            key = found.called.argument(0, "rng", "key")
         if key is not None:
             yield _Use(key, call)
+
+
+def _draws(source: Source, call: ast.Call, target: Value) -> bool:
+    """Whether what is called is a module of Equinox that draws: dropout, or one that holds some."""
+    if isinstance(target, Built) and isinstance(target.kind, Named):
+        return target.kind.name in ("equinox.nn.Dropout", "equinox.nn.MultiheadAttention")
+    if isinstance(target, Built):
+        return drops_inside(source, target) or _has_field(source, target)
+    # self.attn(x, key=key), of which nothing is known but that it is part of a module
+    root = call.func
+    while isinstance(root, (ast.Attribute, ast.Subscript)):
+        root = root.value
+    info = source.class_of(call)
+    return (
+        root is not call.func
+        and isinstance(root, ast.Name)
+        and root.id == "self"
+        and info is not None
+        and "equinox.Module" in info.bases
+        and target is NOTHING
+    )
+
+
+def _has_field(source: Source, value: Built) -> bool:
+    """Whether a class of the tree declares a field that drops: dropout: eqx.nn.Dropout."""
+    if not isinstance(value.kind, Class):
+        return False
+    for member in value.kind.info.family():
+        for bindings in member.scope.bindings.values():
+            for binding in bindings:
+                kind = member.source.interpreter.of(binding.annotation)
+                if kind == Named("equinox.nn.Dropout"):
+                    return True
+    return False
 
 
 def _is_init(call: ast.Call) -> bool:
@@ -207,6 +240,9 @@ def fixed_key(source: Source) -> Iterator[Hit]:
             if isinstance(given, ast.Call) and source.function_of(given) is function:
                 made = given
                 loops = [loop for loop in loops if loop in source.loops_of(given)]
+        if _is_kept(source, use.key):
+            yield use.call, "The key for dropout is kept in the module: every call draws one mask."
+            continue
         if made is None or source.resolve(made.func) not in _KEYS or not made.args:
             continue
         if not isinstance(source.value(made.args[0]), int):
@@ -214,6 +250,16 @@ def fixed_key(source: Source) -> Iterator[Hit]:
         in_step = function is not None and _TRAINING.search(function.name) is not None
         if loops or (in_step and made is use.key) or (in_step and _is_inner(source, function)):
             yield use.call, "The key for dropout is the same at each step: so is the mask."
+
+
+def _is_kept(source: Source, key: ast.expr) -> bool:
+    """Whether a key is an attribute that is set when the module is built, and never again."""
+    info = source.class_of(key)
+    if not isinstance(key, ast.Attribute) or not is_self(key.value) or info is None:
+        return False
+    places = info.at.get(key.attr, [])
+    functions = [source.function_of(place) for place in places]
+    return bool(places) and all(f is not None and f.name == "__init__" for f in functions)
 
 
 def _is_inner(source: Source, function: Function | None) -> bool:
@@ -276,21 +322,72 @@ def _is_model_call(source: Source, call: ast.Call) -> bool:
     right="x = nn.Dropout(0.5, deterministic=not train)(x)",
 )
 def always_on(source: Source) -> Iterator[Hit]:
+    for call, _ in _fixed(source, False):
+        yield call, "This dropout has deterministic=False for good: it drops in evaluation too."
+
+
+def _fixed(source: Source, value: bool) -> Iterator[tuple[ast.Call, str]]:
+    """Calls of Flax's dropout layers whose deterministic is this constant."""
     for call in source.calls:
         found = operation(source, call)
-        if found is None or found.name not in _FLAX:
+        if found is None or found.name not in _FLAX or found.built is None:
             continue
         if is_test_code(source, call) or is_monte_carlo(source, call) or is_guarded(source, call):
             continue
         mode = next((k.value for k in call.keywords if k.arg == "deterministic"), None)
-        if found.name == "flax.linen.Dropout" and mode is None and found.built is not None:
-            mode = found.built.keywords.get("deterministic")
-        if mode is None and found.built is not None and len(call.args) > 1:
+        if mode is None and len(call.args) > 1:
             mode = call.args[1]
         # nnx layers carry a switch that eval() sets: built with False is how they should be built.
-        if found.built is None or mode is None or source.value(mode) is not False:
+        if mode is None and found.name == "flax.linen.Dropout":
+            mode = found.built.keywords.get("deterministic")
+        if mode is not None and source.value(mode) is value:
+            yield call, found.name
+
+
+@rule(
+    "THN068",
+    "flax-dropout-never-on",
+    sentence="A Flax dropout layer has a constant deterministic=True.",
+    why="The layer never drops: the model trains without the dropout that its code shows.",
+    mend="Pass the model's own flag: deterministic=not train.",
+    wrong="x = nn.Dropout(0.5, deterministic=True)(x)",
+    right="x = nn.Dropout(0.5, deterministic=not train)(x)",
+)
+def never_on(source: Source) -> Iterator[Hit]:
+    for call, _ in _fixed(source, True):
+        function = source.function_of(call)
+        if (
+            function is not None
+            and not is_evaluation(function.name)
+            and source.class_of(call) is not None
+        ):
+            yield call, "This dropout has deterministic=True for good: it never drops."
+
+
+@rule(
+    "THN067",
+    "generators-made-anew-for-each-layer",
+    sentence="Each nnx layer is given generators of its own, all of one seed.",
+    why="Streams of one seed draw the same numbers: the layers drop the same units.",
+    mend="Make nnx.Rngs once and pass it to every layer.",
+    wrong="self.a, self.b = (nnx.Dropout(0.1, rngs=nnx.Rngs(0)) for _ in range(2))",
+    right="self.a, self.b = (nnx.Dropout(0.1, rngs=rngs) for _ in range(2))",
+)
+def same_generators(source: Source) -> Iterator[Hit]:
+    seen: set[tuple[ast.AST | None, object]] = set()
+    for called in source.calls_of(("flax.nnx.Dropout",)):
+        rngs = called.keywords.get("rngs")
+        if not isinstance(rngs, ast.Call) or source.resolve(rngs.func) != "flax.nnx.Rngs":
             continue
-        yield call, "This dropout has deterministic=False for good: it drops in evaluation too."
+        if not rngs.args or is_test_code(source, called.node):
+            continue
+        seed = source.value(rngs.args[0])
+        if not isinstance(seed, int):
+            continue
+        key = source.function_of(called.node), seed
+        if key in seen:
+            yield called.node, f"nnx.Rngs({seed}) is made anew: this layer's masks are another's."
+        seen.add(key)
 
 
 @rule(
@@ -303,23 +400,7 @@ def always_on(source: Source) -> Iterator[Hit]:
     right="x = hk.dropout(hk.next_rng_key(), 0.5 if is_training else 0.0, x)",
 )
 def haiku_unguarded(source: Source) -> Iterator[Hit]:
-    for called in source.calls_of(("haiku.dropout",)):
-        rate = called.argument(1, "rate")
-        if rate is None or called.open or is_test_code(source, called.node):
-            continue
-        if _is_callers(source, rate) or source.value(rate) == 0:
-            continue
-        if mentions_mode(source, rate) or is_mode(source, rate):
-            continue
-        if not is_guarded(source, called.node) and not is_monte_carlo(source, called.node):
-            yield called.node, "haiku.dropout is called whatever the mode is."
-
-
-def _is_callers(source: Source, node: ast.expr) -> bool:
-    if not isinstance(node, ast.Name):
-        return False
-    found = source.names.lookup(node.id, source.scope(node))
-    return found is not None and any(b.kind == "parameter" for b in found[1])
+    yield from without_mode(source, "THN065")
 
 
 @rule(

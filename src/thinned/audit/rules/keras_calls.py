@@ -5,24 +5,27 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from thinned.audit.binding import bind
 from thinned.audit.context import (
+    is_evaluation,
     is_guarded,
-    is_mode,
     is_monte_carlo,
     is_test_code,
-    mentions_mode,
 )
 from thinned.audit.flow import operation
 from thinned.audit.layers import KERAS_DROPOUT
+from thinned.audit.modes import Says, guard
 from thinned.audit.rule import Hit, rule
-from thinned.audit.rules.rates import keep_word
+from thinned.audit.rules.rates import is_version_1, keep_word
+from thinned.audit.rules.torch_calls import unguarded as without_mode
 from thinned.audit.source import Source
+from thinned.audit.values import Function
 
-__all__ = ["always_training", "integer_seed", "keep_prob", "unguarded"]
+__all__ = ["always_training", "integer_seed", "keep_prob", "never_drops"]
+__all__ += ["tape_without_training", "unguarded"]
 
 _FUNCTIONS = {"tensorflow.nn.dropout": 1, "keras.random.dropout": 1}
 _V1 = "tensorflow.compat.v1.nn.dropout"
-_OF_VERSION_1 = ("placeholder", "Session", "get_variable", "variable_scope", "contrib")
 
 
 @rule(
@@ -53,6 +56,7 @@ def always_training(source: Source) -> Iterator[Hit]:
 @rule(
     "THN081",
     "keras-dropout-integer-seed",
+    severity="note",
     sentence="A Keras dropout layer has an integer seed.",
     why="Layers with the same integer draw the same masks, and so does every model that is built "
     "again: each fold and each member of an ensemble.",
@@ -85,7 +89,7 @@ def integer_seed(source: Source) -> Iterator[Hit]:
     right="x = tf.nn.dropout(x, rate=0.2 if training else 0.0)",
 )
 def keep_prob(source: Source) -> Iterator[Hit]:
-    if _is_version_1(source):
+    if is_version_1(source):
         return
     for called in source.calls_of((*_FUNCTIONS, _V1)):
         if is_test_code(source, called.node) or called.open:
@@ -110,41 +114,97 @@ def keep_prob(source: Source) -> Iterator[Hit]:
     right="x = tf.nn.dropout(x, rate=0.5 if training else 0.0)",
 )
 def unguarded(source: Source) -> Iterator[Hit]:
-    if _is_version_1(source):
+    if not is_version_1(source):
+        yield from without_mode(source, "THN083")
+
+
+@rule(
+    "THN084",
+    "gradient-tape-without-training",
+    sentence="A step that trains calls the model without training=True.",
+    why="Outside fit() a Keras model is called in inference mode unless told otherwise: its "
+    "dropout is off and its BatchNorm frozen while it trains.",
+    mend="Pass training=True.",
+    wrong="with tf.GradientTape() as tape: loss = loss_fn(y, model(x))",
+    right="with tf.GradientTape() as tape: loss = loss_fn(y, model(x, training=True))",
+)
+def tape_without_training(source: Source) -> Iterator[Hit]:
+    if "apply_gradients" not in source.attributes and "apply" not in source.attributes:
         return
-    for called in source.calls_of(_FUNCTIONS):
-        node = called.node
-        rate = called.argument(1, "rate")
-        if rate is None or called.open or is_test_code(source, node):
+    trained = {
+        ast.dump(attribute.value)
+        for word in ("trainable_variables", "trainable_weights")
+        for attribute in source.attributes.get(word, ())
+    }
+    told: set[ast.AST] = set()
+    for statement in source.withs:
+        if not any(
+            isinstance(item.context_expr, ast.Call)
+            and source.called(item.context_expr).name == "tensorflow.GradientTape"
+            for item in statement.items
+        ):
             continue
-        if isinstance(rate, ast.Name) and _is_parameter(source, rate):
+        for node in (n for s in statement.body for n in ast.walk(s)):
+            if not isinstance(node, ast.Call) or is_test_code(source, node):
+                continue
+            for call in _model_calls(source, node, trained):
+                if call not in told and _changes_in_training(source):
+                    told.add(call)
+                    yield call, "The model is called without training=True, and trained on that."
+
+
+def _model_calls(source: Source, call: ast.Call, trained: set[str]) -> Iterator[ast.Call]:
+    """The calls of a trained model that a call inside the tape is, or makes, without a mode."""
+    if ast.dump(call.func) in trained and _says_no_mode(call):
+        yield call
+    called = source.called(call)
+    if isinstance(called.target, Function) and called.target.source is source:
+        frame = bind(called.target.node, called, called.target.skip, None)
+        if frame is None:
+            return
+        names = {name for name, given in frame.given.items() if ast.dump(given) in trained}
+        for node in ast.walk(called.target.node):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id in names
+                and _says_no_mode(node)
+            ):
+                yield node
+
+
+def _says_no_mode(call: ast.Call) -> bool:
+    return len(call.args) == 1 and not any(k.arg in ("training", None) for k in call.keywords)
+
+
+def _changes_in_training(source: Source) -> bool:
+    """Whether the file speaks of a layer that is not the same in training and evaluation."""
+    words = {*source.attributes, *source.loads}
+    return any("dropout" in word.lower() or word == "BatchNormalization" for word in words)
+
+
+@rule(
+    "THN085",
+    "keras-dropout-never-drops",
+    sentence="A Keras dropout layer is called with a constant training=False.",
+    why="The layer never drops: the model trains without it.",
+    mend="Pass the argument of call() on, training=training, or leave it out.",
+    wrong="x = self.dropout(x, training=False)",
+    right="x = self.dropout(x, training=training)",
+)
+def never_drops(source: Source) -> Iterator[Hit]:
+    for call in source.calls:
+        found = operation(source, call)
+        if found is None or found.built is None or found.name not in KERAS_DROPOUT:
             continue
-        if source.value(rate) == 0 or mentions_mode(source, rate) or is_mode(source, rate):
+        function = source.function_of(call)
+        if function is None or is_evaluation(function.name) or is_test_code(source, call):
             continue
-        if _is_chosen(source, node) or is_guarded(source, node) or is_monte_carlo(source, node):
+        mode = next((k.value for k in call.keywords if k.arg == "training"), None)
+        if mode is None and len(call.args) > 1:
+            mode = call.args[1]
+        if mode is None or source.value(mode) is not False:
             continue
-        short = (called.name or "").replace("tensorflow.", "tf.")
-        yield node, f"{short} is called whatever the mode is: it drops in predict() too."
-
-
-def _is_version_1(source: Source) -> bool:
-    """Whether a file is written for TensorFlow 1, where keep_prob was right and graphs had a mode
-    of their own."""
-    return any(word in source.attributes for word in _OF_VERSION_1)
-
-
-def _is_parameter(source: Source, node: ast.Name) -> bool:
-    found = source.names.lookup(node.id, source.scope(node))
-    return found is not None and any(b.kind == "parameter" for b in found[1])
-
-
-def _is_chosen(source: Source, node: ast.AST) -> bool:
-    """Whether the call is handed to one that asks for the mode: tf.cond, in_train_phase."""
-    for at in source.above(node):
-        if isinstance(at, ast.Call):
-            name = at.func.attr if isinstance(at.func, ast.Attribute) else ""
-            if name in ("cond", "smart_cond", "in_train_phase", "where"):
-                return True
-        if isinstance(at, ast.stmt):
-            return False
-    return False
+        if guard(source, call) not in (Says.EVALUATION, Says.MAYBE):
+            kind = found.name.rpartition(".")[2]
+            yield call, f"{kind} is called with training=False: it never drops."

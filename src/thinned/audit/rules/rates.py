@@ -6,15 +6,24 @@ import ast
 import re
 from collections.abc import Iterator
 
-from thinned.audit.context import is_mode, is_test_code
+from thinned.audit.context import is_mode, is_test_code, mentions
 from thinned.audit.layers import FUNCTIONAL, RATES
 from thinned.audit.rule import Hit, rule
-from thinned.audit.source import Source
+from thinned.audit.source import Source, is_self
 
-__all__ = ["keep_for_drop", "keep_word", "mode_for_rate", "out_of_range"]
+__all__ = [
+    "is_tried",
+    "is_version_1",
+    "keep_for_drop",
+    "keep_word",
+    "mode_for_rate",
+    "out_of_range",
+]
 
 # There the word was right once: THN082 tells.
 _RENAMED = "tensorflow.nn.dropout"
+
+_OF_VERSION_1 = ("placeholder", "Session", "get_variable", "variable_scope", "contrib")
 
 _KEEP = re.compile(
     r"(?i)^(?:(?:\w*_)?keep_?(?:prob|probability|probs|rate|ratio|p|pct|proba)?|p_?keep|prob_?keep"
@@ -42,13 +51,13 @@ def out_of_range(source: Source) -> Iterator[Hit]:
         value = source.value(p)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             continue
-        if not 0 <= value <= 1 and not is_test_code(source, p) and not _is_tried(source, p):
+        if not 0 <= value <= 1 and not is_test_code(source, p) and not is_tried(source, p):
             hint = " Is it a percentage?" if 1 < value <= 100 else ""
             name = full.rpartition(".")[2]
             yield p, f"{name}: p must be in [0, 1], and is {value:g}.{hint}"
 
 
-def _is_tried(source: Source, node: ast.AST) -> bool:
+def is_tried(source: Source, node: ast.AST) -> bool:
     """Whether the error is what the code is after: `with pytest.raises(ValueError):`."""
     for at in source.above(node):
         if isinstance(at, (ast.With, ast.AsyncWith)) and any(
@@ -77,10 +86,12 @@ def keep_for_drop(source: Source) -> Iterator[Hit]:
         name = full.rpartition(".")[2]
         word = keep_word(p)
         if word is not None:
-            if full != _RENAMED:
+            if full != _RENAMED and not _is_drop_by_callers(source, p, word):
                 yield p, f"{name} takes the probability to drop: for {word} pass 1 - {word}."
         elif isinstance(p, ast.BinOp) and isinstance(p.op, ast.Sub) and source.value(p.left) == 1:
             word = _word(p.right)
+            if full == _RENAMED and is_version_1(source):
+                continue
             if word is not None and _DROP.match(word):
                 yield p, f"{name} takes the probability to drop: for 1 - {word} pass {word}."
 
@@ -98,7 +109,7 @@ def keep_for_drop(source: Source) -> Iterator[Hit]:
 def mode_for_rate(source: Source) -> Iterator[Hit]:
     for full, p in _rates(source):
         name = full.rpartition(".")[2]
-        if is_test_code(source, p) or _is_tried(source, p):
+        if is_test_code(source, p) or is_tried(source, p):
             continue
         if source.value(p) is True:
             yield p, f"{name} takes p, to drop, and is given True: that is 1, and drops everything."
@@ -106,6 +117,23 @@ def mode_for_rate(source: Source) -> Iterator[Hit]:
             yield p, f"{name} takes p, to drop, and is given False: that is 0, and drops nothing."
         elif is_mode(source, p):
             yield p, f"{name} takes p, to drop, and is given the mode: it drops all or nothing."
+
+
+def is_version_1(source: Source) -> bool:
+    """Say whether a file is written for TensorFlow 1, where keep_prob was right and graphs had a
+    mode of their own."""
+    return any(word in source.attributes for word in _OF_VERSION_1)
+
+
+def _is_drop_by_callers(source: Source, p: ast.expr, word: str) -> bool:
+    """Whether a parameter that is named for keeping is given rates to drop by its callers."""
+    if not isinstance(p, ast.Name) and not is_self(getattr(p, "value", p)):
+        return False
+    for call in source.calls:
+        for keyword in call.keywords:
+            if keyword.arg == word and mentions(keyword.value, re.compile(r"(?i)drop")):
+                return True
+    return False
 
 
 def keep_word(node: ast.expr) -> str | None:

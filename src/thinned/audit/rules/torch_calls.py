@@ -1,69 +1,48 @@
-"""Functional dropout in PyTorch: the mode forgotten, the mode fixed."""
+"""Functional dropout and attention in PyTorch: the mode forgotten or fixed."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
 
-from thinned.audit.context import (
-    default_of,
-    is_guarded,
-    is_mode,
-    is_module,
-    is_monte_carlo,
-    is_test_code,
-    mentions_mode,
-)
-from thinned.audit.layers import ADDRESSED, FUNCTIONAL, Functional
-from thinned.audit.names import UNKNOWN
+from thinned.audit.context import is_guarded, is_module, is_monte_carlo, is_test_code
+from thinned.audit.drops import WITHOUT_MODE, Drop, Verdict, drop_of, passed_on, short, verdict
+from thinned.audit.layers import ADDRESSED, FUNCTIONAL
+from thinned.audit.modes import Says
+from thinned.audit.rate import rate
 from thinned.audit.rule import Hit, rule
-from thinned.audit.source import Called, Source
+from thinned.audit.source import Source
 
-__all__ = ["fixed_mode", "forgotten_mode", "never_drops"]
-
-
-def _functional(source: Source) -> Iterator[tuple[Called, Functional, str]]:
-    """Calls of functional dropout, with the short name of the function."""
-    for called in source.calls_of(FUNCTIONAL):
-        name = called.name or ""
-        yield called, FUNCTIONAL[name], _short(name)
+__all__ = ["fixed_mode", "flash", "forgotten_mode", "fused", "judged", "never_drops"]
+__all__ += ["through", "unguarded"]
 
 
-def _addressed(source: Source) -> Iterator[tuple[Called, Functional, str]]:
-    """Thinned's functions of an address, where a module calls them."""
-    for called in source.calls_of(ADDRESSED):
-        if is_module(source, source.class_of(called.node)):
-            name = called.name or ""
-            yield called, ADDRESSED[name], f"thinned.{_short(name)}"
+def judged(source: Source, code: str) -> Iterator[tuple[Drop, Verdict]]:
+    """The calls that drop, here, that are wrong in this way."""
+    for called in source.calls_of({*FUNCTIONAL, *WITHOUT_MODE}):
+        drop = drop_of(source, called)
+        if drop is None:
+            continue
+        found = verdict(drop)
+        if found is not None and found.code == code:
+            yield drop, found
 
 
-def _short(name: str) -> str:
-    last = name.rpartition(".")[2]
-    for room, short in (("torch.nn.functional.", "F."), ("torch.", "torch.")):
-        if name.startswith(room) and name.count(".") == room.count("."):
-            return short + last
-    return last
+def through(source: Source, code: str) -> Iterator[tuple[ast.AST, Drop, Verdict]]:
+    """The same through calls of the tree's own functions, told where the value is passed.
 
-
-def _p_is_seen(source: Source, called: Called, facts: Functional) -> bool:
-    """Whether p may be above 0 in evaluation, as far as the file shows.
-
-    A p that depends on the mode guards the call; one that the caller passes is the caller's.
+    A default of the function is told where it is used, unless some call passes what it needs.
     """
-    p = called.argument(facts.p, "p", "drop_prob", "dropout_p")
-    if p is None:
-        return True  # the default, 0.5
-    if source.value(p) in (0, 1):
-        return False  # nothing is left to chance
-    if mentions_mode(source, p) or is_mode(source, p):
-        return False
-    if isinstance(p, ast.Name):
-        found = source.names.lookup(p.id, source.scope(p))
-        if found is not None and any(b.kind == "parameter" for b in found[1]):
-            default = default_of(found[0].owner, p.id)
-            value = source.value(default)
-            return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
-    return True
+    told: set[ast.AST] = set()
+    for call, drop, found, passed in passed_on(source):
+        if found.code != code:
+            continue
+        if passed and call not in told:
+            told.add(call)
+            yield call, drop, found
+        elif not passed and drop.source is source and drop.node not in told:
+            told.add(drop.node)
+            yield drop.node, drop, found
 
 
 @rule(
@@ -78,16 +57,22 @@ def _p_is_seen(source: Source, called: Called, facts: Functional) -> bool:
     right="x = F.dropout(x, 0.5, training=self.training)",
 )
 def forgotten_mode(source: Source) -> Iterator[Hit]:
-    for called, facts, name in (*_functional(source), *_addressed(source)):
-        if facts.default is not True or called.open:
+    for drop, _ in judged(source, "THN001"):
+        yield drop.node, f"{drop.label} is called without training=: it drops in evaluation too."
+    for node, drop, _ in through(source, "THN001"):
+        yield node, f"{drop.label} is reached here without training=: it drops in evaluation too."
+    for called in source.calls_of(ADDRESSED):
+        if not is_module(source, source.class_of(called.node)) or called.open:
             continue
+        facts = ADDRESSED[called.name or ""]
         if called.argument(facts.training, facts.mode) is not None:
             continue
-        if not _p_is_seen(source, called, facts) or is_test_code(source, called.node):
+        said = rate(source, called.argument(facts.p, "p"))
+        if said in (Says.NEVER, Says.TRAINING, Says.MAYBE) or is_test_code(source, called.node):
             continue
-        if is_guarded(source, called.node) or is_monte_carlo(source, called.node):
-            continue
-        yield called.node, f"{name} is called without training=: it drops in evaluation too."
+        if not is_guarded(source, called.node) and not is_monte_carlo(source, called.node):
+            name = f"thinned.{short(called.name or '')}"
+            yield called.node, f"{name} is called without training=: it drops in evaluation too."
 
 
 @rule(
@@ -96,26 +81,21 @@ def forgotten_mode(source: Source) -> Iterator[Hit]:
     sentence="Functional dropout is called with a constant training=True.",
     why="model.eval() cannot reach a constant: the call drops in evaluation too.",
     mend="Pass training=self.training. Where draws in evaluation are meant (Monte Carlo), say so "
-    "in the function's name: mc_..., sample_..., uncertainty_...",
+    "in the function's name: mc_..., sample_...",
     wrong="x = F.dropout(x, 0.5, training=True)",
     right="x = F.dropout(x, 0.5, training=self.training)",
 )
 def fixed_mode(source: Source) -> Iterator[Hit]:
-    for called, facts, name in _functional(source):
-        mode = called.argument(facts.training, facts.mode)
-        if mode is None or called.open or source.value(mode) is not True:
-            continue
-        if not _p_is_seen(source, called, facts) or is_test_code(source, called.node):
-            continue
-        if _has_address(called) or is_guarded(source, called.node):
-            continue
-        if not is_monte_carlo(source, called.node):
-            yield called.node, f"{name} is called with training=True: it drops in evaluation too."
+    for drop, _ in judged(source, "THN002"):
+        if not _has_address(drop):
+            yield drop.node, f"{drop.label} is called with training=True: it drops in evaluation."
+    for node, drop, _ in through(source, "THN002"):
+        yield node, f"{drop.label} is given training=True here: it drops in evaluation too."
 
 
-def _has_address(called: Called) -> bool:
+def _has_address(drop: Drop) -> bool:
     """Whether the mask was named: then the draw is meant."""
-    return "at" in called.keywords and (called.name or "").startswith("thinned.")
+    return "at" in drop.called.keywords and (drop.called.name or "").startswith("thinned.")
 
 
 @rule(
@@ -129,24 +109,44 @@ def _has_address(called: Called) -> bool:
     right="x = F.alpha_dropout(x, 0.1, training=self.training)",
 )
 def never_drops(source: Source) -> Iterator[Hit]:
-    for called, facts, name in _functional(source):
-        if called.open or is_test_code(source, called.node):
-            continue
-        p = called.argument(facts.p, "p", "drop_prob", "dropout_p")
-        if p is not None and (source.value(p) == 0 or is_mode(source, p)):
-            continue
-        mode = called.argument(facts.training, facts.mode)
-        if mode is None and facts.default is False:
-            yield called.node, f"{name} is called without training=, which is False: nothing drops."
-        elif mode is not None and _is_false(source, mode) and not _local(source, mode):
-            yield called.node, f"{name} is called with training=False: nothing is ever dropped."
+    for drop, _ in judged(source, "THN003"):
+        if drop.mode is None:
+            yield drop.node, f"{drop.label} is called without training=, which is False."
+        elif not isinstance(drop.mode, ast.Name) and not is_guarded(source, drop.node):
+            yield drop.node, f"{drop.label} is called with training=False: nothing is ever dropped."
 
 
-def _is_false(source: Source, mode: ast.expr) -> bool:
-    value = source.value(mode)
-    return value is not UNKNOWN and value is False
+@rule(
+    "THN004",
+    "attention-dropout-not-guarded",
+    sentence="scaled_dot_product_attention is given a dropout_p that does not depend on the mode.",
+    why="The function applies dropout_p whatever the mode is: attention drops in evaluation too.",
+    mend="Pass dropout_p=self.p if self.training else 0.0.",
+    wrong="y = F.scaled_dot_product_attention(q, k, v, dropout_p=self.p)",
+    right="y = F.scaled_dot_product_attention(q, k, v, dropout_p=self.p if self.training else 0.0)",
+)
+def fused(source: Source) -> Iterator[Hit]:
+    yield from unguarded(source, "THN004")
 
 
-def _local(source: Source, mode: ast.expr) -> bool:
-    """Whether the constant has a name, which a reader may change: a switch, not a slip."""
-    return isinstance(mode, ast.Name) or is_guarded(source, mode)
+@rule(
+    "THN005",
+    "flash-attention-dropout-not-guarded",
+    sentence="Flash or memory-efficient attention is given a probability that does not depend on "
+    "the mode.",
+    why="These functions apply it whatever the mode is: attention drops in evaluation too.",
+    mend="Pass dropout_p=self.p if self.training else 0.0.",
+    wrong="y = flash_attn_func(q, k, v, dropout_p=0.1)",
+    right="y = flash_attn_func(q, k, v, dropout_p=0.1 if self.training else 0.0)",
+)
+def flash(source: Source) -> Iterator[Hit]:
+    yield from unguarded(source, "THN005")
+
+
+def unguarded(source: Source, code: str) -> Iterator[Hit]:
+    """The calls without a mode of one code, here and through functions of the tree."""
+    sentence = "has a probability that does not depend on training."
+    for drop, _ in judged(source, code):
+        yield drop.node, f"{drop.label} {sentence}"
+    for node, drop, _ in through(source, code):
+        yield node, f"{drop.label} {sentence}"

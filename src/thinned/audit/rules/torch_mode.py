@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from thinned.audit.context import is_module
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import ClassInfo, Source, is_self
+from thinned.audit.values import Function, Named
 
 __all__ = ["flag_spoilt", "train_overridden"]
 
@@ -117,7 +118,7 @@ def _shadowed(source: Source, info: ClassInfo) -> Iterator[Hit]:
             )
     for name in ("train", "eval"):
         for attribute in _of_class(source, info, name):
-            if isinstance(attribute.ctx, ast.Store):
+            if isinstance(attribute.ctx, ast.Store) and not _is_method(source, attribute):
                 yield (
                     attribute,
                     f"self.{name} takes the place of {name}(): the mode cannot be set any more.",
@@ -130,6 +131,14 @@ def _shadowed(source: Source, info: ClassInfo) -> Iterator[Hit]:
             for target in statement.targets:
                 if isinstance(target, ast.Name) and target.id == "train":
                     yield target, "train is defined anew as a value: the mode can no longer be set."
+
+
+def _is_method(source: Source, attribute: ast.Attribute) -> bool:
+    """Whether self.train is given a function: one that refuses, as Fairseq's."""
+    statement = source.parents[attribute]
+    value = statement.value if isinstance(statement, ast.Assign) else None
+    found = source.interpreter.of(value)
+    return isinstance(found, (Function, Named)) or isinstance(value, ast.Lambda)
 
 
 def _is_own_flag(value: ast.expr) -> bool:

@@ -5,21 +5,17 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from thinned.audit.contents import drops_inside
 from thinned.audit.context import is_guarded, is_module, is_monte_carlo, is_test_code
 from thinned.audit.layers import DROPOUT_LAYERS, RECURRENT
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Called, ClassInfo, Source, is_self
 
-__all__ = ["built_in_forward", "never_called", "one_layer", "out_of_reach"]
+__all__ = ["built_in_forward", "one_layer", "out_of_reach"]
 
 _FORWARD = frozenset({"forward", "__call__", "training_step", "validation_step", "test_step"})
 # What hands a module on to code that is not seen here.
 _REGISTERING = frozenset({"ModuleList", "Sequential", "ModuleDict"})
-_BY_NAME = frozenset({"getattr", "setattr", "vars"})
-_ALL_CHILDREN = frozenset(
-    {"children", "named_children", "modules", "named_modules", "_modules", "__dict__"}
-    | {"get_submodule"}
-)
 
 
 def _layers(source: Source) -> Iterator[Called]:
@@ -51,10 +47,26 @@ def built_in_forward(source: Source) -> Iterator[Hit]:
 
 
 def _is_called_at_once(source: Source, node: ast.Call) -> bool:
+    node = _moved(source, node)
     parent = source.parents[node]
     if not (isinstance(parent, ast.Call) and parent.func is node):
         return False
     return source.function_of(node) is not None and _is_step(source, node)
+
+
+def _moved(source: Source, node: ast.Call) -> ast.Call:
+    """The whole of nn.Dropout(p).to(device), or of the sequence that holds it."""
+    parent = source.parents[node]
+    if isinstance(parent, ast.Attribute) and parent.attr in ("to", "cuda", "cpu", "half", "float"):
+        call = source.parents[parent]
+        return _moved(source, call) if isinstance(call, ast.Call) else node
+    if (
+        isinstance(parent, ast.Call)
+        and node in parent.args
+        and source.called(parent).name == "torch.nn.Sequential"
+    ):
+        return _moved(source, parent)
+    return node
 
 
 def _is_step(source: Source, node: ast.AST) -> bool:
@@ -75,7 +87,7 @@ def _is_called_by_name(source: Source, node: ast.Call) -> bool:
     functions = source.functions_of(node)
     if not functions or functions[0].name not in _FORWARD:
         return False
-    statement = source.parents[node]
+    statement = source.parents[_moved(source, node)]
     if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
         return False
     target = statement.targets[0]
@@ -105,6 +117,7 @@ def _is_first_time_only(source: Source, statement: ast.stmt) -> bool:
 @rule(
     "THN021",
     "recurrent-dropout-with-one-layer",
+    severity="note",
     sentence="LSTM, GRU or RNN is given dropout and has one layer.",
     why="dropout acts between stacked layers only: with num_layers=1 nothing is dropped.",
     mend="Put a Dropout after the layer, or use num_layers of 2 or more, or leave dropout out.",
@@ -128,61 +141,6 @@ def one_layer(source: Source) -> Iterator[Hit]:
 
 
 @rule(
-    "THN026",
-    "dropout-module-never-called",
-    sentence="A dropout module is built and never called.",
-    why="The model trains without the dropout that its printout and its settings show.",
-    mend="Call it in forward, or delete it.",
-    wrong="self.drop = nn.Dropout(0.5)  # and forward: return self.fc(x)",
-    right="self.drop = nn.Dropout(0.5)  # and forward: return self.fc(self.drop(x))",
-)
-def never_called(source: Source) -> Iterator[Hit]:
-    for info in source.classes.values():
-        if not _is_seen_whole(source, info):
-            continue
-        for attribute, values in info.given.items():
-            if len(values) != 1 or not isinstance(values[0], ast.Call):
-                continue
-            called = source.called(values[0])
-            if called.name not in DROPOUT_LAYERS or source.value(called.argument(0, "p")) == 0:
-                continue
-            if not _is_used(source, attribute):
-                yield values[0], f"self.{attribute} is dropout that nothing in this file calls."
-
-
-def _is_seen_whole(source: Source, info: ClassInfo) -> bool:
-    """Whether all that uses the class's attributes stands in the class itself."""
-    if any(base not in ("torch.nn.Module", "lightning.LightningModule") for base in info.bases):
-        return False
-    forward = info.methods.get("forward")
-    if not info.bases or forward is None or _is_stub(forward):
-        return False
-    for node in ast.walk(info.node):
-        if isinstance(node, ast.Attribute) and node.attr in _ALL_CHILDREN:
-            return False
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            if node.func.id in _BY_NAME:
-                return False
-            # self handed on whole: f(self)
-            if any(is_self(a) for a in node.args) and node.func.id != "super":
-                return False
-    # A class of this file that builds on it may call what it has.
-    return not any(info in other.local_bases for other in source.classes.values())
-
-
-def _is_stub(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    return all(
-        isinstance(s, (ast.Pass, ast.Raise))
-        or (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))
-        for s in function.body
-    )
-
-
-def _is_used(source: Source, attribute: str) -> bool:
-    return any(isinstance(a.ctx, ast.Load) for a in source.attributes.get(attribute, ()))
-
-
-@rule(
     "THN027",
     "dropout-modules-in-a-plain-list",
     sentence="Dropout modules are kept in a plain list, tuple or dict of a module.",
@@ -198,10 +156,25 @@ def out_of_reach(source: Source) -> Iterator[Hit]:
             continue
         for attribute, values in info.given.items():
             for value in values:
-                if value is None or not any(_is_dropout(source, e) for e in _held(value)):
+                held = _held(value)
+                if value is not None and _held_is(value):
+                    held = [*held, *_added(source, info, attribute)]
+                # What is an attribute of its own is registered there.
+                own = [e for e in held if not isinstance(e, ast.Attribute)]
+                if not any(_drops(source, e) for e in own):
                     continue
-                if not _is_registered(source, info, attribute):
+                if value is not None and not _is_registered(source, info, attribute):
                     yield value, f"self.{attribute} is a plain container: eval() does not reach it."
+
+
+def _drops(source: Source, node: ast.expr) -> bool:
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return any(_drops(source, e) for e in node.elts if not isinstance(e, ast.Attribute))
+    return drops_inside(source, source.interpreter.of(node))
+
+
+def _held_is(value: ast.expr) -> bool:
+    return isinstance(value, (ast.List, ast.Dict))
 
 
 def _held(value: ast.expr | None) -> list[ast.expr]:
@@ -216,11 +189,20 @@ def _held(value: ast.expr | None) -> list[ast.expr]:
     return []
 
 
-def _is_dropout(source: Source, node: ast.expr) -> bool:
-    if not isinstance(node, ast.Call):
-        return False
-    called = source.called(node)
-    return called.name in DROPOUT_LAYERS and source.value(called.argument(0, "p")) != 0
+def _added(source: Source, info: ClassInfo, attribute: str) -> Iterator[ast.expr]:
+    """What is appended to self.drops, or entered into self.drops[name]."""
+    for use in source.attributes.get(attribute, ()):
+        if not is_self(use.value) or source.class_of(use) is not info:
+            continue
+        parent = source.parents[use]
+        if isinstance(parent, ast.Attribute) and parent.attr == "append":
+            call = source.parents[parent]
+            if isinstance(call, ast.Call) and call.args:
+                yield call.args[0]
+        if isinstance(parent, ast.Subscript) and isinstance(parent.ctx, ast.Store):
+            statement = source.parents[parent]
+            if isinstance(statement, ast.Assign):
+                yield statement.value
 
 
 def _is_registered(source: Source, info: ClassInfo, attribute: str) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from itertools import pairwise
 
 from thinned.audit.context import is_test_code
 from thinned.audit.flow import Operation, Step, before, chains, operation, producer, steps_of
@@ -18,27 +17,34 @@ from thinned.audit.layers import (
     LOSSES,
     NORMALISING,
     PASSING,
-    SAVES_OUTPUT,
     TORCH_DROPOUT,
     ranks,
 )
-from thinned.audit.names import UNKNOWN
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Called, Source
 
-__all__ = ["before_batch_norm", "in_place", "on_logits", "wrong_axes"]
+__all__ = ["before_batch_norm", "on_logits", "wrong_axes"]
 
 _FUNCTIONS = frozenset(
     n for n in FUNCTIONAL if n.rpartition(".")[2].startswith("dropout") and n.startswith("torch.nn")
 ) | {"torch.dropout"}
-_DROPOUT = TORCH_DROPOUT | KERAS_DROPOUT | _FUNCTIONS
+_DROPOUT = TORCH_DROPOUT | KERAS_DROPOUT | _FUNCTIONS | {"flax.linen.Dropout"}
+_DENSE: dict[str, int] = {
+    "torch.nn.Linear": 1,
+    "torch.nn.LazyLinear": 0,
+    "keras.layers.Dense": 0,
+    "flax.linen.Dense": 0,
+}
+_OUTPUTS = re.compile(
+    r"(?i)^(?:y|out|outputs?|preds?|predictions?|probs?|scores?|logits?)(?:_\w+)?$"
+)
 
 _CLASSES = re.compile(
     r"(?i)^(?:n|num|nb|no_of)_?(?:class|classes|labels?|categories|vocab)$"
     r"|^n_?tokens?$|^(?:vocab|vocabulary)_?(?:size|len)$|^len_vocab$"
 )
 _LOGITS = re.compile(r"(?i)^(?:\w+_)?logits?$")
-_HEAD = re.compile(r"(?i)^(?:classifier|lm_head|cls_head|logits?|output_layer|final_fc)$")
+_HEAD = re.compile(r"(?i)^(?:classifier|lm_head|cls_head|logits?|final_fc)$")
 _RANKS = ranks()
 # How many calls are followed backwards from a BatchNorm.
 _DEPTH = 12
@@ -51,7 +57,7 @@ def _drops(source: Source, found: Operation) -> bool:
 
 
 def _place(name: str) -> tuple[int, str]:
-    if name in KERAS_DROPOUT:
+    if name in KERAS_DROPOUT or name == "flax.linen.Dropout":
         return 0, "rate"
     return (1 if name in FUNCTIONAL else 0), "p"
 
@@ -65,6 +71,7 @@ def _is_dropout(source: Source, step: Step) -> bool:
 @rule(
     "THN022",
     "dropout-before-batch-norm",
+    severity="warning",
     sentence="Dropout stands before BatchNorm, directly or with layers between that do not "
     "normalise.",
     why="Dropout raises the variance in training and not in evaluation, also behind the next "
@@ -167,6 +174,10 @@ def _noise_in(
         if isinstance(method, ast.Attribute) and method.attr in CARRYING_METHODS:
             return _noise_in(source, method.value, depth - 1, seen)
         return None, []
+    if found.name.startswith("torch.Tensor.") and found.name not in NORMALISING:
+        if found.name.rpartition(".")[2] in CARRYING_METHODS:
+            return _noise_in(source, found.input, depth - 1, seen)
+        return None, []
     if _drops(source, found):
         return found, []
     if found.name in CARRYING or found.name in _DROPOUT:
@@ -193,6 +204,7 @@ def _noise_in_one(
 @rule(
     "THN023",
     "dropout-on-logits",
+    severity="warning",
     sentence="Dropout acts on the output layer: on logits, or on what a softmax or loss is given.",
     why="A dropped logit is 0, which is a probability like any other and often a large one; the "
     "loss then teaches the network to undo the noise.",
@@ -217,21 +229,35 @@ def _in_sequences(source: Source) -> Iterator[ast.AST]:
             last = steps[place - 1]
             after = steps[place + 1 :]
             if after:
-                scores = after[0].name in NORMALISING and last.name.startswith("torch.nn.")
+                scores = (
+                    after[0].name in NORMALISING
+                    and last.name.startswith("torch.nn.")
+                    and len(after) == 1
+                )
             else:
-                scores = last.built is not None and _has_classes(last.built)
+                scores = last.built is not None and (
+                    _has_classes(last.built) or _ends_in_softmax(source, last.built)
+                )
             if scores:
                 yield step.node
 
 
 def _has_classes(built: Called) -> bool:
     """Whether a linear layer has an output for each class, by the name of their number."""
-    if built.name not in ("torch.nn.Linear", "torch.nn.LazyLinear", "keras.layers.Dense"):
+    position = _DENSE.get(built.name or "")
+    if position is None:
         return False
-    position = 1 if built.name == "torch.nn.Linear" else 0
-    outputs = built.argument(position, "out_features", "units")
+    outputs = built.argument(position, "out_features", "units", "features")
     name = _name_of(outputs)
     return name is not None and _CLASSES.match(name) is not None
+
+
+def _ends_in_softmax(source: Source, built: Called) -> bool:
+    """Whether a Keras layer has the activation softmax, and more than one output."""
+    if built.name != "keras.layers.Dense" or source.value(built.argument(0, "units")) == 1:
+        return False
+    activation = built.argument(1, "activation")
+    return bool(source.value(activation) == "softmax")
 
 
 def _name_of(node: ast.expr | None) -> str | None:
@@ -247,20 +273,63 @@ def _in_calls(source: Source) -> Iterator[ast.AST]:
             continue
         if found.name in NORMALISING or found.name in LOSSES:
             last = next(before(source, found.input), None)
-            if last is not None and _drops(source, last):
+            if (
+                last is not None
+                and _drops(source, last)
+                and (_is_last(source, call, found.name) or _are_scores(source, last))
+            ):
                 yield last.node
         elif _drops(source, found):
             last = next(before(source, found.input), None)
-            if (last is not None and _is_output(last)) or _is_named_logits(source, found):
+            if (
+                (last is not None and _is_output(source, call, last))
+                or _is_named_logits(source, found)
+                or (
+                    last is not None
+                    and last.built is not None
+                    and _ends_in_softmax(source, last.built)
+                    and _is_end(source, call)
+                )
+            ):
                 yield call
 
 
-def _is_output(found: Operation) -> bool:
+def _is_last(source: Source, call: ast.Call, name: str) -> bool:
+    """Whether a softmax is the model's output, and no attention or assignment inside it."""
+    if name in LOSSES or "log_softmax" in name.lower() or name.endswith("LogSoftmax"):
+        return True
+    return _is_end(source, call)
+
+
+def _are_scores(source: Source, dropped: Operation) -> bool:
+    """Whether what is dropped before a softmax is a product of two tensors: attention's scores."""
+    made = producer(source, dropped.input)
+    if isinstance(made, ast.BinOp) and isinstance(made.op, (ast.Div, ast.Mult)):
+        made = producer(source, made.left)
+    if isinstance(made, ast.BinOp):
+        return isinstance(made.op, ast.MatMult)
+    found = operation(source, made)
+    return found is not None and found.name in (
+        *("torch.matmul", "torch.bmm", "torch.baddbmm", "torch.Tensor.matmul"),
+    )
+
+
+def _is_end(source: Source, call: ast.Call) -> bool:
+    """Whether a value is what the model gives: returned, or under the name of an output."""
+    statement = source.parents[call]
+    if isinstance(statement, ast.Return):
+        return True
+    if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+        return _OUTPUTS.match(_name_of(statement.targets[0]) or "") is not None
+    return False
+
+
+def _is_output(source: Source, call: ast.Call, found: Operation) -> bool:
     if found.name in ("torch.nn.LogSoftmax", "torch.nn.functional.log_softmax"):
         return True
-    if found.built is not None and found.name == "torch.nn.Linear":
+    if found.built is not None and found.name in _DENSE:
         is_head = found.attribute is not None and _HEAD.match(found.attribute) is not None
-        return is_head or _has_classes(found.built)
+        return _has_classes(found.built) or (is_head and not _goes_on(source, call))
     return False
 
 
@@ -272,24 +341,42 @@ def _is_named_logits(source: Source, found: Operation) -> bool:
 
 
 def _goes_on(source: Source, call: ast.Call) -> bool:
-    """Whether the next line feeds the result to another layer: then the name alone says logits."""
+    """Whether the result is no output: only its name says logits.
+
+    It is an output where it is returned, or where a softmax or a loss is what reads it first.
+    """
     statement = source.parents[call]
+    if isinstance(statement, ast.Return):
+        return False
     if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
-        return isinstance(statement, ast.Call)
+        return True
     target = _name_of(statement.targets[0])
     block, place = source.block_of(statement)
-    for later in block[place + 1 : place + 2]:
-        if isinstance(later, (ast.Assign, ast.Return)) and isinstance(later.value, ast.Call):
-            follows = later.value
-            name = source.called(follows).name
-            if name not in NORMALISING and name not in LOSSES:
-                return bool(follows.args) and _name_of(follows.args[0]) == target
-    return False
+    for later in block[place + 1 : place + 12]:
+        reads = [n for n in ast.walk(later) if isinstance(n, ast.Name) and n.id == target]
+        if not reads:
+            continue
+        if isinstance(later, ast.Return):
+            return any(_is_argument(source, n) for n in reads)
+        above = source.parents[reads[0]]
+        name = source.called(above).name if isinstance(above, ast.Call) else None
+        return name not in NORMALISING and name not in LOSSES and not isinstance(later, ast.If)
+    return True
+
+
+def _is_argument(source: Source, node: ast.AST) -> bool:
+    """Whether a value is handed to something that is no softmax, loss or bundle of outputs."""
+    above = source.parents[node]
+    if isinstance(above, ast.Call) and node in above.args:
+        name = source.called(above).name
+        return name not in NORMALISING and name not in LOSSES
+    return isinstance(above, ast.BinOp)
 
 
 @rule(
     "THN024",
     "channel-dropout-on-other-axes",
+    severity="warning",
     sentence="Channel dropout (Dropout1d, 2d, 3d) is given another number of axes.",
     why="Dropout2d on (N, C, L) or (N, L, C) takes the axes for others than they are: it drops "
     "whole steps or samples, and what it does has changed between versions of PyTorch.",
@@ -331,90 +418,3 @@ def _wanted(name: str) -> int | None:
 def _about_axes(name: str, wanted: int, axes: int) -> str:
     last = name.rpartition(".")[2]
     return f"{last} is for inputs of {wanted} axes, and what it is given here has {axes}."
-
-
-@rule(
-    "THN008",
-    "inplace-dropout-on-needed-tensor",
-    sentence="Dropout in place overwrites a tensor that is needed again.",
-    why="ReLU, sigmoid, tanh and softmax keep their output for the backward pass, which then "
-    "fails; and a tensor used again afterwards, in a residual sum say, is dropped there too.",
-    mend="Leave inplace out: the memory it saves is small.",
-    wrong="return x + F.dropout(x, 0.1, self.training, inplace=True)",
-    right="return x + F.dropout(x, 0.1, self.training)",
-)
-def in_place(source: Source) -> Iterator[Hit]:
-    for _, steps in chains(source):
-        for first, second in pairwise(steps):
-            inplace = second.built is not None and _is_inplace(source, second.built)
-            if inplace and first.name in SAVES_OUTPUT:
-                yield second.node, _about_output(first.name)
-    for call in source.calls:
-        found = operation(source, call)
-        if found is None or not _is_inplace(source, found.made):
-            continue
-        if is_test_code(source, call):
-            continue
-        last = next(before(source, found.input), None)
-        if last is not None and last.name in SAVES_OUTPUT:
-            yield call, _about_output(last.name)
-        elif isinstance(found.input, ast.Name) and _is_used_again(source, call, found.input):
-            name = found.input.id
-            yield call, f"Dropout in place overwrites {name}, which is used again afterwards."
-
-
-def _about_output(name: str) -> str:
-    last = name.rpartition(".")[2]
-    return f"Dropout in place overwrites the output that {last} needs for the backward pass."
-
-
-def _is_inplace(source: Source, made: Called) -> bool:
-    name = made.name or ""
-    if name in TORCH_DROPOUT:
-        position = 1
-    elif name in FUNCTIONAL and FUNCTIONAL[name].inplace is not None:
-        position = FUNCTIONAL[name].inplace or 0
-    else:
-        return False
-    value = source.value(made.argument(position, "inplace"))
-    return value is not UNKNOWN and value is True
-
-
-def _is_used_again(source: Source, call: ast.Call, name: ast.Name) -> bool:
-    """Whether the tensor is read after the call: in its own statement, or in the block's rest."""
-    statement = source.statement_of(call)
-    if statement is None:
-        return False
-    if any(
-        isinstance(n, ast.Name) and n.id == name.id and n is not name and _is_load(n)
-        for n in ast.walk(statement)
-    ):
-        # x = x + drop(x) reads both sides; F.dropout(x, x.p) does not use the values again.
-        return _in_arithmetic(source, call, statement)
-    if isinstance(statement, ast.Assign) and any(
-        isinstance(t, ast.Name) and t.id == name.id for t in statement.targets
-    ):
-        return False
-    if isinstance(statement, (ast.Return, ast.Expr)):
-        return False
-    block, place = source.block_of(statement)
-    for later in block[place + 1 : place + 101]:  # as far as flow looks back
-        names = [n for n in ast.walk(later) if isinstance(n, ast.Name) and n.id == name.id]
-        if any(_is_load(n) for n in names):
-            return True
-        if names:
-            return False
-    return False
-
-
-def _is_load(node: ast.Name) -> bool:
-    return isinstance(node.ctx, ast.Load)
-
-
-def _in_arithmetic(source: Source, call: ast.Call, statement: ast.stmt) -> bool:
-    for at in source.above(call):
-        if at is statement:
-            return False
-        if isinstance(at, ast.BinOp):
-            return True
-    return False

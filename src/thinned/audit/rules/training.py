@@ -10,7 +10,8 @@ from thinned.audit.context import is_test_code, mentions
 from thinned.audit.layers import FUNCTIONAL
 from thinned.audit.names import UNKNOWN
 from thinned.audit.rule import Hit, rule
-from thinned.audit.source import Source
+from thinned.audit.source import Called, Source
+from thinned.audit.values import Function
 
 __all__ = ["recompute", "reseeded"]
 
@@ -30,6 +31,7 @@ _BUILDS = frozenset({"parameters", "from_pretrained", "load_state_dict", "init"}
 @rule(
     "THN043",
     "checkpoint-without-rng-state",
+    severity="warning",
     sentence="checkpoint is called with preserve_rng_state=False in code that has dropout.",
     why="The recomputation draws another mask than the forward pass did: the gradient belongs to "
     "no network that was run, and nothing says so.",
@@ -71,6 +73,7 @@ def _keywords(call: ast.Call) -> list[str]:
 @rule(
     "THN044",
     "seed-reset-in-loop",
+    severity="warning",
     sentence="One seed is set again at each step or epoch, or in forward.",
     why="Every pass then draws the same masks: one thinned network is trained, and no "
     "other ever is.",
@@ -79,7 +82,7 @@ def _keywords(call: ast.Call) -> list[str]:
     right="torch.manual_seed(0)\nfor x in data: loss(model(x)).backward()",
 )
 def reseeded(source: Source) -> Iterator[Hit]:
-    for called in source.calls_of(_SEEDS):
+    for called in [*source.calls_of(_SEEDS), *_seeding(source)]:
         seed = called.argument(0, "seed")
         node = called.node
         if seed is None or is_test_code(source, node) or not _is_fixed(source, seed, node):
@@ -94,6 +97,27 @@ def reseeded(source: Source) -> Iterator[Hit]:
             if _trains(loop) and not _builds(loop):
                 yield node, "The same seed is set again in the loop that trains: the masks repeat."
                 break
+
+
+def _seeding(source: Source) -> Iterator[Called]:
+    """Calls of the tree's own functions that hand their first argument to a seed of torch."""
+    for call in source.calls:
+        if not call.args or len(call.args) + len(call.keywords) > 2 or not source.loops_of(call):
+            continue
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        if "seed" not in name.lower():
+            continue
+        called = source.called(call)
+        target = called.target
+        if (
+            isinstance(target, Function)
+            and not isinstance(target.node, ast.Lambda)
+            and any(
+                isinstance(n, ast.Call) and target.source.called(n).name in _SEEDS
+                for n in ast.walk(target.node)
+            )
+        ):
+            yield called
 
 
 def _is_fixed(source: Source, seed: ast.expr, node: ast.AST) -> bool:

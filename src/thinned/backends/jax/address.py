@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from thinned.address import Address
+from thinned.address import Address, Mirrored
 from thinned.backends.jax.fold_in import folded
 from thinned.checks import integer, message
 
@@ -122,12 +122,12 @@ def _is_known(word: Any) -> bool:
     return type(word) is np.ndarray and word.shape == () and word.dtype == np.uint32
 
 
-def _made(words: Any) -> Address:
+def _made(words: Any, kind: type[Address] = Address) -> Address:
     """An address of five words of any kind, unchecked."""
     low, high, site, step, call = words
     if all(type(word) in (int, np.uint32) or _is_known(word) for word in words):
-        return Address(int(low) | int(high) << 32, int(site), int(step), int(call))
-    at = object.__new__(Address)
+        return kind(int(low) | int(high) << 32, int(site), int(step), int(call))
+    at = object.__new__(kind)
     named = {"seed": Halves(low, high), "site": site, "step": step, "call": call}
     for name, value in {**named, "_name": None, "known": False}.items():
         object.__setattr__(at, name, value)
@@ -140,7 +140,7 @@ def settled(who: str, at: Address) -> Address:
     if any(isinstance(word, jax.core.Tracer) for word in words):
         remedy = "Give it an array of JAX's: thinned.keep_mask(..., like=x)."
         raise TypeError(message(who, "at", "known here", "a traced address", remedy))
-    return _made([integer(who, "a word of at", word, 0, 2**32) for word in words])
+    return _made([integer(who, "a word of at", word, 0, 2**32) for word in words], type(at))
 
 
 def _is_number(word: Any) -> bool:
@@ -166,7 +166,7 @@ def fold_in(at: Address, n: Any) -> Address:
         n = Halves(*_split(integer("Address.fold_in", "n", n, 0, 2**64)))
     halves = _halves("Address.fold_in", "n", n)
     low, high, *rest = words_of(at)
-    made = _made((*folded((low, high), halves), *rest))
+    made = _made((*folded((low, high), halves), *rest), type(at))
     poison(made, {"seed": n})
     return made
 
@@ -207,9 +207,13 @@ def _flatten_with_names(at: Address) -> tuple[Any, None]:
     return tuple(zip(_KEYS, leaves, strict=True)), form
 
 
-jax.tree_util.register_pytree_with_keys(
-    Address, _flatten_with_names, lambda _, words: _made(words), _flatten
-)
+for _kind in (Address, Mirrored):
+    jax.tree_util.register_pytree_with_keys(
+        _kind,
+        _flatten_with_names,
+        lambda _, words, kind=_kind: _made(words, kind),  # type: ignore[misc]
+        _flatten,
+    )
 
 
 def register_with_flax() -> None:

@@ -6,6 +6,7 @@ coordinates as Python's numbers, becomes constants; what is traced becomes 32-bi
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +25,7 @@ from thinned.backends.jax.spec import has_symbols
 from thinned.checks import axes as checked_axes, message
 from thinned.window import MOST_BITS, Placement, Window, index_strides, place
 
-__all__ = ["JaxPlace", "PartOf", "backend"]
+__all__ = ["Drawn", "JaxPlace", "PartOf", "backend", "noted"]
 
 MASK32 = 0xFFFFFFFF
 FLOATING = ("float16", "bfloat16", "float32", "float64")
@@ -168,10 +169,19 @@ class JaxBackend(Backend):
             raise TypeError(message(who, name, f"of type {listed}", kind, remedy))
         self.require_dense(who, x, name)
 
+    def of_complex(self, x: Any) -> bool:
+        return bool(jnp.issubdtype(x.dtype, jnp.complexfloating))
+
+    def complex_of(self, real: Any, imaginary: Any) -> Any:
+        return lax.complex(real, imaginary)
+
+    def of_integers(self, x: Any) -> bool:
+        return bool(jnp.issubdtype(x.dtype, jnp.integer))
+
     def require_integers(
         self, who: str, x: Any, name: str, requirement: str = "of an integer type"
     ) -> None:
-        if not jnp.issubdtype(x.dtype, jnp.integer):
+        if not self.of_integers(x):
             raise TypeError(message(who, name, requirement, str(x.dtype)))
         self.require_dense(who, x, name)
 
@@ -227,6 +237,7 @@ class JaxBackend(Backend):
 
     def _draw(self, draw: Draw, law: str, like: Any) -> Any:
         shape, strides, words = _words(draw)
+        _note(words, law, shape)
         sharding = _sharding_like(shape, like)
         how = HowDrawn(shape, strides, law, draw.mirror, 0, kernel.uses_reference(), sharding)
         return draw_p.bind(words, how=how)
@@ -243,18 +254,27 @@ class JaxBackend(Backend):
         return y
 
     def words_at(self, at: Any, index: Any, mirror: bool) -> Array:
-        low = index.astype(jnp.uint32)
-        high = jnp.zeros_like(low)
-        if index.dtype.itemsize == 8:
-            high = (index >> 32).astype(jnp.uint32)
         words = tuple(jnp.asarray(word, jnp.uint32) for word in words_of(at))
-        y: Array = spec.words_at(words, low, high, mirror)
+        y: Array = spec.words_at(words, *_halves(index), mirror)
         return y
+
+    def keep_each(self, at: Any, threshold: Any, index: Any, mirror: bool) -> Array:
+        if not isinstance(threshold, Halves):
+            threshold = Halves(np.uint32(threshold & MASK32), np.uint32(threshold >> 32))
+        words = tuple(jnp.asarray(word, jnp.uint32) for word in words_of(at))
+        y: Array = spec.keep_each(words, threshold, *_halves(index), mirror)
+        return y
+
+    def rates(self, p: Any) -> tuple[Any, Any]:
+        return self.rate(jnp.asarray(p))
 
     def at_least(self, words: Array, threshold: Any) -> Any:
         if not isinstance(threshold, Halves):
             threshold = Halves(np.uint32(threshold & MASK32), np.uint32(threshold >> 32))
         return (words >= threshold.low) & (threshold.high == 0)
+
+    def or_nan(self, at: Any, y: Any) -> Any:
+        return _or_nan(at, y)
 
     def uniform(self, draw: Draw, like: Any = None) -> Array:
         y: Array = _or_nan(draw.at, spec.uniform24(self.words(draw, like)))
@@ -268,6 +288,7 @@ class JaxBackend(Backend):
 
     def _noise(self, x: Any, draw: Draw, scale: Any, law: str, fill: Any, primitive: Any) -> Any:
         _, strides, words = _words(draw)
+        _note(words, law, x.shape)
         kind = jnp.float64 if x.dtype == jnp.float64 else jnp.float32
         scale = lax.stop_gradient(jnp.asarray(scale, kind))
         words, scale = _poisoned(draw.at, words, scale)
@@ -303,6 +324,25 @@ class JaxBackend(Backend):
 
     def copy(self, x: Array, out: Array) -> Array:
         raise AssertionError("no array of JAX's was taken for `out`")
+
+
+class Drawn(NamedTuple):
+    """A draw that was looked at: its words, as in primitives.py, None where they are traced."""
+
+    words: Any
+    law: str
+    shape: tuple[int, ...]
+
+
+# Where draws are noted while a model is looked at.
+noted: ContextVar[list[Drawn] | None] = ContextVar("noted", default=None)
+
+
+def _note(words: Any, law: str, shape: Any) -> None:
+    seen = noted.get()
+    if seen is not None:
+        known = None if is_tracer(words) else tuple(int(word) for word in np.asarray(words))
+        seen.append(Drawn(known, law, tuple(shape)))
 
 
 def _inverse(p: Any) -> Any:
@@ -365,6 +405,13 @@ def _poisoned(at: Address, words: Any, scale: Any) -> tuple[Any, Any]:
         return words, scale
     is_threshold = (np.arange(9) == 5) | (np.arange(9) == 6)
     return jnp.where(fine | ~is_threshold, words, np.uint32(0)), jnp.where(fine, scale, jnp.nan)
+
+
+def _halves(index: Any) -> tuple[Any, Any]:
+    """The lower and the upper word of each index."""
+    low = index.astype(jnp.uint32)
+    wide = index.dtype.itemsize == 8
+    return low, (index >> 32).astype(jnp.uint32) if wide else jnp.zeros_like(low)
 
 
 def _or_nan(at: Address, drawn: Any) -> Any:

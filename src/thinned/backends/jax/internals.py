@@ -11,7 +11,7 @@ import jax
 
 from thinned.backends.inside import Inside
 
-__all__ = ["NAMES", "jet_rules", "needing_devices"]
+__all__ = ["NAMES", "jet_rules", "needing_devices", "outermost_program"]
 
 _inside = Inside("JAX", jax.__version__, "Take an older JAX, or a newer thinned.")
 NAMES = _inside.names
@@ -27,3 +27,18 @@ needing_devices: Any = _inside.take(
 jet_rules: Any = _inside.take(
     "jax.experimental.jet:jet_rules", "jax.experimental.jet does not go through dropout", {}
 )
+
+_trace_context: Any = _inside.take(
+    "jax._src.core:trace_ctx",
+    "an adopted model of Flax that a traced function closes over cannot count its calls",
+    None,
+)
+
+
+def outermost_program() -> Any:
+    """What stands for the outermost of the programs that are being traced; None where none is."""
+    trace = getattr(_trace_context, "trace", None)
+    found = None
+    while trace is not None and type(trace).__name__ != "EvalTrace":
+        found, trace = trace, getattr(trace, "parent_trace", None)
+    return found

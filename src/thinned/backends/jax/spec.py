@@ -27,6 +27,7 @@ __all__ = [
     "has_symbols",
     "keep",
     "keep_bits",
+    "keep_each",
     "offset_plus",
     "one_cpu",
     "philox",
@@ -280,6 +281,24 @@ def keep(
     word = here >> lane | after << (u32(31) - lane) << u32(1)
     bits = word[..., None] >> lax.iota(jnp.uint32, 32) & u32(1)
     return (bits.reshape(low.shape[0], -1)[:, :length] != 0).reshape(drawn)
+
+
+def keep_each(at: Words, threshold: tuple[Any, Any], low: Any, high: Any, mirror: bool) -> Any:
+    """The keep bits of the elements with these indices (two uint32 words each), at a threshold for
+    each. All 32 planes, one after another: a block for each element and plane."""
+    b_low, b_high = low >> u32(7) | high << u32(25), high >> u32(7)
+    which, lane = low >> u32(5) & u32(3), low & u32(31)
+
+    def plane(j: Any, u: Any) -> Any:
+        table = block(at, b_low, b_high, j.astype(jnp.uint32))
+        word = table[0]
+        for i in range(1, 4):
+            word = jnp.where(which == i, table[i], word)
+        return u << u32(1) | word >> lane & u32(1)
+
+    u = lax.fori_loop(0, 32, plane, low ^ low)
+    t, whole = threshold
+    return (whole == 0) & ((~u if mirror else u) >= t)
 
 
 # ------------------------------------------------------------------------------------------- words

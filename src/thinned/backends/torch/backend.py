@@ -108,10 +108,19 @@ class TorchBackend(Backend):
             raise TypeError(message(who, name, f"of type {listed}", got, remedy))
         self.require_dense(who, x, name)
 
+    def of_complex(self, x: Tensor) -> bool:
+        return x.dtype.is_complex
+
+    def complex_of(self, real: Tensor, imaginary: Tensor) -> Tensor:
+        return torch.complex(real, imaginary)
+
+    def is_sparse(self, x: Tensor) -> bool:
+        return x.layout is not torch.strided and not x.is_nested
+
     def require_integers(
         self, who: str, x: Tensor, name: str, requirement: str = "of an integer type"
     ) -> None:
-        if not array_api_compat.torch.isdtype(x.dtype, "integral"):
+        if not self.of_integers(x):
             raise TypeError(message(who, name, requirement, str(x.dtype).removeprefix("torch.")))
         self.require_dense(who, x, name)
 
@@ -213,6 +222,20 @@ class TorchBackend(Backend):
         if not watched and not _in_transform() and devices.uses_triton(index.device):
             return words_at_on_device(at, index, mirror)
         return spec.words_at(coordinates_of(at), index, mirror)
+
+    def keep_each(self, at: Any, threshold: Any, index: Tensor, mirror: bool) -> Tensor:
+        if isinstance(at, GraphAddress):
+            return spec.keep_each(at.coordinates("keep_each"), threshold, index, mirror)
+        unwatched = not (unread() or _modes() or _tracing() or _wraps(index))
+        if unwatched and index.is_cpu and not _in_transform():
+            limit = np.asarray(threshold).astype(np.uint64)
+            drawn = reference.keep_each(at, limit, index.numpy().astype(np.uint64), mirror)
+            return torch.from_numpy(drawn)
+        return spec.keep_each(coordinates_of(at), threshold, index, mirror)
+
+    def rates(self, p: Tensor) -> tuple[Tensor, Tensor]:
+        threshold, scale = self.rate(p.detach())
+        return threshold, scale
 
     def at_least(self, words: Tensor, threshold: Any) -> Any:
         return words >= threshold

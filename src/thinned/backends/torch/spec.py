@@ -15,7 +15,7 @@ from torch import Tensor
 
 from thinned.window import Placement
 
-__all__ = ["Coordinates", "keep", "words", "words_at"]
+__all__ = ["Coordinates", "keep", "keep_each", "words", "words_at"]
 
 MASK32 = 0xFFFFFFFF
 WORD_TAG = 32
@@ -118,6 +118,19 @@ def keep(
     # 2^32 has none of the 32 bits that were compared, and drops everything.
     drawn = drawn & (t < 2**32)
     return drawn.reshape(place.drawn)
+
+
+def keep_each(at: Coordinates, threshold: Tensor, index: Tensor, mirror: bool) -> Tensor:
+    """The keep bits of the elements with these indices, at a threshold for each: bool, in `index`'s
+    shape. All 32 planes, one after another: a block for each element and plane."""
+    b, word, lane = index >> 7, (index >> 5 & 3).unsqueeze(-1), index & 31
+    u = torch.zeros_like(index)
+    for j in range(32):
+        bits = _blocks(at, b, j).gather(-1, word).squeeze(-1) >> lane & 1
+        u = u << 1 | bits
+    if mirror:
+        u = u ^ MASK32
+    return u >= threshold
 
 
 def words(at: Coordinates, place: Placement, mirror: bool, device: torch.device) -> Tensor:

@@ -9,35 +9,56 @@ from thinned.members.calibration.classification import (
     Reliability,
     RiskCoverage,
     adaptive_calibration_error,
+    area_under_risk_coverage,
     brier_score,
+    classwise_calibration_error,
     expected_calibration_error,
     negative_log_likelihood,
     reliability,
     risk_coverage,
 )
-from thinned.members.calibration.conformal import conformal_interval, conformal_sets
+from thinned.members.calibration.conformal import (
+    adaptive_conformal_sets,
+    conformal_interval,
+    conformal_quantile_interval,
+    conformal_sets,
+)
 from thinned.members.calibration.regression import (
     crps,
     gaussian_crps,
+    gaussian_pit,
     interval_coverage,
     interval_width,
+    pit,
     test_log_likelihood,
 )
+from thinned.members.calibration.resampling import WithError, with_error
+from thinned.members.calibration.scaling import fit_temperature, scale_by_temperature
 
 __all__ = [
     "Reliability",
     "RiskCoverage",
+    "WithError",
     "adaptive_calibration_error",
+    "adaptive_conformal_sets",
+    "area_under_risk_coverage",
     "brier_score",
+    "classwise_calibration_error",
     "conformal_interval",
+    "conformal_quantile_interval",
     "conformal_sets",
     "crps",
     "expected_calibration_error",
+    "fit_temperature",
     "gaussian_crps",
+    "gaussian_pit",
     "interval_coverage",
     "interval_width",
     "negative_log_likelihood",
+    "pit",
     "reliability",
     "risk_coverage",
+    "scale_by_temperature",
     "test_log_likelihood",
+    "with_error",
 ]

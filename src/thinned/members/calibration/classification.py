@@ -15,7 +15,9 @@ __all__ = [
     "Reliability",
     "RiskCoverage",
     "adaptive_calibration_error",
+    "area_under_risk_coverage",
     "brier_score",
+    "classwise_calibration_error",
     "expected_calibration_error",
     "negative_log_likelihood",
     "reliability",
@@ -144,6 +146,40 @@ def adaptive_calibration_error(probabilities: ArrayLike, labels: Any, bins: int 
     return _reliability("adaptive_calibration_error", probabilities, labels, bins, "mass").error
 
 
+def classwise_calibration_error(probabilities: ArrayLike, labels: Any, bins: int = 15) -> float:
+    """Classwise ECE: the mean over classes of |frequency - probability| of the bins of that class.
+
+    Every probability of a row counts, and not the largest alone: for each class the rows are binned
+    by its probability, in bins of equal width, and compared with how often the class came true.
+
+    Parameters
+    ----------
+    probabilities, labels, bins : as in `reliability`.
+
+    Returns
+    -------
+    float in [0, 1].
+
+    Raises
+    ------
+    ValueError, TypeError as `reliability`.
+
+    References
+    ----------
+    Kull et al., 2019, arXiv:1910.12656; Nixon et al., 2019, arXiv:1904.01685.
+    """
+    who = "classwise_calibration_error"
+    p, y = classes(who, probabilities, labels)
+    bins = checks.integer(who, "bins", bins, 1, MOST_BINS)
+    edges = np.linspace(0.0, 1.0, bins + 1)
+    errors = []
+    for k in range(p.shape[1]):
+        where = np.clip(np.searchsorted(edges, p[:, k], side="left") - 1, 0, bins - 1)
+        gap = np.bincount(where, (y == k) - p[:, k], bins)
+        errors.append(abs(gap).sum() / len(y))
+    return float(np.mean(errors))
+
+
 def brier_score(probabilities: ArrayLike, labels: Any) -> float:
     """Mean over rows of the squared distance between probabilities and the true class's indicator.
 
@@ -237,3 +273,25 @@ def risk_coverage(uncertainty: ArrayLike, loss: ArrayLike) -> RiskCoverage:
     ordered = mean[np.sort(group)]
     n = np.arange(1, len(u) + 1)
     return RiskCoverage(n / len(u), np.cumsum(ordered) / n)
+
+
+def area_under_risk_coverage(uncertainty: ArrayLike, loss: ArrayLike) -> float:
+    """AURC: the mean risk over all coverages, `risk_coverage(uncertainty, loss).area`.
+
+    Parameters
+    ----------
+    uncertainty, loss : as in `risk_coverage`.
+
+    Returns
+    -------
+    float. With losses of 0 and 1 it lies in [0, 1]; smaller is better.
+
+    Raises
+    ------
+    ValueError as `risk_coverage`.
+
+    References
+    ----------
+    Geifman, Uziel, El-Yaniv, 2019, arXiv:1805.08206.
+    """
+    return risk_coverage(uncertainty, loss).area

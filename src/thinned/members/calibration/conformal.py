@@ -8,16 +8,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from thinned import checks
 from thinned.checks import message
 from thinned.members.calibration.arguments import Array, classes, floats, level, same_length
 
-__all__ = ["conformal_interval", "conformal_sets"]
+__all__ = [
+    "adaptive_conformal_sets",
+    "conformal_interval",
+    "conformal_quantile",
+    "conformal_quantile_interval",
+    "conformal_sets",
+]
 
 
-def _conformal_quantile(who: str, scores: Array, alpha: float) -> float:
+def conformal_quantile(scores: Array, alpha: float) -> float:
     """The ceil((n + 1)(1 - alpha))-th smallest score; infinite where n is too small for it."""
     rank = math.ceil((len(scores) + 1) * (1.0 - alpha) - 1e-12)
     return math.inf if rank > len(scores) else float(np.sort(scores)[rank - 1])
+
+
+def _known_and_asked(
+    who: str, probabilities: ArrayLike, known: ArrayLike, labels: Any
+) -> tuple[Array, NDArray[np.intp], Array]:
+    """Calibration probabilities and labels, and the probabilities to answer, all checked."""
+    calibration, y = classes(who, known, labels)
+    asked = floats(who, "probabilities", probabilities)
+    p, _ = classes(who, asked, np.zeros(asked.shape[:1], np.int64))
+    if p.shape[1] != calibration.shape[1]:
+        requirement = f"of {calibration.shape[1]} classes, as in calibration"
+        raise ValueError(message(who, "probabilities", requirement, p.shape[1]))
+    return calibration, y, p
 
 
 def conformal_sets(
@@ -54,15 +74,121 @@ def conformal_sets(
     """
     who = "conformal_sets"
     alpha = level(who, "alpha", alpha)
-    known, y = classes(who, calibration_probabilities, calibration_labels)
-    asked = floats(who, "probabilities", probabilities)
-    p, _ = classes(who, asked, np.zeros(asked.shape[:1], np.int64))
-    if p.shape[1] != known.shape[1]:
-        requirement = f"of {known.shape[1]} classes, as in calibration"
-        raise ValueError(message(who, "probabilities", requirement, p.shape[1]))
-    limit = _conformal_quantile(who, 1.0 - known[np.arange(len(y)), y], alpha)
+    known, y, p = _known_and_asked(
+        who, probabilities, calibration_probabilities, calibration_labels
+    )
+    limit = conformal_quantile(1.0 - known[np.arange(len(y)), y], alpha)
     found: NDArray[np.bool_] = 1.0 - p <= limit
     return found
+
+
+def adaptive_conformal_sets(
+    probabilities: ArrayLike,
+    calibration_probabilities: ArrayLike,
+    calibration_labels: Any,
+    alpha: float = 0.1,
+    *,
+    penalty: float = 0.0,
+    free: int = 0,
+) -> NDArray[np.bool_]:
+    """APS and RAPS: sets that grow where a row is difficult.
+
+    A class's score is the sum of the probabilities that are at least as large as its own, itself
+    included; the set holds the classes of a score up to the conformal quantile. With a penalty each
+    class beyond the `free` most probable ones costs it (RAPS), which keeps sets small. This is the
+    form without random numbers: it covers at least as often as the randomised one, by larger sets.
+
+    Parameters
+    ----------
+    probabilities, calibration_probabilities, calibration_labels, alpha : as in `conformal_sets`.
+    penalty : float >= 0. 0 is APS; .01 to .1 are usual for RAPS.
+    free : int >= 0. How many classes are free of the penalty.
+
+    Returns
+    -------
+    (N, C) booleans: True where a class is in the row's set. Each row has its most probable class.
+
+    Raises
+    ------
+    ValueError, TypeError as `conformal_sets`; ValueError for a penalty or free below 0.
+
+    References
+    ----------
+    Romano, Sesia, Candès, 2020, arXiv:2006.02544 (APS); Angelopoulos, Bates, Malik, Jordan, 2021,
+    arXiv:2009.14193 (RAPS).
+    """
+    who = "adaptive_conformal_sets"
+    alpha = level(who, "alpha", alpha)
+    cost = checks.real(who, "penalty", penalty, "a number of at least 0")
+    if not 0.0 <= cost < math.inf:
+        raise ValueError(message(who, "penalty", "a number of at least 0", cost))
+    free = checks.integer(who, "free", free, 0, 2**31)
+    known, y, p = _known_and_asked(
+        who, probabilities, calibration_probabilities, calibration_labels
+    )
+    scores = _adaptive_scores(known, cost, free)[np.arange(len(y)), y]
+    limit = conformal_quantile(scores, alpha)
+    found = _adaptive_scores(p, cost, free) <= limit
+    found[np.arange(len(p)), p.argmax(1)] = True
+    return found
+
+
+def _adaptive_scores(p: Array, penalty: float, free: int) -> Array:
+    order = np.argsort(-p, axis=1, kind="stable")
+    sums = np.cumsum(np.take_along_axis(p, order, 1), axis=1)
+    rank = np.arange(1, p.shape[1] + 1)
+    scores = np.empty_like(p)
+    np.put_along_axis(scores, order, sums + penalty * np.maximum(rank - free, 0), 1)
+    return scores
+
+
+def conformal_quantile_interval(
+    lower: ArrayLike,
+    upper: ArrayLike,
+    calibration_lower: ArrayLike,
+    calibration_upper: ArrayLike,
+    calibration_y: ArrayLike,
+    alpha: float = 0.1,
+) -> tuple[Array, Array]:
+    """CQR: predicted quantiles, moved outwards or inwards by one number until they cover.
+
+    Split conformal prediction with the score max(lower - y, y - upper). The intervals keep the
+    widths that the model gave them, row by row. The coverage is marginal, as `conformal_interval`
+    says.
+
+    Parameters
+    ----------
+    lower, upper : (N,). Predicted quantiles of the rows to answer, alpha / 2 and 1 - alpha / 2: of
+        a quantile regression, or of members with the noise added.
+    calibration_lower, calibration_upper, calibration_y : (M,). Of rows that were not trained on.
+    alpha : float inside (0, 1). The fraction of rows whose interval may miss y.
+
+    Returns
+    -------
+    (lower, upper), each (N,); infinite where M is too small for alpha. Where quantiles move inwards
+    beyond each other, both are their middle.
+
+    Raises
+    ------
+    ValueError for shapes that do not fit, NaN, or alpha outside (0, 1).
+
+    References
+    ----------
+    Romano, Patterson, Candès, 2019, arXiv:1905.03222.
+    """
+    who = "conformal_quantile_interval"
+    alpha = level(who, "alpha", alpha)
+    low, high = same_length(who, lower=lower, upper=upper)
+    known_low, known_high, y = same_length(
+        who,
+        calibration_lower=calibration_lower,
+        calibration_upper=calibration_upper,
+        calibration_y=calibration_y,
+    )
+    limit = conformal_quantile(np.maximum(known_low - y, y - known_high), alpha)
+    middle = (low + high) / 2.0
+    crossed = low - limit > high + limit
+    return np.where(crossed, middle, low - limit), np.where(crossed, middle, high + limit)
 
 
 def conformal_interval(
@@ -112,5 +238,5 @@ def conformal_interval(
         spread = same_length(who, calibration_mean=known, calibration_std=calibration_std)[1]
         if min(widths.min(), spread.min()) <= 0.0:
             raise ValueError(message(who, "std", "positive", "0 or less"))
-    limit = _conformal_quantile(who, abs(y - known) / spread, alpha)
+    limit = conformal_quantile(abs(y - known) / spread, alpha)
     return centre - limit * widths, centre + limit * widths

@@ -14,8 +14,10 @@ from thinned.members.calibration.arguments import Array, floats, same_length
 __all__ = [
     "crps",
     "gaussian_crps",
+    "gaussian_pit",
     "interval_coverage",
     "interval_width",
+    "pit",
     "test_log_likelihood",
 ]
 
@@ -101,6 +103,71 @@ def gaussian_crps(mean: ArrayLike, std: ArrayLike, y: ArrayLike) -> Array:
     return score
 
 
+def pit(members: ArrayLike, y: ArrayLike) -> Array:
+    """Probability integral transform (PIT) of an ensemble: the share of members below y.
+
+    Of calibrated forecasts it is uniform on [0, 1]. A heap at both ends says that the members
+    spread too little, a heap in the middle that they spread too much. Members' spread leaves out
+    the noise in y: add it to the members first.
+
+    Parameters
+    ----------
+    members : (M, N). Members' predictions.
+    y : (N,). What came true.
+
+    Returns
+    -------
+    (N,) array in [0, 1]. A member that equals y counts as half below.
+
+    Raises
+    ------
+    ValueError for shapes that do not fit, NaN, or nothing.
+
+    Examples
+    --------
+    >>> from thinned.members.calibration import pit
+    >>> pit([[0.0], [1.0], [2.0], [3.0]], [2.5])
+    array([0.75])
+
+    References
+    ----------
+    Gneiting, Balabdaoui, Raftery, 2007, Journal of the Royal Statistical Society B 69, 243-268.
+    """
+    m, truth = floats("pit", "members", members), floats("pit", "y", y)
+    if m.ndim != 2 or truth.shape != m.shape[1:]:
+        raise ValueError(message("pit", "members", f"of shape (M, {truth.size})", m.shape))
+    found: Array = ((m < truth) + 0.5 * (m == truth)).mean(0)
+    return found
+
+
+def gaussian_pit(mean: ArrayLike, std: ArrayLike, y: ArrayLike) -> Array:
+    """Probability integral transform of N(mean, std^2): its distribution function at y.
+
+    Parameters
+    ----------
+    mean, y : (N,). Predicted mean, and what came true.
+    std : (N,) > 0. Predicted standard deviation, the noise in y included.
+
+    Returns
+    -------
+    (N,) array in [0, 1], uniform for calibrated forecasts.
+
+    Raises
+    ------
+    ValueError for shapes that differ, NaN, or a std that is not positive.
+
+    References
+    ----------
+    As `pit`.
+    """
+    m, s, truth = same_length("gaussian_pit", mean=mean, std=std, y=y)
+    if s.min() <= 0.0:
+        raise ValueError(message("gaussian_pit", "std", "positive", f"{s.min():g}"))
+    erfc = np.vectorize(math.erfc, otypes=[np.float64])
+    found: Array = 0.5 * erfc((m - truth) / (s * math.sqrt(2.0)))
+    return found
+
+
 def interval_coverage(lower: ArrayLike, upper: ArrayLike, y: ArrayLike) -> float:
     """Prediction interval coverage probability (PICP): the share of y inside [lower, upper].
 
@@ -121,7 +188,7 @@ def interval_coverage(lower: ArrayLike, upper: ArrayLike, y: ArrayLike) -> float
 
 
 def interval_width(lower: ArrayLike, upper: ArrayLike) -> float:
-    """Mean width of the intervals, in the units of y: coverage is worth as much as it is narrow.
+    """Mean prediction interval width (MPIW), in the units of y: of equal coverage, less is better.
 
     Parameters
     ----------

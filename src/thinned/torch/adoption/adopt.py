@@ -11,6 +11,8 @@ from torch import nn
 
 from thinned import checks
 from thinned.checks import message
+from thinned.pages.fragment import paragraph, rows_of
+from thinned.schedules.sites import EVERYWHERE, SiteRule, require_allowed, rules_of
 from thinned.torch.adoption import site as addressed
 from thinned.torch.adoption.by_hand import BY_HAND, held_rate
 from thinned.torch.adoption.bytecode import NOISY, Reading, hooked, read, read_hooks
@@ -26,7 +28,6 @@ from thinned.torch.adoption.watching import Noticed
 from thinned.torch.clock.clock import BUFFER, Clock
 from thinned.torch.clock.optimizers import optimizers_of
 from thinned.torch.clock.ranks import require_choice
-from thinned.torch.clock.schedules import EVERYWHERE, SiteRule, require_allowed, rules_of
 from thinned.torch.compat.covers import covers_of
 from thinned.torch.compat.fx_leaf import leaf, no_leaf
 from thinned.torch.dropin import modules
@@ -129,16 +130,26 @@ class Report:
                 "No dropout so far: no module of it, and no call that the code shows. One that "
                 "only a run shows has its row after the first forward in training."
             )
-        lines = [("site", "kind", "p", "what was done")]
-        for row in self.rows:
-            unknown = "learned" if row.learned else "its own" if row.several else "the call's"
-            p = unknown if row.p is None else f"{row.p:g}"
-            lines.append((row.site or '""', row.kind, p if row.reached else "", row.done))
+        lines = [_HEAD, *map(_cells, self.rows)]
         widths = [max(len(line[i]) for line in lines) for i in range(3)]
         return "\n".join(
             "  ".join((*(text.ljust(n) for text, n in zip(line, widths, strict=False)), line[3]))
             for line in lines
         )
+
+    def _repr_html_(self) -> str:
+        """The same for a notebook."""
+        rows = self.rows
+        return rows_of(_HEAD, map(_cells, rows)) if rows else paragraph(str(self))
+
+
+_HEAD = ("site", "kind", "p", "what was done")
+
+
+def _cells(row: Row) -> tuple[str, str, str, str]:
+    unknown = "learned" if row.learned else "its own" if row.several else "the call's"
+    p = unknown if row.p is None else f"{row.p:g}"
+    return row.site or '""', row.kind, p if row.reached else "", row.done
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from thinned import checks
 from thinned.backends.torch.internals import is_compiled
 from thinned.checks import message
 from thinned.torch.adoption.names import modules_by_name, unwrapped
+from thinned.torch.auditing.arguments import numbers_of
 from thinned.torch.auditing.cost import Off, UnmeasuredError, measured
 from thinned.torch.auditing.observer import Observer, tensors_in
 from thinned.torch.auditing.restore import clock_of, kept_as_it_was
@@ -130,6 +132,12 @@ def observed(
         return Observer(model, rows=seen.rows, axis=axis, others=others, **options)
 
     with kept_as_it_was(model), _plainly(model):
+        if steps:
+            with kept_as_it_was(model):
+                model.train()
+                with observer() as seen.first, torch.no_grad():
+                    _run(model, inputs)
+                seen.numbers = numbers_of(seen.names)
         model.eval()
         seen.awake = {
             names[0] for m, names in seen.names.items() if m.training and not list(m.children())
@@ -144,6 +152,9 @@ def observed(
             with observer() as run:
                 output = _watched(seen, model, inputs, "After a forward in training")
                 _backward(seen, output, loss)
+                run.uses.finish(output)
+            if not seen.trainings:
+                seen.numbers_after = numbers_of(seen.names)
             seen.trainings.append(run)
             if clock is not None:
                 clock.tick()
@@ -264,6 +275,17 @@ def _backward(seen: Observed, output: Any, loss: Callable[[Any], Tensor] | None)
             total.backward()
     except RecomputeError as error:
         seen.refused = error
+    except Exception as error:
+        if "modified by an inplace operation" in str(error):
+            seen.overwritten = error
+        elif loss is None:  # the sum of the outputs is our own idea, and no loss of the model's
+            warnings.warn(
+                f"audit: the backward pass of the sum of the outputs raised {error!r}; what it "
+                "recomputes was not seen. Pass loss=.",
+                stacklevel=4,
+            )
+        else:
+            raise
 
 
 def _rows(inputs: Any, axis: int) -> int:

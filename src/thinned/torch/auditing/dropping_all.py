@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from thinned.torch.adoption.functional_calls import PLACES, AdoptedForward, is_awake, p_of_call
+from thinned.torch.auditing.uses import Uses
 from thinned.torch.compat.covers import Cover, covers_of
 
 __all__ = ["Hearing"]
@@ -21,18 +22,18 @@ class Hearing:
     and nothing beyond it sees the call: there what it runs is covered by a mode of its own.
     """
 
-    def __init__(self, modules: Any, heard: Callable[[Any], None]) -> None:
-        self.modules, self.heard = modules, heard
+    def __init__(self, modules: Any, heard: Callable[[Any], None], uses: Uses) -> None:
+        self.modules, self.heard, self.uses = modules, heard, uses
         self._mode: _Mode | None = None
         self._covers: list[_HeardForward] = []
 
     def begin(self) -> None:
-        self._mode = _Mode(self.heard)
+        self._mode = _Mode(self.heard, self.uses)
         self._mode.__enter__()  # type: ignore[no-untyped-call]  # PyTorch gives modes no types
         for module in self.modules:
             for ours in covers_of(module):
                 if isinstance(ours, AdoptedForward) and ours.site is not None:
-                    self._covers.append(_HeardForward(module, self.heard))
+                    self._covers.append(_HeardForward(module, self.heard, self.uses))
                     self._covers[-1].lay(beneath=ours)
 
     def end(self) -> None:
@@ -46,19 +47,19 @@ class Hearing:
 class _HeardForward(Cover):
     """What an adopted module's forward runs, under a mode within that of its site."""
 
-    def __init__(self, module: nn.Module, heard: Callable[[Any], None]) -> None:
+    def __init__(self, module: nn.Module, heard: Callable[[Any], None], uses: Uses) -> None:
         super().__init__(module)
-        self.heard = heard
+        self.heard, self.uses = heard, uses
 
     def covered(self, args: Any, kwargs: Any) -> Any:
-        with _Mode(self.heard):
+        with _Mode(self.heard, self.uses):
             return self.run(args, kwargs)
 
 
 class _Mode(TorchFunctionMode):
-    def __init__(self, heard: Callable[[Any], None]) -> None:
+    def __init__(self, heard: Callable[[Any], None], uses: Uses) -> None:
         super().__init__()
-        self.heard = heard
+        self.heard, self.uses = heard, uses
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -68,7 +69,7 @@ class _Mode(TorchFunctionMode):
             p = p_of_call(func, args, kwargs)
             if _is_one(p):
                 self.heard(p)
-        return func(*args, **kwargs)
+        return self.uses.called(lambda: func(*args, **kwargs), func, args, kwargs)
 
 
 def _is_one(p: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -26,6 +26,9 @@ class Observed:
     """The runs of one audit.
 
     awake : names of modules in training mode after model.eval().
+    first : a forward in training before the first evaluation, and `numbers` what modules hold after
+        it, by attribute; `numbers_after` those after the first one behind the evaluations.
+    overwritten : the error of a backward pass whose tensors were overwritten.
     left : names of modules whose mode differed after a forward, and what had happened.
     """
 
@@ -39,3 +42,7 @@ class Observed:
     awake: set[str] = field(default_factory=set)
     left: list[tuple[list[str], str]] = field(default_factory=list)
     refused: Exception | None = None
+    overwritten: Exception | None = None
+    first: Observer | None = None
+    numbers: dict[nn.Module, dict[str, Any]] = field(default_factory=dict)
+    numbers_after: dict[nn.Module, dict[str, Any]] = field(default_factory=dict)

@@ -27,6 +27,7 @@ from thinned.torch.auditing.draws import Read, Seen, SeenLaw, given_to, identifi
 from thinned.torch.auditing.dropping_all import Hearing
 from thinned.torch.auditing.restore import clock_of
 from thinned.torch.auditing.scale import Scales
+from thinned.torch.auditing.uses import Uses
 from thinned.torch.clock.rows import NO_ROWS
 from thinned.torch.compat.covers import covers_of
 from thinned.torch.dropin.modules import _DropIn
@@ -126,6 +127,7 @@ class Observer(TorchDispatchMode):
     ratios : of modules of dropout by hand: Ratio, one a call, by name.
     variances : what came to BatchNorms.
     scales : what kept elements are multiplied by, in any module.
+    uses : what became of dropped tensors.
     everything : site -> p and the line of a call that drops everything.
     switched : number of the entry into a module at which modes differed from the start, or None.
     """
@@ -158,7 +160,8 @@ class Observer(TorchDispatchMode):
         self._frames: list[_Frame] = []
         self._busy = False
         self._handles: list[Any] = []
-        self._hearing = Hearing(list(self.names), self._heard)
+        self.uses = Uses(self._place)
+        self._hearing = Hearing(list(self.names), self._heard, self.uses)
         self._modes = [m.training for m in self.names]
 
     # ----------------------------------------------------------------------------- hooks, the clock
@@ -234,6 +237,11 @@ class Observer(TorchDispatchMode):
             if frame.draws and isinstance(module, (Sited, _DropIn)):
                 plain = not module._modules and not module._parameters
                 self.variances.drew(frame.draws[-1].site, tensors_in(output), plain)
+            p = nominal_p(module) if is_by_hand(module) or isinstance(module, Sited) else None
+            if p and module.training and isinstance(output, Tensor) and not _in_backward():
+                self.uses.watch(
+                    _first_of(args, kwargs), output, (frame.name, frame.name, _line(), p)
+                )
             if frame.own is not None and isinstance(output, Tensor):
                 self._ratio(frame.own, frame, output)
                 if nominal_p(module) is not None:
@@ -283,6 +291,7 @@ class Observer(TorchDispatchMode):
         if self._busy or gradient:
             return out
         with self._aside():
+            self.uses.touched(tensors_in((args, tuple(kwargs.values()))))
             self._operation(func, args, kwargs, out)
         return out
 
@@ -312,6 +321,11 @@ class Observer(TorchDispatchMode):
         if explicit and not isinstance(p, bool):
             return  # a module that says p = 1 is meant so
         self.everything.setdefault(self._site("dropout"), (p, _line()))
+
+    def _place(self) -> tuple[str, str, str]:
+        """Where code runs: the site of a dropout there, the module, the line."""
+        module = self._frames[-1].name if self._frames else ""
+        return self._site("dropout"), module, _line()
 
     def _site(self, what: str) -> str:
         if not self._frames:
@@ -415,6 +429,11 @@ class _Aside:
     def __exit__(self, *_: Any) -> None:
         self.grad.__exit__(None, None, None)
         self.observer._busy = self.before
+
+
+def _first_of(args: Any, kwargs: Any) -> Tensor | None:
+    found = tensors_in((args, tuple(kwargs.values())))
+    return found[0] if found else None
 
 
 def _in_backward() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from dataclasses import dataclass
 
+from thinned.pages.fragment import paragraph, rows_of
 from thinned.printable import printable
 from thinned.torch.auditing.cost import Cost
 from thinned.torch.auditing.page import page
@@ -67,6 +68,15 @@ class ModelAudit:
         if self.costs:
             parts.append("\n".join(textwrap.fill(line, 100) for line in self.costs))
         return "\n\n".join(parts)
+
+    def _repr_html_(self) -> str:
+        """The same for a notebook."""
+        parts = [paragraph(self.headline)]
+        if self.findings:
+            parts.append(rows_of(_HEAD, ((_shown(f.site), *f[1:]) for f in self.findings)))
+        if self.sites:
+            parts.append(rows_of(("site", "p", "dropped", "draws"), map(_cells, self.sites)))
+        return "".join([*parts, *map(paragraph, self.costs)])
 
     def to_html(self) -> str:
         """The same as a page: one HTML file that loads nothing and runs nothing.

@@ -137,6 +137,9 @@ def _idle(seen: Observed) -> Iterator[Finding]:
     drawing |= {one.site for run in seen.trainings for one in run.seen}
     skipping = [n for m, names in seen.names.items() if isinstance(m, LayerDrop) for n in names]
     steps = len(seen.trainings)
+    chosen = _called_in_another(seen, drawing)
+    lost = {one.site for one in KINDS["p lost after evaluation"].check(seen)}
+    lent = {pair for run in seen.trainings for pair in run.uses.attention}
     for module, (name, *_) in seen.names.items():
         weighted = isinstance(module, (nn.MultiheadAttention, nn.LSTM, nn.GRU, nn.RNN))
         if not (weighted or is_dropout(module)) or not steps:
@@ -144,6 +147,8 @@ def _idle(seen: Observed) -> Iterator[Finding]:
         p = nominal_p(module)
         if not p or name in drawing or p == 1.0:  # nothing is drawn to drop everything
             continue
+        if name in lost:
+            continue  # told with its reason
         if any(name.startswith(f"{above}." if above else "") for above in skipping):
             continue  # skipped by chance, it may be
         calls = sum(run.calls.get(name, 0) for run in seen.trainings)
@@ -160,12 +165,33 @@ def _idle(seen: Observed) -> Iterator[Finding]:
             mend = "Let its forward draw where self.training is True, or take it out."
             if not module.training:
                 mend = "Let train(mode) reach it, or take it out."
+        elif (_kind_around(seen, name), name.rpartition(".")[2]) in chosen:
+            continue  # the block is built without it, as others of its class are not
+        elif (name.rpartition(".")[0], p) in lent:
+            continue  # attention drops in its stead
         elif name.rpartition(".")[0] in drawing and _lends_its_p(seen, module, name):
             continue
         else:
             detail = f"{kind} with p = {p:g} was not called in {steps} training forwards."
             mend = "Call it in forward, or take it out."
         yield Finding(name, "never drops", detail, mend)
+
+
+def _kind_around(seen: Observed, name: str) -> type | None:
+    """The class of the module that holds another; None for PyTorch's own, which choose nothing."""
+    above = name.rpartition(".")[0]
+    around = next((m for m, names in seen.names.items() if above in names), None)
+    kind = type(around)
+    return None if kind.__module__.startswith("torch.") else kind
+
+
+def _called_in_another(seen: Observed, drawing: set[str]) -> set[tuple[type | None, str]]:
+    """Attributes of classes in whose instances a dropout drew, by class and name."""
+    return {
+        (kind, name.rpartition(".")[2])
+        for name in drawing
+        if "." in name and (kind := _kind_around(seen, name)) is not None
+    }
 
 
 def _lends_its_p(seen: Observed, module: nn.Module, name: str) -> bool:
@@ -356,8 +382,11 @@ def _repeated(seen: Observed) -> Iterator[Finding]:
 )
 def _constant(seen: Observed) -> Iterator[Finding]:
     draws = [one for run in seen.trainings for one in in_forward(run) if one.constant]
+    told = {one.site for one in KINDS["channels on another axis"].check(seen)}
     for site, found in by_site(draws).items():
         one = found[0]
+        if site in told:
+            continue  # with its reason
         yield Finding(
             site,
             "one mask for the batch",
@@ -459,3 +488,7 @@ def _recomputed(seen: Observed) -> Iterator[Finding]:
             "Use torch.utils.checkpoint.checkpoint; with PyTorch 2.6 pass it use_reentrant=False "
             "and context_fn=thinned.torch.checkpoint_context.",
         )
+
+
+# The rules on use stand behind these in a report.
+from thinned.torch.auditing import misuse  # noqa: E402, F401

@@ -115,8 +115,10 @@ def dropout(
     Parameters
     ----------
     input : tensor, any shape: float16, bfloat16, float32 or float64, dense or jagged (then its
-        values are dropped one by one). Not modified unless inplace.
-    p : float in [0, 1], or a 0-d tensor. p = 1 gives zeros.
+        values are dropped one by one), complex (both parts share a draw) or sparse (COO, CSR, CSC:
+        the stored entries). Not modified unless inplace.
+    p : float in [0, 1], or a 0-d tensor; of a dense input also a tensor that broadcasts to it. p =
+        1 gives zeros.
     training : bool, required. False gives input itself.
     inplace : bool. Write into input.
     generator : torch.Generator (CPU) or None. Where the mask's seed is drawn; None is PyTorch's
@@ -153,6 +155,9 @@ def dropout(
         y = noise.fresh(input, p)
         if y is not None:
             return y
+    if isinstance(input, Tensor) and noise.is_particular(input, p):
+        training, how = _training("dropout", training), (shared_axes, window, mirror)
+        return noise.particular("dropout", input, p, training, inplace, generator, at, *how)
     p, training = _checked("dropout", input, p, training)
     if not training or (not isinstance(p, Tensor) and p == 0.0):
         return _left_alone("dropout", input, generator, at, shared_axes, window, mirror)

@@ -64,6 +64,9 @@ def in_graph(
 ) -> Tensor:
     """The same in a compiled program, with a site's words and rate (clock/in_graphs.py). shared :
     the axes that share a draw; None where x may be a part along another axis than the first."""
+    if x.is_complex() and kind not in ALPHA_KINDS:  # the same words, and so one mask
+        parts = [in_graph(part, kind, words, rate, shared) for part in (x.real, x.imag)]
+        return torch.complex(*parts)
     if kind not in ALPHA_KINDS:
         y: Tensor = NOISED(x, words, rate, 0.0, False, BERNOULLI, None, shared)
         return y

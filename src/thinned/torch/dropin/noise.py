@@ -6,6 +6,7 @@ It takes arguments that were checked, by the functions of `functional` or by who
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ from thinned.backends.torch.fresh_seed import FRESH, place_in_program
 from thinned.backends.torch.kernel import Drawn
 from thinned.checks import message
 from thinned.methods.alpha import ALPHA, affine
+from thinned.methods.equation import apply_noise
 from thinned.torch.compat.dtensor import is_sharded, on_shards
 from thinned.torch.dropin.seeds import _halves, _traced_seed, seed_for
 from thinned.window import Repeated, Window, _window, index_strides, place
@@ -39,8 +41,10 @@ from thinned.window import Repeated, Window, _window, index_strides, place
 __all__ = [
     "check_mask",
     "fresh",
+    "is_particular",
     "noisy",
     "on_values",
+    "particular",
     "rate_in_program",
     "require",
     "self_normalising",
@@ -50,6 +54,8 @@ __all__ = [
 
 _is_compiling = torch.compiler.is_compiling
 _strided = torch.strided
+# What takes complex numbers, as PyTorch's own does: alpha dropout has no value for a dropped one.
+COMPLEX = ("dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout")
 # The seed of an address drawn from a generator takes this one's place.
 _NOWHERE = Address()
 
@@ -93,6 +99,10 @@ def noisy(
 ) -> Tensor:
     """Training: kept elements fill + scale (x - fill), scale None for 1 / (1 - p); dropped fill."""
     check_mask(who, at, generator, mirror)
+    if x.is_complex():
+        return _of_pairs(
+            who, x, p, inplace, generator, at, shared_axes, window, mirror, scale, fill
+        )
     if is_sharded(x):
         return _on_shards(
             who, x, p, inplace, generator, at, shared_axes, window, mirror, scale, fill
@@ -128,6 +138,45 @@ def check_mask(who: str, at: Any, generator: Any, mirror: Any) -> None:
         raise TypeError(message(who, "generator", "a torch.Generator or None", got))
     if mirror is not True and mirror is not False:
         checks.flag(who, "mirror", mirror)
+
+
+def _of_pairs(
+    who: str, x: Tensor, p: Any, inplace: bool, generator: Any, at: Any, shared: Any, window: Any,
+    mirror: bool, scale: Any, fill: float,
+) -> Tensor:  # fmt: skip
+    """Complex numbers, as pairs of real ones that share a draw: the index is that of the number."""
+    pairs = torch.view_as_real(x.resolve_conj())
+    shared = (*(axis % x.dim() for axis in shared), x.dim())
+    if window is not None and window.global_shape is not None:
+        window = replace(window, global_shape=(*window.global_shape, 2))
+    y = noisy(who, pairs, p, False, generator, at, shared, window, mirror, scale, fill)
+    return x.copy_(torch.view_as_complex(y)) if inplace else torch.view_as_complex(y)
+
+
+def is_particular(x: Tensor, p: Any) -> bool:
+    """Whether x is sparse, or p a tensor for its elements: what goes the way of the catalogue."""
+    return (isinstance(p, Tensor) and p.dim() > 0) or backend.is_sparse(x)
+
+
+def particular(
+    who: str, x: Tensor, p: Any, training: bool, inplace: bool, generator: Any, at: Any,
+    shared_axes: Any, window: Any, mirror: bool,
+) -> Tensor:  # fmt: skip
+    """Dropout of a sparse x, or with p for each element, at an address or a fresh seed."""
+    check_mask(who, at, generator, mirror)
+    if inplace:
+        remedy = "Take what is returned."
+        raise ValueError(message(who, "inplace", "False for such an input or p", "True", remedy))
+    if at is None and training:
+        seed = seed_for(x, generator)
+        if isinstance(seed, Tensor):
+            remedy = "Give a mask its address: at=thinned.Address(seed=0, site='fc1', step=7)."
+            got = "None, in a compiled program"
+            raise TypeError(message(who, "at", "a thinned.Address", got, remedy))
+        at = Address(seed)
+    how: Any = {"shared_axes": shared_axes, "window": window, "mirror": mirror}
+    y: Tensor = apply_noise(who, x, p, _NOWHERE if at is None else at, training=training, **how)
+    return y
 
 
 def _on_shards(
@@ -221,7 +270,10 @@ def require(who: str, x: Any) -> None:
             remedy = "Only dropout takes those: on their values, one by one."
             raise TypeError(message(who, "input", "a dense tensor", "a nested one", remedy))
         x = x.values()
-    backend.require_floating(who, x)
+    if x.is_complex() and who in COMPLEX:
+        backend.require_dense(who, x, "x")
+    else:
+        backend.require_floating(who, x)
 
 
 def on_values(

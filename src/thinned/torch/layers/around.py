@@ -1,10 +1,10 @@
-"""Modules around other parts of a model: LayerDrop, LoRALinear, EmbeddingDropout; DropGrad and
-DropEdge, which change a gradient and a graph."""
+"""Modules around other parts of a model: LayerDrop, LoRALinear, EmbeddingDropout; DropGrad, DropBP
+and DropEdge, which change a gradient and a graph."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from thinned.address import Address
 from thinned.backends.torch.internals import active_ddp
 from thinned.checks import message
 from thinned.methods.draws import Draws
-from thinned.methods.gradients import drop_grad
+from thinned.methods.gradients import drop_bp, drop_grad
 from thinned.methods.graphs import drop_edge
 from thinned.methods.layers import alpha_of, layer_drop
 from thinned.methods.words import embedding_dropout
@@ -23,7 +23,7 @@ from thinned.torch.clock.rows import NO_ROWS
 from thinned.torch.compat.dtensor import is_sharded
 from thinned.torch.compat.shard import Shard
 
-__all__ = ["DropEdge", "DropGrad", "EmbeddingDropout", "LayerDrop", "LoRALinear"]
+__all__ = ["DropBP", "DropEdge", "DropGrad", "EmbeddingDropout", "LayerDrop", "LoRALinear"]
 
 _NOWHERE = Address()  # what evaluation, which draws nothing, is given
 
@@ -241,7 +241,29 @@ class EmbeddingDropout(Sited):
         return f"p={self.p}"
 
 
-class DropGrad(Sited):
+class _OnGradient(Sited):
+    """Identity, whose gradient meets a method's noise."""
+
+    method: ClassVar[Callable[..., Any]]
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__(checks.probability(type(self).__name__, p))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+
+        def draw(x: Tensor, at: Any, window: Any, p: Any) -> Tensor:
+            y: Tensor = type(self).method(x, p, at, window=window)
+            return y
+
+        return self.on_shard(x, draw)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
+class DropGrad(_OnGradient):
     """Identity, whose gradient is dropped: see `thinned.drop_grad`.
 
     Parameters
@@ -253,21 +275,29 @@ class DropGrad(Sited):
     ValueError if p is outside [0, 1]. TypeError if it is no number.
     """
 
-    def __init__(self, p: float = 0.5) -> None:
-        super().__init__(checks.probability("DropGrad", p))
+    method = staticmethod(drop_grad)
 
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return x
 
-        def draw(x: Tensor, at: Any, window: Any, p: Any) -> Tensor:
-            y: Tensor = drop_grad(x, p, at, window=window)
-            return y
+class DropBP(_OnGradient):
+    """Identity, behind which a residual branch is left out of the backward pass: see
+    `thinned.drop_bp`.
 
-        return self.on_shard(x, draw)
+    Parameters
+    ----------
+    p : float in [0, 1]. Probability of leaving it out.
 
-    def extra_repr(self) -> str:
-        return f"p={self.p}"
+    Raises
+    ------
+    ValueError if p is outside [0, 1]. TypeError if it is no number.
+
+    Examples
+    --------
+    >>> import thinned.torch as tt
+    >>> tt.DropBP(0.5)  # x = x + self.drop(self.mlp(self.norm(x)))
+    DropBP(p=0.5)
+    """
+
+    method = staticmethod(drop_bp)
 
 
 class DropEdge(Sited):

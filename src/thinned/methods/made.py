@@ -1,4 +1,4 @@
-"""What the layers for both libraries share: which rows they are made of, and what adopt reports."""
+"""What layers of other libraries share: which rows they are made of, and what adopt reports."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from thinned.methods.table import Method, every
+from thinned.pages.fragment import rows_of
 
 __all__ = [
     "Report",
@@ -117,3 +118,11 @@ class Report(NamedTuple):
             "  ".join((*(text.ljust(n) for text, n in zip(line, widths, strict=False)), line[3]))
             for line in lines
         )
+
+    def _repr_html_(self) -> str:
+        """The same for a notebook."""
+        rows = (
+            (row.site, row.kind, "" if row.p is None else f"{row.p:g}", row.done)
+            for row in self.rows
+        )
+        return rows_of(("site", "kind", "p", "what was done"), rows)

@@ -1,0 +1,527 @@
+"""The interpreter: what an expression stands for, through names, attributes, calls, files.
+
+It runs backwards from a question: the value of a name is that of what the name was last given, the
+value of an attribute is what its class gives it, the value of a call of a function of the tree is
+that of what the function returns. Nothing is run, and what cannot be followed is NOTHING.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from thinned.audit.binding import bind, default_of
+from thinned.audit.names import Binding, Scope, canonical
+from thinned.audit.tree import imported
+from thinned.audit.values import (
+    NOTHING,
+    Bound,
+    Built,
+    Choice,
+    Class,
+    Const,
+    Dictionary,
+    Frame,
+    Function,
+    Items,
+    Module,
+    Named,
+    Value,
+)
+
+if TYPE_CHECKING:
+    from thinned.audit.source import ClassInfo, Source
+
+__all__ = ["Interpreter", "choice"]
+
+# How far a question is followed, and how many steps it may take altogether.
+_DEPTH = 9
+_STEPS = 400
+_OPTIONS = 4
+# Functions of more statements than these build nothing that is followed.
+_LONG = 12
+
+# Calls that give back what they are given.
+_SAME_METHODS = frozenset(
+    {"to", "cuda", "cpu", "double", "half", "float", "bfloat16", "eval", "train", "type"}
+    | {"requires_grad_", "share_memory", "apply", "to_empty", "xpu", "copy", "clone"}
+)
+_SAME_FUNCTIONS = frozenset(
+    {"staticmethod", "torch.compile", "torch.jit.script", "copy.deepcopy", "copy.copy", "list"}
+    | {"tuple", "torch.nn.DataParallel", "torch.nn.parallel.DistributedDataParallel"}
+    | {"collections.OrderedDict", "equinox.filter_jit", "jax.jit", "flax.nnx.jit", "nnx.jit"}
+    | {"torch.jit.ignore", "torch.no_grad", "float", "int"}
+)
+_PARTIAL = "functools.partial"
+_FIELDS = frozenset({"dataclasses.field", "equinox.field", "pydantic.Field", "flax.struct.field"})
+# Where built layers of packages keep what they were given.
+_KEPT: dict[str, tuple[int, tuple[str, ...]]] = {
+    "p": (0, ("p",)),
+    "drop_prob": (0, ("drop_prob", "p")),
+    "rate": (0, ("rate",)),
+}
+
+
+class Interpreter:
+    """Answers what the expressions of one file stand for."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._known: dict[ast.AST, Value] = {}
+        self._running: set[tuple[ast.AST, int]] = set()
+        self._cut = 0  # answers that were given up: what rests on them is not kept
+        self._left = 0
+
+    def of(self, node: ast.AST | None, frame: Frame | None = None, depth: int = _DEPTH) -> Value:
+        """Return what an expression stands for, seen from a call of its function."""
+        if node is None:
+            return NOTHING
+        home = self.source.home(node)
+        if home is not self.source:
+            return NOTHING if home is None else home.interpreter.of(node, frame, depth)
+        if isinstance(node, ast.Constant):
+            return Const(node.value)
+        if frame is None and node in self._known:
+            return self._known[node]
+        if depth == _DEPTH:
+            self._left = _STEPS
+        self._left -= 1
+        key = node, id(frame)
+        if depth <= 0 or self._left <= 0 or key in self._running:
+            self._cut += 1
+            return NOTHING
+        handle = _HANDLE.get(type(node))
+        if handle is None:
+            return NOTHING
+        before = self._cut
+        self._running.add(key)
+        try:
+            value: Value = handle(self, node, frame, depth)
+        finally:
+            self._running.discard(key)
+        if frame is None and (self._cut == before or depth == _DEPTH):
+            self._known[node] = value
+        return value
+
+    # -- names ---------------------------------------------------------------------------------
+
+    def _name(self, node: ast.Name, frame: Frame | None, depth: int) -> Value:
+        scope = self.source.scope(node)
+        found = self.source.names.lookup(node.id, scope)
+        if found is None:
+            name = self.source.names.resolve(node, scope)
+            return self.dotted(name or node.id)
+        where, bindings = found
+        chosen = self._reaching(node, where, bindings)
+        inner = frame if frame is not None and where.owner is frame.function else None
+        return choice(self._bound(b, where, inner, depth) for b in chosen)
+
+    def _bound(self, binding: Binding, where: Scope, frame: Frame | None, depth: int) -> Value:
+        node = binding.node
+        if binding.kind == "import":
+            return self.dotted(binding.target)
+        if isinstance(node, ast.ClassDef):
+            return Class(self.source.classes[node])
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            return Function(self.source, node)
+        if binding.kind == "parameter" and isinstance(node, ast.arg):
+            return self._parameter(where.owner, node, frame, depth)
+        if binding.kind == "value":
+            return self.of(node, frame, depth - 1)
+        return NOTHING
+
+    def _reaching(self, use: ast.AST, where: Scope, bindings: list[Binding]) -> list[Binding]:
+        """The bindings that a use may see: the last one before it that surely runs, and those of
+        branches between."""
+        if len(bindings) == 1:
+            return bindings
+        if any(b.kind == "import" for b in bindings):
+            # try: from x import f; except ImportError: f = None
+            kept = [b for b in bindings if not _is_none(b.node)]
+            return kept if len({b.target for b in kept}) == 1 else bindings
+        line = getattr(use, "lineno", 0)
+        if self.source.scope(use) is not where and where.owner is not self.source.tree:
+            return bindings
+        above = {id(at) for at in self.source.above(use)}
+        reached: list[Binding] = []
+        for binding in sorted(bindings, key=lambda b: b.line):
+            if (
+                binding.line > line or (binding.line == line and binding.kind != "parameter")
+            ) and self.source.scope(use) is where:
+                continue
+            statement = self._statement(binding)
+            block = self._block(statement)
+            sure = statement is None or block is None or id(block) in above
+            if sure and block is not None and statement is not None:
+                sure = self._same_branch(statement, use, block)
+            reached = [binding] if sure else [*reached, binding]
+        return reached or bindings
+
+    def _block(self, statement: ast.stmt | None) -> ast.AST | None:
+        if statement is None:
+            return None
+        return next((a for a in self.source.above(statement) if isinstance(a, _BLOCKS)), None)
+
+    def _statement(self, binding: Binding) -> ast.stmt | None:
+        node = binding.at or binding.node
+        if binding.kind == "parameter" or node is None:
+            return None
+        return self.source.statement_of(node)
+
+    def _same_branch(self, statement: ast.stmt, use: ast.AST, block: ast.AST) -> bool:
+        """Whether a use stands in the same list of statements of a compound as one before it."""
+        mine = self.source.block_of(statement)[0]
+        child = use
+        for at in self.source.above(use):
+            if at is block:
+                return not isinstance(child, ast.stmt) or (self.source.block_of(child)[0] is mine)
+            child = at
+        return False
+
+    def _parameter(self, owner: ast.AST, node: ast.arg, frame: Frame | None, depth: int) -> Value:
+        if frame is not None and frame.function is owner:
+            given = frame.given.get(node.arg)
+            if given is not None:
+                return self.of(given, frame.outer, depth - 1)
+            return self.of(default_of(owner, node.arg), None, depth - 1)
+        method = isinstance(self.source.parents.get(owner), ast.ClassDef)
+        if method and isinstance(owner, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            plain = [*owner.args.posonlyargs, *owner.args.args]
+            if plain and plain[0] is node and not _is_static(owner):
+                info = self.source.class_of(node)
+                return NOTHING if info is None else Built(Class(info), None)
+        if node.annotation is not None:
+            kind = self.of(node.annotation, None, depth - 1)
+            if isinstance(kind, Class):
+                return Built(kind, None)
+        return NOTHING
+
+    def dotted(self, name: str) -> Value:
+        """Return what a dotted name of an import stands for: a thing of the tree, or its name."""
+        found = imported(name, self.source)
+        if found is None:
+            return Named(canonical(name))
+        other, rest = found
+        self.source.met.add(other)
+        value: Value = Module(other)
+        for part in rest.split(".") if rest else ():
+            value = self.attribute(value, part)
+        return Named(canonical(name)) if value is NOTHING else value
+
+    def of_module(self, name: str, depth: int = _DEPTH) -> Value:
+        """Return what a name of this file's top level stands for."""
+        top = self.source.names.scopes[self.source.tree]
+        bindings = top.bindings.get(name)
+        if not bindings or len(bindings) > _OPTIONS:
+            return NOTHING
+        kept = [b for b in bindings if not _is_none(b.node)] or bindings
+        return choice(self._bound(b, top, None, depth - 1) for b in kept)
+
+    # -- attributes ----------------------------------------------------------------------------
+
+    def _attribute(self, node: ast.Attribute, frame: Frame | None, depth: int) -> Value:
+        return self.attribute(self.of(node.value, frame, depth - 1), node.attr, depth - 1)
+
+    def attribute(self, base: Value, name: str, depth: int = _DEPTH) -> Value:
+        """Return what an attribute of a value stands for."""
+        if depth <= 0:
+            self._cut += 1
+            return NOTHING
+        if isinstance(base, Named):
+            return Named(canonical(f"{base.name}.{name}"))
+        if isinstance(base, Module):
+            return base.source.interpreter.of_module(name, depth - 1)
+        if isinstance(base, Choice):
+            return choice(self.attribute(option, name, depth - 1) for option in base.options)
+        if isinstance(base, Class):
+            return self._of_class(base.info, name, depth)
+        if isinstance(base, Built):
+            if isinstance(base.kind, Class):
+                return self._of_instance(base, base.kind.info, name, depth)
+            if base.called is not None and name in _KEPT:
+                position, names = _KEPT[name]
+                return self.of(base.called.argument(position, *names), None, depth - 1)
+        return NOTHING
+
+    def _of_instance(self, base: Built, info: ClassInfo, name: str, depth: int) -> Value:
+        for member in info.family():
+            if name in member.given:
+                values = member.given[name]
+                if len(values) > _OPTIONS:
+                    return NOTHING
+                frame = None
+                init = member.methods.get("__init__")
+                if base.called is not None and member is info and init is not None:
+                    frame = bind(init, base.called, 1, None)
+                return choice(
+                    NOTHING if v is None else self.of(v, frame, depth - 1) for v in values
+                )
+            found = self._in_body(member, name, depth, instance=True)
+            if found is not None:
+                return found
+        return NOTHING
+
+    def _of_class(self, info: ClassInfo, name: str, depth: int) -> Value:
+        for member in info.family():
+            found = self._in_body(member, name, depth, instance=False)
+            if found is not None:
+                return found
+        return NOTHING
+
+    def _in_body(self, info: ClassInfo, name: str, depth: int, *, instance: bool) -> Value | None:
+        """What the body of a class itself gives a name; None where it does not."""
+        method = info.methods.get(name)
+        if method is not None:
+            words = {_last(d) for d in method.decorator_list}
+            if words & {"property", "cached_property"}:
+                made = _returned(method)
+                return NOTHING if made is None else self.of(made, None, depth - 1)
+            if words - {"no_grad", "jit", "compact", "inference_mode", "staticmethod"}:
+                return NOTHING
+            return Function(info.source, method, int(instance and "staticmethod" not in words))
+        bindings = info.scope.bindings.get(name)
+        if bindings:
+            if len(bindings) > 1:
+                return NOTHING
+            interpreter = info.source.interpreter
+            value = interpreter._bound(bindings[0], info.scope, None, depth)
+            if value is NOTHING and bindings[0].annotation is not None:
+                kind = interpreter.of(bindings[0].annotation, None, depth - 1)
+                if isinstance(kind, (Class, Named)) and instance:
+                    return Built(kind, None)
+            return value
+        return None
+
+    # -- calls ---------------------------------------------------------------------------------
+
+    def _call(self, node: ast.Call, frame: Frame | None, depth: int) -> Value:
+        func = node.func
+        if isinstance(func, ast.Attribute) and func.attr in _SAME_METHODS:
+            inner = self.of(func.value, frame, depth - 1)
+            if isinstance(inner, (Built, Dictionary)):
+                return inner
+        return self._applied(self.of(func, frame, depth - 1), node, frame, depth)
+
+    def _applied(self, func: Value, node: ast.Call, frame: Frame | None, depth: int) -> Value:
+        if isinstance(func, Choice):
+            return choice(self._applied(option, node, frame, depth) for option in func.options)
+        if isinstance(func, Named):
+            return self._of_package(func, node, frame, depth)
+        if isinstance(func, Class):
+            return Built(func, self.source.called(node))
+        if isinstance(func, Bound):
+            target = func.target
+            if isinstance(target, Class) or (isinstance(target, Named) and _is_class(target.name)):
+                return Built(target, self.source.called(node))
+            return NOTHING
+        if isinstance(func, Function):
+            made = _returned(func.node)
+            if made is not None and (
+                isinstance(func.node, ast.Lambda) or len(func.node.body) <= _LONG
+            ):
+                bound = bind(func.node, self.source.called(node), func.skip, frame)
+                if bound is not None and bound.depth < 4:
+                    return func.source.interpreter.of(made, bound, depth - 1)
+        return NOTHING
+
+    def _of_package(self, func: Named, node: ast.Call, frame: Frame | None, depth: int) -> Value:
+        name = func.name
+        first = node.args[0] if node.args else None
+        if name == _PARTIAL and first is not None:
+            return Bound(
+                self.of(first, frame, depth - 1),
+                tuple(node.args[1:]),
+                tuple((k.arg, k.value) for k in node.keywords if k.arg is not None),
+                any(k.arg is None for k in node.keywords),
+            )
+        if name in _SAME_FUNCTIONS:
+            return NOTHING if first is None else self.of(first, frame, depth - 1)
+        if name == "getattr" and len(node.args) > 1:
+            word = self.of(node.args[1], frame, depth - 1)
+            if isinstance(word, Const) and isinstance(word.value, str):
+                return self.attribute(self.of(first, frame, depth - 1), word.value, depth - 1)
+            return NOTHING
+        if name == "dict" and not node.args:
+            return Dictionary(
+                tuple((k.arg, k.value) for k in node.keywords if k.arg is not None),
+                all(k.arg is not None for k in node.keywords),
+            )
+        if name in _FIELDS:
+            given = next((k.value for k in node.keywords if k.arg == "default"), None)
+            return self.of(given, frame, depth - 1)
+        if _is_class(name):
+            return Built(func, self.source.called(node))
+        return NOTHING
+
+    # -- the rest ------------------------------------------------------------------------------
+
+    def _subscript(self, node: ast.Subscript, frame: Frame | None, depth: int) -> Value:
+        base = self.of(node.value, frame, depth - 1)
+        key = self.of(node.slice, frame, depth - 1)
+        if not isinstance(key, Const):
+            return NOTHING
+        if isinstance(base, Dictionary):
+            return self.of(base.get(key.value), frame, depth - 1)
+        if (
+            isinstance(base, Items)
+            and base.whole
+            and isinstance(key.value, int)
+            and -len(base.elements) <= key.value < len(base.elements)
+        ):
+            return self.of(base.elements[key.value], frame, depth - 1)
+        return NOTHING
+
+    def _either(self, node: ast.IfExp, frame: Frame | None, depth: int) -> Value:
+        return choice(self.of(part, frame, depth - 1) for part in (node.body, node.orelse))
+
+    def _boolean(self, node: ast.BoolOp, frame: Frame | None, depth: int) -> Value:
+        values = [self.of(part, frame, depth - 1) for part in node.values]
+        if isinstance(node.op, ast.Or):
+            values = [v for v in values[:-1] if v != Const(None)] + values[-1:]
+        return choice(values)
+
+    def _items(self, node: ast.List | ast.Tuple, frame: Frame | None, depth: int) -> Value:
+        found: list[ast.expr] = []
+        whole = True
+        for element in node.elts:
+            if isinstance(element, ast.Starred):
+                inner = self.of(element.value, frame, depth - 1)
+                if isinstance(inner, Items):
+                    found += inner.elements
+                    whole &= inner.whole
+                else:
+                    whole = False
+            else:
+                found.append(element)
+        return Items(tuple(found), whole)
+
+    def _comprehension(
+        self, node: ast.ListComp | ast.GeneratorExp, frame: Frame | None, depth: int
+    ) -> Value:
+        return Items((node.elt,), False)
+
+    def _dictionary(self, node: ast.Dict, frame: Frame | None, depth: int) -> Value:
+        entries: list[tuple[object, ast.expr]] = []
+        whole = True
+        for name, value in zip(node.keys, node.values, strict=True):
+            if name is None:
+                inner = self.of(value, frame, depth - 1)
+                if isinstance(inner, Dictionary):
+                    entries += inner.entries
+                    whole &= inner.whole
+                else:
+                    whole = False
+                continue
+            key = self.of(name, frame, depth - 1)
+            if isinstance(key, Const):
+                entries.append((key.value, value))
+            else:
+                whole = False
+        return Dictionary(tuple(entries), whole)
+
+    def _lambda(self, node: ast.Lambda, frame: Frame | None, depth: int) -> Value:
+        return Function(self.source, node)
+
+    def _walrus(self, node: ast.NamedExpr, frame: Frame | None, depth: int) -> Value:
+        return self.of(node.value, frame, depth - 1)
+
+    def _sign(self, node: ast.UnaryOp, frame: Frame | None, depth: int) -> Value:
+        inner = self.of(node.operand, frame, depth - 1)
+        if isinstance(inner, Const):
+            if isinstance(node.op, ast.Not) and isinstance(inner.value, (bool, int, type(None))):
+                return Const(not inner.value)
+            if isinstance(node.op, ast.USub) and _is_number(inner.value):
+                return Const(-inner.value)  # type: ignore[operator]
+        return NOTHING
+
+    def _arithmetic(self, node: ast.BinOp, frame: Frame | None, depth: int) -> Value:
+        left, right = (self.of(n, frame, depth - 1) for n in (node.left, node.right))
+        if not (isinstance(left, Const) and isinstance(right, Const)):
+            return NOTHING
+        a: Any = left.value
+        b: Any = right.value
+        # Only these, and only of moderate numbers: nothing that a file says may cost much.
+        if not (_is_number(a) and _is_number(b)) or max(abs(a), abs(b)) > 2**53:
+            return NOTHING
+        if isinstance(node.op, ast.Add):
+            return Const(a + b)
+        if isinstance(node.op, ast.Sub):
+            return Const(a - b)
+        if isinstance(node.op, ast.Mult):
+            return Const(a * b)
+        if isinstance(node.op, ast.Div) and b != 0:
+            return Const(a / b)
+        return NOTHING
+
+
+_BLOCKS = (
+    *(ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.With, ast.AsyncWith, ast.Match),
+    *(ast.match_case, ast.ExceptHandler, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef),
+    *(ast.Module, ast.Lambda),
+)
+
+_HANDLE: dict[type[ast.AST], Any] = {
+    ast.Name: Interpreter._name,
+    ast.Attribute: Interpreter._attribute,
+    ast.Call: Interpreter._call,
+    ast.Subscript: Interpreter._subscript,
+    ast.IfExp: Interpreter._either,
+    ast.BoolOp: Interpreter._boolean,
+    ast.List: Interpreter._items,
+    ast.Tuple: Interpreter._items,
+    ast.ListComp: Interpreter._comprehension,
+    ast.GeneratorExp: Interpreter._comprehension,
+    ast.Dict: Interpreter._dictionary,
+    ast.Lambda: Interpreter._lambda,
+    ast.NamedExpr: Interpreter._walrus,
+    ast.UnaryOp: Interpreter._sign,
+    ast.BinOp: Interpreter._arithmetic,
+}
+
+
+def choice(values: Iterable[Value]) -> Value:
+    """Return the one value, or the choice among few known ones; else NOTHING."""
+    found: list[Value] = []
+    for value in values:
+        if value is NOTHING:
+            return NOTHING
+        for option in value.options if isinstance(value, Choice) else (value,):
+            if option not in found:
+                found.append(option)
+    if len(found) == 1:
+        return found[0]
+    return Choice(tuple(found)) if 0 < len(found) <= _OPTIONS else NOTHING
+
+
+def _returned(function: ast.AST) -> ast.expr | None:
+    """What a function returns, where it has one return."""
+    if isinstance(function, ast.Lambda):
+        return function.body
+    found = [n for n in ast.walk(function) if isinstance(n, ast.Return)]
+    return found[0].value if len(found) == 1 else None
+
+
+def _is_class(name: str) -> bool:
+    """Whether the last part of a dotted name is written as classes are."""
+    last = name.rpartition(".")[2]
+    return last[:1].isupper() and "." in name
+
+
+def _is_static(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return any(_last(d) in ("staticmethod", "classmethod") for d in function.decorator_list)
+
+
+def _last(node: ast.AST) -> str:
+    """The last word of a decorator."""
+    if isinstance(node, ast.Call):
+        node = node.func
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+
+
+def _is_none(node: ast.AST | None) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

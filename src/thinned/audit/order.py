@@ -1,0 +1,462 @@
+"""The mode of each model along a training loop: train() and eval() in the order in which they run.
+
+A function is walked as it runs: branches apart and joined again, loops twice, and calls of the
+tree's own functions from inside, with the models that they are given. What is looked for is a
+gradient step of a model that an earlier call has left in evaluation.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from weakref import WeakKeyDictionary
+
+from thinned.audit.binding import bind
+from thinned.audit.modes import Says, guard, says
+from thinned.audit.source import Source
+from thinned.audit.values import NOTHING, Built, Frame, Function
+
+__all__ = ["Left", "Order", "learners", "walked"]
+
+_DEPTH = 4
+_STEPS = 6000
+_NO_GRAD = frozenset({"torch.no_grad", "torch.inference_mode"})
+_LEARN = frozenset({"backward", "manual_backward"})
+_SAME = frozenset({"to", "cuda", "cpu", "double", "half", "float", "train", "eval", "unwrap_model"})
+# Methods of a model that are no forward pass.
+_ASIDE = frozenset(
+    {"parameters", "named_parameters", "state_dict", "load_state_dict", "zero_grad", "to", "cuda"}
+    | {"cpu", "modules", "named_modules", "children", "requires_grad_", "apply", "half", "float"}
+    | {"save_pretrained", "no_sync", "buffers", "add_module", "named_children", "train", "eval"}
+    | {"save", "load", "generate", "predict", "register_buffer", "items", "keys", "append"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A call, in the function that is walked, that left a model in evaluation."""
+
+    node: ast.AST
+    direct: bool  # eval() itself, and no function that calls it
+    chosen: bool  # in a branch that asks for the mode
+    key: str = ""
+
+
+_Fact = str | Left  # "T": train() was called; "U": unknown
+_Modes = dict[str, frozenset[_Fact]]
+
+
+@dataclass(slots=True)
+class _Context:
+    source: Source
+    function: ast.AST
+    names: dict[str, str]
+    me: str
+    frame: Frame | None
+    depth: int
+    top: ast.AST | None
+    quiet: bool = False  # without gradients
+
+
+@dataclass(slots=True)
+class Order:
+    """What left models in evaluation: inside a loop that trains, and before one."""
+
+    inside: list[Left] = field(default_factory=list)
+    before: list[Left] = field(default_factory=list)
+
+
+class _Walk:
+    def __init__(self, source: Source, owners: set[str]) -> None:
+        self.modes: _Modes = {}
+        self.used: _Modes = {}
+        self.learned: set[str] = set()
+        self.trained: set[str] = set()
+        self.owners = owners
+        self.loops: list[ast.AST] = []
+        self.active: list[ast.AST] = []
+        self.found = Order()
+        self.left = _STEPS
+        self.source = source
+
+    # -- statements ----------------------------------------------------------------------------
+
+    def block(self, statements: Sequence[ast.stmt], at: _Context) -> bool:
+        """Walk statements; say whether what follows them is reached."""
+        return all(self.statement(statement, at) for statement in statements)
+
+    def statement(self, node: ast.stmt, at: _Context) -> bool:
+        self.left -= 1
+        if self.left <= 0:
+            return False
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            return True
+        if isinstance(node, ast.If):
+            return self._if(node, at)
+        if isinstance(node, (ast.For, ast.AsyncFor, ast.While)):
+            return self._loop(node, at)
+        if isinstance(node, (ast.With, ast.AsyncWith)):
+            quiet = at.quiet
+            for item in node.items:
+                self.expression(item.context_expr, at)
+                quiet |= _is_no_grad(at.source, item.context_expr)
+            return self.block(node.body, replace(at, quiet=quiet))
+        if isinstance(node, ast.Try):
+            reached = self.block(node.body, at)
+            for handler in node.handlers:
+                kept = self.modes
+                self.modes = dict(kept)
+                self.block(handler.body, at)
+                self.modes = kept
+            self.block(node.orelse, at)
+            self.block(node.finalbody, at)
+            return reached
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.expr):
+                self.expression(child, at)
+        if isinstance(node, ast.Assign):
+            self._assign(node, at)
+        return not isinstance(node, (ast.Return, ast.Raise, ast.Break, ast.Continue))
+
+    def _if(self, node: ast.If, at: _Context) -> bool:
+        self.expression(node.test, at)
+        said = says(at.source, node.test, at.frame)
+        if said is Says.ALWAYS:
+            return self.block(node.body, at)
+        if said is Says.NEVER:
+            return self.block(node.orelse, at)
+        before, used = self.modes, self.used
+        ends: list[tuple[_Modes, _Modes]] = []
+        for block in (node.body, node.orelse):
+            self.modes, self.used = dict(before), dict(used)
+            if self.block(block, at):
+                ends.append((self.modes, self.used))
+        self.modes, self.used = before, used
+        if ends:
+            self.modes = _joined(modes for modes, _ in ends)
+            self.used = _joined(uses for _, uses in ends)
+        return bool(ends)
+
+    def _loop(self, node: ast.For | ast.AsyncFor | ast.While, at: _Context) -> bool:
+        self.expression(node.test if isinstance(node, ast.While) else node.iter, at)
+        own = at.depth == 0
+        if own:
+            self.active.append(node)
+        for _ in range(2):
+            entered = dict(self.modes)
+            self.block(node.body, at)
+            self.modes = _joined([self.modes]) if self.modes else entered
+        if own:
+            self.active.pop()
+        self.block(node.orelse, at)
+        return True
+
+    def _assign(self, node: ast.Assign, at: _Context) -> None:
+        if len(node.targets) != 1 or not isinstance(node.targets[0], ast.Name):
+            return
+        name, value = node.targets[0].id, node.value
+        while isinstance(value, ast.Call) and value.args and isinstance(value.func, ast.Attribute):
+            if value.func.attr not in ("DataParallel", "DistributedDataParallel", "compile"):
+                break
+            value = value.args[0]
+        key = self.key(value, at)
+        if key is not None:
+            at.names[name] = key
+        elif isinstance(value, ast.Call):
+            own = self.key(node.targets[0], at)
+            if own is not None:
+                self.modes[own] = frozenset({"U"})
+
+    # -- expressions ---------------------------------------------------------------------------
+
+    def expression(self, node: ast.expr, at: _Context) -> None:
+        """Walk the calls of an expression, those inside first."""
+        if isinstance(node, ast.Lambda):
+            return
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.expr):
+                self.expression(child, at)
+            elif isinstance(child, ast.keyword):
+                self.expression(child.value, at)
+            elif isinstance(child, ast.comprehension):
+                self.expression(child.iter, at)
+        if isinstance(node, ast.Call):
+            self._call(node, at)
+
+    def key(self, node: ast.expr, at: _Context) -> str | None:
+        """Return a name for the object that an expression is, the same wherever it is met."""
+        if isinstance(node, ast.Name):
+            if node.id == "self" and at.me:
+                return at.me
+            known = at.names.get(node.id)
+            if known is not None:
+                return known
+            found = at.source.names.lookup(node.id, at.source.scope(node))
+            if found is not None and found[0].owner is at.source.tree:
+                return f"global {node.id}"
+            return f"{at.depth}{id(at.function)} {node.id}" if at.depth else f"local {node.id}"
+        if isinstance(node, ast.Attribute):
+            inner = self.key(node.value, at)
+            if inner is None or node.attr == "module":
+                return inner
+            return f"{inner}.{node.attr}"
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in _SAME
+        ):
+            if node.func.attr == "unwrap_model" and node.args:
+                return self.key(node.args[0], at)
+            return self.key(node.func.value, at)
+        return None
+
+    def _call(self, node: ast.Call, at: _Context) -> None:
+        self.left -= 1
+        func = node.func
+        if isinstance(func, ast.Attribute) and self.left > 0:
+            if func.attr in ("train", "eval") and self._set(node, func, at):
+                return
+            if func.attr == "step" and "scaler" in _name(func.value):
+                self.used = {}
+                return
+            if func.attr in _LEARN or (func.attr == "step" and _is_optimizer(func.value)):
+                self._learn(node, at)
+                return
+        target = at.source.called(node).target
+        if (
+            isinstance(target, Function)
+            and at.depth < _DEPTH
+            and self.left > 0
+            and self._enter(node, target, at)
+        ):
+            return
+        self._use(node, target, at)
+
+    def _set(self, node: ast.Call, func: ast.Attribute, at: _Context) -> bool:
+        """train() or eval() of a model; False for a method of the tree that has this name."""
+        key = self.key(func.value, at)
+        if key is None or len(node.args) > 1:
+            return key is None
+        target = at.source.called(node).target
+        if isinstance(target, Function) and not _is_module_class(target):
+            return False
+        fact: _Fact = "T"
+        if func.attr == "eval":
+            if node.args or node.keywords:
+                return True
+            fact = "U" if _is_alternative(at.source, node) else self._left_by(node, key, at)
+        elif node.args or node.keywords:
+            mode = node.args[0] if node.args else node.keywords[0].value
+            said = says(at.source, mode, at.frame)
+            if said is Says.NEVER:
+                fact = self._left_by(node, key, at)
+            elif said is not Says.ALWAYS:
+                fact = "U"
+        if fact == "T":
+            self.trained.add(key)
+        for known in [*self.modes, key]:
+            if known == key or known.startswith(f"{key}."):
+                self.modes[known] = frozenset({fact})
+                if not isinstance(fact, Left):
+                    self.used.pop(known, None)  # what ran before was no part of this step
+        return True
+
+    def _left_by(self, node: ast.Call, key: str, at: _Context) -> Left:
+        chosen = guard(at.source, node, at.frame, around=False) in (
+            Says.TRAINING,
+            Says.EVALUATION,
+        )
+        return Left(at.top or node, at.top is None, chosen, key)
+
+    def _learn(self, node: ast.Call, at: _Context) -> None:
+        asked = guard(at.source, node, at.frame, around=False) is not Says.NOTHING
+        for key, facts in self.used.items():
+            lefts = [fact for fact in facts if isinstance(fact, Left)]
+            for left in lefts:
+                if left.chosen and asked:
+                    continue
+                inside = any(loop in self.active for loop in self._loops_of(left.node))
+                known = key in self.learned or key in self.owners
+                if inside and known:
+                    self.found.inside.append(left)
+                elif (
+                    not inside
+                    and len(facts) == 1
+                    and left.direct
+                    and key not in self.trained
+                    and (sum(k in self.modes for k in self.used) == 1 or key in self.owners)
+                ):
+                    self.found.before.append(left)
+            if len(lefts) < len(facts):
+                self.learned.add(key)
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "step":
+            self.used = {}
+
+    def _loops_of(self, node: ast.AST) -> list[ast.AST]:
+        return list(self.source.loops_of(node))
+
+    def _enter(self, node: ast.Call, target: Function, at: _Context) -> bool:
+        if isinstance(target.node, ast.Lambda) or _yields(target.node):
+            return False
+        called = at.source.called(node)
+        frame = bind(target.node, called, target.skip, at.frame)
+        if frame is None or frame.depth > _DEPTH + 1:
+            return False
+        names = {}
+        for name, given in frame.given.items():
+            if at.source.home(given) is at.source:
+                key = self.key(given, at)
+                if key is not None:
+                    names[name] = key
+        me = ""
+        if target.skip and isinstance(node.func, ast.Attribute):
+            me = self.key(node.func.value, at) or "?"
+        quiet = at.quiet or any(_is_no_grad(target.source, d) for d in target.node.decorator_list)
+        inner = _Context(
+            target.source, target.node, names, me, frame, at.depth + 1, at.top or node, quiet
+        )
+        if not _matters(target.source, target.node):
+            return False
+        self.block(target.node.body, inner)
+        return True
+
+    def _use(self, node: ast.Call, target: object, at: _Context) -> None:
+        """A forward pass, or a model handed to a function that is not seen."""
+        if at.quiet:
+            return
+        func = node.func
+        if target is NOTHING or isinstance(target, Built):
+            key = self.key(func, at) if isinstance(func, (ast.Name, ast.Attribute)) else None
+            if key is not None and (key in self.modes or isinstance(func, ast.Name)):
+                self._used(key)
+            if isinstance(func, ast.Attribute) and func.attr not in _ASIDE:
+                inner = self.key(func.value, at)
+                if inner is not None and inner in self.modes:
+                    self._used(inner)
+                elif key is not None and isinstance(func.value, ast.Name):
+                    self._used(key)
+        for arg in (*node.args, *(k.value for k in node.keywords)):
+            if isinstance(arg, (ast.Name, ast.Attribute)):
+                key = self.key(arg, at)
+                if key is not None and key in self.modes:
+                    self._used(key)
+
+    def _used(self, key: str) -> None:
+        # The mode of a module is that of what holds it, where it has none of its own.
+        outer = key
+        while outer and outer not in self.modes and "." in outer:
+            outer = outer.rpartition(".")[0]
+        self.used[key] = self.modes.get(outer, frozenset({"U"}))
+
+
+def _yields(function: ast.AST) -> bool:
+    """Whether a function is a generator: a context manager that puts the mode back, say."""
+    return any(isinstance(n, (ast.Yield, ast.YieldFrom)) for n in ast.walk(function))
+
+
+def _is_alternative(source: Source, node: ast.Call) -> bool:
+    """Whether train() stands in the other branch: a setting chooses what is frozen."""
+    written = ast.dump(node.func.value) if isinstance(node.func, ast.Attribute) else ""
+    statement = source.statement_of(node)
+    branch = source.parents.get(statement) if statement is not None else None
+    if not isinstance(branch, ast.If):
+        return False
+    other = branch.orelse if statement in branch.body else branch.body
+    return any(
+        isinstance(n, ast.Attribute) and n.attr == "train" and ast.dump(n.value) == written
+        for s in other
+        for n in ast.walk(s)
+    )
+
+
+def _is_module_class(target: Function) -> bool:
+    info = target.source.class_of(target.node)
+    return info is not None and any(
+        (b or "").startswith(("torch.nn.", "lightning.")) for m in info.family() for b in m.bases
+    )
+
+
+_known: WeakKeyDictionary[Source, dict[ast.AST, bool]] = WeakKeyDictionary()
+
+
+def _matters(source: Source, function: ast.AST) -> bool:
+    """Whether a function sets a mode or learns, itself or through one that it calls."""
+    known = _known.setdefault(source, {})
+    if function not in known:
+        known[function] = _may_matter(function)
+    return known[function]
+
+
+def _may_matter(function: ast.AST) -> bool:
+    return any(
+        isinstance(n, ast.Call)
+        and (
+            isinstance(n.func, ast.Name)
+            or (isinstance(n.func, ast.Attribute) and (n.func.attr in _WORDS or _on_self(n.func)))
+        )
+        for n in ast.walk(function)
+    )
+
+
+_WORDS = _LEARN | {"train", "eval", "step"}
+
+
+def _on_self(func: ast.Attribute) -> bool:
+    return isinstance(func.value, ast.Name) and func.value.id == "self"
+
+
+def _joined(ends: Iterable[_Modes]) -> _Modes:
+    found: _Modes = {}
+    ends = list(ends)
+    for modes in ends:
+        for key in modes:
+            if key not in found:
+                found[key] = frozenset().union(*(m.get(key, frozenset({"U"})) for m in ends))
+    return found
+
+
+def _is_no_grad(source: Source, node: ast.expr) -> bool:
+    inner = node.func if isinstance(node, ast.Call) else node
+    return source.resolve(inner) in _NO_GRAD
+
+
+def _name(node: ast.expr) -> str:
+    name = node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+    return str(name).lower()
+
+
+def _is_optimizer(node: ast.expr) -> bool:
+    return "opt" in _name(node)
+
+
+def learners(source: Source) -> set[str]:
+    """Return the models whose parameters an optimizer is given, as `self.net` or `local net`."""
+    found = set()
+    for attribute in source.attributes.get("parameters", ()):
+        call = source.parents[attribute]
+        outer = next((a for a in source.above(call) if isinstance(a, ast.Call)), None)
+        if outer is None:
+            continue
+        last = getattr(outer.func, "attr", getattr(outer.func, "id", ""))
+        if last[:1].isupper() or "opt" in last.lower():
+            parts: list[str] = []
+            node: ast.expr = attribute.value
+            while isinstance(node, ast.Attribute):
+                parts.append(node.attr)
+                node = node.value
+            if isinstance(node, ast.Name):
+                begin = "self" if node.id == "self" else f"local {node.id}"
+                dotted = ".".join([begin, *reversed(parts)])
+                found |= {dotted, dotted.replace("local ", "global ")}
+    return found
+
+
+def walked(source: Source, function: ast.AST) -> Order:
+    """Walk a function, or the top level of a file, and return what left models in evaluation."""
+    walk = _Walk(source, learners(source))
+    method = isinstance(source.parents.get(function), ast.ClassDef)
+    at = _Context(source, function, {}, "self" if method else "", None, 0, None)
+    body = getattr(function, "body", [])
+    walk.block(body, at)
+    return walk.found

@@ -1,0 +1,113 @@
+"""Dropout written by hand, and rates that are changed by hand."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from thinned.audit.context import is_evaluation, is_module, is_test_code
+from thinned.audit.drops import by_hand, passed_on, verdict
+from thinned.audit.modes import Says, guard
+from thinned.audit.rule import Hit, rule
+from thinned.audit.source import Source, is_self
+
+__all__ = ["mask_unguarded", "rate_lost"]
+
+_FORWARD = frozenset({"forward", "call", "__call__"})
+_RATE = re.compile(r"(?i)^(?:p|rate|drop_?(?:out)?_?(?:p|rate|prob)?|(?:\w+_)?dropout(?:_\w+)?)$")
+_KERAS = ("keras.layers.Layer", "keras.Model", "keras.Layer")
+
+
+@rule(
+    "THN012",
+    "mask-by-hand-without-guard",
+    sentence="A dropout mask that is drawn by hand is applied in every mode.",
+    why="model.eval() reaches dropout modules and self.training, and no mask of one's own: it "
+    "drops in evaluation too.",
+    mend="Return the input where not self.training, or use a dropout module.",
+    wrong="mask = torch.rand_like(x) > self.p; return x * mask / (1 - self.p)",
+    right="if not self.training: return x  # then the mask",
+)
+def mask_unguarded(source: Source) -> Iterator[Hit]:
+    told: set[ast.AST] = set()
+    for drop in by_hand(source):
+        if not _in_model(source, drop.node):
+            continue
+        found = verdict(drop)
+        if found is not None and found.code == "THN012":
+            told.add(drop.node)
+            yield drop.node, "A mask is drawn here in every mode: it drops in evaluation too."
+    for node, _, found, passed in passed_on(source):
+        if found.code == "THN012" and passed and node not in told and _in_model(source, node):
+            told.add(node)
+            yield node, "A mask is drawn in every mode: it drops in evaluation too."
+
+
+def _in_model(source: Source, node: ast.AST) -> bool:
+    """Whether a node stands in a method that a model's forward pass runs."""
+    function, info = source.function_of(node), source.class_of(node)
+    if function is None or info is None or function.name == "__init__":
+        return False
+    bases = [base or "" for member in info.family() for base in member.bases]
+    if not is_module(source, info) and not any(base in _KERAS for base in bases):
+        return False
+    if function.name in _FORWARD:
+        return True
+    return any(
+        use_function is not None and use_function.name in _FORWARD
+        for use in source.attributes.get(function.name, ())
+        if is_self(use.value)
+        for use_function in [source.function_of(use)]
+    )
+
+
+@rule(
+    "THN029",
+    "rate-lost-after-evaluation",
+    sentence="Evaluation sets the rate of dropout to 0, and nothing sets it back.",
+    why="After the first evaluation the training goes on without dropout, and nothing says so.",
+    mend="Leave the rate alone and call model.eval(); or use a local: p = self.p if self.training "
+    "else 0.0.",
+    wrong="if not self.training: self.p = 0.0",
+    right="p = self.p if self.training else 0.0",
+)
+def rate_lost(source: Source) -> Iterator[Hit]:
+    for name, attributes in list(source.attributes.items()):
+        if not _RATE.match(name):
+            continue
+        stores = [a for a in attributes if isinstance(a.ctx, ast.Store)]
+        for store in stores:
+            statement = source.parents[store]
+            if not isinstance(statement, ast.Assign) or source.value(statement.value) != 0:
+                continue
+            if is_test_code(source, store) or isinstance(source.value(statement.value), bool):
+                continue
+            if _is_lost(source, store, [s for s in stores if s is not store]):
+                yield store, f"The rate {name} is set to 0 here, and never set back."
+
+
+def _is_lost(source: Source, store: ast.Attribute, others: list[ast.Attribute]) -> bool:
+    function = source.function_of(store)
+    if function is None or function.name in ("__init__", "setup"):
+        return False
+    later = [o for o in others if (f := source.function_of(o)) is None or f.name != "__init__"]
+    if any(_value(source, other) != 0 for other in later):
+        return False
+    info = source.class_of(store)
+    if info is not None and is_module(source, info):
+        if function.name == "eval":
+            return True
+        return guard(source, store, around=False) is Says.EVALUATION
+    if not is_evaluation(function.name) or not _learns(source):
+        return False
+    return not is_self(store.value) and bool(source.loops_of(store))
+
+
+def _value(source: Source, store: ast.Attribute) -> object:
+    statement = source.parents[store]
+    return source.value(statement.value) if isinstance(statement, ast.Assign) else None
+
+
+def _learns(source: Source) -> bool:
+    return "backward" in source.attributes or "fit" in source.attributes

@@ -1,0 +1,178 @@
+"""What simple models make of the same splits: a score says little until one knows theirs."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thinned.fit.compare import mean, paired
+from thinned.fit.metrics import Metric
+from thinned.fit.network import MEASURES, measures
+from thinned.fit.results import Baseline, Mean
+from thinned.fit.scores import standard_errors
+from thinned.fit.target import Task
+from thinned.fit.threads import one_blas_thread
+
+__all__ = ["BASELINES", "BaselineJob", "Scored", "called", "found", "score", "splits_of"]
+
+Array = NDArray[Any]
+Name = Literal["constant", "linear", "trees"]
+
+BASELINES: tuple[Name, ...] = ("constant", "linear", "trees")
+# Trees that boosting grows at the most: a round takes one for each class.
+MOST_ROUNDS, MOST_TREES, FEWEST_ROUNDS = 100, 1000, 20
+# scikit-learn's least number of rows in a leaf is for large tables: this share of smaller ones.
+LEAF, LEAF_SHARE = 20, 0.1
+STEPS_OF_SOLVER = 200
+
+
+@dataclass(frozen=True)
+class BaselineJob:
+    """A fit of a simple model, on what a network gets too: see `training.Job`.
+
+    with_errors : whether the scores get standard errors, over rows.
+    """
+
+    key: tuple[int, int]
+    name: Name
+    task: Task
+    n_classes: int
+    inputs: tuple[Array, Array]
+    target: tuple[Array, Array]
+    seed: int
+    with_errors: bool = False
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The `MEASURES` on the rows that were not trained on, and their errors where asked for."""
+
+    key: tuple[int, int]
+    measured: tuple[float, ...]
+    errors: dict[str, float]
+
+
+def splits_of(name: Name, folds: int, splits: int) -> int:
+    """How many of the splits a baseline is run on: trees, which take long, on one repeat alone."""
+    return min(folds, splits) if name == "trees" else splits
+
+
+def called(name: str, task: Task) -> str:
+    """What a baseline is, in a table."""
+    classes = task == "classification"
+    return {
+        "constant": "no inputs: the classes' shares" if classes else "no inputs: the mean",
+        "linear": "linear: logistic regression" if classes else "linear: ridge regression",
+        "trees": "boosted trees",
+    }[name]
+
+
+def score(job: BaselineJob) -> Scored:
+    """Fit on the first part of the rows, and score on the second."""
+    with one_blas_thread():
+        outputs = _outputs(job)
+    target = job.target[1]
+    measured = list(measures(job.task, outputs, target))
+    errors = standard_errors(job.task, outputs, target) if job.with_errors else {}
+    if job.name == "constant" and job.task == "regression":
+        # The constant that is least off in absolute value is the median, not the mean.
+        off = np.abs(target - np.median(job.target[0]))
+        measured[MEASURES[job.task].index("mae")] = float(off.mean())
+        if job.with_errors and len(off) > 1:
+            errors["mae"] = float(off.std(ddof=1) / np.sqrt(len(off)))
+    elif job.name == "constant" and job.with_errors:
+        # Whatever the rows are, a constant finds one class and has no order.
+        errors |= {"balanced_accuracy": 0.0, "auc": 0.0}
+    return Scored(job.key, tuple(map(float, measured)), errors)
+
+
+def _outputs(job: BaselineJob) -> Array:
+    """Logarithms of the classes' probabilities, or values, shape (rows, 1)."""
+    (x, other), y = job.inputs, job.target[0]
+    classes = job.task == "classification"
+    if job.name == "constant":
+        shares = np.bincount(y, minlength=job.n_classes) / len(y) if classes else [y.mean()]
+        found = np.tile(shares, (len(other), 1))
+    else:
+        model = _model(job, len(x))
+        with warnings.catch_warnings():
+            _overlook(warnings)
+            model.fit(x, y)
+        found = model.predict_proba(other) if classes else model.predict(other)[:, None]
+        if classes and found.shape[1] < job.n_classes:  # some class has no row in this part
+            every = np.zeros((len(other), job.n_classes))
+            every[:, model.classes_] = found
+            found = every
+    found = np.asarray(found, np.float64)
+    # A probability of 0 for what happens is an infinite loss: none is smaller than a float32's.
+    return np.log(np.maximum(found, np.finfo(np.float32).tiny)) if classes else found
+
+
+def _overlook(filters: Any) -> None:
+    """A linear model a few steps from its optimum is a baseline all the same."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    filters.simplefilter("ignore", ConvergenceWarning)
+
+
+def _model(job: BaselineJob, rows: int) -> Any:
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    classes = job.task == "classification"
+    if job.name == "linear":
+        return LogisticRegression(max_iter=STEPS_OF_SOLVER) if classes else Ridge()
+    outputs = job.n_classes if job.n_classes > 2 else 1
+    kind = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
+    return kind(
+        max_iter=min(MOST_ROUNDS, max(MOST_TREES // outputs, FEWEST_ROUNDS)),
+        min_samples_leaf=min(LEAF, max(1, int(rows * LEAF_SHARE))),
+        random_state=job.seed,
+    )
+
+
+def found(
+    name: Name,
+    task: Task,
+    metric: Metric,
+    scored: Array,
+    test: Scored,
+    ours: Array,
+    folds: int,
+) -> Baseline:
+    """A baseline beside the network, on the splits that both were run on.
+
+    scored, ours : (splits, measures). Of the baseline, and of the saved model's p.
+    """
+    names = MEASURES[task]
+    m = names.index(metric.name)
+    n = len(scored)
+    against = paired(ours[:n, m], scored[:, m], folds)
+    verdict: Literal["beaten", "as well", "better"] = "as well"
+    if against.clear:
+        verdict = "beaten" if metric.cost(against.difference) < 0 else "better"
+    if name == "constant" and verdict == "as well" and _tells(task, scored, ours, folds):
+        verdict = "beaten"
+    validation: dict[str, Mean] = {one: mean(scored[:, i]) for i, one in enumerate(names)}
+    return Baseline(
+        name=name,
+        splits=n,
+        validation=validation,
+        test=dict(zip(names, test.measured, strict=True)),
+        errors=test.errors,
+        against=against,
+        found=verdict,
+    )
+
+
+def _tells(task: Task, constant: Array, ours: Array, folds: int) -> bool:
+    """Whether a network tells rows apart, though the measure that decides does not show it clearly:
+    its order of the rows (the ROC curve), or its absolute error against the median's."""
+    name, way = ("auc", 1.0) if task == "classification" else ("mae", -1.0)
+    m = MEASURES[task].index(name)
+    difference = paired(ours[:, m], constant[:, m], folds, tries=2)
+    return difference.clear and difference.difference * way > 0

@@ -1,0 +1,178 @@
+"""Settings chosen by Optuna, on rows that are set aside for it.
+
+Every trial is a training on each of the same five folds of these rows, from the same first weights
+and with masks at the same addresses as far as its layers are the same. The rows take no further
+part, so that what is said of dropout in the end is said of settings that were given beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from thinned.errors import InputError, quoted
+from thinned.fit.encoding import column_transformer
+from thinned.fit.engines import Engine
+from thinned.fit.epochs import looks_for
+from thinned.fit.results import FitSettings
+from thinned.fit.splits import folds_of
+from thinned.fit.tables import Problem
+from thinned.fit.training import Job, train
+
+__all__ = ["TUNED", "Tuning", "read_tune", "tuned"]
+
+# What can be tuned, and between which ends.
+TUNED = {
+    "p": "0.05 to 0.8",
+    "width": "16 to 1024 units in each hidden layer",
+    "depth": "1 to 4 hidden layers",
+    "learning_rate": "0.0001 to 0.01",
+}
+# Of the rows so many are set aside where it is not said, and at most so many.
+SHARE, MOST = 0.25, 20_000
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """names : of `TUNED`. trials : how many settings are tried."""
+
+    names: tuple[str, ...]
+    trials: int
+
+    def rows(self, problem: Problem, settings: FitSettings) -> int:
+        """How many rows are set aside."""
+        return settings.aside or min(round(SHARE * problem.rows), MOST)
+
+
+def read_tune(text: str) -> tuple[str, ...]:
+    """The names of "p,width".
+
+    Raises
+    ------
+    InputError.
+    """
+    names = tuple(part.strip() for part in text.split(","))
+    for name in names:
+        if name not in TUNED:
+            raise InputError(f"--tune: {quoted(name)} cannot be tuned; write {','.join(TUNED)}.")
+    if len(set(names)) < len(names):
+        raise InputError("--tune: each name may be given once.")
+    return names
+
+
+def tuned(
+    problem: Problem, settings: FitSettings, tuning: Tuning, engine: Engine
+) -> tuple[FitSettings, str]:
+    """The settings of the best trial, and a sentence on it. The first trial is the settings as they
+    are, so that no trial has to be better.
+
+    Parameters
+    ----------
+    problem : the rows set aside.
+
+    Raises
+    ------
+    ImportError, naming the extra, without Optuna.
+    """
+    try:
+        import optuna
+    except ImportError as missing:
+        raise ImportError(
+            'optuna is not installed; --tune needs: pip install "thinned[tune]"', name="optuna"
+        ) from missing
+    said_before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        # Seeded, one after the other: a run that goes on asks for the same trials, whose trainings
+        # are kept.
+        study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=settings.seed))
+        study.enqueue_trial(_as_values(settings, tuning.names))
+        parts = list(_parts(problem, settings))
+        for number in range(tuning.trials):
+            trial = study.ask()
+            tried = _of_trial(trial, settings, tuning.names)
+            study.tell(trial, _loss(problem, tried, parts, number, engine))
+        best = study.best_trial
+        chosen = _of_trial(best, settings, tuning.names)
+    finally:
+        optuna.logging.set_verbosity(said_before)
+    values = _as_values(chosen, tuning.names)
+    found = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in values.items())
+    return chosen, (
+        f"Chosen in {tuning.trials} trials on {problem.rows:,} rows, which were set aside for "
+        f"this: {found} (trial {best.number + 1})."
+    )
+
+
+def _as_values(settings: FitSettings, names: tuple[str, ...]) -> dict[str, float]:
+    p = _middle(settings)
+    values = {
+        "p": min(max(round(round(p / 0.05) * 0.05, 2), 0.05), 0.8),
+        "width": min(max(settings.hidden[0], 16), 1024),
+        "depth": min(len(settings.hidden), 4),
+        "learning_rate": min(max(settings.learning_rate, 1e-4), 1e-2),
+    }
+    return {name: values[name] for name in names}
+
+
+def _middle(settings: FitSettings) -> float:
+    """The p that stands for several above 0."""
+    above = settings.p[1:]
+    return above[len(above) // 2]
+
+
+def _of_trial(trial: Any, settings: FitSettings, names: tuple[str, ...]) -> FitSettings:
+    """The settings with what a trial suggests in place of what is tuned."""
+    if "p" in names:
+        p = round(trial.suggest_float("p", 0.05, 0.8, step=0.05), 2)
+        settings = replace(settings, p=(0.0, p))
+    width, depth = settings.hidden[0], len(settings.hidden)
+    if "width" in names:
+        width = trial.suggest_int("width", 16, 1024, log=True)
+    if "depth" in names:
+        depth = trial.suggest_int("depth", 1, 4)
+    if {"width", "depth"} & set(names):
+        settings = replace(settings, hidden=(width,) * depth)
+    if "learning_rate" in names:
+        rate = trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True)
+        settings = replace(settings, learning_rate=float(f"{rate:.3g}"))
+    return settings
+
+
+def _parts(problem: Problem, settings: FitSettings) -> Iterator[tuple[Any, Any]]:
+    """Inputs and targets of each fold."""
+    for rows, other in folds_of(problem, replace(settings, repeats=1)):
+        transformer = column_transformer(problem.columns)
+        inputs = (
+            transformer.fit_transform(problem.features.iloc[rows]).astype(np.float32),
+            transformer.transform(problem.features.iloc[other]).astype(np.float32),
+        )
+        yield inputs, (problem.target[rows], problem.target[other])
+
+
+def _loss(
+    problem: Problem, tried: FitSettings, parts: list[tuple[Any, Any]], number: int, engine: Engine
+) -> float:
+    """The lowest validation loss of each fold on the way through the epochs, in the mean, at the
+    middle p above 0."""
+    looks = looks_for(tried.epochs)
+    jobs = [
+        Job(
+            key=(number, fold),
+            task=problem.task,
+            n_classes=len(problem.classes),
+            inputs=inputs,
+            target=target,
+            p=_middle(tried),
+            random_state=tried.seed,
+            looks=looks,
+            settings=tried,
+        )
+        for fold, (inputs, target) in enumerate(parts)
+    ]
+    # Looks after the end of a training are NaN.
+    lowest = [np.nanmin(one.measured[1, :, 0]) for one in engine.run(train, jobs, len(jobs))]
+    return float(np.sort(lowest).mean())  # in one order, the sum rounds in one way

@@ -1,0 +1,125 @@
+"""Addresses for Haiku: hk.dropout by the keys that its transforms make, and by its module's name.
+
+Haiku's own transforms, layer_stack and scan among them, hand each layer a key of its own. So an
+address is made of the key that hk.dropout is given, and no mask is kept for the backward pass.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import haiku as hk
+
+from thinned.address import Address
+from thinned.checks import message
+from thinned.jax.awake import mirrored
+from thinned.jax.keys import address, key_of
+
+__all__ = ["Adopted", "adopt", "dropout"]
+
+
+def dropout(rng: Any, rate: Any, x: Any, broadcast_dims: Any = ()) -> Any:
+    """`hk.dropout` by address: that of the key, at a site named by the module around.
+
+    Parameters
+    ----------
+    rng : key of jax.random. rate : float in [0, 1], which may be traced. Probability to drop.
+    x : array. broadcast_dims : axes that share one draw.
+
+    Raises
+    ------
+    ValueError if rate is outside [0, 1]. TypeError if x is not floating.
+    """
+    from thinned.methods.bernoulli import dropout
+
+    at = address(rng, site=f"{hk.experimental.current_name()}/dropout")
+    given = _within.get()
+    at = mirrored(at) if given is not None and given.mirrored else at
+    return dropout(x, rate, at, training=True, shared_axes=tuple(broadcast_dims))
+
+
+def adopt(transformed: Any) -> Adopted:
+    """A transformed function of Haiku's whose dropout draws at an address:
+    `apply(params, x, at=...)`.
+
+    Each call of `hk.dropout` draws at its module's name and by the key that it is given, which is
+    made of the address. hk.remat changes no mask; in hk.layer_stack, hk.scan and hk.vmap layers
+    and lanes have masks of their own where Haiku gives them keys of their own. Code that draws
+    otherwise, hk.nets.MLP among it, gets keys made of the address.
+
+    Parameters
+    ----------
+    transformed : what hk.transform or hk.transform_with_state returned. It is not changed.
+
+    Returns
+    -------
+    Adopted: `init` and `apply` as the function's own, with `at` in place of a key in apply.
+
+    Raises
+    ------
+    TypeError if it is neither.
+    """
+    if not isinstance(transformed, (hk.Transformed, hk.TransformedWithState)):
+        requirement = "what hk.transform or hk.transform_with_state returned"
+        raise TypeError(message("adopt", "transformed", requirement, type(transformed).__name__))
+    return Adopted(transformed)
+
+
+class Adopted:
+    """What `adopt` returns.
+
+    Attributes
+    ----------
+    transformed : what it was made of. init : that one's own.
+    """
+
+    def __init__(self, transformed: Any) -> None:
+        self.transformed, self.init = transformed, transformed.init
+
+    def apply(self, params: Any, *args: Any, at: Address, **how: Any) -> Any:
+        """As the function's apply, without its key: (params, x, ...), or (params, state, x, ...).
+
+        at : Address, whose site is not looked at; it may be traced, and mapped over by jax.vmap.
+
+        Raises
+        ------
+        TypeError if at is no Address.
+        """
+        if not isinstance(at, Address):
+            raise TypeError(message("apply", "at", "a thinned.Address", type(at).__name__))
+        states = isinstance(self.transformed, hk.TransformedWithState)
+        first, rest = (args[:1], args[1:]) if states else ((), args)
+        with _in_place_of_hk(at):
+            return self.transformed.apply(params, *first, key_of(at), *rest, **how)
+
+
+_HAIKUS = hk.dropout
+# The address of the adopted function that is being traced.
+_within: ContextVar[Address | None] = ContextVar("within", default=None)
+_lock, _open = threading.Lock(), [0]
+
+
+def _either(rng: Any, rate: Any, x: Any, broadcast_dims: Any = ()) -> Any:
+    """What stands in hk.dropout's place while functions are adopted: other threads have Haiku's."""
+    return (_HAIKUS if _within.get() is None else dropout)(rng, rate, x, broadcast_dims)
+
+
+@contextmanager
+def _in_place_of_hk(at: Address) -> Iterator[None]:
+    """While a call is traced, hk.dropout is ours in what it calls."""
+    before = _within.set(at)
+    with _lock:
+        _open[0] += 1
+        hk.dropout = _either
+    try:
+        yield
+    finally:
+        with _lock:
+            _open[0] -= 1
+            if not _open[0]:
+                hk.dropout = _HAIKUS
+        _within.reset(before)

@@ -1,0 +1,163 @@
+"""The thinned networks of a function or a model, by number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from thinned import checks, reference
+from thinned.address import Address
+from thinned.backends.jax.address import Halves
+from thinned.checks import message
+from thinned.jax.asking import Asking, asking_of
+from thinned.jax.awake import Row, mirrored
+
+__all__ = ["Given", "member", "program_of", "words_of_seeds"]
+
+
+def member(model: Any, k: int, *, seed: int = 0) -> Callable[..., Any]:
+    """One thinned network of a model, by its number: a compiled function of what the model takes.
+
+    It draws at Address(fold_in(seed, k), site, step 0, call), with all rows sharing their draws:
+    what `thinned.members.predict` asks as number k, and what PyTorch's member of this number is.
+
+    Parameters
+    ----------
+    model : function of (x, address), a model of Flax NNX or Equinox, or a bound one of Linen
+        (model.bind(variables)). It is not touched.
+    k : int in [0, 2^64). The member's number.
+    seed : int in [0, 2^64). Which networks.
+
+    Returns
+    -------
+    function of arrays with the rows on their first axis, and of constants. Dropout is awake in it
+    and nothing else.
+
+    Raises
+    ------
+    TypeError if model is none of these. ValueError if it holds nothing that can be woken.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, thinned, thinned.jax
+    >>> network = thinned.jax.member(lambda x, at: thinned.dropout(x, 0.5, at), 3)
+    >>> network(jnp.ones((2, 6)))
+    Array([[2., 0., 0., 2., 2., 2.],
+           [2., 0., 0., 2., 2., 2.]], dtype=float32)
+    """
+    k = checks.integer("member", "k", k, 0, 2**64)
+    seed = checks.integer("member", "seed", seed, 0, 2**64)
+    asking = asking_of("member", model)
+    (words,) = words_of_seeds([reference.fold_in(seed, k)])
+    programs: dict[Any, Any] = {}
+
+    def network(*args: Any, **kwargs: Any) -> Any:
+        if kwargs and args:
+            raise TypeError("member: arguments by place and by name both came. Name them all.")
+        given = Given.of("member", kwargs or args)
+        rest = tuple(v for i, v in enumerate(given.values) if i not in given.places)
+        form = given.names, given.places, rest
+        if form not in programs:
+            one = program_of(asking, given, "member", given.rows)
+            programs[form] = jax.jit(lambda arrays: one(words, arrays))
+        return programs[form](given.arrays)
+
+    return network
+
+
+def words_of_seeds(seeds: Sequence[int]) -> Any:
+    """Two words of each, the lower one first."""
+    return np.array([(s & 0xFFFFFFFF, s >> 32) for s in seeds], np.uint32)
+
+
+class Given(NamedTuple):
+    """A model's arguments: arrays of as many rows each, by their places, and what has none.
+
+    names : the keywords, or None where the arguments are positional.
+    """
+
+    names: tuple[str, ...] | None
+    values: tuple[Any, ...]
+    places: tuple[int, ...]
+
+    @classmethod
+    def of(cls, who: str, x: Any) -> Given:
+        """TypeError or ValueError unless x is an array, a tuple of arguments or a Mapping of
+        keywords, with arrays of equally many rows."""
+        names = tuple(x) if isinstance(x, Mapping) else None
+        values = list(x.values() if isinstance(x, Mapping) else x if _is_several(x) else [x])
+        places = tuple(i for i, v in enumerate(values) if np.ndim(v) and hasattr(v, "dtype"))
+        if not places:
+            requirement = "an array of JAX's or NumPy's, a tuple or a mapping of some"
+            raise TypeError(message(who, "x", requirement, type(x).__name__))
+        for i in places:
+            values[i] = jnp.asarray(values[i])
+        shapes = [tuple(values[i].shape) for i in places]
+        if len({shape[0] for shape in shapes}) > 1:
+            raise ValueError(message(who, "x", "arrays with as many rows each", shapes))
+        if not shapes[0][0]:
+            raise ValueError(message(who, "x", "of at least one row", "none"))
+        return cls(names, tuple(values), places)
+
+    @property
+    def arrays(self) -> tuple[Any, ...]:
+        return tuple(self.values[i] for i in self.places)
+
+    @property
+    def rows(self) -> int:
+        return len(self.arrays[0])
+
+    def called_with(self, arrays: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Positional arguments and keywords with these arrays."""
+        values = list(self.values)
+        for place, array in zip(self.places, arrays, strict=True):
+            values[place] = array
+        if self.names is None:
+            return tuple(values), {}
+        return (), dict(zip(self.names, values, strict=True))
+
+
+def _is_several(x: Any) -> bool:
+    return isinstance(x, (tuple, list))
+
+
+def program_of(
+    asking: Asking,
+    given: Given,
+    share: str,
+    rows: int,
+    mirror: bool = False,
+    take: Callable[[Any, int], Any] = lambda out, rows: out,
+) -> Callable[..., Any]:
+    """A function of (words, arrays): what the network of a seed of two words, the lower one first,
+    answers for all rows of the arrays.
+
+    rows : of all batches. take : what is wanted of what the model returned for so many rows.
+    """
+
+    def of_rows(at: Address, arrays: tuple[Any, ...], row: Row | None) -> Any:
+        args, kwargs = given.called_with(arrays)
+        return asking.call(args, kwargs, at, row)
+
+    def one(words: Any, arrays: tuple[Any, ...]) -> Any:
+        seed: Any = Halves(words[0], words[1])
+        at = mirrored(Address(seed)) if mirror else Address(seed)
+        count = len(arrays[0])
+        if share == "row" and not asking.alone:
+            return take(of_rows(at, arrays, None), count)
+
+        # Each row by itself: draws that rows share are those of one row alone.
+        def of_one(number: Any, *parts: Any) -> Any:
+            if asking.alone:
+                return of_rows(at, parts, Row(number, rows) if share == "row" else None)
+            out = take(of_rows(at, tuple(part[None] for part in parts), None), 1)
+            return jax.tree.map(lambda y: y[0] if jnp.ndim(y) else y, out)
+
+        out = jax.vmap(of_one)(jnp.arange(count, dtype=jnp.uint32), *arrays)
+        return take(out, count) if asking.alone else out
+
+    return one

@@ -1,0 +1,196 @@
+"""adopt: every dropout layer of an NNX model at its own site, at the step of one clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from flax import nnx
+from flax.nnx import bridge
+
+from thinned.address import Address
+from thinned.backends.jax.address import words_of
+from thinned.checks import message
+from thinned.jax.flax_attention import attention_fn
+from thinned.jax.nnx.clock import Calls, Clock, Clocks, clocks_in
+from thinned.jax.nnx.lanes import folded_words, lanes_of, number_of
+from thinned.jax.nnx.layers import Drawn, Dropout, MultiHeadAttention
+from thinned.jax.nnx.optimizer import let_tick
+from thinned.methods.made import Report, Row, nothing_to_adopt
+from thinned.schedules.sites import require_allowed, rules_of
+
+__all__ = ["adopt", "rows_missed"]
+
+
+def adopt(
+    model: nnx.Module,
+    *,
+    seed: int = 0,
+    optimizer: Any = None,
+    schedule: Any = None,
+    steps: int | None = None,
+    axes: Sequence[str] | None = None,
+    separator: str = ".",
+) -> Report:
+    """Give every dropout layer of a model an address: its site, at the step of one clock.
+
+    In place. `nnx.Dropout` becomes `thinned.jax.nnx.Dropout`, which is its subclass, and so does
+    `nnx.MultiHeadAttention`, whose weights are dropped at "<its site>/dropout"; layers of
+    `thinned.jax.nnx` get sites and the clock. The clock is a part of the model's state, so that a
+    saved model goes on with the masks it would have had. Tick it once after each update, or let
+    the optimizer.
+
+    In a stack of layers, as `nnx.vmap` builds it and `nnx.scan` runs it, each layer draws masks of
+    its own: the stack is recognised by the `rngs` of its dropout, or by the layers beside it, or,
+    where adopt is called in the constructor, by what differs from one layer to the next. A model
+    whose parts were adopted in their constructors may be adopted as a whole: their sites then get
+    the names they have in it, and their clocks stay.
+
+    Parameters
+    ----------
+    model : nnx.Module.
+    seed : int in [0, 2^64).
+    optimizer : nnx.Optimizer or None. Its `update` ticks the clocks of the model that it updates,
+        inside of nnx.jit too; with optax.MultiSteps where the parameters change, so that each of
+        the batches before draws masks of its own. Another optimizer: call `tick`.
+    schedule : dict from patterns of sites' names to what `thinned.schedules` has, to a p, or to a
+        function of (step, steps) in JAX's operations, as in thinned.torch.adopt. p is that of the
+        clock's step, which may be traced: no other program. "*" is all sites.
+    steps : int or None. All steps of the training; needed where a schedule is relative to it.
+    axes : names of mapped axes (of pmap, shard_map, or vmap with axis_name) along which each
+        device, or lane, draws masks of its own. Without it a draw inside of pmap or shard_map is
+        refused; () shares the masks.
+    separator : what stands between the parts of a site's name: "layers.0.dropout" is the site of
+        the same module in PyTorch, and draws the same masks there.
+
+    Returns
+    -------
+    Report. Its `clock` is the model's, or `Clocks` where there are stacks. What is not reached is
+    listed: attention with an attention_fn of its own, subclasses of nnx.Dropout and of
+    nnx.MultiHeadAttention, whose own code runs, and modules of Linen.
+
+    Raises
+    ------
+    ValueError if nothing in the model can be given an address, or it was adopted before, or a
+    pattern of schedule matches no site, or a schedule comes to a p that a layer refuses. TypeError
+    if it is no nnx.Module, `optimizer` no nnx.Optimizer, or `axes` is one name, not a sequence.
+    """
+    words = words_of(Address(seed))[:2]
+    if isinstance(axes, str) or not all(isinstance(name, str) for name in axes or ()):
+        raise TypeError(message("adopt", "axes", "a sequence of axis names", repr(axes)))
+    if not isinstance(model, nnx.Module):
+        got = f"a {type(model).__module__.partition('.')[0]} {type(model).__name__}"
+        remedy = "A module of Linen draws keys: thinned.jax.address makes an address of one."
+        raise TypeError(message("adopt", "model", "an nnx.Module", got, remedy))
+    modules = dict(nnx.iter_modules(model))
+    found: list[tuple[Any, Any]] = [(path, m) for path, m in modules.items() if _drops(m)]
+    new = [module for _, module in found if getattr(module, "clock", None) is None]
+    rows = list(_not_reached(modules, separator))
+    if not found:
+        raise ValueError(nothing_to_adopt(rows))
+    if not new and any(len(path) == 1 for path, _ in found):
+        raise ValueError("adopt: the model was adopted before, and has its clock.")
+    sites = {_site_of(module, path, separator): module for path, module in found}
+    rules = rules_of(schedule, steps, dict.fromkeys(sites, True))
+    for site, rule in rules.items():
+        require_allowed(site, rule, _law_of(sites[site]))
+    if optimizer is not None:
+        let_tick(optimizer)
+    number, clocks = number_of(model), dict[tuple[int, ...], Clock]()
+    for path, module in found:
+        site, kind = _site_of(module, path, separator), type(module).__name__
+        if module in new:
+            lanes = lanes_of(path, module, modules)
+            if lanes not in clocks:
+                clocks[lanes] = _clock(words, number, lanes)
+            _give(module, clocks[lanes])
+        module.site = site
+        module.axes = None if axes is None else tuple(axes)
+        done = "weights addressed" if kind == "MultiHeadAttention" else "addressed"
+        module.rule = rules.get(site)
+        p = _rate_of(module)
+        if module.rule is not None:
+            p, done = module.rule(0), f"{done}, p follows {module.rule}"
+        rows.append(Row(site, kind, p, done))
+    every = clocks_in(model)
+    return Report(tuple(rows), every[0] if len(every) == 1 else Clocks(every))
+
+
+def _drops(module: nnx.Module) -> bool:
+    """Whether it can be given an address; attention, where it drops and its code is Flax's own."""
+    if isinstance(module, nnx.MultiHeadAttention):
+        if module.dropout_rate <= 0.0:
+            return False
+        own = type(module) is nnx.MultiHeadAttention
+        return _is_known(module) and (own or isinstance(module, Drawn))
+    return isinstance(module, Drawn) or type(module) is nnx.Dropout
+
+
+def _is_known(module: nnx.MultiHeadAttention) -> bool:
+    return module.attention_fn in (nnx.dot_product_attention, attention_fn)
+
+
+def _site_of(module: Any, path: tuple[Any, ...], separator: str) -> str:
+    """Its name; what attention does in its own code is named as in PyTorch."""
+    name = separator.join(map(str, path))
+    if not isinstance(module, nnx.MultiHeadAttention):
+        return name
+    return f"{name}/dropout" if name else "dropout"
+
+
+def _law_of(module: Any) -> Callable[[float], None]:
+    """What raises for a p that the layer's law has no member for."""
+    row = getattr(module, "row", None)
+    if row is None:
+        return lambda p: None
+    return partial(row.require_law, type(module).__name__)
+
+
+def _rate_of(module: Any) -> float:
+    is_attention = isinstance(module, nnx.MultiHeadAttention)
+    return float(module.dropout_rate if is_attention else module.rate)
+
+
+def rows_missed(model: nnx.Module, separator: str = ".") -> tuple[Row, ...]:
+    """What may be dropout in a model and cannot be given an address."""
+    return tuple(_not_reached(dict(nnx.iter_modules(model)), separator))
+
+
+def _not_reached(modules: dict[tuple[Any, ...], nnx.Module], separator: str) -> Iterator[Row]:
+    for path, module in modules.items():
+        site, kind = separator.join(map(str, path)), type(module).__name__
+        if _drops(module):
+            continue
+        if isinstance(module, nnx.MultiHeadAttention) and module.dropout_rate > 0.0:
+            what = "its call" if _is_known(module) else "its attention_fn"
+            done = f"not reached: {what} is not Flax's own; use thinned.jax.dot_product_attention"
+            yield Row(site, kind, float(module.dropout_rate), done, reached=False)
+        elif isinstance(module, nnx.Dropout):
+            done = "not reached: a subclass of nnx.Dropout, whose own code runs; make it one of "
+            done += "thinned.jax.nnx.Dropout"
+            yield Row(site, kind, float(module.rate), done, reached=False)
+        elif isinstance(module, bridge.ToNNX):
+            done = "not reached: a module of Linen, which draws keys of rngs; its code may use "
+            done += "thinned.dropout with thinned.jax.address(self.make_rng('dropout'))"
+            kind = f"ToNNX({type(module.to_nnx__module).__name__})"
+            yield Row(site, kind, None, done, reached=False)
+
+
+def _clock(words: tuple[int, ...], number: Any, lanes: tuple[int, ...]) -> Clock:
+    """At step 0, of a finished model's part with these leading axes, or of a stack being built."""
+    if lanes:
+        number = np.arange(1, 1 + np.prod(lanes), dtype=np.uint32).reshape(lanes)
+    return Clock(folded_words(words, number))
+
+
+def _give(module: Any, clock: Clock) -> None:
+    if type(module) is nnx.Dropout:
+        module.__class__ = Dropout
+    elif isinstance(module, nnx.MultiHeadAttention):
+        if type(module) is nnx.MultiHeadAttention:
+            module.__class__ = MultiHeadAttention
+        module.attention_fn = attention_fn
+    module.clock = clock
+    module.calls = Calls(clock.lanes)

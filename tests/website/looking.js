@@ -1,0 +1,55 @@
+// What a reader would trip over on the open page: text too faint, and a page wider than its window.
+(() => {
+  const numbers = (colour) => colour.match(/[\d.]+/g).map(Number);
+
+  function over(front, back) {
+    const alpha = front[3] ?? 1;
+    return [0, 1, 2].map((i) => alpha * front[i] + (1 - alpha) * back[i]);
+  }
+
+  function background(element) {
+    const layers = [];
+    for (let at = element; at; at = at.parentElement) {
+      const colour = numbers(getComputedStyle(at).backgroundColor);
+      layers.push(colour);
+      if ((colour[3] ?? 1) === 1) break;
+    }
+    return layers.reduceRight((back, front) => over(front, back), [255, 255, 255]);
+  }
+
+  function luminance(colour) {
+    const [r, g, b] = colour.map((value) => {
+      const part = value / 255;
+      return part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  }
+
+  function contrast(element) {
+    const back = background(element);
+    const front = over(numbers(getComputedStyle(element).color), back);
+    const [dark, light] = [luminance(front), luminance(back)].sort((a, b) => a - b);
+    return (light + 0.05) / (dark + 0.05);
+  }
+
+  function faint() {
+    const found = [];
+    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+      const element = walker.currentNode.parentElement;
+      const text = walker.currentNode.textContent.trim();
+      if (!text || element.closest("svg, script, style, noscript, :disabled")) continue;
+      if (!element.checkVisibility({ opacityProperty: true, visibilityProperty: true })) continue;
+      const ratio = contrast(element);
+      if (ratio < 4.5) found.push(`${text.slice(0, 40)} (${element.className}): ${ratio.toFixed(2)}`);
+    }
+    return found;
+  }
+
+  const told = { wide: document.documentElement.scrollWidth - innerWidth, faint: {} };
+  for (const theme of ["light", "dark"]) {
+    document.documentElement.dataset.theme = theme;
+    told.faint[theme] = faint().slice(0, 5);
+  }
+  return told;
+})();

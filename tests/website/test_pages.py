@@ -1,0 +1,106 @@
+"""The site as a reader finds it: its links, its search, its pages in a browser and on a phone."""
+
+from pathlib import Path
+
+import pytest
+
+from . import links
+
+LOOKING = Path(__file__).with_name("looking.js").read_text(encoding="utf-8")
+PHONE = 360
+# Every page takes a third of a second.
+SHORT = 4
+
+
+def looked_at(browser, path):
+    """What is wrong with a page on a phone, in either theme; nothing where all is well."""
+    browser.complaints.clear()
+    browser.requests.clear()
+    browser.width(PHONE)
+    browser.open(path.as_uri())
+    told = browser.run(LOOKING)
+    wrong = [f"{theme}: {text}" for theme, texts in told["faint"].items() for text in texts]
+    if told["wide"] > 0:
+        wrong.append(f"{told['wide']} pixels too wide")
+    wrong += browser.complaints
+    mine = ("file:", "data:", "about:")
+    return wrong + [f"asked for {url}" for url in browser.requests if not url.startswith(mine)]
+
+
+def shown(site):
+    """The pages that a reader reads."""
+    return sorted(links.pages(site))
+
+
+def test_every_link_leads_somewhere(site):
+    assert list(links.broken(site)) == []
+
+
+def test_nothing_is_loaded_from_another_host(site):
+    assert list(links.other_hosts(site)) == []
+
+
+def test_links_that_lead_nowhere_are_caught(tmp_path):
+    (tmp_path / "a.html").write_text(
+        '<p id="x"><a href="b.html">1</a><a href="#x">2</a><a href="#y">3</a>'
+        '<a href="a.html#x">4</a><a href="https://example.org">5</a>'
+        '<img src="c.png"><script src="https://example.org/x.js"></script></p>'
+    )
+    assert list(links.broken(tmp_path)) == [
+        ("a.html", "b.html"),
+        ("a.html", "#y"),
+        ("a.html", "c.png"),
+    ]
+    assert list(links.other_hosts(tmp_path)) == [("a.html", "https://example.org/x.js")]
+
+
+def all_is_well(browser, pages):
+    found = {path.name: wrong for path in pages if (wrong := looked_at(browser, path))}
+    assert found == {}
+
+
+def test_some_pages_can_be_read_on_a_phone_in_light_and_in_dark(site, browser):
+    pages = shown(site)
+    assert len(pages) > 80
+    all_is_well(browser, pages[::SHORT])
+
+
+@pytest.mark.long
+def test_every_page_can_be_read_on_a_phone_in_light_and_in_dark(site, browser):
+    all_is_well(browser, shown(site))
+
+
+def test_what_cannot_be_read_is_caught(browser, tmp_path):
+    path = tmp_path / "bad.html"
+    path.write_text(
+        '<body style="background:#fff"><p style="color:#999">faint</p>'
+        '<div style="width:900px">wide</div><img src="http://127.0.0.1:9/x.png">'
+        "<script>throw new Error('planted')</script>"
+    )
+    wrong = "\n".join(looked_at(browser, path))
+    for part in ("light: faint", "dark: faint", "pixels too wide", "planted", "asked for http:"):
+        assert part in wrong
+
+
+FINISHED = "finished|did not match"
+FOUND = {
+    "drop_path": "methods/drop_path",
+    "mc dropout": "uncertainty",
+    "temperature": "api/calibration",
+    "thinned.torch.adopt": "api/torch",
+    "inverted": "learn/by-hand",
+}
+
+
+@pytest.mark.parametrize("words", FOUND)
+def test_the_search_finds_a_page_by_the_words_of_the_field(words, site, browser):
+    browser.open(f"{(site / 'search.html').as_uri()}?q={words.replace(' ', '+')}")
+    browser.until(f"/{FINISHED}/.test(document.querySelector('.search-summary')?.textContent)")
+    links = browser.run("[...document.querySelectorAll('#search-results li a')].map(a => a.href)")
+    assert any(FOUND[words] in link for link in links[:15]), links[:15]
+
+
+def test_the_search_finds_nothing_where_nothing_is(site, browser):
+    browser.open(f"{(site / 'search.html').as_uri()}?q=zyzzyva")
+    browser.until("/did not match/.test(document.querySelector('.search-summary')?.textContent)")
+    assert browser.run("document.querySelectorAll('#search-results li a').length") == 0
