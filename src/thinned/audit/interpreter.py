@@ -10,17 +10,17 @@ from __future__ import annotations
 import ast
 from bisect import bisect_right
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from thinned.audit.binding import bind, default_of
 from thinned.audit.names import Binding, Scope, canonical
-from thinned.audit.tree import imported
 from thinned.audit.values import (
     NOTHING,
     Bound,
     Built,
     Choice,
     Class,
+    ClassInfo,
     Const,
     Dictionary,
     Frame,
@@ -30,9 +30,6 @@ from thinned.audit.values import (
     Named,
     Value,
 )
-
-if TYPE_CHECKING:
-    from thinned.audit.source import ClassInfo, Source
 
 __all__ = ["Interpreter", "choice"]
 
@@ -68,7 +65,7 @@ _KEPT: dict[str, tuple[int, tuple[str, ...]]] = {
 class Interpreter:
     """Answers what the expressions of one file stand for."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Any) -> None:
         self.source = source
         self._known: dict[ast.AST, Value] = {}
         self._running: set[tuple[ast.AST, int]] = set()
@@ -213,7 +210,7 @@ class Interpreter:
 
     def dotted(self, name: str) -> Value:
         """Return what a dotted name of an import stands for: a thing of the tree, or its name."""
-        found = imported(name, self.source)
+        found = self.source.imported(name)
         if found is None:
             return Named(canonical(name))
         other, rest = found
