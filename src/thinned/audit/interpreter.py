@@ -111,7 +111,7 @@ class Interpreter:
         found = self.source.names.lookup(node.id, scope)
         if found is None:
             name = self.source.names.resolve(node, scope)
-            return self.dotted(name or node.id)
+            return self.dotted(name or node.id, depth - 1)
         where, bindings = found
         chosen = self._reaching(node, where, bindings)
         inner = frame if frame is not None and where.owner is frame.function else None
@@ -120,7 +120,7 @@ class Interpreter:
     def _bound(self, binding: Binding, where: Scope, frame: Frame | None, depth: int) -> Value:
         node = binding.node
         if binding.kind == "import":
-            return self.dotted(binding.target)
+            return self.dotted(binding.target, depth - 1)
         if isinstance(node, ast.ClassDef):
             return Class(self.source.classes[node])
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -208,8 +208,11 @@ class Interpreter:
                 return Built(kind, None)
         return NOTHING
 
-    def dotted(self, name: str) -> Value:
+    def dotted(self, name: str, depth: int = _DEPTH) -> Value:
         """Return what a dotted name of an import stands for: a thing of the tree, or its name."""
+        if depth <= 0:  # files that import a name of each other, or of themselves
+            self._cut += 1
+            return NOTHING
         found = self.source.imported(name)
         if found is None:
             return Named(canonical(name))
@@ -217,7 +220,7 @@ class Interpreter:
         self.source.met.add(other)
         value: Value = Module(other)
         for part in rest.split(".") if rest else ():
-            value = self.attribute(value, part)
+            value = self.attribute(value, part, depth - 1)
         return Named(canonical(name)) if value is NOTHING else value
 
     def of_module(self, name: str, depth: int = _DEPTH) -> Value:
