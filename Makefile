@@ -88,10 +88,10 @@ build/native/%/passed: $(NATIVE) $(NATIVE_TESTS) | .venv/.fit
 
 # timm needs torchvision, which has no build beside this PyTorch: `make zoo` tries its models.
 tests: .venv/.dev
-	$(BIN)/python -m pytest -n 2 --may-lack timm,triton --short
+	$(BIN)/python -m pytest -n 2 --may-lack timm,triton,tensorflow --short
 
 tests-all: .venv/.dev
-	$(BIN)/python -m pytest -n 2 --may-lack timm,triton
+	$(BIN)/python -m pytest -n 2 --may-lack timm,triton,tensorflow
 
 # The kernels for GPUs, without one: their bits by Triton's interpreter, and the machine code that
 # they are compiled to. In an environment of its own, which has the packages of .venv and Triton.
@@ -132,7 +132,7 @@ torch-%:
 	build/$@/bin/pip --disable-pip-version-check install -q --no-build-isolation \
 		-C build-dir=build/$@/build '.[fit]'
 	build/$@/bin/python -m pytest -n 2 -o filterwarnings=default tests/torch \
-		--may-lack jax,flax,equinox,optax,torchmetrics,onnx,onnxruntime,onnxscript,array_api_strict,yaml,distributed,ray,optuna,pygls,lsprotocol,$(TRAINERS)
+		--may-lack jax,keras,tensorflow,flax,equinox,optax,torchmetrics,onnx,onnxruntime,onnxscript,array_api_strict,yaml,distributed,ray,optuna,pygls,lsprotocol,$(TRAINERS)
 
 # Every test that needs no PyTorch, on another Python with the newest release of everything else:
 # make python-3.13, or make python-3.13 INTERPRETER=/opt/python/bin/python3.13
@@ -142,10 +142,10 @@ python-%:
 	build/$@/bin/pip --disable-pip-version-check install -q --upgrade \
 		scikit-build-core nanobind cmake ninja
 	build/$@/bin/pip --disable-pip-version-check install -q --upgrade --upgrade-strategy eager \
-		--no-build-isolation -C build-dir=build/$@/build '.[fit,jax]' \
+		--no-build-isolation -C build-dir=build/$@/build '.[fit,jax,keras]' \
 		flax equinox dm-haiku optax ml_dtypes array-api-strict pyyaml pytest pytest-xdist hypothesis
 	build/$@/bin/python -m pytest -n 2 -o filterwarnings=default \
-		--may-lack torch,torchmetrics,onnx,onnxruntime,onnxscript,distributed,ray,optuna,pygls,lsprotocol,$(TRAINERS)
+		--may-lack tensorflow,torch,torchmetrics,onnx,onnxruntime,onnxscript,distributed,ray,optuna,pygls,lsprotocol,$(TRAINERS)
 
 # The models of other libraries under adoption, in an environment of their newest releases: some two
 # hours, and docs/zoo.md at the end. A run that was stopped goes on where it stood. make zoo ONLY='timm:*'

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,26 @@ def few_elements(repeats: int, figure: Figure) -> dict[str, float]:
     return {name: 1e6 * s for name, s in taken.items()}
 
 
+def elsewhere(quickest: bool) -> dict[str, float]:
+    """How many times as fast as JAX's and PyTorch's own, by the benchmarks of those."""
+    told: dict[str, Any] = {}
+    root = Path(__file__).resolve().parents[1]
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("jax_dropout", "torch_attention"):
+            file = Path(folder) / f"{name}.json"
+            asked = [sys.executable, "-m", f"benchmarks.{name}", "--json", str(file)]
+            asked += ["--quickest"] if quickest else []
+            subprocess.run(asked, cwd=root, check=True, stdout=subprocess.DEVNULL)
+            told[name] = json.loads(file.read_text(encoding="utf-8"))
+    times = {}
+    for row in told["jax_dropout"]["rows"]:
+        if row["p"] == 0.1:
+            taken = row["milliseconds"]
+            times[f"jax, {row['pass']}"] = taken["bernoulli and where"] / taken["thinned, kernel"]
+    attention = told["torch_attention"]["measured"]["plain"]["forward and backward"]
+    return {**times, "attention": attention["times as fast"]}
+
+
 def extra_memory() -> dict[str, Any] | None:
     """What extra_memory.py says; None where the system does not count pages in that way."""
     if not Path("/proc/self/smaps_rollup").exists():
@@ -218,6 +239,7 @@ def main() -> None:
         "kernels": each_kernel(chosen.repeats, chosen.figure),
         "few_elements": few_elements(chosen.repeats, chosen.figure),
         "extra_memory": extra_memory(),
+        "elsewhere": elsewhere(chosen.figure is min),
     }
     described["load at the end"] = load_average()
     result["goals"] = goals.judge(result)

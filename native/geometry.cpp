@@ -421,7 +421,7 @@ void pack_turn(void* context, std::size_t i) {
         std::memset(word, p.stream.threshold == 0 ? 0xFF : 0, sizeof word);
     } else {
         const u64 a = (p.offset + first) / kGroup, b = (p.offset + first + n - 1) / kGroup;
-        for (u64 g = a; g <= b; ++g) p.kernel.bits(p.stream, g, word + 16 * (g - a));
+        p.kernel.bits(p.stream, a, b + 1 - a, word);
     }
     const u64 bit = (p.offset + first) % kGroup;
     unsigned char* out = p.out + first / 8;

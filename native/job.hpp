@@ -81,8 +81,9 @@ struct Kernel {
     // Elements up to which it is quicker on one thread than on two of ours that wake up on processors
     // on which another runtime's threads spin.
     std::uint64_t alone_up_to;
-    // Keep bits of the 1,024 elements of group g: 16 words, the first element in the lowest bit.
-    void (*bits)(const Stream&, std::uint64_t g, std::uint64_t* out);
+    // Keep bits of the elements of so many groups from g on: 16 words to a group of 1,024, the first
+    // element in the lowest bit.
+    void (*bits)(const Stream&, std::uint64_t g, std::uint64_t groups, std::uint64_t* out);
     // The words (tag 32), and the Gaussian draws made of them, of elements [start, start + n).
     void (*words)(const Stream&, std::uint64_t start, std::size_t n, std::uint32_t* out);
     void (*gaussian)(const Stream&, std::uint64_t start, std::size_t n, float* out);

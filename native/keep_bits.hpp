@@ -33,7 +33,7 @@ struct KeepBits {
                 std::memmove(word, word + 16 * (a - g0_), 128 * (g1_ + 1 - a));
                 g = g1_ + 1;
             }
-            for (; g <= b; ++g) kernel_.bits(stream_, g, word + 16 * (g - a));
+            if (g <= b) kernel_.bits(stream_, g, b + 1 - g, word + 16 * (g - a));
             g0_ = a;
             g1_ = b;
         }

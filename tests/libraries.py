@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 LIBRARIES = (
     "torch", "torchmetrics", "onnx", "onnxruntime", "onnxscript",
     "transformers", "accelerate", "lightning", "pytorch_lightning", "peft", "torch_geometric",
-    "jax", "flax", "equinox", "haiku", "optax", "ml_dtypes",
+    "jax", "flax", "equinox", "haiku", "optax", "ml_dtypes", "keras", "tensorflow",
     "scipy", "sklearn", "pandas", "pyarrow", "matplotlib", "rich", "typer", "safetensors",
     "array_api_strict", "yaml", "timm", "triton", "sphinx", "myst_nb", "pygls", "lsprotocol",
     "distributed", "ray", "optuna",

@@ -120,6 +120,7 @@ def test_help_without_typer(typed, without_typer, capsys):
     shown = capsys.readouterr().out
     assert all(f"  {name} " in shown for name in bare.COMMANDS)
     assert 'pip install "thinned[fit]"' in shown
+    assert '"thinned[lsp]"' in shown
 
 
 def test_the_version_without_typer(without_typer, capsys):

@@ -46,6 +46,15 @@ def test_torch_mlp():
     }
 
 
+@needs("keras")
+@needs("jax")
+def test_keras_digits(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    told = said("keras_digits.py")
+    assert "resumed, bit for bit the run that never stopped: True" in told
+    assert float(told.rpartition(" ")[2]) > 0.85
+
+
 @needs("torch")
 def test_spread():
     """The page on members shows this table, and says what is asserted here."""

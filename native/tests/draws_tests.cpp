@@ -52,7 +52,7 @@ bool kept(const u64* word, u64 bit) { return (word[bit / 64] >> bit % 64 & 1) !=
 void compare_group(const Kernel& k, const Stream& s, u64 group, const u32* uniform) {
     u64 word[18];
     std::memset(word, kPoison, sizeof word);
-    k.bits(s, group, word + 1);
+    k.bits(s, group, 1, word + 1);
     u64 poison;
     std::memset(&poison, kPoison, sizeof poison);
     CHECK(word[0] == poison && word[17] == poison, "%s wrote beside 16 words", k.name);
@@ -155,6 +155,33 @@ CASE(bits_follow_every_coordinate) {
         u32 uniform[kGroup];
         for (u64 i = 0; i < kGroup; ++i) uniform[i] = draws.uniform(group * kGroup + i);
         for (const Kernel* k : thinned::runnable_kernels()) compare_group(*k, s, group, uniform);
+    }
+}
+
+// Groups are drawn in batches, in which the blocks that stay open share their last planes, and which end
+// at the 2^32nd block.
+CASE(bits_of_many_groups_are_those_of_each) {
+    Random random(8);
+    for (const Kernel* k : thinned::runnable_kernels()) {
+        for (const u64 group : kGroups) {
+            Stream s = any_stream(random);
+            const u64 all[] = {u64{1} << 31, u64{1} << 29, 0x19000000, 0x1999999A, 0x00800001, 1, kWhole - 1};
+            s.threshold = all[random.below(7)];
+            for (u64 n = 1; n <= 19; n += 6) {
+                std::vector<u64> together(16 * n + 2, 0xA5A5A5A5A5A5A5A5u), alone(16);
+                k->bits(s, group, n, together.data() + 1);
+                CHECK(together.front() == 0xA5A5A5A5A5A5A5A5u && together.back() == 0xA5A5A5A5A5A5A5A5u,
+                      "%s wrote beside the words", k->name);
+                for (u64 g = 0; g < n; ++g) {
+                    k->bits(s, group + g, 1, alone.data());
+                    CHECK(std::equal(alone.begin(), alone.end(), together.data() + 1 + 16 * g),
+                          "%s group %llu of %llu from %llu, threshold %llu", k->name,
+                          static_cast<unsigned long long>(g), static_cast<unsigned long long>(n),
+                          static_cast<unsigned long long>(group),
+                          static_cast<unsigned long long>(s.threshold));
+                }
+            }
+        }
     }
 }
 

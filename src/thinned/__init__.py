@@ -12,7 +12,7 @@ from thinned import _later, methods, traced
 from thinned.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from thinned import classic, jax, members, numpy, schedules, testing, torch
+    from thinned import classic, jax, keras as keras, members, numpy, schedules, testing, torch
     from thinned.address import Address
     from thinned.estimators.multilayer import DropoutMLPClassifier, DropoutMLPRegressor
     from thinned.kernel import kernel_info, set_num_threads
@@ -58,6 +58,7 @@ _LATER = {
     "checks": "thinned.checks",
     "classic": "thinned.classic",
     "jax": "thinned.jax",
+    "keras": "thinned.keras",
     "kernel": "thinned.kernel",
     "kernel_info": "thinned.kernel",
     "laws": "thinned.laws",

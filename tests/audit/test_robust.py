@@ -123,6 +123,15 @@ def test_an_alias_of_itself_ends():
     assert codes(data) == []
 
 
+def test_files_that_import_each_other_in_a_circle_end(tmp_path):
+    (tmp_path / "__init__.py").write_text("from .a import drop\nfrom .b import other\n")
+    (tmp_path / "a.py").write_text("import torch\nfrom .b import drop\nfrom . import other\n")
+    (tmp_path / "b.py").write_text("import torch\nfrom .a import drop\nfrom . import other\n")
+    user = "import torch\nfrom . import drop, other\ndef f(x):\n    return other(drop(x, 0.5))\n"
+    (tmp_path / "dropout.py").write_text(user)
+    assert audit([str(tmp_path)]).findings == ()
+
+
 def test_a_class_that_is_its_own_base_ends():
     data = (
         b"import torch\nclass A(B): pass\nclass B(A):\n    def f(self): self.trainig\n# dropout\n"

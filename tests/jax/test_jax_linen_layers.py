@@ -10,8 +10,8 @@ import thinned
 import thinned.jax
 from thinned import Address
 from thinned.jax import linen as tl
-from thinned.jax.layers import default_p
 from thinned.members import predict
+from thinned.methods.made import default_p
 
 AT = Address(4, step=7)
 KEY = jax.random.key(3)

@@ -94,7 +94,8 @@ END = {"words": 2**42, "bits": 2**47}
 # Their draws are not of x's own elements, or one gate serves them all.
 NOWHERE = {"stochastic_depth"}
 WORDS = {
-    "gaussian_dropout", "uniform_dropout", "k_of_n_dropout", "patch_dropout", "cutout",
+    "gaussian_dropout", "gaussian_noise", "uniform_dropout", "k_of_n_dropout", "patch_dropout",
+    "cutout",
     "random_erasing", "nested_dropout", "concrete_dropout", "hard_concrete",
     "variational_dropout", "sparse_variational_dropout", "standout", "excitation_dropout",
     "information_dropout", "shake_shake", "shake_drop",

@@ -56,6 +56,7 @@ CALLED = {
     "spatial_dropout": "channel channelwise channel_dropout spatial Dropout2d 2d_dropout",
     "standout": "adaptive adaptive_dropout",
     "gaussian_dropout": "gaussian GaussianDropout",
+    "gaussian_noise": "GaussianNoise additive_noise noise_injection input_noise",
     "uniform_dropout": "uniform",
     "variational_dropout": "variational",
     "locked_dropout": "locked rnn_dropout variational_rnn",
@@ -121,7 +122,6 @@ def test_a_name_that_means_more_has_a_remark(name, told, capsys):
 
 @pytest.mark.parametrize(("name", "told"), [
     ("swapout", "arXiv:1605.06465"),
-    ("GaussianNoise", "gaussian_dropout"),
     ("deep_ensemble", "thinned.members.predict"),
 ])  # fmt: skip
 def test_what_is_no_row_is_explained(name, told, capsys):

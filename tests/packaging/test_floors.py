@@ -9,7 +9,7 @@ FLOORS = (
     ("address", "window", "kernel", "laws", "reference"),
     ("backends",),
     ("schedules", "methods"),
-    ("classic", "numpy", "jax", "torch"),
+    ("classic", "numpy", "jax", "torch", "keras"),
     ("members", "estimators"),
     ("fit", "audit", "report", "testing", "testing_plugin"),
     ("cli", "__main__"),

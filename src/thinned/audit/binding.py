@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING
 
-from thinned.audit.values import Frame
-
-if TYPE_CHECKING:
-    from thinned.audit.classes import Called
+from thinned.audit.values import Called, Frame
 
 __all__ = ["bind", "default_of"]
 

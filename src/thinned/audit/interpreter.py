@@ -8,18 +8,19 @@ that of what the function returns. Nothing is run, and what cannot be followed i
 from __future__ import annotations
 
 import ast
+from bisect import bisect_right
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from thinned.audit.binding import bind, default_of
 from thinned.audit.names import Binding, Scope, canonical
-from thinned.audit.tree import imported
 from thinned.audit.values import (
     NOTHING,
     Bound,
     Built,
     Choice,
     Class,
+    ClassInfo,
     Const,
     Dictionary,
     Frame,
@@ -30,15 +31,13 @@ from thinned.audit.values import (
     Value,
 )
 
-if TYPE_CHECKING:
-    from thinned.audit.source import ClassInfo, Source
-
 __all__ = ["Interpreter", "choice"]
 
 # How far a question is followed, and how many steps it may take altogether.
 _DEPTH = 9
 _STEPS = 400
 _OPTIONS = 4
+_NEAR = 24
 # Functions of more statements than these build nothing that is followed.
 _LONG = 12
 
@@ -66,12 +65,13 @@ _KEPT: dict[str, tuple[int, tuple[str, ...]]] = {
 class Interpreter:
     """Answers what the expressions of one file stand for."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Any) -> None:
         self.source = source
         self._known: dict[ast.AST, Value] = {}
         self._running: set[tuple[ast.AST, int]] = set()
         self._cut = 0  # answers that were given up: what rests on them is not kept
         self._left = 0
+        self._ordered: dict[int, list[Binding]] = {}
 
     def of(self, node: ast.AST | None, frame: Frame | None = None, depth: int = _DEPTH) -> Value:
         """Return what an expression stands for, seen from a call of its function."""
@@ -111,7 +111,7 @@ class Interpreter:
         found = self.source.names.lookup(node.id, scope)
         if found is None:
             name = self.source.names.resolve(node, scope)
-            return self.dotted(name or node.id)
+            return self.dotted(name or node.id, depth - 1)
         where, bindings = found
         chosen = self._reaching(node, where, bindings)
         inner = frame if frame is not None and where.owner is frame.function else None
@@ -120,7 +120,7 @@ class Interpreter:
     def _bound(self, binding: Binding, where: Scope, frame: Frame | None, depth: int) -> Value:
         node = binding.node
         if binding.kind == "import":
-            return self.dotted(binding.target)
+            return self.dotted(binding.target, depth - 1)
         if isinstance(node, ast.ClassDef):
             return Class(self.source.classes[node])
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -136,16 +136,21 @@ class Interpreter:
         branches between."""
         if len(bindings) == 1:
             return bindings
-        if any(b.kind == "import" for b in bindings):
+        if len(bindings) <= _NEAR and any(b.kind == "import" for b in bindings):
             # try: from x import f; except ImportError: f = None
-            kept = [b for b in bindings if not _is_none(b.node)]
+            kept = [b for b in bindings if not _is_none(b.node)][: _NEAR + 1]
             return kept if len({b.target for b in kept}) == 1 else bindings
         line = getattr(use, "lineno", 0)
         if self.source.scope(use) is not where and where.owner is not self.source.tree:
             return bindings
         above = {id(at) for at in self.source.above(use)}
         reached: list[Binding] = []
-        for binding in sorted(bindings, key=lambda b: b.line):
+        # Names of generated functions are given anew thousands of times: the last ones count.
+        ordered = self._in_order(bindings)
+        until = bisect_right(ordered, line, key=lambda b: b.line)
+        inside = self.source.scope(use) is where
+        near = ordered[max(0, until - _NEAR) : until if inside else until + _NEAR]
+        for binding in near:
             if (
                 binding.line > line or (binding.line == line and binding.kind != "parameter")
             ) and self.source.scope(use) is where:
@@ -156,7 +161,13 @@ class Interpreter:
             if sure and block is not None and statement is not None:
                 sure = self._same_branch(statement, use, block)
             reached = [binding] if sure else [*reached, binding]
-        return reached or bindings
+        return reached or (bindings if len(bindings) <= _NEAR else [Binding("other")])
+
+    def _in_order(self, bindings: list[Binding]) -> list[Binding]:
+        known = self._ordered.get(id(bindings))
+        if known is None or len(known) != len(bindings):
+            known = self._ordered[id(bindings)] = sorted(bindings, key=lambda b: b.line)
+        return known
 
     def _block(self, statement: ast.stmt | None) -> ast.AST | None:
         if statement is None:
@@ -197,16 +208,19 @@ class Interpreter:
                 return Built(kind, None)
         return NOTHING
 
-    def dotted(self, name: str) -> Value:
+    def dotted(self, name: str, depth: int = _DEPTH) -> Value:
         """Return what a dotted name of an import stands for: a thing of the tree, or its name."""
-        found = imported(name, self.source)
+        if depth <= 0:  # files that import a name of each other, or of themselves
+            self._cut += 1
+            return NOTHING
+        found = self.source.imported(name)
         if found is None:
             return Named(canonical(name))
         other, rest = found
         self.source.met.add(other)
         value: Value = Module(other)
         for part in rest.split(".") if rest else ():
-            value = self.attribute(value, part)
+            value = self.attribute(value, part, depth - 1)
         return Named(canonical(name)) if value is NOTHING else value
 
     def of_module(self, name: str, depth: int = _DEPTH) -> Value:

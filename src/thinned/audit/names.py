@@ -28,6 +28,8 @@ UNKNOWN: Final = _Unknown()
 
 # An alias of an alias of an alias is followed so far. Real code needs two or three.
 _DEPTH = 8
+# A name that is given more often than this stands for nothing in particular.
+_MANY = 64
 # Longest chain of dots that is resolved; generated files hold some of many thousands.
 _DOTS = 40
 
@@ -184,6 +186,8 @@ class Names:
         if found is None:
             return None
         where, bindings = found
+        if len(bindings) > _MANY:
+            return None
         if len(bindings) > 1:
             bindings = [b for b in bindings if not _is_none(b.node)]
             if len({(b.kind, b.target) for b in bindings}) == 1 and bindings[0].kind == "import":

@@ -84,7 +84,7 @@ def audit_document(
     """Return the findings in a script or a notebook, sorted by place."""
     try:
         with _without_collection():
-            source = parsed(document.code, package, path)
+            source = parsed(document.code, package, path, Source)
             hits = [
                 (code, node, sentence)
                 for code in codes

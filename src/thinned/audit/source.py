@@ -15,14 +15,18 @@ from functools import cached_property
 from typing import Any
 from weakref import WeakSet
 
-from thinned.audit.classes import KNOWN, Called, ClassInfo, Function
+from thinned.audit import tree as files
 from thinned.audit.interpreter import Interpreter
 from thinned.audit.names import UNKNOWN, Binding, Names, Scope
 from thinned.audit.values import (
+    KNOWN,
     NOTHING,
     Bound,
+    Called,
     Choice,
+    ClassInfo,
     Const,
+    Definition as Function,
     Dictionary,
     Items,
     Named,
@@ -248,6 +252,10 @@ class Source:
         """Return the scope that a node's names are looked up in, a definition's the outer one."""
         home = self if node in self._scope_at else self.home(node)
         return (home or self)._scope_at[node]
+
+    def imported(self, name: str) -> tuple[Source, str] | None:
+        """Return the file that holds a dotted name of an import, and what is left of the name."""
+        return files.imported(name, self, Source)
 
     def home(self, node: ast.AST) -> Source | None:
         """Return the file that a node stands in: this one, or another that was read."""

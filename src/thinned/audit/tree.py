@@ -6,15 +6,14 @@ folder above it up to the root of its project.
 
 from __future__ import annotations
 
+import ast
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import Any, Protocol, TypeVar
 
 from thinned.audit.reading import UnreadableError, has_framework, package_of, parse, read
-
-if TYPE_CHECKING:
-    from thinned.audit.source import Source
 
 __all__ = ["forget", "imported", "parsed"]
 
@@ -29,11 +28,24 @@ _PACKAGES = frozenset(
     | {"functools", "os", "sys", "math", "dataclasses", "collections", "logging", "re", "abc"}
 )
 
-_sources: OrderedDict[str, tuple[bytes, Source | None]] = OrderedDict()
+
+class File(Protocol):
+    """A parsed file, as far as imports are asked of it. Who asks says how one is made: `make`, of
+    the parsed module, the name of its package, and its path."""
+
+    path: str
+    top: str
+    on_disk: bool
+
+
+S = TypeVar("S", bound=File)
+Make = Callable[[ast.Module, str, str], S]
+
+_sources: OrderedDict[str, tuple[bytes, Any]] = OrderedDict()
 _audited: set[str] = set()
 
 
-def imported(name: str, source: Source) -> tuple[Source, str] | None:
+def imported(name: str, source: S, make: Make[S]) -> tuple[S, str] | None:
     """Return the file that holds a dotted name, and what is left of the name; None if not found."""
     top = name.partition(".")[0]
     if not source.on_disk or (top in _PACKAGES and top != source.top):
@@ -45,7 +57,7 @@ def imported(name: str, source: Source) -> tuple[Source, str] | None:
             path, used = found
             if os.path.abspath(source.path) == path:
                 return source, ".".join(parts[used:])
-            other = _read(path)
+            other = _read(path, make)
             return None if other is None else (other, ".".join(parts[used:]))
     return None
 
@@ -85,15 +97,13 @@ def _file(folder: str, parts: tuple[str, ...]) -> tuple[str, int] | None:
     return best
 
 
-def parsed(code: bytes, package: str, path: str) -> Source:
+def parsed(code: bytes, package: str, path: str, make: Make[S]) -> S:
     """Return the file of this text: the one that an import led to before, if it is the same.
 
     Raises
     ------
     UnreadableError if it does not parse.
     """
-    from thinned.audit.source import Source
-
     full = os.path.abspath(path) if path else ""
     if full in _audited:
         forget()  # a process that lives on, an editor's: files may have changed since
@@ -101,34 +111,34 @@ def parsed(code: bytes, package: str, path: str) -> Source:
         _audited.add(full)
     known = _sources.get(full)
     if known is not None and known[0] == code and known[1] is not None:
-        known[1].path = path
-        return known[1]
-    made = Source(parse(code), package, path)
+        kept: S = known[1]
+        kept.path = path
+        return kept
+    made = make(parse(code), package, path)
     if made.on_disk:
         _keep(full, code, made)
     return made
 
 
-def _keep(path: str, code: bytes, source: Source | None) -> None:
+def _keep(path: str, code: bytes, source: File | None) -> None:
     _sources[path] = code, source
     _sources.move_to_end(path)
     if len(_sources) > _KEPT:
         _sources.popitem(last=False)
 
 
-def _read(path: str) -> Source | None:
+def _read(path: str, make: Make[S]) -> S | None:
     """Return the file that an import leads to; None where it says nothing of a framework."""
-    from thinned.audit.source import Source
-
     known = _sources.get(path)
     if known is not None:
         _sources.move_to_end(path)
-        return known[1]
-    made: Source | None = None
+        found: S | None = known[1]
+        return found
+    made: S | None = None
     data = b""
     try:
         data = read(path)
-        made = Source(parse(data), package_of(path), path) if has_framework(data) else None
+        made = make(parse(data), package_of(path), path) if has_framework(data) else None
     except (UnreadableError, RecursionError, MemoryError):
         made = None
     _keep(path, data, made)

@@ -7,20 +7,24 @@ rule that meets it says nothing.
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
 
-if TYPE_CHECKING:
-    from thinned.audit.source import Called, ClassInfo, Source
+from thinned.audit.names import Scope
 
 __all__ = [
+    "KNOWN",
     "NOTHING",
     "Bound",
     "Built",
+    "Called",
     "Choice",
     "Class",
+    "ClassInfo",
     "Const",
+    "Definition",
     "Dictionary",
     "Frame",
     "Function",
@@ -29,6 +33,16 @@ __all__ = [
     "Named",
     "Value",
 ]
+
+
+# Packages whose names are facts: nothing of them is looked for in the tree.
+KNOWN = (
+    *("torch.", "torchvision.", "tensorflow.", "keras.", "jax.", "flax.", "equinox.", "haiku."),
+    *("numpy.", "functools.", "thinned.", "math.", "os.", "typing.", "lightning.", "dataclasses."),
+)
+
+
+Definition = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,16 +82,17 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A file of the tree that was imported."""
+    """A file of the tree that was imported. Here and below, `source` is the file in question, a
+    thinned.audit.source.Source: it is made of values, and they do not know its class."""
 
-    source: Source
+    source: Any
 
 
 @dataclass(frozen=True, slots=True)
 class Function:
     """A function, method or lambda of the tree; `skip` parameters (self) are given already."""
 
-    source: Source
+    source: Any
     node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
     skip: int = 0
 
@@ -149,3 +164,66 @@ Value = (
     | Dictionary
     | Choice
 )
+
+
+@dataclass(slots=True)
+class Called:
+    """A call with the arguments that `functools.partial` put in before it.
+
+    `open` says that `*args` or `**kwargs` may bring arguments that are not seen.
+    """
+
+    node: ast.Call
+    name: str | None
+    args: list[ast.expr]
+    keywords: dict[str, ast.expr]
+    open: bool
+    target: Value = NOTHING
+
+    def argument(self, index: int | None, *names: str) -> ast.expr | None:
+        """Return what is passed by one of these names or at this position."""
+        for name in names:
+            if name in self.keywords:
+                return self.keywords[name]
+        if index is not None and index < len(self.args):
+            return self.args[index]
+        return None
+
+
+@dataclass(slots=True, eq=False)
+class ClassInfo:
+    """A class: its bases, methods, and what its attributes are given."""
+
+    node: ast.ClassDef
+    scope: Scope
+    source: Any
+    bases: list[str | None] = field(default_factory=list)
+    local_bases: list[ClassInfo] = field(default_factory=list)
+    methods: dict[str, Definition] = field(default_factory=dict)
+    given: dict[str, list[ast.expr | None]] = field(default_factory=lambda: defaultdict(list))
+    at: dict[str, list[ast.AST]] = field(default_factory=lambda: defaultdict(list))
+    _bases_here: list[ClassInfo] | None = None
+
+    def family(self) -> Iterator[ClassInfo]:
+        """Yield the class and those of its bases that stand in the tree that is read."""
+        seen: set[int] = set()
+        waiting = [self]
+        while waiting:
+            info = waiting.pop(0)
+            if id(info) not in seen:
+                seen.add(id(info))
+                yield info
+                waiting.extend(info.bases_here)
+
+    @property
+    def bases_here(self) -> list[ClassInfo]:
+        """The bases that are classes of the tree, those of other files among them."""
+        if self._bases_here is None:
+            self._bases_here = list(self.local_bases)
+            for base, name in zip(self.node.bases, self.bases, strict=True):
+                if name is None or name.startswith(KNOWN):
+                    continue
+                value = self.source.interpreter.of(base)
+                if isinstance(value, Class) and value.info not in self._bases_here:
+                    self._bases_here.append(value.info)
+        return self._bases_here

@@ -29,6 +29,12 @@ def _jax() -> Backend:
     return backend
 
 
+def _keras() -> Backend:
+    from thinned.backends.keras import backend
+
+    return backend
+
+
 # Root package of an array's type (or of a base of it) -> what loads its backend. Import statements,
 # because compilers of Python follow them, and importlib they do not.
 _FILES: dict[str, Callable[[], Backend]] = {
@@ -36,6 +42,7 @@ _FILES: dict[str, Callable[[], Backend]] = {
     "torch": _torch,
     "jax": _jax,
     "jaxlib": _jax,
+    "tensorflow": _keras,
 }
 
 

@@ -170,6 +170,10 @@ class Backend(ABC):
         if x.ndim > MOST_AXES:
             raise TypeError(message(who, name, f"of {MOST_AXES} axes at most", x.ndim))
 
+    def shape(self, x: Any) -> tuple[Any, ...]:
+        """The lengths of x's axes; arrays for those that only the run of a program tells."""
+        return tuple(x.shape)
+
     def plain(self, x: Any) -> Any:
         """x as the library's own functions take it: of its own class, in this machine's byte order;
         x itself where it is so already."""

@@ -16,8 +16,9 @@ COMMANDS = {
     "schedule": "Plot p over training and depth.",
     "methods": "List every method, or show one.",
     "audit": "Find dropout bugs in Python source, without running it.",
+    "lsp": "The audit as a language server, for editors.",
 }
-_NEEDS = 'All but audit need more: pip install "thinned[fit]"'
+_NEEDS = 'All but audit need more: pip install "thinned[fit]", and "thinned[lsp]" for lsp'
 
 
 def answers(typed: Sequence[str]) -> bool:

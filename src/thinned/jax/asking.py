@@ -14,7 +14,7 @@ import numpy as np
 from thinned.address import Address
 from thinned.checks import message
 from thinned.jax.awake import Row, being_asked
-from thinned.jax.layers import Report
+from thinned.methods.made import Report
 
 __all__ = ["Asking", "asking_of", "is_jax_model", "kind_of"]
 

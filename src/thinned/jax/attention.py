@@ -119,7 +119,7 @@ def dot_product_attention(
             remedy = "cuDNN drops by masks of its own."
             requirement = "None or 'xla' where weights are dropped"
             raise ValueError(message(WHO, "implementation", requirement, "'cudnn'", remedy))
-        draw = draw_for(WHO, shape, p, at, shared_axes, window, mirror, backend)  # type: ignore
+        draw = draw_for(WHO, shape, p, at, shared_axes, window, mirror, backend)
         draw = draw._replace(place=_of_four_axes(draw.place))
         times = reference.scale_for(p) if known else backend.rate(p)[1]
     elif given.v.shape[-1] == given.q.shape[-1] and precision is None:

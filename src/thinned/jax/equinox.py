@@ -19,7 +19,7 @@ from thinned.checks import message
 from thinned.jax.attention import dot_product_attention
 from thinned.jax.awake import awake, awake_row, in_lane
 from thinned.jax.keys import address
-from thinned.jax.layers import (
+from thinned.methods.made import (
     Report,
     Row,
     chosen_options,

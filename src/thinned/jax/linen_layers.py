@@ -11,7 +11,7 @@ from thinned.address import Address
 from thinned.checks import message
 from thinned.jax.awake import awake
 from thinned.jax.keys import address
-from thinned.jax.layers import chosen_options, default_p, layer_rows
+from thinned.methods.made import chosen_options, default_p, layer_rows
 from thinned.methods.table import Method
 
 __all__ = ["Dropout", "Layer", "made"]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # for type checkers and editors; what runs goes by _FILES
     from thinned.methods.conditions import condition_dropout, modality_dropout
     from thinned.methods.counts import k_of_n_dropout
     from thinned.methods.gates import expected_l0, hard_concrete
-    from thinned.methods.gaussian import gaussian_dropout, uniform_dropout
+    from thinned.methods.gaussian import gaussian_dropout, gaussian_noise, uniform_dropout
     from thinned.methods.gradients import drop_bp, drop_grad
     from thinned.methods.graphs import (
         drop_edge,
@@ -83,6 +83,7 @@ __all__ = [
     "feature_alpha_dropout",
     "fraternal_dropout",
     "gaussian_dropout",
+    "gaussian_noise",
     "hard_concrete",
     "hidden_cut",
     "hidden_key",
@@ -133,7 +134,7 @@ _FILES = {
     "conditions": ("condition_dropout", "modality_dropout"),
     "counts": ("k_of_n_dropout",),
     "gates": ("expected_l0", "hard_concrete"),
-    "gaussian": ("gaussian_dropout", "uniform_dropout"),
+    "gaussian": ("gaussian_dropout", "gaussian_noise", "uniform_dropout"),
     "gradients": ("drop_bp", "drop_grad"),
     "graphs": ("drop_edge", "drop_message", "drop_node", "keep_edges", "normalise_adjacency"),
     "layers": ("layer_drop", "lora_dropout"),
@@ -162,6 +163,7 @@ _ROOMS = (
     "draws",
     "equation",
     "foreign",
+    "made",
     "placing",
     "rates",
     "shown",

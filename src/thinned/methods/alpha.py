@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from thinned import checks
 from thinned.address import Address
 from thinned.checks import message
 from thinned.laws import PLAIN_BERNOULLI
+from thinned.methods.arguments import require_axes
 from thinned.methods.draws import Draws
 from thinned.methods.table import Moments, Paper, Sample, method
 from thinned.window import Window
@@ -66,6 +68,7 @@ def _dropped(draws: Draws, x: Any, shared: tuple[int, ...]) -> Any:
     target="units",
     formula=_FORMULA,
     law=PLAIN_BERNOULLI,
+    shared="none: one draw per element, or per slice along shared_axes",
     scale="1, then the affine map a y + b",
     fill="alpha', SELU's lowest value",
     moments=_MOMENTS,
@@ -75,6 +78,7 @@ def _dropped(draws: Draws, x: Any, shared: tuple[int, ...]) -> Any:
         "Keras": ("AlphaDropout",),
     },
     module="AlphaDropout",
+    check=require_axes,
     sample=Sample(
         independent=(0, 1), splits=(0, 1), linear=False, dropped=None, dropped_as=_lowest
     ),
@@ -87,13 +91,14 @@ def alpha_dropout(
     at: Address,
     training: bool = True,
     *,
+    shared_axes: int | tuple[int, ...] = (),
     window: Window | None = None,
     mirror: bool = False,
 ) -> Any:
     """Set dropped elements to SELU's lowest value, and restore mean and variance by an affine map.
 
-    y = a (x m + alpha' (1 - m)) + b,  m ~ Bernoulli(1 - p), one draw per element,
-    alpha' = -1.7580993,  a = ((1 - p) (1 + p alpha'^2))^(-1/2),  b = -a alpha' p.
+    y = a (x m + alpha' (1 - m)) + b,  m ~ Bernoulli(1 - p), one draw per element (or per slice, see
+    shared_axes),  alpha' = -1.7580993,  a = ((1 - p) (1 + p alpha'^2))^(-1/2),  b = -a alpha' p.
 
     Parameters
     ----------
@@ -101,6 +106,7 @@ def alpha_dropout(
     p : float in [0, 1]. Probability of dropping an element; p = 1 gives zeros.
     at : Address. Equal addresses give equal masks on every backend.
     training : bool. False gives x itself.
+    shared_axes : int or tuple of ints. Axes along which one draw is shared.
     window, mirror : as in `thinned.dropout`.
 
     Returns
@@ -111,7 +117,8 @@ def alpha_dropout(
 
     Raises
     ------
-    ValueError if p is outside [0, 1] or NaN. TypeError if x is not floating.
+    ValueError if p is outside [0, 1] or NaN, or an axis does not exist or is named twice. TypeError
+    if x is not floating.
 
     References
     ----------
@@ -124,9 +131,10 @@ def alpha_dropout(
     array([ 0.779, -0.779, -0.779,  0.779])
     """
     draws = Draws("alpha_dropout", x, p, at, training, window, mirror)
+    shared = checks.axes("alpha_dropout", shared_axes, len(draws.shape))
     if not draws.training:
         return x
-    return _dropped(draws, x, ())
+    return _dropped(draws, x, shared)
 
 
 @method(

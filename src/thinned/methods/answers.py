@@ -149,9 +149,9 @@ ANSWERS = (
         "sites.",
     ),
     Answer(
-        ("gaussian_noise", "additive_noise"),
-        None,
-        "it adds noise and multiplies by none. The multiplicative form is gaussian_dropout.",
+        ("additive_noise", "noise_injection", "input_noise"),
+        "gaussian_noise",
+        "It adds noise. The form that multiplies is gaussian_dropout.",
     ),
     Answer(
         ("deep_ensemble", "deep_ensembles", "batch_ensemble"),

@@ -54,7 +54,7 @@ class Draws:
         self.who, self.backend = who, backend_of(who, x)
         require = self.backend.require_integers if integers else self.backend.require_floating
         require(who, x, "x")
-        self.x, self.shape = self.backend.plain(x), tuple(x.shape)
+        self.x, self.shape = self.backend.plain(x), self.backend.shape(x)
         self.training = training if training is True else checks.flag(who, "training", training)
         self.mirror = mirror if mirror is False else checks.flag(who, "mirror", mirror)
         if getattr(at, "mirrored", False):

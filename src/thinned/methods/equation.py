@@ -68,7 +68,7 @@ def apply_noise(
     backend.require_floating(who, x)
     if out is not None:
         backend.require_out(who, x, out)
-    draw = draw_for(who, tuple(x.shape), p, at, shared_axes, window, mirror, backend)
+    draw = draw_for(who, backend.shape(x), p, at, shared_axes, window, mirror, backend)
     if training is not True and not checks.flag(who, "training", training):
         return x if out is None else backend.copy(x, out)
     if scale is None:

@@ -1,18 +1,25 @@
-"""Multiplicative noise of other laws: Gaussian, and uniform."""
+"""Noise of other laws: Gaussian, multiplied or added, and uniform."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from thinned import checks
 from thinned.address import Address
 from thinned.checks import message
 from thinned.laws import GAUSSIAN, UNIFORM
+from thinned.methods.arguments import number, require_axes
 from thinned.methods.bernoulli import SRIVASTAVA
-from thinned.methods.draws import Draws
-from thinned.methods.table import INVERTED, Paper, Sample, method
+from thinned.methods.draws import NO_P, Draws
+from thinned.methods.table import INVERTED, Moments, Paper, Sample, method
 from thinned.window import Window
 
-__all__ = ["gaussian_dropout", "uniform_dropout"]
+__all__ = ["gaussian_dropout", "gaussian_noise", "uniform_dropout"]
+
+BISHOP = Paper(
+    "Bishop", 1995, "Training with noise is equivalent to Tikhonov regularization",
+    "Neural Computation 7(1), 108-116",
+)  # fmt: skip
 
 SHEN = Paper(
     "Shen, Tian, Liu, Xu, Tao", 2018, "Continuous dropout",
@@ -35,11 +42,13 @@ def _std(draws: Draws) -> Any:
     target="units",
     formula="y = x m,  m ~ N(1, p / (1 - p))",
     law=GAUSSIAN,
+    shared="none: one draw per element, or per slice along shared_axes",
     scale="1: the noise has mean 1",
     moments=INVERTED,
     papers=(SRIVASTAVA,),
     aliases={"Keras": ("GaussianDropout",), "PyTorch": ()},
     module="GaussianDropout",
+    check=require_axes,
     sample=Sample(independent=(0, 1), p_one="refused", dropped=None),
     note="Noise with the moments of dropout but without exact zeros. The variational methods are "
     "derived from it.",
@@ -50,12 +59,13 @@ def gaussian_dropout(
     at: Address,
     training: bool = True,
     *,
+    shared_axes: int | tuple[int, ...] = (),
     window: Window | None = None,
     mirror: bool = False,
 ) -> Any:
     """Multiply by Gaussian noise with the mean and variance of dropout's noise.
 
-    y = x m,  m ~ N(1, p / (1 - p)), one draw per element.
+    y = x m,  m ~ N(1, p / (1 - p)), one draw per element (or per slice, see shared_axes).
 
     Parameters
     ----------
@@ -63,6 +73,7 @@ def gaussian_dropout(
     p : float in [0, 1). The dropout probability whose moments the noise has.
     at : Address. Equal addresses give equal noise on every backend, to 4e-6 of a draw.
     training : bool. False gives x itself.
+    shared_axes : int or tuple of ints. Axes along which one draw is shared.
     window, mirror : as in `thinned.dropout`; the mirrored noise is 2 - m.
 
     Returns
@@ -71,18 +82,100 @@ def gaussian_dropout(
 
     Raises
     ------
-    ValueError if p is outside [0, 1) or NaN: there is no such noise at p = 1. TypeError if x is not
-    floating.
+    ValueError if p is outside [0, 1) or NaN: there is no such noise at p = 1; if an axis does not
+    exist or is named twice. TypeError if x is not floating.
 
     References
     ----------
     Srivastava et al., 2014, JMLR 15, section 10.
     """
-    draws = Draws("gaussian_dropout", x, p, at, training, window, mirror)
+    who = "gaussian_dropout"
+    draws = Draws(who, x, p, at, training, window, mirror)
     std = _std(draws)
+    shared = checks.axes(who, shared_axes, len(draws.shape))
     if not draws.training:
         return x
-    return draws.gaussian_noise(x, std)
+    return draws.gaussian_noise(x, std, shared)
+
+
+def _noise_check(who: str, std: Any, shared_axes: Any = ()) -> None:
+    number(who, "std", std, 0.0)
+    require_axes(who, shared_axes)
+
+
+@method(
+    title="Gaussian noise",
+    rank="second",
+    target="units",
+    formula="y = x + std z,  z ~ N(0, 1)",
+    law=None,
+    shared="none: one draw per element, or per slice along shared_axes",
+    scale="1",
+    fill="none: the noise is added",
+    moments=Moments("x", "std^2", lambda x, std, **_: (x, 0.0 * x + std**2)),
+    papers=(BISHOP,),
+    aliases={"Keras": ("GaussianNoise",)},
+    module="GaussianNoise",
+    check=_noise_check,
+    sample=Sample(
+        options={"std": 0.4}, independent=(0, 1), p_one="finite", linear=False, dropped=None
+    ),
+    note="On inputs of one scale: to first order it is weight decay on the function's slopes. "
+    "Unlike dropout it does not vanish where x is zero.",
+)
+def gaussian_noise(
+    x: Any,
+    at: Address,
+    training: bool = True,
+    *,
+    std: float,
+    shared_axes: int | tuple[int, ...] = (),
+    window: Window | None = None,
+    mirror: bool = False,
+) -> Any:
+    """Add Gaussian noise of mean 0.
+
+    y = x + std z,  z ~ N(0, 1), one draw per element (or per slice, see shared_axes).
+
+    Parameters
+    ----------
+    x : array, any shape, floating. Never modified.
+    at : Address. Equal addresses give equal noise on every backend, to 4e-6 of a draw.
+    training : bool. False gives x itself.
+    std : float, finite, at least 0. Standard deviation of the noise, in the units of x.
+    shared_axes : int or tuple of ints. Axes along which one draw is shared.
+    window, mirror : as in `thinned.dropout`; the mirrored noise is -z.
+
+    Returns
+    -------
+    array of x's kind, shape and dtype; half types are summed in binary32 and rounded once.
+    E[y] = x; Var[y] = std^2.
+
+    Raises
+    ------
+    ValueError if std is negative, infinite or NaN, or an axis does not exist or is named twice.
+    TypeError if x is not floating, or std is no number.
+
+    References
+    ----------
+    Bishop, 1995, Neural Computation 7(1), 108-116.
+
+    Examples
+    --------
+    >>> import numpy as np, thinned
+    >>> at = thinned.Address(seed=0, site="input", step=7)
+    >>> thinned.gaussian_noise(np.ones(4), at, std=0.0)
+    array([1., 1., 1., 1.])
+    """
+    who = "gaussian_noise"
+    draws = Draws(who, x, NO_P, at, training, window, mirror)
+    std = number(who, "std", std, 0.0)
+    shared = checks.axes(who, shared_axes, len(draws.shape))
+    if not draws.training:
+        return x
+    wide = draws.wide(draws.x)
+    z = draws.xp.astype(draws.gaussian(shared), wide.dtype)
+    return draws.typed(wide + std * z, x.dtype)
 
 
 @method(

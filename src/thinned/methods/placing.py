@@ -19,7 +19,7 @@ def draw_for(
     who: str,
     shape: tuple[int, ...],
     p: Any,
-    at: Address,
+    at: Any,
     shared_axes: Any = (),
     window: Window | None = None,
     mirror: bool = False,
@@ -34,13 +34,16 @@ def draw_for(
             p = checks.probability(who, p)
     elif p.shape != ():
         raise TypeError(message(who, "p", "one number in [0, 1]", f"shape {tuple(p.shape)}"))
-    if not isinstance(at, Address):
-        remedy = "Give a mask its address: thinned.Address(seed=0, site='fc1', step=7)."
-        raise TypeError(message(who, "at", "a thinned.Address", type(at).__name__, remedy))
-    at, placement = backend.placed(who, at, window, shape, shared_axes)
+    if isinstance(at, Address):
+        mirrored = at.mirrored
+        at, placement = backend.placed(who, at, window, shape, shared_axes)
+    else:  # what stands for one in a compiler's program, or an error that says what is needed
+        shared = checks.axes(who, shared_axes, len(shape))
+        located = backend.located(who, at, window, shape)
+        at, placement, mirrored = located.at, located.place(who, shape, shape, shared), False
     threshold = backend.rate(p)[0] if traced else reference.threshold(p)
     if mirror is not False:
         mirror = checks.flag(who, "mirror", mirror)
-    if at.mirrored:
+    if mirrored:
         mirror = not mirror
     return Draw(at, threshold, placement, mirror)

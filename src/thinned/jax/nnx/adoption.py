@@ -14,11 +14,11 @@ from thinned.address import Address
 from thinned.backends.jax.address import words_of
 from thinned.checks import message
 from thinned.jax.flax_attention import attention_fn
-from thinned.jax.layers import Report, Row, nothing_to_adopt
 from thinned.jax.nnx.clock import Calls, Clock, Clocks, clocks_in
 from thinned.jax.nnx.lanes import folded_words, lanes_of, number_of
 from thinned.jax.nnx.layers import Drawn, Dropout, MultiHeadAttention
 from thinned.jax.nnx.optimizer import let_tick
+from thinned.methods.made import Report, Row, nothing_to_adopt
 from thinned.schedules.sites import require_allowed, rules_of
 
 __all__ = ["adopt", "rows_missed"]

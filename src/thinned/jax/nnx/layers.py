@@ -15,10 +15,10 @@ from thinned.checks import message
 from thinned.jax.awake import awake, mirrored
 from thinned.jax.flax_attention import Drawing, attention_fn
 from thinned.jax.keys import address
-from thinned.jax.layers import chosen_options, default_p, layer_rows
 from thinned.jax.nnx.clock import Calls, Clock
 from thinned.jax.nnx.lanes import own_axes_folded
 from thinned.jax.schedules import p_at
+from thinned.methods.made import chosen_options, default_p, layer_rows
 from thinned.methods.table import Method
 from thinned.schedules.sites import SiteRule
 

@@ -1,4 +1,4 @@
-"""What the layers for both libraries share: which rows they are made of, and what adopt reports."""
+"""What layers of other libraries share: which rows they are made of, and what adopt reports."""
 
 from __future__ import annotations
 
