@@ -322,12 +322,15 @@ def test_a_level_stops_where_its_smoothed_validation_loss_is_lowest():
     assert not found.finished
 
 
-def test_a_level_knows_the_looks_that_every_split_came_to():
+def test_a_split_that_patience_ended_does_not_end_the_others():
     measured, names = curves([3.0, 2.0, 1.0, 2.0, 3.0], [0.0] * 5, [0.0] * 5)
-    measured[2, :, 4] = np.nan
+    measured[2, :, 2:] = np.nan
     found = level(0.5, measured, (2, 4, 6, 8, 10), names, LOSS, 5, 1.0)
-    assert (found.last_epoch, len(found.validation_curve)) == (8, 4)
+    assert (found.last_epoch, len(found.validation_curve)) == (10, 5)
+    assert found.validation_curve[2].value == pytest.approx((4 * 1.0 + 2.0) / 5)
     assert found.epochs == 6
+    measured[:, :, 4] = np.nan
+    assert level(0.5, measured, (2, 4, 6, 8, 10), names, LOSS, 5, 1.0).last_epoch == 8
 
 
 def test_the_comparison_by_hand():

@@ -12,7 +12,7 @@ from thinned.fit.epochs import chosen_elsewhere, lowest, smoothed, worth
 from thinned.fit.metrics import Metric
 from thinned.fit.results import Comparison, Level, Mean, Paired, Verdict
 
-__all__ = ["compare", "judged", "level", "mean", "paired"]
+__all__ = ["carried_on", "compare", "judged", "level", "mean", "paired"]
 
 Array = NDArray[Any]
 
@@ -27,16 +27,25 @@ def mean(values: Array) -> Mean:
 
 
 def reached(measured: Array) -> int:
-    """The number of looks that every split came to; later ones are NaN where a training ended."""
+    """The number of looks that some split came to; later ones are NaN where a training ended."""
     there = ~np.isnan(measured[:, 1, :, 0])
-    return int(there.sum(axis=1).min())
+    return int(there.sum(axis=1).max())
+
+
+def carried_on(measured: Array) -> Array:
+    """measured[split, part, look, measure] up to the last look that some split came to: a training
+    that patience has ended stays as it was then, so that one split does not end the others."""
+    found = measured[:, :, : reached(measured)].copy()
+    for one in found:
+        last = int((~np.isnan(one[1, :, 0])).sum())
+        one[:, last:] = one[:, last - 1 : last]
+    return found
 
 
 def judged(measured: Array, names: Sequence[str], metric: Metric, folds: int) -> NDArray[np.intp]:
     """For each split of one p the look at which it is judged, from measured[split, part, look,
     measure]: chosen on the other folds of its repeat."""
-    looks = reached(measured)
-    costs = metric.cost(measured[:, 1, :looks, list(names).index(metric.name)])
+    costs = metric.cost(carried_on(measured)[:, 1, :, list(names).index(metric.name)])
     return chosen_elsewhere(costs, folds)
 
 
@@ -59,8 +68,9 @@ def level(
     constant : what a constant scores, in the cost of `metric`: by this one measures whether the
         last look still brought something.
     """
-    n = reached(measured)
     at = judged(measured, names, metric, folds)
+    measured = carried_on(measured)
+    n = measured.shape[2]
     every = np.arange(len(measured))
     training, validation = measured[every, 0, at], measured[every, 1, at]
     curves = measured[:, :, :n, 0]

@@ -31,8 +31,7 @@ LOOKS = 20
 FIRST_LOOK = 1 / 40
 # Looks in a row that may bring nothing before a training ends: about as many epochs again.
 PATIENCE = 4
-# Gradient steps before which none ends: the curves of few rows are noise at first, and one split
-# that ended early would end the common range of all.
+# Gradient steps before which none ends: the curves of few rows are noise at first.
 LEAST_STEPS = 1000
 # What is worth training on for: this share of the lowest loss, and of what a constant scores.
 SHARE_OF_LOWEST, SHARE_OF_CONSTANT = 0.01, 0.001

@@ -127,7 +127,8 @@ class Level:
     `epochs` is the look at which the smoothed mean over the splits is best; `finished` says whether
     it is so before the training was cut short. `validation`, `training` and `gap` (validation loss
     minus training loss) are taken at each split's own epochs, `last_loss` and `last_gap` at
-    `last_epoch`, the last that every split came to. The curves have a value for each of the
+    `last_epoch`, the last that any split came to: a training that patience has ended counts with
+    what it was then. The curves have a value for each of the
     result's looks up to there.
     """
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from thinned import reference
 from thinned.fit import baselines
-from thinned.fit.compare import compare, judged, level, paired
+from thinned.fit.compare import carried_on, compare, judged, level, paired
 from thinned.fit.conformal import strangeness
 from thinned.fit.encoding import Encoder, column_transformer, learned
 from thinned.fit.engines import Engine
@@ -163,7 +163,9 @@ class Search:
         )
         chosen = [judged(one, names, self.metric, settings.folds) for one in measured]
         every = np.arange(settings.splits)
-        at_chosen = np.stack([one[every, :, k] for one, k in zip(measured, chosen, strict=True)])
+        at_chosen = np.stack(
+            [carried_on(one)[every, :, k] for one, k in zip(measured, chosen, strict=True)]
+        )
         self.scored = at_chosen[self.levels.index(self.best), :, 1]
         decisive = at_chosen[:, :, 1, names.index(settings.metric)]
         self.comparison = compare(settings.p, decisive, settings.folds, self.metric)
