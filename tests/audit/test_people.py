@@ -77,7 +77,7 @@ def test_other_files_are_what_finds_these(monkeypatch):
     across = [case for case in CASES if case.id == "training: validate in another file"]
     (case,) = across
     assert case.expected <= told(case.wrong)
-    monkeypatch.setattr("thinned.audit.interpreter.imported", lambda *a: None)
+    monkeypatch.setattr("thinned.audit.tree.imported", lambda *a: None)
     assert not case.expected <= told(case.wrong)
 
 

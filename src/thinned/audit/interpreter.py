@@ -246,8 +246,8 @@ class Interpreter:
         if isinstance(base, Named):
             return Named(canonical(f"{base.name}.{name}"))
         if isinstance(base, Module):
-            named: Value = base.source.interpreter.of_module(name, depth - 1)
-            return named
+            there: Interpreter = base.source.interpreter
+            return there.of_module(name, depth - 1)
         if isinstance(base, Choice):
             return choice(self.attribute(option, name, depth - 1) for option in base.options)
         if isinstance(base, Class):
@@ -338,8 +338,8 @@ class Interpreter:
             ):
                 bound = bind(func.node, self.source.called(node), func.skip, frame)
                 if bound is not None and bound.depth < 4:
-                    result: Value = func.source.interpreter.of(made, bound, depth - 1)
-                    return result
+                    there: Interpreter = func.source.interpreter
+                    return there.of(made, bound, depth - 1)
         return NOTHING
 
     def _of_package(self, func: Named, node: ast.Call, frame: Frame | None, depth: int) -> Value:

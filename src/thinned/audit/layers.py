@@ -126,6 +126,7 @@ def _addressed() -> dict[str, Functional]:
             ),
             4,
         ),
+        "gaussian_noise": 2,
         "drop_connect": 5,
         "lora_dropout": 6,
         "sparse_lora_dropout": 6,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -334,7 +334,7 @@ def make_server() -> LanguageServer:
     def acted(params: types.CodeActionParams) -> list[types.CodeAction]:
         return audit.actions(params)
 
-    for name, handler in {
+    handlers: dict[str, Callable[..., Any]] = {
         types.TEXT_DOCUMENT_DID_OPEN: opened,
         types.TEXT_DOCUMENT_DID_CHANGE: changed,
         types.TEXT_DOCUMENT_DID_SAVE: saved,
@@ -343,7 +343,8 @@ def make_server() -> LanguageServer:
         types.NOTEBOOK_DOCUMENT_DID_CHANGE: book_changed,
         types.NOTEBOOK_DOCUMENT_DID_CLOSE: book_closed,
         types.TEXT_DOCUMENT_HOVER: hovered,
-    }.items():
+    }
+    for name, handler in handlers.items():
         server.feature(name)(handler)
     kinds = [types.CodeActionKind.QuickFix, _FIX_ALL]
     options = types.CodeActionOptions(code_action_kinds=kinds)

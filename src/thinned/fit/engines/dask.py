@@ -33,8 +33,9 @@ def dask_engine(place: str, processes: int | None) -> Iterator[Remote]:
         else:
             import joblib
 
+            # Dask gives neither of these two types.
             address = open_things.enter_context(
-                LocalCluster(
+                LocalCluster(  # type: ignore[no-untyped-call]
                     n_workers=processes or joblib.cpu_count(),
                     threads_per_worker=1,
                     dashboard_address="127.0.0.1:0",  # any free port
@@ -42,7 +43,9 @@ def dask_engine(place: str, processes: int | None) -> Iterator[Remote]:
             )
         try:
             client = open_things.enter_context(
-                Client(address, timeout=PATIENCE, set_as_default=False)
+                Client(  # type: ignore[no-untyped-call]
+                    address, timeout=PATIENCE, set_as_default=False
+                )
             )
         except (OSError, TimeoutError, ValueError) as reason:
             said = str(reason).splitlines()[0] if str(reason) else type(reason).__name__

@@ -38,7 +38,8 @@ def ray_engine(place: str, processes: int | None) -> Iterator[Remote]:
             said = str(reason).splitlines()[0]
             raise InputError(f"--engine: no cluster of Ray's at {place}: {said}.") from None
     try:
-        cores = int(ray.cluster_resources().get("CPU", 0))
+        # Ray gives this function no types.
+        cores = int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
         if not cores:
             raise InputError("--engine: the cluster of Ray's has no processors.")
         yield _Ray(ray, processes or 2 * cores, min(processes or cores, cores))
