@@ -220,7 +220,7 @@ def as_published(
         return scores(network, data, on, tau * data.spread**2, members)
 
     choices = itertools.product(table.p, table.tau)
-    p, tau = max(choices, key=lambda one: scored(*one, train[:cut], train[cut:])[2])
+    p, tau = max(choices, key=lambda c: scored(c[0], c[1], train[:cut], train[cut:])[2])
     rmse, _, likelihood = scored(p, tau, train, test)
     return rmse, likelihood, p, tau
 

@@ -178,7 +178,8 @@ class Interpreter:
         node = binding.at or binding.node
         if binding.kind == "parameter" or node is None:
             return None
-        return self.source.statement_of(node)
+        found: ast.stmt | None = self.source.statement_of(node)
+        return found
 
     def _same_branch(self, statement: ast.stmt, use: ast.AST, block: ast.AST) -> bool:
         """Whether a use stands in the same list of statements of a compound as one before it."""
@@ -245,7 +246,8 @@ class Interpreter:
         if isinstance(base, Named):
             return Named(canonical(f"{base.name}.{name}"))
         if isinstance(base, Module):
-            return base.source.interpreter.of_module(name, depth - 1)
+            named: Value = base.source.interpreter.of_module(name, depth - 1)
+            return named
         if isinstance(base, Choice):
             return choice(self.attribute(option, name, depth - 1) for option in base.options)
         if isinstance(base, Class):
@@ -298,7 +300,7 @@ class Interpreter:
         if bindings:
             if len(bindings) > 1:
                 return NOTHING
-            interpreter = info.source.interpreter
+            interpreter: Interpreter = info.source.interpreter
             value = interpreter._bound(bindings[0], info.scope, None, depth)
             if value is NOTHING and bindings[0].annotation is not None:
                 kind = interpreter.of(bindings[0].annotation, None, depth - 1)
@@ -336,7 +338,8 @@ class Interpreter:
             ):
                 bound = bind(func.node, self.source.called(node), func.skip, frame)
                 if bound is not None and bound.depth < 4:
-                    return func.source.interpreter.of(made, bound, depth - 1)
+                    result: Value = func.source.interpreter.of(made, bound, depth - 1)
+                    return result
         return NOTHING
 
     def _of_package(self, func: Named, node: ast.Call, frame: Frame | None, depth: int) -> Value:
