@@ -17,14 +17,8 @@ def section(result: Result) -> Section:
     """What was read, before anything was learned from it."""
     data = result.data
     notes = "".join(f"<li>{text_long(note)}</li>" for note in data.notes)
-    left_out = ""
-    if data.left_out:
-        names = ", ".join(f"<b>{text(clean(name, 40))}</b>" for name in data.left_out[:MOST_OPEN])
-        more = len(data.left_out) - MOST_OPEN
-        names += f" and {more} more" if more > 0 else ""
-        left_out = f"<p>Not learned from: {names}.</p>"
     body = f"<p>{_target(result)}</p>" + (f'<ul class="notes">{notes}</ul>' if notes else "")
-    return Section("data", "The data", "", body + left_out + _columns(data.overview))
+    return Section("data", "The data", "", body + _columns(data.overview))
 
 
 def _target(result: Result) -> str:
@@ -44,7 +38,7 @@ def _target(result: Result) -> str:
             said = f"{most:,} of each"
     else:
         said = ", ".join(
-            f"{text(clean(name, 30))} {n:,} ({percent(n / data.rows)})" for n, name in pairs
+            f"<b>{text(clean(name, 30))}</b> {n:,} ({percent(n / data.rows)})" for n, name in pairs
         )
     even = (
         " Classes are unbalanced: accuracy alone says little, so balanced accuracy and the areas "
