@@ -58,8 +58,8 @@ def check(source):
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("t.csv.gz", gzip.compress(CSV)),
-        ("t.gz", gzip.compress(CSV)),
+        ("t.csv.gz", gzip.compress(CSV, mtime=0)),
+        ("t.gz", gzip.compress(CSV, mtime=0)),
         ("t.csv.bz2", bz2.compress(CSV)),
         ("t.csv.xz", lzma.compress(CSV)),
         ("t.zip", zipped(**{"inside.csv": CSV})),
@@ -183,7 +183,7 @@ def test_excel_without_openpyxl_names_the_extra(file, monkeypatch):
 
 def test_standard_input(monkeypatch, here, command):
     class Stdin:
-        buffer = io.BytesIO(gzip.compress(CSV))
+        buffer = io.BytesIO(gzip.compress(CSV, mtime=0))
 
     monkeypatch.setattr(sys, "stdin", Stdin)
     source = read(STANDARD_INPUT)
@@ -208,8 +208,8 @@ def test_standard_input(monkeypatch, here, command):
         ("t.sas7bdat", b"\0" * 12 + b"\xc2\xea\x81\x60", "a SAS file"),
         ("t.xpt", b"HEADER RECORD*******LIBRARY", "a SAS file"),
         ("t.sav", b"$FL2@(#) SPSS", "an SPSS file"),
-        ("t.rds", gzip.compress(b"X\n\0\0\0"), "an R data file"),
-        ("t.rda.gz", gzip.compress(b"RDX3\nX\n"), "an R data file"),
+        ("t.rds", gzip.compress(b"X\n\0\0\0", mtime=0), "an R data file"),
+        ("t.rda.gz", gzip.compress(b"RDX3\nX\n", mtime=0), "an R data file"),
         ("t.h5", b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
         ("t", b"SQLite format 3\0", "a SQLite database"),
         ("t.npy", b"\x93NUMPY\1\0", "a NumPy file"),
@@ -227,7 +227,7 @@ def test_what_is_not_read_is_named(file, name, content, what):
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("t.csv.gz", gzip.compress(CSV)[:-9], "a damaged compressed file."),
+        ("t.csv.gz", gzip.compress(CSV, mtime=0)[:-9], "a damaged compressed file."),
         ("t.csv.bz2", bz2.compress(CSV)[:-9], "a damaged compressed file."),
         ("t.xz", lzma.compress(CSV)[:-9], "a damaged compressed file."),
         ("t.zip", zipped(a=CSV)[:-30], "a damaged or locked zip file."),

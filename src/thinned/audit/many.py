@@ -3,6 +3,7 @@ shared among processes."""
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -10,7 +11,7 @@ from functools import partial
 from thinned.audit.cache import Cache
 from thinned.audit.finding import Finding
 from thinned.audit.imports import Closures, Facts, digest, facts_of, stamp_of
-from thinned.audit.one import audit_file, lines_in, unreadable
+from thinned.audit.one import audit_file, lines_in, unreadable, without_collection
 from thinned.audit.reading import UnreadableError, may_matter, package_of, read
 
 __all__ = ["audited"]
@@ -81,7 +82,8 @@ def _shared(sizes: dict[str, int], codes: Sequence[str], jobs: int) -> dict[str,
     work = partial(_found, codes=codes)
     jobs = min(jobs, len(sizes), sum(sizes.values()) // _WORTH_A_PROCESS)
     if jobs < 2:
-        return {path: work(path) for path in sizes}
+        with without_collection():
+            return {path: work(path) for path in sizes}
     # Loading these takes longer than the audit of a file.
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
@@ -89,7 +91,7 @@ def _shared(sizes: dict[str, int], codes: Sequence[str], jobs: int) -> dict[str,
     # The large ones first, few at a time: whoever is free takes the next.
     order = sorted(sizes, key=lambda path: (-sizes[path], path))
     # Not forked: the process that asks may have threads.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=gc.disable) as pool:
         return dict(zip(order, pool.map(work, order, chunksize=4), strict=True))
 
 

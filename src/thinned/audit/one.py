@@ -23,13 +23,25 @@ from thinned.audit.rule import PARSE, RULES
 from thinned.audit.source import Source
 from thinned.audit.tree import parsed
 
-__all__ = ["audit_document", "audit_file", "audit_source", "lines_in", "unreadable"]
+__all__ = [
+    "audit_document",
+    "audit_file",
+    "audit_source",
+    "lines_in",
+    "unreadable",
+    "without_collection",
+]
+
+
+# Bytes of parsed text after which a run of many files looks for cycles once.
+_BETWEEN = 8 * 2**20
+_parsed = 0
 
 
 @contextmanager
-def _without_collection() -> Iterator[None]:
-    """Trees have no cycles, and the collector would look through each of them many times: a quarter
-    of the whole time."""
+def without_collection() -> Iterator[None]:
+    """The collector would look through each tree many times: a quarter of the whole time. Around a
+    run of many files, it looks once in so many bytes."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -37,6 +49,14 @@ def _without_collection() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+def _collect_at_times(size: int) -> None:
+    global _parsed
+    _parsed += size
+    if _parsed > _BETWEEN and not gc.isenabled():
+        _parsed = 0
+        gc.collect()
 
 
 def audit_file(path: str, codes: Sequence[str] | None = None) -> tuple[list[Finding], int]:
@@ -83,7 +103,7 @@ def audit_document(
 ) -> list[Finding]:
     """Return the findings in a script or a notebook, sorted by place."""
     try:
-        with _without_collection():
+        with without_collection():
             source = parsed(document.code, package, path, Source)
             hits = [
                 (code, node, sentence)
@@ -96,6 +116,7 @@ def audit_document(
         return unreadable(path, error, codes)
     except (RecursionError, MemoryError):
         return unreadable(path, UnreadableError("The file is nested too deeply."), codes)
+    _collect_at_times(len(document.code))
     kept = {f for f, first, last in found if not is_silenced(document.lines, first, last, f.code)}
     if PARSE in codes:
         kept.update(_broken(document, path, line, error) for line, error in document.broken)

@@ -14,9 +14,9 @@ from functools import lru_cache
 __all__ = [
     "UnreadableError",
     "encoding_of",
-    "has_framework",
     "is_silenced",
     "lines_of",
+    "may_be_asked",
     "may_matter",
     "package_of",
     "parse",
@@ -36,6 +36,7 @@ LARGEST_NOTEBOOK = 64 * 2**20
 _FRAMEWORK = re.compile(
     rb"torch|jax|flax|equinox|haiku|keras|tensorflow|thinned|timm|paddle|flash_attn|xformers"
 )
+_ASKED = re.compile(rb"Module|Model|Layer|[Dd]rop|[Tt]rain|[Bb]ernoulli|\.eval\(|rand|determini")
 _WORD = re.compile(
     rb"[Dd]rop|flash_attn|memory_efficient_attention|multi_head_attention_forward"
     rb"|stochastic_depth|StochasticDepth|mask_feature|no_grad|inference_mode|manual_seed"
@@ -77,9 +78,10 @@ def read(path: str) -> bytes:
         raise UnreadableError(f"The file could not be read: {reason}.") from None
 
 
-def has_framework(data: bytes) -> bool:
-    """Say whether the text names a framework."""
-    return _FRAMEWORK.search(data) is not None
+def may_be_asked(data: bytes) -> bool:
+    """Say whether a file that another imports could hold what a rule asks about: dropout, modes,
+    draws, or a call that sets a mode."""
+    return _FRAMEWORK.search(data) is not None and _ASKED.search(data) is not None
 
 
 def may_matter(data: bytes) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from thinned.audit.finding import Finding
-from thinned.audit.one import audit_file, audit_source, lines_in
+from thinned.audit.one import audit_file, audit_source, lines_in, without_collection
 from thinned.audit.reading import may_matter, package_of
 from thinned.audit.settings import Settings, chosen, ignored_codes
 from thinned.audit.tree import forget
@@ -69,7 +69,8 @@ def audit(
     files = files_under(paths, settings)
     forget()
     if (jobs == 1 and cache is None) or len(files) < 2:
-        results = [audit_file(path, codes) for path in files]
+        with without_collection():
+            results = [audit_file(path, codes) for path in files]
     else:
         from thinned.audit.many import audited  # which one file has no use for
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
-from thinned.audit.reading import UnreadableError, has_framework, package_of, parse, read
+from thinned.audit.reading import UnreadableError, may_be_asked, package_of, parse, read
 
 __all__ = ["forget", "imported", "parsed"]
 
@@ -138,7 +138,7 @@ def _read(path: str, make: Make[S]) -> S | None:
     data = b""
     try:
         data = read(path)
-        made = make(parse(data), package_of(path), path) if has_framework(data) else None
+        made = make(parse(data), package_of(path), path) if may_be_asked(data) else None
     except (UnreadableError, RecursionError, MemoryError):
         made = None
     _keep(path, data, made)
