@@ -12,7 +12,7 @@ AT = Address(seed=0, site="fc1", step=7)
 X = np.ones((4, 6), np.float32)
 REAL = "a float in [0, 1]"
 TYPES = "dropout: x must be of type float16, bfloat16, float32 or float64, got"
-ARRAYS = "a numpy array or a torch array or a jax array"  # the kinds of array there are
+ARRAYS = "a numpy array or a torch array or a jax array or a tensorflow array"
 CONVERT = "Convert it first: x.astype(numpy.float32)."
 
 

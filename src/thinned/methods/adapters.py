@@ -220,7 +220,6 @@ def _entries(p: float, at: Address) -> Any:
     papers=(LIN,),
     source="The masks are the paper's: on the inputs of A and on the outputs of B, none on the "
     "rank. The scale, which keeps the expectation, is that of every row here.",
-    module="SparseLoRADropout",
     picture=_entries,
     check=lambda who, alpha, bias: alpha_of(who, alpha, 1),
     sample=Sample(

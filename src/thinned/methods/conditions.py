@@ -318,4 +318,4 @@ def modality_dropout(
         # Which modality each index along the axis belongs to is known beforehand.
         belongs = np.repeat(np.arange(count), found)
         keep = xp.take(keep, xp.asarray(belongs, device=device), axis=along)
-    return draws.select(draws.x, keep)
+    return draws.select(x, keep)

@@ -125,4 +125,4 @@ def hidden_cut(
         xp.arange(length, dtype=xp.float64, device=getattr(draws.x, "device", None)),
         tuple(length if a == along else 1 for a in range(len(shape))),
     )
-    return draws.select(draws.x, (places < start) | (places >= start + span))
+    return draws.select(x, (places < start) | (places >= start + span))

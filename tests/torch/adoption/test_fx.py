@@ -73,6 +73,7 @@ OTHERS = {
     "LayerDrop": (lambda: tt.LayerDrop([nn.Linear(8, 8)], 0.5), X),
     "LoRALinear": (lambda: tt.LoRALinear(nn.Linear(8, 3), 2), X),
     "EmbeddingDropout": (lambda: tt.EmbeddingDropout(nn.Embedding(9, 3)), torch.arange(9)),
+    "DropBP": (lambda: tt.DropBP(), X),
     "DropGrad": (lambda: tt.DropGrad(), X),
     "ConcreteDropout": (lambda: tt.ConcreteDropout(features=8), X),
     "VariationalLinear": (lambda: tt.VariationalLinear(8, 3), X),

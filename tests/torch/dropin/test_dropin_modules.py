@@ -281,5 +281,7 @@ def test_features_need_two_axes(shape):
 @every_module
 @pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool, torch.complex64], ids=str)
 def test_types_without_a_dropout(name, dtype):
+    if dtype.is_complex and "Alpha" not in name:
+        pytest.skip("complex numbers have dropout, if not alpha dropout")
     with pytest.raises(TypeError, match=r"x must be of type float16, bfloat16, float32 or float64"):
         ours(name, 0.5)(torch.ones(SHAPES[name], dtype=dtype))
