@@ -13,12 +13,17 @@ __all__ = ["COMMANDS", "answers"]
 COMMANDS = {
     "fit": "Measure what dropout does to the validation loss on your table.",
     "predict": "Apply a model that `thinned fit` saved.",
+    "export": "Write such a model as ONNX, for programs without Python.",
+    "compare": "Set runs of `thinned fit` beside each other.",
     "schedule": "Plot p over training and depth.",
     "methods": "List every method, or show one.",
     "audit": "Find dropout bugs in Python source, without running it.",
     "lsp": "The audit as a language server, for editors.",
 }
-_NEEDS = 'All but audit need more: pip install "thinned[fit]", and "thinned[lsp]" for lsp'
+_NEEDS = (
+    'All but audit need more: pip install "thinned[fit]", "thinned[onnx]" for export, and '
+    '"thinned[lsp]" for lsp'
+)
 
 
 def answers(typed: Sequence[str]) -> bool:
