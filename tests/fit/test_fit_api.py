@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from sklearn.model_selection import cross_val_score
 import thinned.fit
 from thinned.errors import InputError
 from thinned.fit.folder import FILES
+from thinned.fit.outcome import Result
 from thinned.fit.spoken import in_arguments
 
 from .material import SMALL, mixed
@@ -247,10 +249,17 @@ def test_new_tables_that_are_not_the_models_are_refused(result):
     ):
         with pytest.raises(InputError, match=said):
             result.predict(wrong)
-    zero = thinned.fit.fit(varied(), "sort", **LITTLE)
-    if zero.metrics["best_p"] == 0:
-        with pytest.raises(InputError, match="members=: this model was fitted at p = 0"):
-            zero.predict(frame, members=8)
+
+
+def test_members_of_a_model_without_dropout_are_those_of_the_network_beside_it(result):
+    frame, model = varied(), result._model
+    training = model.training | {"p": 0.0}
+    zero = replace(model, training=training, twin=model.thinned)
+    theirs = Result(result._files, zero).table(frame, members=8)
+    pd.testing.assert_frame_equal(theirs, result.table(frame, members=8))
+    earlier = Result(result._files, replace(zero, twin=None))
+    with pytest.raises(InputError, match=r"^members=: this model was fitted at p = 0"):
+        earlier.predict(frame, members=8)
 
 
 def test_options_become_arguments():

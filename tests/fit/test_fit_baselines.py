@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from thinned.fit.baselines import BASELINES, BaselineJob, found, score, splits_of
+from thinned.fit.baselines import BASELINES, BaselineJob, _outputs, found, score, splits_of
 from thinned.fit.engines.local import Local
 from thinned.fit.job import result_of
 from thinned.fit.metrics import METRICS
@@ -179,3 +179,18 @@ def test_each_sentence_is_in_the_numbers(tmp_path):
             b.against.clear and b.against.difference < 0 for b in said.baselines
         )
     assert (said.gap.clear) == ("did not clearly change" not in text)
+
+
+@pytest.mark.parametrize("name", ["linear", "trees"])
+@pytest.mark.parametrize("power", [-560, 200])
+def test_the_unit_of_a_quantity_changes_nothing(name, power):
+    """Solvers work in float32, where a quantity near 2^200 is infinite and one near 2^-560 is 0."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 3)).astype(np.float32)
+    y = x[:, 0] * 3 + rng.normal(size=400) + 150
+
+    def outputs(target):
+        inputs, parts = (x[:300], x[300:]), (target[:300], target[300:])
+        return _outputs(BaselineJob((0, 0), name, "regression", 1, inputs, parts, 0))
+
+    np.testing.assert_array_equal(outputs(np.ldexp(y, power)), np.ldexp(outputs(y), power))

@@ -225,7 +225,7 @@ def test_what_is_refused():
         thinned.dropout(jnp.arange(3), 0.5, AT)
     with pytest.raises(TypeError, match=r"^dropout: out cannot be used with JAX"):
         thinned.dropout(x, 0.5, AT, out=x)
-    with pytest.raises(TypeError, match=r"^dropout: p must be one number in \[0, 1\], got shape"):
+    with pytest.raises(ValueError, match=r"^dropout: p must be an array that broadcasts to x's"):
         jax.jit(lambda p: thinned.dropout(x, p, AT))(jnp.ones(6))
     with pytest.raises(TypeError, match=r"^dropout: at must be known here, got a traced address\."):
         jax.jit(lambda at: thinned.dropout(X, 0.5, at))(AT)

@@ -14,7 +14,7 @@ from thinned.fit.uncertainty import MEMBERS, uncertainty_of
 
 @pytest.fixture(scope="module", params=["digits", "diabetes"])
 def fitted(request, tmp_path_factory):
-    """The data's name, the model with p = .2, whatever was better, rows and their target."""
+    """The data's name, the model, whichever p was better, rows, their target and the report."""
     out = tmp_path_factory.mktemp("fitted") / "result"
     how = ["--p", "0,0.2", "--hidden", "24", "--epochs", "8", "--repeats", "1", "--quiet"]
     assert main.main(["fit", request.param, "--out", str(out), *how]) == 0
@@ -31,15 +31,18 @@ def fitted(request, tmp_path_factory):
 @pytest.mark.one_in(2)
 def test_members_of_the_saved_model(fitted):
     data, model, frame, target, report = fitted
-    assert ('id="members"' in report) == (model.training["p"] > 0)
-    assert ("it need not shrink with more data" in report) == (model.training["p"] > 0)
-    model.training["p"] = 0.2
+    at_zero = model.training["p"] == 0
+    assert 'id="members"' in report
+    assert "it need not shrink with more data" in report
+    assert ("refitted at p = 0.2 is saved beside it" in report) == at_zero
     known = target.astype(int) if data == "digits" else target
-    found = uncertainty_of(model, frame, known, 2500.0)
+    both = uncertainty_of(model, frame, known)
+    found = both.members
+    assert (found.p, found.own) == (0.2, not at_zero)
     asked = model.members(frame, MEMBERS)
     if data == "digits":
         np.testing.assert_array_equal(found.uncertainty, asked.predictive_entropy)
-        assert found.reliability.rows.sum() == 200
+        assert both.reliability.rows.sum() == 200
         assert found.images.shape == (12, 8, 8)
         # The picture of a row is the row.
         row = frame.iloc[found.least[0]]
@@ -48,13 +51,9 @@ def test_members_of_the_saved_model(fitted):
             assert found.images[0, int(i), int(j)] == value
     else:
         np.testing.assert_array_equal(found.uncertainty, asked.std)
-        half = 1.6448536 * np.sqrt(asked.std**2 + 2500.0)
-        np.testing.assert_allclose(found.high - asked.mean, half, rtol=1e-6)
-        inside = (found.low <= target) & (target <= found.high)
-        assert found.covered == pytest.approx(inside.mean())
+        np.testing.assert_allclose(found.wrong, (asked.mean - target) ** 2, rtol=1e-6)
+        assert both.reliability is None
         assert found.images is None
     assert found.kept.risk[-1] == pytest.approx(found.wrong.mean())
     assert (np.diff(found.uncertainty[found.least]) <= 0).all()
     assert found.uncertainty[found.least[-1]] >= np.sort(found.uncertainty)[-12]
-    model.training["p"] = 0.0
-    assert uncertainty_of(model, frame, known, 2500.0) is None

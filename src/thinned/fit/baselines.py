@@ -98,11 +98,19 @@ def _outputs(job: BaselineJob) -> Array:
         shares = np.bincount(y, minlength=job.n_classes) / len(y) if classes else [y.mean()]
         found = np.tile(shares, (len(other), 1))
     else:
+        # Solvers take the target as float32 and the trees their gradients: a quantity near 1e70
+        # would be infinite there. A power of two, in front, changes no digit of the others.
+        power = 0 if classes else int(np.frexp(np.abs(y).max())[1])
+        if not classes:
+            y = np.ldexp(y, -power)
         model = _model(job, len(x))
         with warnings.catch_warnings():
             _overlook(warnings)
             model.fit(x, y)
-        found = model.predict_proba(other) if classes else model.predict(other)[:, None]
+        if classes:
+            found = model.predict_proba(other)
+        else:
+            found = np.ldexp(model.predict(other)[:, None].astype(np.float64), power)
         if classes and found.shape[1] < job.n_classes:  # some class has no row in this part
             every = np.zeros((len(other), job.n_classes))
             every[:, model.classes_] = found

@@ -158,7 +158,8 @@ class _Table(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no type
 
         Raises
         ------
-        InputError if the network was trained at p = 0, and as `predict`.
+        InputError if neither the network nor one saved beside it has dropout, as in a folder of
+        an earlier version, and as `predict`.
         """
         check_is_fitted(self)
         frame = self._frame(f"{type(self).__name__}.predict_members", X)

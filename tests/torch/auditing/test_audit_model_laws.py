@@ -635,8 +635,10 @@ def test_the_word_in_an_error_of_the_model_decides_nothing():
             raise RuntimeError("thinned: a checkpoint, says the model")
 
     model = body(lambda self, h: F.dropout(Refusing.apply(h), 0.5, self.training))
-    with pytest.raises(RuntimeError, match="says the model"):
-        ran(model)
+    with pytest.warns(UserWarning, match=r"^audit: the backward pass .* says the model"):
+        assert kinds(model) == []  # the sum of the outputs is no loss of the model's
+    with pytest.raises(RuntimeError, match=r"^thinned: a checkpoint, says the model$"):
+        ran(model, loss=lambda output: output.sum())
 
 
 def test_the_bound_on_a_shift_is_above_its_noise():
