@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+import warnings
 from contextlib import contextmanager
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -111,25 +112,28 @@ def browsing():
             os.dup2(first, 3)
             os.dup2(second, 4)
 
-        process = subprocess.Popen(
-            [
-                BROWSER,
-                "--headless",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-dev-shm-usage",
-                "--no-first-run",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--remote-debugging-pipe",
-                f"--user-data-dir={profile}",
-                "about:blank",
-            ],
-            preexec_fn=as_three_and_four,
-            close_fds=False,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        with warnings.catch_warnings():
+            # JAX warns of every fork; this child does two system calls and becomes the browser.
+            warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
+            process = subprocess.Popen(
+                [
+                    BROWSER,
+                    "--headless",
+                    "--no-sandbox",
+                    "--disable-gpu",
+                    "--disable-dev-shm-usage",
+                    "--no-first-run",
+                    "--disable-background-networking",
+                    "--disable-component-update",
+                    "--remote-debugging-pipe",
+                    f"--user-data-dir={profile}",
+                    "about:blank",
+                ],
+                preexec_fn=as_three_and_four,
+                close_fds=False,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
         os.close(theirs_in)
         os.close(theirs_out)
         try:
