@@ -449,6 +449,7 @@ class Interpreter:
             if isinstance(node.op, ast.Not) and isinstance(inner.value, (bool, int, type(None))):
                 return Const(not inner.value)
             if isinstance(node.op, ast.USub) and _is_number(inner.value):
+                # A number, as _is_number found; types do not follow it.
                 return Const(-inner.value)  # type: ignore[operator]
         return NOTHING
 

@@ -66,7 +66,11 @@ def _replaced(lines: list[str]) -> Iterator[str]:
             if magic is not None or given is not None:
                 goes_on = bare.endswith("\\")
                 # What a magic returns is not known: neither is what is called here.
-                new = f"{magic[1]}pass" if magic is not None else f"{given[1]}get_ipython()"  # type: ignore[index]
+                if magic is not None:
+                    new = f"{magic[1]}pass"
+                else:
+                    assert given is not None
+                    new = f"{given[1]}get_ipython()"
                 yield new + _end_of(line)
                 continue
         state.read(bare)

@@ -17,7 +17,7 @@ from thinned.methods.spatial import channel_of, require_channel
 from thinned.methods.table import Moments, Paper, Sample, method
 from thinned.window import Window
 
-__all__ = ["cutout", "random_erasing"]
+__all__ = ["cutout", "random_erasing", "within"]
 
 DEVRIES = Paper(
     "DeVries, Taylor", 2017,
@@ -32,7 +32,7 @@ ZHONG = Paper(
 PROPOSALS = 64
 
 
-def _within(xp: Any, x: Any, axis: int, start: Any, length: Any) -> Any:
+def within(xp: Any, x: Any, axis: int, start: Any, length: Any) -> Any:
     """Where axis's coordinate lies in [start, start + length), to broadcast with x."""
     n = x.shape[axis]
     place = xp.arange(n, dtype=xp.float64, device=getattr(x, "device", None))
@@ -168,7 +168,7 @@ def cutout(
     for d, (axis, side) in enumerate(zip(spatial, sizes, strict=True), 1):
         # binary64, where no product of a uniform and a length is rounded up to the length
         u = xp.astype(draws.uniform(shared, number=d), xp.float64)
-        hole = hole & _within(xp, x, axis, xp.floor(u * shape[axis]) - side // 2, side)
+        hole = hole & within(xp, x, axis, xp.floor(u * shape[axis]) - side // 2, side)
     return draws.select(x, ~hole, 1.0, fill)
 
 
@@ -306,5 +306,5 @@ def random_erasing(
     top, left, rows, columns = (
         xp.take_along_axis(a, first, axis=across) for a in (top, left, rows, columns)
     )
-    hole = _within(xp, x, across, top, rows) & _within(xp, x, along, left, columns)
+    hole = within(xp, x, across, top, rows) & within(xp, x, along, left, columns)
     return draws.select(x, ~(erased & hole), 1.0, fill)

@@ -11,6 +11,7 @@ from thinned.address import Address
 from thinned.checks import message
 from thinned.methods.arguments import require_unit_axis
 from thinned.methods.draws import Draws
+from thinned.methods.regions import within
 from thinned.methods.table import Moments, Paper, Sample, method
 from thinned.window import Window
 
@@ -121,8 +122,4 @@ def hidden_cut(
     # binary64, where no product of a uniform and a length is rounded up to the length
     u = xp.astype(draws.uniform(tuple(range(1, len(shape)))), xp.float64)
     start = xp.floor(u * (length - span + 1))
-    places = xp.reshape(
-        xp.arange(length, dtype=xp.float64, device=getattr(draws.x, "device", None)),
-        tuple(length if a == along else 1 for a in range(len(shape))),
-    )
-    return draws.select(x, (places < start) | (places >= start + span))
+    return draws.select(x, ~within(xp, x, along, start, span))
