@@ -88,6 +88,11 @@ class Browser:
             time.sleep(0.02)
         return found
 
+    def close(self):
+        """End the browser from within, so that its other processes end before it does."""
+        message = {"id": self._last + 1, "method": "Browser.close"}
+        os.write(self._write, json.dumps(message).encode() + b"\0")
+
     def width(self, pixels):
         """As wide as a phone is, or as a window."""
         self.ask(
@@ -102,7 +107,8 @@ class Browser:
 @contextmanager
 def browsing():
     """A browser, ended afterwards."""
-    with tempfile.TemporaryDirectory() as profile:
+    # A helper of Chromium's may outlive it by a moment, and write into the profile as it is removed.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         theirs_in, ours_out = os.pipe()
         ours_in, theirs_out = os.pipe()
 
@@ -137,9 +143,12 @@ def browsing():
         os.close(theirs_in)
         os.close(theirs_out)
         try:
-            yield Browser(ours_out, ours_in)
-        finally:
-            process.terminate()
+            browser = Browser(ours_out, ours_in)
+            yield browser
+            browser.close()
             process.wait(PATIENCE)
+        finally:
+            process.kill()
+            process.wait()
             os.close(ours_out)
             os.close(ours_in)
