@@ -1,11 +1,12 @@
 """Gal and Ghahramani's regression benchmark: RMSE and test log-likelihood of dropout's members.
 
     python examples/uci.py [FILE] [--splits 20] [--members 1000] [--test-share 0.2] [--quick]
-    python examples/uci.py FOLDER [--splits 20] [--members 10000] [--times 100]
+    python examples/uci.py FOLDER [--splits 20] [--members 10000] [--times 100] [--keep FILE]
 
 FOLDER is a table in the form of their repository: data/ with data.txt, the columns' numbers, the
 rows of each split and the grids of p and tau, results/ with what they found. Their protocol is run
-on their splits, and each split is printed beside theirs: see `published`.
+on their splits, and each split is printed beside theirs: see `published`. --keep FILE keeps what
+each split found, a line a split; a run that was stopped goes on where it was.
 
 FILE holds numbers alone, a row a line, split by blanks or commas, the target last: the form in
 which the UCI data sets of that benchmark (Hernandez-Lobato and Adams, 2015) are handed around.
@@ -41,6 +42,7 @@ import argparse
 import itertools
 import math
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,12 +51,15 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_diabetes
 from sklearn.exceptions import ConvergenceWarning
 
-from thinned import DropoutMLPRegressor
+from thinned import Address, DropoutMLPRegressor, dropout
 from thinned.members import calibration
+from thinned.numpy import Adam, Dropout, Layer, Linear, Parameter, ReLU, Sequential, batches
 
 Array = NDArray[np.float64]
 
 LENGTH = 0.01  # the prior's length scale, as published
+RATE = 0.001  # Adam's, by its authors' default, as published
+BATCH = 128  # as published
 
 
 class Grid(NamedTuple):
@@ -191,6 +196,122 @@ def published(folder: Path) -> Published:
         ) from None
 
 
+class StackedLinear(Layer):
+    """Linear layers side by side: x, if it has no axis for them, is the same for all."""
+
+    def __init__(self, n: int, n_in: int, n_out: int, init: str, at: Address) -> None:
+        weight, bias = (one.value for one in Linear(n_in, n_out, init, at).parameters())
+        self.weight = np.stack([weight] * n)
+        self.bias = np.stack([bias] * n)[:, None]
+        self.d_weight = self.d_bias = None
+
+    def forward(self, x: Any, training: bool) -> Any:
+        self._kept = x
+        y = x @ self.weight
+        y += self.bias
+        return y
+
+    def gradients(self, dy: Any) -> None:
+        self.d_weight = np.swapaxes(self._recall(), -1, -2) @ dy
+        self.d_bias = dy.sum(axis=-2, keepdims=True)
+
+    def backward(self, dy: Any) -> Any:
+        self.gradients(dy)
+        # What a product with one output is; NumPy takes four times as long for it as a product.
+        return dy * np.swapaxes(self.weight, 1, 2)
+
+    def parameters(self) -> list[Parameter]:
+        return [
+            Parameter(self.weight, self.d_weight, is_weight=True),
+            Parameter(self.bias, self.d_bias, is_weight=False),
+        ]
+
+
+class StackedDropout(Dropout):
+    """Dropout of networks side by side, at one address, each with a p of its own."""
+
+    def __init__(self, p: Sequence[float], at: Address) -> None:
+        super().__init__(max(p), at)
+        self.each = p
+
+    def _thin(self, x: Any, at: Any, p: float, training: bool) -> Any:
+        y = np.empty((len(self.each), *x.shape[-2:]), x.dtype)
+        for i, p in enumerate(self.each):
+            dropout(x if x.ndim == 2 else x[i], p, at, out=y[i])
+        return y
+
+
+class Stack:
+    """Networks of one hidden layer that are trained side by side, each as DropoutMLPRegressor
+    trains it alone: products of matrices so small cost less than the calls around them.
+
+    p : of each network. seed, decay, epochs : of all. init : of the hidden layer's weights;
+        Glorot's is Keras' default, as published, the estimator's for ReLU is "he".
+    """
+
+    def __init__(
+        self,
+        hidden: int,
+        p: Sequence[float],
+        decay: float,
+        epochs: int,
+        seed: int,
+        init: str = "glorot",
+    ) -> None:
+        self.hidden, self.p, self.decay = hidden, p, decay
+        self.epochs, self.seed, self.init = epochs, seed, init
+
+    def fit(self, x: Array, y: Array) -> Stack:
+        n, width, seed = len(self.p), x.shape[1], self.seed
+        self.layers = (
+            StackedLinear(n, width, self.hidden, self.init, Address(seed, "weights.0")),
+            StackedLinear(n, self.hidden, 1, "glorot", Address(seed, "weights.1")),
+        )
+        masks = [StackedDropout(self.p, Address(seed, site)) for site in ("input", "hidden.1")]
+        network = Sequential(masks[0], self.layers[0], ReLU(), masks[1], self.layers[1])
+        optimizer = Adam(network, RATE, weight_decay=self.decay)
+        single, target = x.astype(np.float32), y.astype(np.float32)[:, None]
+        for epoch in range(self.epochs):
+            for rows in batches(len(x), BATCH, Address(seed, "shuffle", epoch)):
+                off = network.forward(single[rows], training=True) - target[rows]
+                network.gradients(off / len(rows))
+                optimizer.step()
+        return self
+
+    def members(self, which: int, x: Array, count: int, seed: int) -> NDArray[np.float32]:
+        """(count, rows): what thinned networks say, every row with masks of its own.
+
+        Copies of a row are rows like others: fifty copies give fifty members in one pass.
+        """
+        copies = 50 if count % 50 == 0 else 1
+        rows, p = np.tile(x.astype(np.float32), (copies, 1)), self.p[which]
+        first, second = (Address(seed, site) for site in ("input", "hidden.1"))
+        said = np.empty((count // copies, len(rows)), np.float32)
+        for k in range(len(said)):
+            y = dropout(rows, p, first.fold_in(k)) @ self.layers[0].weight[which]
+            y += self.layers[0].bias[which]
+            y = dropout(np.maximum(y, 0, out=y), p, second.fold_in(k), out=y)
+            said[k] = (y @ self.layers[1].weight[which] + self.layers[1].bias[which])[:, 0]
+        return said.reshape(count, len(x))
+
+    def scores(
+        self, which: int, data: Scaled, rows: NDArray[np.intp], taus: Sequence[float], members: int
+    ) -> tuple[float, list[float]]:
+        """RMSE of the members' mean, and for each tau the mean log-likelihood in nats."""
+        x, y = data.x[rows], data.y[rows]
+        each = 1000 if members % 1000 == 0 else members  # all at once may not fit
+        parts = members // each
+        mean, likelihood = np.zeros(len(y)), np.full((len(taus), len(y)), -np.inf)
+        for part in range(parts):
+            said = self.members(which, x, each, part)
+            mean += said.mean(0, dtype=np.float64) / parts
+            found = [calibration.test_log_likelihood(said, y, t * data.spread**2) for t in taus]
+            likelihood = np.logaddexp(likelihood, np.stack(found) - math.log(parts))
+        rmse = float(np.sqrt(np.mean((mean - y) ** 2))) * data.spread
+        # A density of y in its own units is smaller by the unit's size.
+        return rmse, (likelihood.mean(1) - math.log(data.spread)).tolist()
+
+
 def as_published(
     table: Published, number: int, times: int, members: int
 ) -> tuple[float, float, float, float]:
@@ -199,47 +320,56 @@ def as_published(
     Their protocol: the first four fifths of the training rows train, the last fifth validates; then
     the network is fitted to all of them. Batches of 128, Adam, one hidden layer, `times` as many
     epochs as the table names. Their tau is in the target's own units where likelihood is measured,
-    and in those of the scaled target where it gives the weight decay; so it is here.
+    and in those of the scaled target where it gives the weight decay; so it is here. A tenth of the
+    members validates.
     """
     train, test = table.splits[number]
-    cut = round(0.8 * len(train))
-    epochs = table.epochs * times
+    cut = int(0.8 * len(train))
+    known, held = train[:cut], train[cut:]
 
-    def fitted_to(rows: NDArray[np.intp], p: float, tau: float) -> tuple[Any, Scaled]:
-        data = scaled(table.x, table.y, rows)
-        network = DropoutMLPRegressor(
-            (table.hidden,), p=p, batch_size=128, max_iter=epochs, n_iter_no_change=epochs, tol=0.0,
-            weight_decay=(1.0 - p) * LENGTH**2 / (len(rows) * tau), random_state=number,
-        )  # fmt: skip
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # so many epochs, and no more
-            return network.fit(data.x[rows], data.y[rows]), data
+    def decay(rows: NDArray[np.intp], p: float, tau: float) -> float:
+        """Zero where float32 does not know a step's decay from none. So it is in all of their
+        tables, and networks of one p are then the same to the bit for every tau."""
+        found = (1.0 - p) * LENGTH**2 / (len(rows) * tau)
+        return found if np.float32(1.0 - RATE * found) < 1.0 else 0.0
 
-    def scored(p: float, tau: float, of: NDArray[np.intp], on: NDArray[np.intp]) -> Any:
-        network, data = fitted_to(of, p, tau)
-        return scores(network, data, on, tau * data.spread**2, members)
+    def fitted_to(data: Scaled, rows: NDArray[np.intp], p: Sequence[float], of: float) -> Stack:
+        stack = Stack(table.hidden, p, of, table.epochs * times, number)
+        return stack.fit(data.x[rows], data.y[rows])
 
-    choices = itertools.product(table.p, table.tau)
-    p, tau = max(choices, key=lambda c: scored(c[0], c[1], train[:cut], train[cut:])[2])
-    rmse, _, likelihood = scored(p, tau, train, test)
+    data = scaled(table.x, table.y, known)
+    alike: dict[float, dict[float, list[float]]] = {}  # the taus of each p of each decay
+    for p, tau in itertools.product(table.p, table.tau):
+        alike.setdefault(decay(known, p, tau), {}).setdefault(p, []).append(tau)
+    validated = []
+    for of, taus in alike.items():
+        stack = fitted_to(data, known, list(taus), of)
+        for i, (p, some) in enumerate(taus.items()):
+            found = stack.scores(i, data, held, some, max(20, members // 10))[1]
+            validated += [(likelihood, p, tau) for likelihood, tau in zip(found, some, strict=True)]
+    _, p, tau = max(validated, key=lambda found: found[0])
+    data = scaled(table.x, table.y, train)
+    stack = fitted_to(data, train, [p], decay(train, p, tau))
+    rmse, (likelihood,) = stack.scores(0, data, test, [tau], members)
     return rmse, likelihood, p, tau
 
 
-def run_published(folder: Path, splits: int, times: int, members: int) -> None:
+def run_published(folder: Path, splits: int, times: int, members: int, keep: Path | None) -> None:
     """Run the first splits, and say what they found beside what was published."""
     table = published(folder)
     splits = min(splits, len(table.splits))
-    print(
-        f"{folder.name}: {len(table.x)} rows, {splits} of {len(table.splits)} splits, "
-        f"{table.epochs * times} epochs, {members} members"
-    )
+    of = f"{table.epochs * times} epochs, {members} members"
+    print(f"{folder.name}: {len(table.x)} rows, {splits} of {len(table.splits)} splits, {of}")
+    kept = Kept(keep, f"{folder.name}: {of}")
     ours = np.full((splits, 2), np.nan)
     theirs = np.full((splits, 2), np.nan)
     for i, column in enumerate((table.rmse, table.likelihood)):
         if column is not None:
             theirs[:, i] = column[:splits]
     for number in range(splits):
-        *found, p, tau = as_published(table, number, times, members)
+        if number not in kept.found:
+            kept.add(number, as_published(table, number, times, members))
+        *found, p, tau = kept.found[number]
         ours[number] = found
         print(
             f"split {number}: RMSE {found[0]:.4f} ({theirs[number, 0]:.4f}), log-likelihood "
@@ -255,6 +385,32 @@ def run_published(folder: Path, splits: int, times: int, members: int) -> None:
         )
 
 
+class Kept:
+    """What splits have found, in a file that a run which was stopped goes on from.
+
+    path : None keeps nothing for later. head : what was asked, the file's first line.
+    """
+
+    def __init__(self, path: Path | None, head: str) -> None:
+        self.path, self.found = path, dict[int, tuple[float, ...]]()
+        if path is None:
+            return
+        if not path.exists():
+            path.write_text(f"{head}\n", encoding="utf-8")
+        first, *lines = path.read_text(encoding="utf-8").splitlines()
+        if first != head:
+            raise SystemExit(f"{path} keeps another run: {first}")
+        for line in lines:
+            number, *values = line.split()
+            self.found[int(number)] = tuple(map(float, values))
+
+    def add(self, number: int, found: tuple[float, ...]) -> None:
+        self.found[number] = found
+        if self.path is not None:
+            with self.path.open("a", encoding="utf-8") as lines:
+                lines.write(" ".join(map(repr, (number, *map(float, found)))) + "\n")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run all splits and say what they found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -263,6 +419,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--members", type=int, help="default: 1000, of a folder 10000")
     parser.add_argument("--times", type=int, default=100, help="of the epochs that a folder names")
     parser.add_argument("--test-share", type=float, default=0.2)
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="of a folder: what splits found")
     parser.add_argument("--quick", action="store_true", help="a small grid, and 3 splits")
     told = parser.parse_args(arguments)
     of_folder = told.file is not None and Path(told.file).is_dir()
@@ -273,7 +430,7 @@ def main(arguments: list[str] | None = None) -> None:
     if splits < 1 or grid.members < 2 or not 0.0 < told.test_share <= 0.5:
         parser.error("--splits from 1, --members from 2, --test-share up to 0.5")
     if of_folder:
-        run_published(Path(told.file), splits, max(1, told.times), members)
+        run_published(Path(told.file), splits, max(1, told.times), members, told.keep)
         return
     name, x, y = read(told.file)
     found = np.array([one_split(x, y, number, grid, told.test_share) for number in range(splits)])

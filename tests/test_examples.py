@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from libraries import needs
+from sklearn.exceptions import ConvergenceWarning
+
+from thinned import DropoutMLPRegressor
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -163,7 +166,8 @@ def test_uci_folder(tmp_path):
     for name, value in (("MC_rmse", 2.0), ("ll", -2.5)):
         path = results / f"test_{name}_100_xepochs_1_hidden_layers.txt"
         np.savetxt(path, [value, value])
-    options = ["--times", "5", "--members", "50"]
+    kept = tmp_path / "kept.txt"
+    options = ["--times", "5", "--members", "50", "--keep", kept]
     head, first, second, rmse, likelihood = said("uci.py", data.parent, *options).splitlines()
     assert head == "line: 60 rows, 2 of 2 splits, 200 epochs, 50 members"
     found = [[float(v) for v in re.findall(r"-?\d+\.\d+", line)] for line in (first, second)]
@@ -173,12 +177,47 @@ def test_uci_folder(tmp_path):
         mean, theirs, off, _ = (float(v) for v in re.findall(r"[+-]?\d+\.\d+", line))
         assert abs(mean - np.mean([one[i] for one in found])) < 1e-3
         assert abs(off - (mean - theirs)) < 1e-3
+    # A run that was stopped after a split goes on from there.
+    asked, one, two = kept.read_text().splitlines()
+    kept.write_text(f"{asked}\n{one.replace(one.split()[1], '7.0')}\n")
+    _, again, other, *_ = said("uci.py", data.parent, *options).splitlines()
+    assert again.startswith("split 0: RMSE 7.0000 (2.0000)")
+    assert (other, kept.read_text().splitlines()[2]) == (second, two)
+    options[1] = "6"
+    assert "keeps another run: line: 200 epochs, 50 members" in refused(data.parent, *options)
     (data / "n_splits.txt").unlink()
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / "uci.py", data.parent], capture_output=True, text=True
-    )
+    assert "not a table in the form of their repository" in refused(data.parent)
+
+
+def refused(*arguments):
+    command = [sys.executable, EXAMPLES / "uci.py", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
-    assert "not a table in the form of their repository" in done.stderr
+    return done.stderr
+
+
+def test_uci_side_by_side(monkeypatch):
+    """Networks that are trained side by side are to the bit what each is alone."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import uci
+
+    x = np.random.default_rng(0).normal(size=(150, 3))
+    y, rates, decay = x[:, 0] + x[:, 1] ** 2, (0.01, 0.1, 0.5), 0.1
+    stack = uci.Stack(20, rates, decay, epochs=3, seed=7, init="he").fit(x, y)
+    for i, p in enumerate(rates):
+        alone = DropoutMLPRegressor(
+            (20,), p=p, batch_size=128, max_iter=3, weight_decay=decay, random_state=7
+        )
+        with pytest.warns(ConvergenceWarning):
+            alone.fit(x, y)
+        for layer, coef, intercept in zip(
+            stack.layers, alone.coefs_, alone.intercepts_, strict=True
+        ):
+            assert np.array_equal(layer.weight[i], coef)
+            assert np.array_equal(layer.bias[i, 0], intercept)
+        asked = {"seed": 1, "share": "row", "keep": True}
+        outputs = alone.predict_members(np.tile(x, (50, 1)).astype(np.float32), 2, **asked).outputs
+        assert np.allclose(stack.members(i, x, 100, 1), outputs.reshape(100, 150), atol=1e-6)
 
 
 @needs("jax")

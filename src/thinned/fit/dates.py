@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,16 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FORMS", "Form", "days_of", "part_names", "parts", "two_digit_years"]
+__all__ = [
+    "COMPACT",
+    "FORMS",
+    "Form",
+    "compact",
+    "days_of",
+    "part_names",
+    "parts",
+    "two_digit_years",
+]
 
 _MONTHS = (
     "jan january", "feb february", "mar march", "apr april", "may", "jun june", "jul july",
@@ -104,7 +114,15 @@ FORMS = {
         "Dates (month, day, year)", rf"{_NAME}[\s-]*{_DAY}(?:st|nd|rd|th)?[\s,-]+{_YEAR}{_TIME}"
     ),
     "14:05": Form("Times of day", _CLOCK, clock=True),
+    "20230325": Form(
+        "Dates (year, month, day)", rf"{_YEAR}(?P<month>[0-9]{{2}})(?P<day>[0-9]{{2}}){_TIME}"
+    ),
 }
+# Dates that pandas takes for whole numbers.
+COMPACT = "20230325"
+# Of so many different whole numbers all are dates of these years by a chance of 1 in 10^8.
+_FEWEST, _YEARS = 3, (1700, 2199)
+_EIGHT = re.compile(r"(1[7-9]|2[01])[0-9]{6}")
 # What all cells of a column fit whose years have two digits: which century is not ours to say.
 _TWO_DIGITS = r"[0-9]{1,2}([./-])[0-9]{1,2}\1[0-9]{2}"
 
@@ -115,6 +133,24 @@ _CYCLES = ("month", "weekday", "hour")
 def two_digit_years(texts: pd.Series) -> bool:
     """Whether these are dates whose years have two digits."""
     return bool(texts.str.fullmatch(_TWO_DIGITS).all())
+
+
+def compact(cells: pd.Series) -> pd.Series | None:
+    """The known cells as texts, where they are whole numbers that are all dates without marks, as
+    20230325; else None."""
+    known = cells.dropna()
+    if known.dtype.kind in "iuf":
+        numbers = known.to_numpy(np.float64)
+        years = numbers // 10_000
+        if ((numbers != np.round(numbers)) | (years < _YEARS[0]) | (years > _YEARS[1])).any():
+            return None
+        known = known.astype(np.int64).astype(str).astype(object)
+    elif known.dtype.kind != "O" or not _EIGHT.fullmatch(str(known.iloc[0] if len(known) else "")):
+        return None
+    texts = known.drop_duplicates().astype(str)
+    if len(texts) < _FEWEST or not texts.str.fullmatch(_EIGHT).all():
+        return None
+    return known if np.isfinite(FORMS[COMPACT].days(texts)).all() else None
 
 
 def days_of(cells: pd.Series) -> NDArray[np.float64] | None:

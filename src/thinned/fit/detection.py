@@ -13,7 +13,7 @@ import numpy as np
 
 from thinned.errors import InputError, quoted
 from thinned.fit.date_detection import declared_dates, form_of_dates
-from thinned.fit.dates import FORMS, days_of
+from thinned.fit.dates import COMPACT, FORMS, compact, days_of
 from thinned.fit.doubt import MANY_VALUES, STRAY_WORDS, are_few, differing, option, row_of, stray
 from thinned.fit.numerals import STYLES, Numeral, taken_apart
 from thinned.fit.readings import VERBATIM, Reading, notes_on
@@ -112,6 +112,11 @@ def found(
         if kind in (None, "date") and days_of(source.frame[name]) is not None:
             state.readings[name] = Reading(name, next(iter(FORMS)))
             state.examples[name] = str(source.frame[name].dropna().iloc[0])[:10]
+            continue
+        whole = compact(source.frame[name]) if kind in (None, "date") and name != target else None
+        if whole is not None:
+            state.readings[name] = Reading(name, COMPACT)
+            state.examples[name] = whole.iloc[0]
             continue
         cells = _cells(state, name, kind)
         if cells is None or not len(cells):

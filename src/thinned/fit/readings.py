@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinned.errors import listed, quoted
-from thinned.fit.dates import FORMS, days_of, part_names, parts
+from thinned.fit.dates import COMPACT, FORMS, days_of, part_names, parts
 from thinned.fit.numerals import STYLES, taken_apart
-from thinned.fit.source import TableFile
+from thinned.fit.source import TableFile, text_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,9 +106,10 @@ def _take_dates(source: TableFile, reading: Reading) -> None:
     cells = source.frame[name]
     days = None if clock else days_of(cells)
     if days is None:
-        if pd.api.types.is_numeric_dtype(cells.dtype) and cells.notna().any():
+        numbers = pd.api.types.is_numeric_dtype(cells.dtype)
+        if numbers and reading.form != COMPACT and cells.notna().any():
             raise source.error(f"column {quoted(name)} holds numbers where the model has dates.")
-        texts = cells.map(str, na_action="ignore").astype(object)
+        texts = cells.map(text_of, na_action="ignore").astype(object)
         days = _read(source, reading, texts.where(texts.notna(), None))
     made = parts(name, days, clock)
     for part in made:

@@ -22,6 +22,9 @@ __all__ = ["note_alike", "selected"]
 
 # A text column with more different values than this, most of them in one row only, names its rows.
 MANY_TEXTS, IDENTIFIER_SHARE = 50, 0.5
+# From so many different values and such a rank correlation on, two columns have one order; to see
+# it, so many rows are enough.
+ORDERED, SAME_ORDER, ORDER_ROWS = 20, 0.999, 2000
 # Names under which different whole numbers in all rows are numbers of rows, and no quantity.
 _ID = re.compile(
     r"(?i:(.*[_ .-])?(id|uid|uuid|index|idx|key|no\.?|nr\.?|row|row[_ .-]?(names?|no|nr|id|number)|"
@@ -55,6 +58,7 @@ def selected(
     kept: list[Column] = []
     out: dict[str, Any] = {}
     left_out: dict[str, list[str]] = {}
+    in_order: list[str] = []
     for name in names:
         kind, cells = kind_of(source, name)
         learned = cells.iloc[rows]
@@ -68,11 +72,20 @@ def selected(
             check_values(source, name, cells.to_numpy(np.float64))
         if kind == "text":
             note_alike(source, name, cells)
+        if kind == "numeric" and task == "regression" and name not in made and name not in keep:
+            in_order += [name] * _has_order(learned, target)
         kept.append(Column(name, cast(Kind, kind)))
         out[name] = cells
     for reason, those in left_out.items():
         what = "Column" if len(those) == 1 else "Columns"
         source.notes.append(f"{what} left out: {listed(those)} ({reason}).")
+    if in_order:
+        one = len(in_order) == 1
+        source.notes.append(
+            f"Column{'s' * (not one)} {listed(in_order, 3)} {'has' if one else 'have'} nearly the "
+            f"order of the target, or its reverse. What was made of the target is to be left out: "
+            f"--drop {quoted(in_order[0])}."
+        )
     return tuple(kept), pd.DataFrame(out)
 
 
@@ -145,6 +158,19 @@ def _is_copy(cells: pd.Series, target: NDArray[Any], task: Task) -> bool:
     # In other units: a straight line through all points, as far as binary64 can tell.
     a, b = (v / np.abs(v).max() for v in (x - x.mean(), y - y.mean()))
     return bool(np.abs(a - np.sign(a @ b) * b).max() < 1e-9)
+
+
+def _has_order(cells: pd.Series, target: NDArray[Any]) -> bool:
+    """Whether a column has the target's order or its reverse, as its logarithm has."""
+    x = cells.to_numpy(np.float64)
+    there = np.flatnonzero(np.isfinite(x))
+    if len(there) * 2 < len(x):
+        return False
+    some = there[:: -(-len(there) // ORDER_ROWS)]
+    ranks = [np.unique(values[some], return_inverse=True)[1] for values in (x, target)]
+    if min(int(rank.max()) for rank in ranks) < ORDERED:
+        return False
+    return bool(abs(np.corrcoef(ranks[0], ranks[1])[0, 1]) > SAME_ORDER)
 
 
 def note_alike(source: TableFile, name: str, cells: pd.Series) -> None:

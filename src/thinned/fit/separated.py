@@ -54,6 +54,7 @@ def separated(
     if len(frame) != rows:
         raise source.error(f"it cannot be read as a CSV: {rows} rows, of which {len(frame)} parse.")
     source.frame = _without_row_numbers(source, frame) if numbered else frame
+    _check_first_row(source)
     return source
 
 
@@ -124,6 +125,24 @@ def _check_header(name: str, header: list[str]) -> None:
         raise InputError(
             f"{name}: the first line holds numbers only; a header that names the columns is needed."
         )
+
+
+def _check_first_row(source: TableFile) -> None:
+    """Refuse a first line of cells: some of its texts stand in their columns again, and the others
+    are numbers."""
+    frame = source.frame
+    texts = [name for name in frame.columns if not _is_number(name)]
+    equal = {name: frame[name] == name for name in texts if frame[name].dtype.kind not in "iuf"}
+    again = [name for name, rows in equal.items() if rows.any()]
+    if not again or (len(again) < len(texts) == len(frame.columns)):
+        return
+    whole = np.logical_and.reduce([equal[name] for name in again])
+    if len(again) == len(frame.columns) and all((equal[name] == whole).all() for name in again):
+        return  # the header once more, which its columns refuse
+    raise source.error(
+        f"the first line seems to hold cells, not names: {quoted(again[0])} stands in its column "
+        "again; a header that names the columns is needed."
+    )
 
 
 def _count(n: int, what: str) -> str:

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from thinned import checks, reference
+from thinned import checks
 from thinned.address import Address
-from thinned.backends.base import Located
+from thinned.backends.base import Draw, Located
+from thinned.backends.numpy import backend
 
 __all__ = ["batches"]
 
@@ -41,8 +42,9 @@ def batches(n: int, size: int, at: Address | None) -> Iterator[NDArray[np.intp]]
     size = checks.integer("batches", "size", size, 1, 2**63)
     order = np.arange(n, dtype=np.intp)
     if at is not None:
-        at = Located.checked("batches", at, None).at
+        located = Located.checked("batches", at, None)
+        words = backend.words(Draw(located.at, 0, located.place("batches", (n,), (n,), ())))
         # Stable, so that two rows with equal words keep their order and the epoch stays one answer.
-        order = np.argsort(reference.words(at, order.astype(np.uint64)), kind="stable")
+        order = np.argsort(words, kind="stable")
     for start in range(0, n, size):
         yield order[start : start + size]

@@ -15,8 +15,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from thinned import checks, reference
 from thinned.address import Address
-from thinned.backends.base import Located
-from thinned.backends.numpy import FLOATING
+from thinned.backends.base import Draw, Located
+from thinned.backends.numpy import FLOATING, backend
 from thinned.checks import message, written
 from thinned.methods.equation import apply_noise
 from thinned.numpy.settings import choice, floats
@@ -103,6 +103,12 @@ def _float_type(dtype: Any) -> np.dtype[Any]:
     return found
 
 
+def _gaussian(u: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What `reference.gaussian` makes of these uniforms, of each pair at once."""
+    radius, angle = np.sqrt(-2.0 * np.log(u[::2])), 2.0 * np.pi * u[1::2]
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1).reshape(-1)
+
+
 class Linear(Layer):
     """Every output is a weighted sum of all inputs, plus a bias.
 
@@ -165,14 +171,17 @@ class Linear(Layer):
 
     def place(self, at: Address) -> None:
         """Take this address, and draw the weights there."""
-        self.at = Located.checked("Linear", at, None).at
-        index = np.arange(self.n_in * self.n_out, dtype=np.uint64).reshape(self.n_in, self.n_out)
+        located = Located.checked("Linear", at, None)
+        self.at = located.at
+        n = self.n_in * self.n_out
+        even = (n + n % 2,)  # normal draws come in pairs
+        words = backend.words(Draw(located.at, 0, located.place("Linear", even, even, ())))
+        u = reference.uniform24(words).astype(np.float64)
         if self.init == "he":
-            drawn = reference.gaussian(at, index) * np.sqrt(2 / self.n_in)
+            drawn = _gaussian(u) * np.sqrt(2 / self.n_in)
         else:
-            u = reference.uniform24(reference.words(at, index)).astype(np.float64)
             drawn = (2 * u - 1) * np.sqrt(6 / (self.n_in + self.n_out))
-        self.weight = drawn.astype(self.dtype)
+        self.weight = drawn[:n].reshape(self.n_in, self.n_out).astype(self.dtype)
         self.bias = np.zeros(self.n_out, self.dtype)
 
     def _taken(self, x: Any) -> Any:
@@ -238,7 +247,8 @@ class ReLU(Layer):
     def backward(self, dy: Array) -> Array:
         """dy where the unit was on, 0 where it was off."""
         y = self._recall()
-        return np.where(y > 0, dy, dy.dtype.type(0))
+        dx: Array = dy * (y > 0)  # numpy.where takes four times as long
+        return dx
 
 
 class Tanh(Layer):
