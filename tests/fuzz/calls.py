@@ -15,7 +15,7 @@ import thinned
 from thinned.kernel import use_kernel
 
 from . import expected
-from .inputs import FLOATS, FREE, WRONG, Namespace
+from .inputs import FLOATS, FREE, TAKEN, WRONG, Namespace
 from .sentences import fault, raised_by_a_model, text_of
 from .surface import BACKENDS, modules, parameters, rows, surface
 
@@ -159,17 +159,25 @@ def _eval(expression, space):
 
 def answer(call, arguments, backend):
     """What the call gives. Exceptions that end the process are not caught."""
-    positional = [v for n, v in arguments.items() if n[0] == "*"]
-    named = {n: v for n, v in arguments.items() if n[0] != "*"}
+    positional, named = _placed(arguments)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            value = surface()[call.function](*(positional[0] if positional else ()), **named)
+            value = surface()[call.function](*positional, **named)
             return Answer(_completed(call.function, value, backend))
         except (Exception, RecursionError) as error:
             own = call.function in RUN_A_MODEL and raised_by_a_model(error)
             own |= any(n in CALLED and e in TYPES for n, e in call.arguments)
             return Answer(None, error, None if own else fault(error))
+
+
+def _placed(arguments):
+    """(by place, by name): what stands before `*arrays` goes by its place, as they do."""
+    star = next((place for place, n in enumerate(arguments) if n[0] == "*"), None)
+    if star is None:
+        return (), arguments
+    values = list(arguments.values())
+    return (*values[:star], *values[star]), dict(list(arguments.items())[star + 1 :])
 
 
 def _completed(function, value, backend):
@@ -289,7 +297,11 @@ def _against(call, backend, arguments, found):
     """What the call says by itself: that it refuses, its identities, and the oracle's values."""
     texts = dict(call.arguments)
     usual = parameters(call.function)  # what is left out may also be said
-    refused = [n for n, e in call.arguments if e in WRONG.get(n, ()) and e != repr(usual.get(n))]
+    refused = [
+        n
+        for n, e in call.arguments
+        if e in WRONG.get(n, ()) and e != repr(usual.get(n)) and (call.function, n, e) not in TAKEN
+    ]
     if found.error is not None or call.function not in _judged():
         return None
     if refused and f"{call.function}.{refused[0]}" not in FREE and _looked_at(call, refused[0]):

@@ -177,7 +177,7 @@ def _noise(name, x, given):
     if given.get("training", True) is False or p == 1:
         return None
     at, mirror = place_of(given["at"]), _mirrored(given)
-    where = indices(x.shape, given.get("window"), ())
+    where = indices(x.shape, given.get("window"), axes_of(given.get("shared_axes", ())))
     if name == "thinned.gaussian_dropout":
         std = math.sqrt(p / (1 - p))
         m = [1 + std * oracle.gaussian(at, i, mirror) for i in where]
