@@ -392,6 +392,7 @@ def test_a_prefix_kept_for_another_batch_is_caught(monkeypatch):
         ({"until": 0.0}, ValueError, "until must be positive"),
         ({"until": "0.1"}, TypeError, "until must be a number"),
         ({"quantiles": (0.5, 2.0)}, ValueError, "a quantile must be a float"),
+        ({"quantiles": np.array("a")}, TypeError, "a quantile must be a float"),
         ({"batch_size": 0}, ValueError, "batch_size must be"),
         ({"seed": -1}, ValueError, "seed must be"),
         ({"execution": "fast"}, ValueError, "execution must be"),
