@@ -386,6 +386,7 @@ def test_a_prefix_kept_for_another_batch_is_caught(monkeypatch):
     ("how", "error", "text"),
     [
         ({"members": 1}, ValueError, r"^predict: members must be an integer in \[2"),
+        ({"members": 2**31}, ValueError, r"^predict: members must be an integer in \[2"),
         ({"members": 5, "antithetic": True}, ValueError, "members must be even"),
         ({"share": "rows"}, ValueError, "share must be 'member', 'row' or 'sequence'"),
         ({"task": "classes"}, ValueError, "task must be one of"),
