@@ -15,8 +15,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-from check_wheel import ROOT, clean_copy, only, require, run
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from wheels.check_wheel import ROOT, clean_copy, only, require, run
 
 NEEDED = ("numpy>=1.26", "array-api-compat>=1.11")
 TOOLS = ("scikit-build-core>=0.11", "nanobind>=2.4", "cmake", "ninja")
@@ -49,7 +49,7 @@ def check(python: str, sdist: Path, work: Path, folder: Path) -> str:
     run(*pip, "download", "-q", "--dest", folder, *NEEDED, *TOOLS, cwd=work)
     offline = ("-q", "--no-index", "--find-links", folder)
     run(*pip, "wheel", *offline, "--no-deps", "--wheel-dir", work / "wheel", sdist, cwd=work)
-    said = []
+    said: list[str] = []
     for what in (only(work / "wheel", "thinned-*.whl"), sdist):
         empty = environment(python, work / f"empty{len(said)}")
         run(empty, "-m", "pip", "install", *offline, what, cwd=work)

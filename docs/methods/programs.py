@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from thinned.methods.made import keras_rows
 from thinned.methods.table import Method
 
+MOST = 100  # characters in a line
 LIBRARIES = ("NumPy", "PyTorch", "JAX", "Keras")
 
 
@@ -58,8 +59,11 @@ ARRAYS = {
     ),
 }
 
-_RING = "edges = ARRAY([[0, 1, 1, 2, 2, 3, 3, 0], [1, 0, 2, 1, 3, 2, 0, 3]])  # both directions"
-_TWO = "first, second = NORMAL(6, 3), NORMAL(6, 3)  # of two passes of one model"
+_RING = (
+    "# A ring of four nodes, both directions of each edge.\n"
+    "edges = ARRAY([[0, 1, 1, 2, 2, 3, 3, 0], [1, 0, 2, 1, 3, 2, 0, 3]])"
+)
+_TWO = "# Of two passes of one model.\nfirst = NORMAL(6, 3)\nsecond = NORMAL(6, 3)"
 # What is called, where the row has no sample: NORMAL(...) and ARRAY(...) are the library's.
 BODIES = {
     "drop_edge": f"{_RING}\nkept = thinned.drop_edge(edges, 0.5, at)",
@@ -77,7 +81,7 @@ BODIES = {
     "masksembles": "x = NORMAL(4, 3)  # two rows for each mask\n"
     "bank = ARRAY([[True, True, False], [False, True, True]])\n"
     "y = thinned.masksembles(x, bank)",
-    "fast_dropout_moments": "x, weight = NORMAL(6, 5), NORMAL(3, 5)\n"
+    "fast_dropout_moments": "x = NORMAL(6, 5)\nweight = NORMAL(3, 5)\n"
     "mean, variance = thinned.fast_dropout_moments(x, weight, p=0.5)",
 }
 SCHEDULES = {
@@ -195,7 +199,9 @@ def _of_sample(row: Method, library: str) -> str:
     arguments += [f"{name}={value!r}" for name, value in sample.options.items()]
     call = f"{where}({', '.join(arguments)})"
     if library == "JAX" and not sample.fixed_p:
-        made.append(f"f = jax.jit(lambda {row.arrays[0]}, at: {call})")
+        whole = f"f = jax.jit(lambda {row.arrays[0]}, at: {call})"
+        broken = f"f = jax.jit(\n    lambda {row.arrays[0]}, at: {call}\n)"
+        made.append(whole if len(whole) <= MOST else broken)
         call = f"f({row.arrays[0]}, at)"
     made.append(f"y = {call}")
     return "\n".join(made)

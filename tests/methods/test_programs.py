@@ -27,7 +27,7 @@ CASES = [
 def test_a_program_of_a_page_runs(name, library):
     program = programs.program(find(name), library)
     assert "thinned." in program
-    assert max(map(len, program.split("\n"))) <= 110
+    assert max(map(len, program.split("\n"))) <= programs.MOST
     exec(compile(program, f"{name} in {library}", "exec"), {})
 
 
