@@ -121,7 +121,8 @@ def draw(row: Method, path: Path) -> bool:
     if not kept:
         draw_tiles(figure, found, (down, across))
     else:
-        left, right = figure.subfigures(1, 2, width_ratios=(wide, more))
+        parts: Any = figure.subfigures(1, 2, width_ratios=(wide, more))
+        left, right = parts
         draw_tiles(left, found, (down, across))
         network.draw_network(right.subplots(), kept, "the first row" if height > 1 else "the mask")
     figure.savefig(path, dpi=100, metadata={"Software": None})
