@@ -8,6 +8,7 @@ import re
 from thinned.audit.binding import default_of
 from thinned.audit.layers import MODULES
 from thinned.audit.modes import Says, guard
+from thinned.audit.nodes import walk
 from thinned.audit.source import ClassInfo, Source, is_self
 from thinned.audit.words import draws_by_name
 
@@ -52,7 +53,7 @@ def mentions(node: ast.AST | None, pattern: re.Pattern[str]) -> bool:
     """Say whether a name, attribute, keyword or string inside an expression matches."""
     if node is None:
         return False
-    for inner in ast.walk(node):
+    for inner in walk(node):
         word: object = None
         if isinstance(inner, ast.Name):
             word = inner.id

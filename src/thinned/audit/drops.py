@@ -17,6 +17,7 @@ from thinned.audit.context import is_mode, is_monte_carlo, is_test_code
 from thinned.audit.layers import FLASH, FUNCTIONAL
 from thinned.audit.masks import masks_of
 from thinned.audit.modes import Says, guard, says
+from thinned.audit.nodes import walk
 from thinned.audit.rate import rate
 from thinned.audit.source import Called, Source
 from thinned.audit.values import Built, Class, Frame, Function
@@ -310,7 +311,7 @@ def _calls_in(target: Function) -> list[ast.Call]:
         parameters = {a.arg for a in (*target.node.args.args, *target.node.args.kwonlyargs)}
         found = kept[target.node] = [
             node
-            for node in ast.walk(target.node)
+            for node in walk(target.node)
             if isinstance(node, ast.Call)
             and isinstance(node.func, (ast.Name, ast.Attribute))
             and any(
@@ -327,7 +328,7 @@ def _is_passed(drop: Drop, frame: Frame) -> bool:
         n.id
         for part in (drop.p, drop.mode)
         if part is not None
-        for n in ast.walk(part)
+        for n in walk(part)
         if isinstance(n, ast.Name)
     }
     return bool(names & set(frame.given))

@@ -209,6 +209,18 @@ class Names:
             return None
         return canonical(".".join([base, *reversed(dots)]))
 
+    def imported(self, node: ast.AST, scope: Scope) -> str | None:
+        """Return the dotted name of an expression that begins with a name of an import, given once
+        and nowhere else; else None."""
+        dots: list[str] = []
+        while isinstance(node, ast.Attribute) and len(dots) < _DOTS:
+            dots.append(node.attr)
+            node = node.value
+        found = self.one(node.id, scope) if isinstance(node, ast.Name) else None
+        if found is None or found[1].kind != "import":
+            return None
+        return ".".join([found[1].target, *reversed(dots)])
+
     def _base(self, name: str, scope: Scope, depth: int) -> str | None:
         key = id(scope), name
         if key not in self._resolved:

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from thinned.audit.binding import bind
 from thinned.audit.modes import Says, guard, says
+from thinned.audit.nodes import children, walk
 from thinned.audit.source import Source
 from thinned.audit.values import NOTHING, Built, Frame, Function
 
@@ -112,7 +113,7 @@ class _Walk:
             self.block(node.orelse, at)
             self.block(node.finalbody, at)
             return reached
-        for child in ast.iter_child_nodes(node):
+        for child in children(node):
             if isinstance(child, ast.expr):
                 self.expression(child, at)
         if isinstance(node, ast.Assign):
@@ -174,7 +175,7 @@ class _Walk:
         """Walk the calls of an expression, those inside first."""
         if isinstance(node, ast.Lambda):
             return
-        for child in ast.iter_child_nodes(node):
+        for child in children(node):
             if isinstance(child, ast.expr):
                 self.expression(child, at)
             elif isinstance(child, ast.keyword):
@@ -352,7 +353,7 @@ class _Walk:
 
 def _yields(function: ast.AST) -> bool:
     """Whether a function is a generator: a context manager that puts the mode back, say."""
-    return any(isinstance(n, (ast.Yield, ast.YieldFrom)) for n in ast.walk(function))
+    return any(isinstance(n, (ast.Yield, ast.YieldFrom)) for n in walk(function))
 
 
 def _is_alternative(source: Source, node: ast.Call) -> bool:
@@ -366,7 +367,7 @@ def _is_alternative(source: Source, node: ast.Call) -> bool:
     return any(
         isinstance(n, ast.Attribute) and n.attr == "train" and ast.dump(n.value) == written
         for s in other
-        for n in ast.walk(s)
+        for n in walk(s)
     )
 
 
@@ -395,7 +396,7 @@ def _may_matter(function: ast.AST) -> bool:
             isinstance(n.func, ast.Name)
             or (isinstance(n.func, ast.Attribute) and (n.func.attr in _WORDS or _on_self(n.func)))
         )
-        for n in ast.walk(function)
+        for n in walk(function)
     )
 
 

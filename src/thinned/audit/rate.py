@@ -6,6 +6,7 @@ import ast
 
 from thinned.audit.binding import default_of
 from thinned.audit.modes import SETTERS, SURE, Says, branch, flipped, implied, mentions, says
+from thinned.audit.nodes import walk
 from thinned.audit.source import Source, is_self
 from thinned.audit.values import Built, Class, Const, Frame, Function
 from thinned.audit.words import words_of
@@ -93,7 +94,7 @@ def _called(source: Source, node: ast.Call, frame: Frame | None, depth: int) -> 
     if isinstance(called.target, Function):
         function = called.target.node
         if not isinstance(function, ast.Lambda):
-            returns = [n for n in ast.walk(function) if isinstance(n, ast.Return)]
+            returns = [n for n in walk(function) if isinstance(n, ast.Return)]
             if len(returns) == 1:
                 return rate(called.target.source, returns[0].value, None, depth - 1)
             return Says.MAYBE
@@ -150,7 +151,7 @@ def _kept_rate(source: Source, node: ast.Attribute, frame: Frame | None, depth: 
     for member in info.family() if info is not None else ():
         method = member.methods.get(node.attr)
         if method is not None:
-            returns = [n for n in ast.walk(method) if isinstance(n, ast.Return)]
+            returns = [n for n in walk(method) if isinstance(n, ast.Return)]
             if len(returns) == 1:
                 return rate(member.source, returns[0].value, None, depth - 1)
             return Says.MAYBE

@@ -16,7 +16,6 @@ __all__ = [
     "encoding_of",
     "is_silenced",
     "lines_of",
-    "may_be_asked",
     "may_matter",
     "package_of",
     "parse",
@@ -33,16 +32,21 @@ LARGEST_NOTEBOOK = 64 * 2**20
 # starts from a name that comes to the file through an import, so that the framework's name is in
 # the text; and each word below is the part that the names of one group of rules share. In a large
 # package about one file in twenty remains, and reading bytes is fifty times quicker than parsing.
-_FRAMEWORK = re.compile(
-    rb"torch|jax|flax|equinox|haiku|keras|tensorflow|thinned|timm|paddle|flash_attn|xformers"
-)
-_ASKED = re.compile(rb"Module|Model|Layer|[Dd]rop|[Tt]rain|[Bb]ernoulli|\.eval\(|rand|determini")
+_FRAMEWORKS = (b"torch", b"jax", b"flax", b"equinox", b"haiku", b"keras", b"tensorflow", b"thinned")
+_FRAMEWORKS += (b"timm", b"paddle", b"flash_attn", b"xformers")
 _WORD = re.compile(
-    rb"[Dd]rop|flash_attn|memory_efficient_attention|multi_head_attention_forward"
-    rb"|stochastic_depth|StochasticDepth|mask_feature|no_grad|inference_mode|manual_seed"
-    rb"|LSTM|GRU|RNN|MultiheadAttention|Transformer(?:En|De)coderLayer|keep_mask"
-    rb"|train(?:ing)?=True|deterministic=False|seed_everything|set_seed|[Bb]ernoulli|GradientTape|\.train\(|\.eval\("
+    # Not the English word, which dropped tables and packets are spoken of with.
+    rb"[Dd]ropout|[Dd]rop(?!ped|ping|s\b|na\b|_last|_dup|_col|_index|\(| (?![=:])|[-\n.,;'\"`])"
+    rb"|(?:(?<!\.)|self\.\w*)[Dd]rop\(|flash_attn_\w*func|memory_efficient_attention|multi_head_attention_forward"
+    rb"|stochastic_depth|StochasticDepth|mask_feature|MultiheadAttention|Transformer(?:En|De)coderLayer"
+    rb"|[Kk]eep_?[Mm]ask|[Kk]eep_?[Pp]rob|train(?:ing)?=True|deterministic=False|[Bb]ernoulli|GradientTape"
+    rb"|\.train\(|def (?:train|eval)\(self|training_step|jit\.trace|export\.export"
 )
+# Nothing by itself; together with a gradient step, training that may go wrong.
+_WITH_STEPS = re.compile(
+    rb"no_grad|inference_mode|\.eval\(|manual_seed|seed_everything|set_\w*seed|seed_all"
+)
+_STEPS = re.compile(rb"backward|apply_gradients|train_on_batch|\.fit\(|def forward")
 
 _NEWLINE = re.compile(r"\r\n|\r|\n")
 _NOQA = re.compile(
@@ -78,15 +82,13 @@ def read(path: str) -> bytes:
         raise UnreadableError(f"The file could not be read: {reason}.") from None
 
 
-def may_be_asked(data: bytes) -> bool:
-    """Say whether a file that another imports could hold what a rule asks about: dropout, modes,
-    draws, or a call that sets a mode."""
-    return _FRAMEWORK.search(data) is not None and _ASKED.search(data) is not None
-
-
 def may_matter(data: bytes) -> bool:
     """Say whether any rule could find something in a file of these bytes."""
-    return _FRAMEWORK.search(data) is not None and _WORD.search(data) is not None
+    if not any(name in data for name in _FRAMEWORKS):
+        return False
+    if _WORD.search(data) is not None:
+        return True
+    return _WITH_STEPS.search(data) is not None and _STEPS.search(data) is not None
 
 
 def parse(data: bytes) -> ast.Module:

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 from thinned.audit.contents import drops_inside
 from thinned.audit.context import is_evaluation, is_monte_carlo, is_test_code
+from thinned.audit.nodes import children, walk
 from thinned.audit.order import Order, walked
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Function, Source
@@ -34,7 +35,7 @@ def _inside(function: Function) -> Iterator[ast.AST]:
         node = waiting.pop()
         yield node
         if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            waiting.extend(ast.iter_child_nodes(node))
+            waiting.extend(children(node))
 
 
 def _key(node: ast.AST) -> str | None:
@@ -160,7 +161,7 @@ def _is_of_modules(source: Source, call: ast.Call) -> bool:
         elif isinstance(at, (ast.ListComp, ast.SetComp, ast.GeneratorExp)):
             targets = [g.target for g in at.generators]
         for target in targets:
-            if any(isinstance(n, ast.Name) and n.id == name for n in ast.walk(target)):
+            if any(isinstance(n, ast.Name) and n.id == name for n in walk(target)):
                 return True
     return False
 
@@ -236,7 +237,7 @@ def _script_without_eval(source: Source) -> Iterator[Hit]:
         function = source.function_of(statement)
         if function is not None and (is_evaluation(function.name) or not _learns(function)):
             continue
-        for node in ast.walk(statement):
+        for node in walk(statement):
             if not isinstance(node, ast.Call) or _key(node.func) not in trained:
                 continue
             looped = any(_is_over_data(loop) for loop in source.loops_of(node))
@@ -257,7 +258,7 @@ def _is_quiet(source: Source, statement: ast.With) -> bool:
 def _is_over_data(loop: ast.For | ast.AsyncFor | ast.While) -> bool:
     if isinstance(loop, ast.While):
         return False
-    for node in ast.walk(loop.iter):
+    for node in walk(loop.iter):
         word = node.id if isinstance(node, ast.Name) else getattr(node, "attr", "")
         if isinstance(word, str) and _LOADER.search(word):
             return True
@@ -355,7 +356,7 @@ def _freezes(function: ast.AST) -> bool:
     """Whether a function speaks of frozen parts, whose eval() is meant."""
     return any(
         re.search(r"(?i)freez|frozen|requires_grad|batch_?norm|(?:^|_)bn(?:_|$)|teacher", word)
-        for n in ast.walk(function)
+        for n in walk(function)
         for word in [getattr(n, "attr", None) or getattr(n, "id", None) or getattr(n, "arg", None)]
         if isinstance(word, str)
     )

@@ -18,6 +18,7 @@ from thinned.audit.context import (
     mentions,
 )
 from thinned.audit.flow import operation
+from thinned.audit.nodes import walk
 from thinned.audit.rule import Hit, rule
 from thinned.audit.rules.torch_calls import unguarded as without_mode
 from thinned.audit.source import Called, Function, Source, is_self
@@ -40,6 +41,10 @@ class _Use:
 
 
 def _uses(source: Source) -> Iterator[_Use]:
+    if not any(
+        at.arg in ("rngs", "key") for call in source.calls for at in call.keywords
+    ) and not any(source.calls_of(("haiku.dropout", "jax.random.bernoulli"))):
+        return
     for call in source.calls:
         rngs = next((k.value for k in call.keywords if k.arg == "rngs"), None)
         if isinstance(rngs, ast.Dict) and not _is_init(call):
@@ -127,7 +132,7 @@ def key_twice(source: Source) -> Iterator[Hit]:
 def _stores(source: Source, name: str, inside: ast.AST) -> list[int]:
     return [
         node.lineno
-        for node in ast.walk(inside)
+        for node in walk(inside)
         if isinstance(node, ast.Name) and node.id == name and not isinstance(node.ctx, ast.Load)
     ]
 
@@ -265,7 +270,7 @@ def _is_kept(source: Source, key: ast.expr) -> bool:
 def _is_inner(source: Source, function: Function | None) -> bool:
     """Whether a function is one step, and not a whole training run that holds a loop."""
     return function is not None and not any(
-        isinstance(n, (ast.For, ast.While)) for n in ast.walk(function)
+        isinstance(n, (ast.For, ast.While)) for n in walk(function)
     )
 
 

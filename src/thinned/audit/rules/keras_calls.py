@@ -15,6 +15,7 @@ from thinned.audit.context import (
 from thinned.audit.flow import operation
 from thinned.audit.layers import KERAS_DROPOUT
 from thinned.audit.modes import Says, guard
+from thinned.audit.nodes import walk
 from thinned.audit.rule import Hit, rule
 from thinned.audit.rules.rates import is_version_1, keep_word
 from thinned.audit.rules.torch_calls import unguarded as without_mode
@@ -144,7 +145,7 @@ def tape_without_training(source: Source) -> Iterator[Hit]:
             for item in statement.items
         ):
             continue
-        for node in (n for s in statement.body for n in ast.walk(s)):
+        for node in (n for s in statement.body for n in walk(s)):
             if not isinstance(node, ast.Call) or is_test_code(source, node):
                 continue
             for call in _model_calls(source, node, trained):
@@ -163,7 +164,7 @@ def _model_calls(source: Source, call: ast.Call, trained: set[str]) -> Iterator[
         if frame is None:
             return
         names = {name for name, given in frame.given.items() if ast.dump(given) in trained}
-        for node in ast.walk(called.target.node):
+        for node in walk(called.target.node):
             if (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Name)

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from thinned.audit.context import is_module
+from thinned.audit.nodes import walk
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import ClassInfo, Source, is_self
 from thinned.audit.values import Function, Named
@@ -184,7 +185,7 @@ def train_overridden(source: Source) -> Iterator[Hit]:
 
 def _passes_on(method: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     """Whether the method hands a mode to anything, or refuses."""
-    for node in ast.walk(method):
+    for node in walk(method):
         if isinstance(node, ast.Attribute) and node.attr in ("train", "eval"):
             return True
         if isinstance(node, ast.Raise):

@@ -20,6 +20,7 @@ from thinned.audit.layers import (
     TORCH_DROPOUT,
     ranks,
 )
+from thinned.audit.nodes import walk
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Called, Source
 
@@ -353,7 +354,7 @@ def _goes_on(source: Source, call: ast.Call) -> bool:
     target = _name_of(statement.targets[0])
     block, place = source.block_of(statement)
     for later in block[place + 1 : place + 12]:
-        reads = [n for n in ast.walk(later) if isinstance(n, ast.Name) and n.id == target]
+        reads = [n for n in walk(later) if isinstance(n, ast.Name) and n.id == target]
         if not reads:
             continue
         if isinstance(later, ast.Return):

@@ -10,6 +10,7 @@ from thinned.audit.binding import default_of
 from thinned.audit.context import is_module, is_module_base, is_test_code
 from thinned.audit.flow import Operation, operation
 from thinned.audit.layers import DROPOUT_LAYERS, FUNCTIONAL, KERAS_DROPOUT
+from thinned.audit.nodes import walk
 from thinned.audit.rule import Hit, rule
 from thinned.audit.rules.rates import is_tried
 from thinned.audit.source import ClassInfo, Function, Source, is_self
@@ -90,7 +91,7 @@ def _is_never_read(source: Source, target: ast.Name) -> bool:
     for use in source.loads.get(name, ()):
         if function is None or any(at is inside for at in source.above(use)):
             return False
-    for node in ast.walk(inside):
+    for node in walk(inside):
         if isinstance(node, (ast.Global, ast.Nonlocal)) and name in node.names:
             return False
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("locals", "vars"):
@@ -165,7 +166,7 @@ def _reads_all(function: ast.AST) -> bool:
     names = _BY_NAME | {"save_hyperparameters"}
     return any(
         isinstance(n, ast.Call) and getattr(n.func, "id", getattr(n.func, "attr", "")) in names
-        for n in ast.walk(function)
+        for n in walk(function)
     )
 
 
@@ -211,7 +212,7 @@ def _builds(source: Source, function: Function) -> bool:
     return any(
         isinstance(n, ast.Call)
         and (source.called(n).name or "").startswith(("torch.nn.", "keras.layers."))
-        for n in ast.walk(function)
+        for n in walk(function)
     )
 
 
@@ -263,7 +264,7 @@ def _is_whole(
         return False
     if "__getattr__" in info.methods or "__getattribute__" in info.methods:
         return False
-    for node in ast.walk(info.node):
+    for node in walk(info.node):
         if isinstance(node, ast.Attribute) and node.attr in _ALL_CHILDREN:
             return False
         if isinstance(node, ast.Call):
@@ -298,7 +299,7 @@ def _is_used(source: Source, info: ClassInfo, attribute: str) -> bool:
                 use.value
             ):
                 return True
-    return any(isinstance(n, ast.Constant) and n.value == attribute for n in ast.walk(info.node))
+    return any(isinstance(n, ast.Constant) and n.value == attribute for n in walk(info.node))
 
 
 def _is_config(node: ast.expr) -> bool:
