@@ -36,8 +36,8 @@ _IS_MODE_OF = re.compile(
 _BOOLEAN = frozenset({"bool", "isinstance", "hasattr", "callable"})
 _NUMBER = frozenset({"float", "int"})
 _EVALUATION = re.compile(
-    r"(?i)^_*(?:do_|run_|compute_|get_|make_|model_|epoch_)?"
-    r"(?:eval|evaluate|evaluation|validate|validation|valid|val|test|predict|prediction|infer"
+    r"(?i)^_*(?:do_|run_|compute_|get_|check_|make_|model_|epoch_)?"
+    r"(?:eval|evaluate|accuracy|estimate_loss|evaluation|validate|validation|valid|val|test|predict|prediction|infer"
     r"|inference|score)"
     r"(?:_(?:step|epoch|loop|model|net|network|one_epoch|fn|func|function|batch|loss|acc|accuracy"
     r"|proba|on\w*|dataset|loader|set|split|metrics|logits|classes|all|once|for_\w+))?_*$"

@@ -84,7 +84,7 @@ def drop_of(source: Source, called: Called) -> Drop | None:
     name = called.name or ""
     facts = FUNCTIONAL.get(name)
     if facts is not None:
-        p = called.argument(facts.p, "p", "drop_prob", "dropout_p")
+        p = called.argument(facts.p, "p", "drop_prob", "dropout_p", "rate")
         mode = called.argument(facts.training, facts.mode)
         if called.open and mode is None:
             return None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-from thinned.audit.layers import TENSOR_METHODS
+from thinned.audit.layers import RECURRENT, TENSOR_METHODS
 from thinned.audit.nodes import walk
 from thinned.audit.source import Called, Source
 from thinned.audit.values import NOTHING, Built, Items, Named
@@ -94,11 +94,22 @@ def producer(source: Source, node: ast.expr | None) -> ast.expr | None:
         if isinstance(earlier, ast.Assign):
             if len(earlier.targets) == 1 and _is_name(earlier.targets[0], node.id):
                 return earlier.value
+            if _is_first(earlier.targets[0], node.id) and _is_recurrent(source, earlier.value):
+                return earlier.value  # out, state = lstm(x)
         elif isinstance(earlier, ast.AnnAssign) and _is_name(earlier.target, node.id):
             return earlier.value
         if _gives(earlier, node.id):
             return None
     return None
+
+
+def _is_first(target: ast.expr, name: str) -> bool:
+    return isinstance(target, ast.Tuple) and bool(target.elts) and _is_name(target.elts[0], name)
+
+
+def _is_recurrent(source: Source, node: ast.expr) -> bool:
+    found = operation(source, node)
+    return found is not None and found.name in RECURRENT
 
 
 def _is_name(node: ast.AST, name: str) -> bool:
@@ -135,7 +146,7 @@ class Step:
 
 
 def chains(source: Source) -> list[tuple[ast.Call | None, list[Step]]]:
-    """Return the sequences of layers that run one after the other, with the call that holds them."""
+    """Return the sequences of layers that run one after the other, and the calls that hold them."""
     found = _chains.get(source)
     if found is None:
         found = _chains[source] = list(_chains_of(source))

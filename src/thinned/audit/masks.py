@@ -23,7 +23,12 @@ _UNIFORM = frozenset(
 )
 _UNIFORM_METHODS = frozenset({"uniform_"})
 _BERNOULLI = frozenset(
-    {"torch.bernoulli", "numpy.random.binomial", "torch.distributions.Bernoulli"}
+    {
+        "torch.bernoulli",
+        "numpy.random.binomial",
+        "torch.distributions.Bernoulli",
+        "jax.random.bernoulli",
+    }
     | {"torch.distributions.bernoulli.Bernoulli"}
 )
 _BERNOULLI_METHODS = frozenset({"bernoulli", "bernoulli_"})

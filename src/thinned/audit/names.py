@@ -45,6 +45,8 @@ _RENAMED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"^keras\.layers\.(?:[a-z]\w*\.)+(?=[A-Z])", "keras.layers."),
         (r"^keras\.(?:models|engine)\.(?:[a-z]\w*\.)*(?=Sequential$|Model$)", "keras."),
         (r"^tensorflow\.compat\.v2\.", "tensorflow."),
+        (r"^tensorflow\.compat\.v1\.layers\.", "tensorflow.layers."),
+        (r"^tensorflow\.(?:compat\.v1\.)?(?:contrib\.rnn|nn\.rnn_cell)\.", "tensorflow.rnn_cell."),
         (r"^flax\.linen\.\w+\.(?=[A-Z])", "flax.linen."),
         (r"^flax\.nnx\.(?:nn\.)?[a-z]\w*\.(?=[A-Z])", "flax.nnx."),
         (r"^(?:equinox|eqx)\.nn\._\w+\.", "equinox.nn."),

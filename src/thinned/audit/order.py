@@ -165,6 +165,7 @@ class _Walk:
         if key is not None:
             at.names[name] = key
         elif isinstance(value, ast.Call):
+            at.names.pop(name, None)  # another object now: a copy, say
             own = self.key(node.targets[0], at)
             if own is not None:
                 self.modes[own] = frozenset({"U"})
@@ -225,6 +226,8 @@ class _Walk:
                 self._learn(node, at)
                 return
         target = at.source.called(node).target
+        if target is NOTHING and isinstance(func, ast.Attribute):
+            target = _only_method(at.source, func) or target
         if (
             isinstance(target, Function)
             and at.depth < _DEPTH
@@ -256,9 +259,10 @@ class _Walk:
                 fact = "U"
         if fact == "T":
             self.trained.add(key)
-        for known in [*self.modes, key]:
+        for known in {*self.modes, *self.used, key}:
             if known == key or known.startswith(f"{key}."):
-                self.modes[known] = frozenset({fact})
+                if known == key or known in self.modes:
+                    self.modes[known] = frozenset({fact})
                 if not isinstance(fact, Left):
                     self.used.pop(known, None)  # what ran before was no part of this step
         return True
@@ -271,6 +275,8 @@ class _Walk:
         return Left(at.top or node, at.top is None, chosen, key)
 
     def _learn(self, node: ast.Call, at: _Context) -> None:
+        if _learns_inputs(at.source, node):
+            return
         asked = guard(at.source, node, at.frame, around=False) is not Says.NOTHING
         for key, facts in self.used.items():
             lefts = [fact for fact in facts if isinstance(fact, Left)]
@@ -302,7 +308,9 @@ class _Walk:
             return False
         called = at.source.called(node)
         frame = bind(target.node, called, target.skip, at.frame)
-        if frame is None or frame.depth > _DEPTH + 1:
+        if frame is None:
+            frame = Frame(target.node, {}, at.frame)  # what it is given is not seen
+        if frame.depth > _DEPTH + 1:
             return False
         names = {}
         for name, given in frame.given.items():
@@ -351,9 +359,44 @@ class _Walk:
         self.used[key] = self.modes.get(outer, frozenset({"U"}))
 
 
+def _learns_inputs(source: Source, node: ast.Call) -> bool:
+    """Whether the gradient that is taken is that of an input, which is then read: an adversarial
+    example, say, for which a model stands in evaluation on purpose."""
+    loops = source.loops_of(node)
+    inside: ast.AST | None = loops[0] if loops else source.function_of(node)
+    if inside is None:
+        return False
+    each = {
+        n.id
+        for n in walk(inside)
+        if isinstance(n, (ast.For, ast.comprehension))
+        for n in walk(n.target)
+        if isinstance(n, ast.Name)
+    }
+    return any(
+        isinstance(n, ast.Attribute)
+        and n.attr == "grad"
+        and isinstance(n.value, ast.Name)
+        and n.value.id not in each
+        and n.value.id not in ("self", "torch", "jax")
+        for n in walk(inside)
+    )
+
+
 def _yields(function: ast.AST) -> bool:
     """Whether a function is a generator: a context manager that puts the mode back, say."""
     return any(isinstance(n, (ast.Yield, ast.YieldFrom)) for n in walk(function))
+
+
+def _only_method(source: Source, func: ast.Attribute) -> Function | None:
+    """The method that sets a mode, where one class of the file alone has a method of this name, and
+    the object is not known: `model.val_start()`."""
+    if "_" not in func.attr or not isinstance(func.value, (ast.Name, ast.Attribute)):
+        return None
+    found = [i.methods[func.attr] for i in source.classes.values() if func.attr in i.methods]
+    if len(found) != 1 or not _matters(source, found[0]):
+        return None
+    return Function(source, found[0], 1)
 
 
 def _is_alternative(source: Source, node: ast.Call) -> bool:

@@ -40,7 +40,17 @@ _TELLING = re.compile(
     re.MULTILINE,
 )
 # One of these is in every text that _TELLING matches; to look for them takes a tenth of its time.
-_HINTS = (b"rop", b"rain", b"eval", b"ernoulli", b"rand", b"Mod", b"Layer", b"BatchNorm", b"seed")
+_HINTS: tuple[bytes, ...] = (
+    b"rop",
+    b"rain",
+    b"eval",
+    b"ernoulli",
+    b"rand",
+    b"Mod",
+    b"Layer",
+    b"BatchNorm",
+    b"seed",
+)
 _HINTS += (b"determin", b"inference", b"backward", b"keep", b"is_test")
 
 

@@ -18,7 +18,7 @@ from thinned.audit.reading import UnreadableError, package_of, parse, read
 
 __all__ = ["forget", "imported", "parsed"]
 
-# Bytes of parsed files that are kept: a tree takes a hundred times as many. And files whose text is.
+# Bytes of parsed files that are kept: a tree takes a hundred times as many. And texts that are.
 _KEPT = 3 * 2**20
 _OUTLINES = 512
 # Folders above a file that are searched.

@@ -11,6 +11,7 @@ from thinned.audit.drops import by_hand, passed_on, verdict
 from thinned.audit.modes import Says, guard
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Source, is_self
+from thinned.audit.words import mode_by_name
 
 __all__ = ["mask_unguarded", "rate_lost"]
 
@@ -47,6 +48,9 @@ def mask_unguarded(source: Source) -> Iterator[Hit]:
 def _in_model(source: Source, node: ast.AST) -> bool:
     """Whether a node stands in a method that a model's forward pass runs."""
     function, info = source.function_of(node), source.class_of(node)
+    if function is not None and info is None:
+        arguments = (*function.args.args, *function.args.kwonlyargs)
+        return any(mode_by_name(a.arg) for a in arguments)  # told the mode, and it does not ask
     if function is None or info is None or function.name == "__init__":
         return False
     bases = [base or "" for member in info.family() for base in member.bases]
@@ -99,7 +103,9 @@ def _is_lost(source: Source, store: ast.Attribute, others: list[ast.Attribute]) 
         if function.name == "eval":
             return True
         return guard(source, store, around=False) is Says.EVALUATION
-    if not is_evaluation(function.name) or not _learns(source):
+    names = [function.name]
+    names += [f.name for u in source.loads.get(function.name, ()) if (f := source.function_of(u))]
+    if not any(is_evaluation(name) for name in names) or not _learns(source):
         return False
     return not is_self(store.value) and bool(source.loops_of(store))
 

@@ -303,12 +303,19 @@ def _order(source: Source) -> Order:
         found = _walks[source] = Order()
         learns = "backward" in source.attributes or "manual_backward" in source.attributes
         functions: list[ast.AST] = [source.tree, *source.functions]
-        for function in functions if learns and source.loops else ():
-            if any(source.function_of(loop) is _or_none(function) for loop in source.loops):
+        for function in functions if learns else ():
+            loops = any(source.function_of(loop) is _or_none(function) for loop in source.loops)
+            if loops or _is_step(function):
                 walk = walked(source, function)
                 found.inside += walk.inside
                 found.before += walk.before
     return found
+
+
+def _is_step(function: ast.AST) -> bool:
+    """Whether a function is one step of training, whose loop is elsewhere."""
+    words = set(words_of(getattr(function, "name", "")))
+    return bool({"train", "training"} & words) and {"step", "batch", "iteration"} & words != set()
 
 
 def _or_none(node: ast.AST) -> ast.AST | None:
@@ -335,6 +342,7 @@ def other_phase(source: Source) -> Iterator[Hit]:
         if {"train", "fit", "training", "finetune"} & set(words) and not _freezes(function):
             told.add(left.node)
             yield left.node, "eval() is called here, and the model is trained after it."
+    yield from _lightning_steps(source)
     for function in source.functions:
         if not is_evaluation(function.name) or is_monte_carlo(source, function):
             continue
@@ -350,6 +358,19 @@ def other_phase(source: Source) -> Iterator[Hit]:
             if later and not any(_is_repeated(source, c) for c in later):
                 yield call, f"{function.name} evaluates {of}, and puts it to training first."
                 break
+
+
+def _lightning_steps(source: Source) -> Iterator[Hit]:
+    """A step of a LightningModule that puts the module to evaluation: its loop is Lightning's, and
+    sets the mode once for each epoch."""
+    for info in source.classes.values():
+        step = info.methods.get("training_step")
+        if step is None or "lightning.LightningModule" not in info.bases or _freezes(step):
+            continue
+        if not _method_calls(step, "train"):
+            for call in _method_calls(step, "eval"):
+                if _of(call) == "self":
+                    yield call, "eval() is called here, and the model is trained after it."
 
 
 def _freezes(function: ast.AST) -> bool:
@@ -380,13 +401,31 @@ def traced(source: Source) -> Iterator[Hit]:
         moved = model.func if isinstance(model, ast.Call) else None
         if isinstance(moved, ast.Attribute) and moved.attr in ("eval", "train"):
             continue
-        if not drops_inside(source, source.interpreter.of(model)) and not _is_given(source, model):
-            continue
         key = _key(model)
-        if key is not None and _mode_set(source, key):
-            continue
+        if not _put_to_training(source, node, key):
+            made = source.interpreter.of(model)
+            if not drops_inside(source, made) and not _is_given(source, model):
+                continue
+            if key is not None and _mode_set(source, key):
+                continue
         what = (called.name or "").removeprefix("torch.")
         yield node, f"{what} sees the model in training mode, and keeps its dropout."
+
+
+def _put_to_training(source: Source, node: ast.Call, key: str | None) -> bool:
+    """Whether the last that is said of the mode, in the lines before, is model.train()."""
+    statement = source.statement_of(node)
+    if statement is None or key is None:
+        return False
+    block, place = source.block_of(statement)
+    for earlier in reversed(block[:place]):
+        for inner in walk(earlier):
+            func = inner.func if isinstance(inner, ast.Call) else None
+            if not isinstance(inner, ast.Call) or not isinstance(func, ast.Attribute):
+                continue
+            if _of(inner) == key and func.attr in ("train", "eval"):
+                return func.attr == "train" and _sets_training(source, inner)
+    return False
 
 
 def _is_given(source: Source, model: ast.expr) -> bool:

@@ -88,7 +88,15 @@ def _is_never_read(source: Source, target: ast.Name) -> bool:
     inside: ast.AST = function if function is not None else source.tree
     if function is None and source.class_of(target) is not None:
         return False
+    loops = source.loops_of(target)
+    # The name of a loop's turn is given anew in the next: what it was last is lost.
+    of_turn = bool(loops) and any(
+        isinstance(n, ast.Name) and n.id == name
+        for n in walk(getattr(loops[0], "target", ast.Pass()))
+    )
     for use in source.loads.get(name, ()):
+        if of_turn and use.lineno <= target.lineno and target.lineno == loops[0].body[-1].lineno:
+            continue
         if function is None or any(at is inside for at in source.above(use)):
             return False
     for node in walk(inside):
