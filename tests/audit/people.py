@@ -68,9 +68,7 @@ def cases() -> list[Case]:
             held_out = file.stem == "fresh" or (number % 3 == 2 and file.stem not in _LOOKED_AT)
             wrong, expected = _version(lines, "-")
             right, _ = _version(lines, "+")
-            found.append(
-                Case(f"{file.stem}: {head}", held_out, wrong, right, frozenset(expected))
-            )
+            found.append(Case(f"{file.stem}: {head}", held_out, wrong, right, frozenset(expected)))
     return found
 
 

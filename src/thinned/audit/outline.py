@@ -29,14 +29,14 @@ _AS = re.compile(rb"([\w.]+)(?:[ \t]+as[ \t]+(\w+))?")
 _COMMENT = re.compile(rb"#[^\n]*")
 _WORD = re.compile(rb"[A-Za-z_]\w*")
 _CALLED = re.compile(rb"\b([A-Za-z_]\w*)[ \t]*\(")
-_BASES = re.compile(rb"class[ \t]+\w+[ \t]*\(([^)]*)\)")
+_BASES = re.compile(rb"^class[ \t]+\w+[ \t]*(?:\(([^)]*)\))?", re.MULTILINE)
 # A number or a truth value: what rates and modes are kept in.
 _VALUE = re.compile(rb"\w+[ \t]*(?::[^=\n]*)?=[ \t]*(?:[-+.\d]|True|False)")
 _TELLING = re.compile(
     rb"[Dd]rop(?!ped|ping|s\b)|training\b|\btrain\b|\.eval\(|[Bb]ernoulli|\brand(?:_like)?\("
     rb"|random\.(?:rand|uniform|binomial)|^class[^(:]*\([^)]*(?:Module|Model|Layer)\b|BatchNorm"
     rb"|deterministic\b|inference\b|inference_mode|seed\w*\(|\.backward\(|keep_?prob"
-    rb"|is_eval|eval_mode|do_eval|is_test",
+    rb"|is_eval|eval_mode|do_eval|is_test|\b_?(?:evaluate|validate|run_eval|train_\w+|test)\(",
     re.MULTILINE,
 )
 # One of these is in every text that _TELLING matches; to look for them takes a tenth of its time.
@@ -51,7 +51,7 @@ _HINTS: tuple[bytes, ...] = (
     b"BatchNorm",
     b"seed",
 )
-_HINTS += (b"determin", b"inference", b"backward", b"keep", b"is_test")
+_HINTS += (b"determin", b"inference", b"backward", b"keep", b"test", b"validate")
 
 
 def _tells(text: bytes) -> bool:
@@ -92,7 +92,7 @@ class Outline:
             seen.add(word)
             for piece in pieces.get(word, ()):
                 bases = _BASES.search(piece)
-                waiting += _WORD.findall(bases[1]) if bases is not None else []
+                waiting += _WORD.findall(bases[1] or b"") if bases is not None else []
             if word in self._origins and word not in pieces:
                 found.append(word.decode("utf-8", "surrogatepass"))
         return found
@@ -155,5 +155,5 @@ class Outline:
         pieces = self._cut()
         bases = _BASES.search(piece)
         # What a function hands its arguments to; of a class, what it is made of.
-        used = _CALLED.findall(piece) if bases is None else _WORD.findall(bases[1])
+        used = _CALLED.findall(piece) if bases is None else _WORD.findall(bases[1] or b"")
         return any(self._may(word) for word in set(used) if word in pieces)
