@@ -142,6 +142,8 @@ def _mode(drop: Drop, frame: Frame | None) -> Says:
 
 def _is_seen(source: Source, p: ast.expr | None, frame: Frame | None) -> bool:
     """Whether p is no parameter whose value a caller brings: an attribute, a setting, a sum."""
+    if isinstance(p, ast.BinOp) and isinstance(p.op, ast.Sub):
+        return _is_seen(source, p.right, frame)  # 1 - keep
     if not isinstance(p, ast.Name):
         return True
     found = source.names.lookup(p.id, source.scope(p))

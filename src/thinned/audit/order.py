@@ -17,6 +17,7 @@ from thinned.audit.modes import Says, guard, says
 from thinned.audit.nodes import children, walk
 from thinned.audit.source import Source
 from thinned.audit.values import NOTHING, Built, Frame, Function
+from thinned.audit.words import words_of
 
 __all__ = ["Left", "Order", "learners", "walked"]
 
@@ -25,6 +26,11 @@ _STEPS = 6000
 _NO_GRAD = frozenset({"torch.no_grad", "torch.inference_mode"})
 _LEARN = frozenset({"backward", "manual_backward"})
 _SAME = frozenset({"to", "cuda", "cpu", "double", "half", "float", "train", "eval", "unwrap_model"})
+# What is done with a model by functions that do not run it, by the words of their names.
+_LOOKS = frozenset(
+    {"save", "copy", "deepcopy", "checkpoint", "log", "print", "isinstance", "hasattr", "getattr"}
+    | {"type", "len", "str", "id", "summary", "count", "dump", "export", "plot", "watch"}
+)
 # Methods of a model that are no forward pass.
 _ASIDE = frozenset(
     {"parameters", "named_parameters", "state_dict", "load_state_dict", "zero_grad", "to", "cuda"}
@@ -74,6 +80,7 @@ class _Walk:
         self.used: _Modes = {}
         self.learned: set[str] = set()
         self.trained: set[str] = set()
+        self.kept: set[str] = set()  # copies, which nothing trains
         self.owners = owners
         self.loops: list[ast.AST] = []
         self.active: list[ast.AST] = []
@@ -167,6 +174,8 @@ class _Walk:
         elif isinstance(value, ast.Call):
             at.names.pop(name, None)  # another object now: a copy, say
             own = self.key(node.targets[0], at)
+            if own is not None and _name(value.func) in ("deepcopy", "copy"):
+                self.kept.add(own)
             if own is not None:
                 self.modes[own] = frozenset({"U"})
 
@@ -279,6 +288,8 @@ class _Walk:
             return
         asked = guard(at.source, node, at.frame, around=False) is not Says.NOTHING
         for key, facts in self.used.items():
+            if key in self.kept:
+                continue
             lefts = [fact for fact in facts if isinstance(fact, Left)]
             for left in lefts:
                 if left.chosen and asked:
@@ -345,6 +356,8 @@ class _Walk:
                     self._used(inner)
                 elif key is not None and isinstance(func.value, ast.Name):
                     self._used(key)
+        if not _LOOKS.isdisjoint(words_of(_name(func))):
+            return
         for arg in (*node.args, *(k.value for k in node.keywords)):
             if isinstance(arg, (ast.Name, ast.Attribute)):
                 key = self.key(arg, at)

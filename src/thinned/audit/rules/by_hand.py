@@ -11,7 +11,7 @@ from thinned.audit.drops import by_hand, passed_on, verdict
 from thinned.audit.modes import Says, guard
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Source, is_self
-from thinned.audit.words import mode_by_name
+from thinned.audit.words import mode_by_name, words_of
 
 __all__ = ["mask_unguarded", "rate_lost"]
 
@@ -40,9 +40,19 @@ def mask_unguarded(source: Source) -> Iterator[Hit]:
             told.add(drop.node)
             yield drop.node, "A mask is drawn here in every mode: it drops in evaluation too."
     for node, _, found, passed in passed_on(source):
-        if found.code == "THN012" and passed and node not in told and _in_model(source, node):
+        if found.code != "THN012" or not passed or _is_kept_as_mask(source, node):
+            continue
+        if node not in told and _in_model(source, node):
             told.add(node)
             yield node, "A mask is drawn in every mode: it drops in evaluation too."
+
+
+def _is_kept_as_mask(source: Source, node: ast.AST) -> bool:
+    """Whether a function gives back the mask that it draws: when it is put on is not seen."""
+    statement = source.parents[node]
+    return isinstance(statement, ast.Assign) and any(
+        isinstance(t, ast.Name) and "mask" in words_of(t.id) for t in statement.targets
+    )
 
 
 def _in_model(source: Source, node: ast.AST) -> bool:

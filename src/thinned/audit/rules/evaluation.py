@@ -315,7 +315,11 @@ def _order(source: Source) -> Order:
 def _is_step(function: ast.AST) -> bool:
     """Whether a function is one step of training, whose loop is elsewhere."""
     words = set(words_of(getattr(function, "name", "")))
-    return bool({"train", "training"} & words) and {"step", "batch", "iteration"} & words != set()
+    is_named = bool({"train", "training"} & words) and bool({"step", "batch", "iteration"} & words)
+    return is_named and any(
+        isinstance(n, ast.Attribute) and n.attr == "step" and "opt" in (_key(n.value) or "").lower()
+        for n in walk(function)
+    )
 
 
 def _or_none(node: ast.AST) -> ast.AST | None:
