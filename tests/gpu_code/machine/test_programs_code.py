@@ -1,5 +1,6 @@
 """What Inductor makes of dropout among its neighbours: one kernel in Triton, compiled for devices
-that are not here. Inductor is told to write Triton for the CPU, and stopped before it runs it."""
+that are not here. Inductor is told to write Triton for the CPU, and stopped before it runs it; or
+lowers a graph of fake tensors on a CUDA device that it is told of."""
 
 import re
 from importlib.util import module_from_spec, spec_from_file_location
@@ -12,7 +13,7 @@ from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
 import thinned
 import thinned.torch
-from thinned.backends.torch import devices
+from thinned.backends.torch import devices, in_inductor
 
 P = 0.1
 ELEMENTS, WARPS = 1024, 4
@@ -60,7 +61,7 @@ def machine_code(name, source, folder, target="sm_90"):
     """A pointwise kernel as a launch would compile it."""
     (signature,) = re.findall(r"'signature': (\{.*?\})", source)
     plain = re.sub(r"@triton_heuristics.*?\n(?=@triton\.jit)", "", source, flags=re.DOTALL)
-    plain = plain.replace("triton_helpers.set_driver_to_cpu()", "")
+    plain = re.sub(r"triton_helpers\.set_driver_to_\w+\(\)", "", plain)
     file = folder / f"{name}.py"
     file.write_text(plain, encoding="utf-8")
     spec = spec_from_file_location(name, file)
@@ -119,3 +120,74 @@ def test_norms_take_the_words_too(programs):
 
     program = programs(layer, *arrays())
     assert len(kernels(program)) == 1
+
+
+# ------------------------------------------------------------------------- for a device that is not
+
+
+@pytest.fixture
+def written_for_cuda(monkeypatch):
+    """What Inductor writes of a function for fake tensors on an H200."""
+    import triton
+    from torch._inductor import compile_fx, scheduler
+    from torch._inductor.debug import DebugContext
+    from torch._inductor.graph import GraphLowering
+    from torch._inductor.runtime.hints import DeviceProperties
+    from torch._inductor.virtualized import V
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.proxy_tensor import make_fx
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    h200 = DeviceProperties(
+        type="cuda", index=0, multi_processor_count=132, cc=90, major=9, warp_size=32,
+        regs_per_multiprocessor=65536, max_threads_per_multi_processor=2048,
+    )  # fmt: skip
+    monkeypatch.setattr(DeviceProperties, "create", classmethod(lambda cls, device: h200))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: h200)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (9, 0))
+    monkeypatch.setattr(scheduler, "has_triton", lambda *_: True)
+    monkeypatch.setattr(triton.runtime.driver, "_active", Driver(), raising=False)
+    monkeypatch.setattr(in_inductor, "uses_triton", lambda device: device.type == "cuda")
+
+    def program(function, *like):
+        mode = FakeTensorMode(shape_env=ShapeEnv())
+        with mode:
+            given = [torch.empty(shape, dtype=dtype, device=d) for shape, dtype, d in like]
+            table = compile_fx.select_decomp_table()
+            graph = make_fx(function, decomposition_table=table)(*given)
+        lowering = GraphLowering(graph, example_inputs=given, shape_env=mode.shape_env)
+        with (
+            V.set_fake_mode(mode),
+            V.set_debug_handler(DebugContext()),
+            V.set_graph_handler(lowering),
+        ):
+            lowering.run(*given)
+            code, _ = lowering.codegen()
+        return code.value
+
+    return program
+
+
+@pytest.mark.parametrize("graphs", [False, True], ids=["default", "cuda graphs"])
+def test_a_program_for_a_cuda_device(graphs, written_for_cuda, tmp_path):
+    there = torch.device("cuda:0")
+
+    def layer(x, bias, residual, words, rate):
+        h = F.gelu(x + bias)
+        how = (words, rate, 0.0, False)
+        if not graphs:
+            return torch.ops.thinned.noised.default(h, *how, "bernoulli", None, []) + residual
+        told = torch.ops.thinned.told.default(*how, x.shape, [], there)
+        return torch.ops.thinned.heard.default(h, told, [], False, None) + residual
+
+    half = torch.bfloat16
+    rows = ((64, 4096), half, there)
+    told = ((8,), torch.int64, "cpu"), ((2,), torch.float64, "cpu")
+    program = written_for_cuda(layer, rows, ((4096,), half, there), rows, *told)
+    ((name, source),) = kernels(program).items()
+    bits = "heard_bits" if graphs else "noised_bits"
+    assert program.count(f"torch.ops.thinned.{bits}.default(") == 1
+    assert program.count(".run(") == 1
+    code = machine_code(name, source, tmp_path)
+    assert code.stack == 0
+    assert code.count("STG.E.128") > 0
