@@ -214,15 +214,25 @@ class Site:
         assert p is not None
         return kinds.forward(x, p, kind, at, shared, window, inplace)
 
-    def place(self, shape: tuple[int, ...], axis: int, shard: Shard | None = None) -> Any:
-        """Address and window of the next call, in eager code. Asking counts as drawing."""
+    def place(
+        self,
+        shape: tuple[int, ...],
+        axis: int,
+        shard: Shard | None = None,
+        x: Tensor | None = None,
+    ) -> Any:
+        """Address and window of the next call, in eager code. Asking counts as drawing.
+
+        x : what is drawn for, by code that takes a step which lies on a device: a CUDA graph that
+        is captured has it. Without, a capture is refused.
+        """
         if self.clock.awake is not None:
             return self.clock.awake.place(self, shape, axis, shard)
-        moment, call = self.clock.take(self.index, self.name)
-        return (
-            address_of(moment, self.address, call, shard, self.name),
-            window_of(self.name, moment, shape, axis, shard),
-        )
+        moment, call = self.clock.take(self.index, self.name, x)
+        at = address_of(moment, self.address, call, shard, self.name)
+        if x is not None and capturing():
+            at = self._replayed(at, x.device)
+        return at, window_of(self.name, moment, shape, axis, shard)
 
     def located(
         self, shape: tuple[int, ...], axis: int | None = None, shard: Shard | None = None
