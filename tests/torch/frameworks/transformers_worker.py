@@ -42,6 +42,10 @@ class Sharding(Trainer):
         finally:
             AcceleratorState.__init__ = begin
 
+    def _save(self, output_dir=None, state_dict=None):
+        """On a CPU accelerate leaves weights in parts that are to be saved as a whole."""
+        super()._save(output_dir, state_dict and wholes(state_dict))
+
 
 def trained(folder, resume=None, ranks=None, kind=Trainer, **more):
     settings = SETTINGS | {"per_device_train_batch_size": ROWS // 2} | more
@@ -76,8 +80,12 @@ def close(found, expected):
 
 
 def full(one):
-    state = one.model.state_dict().items()
-    return {n: v.full_tensor() if hasattr(v, "full_tensor") else v.clone() for n, v in state}
+    return wholes(one.model.state_dict())
+
+
+def wholes(state):
+    gathered = ((n, v.full_tensor() if hasattr(v, "full_tensor") else v) for n, v in state.items())
+    return {n: v.clone() for n, v in gathered}
 
 
 def main():
@@ -101,22 +109,23 @@ def main():
         other = trained(folder, ranks="independent", save_strategy="no")
         assert not close(weights(other.model), expected)
 
-        # Each process saves its shards, all in one folder.
-        together = Path(shared[0]) / "sharded"
-        sharding = {"fsdp": True, "fsdp_config": {
-            "version": 2, "transformer_layer_cls_to_wrap": "BertLayer",
-            "state_dict_type": "SHARDED_STATE_DICT",
-        }}  # fmt: skip
-        AcceleratorState._reset_state()
-        sharded = trained(together, kind=Sharding, **sharding)
-        assert any(hasattr(p, "full_tensor") for p in sharded.model.parameters())
-        assert close(full(sharded), expected)
-        AcceleratorState._reset_state()
-        dist.barrier()
-        more = trained(together, str(together / "checkpoint-2"), kind=Sharding, **sharding)
-        ends = full(sharded), full(more)
-        assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
-        dist.barrier()
+        # Each process saves its shards, all in one folder; or the first one saves the whole.
+        for kind in ("SHARDED_STATE_DICT", "FULL_STATE_DICT"):
+            together = Path(shared[0]) / kind
+            sharding = {"fsdp": True, "fsdp_config": {
+                "version": 2, "transformer_layer_cls_to_wrap": "BertLayer",
+                "state_dict_type": kind,
+            }}  # fmt: skip
+            AcceleratorState._reset_state()
+            sharded = trained(together, kind=Sharding, **sharding)
+            assert any(hasattr(p, "full_tensor") for p in sharded.model.parameters())
+            assert close(full(sharded), expected)
+            AcceleratorState._reset_state()
+            dist.barrier()
+            more = trained(together, str(together / "checkpoint-2"), kind=Sharding, **sharding)
+            ends = full(sharded), full(more)
+            assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+            dist.barrier()
     sys.stdout.flush()
     leave()
 
