@@ -141,8 +141,8 @@ def compact(cells: pd.Series) -> pd.Series | None:
     known = cells.dropna()
     if known.dtype.kind in "iuf":
         numbers = known.to_numpy(np.float64)
-        years = numbers // 10_000
-        if ((numbers != np.round(numbers)) | (years < _YEARS[0]) | (years > _YEARS[1])).any():
+        low, high = _YEARS[0] * 10_000, (_YEARS[1] + 1) * 10_000
+        if ((numbers != np.round(numbers)) | (numbers < low) | (numbers >= high)).any():
             return None
         known = known.astype(np.int64).astype(str).astype(object)
     elif known.dtype.kind != "O" or not _EIGHT.fullmatch(str(known.iloc[0] if len(known) else "")):
