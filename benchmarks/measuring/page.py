@@ -98,6 +98,11 @@ another machine.
 """
 
 
+BUSY = (
+    " Other programs kept every processor busy. This hardly touches the quickest timing on one"
+    " thread, but two seldom ran at the same time: figures with two, and for JAX, F.dropout and"
+    " attention, are no measure of an idle machine."
+)
 NAMES = {"avx2": "AVX2", "avx512": "AVX-512", "neon": "NEON", "baseline": "Any other processor"}
 
 
@@ -139,7 +144,8 @@ def _machine(result: dict[str, Any]) -> str:
     return (
         f"Machine: {told['processor']}, {told['cores']} cores, {told['system']}; kernel"
         f" {result['kernel']}, Python {told['python']}, {packages}. Each figure is"
-        f" {result['of the timings']} of many timings. Load at the start: {_load(result)}.\n"
+        f" {result['of the timings']} of many timings. Load at the start: {_load(result)}."
+        f"{BUSY if (told['load'] or 0) > told['cores'] else ''}\n"
     )
 
 
