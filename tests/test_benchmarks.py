@@ -82,9 +82,12 @@ def test_the_limit_is_the_quicker_multiply():
 
 def test_the_page_has_every_figure():
     told = result(0.9, 25.0)
-    text = page.page({**told, "goals": goals.judge(told)})
-    assert text.count("| 256k | 0.1 | **0.90** | 1.00 | 0.036 |") == 4
-    assert "Machine: A processor, 2 cores" in text
+    judged = {**told, "goals": goals.judge(told)}
+    text = page.page([judged, {**judged, "kernel": "avx2"}])
+    assert text.count("| 256k | 0.1 | **0.90** | 1.00 | 0.036 |") == 4 * 2
+    assert text.count("Machine: A processor, 2 cores") == 2
+    assert "\n## AVX2\n" in text
+    assert ("kept every processor busy" in text) == (judged["machine"]["load"] > 2)
 
 
 def test_a_ratio_is_taken_within_a_round():
