@@ -114,19 +114,28 @@ def test_a_start_that_ends_otherwise_is_no_timing(tmp_path):
 
 
 @needs("torch")
-def test_what_is_measured_on_a_gpu_runs(capsys, monkeypatch):
-    """Every part, by the code that a device runs but for its timers, on the CPU and tiny."""
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ("kernels", "calls", "residual", "attention"),
+        pytest.param(("compiled", "together", "training"), marks=pytest.mark.long),
+    ],
+    ids=["eager", "compiled"],
+)
+def test_what_is_measured_on_a_gpu_runs(parts, capsys, monkeypatch):
+    """By the code that a device runs but for its timers, on the CPU and tiny."""
     from benchmarks import gpu
     from benchmarks.measuring import on_device
 
     def once(timers, repeats, figure):
         return {name: timer(1) for name, timer in timers.items()}
 
+    assert set(parts) <= set(gpu.PARTS)
     monkeypatch.setattr(on_device, "interleaved", once)
-    result = gpu.measure(1, min, list(gpu.PARTS), gpu.tiny())
+    result = gpu.measure(1, min, list(parts), gpu.tiny())
     gpu.show(result)
     told = capsys.readouterr().out
-    for part in gpu.PARTS:
+    for part in parts:
         assert f"{part}: microseconds" in told
     assert all(gpu.OURS in row["us"] for row in result["rows"])
 
