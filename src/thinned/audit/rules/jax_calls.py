@@ -403,7 +403,7 @@ def never_on(source: Source) -> Iterator[Hit]:
 @rule(
     "THN067",
     "generators-made-anew-for-each-layer",
-    sentence="Each nnx layer is given generators of its own, all of one seed.",
+    sentence="Each nnx layer gets new generators, all of the same seed.",
     why="Streams of one seed draw the same numbers: the layers drop the same units.",
     mend="Make nnx.Rngs once and pass it to every layer.",
     wrong="self.a, self.b = (nnx.Dropout(0.1, rngs=nnx.Rngs(0)) for _ in range(2))",

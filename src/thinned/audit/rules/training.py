@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from thinned.audit.context import is_test_code, mentions
-from thinned.audit.layers import FUNCTIONAL
+from thinned.audit.layers import ADDRESSED, FUNCTIONAL
 from thinned.audit.names import UNKNOWN
 from thinned.audit.nodes import walk
 from thinned.audit.rule import Hit, rule
@@ -75,10 +75,11 @@ def _keywords(call: ast.Call) -> list[str]:
     "THN044",
     "seed-reset-in-loop",
     severity="warning",
-    sentence="One seed is set again at each step or epoch, or in forward.",
+    sentence="One seed is set again, or one address drawn at, in each step, epoch or forward.",
     why="Every pass then draws the same masks: one thinned network is trained, and no "
     "other ever is.",
-    mend="Set the seed once, before the loop; or let it depend on the step.",
+    mend="Set the seed once, before the loop; or let it depend on the step. An address takes the "
+    "step: at.replace(step=step).",
     wrong="for x in data: torch.manual_seed(0); loss(model(x)).backward()",
     right="torch.manual_seed(0)\nfor x in data: loss(model(x)).backward()",
 )
@@ -98,6 +99,22 @@ def reseeded(source: Source) -> Iterator[Hit]:
             if _trains(loop) and not _builds(loop):
                 yield node, "The same seed is set again in the loop that trains: the masks repeat."
                 break
+    for called in source.calls_of(ADDRESSED):
+        at = called.argument(ADDRESSED[called.name or ""].training - 1, "at")
+        if at is None or is_test_code(source, called.node) or not _is_one_address(source, at):
+            continue
+        if any(_trains(loop) and not _builds(loop) for loop in source.loops_of(called.node)):
+            yield called.node, "Each turn of the loop that trains draws at one address: one mask."
+
+
+def _is_one_address(source: Source, at: ast.expr) -> bool:
+    """Whether an address is the same in each turn: of constants, or a name that no loop gives."""
+    if isinstance(at, ast.Name):
+        return _is_fixed(source, at, at)
+    if not isinstance(at, ast.Call) or source.called(at).name != "thinned.Address":
+        return False
+    parts = [*at.args, *(keyword.value for keyword in at.keywords)]
+    return all(source.value(part) is not UNKNOWN for part in parts)
 
 
 def _seeding(source: Source) -> Iterator[Called]:

@@ -14,6 +14,7 @@ from thinned.address import Address
 from thinned.backends.torch.internals import active_ddp
 from thinned.checks import message
 from thinned.methods.draws import Draws
+from thinned.methods.foreign_arguments import told
 from thinned.methods.gradients import drop_bp, drop_grad
 from thinned.methods.graphs import drop_edge
 from thinned.methods.layers import alpha_of, layer_drop
@@ -28,6 +29,7 @@ __all__ = ["DropBP", "DropEdge", "DropGrad", "EmbeddingDropout", "LayerDrop", "L
 _NOWHERE = Address()  # what evaluation, which draws nothing, is given
 
 
+@told
 class LayerDrop(Sited):
     """A stack of layers each of which is skipped with probability p: see `thinned.layer_drop`.
 
@@ -65,13 +67,9 @@ class LayerDrop(Sited):
     ) -> None:
         super().__init__(checks.probability("LayerDrop", p))
         self.skip = None if skip is None else checks.flag("LayerDrop", "skip", skip)
-        try:
-            found = layers if isinstance(layers, nn.ModuleList) else list(layers)
-        except TypeError:
-            got = type(layers).__name__
-            raise TypeError(
-                message("LayerDrop", "layers", "several torch.nn.Modules", got)
-            ) from None
+        found: Any = layers
+        if not isinstance(layers, nn.ModuleList):
+            found = checks.items("LayerDrop", "layers", layers, "several torch.nn.Modules")
         for layer in found:
             if not isinstance(layer, nn.Module):
                 got = type(layer).__name__
@@ -121,6 +119,7 @@ def _every_gradient_is_awaited() -> bool:
     return ddp is not None and not ddp.find_unused_parameters
 
 
+@told
 class LoRALinear(Sited):
     """A frozen linear layer and its low-rank update, whose input is dropped.
 
@@ -194,6 +193,7 @@ class LoRALinear(Sited):
         return f"p={self.p}, rank={self.rank}, alpha={self.alpha:g}"
 
 
+@told
 class EmbeddingDropout(Sited):
     """An embedding whose words are dropped whole: see `thinned.embedding_dropout`.
 
@@ -241,6 +241,7 @@ class EmbeddingDropout(Sited):
         return f"p={self.p}"
 
 
+@told
 class _OnGradient(Sited):
     """Identity, whose gradient meets a method's noise."""
 
@@ -300,6 +301,7 @@ class DropBP(_OnGradient):
     method = staticmethod(drop_bp)
 
 
+@told
 class DropEdge(Sited):
     """Takes edges out of an edge list of shape (2, E) in training: see `thinned.drop_edge`.
 
