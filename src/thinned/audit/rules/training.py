@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from thinned.audit.context import is_test_code, mentions
 from thinned.audit.layers import ADDRESSED, FUNCTIONAL
 from thinned.audit.names import UNKNOWN
+from thinned.audit.nodes import walk
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Called, Source
 from thinned.audit.values import Function
@@ -131,7 +132,7 @@ def _seeding(source: Source) -> Iterator[Called]:
             and not isinstance(target.node, ast.Lambda)
             and any(
                 isinstance(n, ast.Call) and target.source.called(n).name in _SEEDS
-                for n in ast.walk(target.node)
+                for n in walk(target.node)
             )
         ):
             yield called
@@ -149,12 +150,12 @@ def _is_fixed(source: Source, seed: ast.expr, node: ast.AST) -> bool:
     return not any(
         isinstance(n, ast.Name) and n.id == seed.id and not isinstance(n.ctx, ast.Load)
         for loop in source.loops_of(node)
-        for n in ast.walk(loop)
+        for n in walk(loop)
     )
 
 
 def _calls_dropout(source: Source, function: ast.AST) -> bool:
-    for node in ast.walk(function):
+    for node in walk(function):
         if isinstance(node, ast.Call) and (
             source.called(node).name in FUNCTIONAL or mentions(node.func, _DROP)
         ):
@@ -163,12 +164,12 @@ def _calls_dropout(source: Source, function: ast.AST) -> bool:
 
 
 def _trains(loop: ast.AST) -> bool:
-    return any(isinstance(n, ast.Attribute) and n.attr in _STEPS for n in ast.walk(loop))
+    return any(isinstance(n, ast.Attribute) and n.attr in _STEPS for n in walk(loop))
 
 
 def _builds(loop: ast.AST) -> bool:
     """Whether the loop makes a model or an optimizer: each turn is then a run of its own."""
-    for node in ast.walk(loop):
+    for node in walk(loop):
         if isinstance(node, ast.Attribute) and node.attr in _BUILDS:
             return True
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
