@@ -15,8 +15,9 @@ from safetensors.numpy import load_file, save
 from thinned.errors import InputError
 from thinned.fit.choices import Choices
 from thinned.fit.engines.local import Local
-from thinned.fit.job import read_hidden, read_p
+from thinned.fit.job import read_hidden
 from thinned.fit.model import write_predictions
+from thinned.fit.rate import read_p
 from thinned.fit.results import FitSettings
 from thinned.fit.saved import load_model, save_model, sealed
 from thinned.fit.search import Search
