@@ -183,8 +183,8 @@ def _function(own: Own) -> Callable[..., Any]:
             except BaseException:
                 del sys.modules[name]
                 raise
-    function = getattr(module, own.function, None)
-    if not callable(function):
+    function: Callable[..., Any] | None = getattr(module, own.function, None)
+    if function is None or not callable(function):
         there = [one for one, value in vars(module).items() if inspect.isfunction(value)]
         hint = f"its functions are {listed(there)}." if there else "it has no functions."
         raise InputError(f"{own.path}: no function {quoted(own.function)}; {hint}")
