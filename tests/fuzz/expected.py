@@ -87,6 +87,8 @@ def expected(name, given):
     x = next((given[n] for n in ("x", "w", "input") if n in given), None)
     if x is None or x.size > LARGEST or given.get("at") is None or given.get("tokens") is not None:
         return None
+    if x.dtype.kind == "c":
+        return None
     if name == "thinned.k_of_n_dropout":
         return _k_of_n(x, given)
     if name in WORDS:
@@ -177,7 +179,7 @@ def _noise(name, x, given):
     if given.get("training", True) is False or p == 1:
         return None
     at, mirror = place_of(given["at"]), _mirrored(given)
-    where = indices(x.shape, given.get("window"), ())
+    where = indices(x.shape, given.get("window"), axes_of(given.get("shared_axes", ())))
     if name == "thinned.gaussian_dropout":
         std = math.sqrt(p / (1 - p))
         m = [1 + std * oracle.gaussian(at, i, mirror) for i in where]

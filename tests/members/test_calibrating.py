@@ -282,6 +282,16 @@ WRONG = [
     (lambda: with_error(np.mean, [1.0, 2.0], [1.0]), "with_error: arrays must be"),
     (lambda: with_error(np.mean), "with_error: axis must be"),
     (lambda: with_error(np.mean, [1.0], draws=1), "draws must be"),
+    (
+        lambda: with_error(np.mean, [1.0], axis=1),
+        r"with_error: axis must be an integer in \[-1, 1\)",
+    ),
+    (lambda: with_error(np.mean, None), "with_error: axis must be"),
+    (
+        lambda: with_error(lambda y: None, [1.0]),
+        "score must be a function with numbers",
+    ),
+    (lambda: with_error("mean", [1.0]), "with_error: score must be a function"),
 ]
 
 

@@ -107,7 +107,7 @@ class Browser:
 @contextmanager
 def browsing():
     """A browser, ended afterwards."""
-    # A helper of Chromium's may outlive it by a moment, and write into the profile as it is removed.
+    # A helper of Chromium may outlive it by a moment, and write into the profile meanwhile.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         theirs_in, ours_out = os.pipe()
         ours_in, theirs_out = os.pipe()

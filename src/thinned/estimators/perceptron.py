@@ -469,6 +469,8 @@ class DropoutMLP(MembersMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
         who = type(self).__name__
         for name in ("early_stopping", "shuffle", "warm_start"):
             checks.flag(who, name, getattr(self, name))
+        if not isinstance(self.verbose, (bool, np.bool_)):
+            checks.integer(who, "verbose", self.verbose, 0, 2**31)
         choice(who, "activation", self.activation, ("relu", "tanh"))
         choice(who, "solver", self.solver, ("adam", "sgd"))
         choice(who, "execution", self.execution, ("elementwise", "thin"))

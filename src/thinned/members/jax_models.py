@@ -15,7 +15,7 @@ from thinned.jax.networks import Given, program_of, words_of_seeds
 from thinned.members.outputs import answers_of, in_binary64
 from thinned.members.prediction import Gathered, Prediction, joined
 from thinned.members.progress import shown
-from thinned.members.request import SHARES, Asked, checked, in_blocks
+from thinned.members.request import SHARES, Asked, Members, checked, in_blocks
 
 __all__ = ["predict"]
 
@@ -105,7 +105,7 @@ class _Question:
             not_reached=self.asking.not_reached,
         )
 
-    def _block(self, several: list[tuple[int, bool]]) -> None:
+    def _block(self, several: Members) -> None:
         for start, gathered in zip(self.starts, self.batches, strict=True):
             arrays = tuple(self._part(a, start) for a in self.given.arrays)
             count = min(self.size, self.given.rows - start)
@@ -121,7 +121,7 @@ class _Question:
         lacking = self.size - len(part)
         return jnp.concatenate([part, *[part[-1:]] * lacking]) if lacking else part
 
-    def _asked(self, several: list[tuple[int, bool]], arrays: tuple[Any, ...]) -> list[Any]:
+    def _asked(self, several: Members, arrays: tuple[Any, ...]) -> list[Any]:
         """What each of these members answers, in their order."""
         found: dict[int, Any] = {}
         for mirror, program in self.programs.items():

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from thinned import methods
 from thinned.address import Address, Mirrored
 from thinned.members.prediction import Gathered, Prediction, joined
-from thinned.members.request import Asked, in_blocks
+from thinned.members.request import Asked, Members, in_blocks
 from thinned.window import Window
 
 __all__ = ["Perceptron", "predict_perceptron"]
@@ -97,7 +97,7 @@ def predict_perceptron(
         Gathered(who, asked.task, asked.antithetic, asked.keep, asked.quantiles) for _ in starts
     ]
 
-    def block(several: list[tuple[int, bool]]) -> None:
+    def block(several: Members) -> None:
         for first, gathered in zip(starts, batches, strict=True):
             rows = x[first : first + ROWS]
             for seed, mirrored in several:

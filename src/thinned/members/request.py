@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 from thinned import checks, reference
 from thinned.checks import message
 from thinned.members.prediction import Gathered, require_task
 from thinned.members.statistics import probabilities_to_ask
 
-__all__ = ["SHARES", "Asked", "checked", "in_blocks"]
+__all__ = ["SHARES", "Asked", "Members", "checked", "in_blocks"]
 
 SHARES = ("member", "row")
 # With `until`, members between two looks at the standard error: even, for pairs.
@@ -46,7 +46,7 @@ def checked(
     """The parameters that all ways of asking share. shares : what `share` may be."""
     antithetic = checks.flag(who, "antithetic", antithetic)
     low = 4 if antithetic else 2
-    members = checks.integer(who, "members", members, low, 2**32)
+    members = checks.integer(who, "members", members, low, 2**31)
     if antithetic and members % 2:
         raise ValueError(message(who, "members", "even for antithetic pairs", members))
     share = checks.one_of(who, "share", share, shares)
@@ -67,20 +67,36 @@ def checked(
     )
 
 
-def members_of(asked: Asked) -> list[tuple[int, bool]]:
-    """The seed of each member, and whether it is a mirror."""
-    if asked.antithetic:
-        return [(reference.fold_in(asked.seed, k // 2), bool(k % 2)) for k in range(asked.members)]
-    return [(reference.fold_in(asked.seed, k), False) for k in range(asked.members)]
+class Members(Sequence[tuple[int, bool]]):
+    """The seed of each member, and whether it is a mirror: computed when they are asked for, since
+    most of many members are never run where `until` is met."""
+
+    def __init__(self, asked: Asked, numbers: range) -> None:
+        self.asked, self.numbers = asked, numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, which: int) -> tuple[int, bool]: ...
+    @overload
+    def __getitem__(self, which: slice) -> Members: ...
+    def __getitem__(self, which: int | slice) -> tuple[int, bool] | Members:
+        if isinstance(which, slice):
+            return Members(self.asked, self.numbers[which])
+        k = self.numbers[which]
+        if self.asked.antithetic:
+            return reference.fold_in(self.asked.seed, k // 2), bool(k % 2)
+        return reference.fold_in(self.asked.seed, k), False
 
 
 def in_blocks(
     asked: Asked,
     batches: Sequence[Gathered],
-    block: Callable[[list[tuple[int, bool]]], None],
+    block: Callable[[Members], None],
 ) -> bool | None:
     """Ask block after block, until enough is known. Whether `until` was met; None without it."""
-    each = members_of(asked)
+    each = Members(asked, range(asked.members))
     if asked.until is None:
         block(each)
         return None

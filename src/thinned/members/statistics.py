@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thinned import checks
-from thinned.checks import message
 
 __all__ = ["Quantiles", "RunningMoments", "entropy", "probabilities_to_ask"]
 
@@ -139,11 +139,10 @@ def probabilities_to_ask(who: str, quantiles: Any) -> tuple[float, ...]:
     """Which quantiles, checked; none where None."""
     if quantiles is None:
         return ()
-    if isinstance(quantiles, (int, float)):
+    if isinstance(quantiles, Real) or getattr(quantiles, "shape", None) == ():
         quantiles = (quantiles,)
-    if isinstance(quantiles, str) or not hasattr(quantiles, "__iter__"):
-        raise TypeError(message(who, "quantiles", "numbers in [0, 1]", repr(quantiles)))
-    return tuple(checks.probability(who, q, "a quantile") for q in quantiles)
+    asked = checks.items(who, "quantiles", quantiles, "numbers in [0, 1]")
+    return tuple(checks.probability(who, q, "a quantile") for q in asked)
 
 
 def entropy(p: Array) -> Array:

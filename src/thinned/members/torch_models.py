@@ -13,7 +13,7 @@ from thinned.members.arguments import Batches, Given, batches_of
 from thinned.members.outputs import numbers_of
 from thinned.members.prediction import Gathered, Prediction, joined
 from thinned.members.progress import shown
-from thinned.members.request import SHARES, Asked, checked, in_blocks
+from thinned.members.request import SHARES, Asked, Members, checked, in_blocks
 
 if TYPE_CHECKING:
     from torch import nn
@@ -267,7 +267,7 @@ class _Question:
 
         prefix = Prefix(model, lambda: bool(awake.seen))
 
-        def block(several: list[tuple[int, bool]]) -> None:
+        def block(several: Members) -> None:
             for n, (first, given) in enumerate(self.pool):
                 if n == len(self.batches):
                     self.batches.append(self._gathered())
@@ -287,7 +287,7 @@ class _Question:
         model: nn.Module,
         awake: Awake,
         prefix: Any,
-        block: list[tuple[int, bool]],
+        block: Members,
         first: int,
         given: Given,
         gathered: Gathered,
@@ -296,7 +296,8 @@ class _Question:
         n = given.rows
         if self.not_reached is None:
             # The first forward of all is looked at: what draws, and from which generator.
-            (seed, mirrored), *block = block
+            seed, mirrored = block[0]
+            block = block[1:]
             self._first(model, awake, seed, mirrored, first, given, gathered, rows)
         if self.generator_used:  # what it draws must not be kept
             with self.own:

@@ -64,7 +64,8 @@ def with_error(
 
     Raises
     ------
-    ValueError for arrays of different numbers of rows, no array, or draws below 2.
+    ValueError for arrays of different numbers of rows, no array, no such axis, or draws below 2;
+    TypeError for a score that is no function, or whose value is no number.
 
     Examples
     --------
@@ -79,12 +80,17 @@ def with_error(
     Efron and Tibshirani, 1993, An introduction to the bootstrap.
     """
     who = "with_error"
+    checks.function(who, "score", score, "the arrays")
     draws = checks.integer(who, "draws", draws, 2, 2**31)
     confidence = level(who, "confidence", confidence)
     held = [as_array(who, "arrays", array, "arrays of rows") for array in arrays]
     axes = axis if isinstance(axis, tuple) else (axis,) * len(held)
     if not held or len(axes) != len(held):
         raise ValueError(message(who, "axis", "one for each array", axes))
+    axes = tuple(
+        checks.integer(who, "axis", along, -array.ndim, array.ndim)
+        for array, along in zip(held, axes, strict=True)
+    )
     rows = {array.shape[along] for array, along in zip(held, axes, strict=True)}
     if len(rows) != 1 or 0 in rows:
         raise ValueError(message(who, "arrays", "of the same number of rows", sorted(rows)))
@@ -96,12 +102,22 @@ def with_error(
             array if index is None else array.take(index, along)
             for array, along in zip(held, axes, strict=True)
         )
-        return float(np.mean(score(*parts)))
+        return _number(who, score(*parts))
 
+    value = scored(None)
     found = [scored(_rows(at.replace(step=draw), n)) for draw in range(draws)]
     tail = (1.0 - confidence) / 2.0
     lower, upper = np.quantile(found, [tail, 1.0 - tail])
-    return WithError(scored(None), float(np.std(found, ddof=1)), float(lower), float(upper))
+    return WithError(value, float(np.std(found, ddof=1)), float(lower), float(upper))
+
+
+def _number(who: str, value: Any) -> float:
+    """What a score gave, averaged where it is an array of rows."""
+    found = as_array(who, "score", value, "a function with numbers as its value")
+    if found.dtype.kind not in "biuf" or found.size == 0:
+        got = checks.shown(value)
+        raise TypeError(message(who, "score", "a function with numbers as its value", got))
+    return float(np.mean(found))
 
 
 def _rows(at: Address, n: int) -> NDArray[np.intp]:

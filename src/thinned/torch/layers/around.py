@@ -65,13 +65,9 @@ class LayerDrop(Sited):
     ) -> None:
         super().__init__(checks.probability("LayerDrop", p))
         self.skip = None if skip is None else checks.flag("LayerDrop", "skip", skip)
-        try:
-            found = layers if isinstance(layers, nn.ModuleList) else list(layers)
-        except TypeError:
-            got = type(layers).__name__
-            raise TypeError(
-                message("LayerDrop", "layers", "several torch.nn.Modules", got)
-            ) from None
+        found: Any = layers
+        if not isinstance(layers, nn.ModuleList):
+            found = checks.items("LayerDrop", "layers", layers, "several torch.nn.Modules")
         for layer in found:
             if not isinstance(layer, nn.Module):
                 got = type(layer).__name__

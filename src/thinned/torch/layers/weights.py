@@ -317,7 +317,9 @@ def remove_noise(module: M, name: str) -> M:
         raise TypeError(message("remove_noise", "name", "a parameter's name", repr(name)))
     child, ours = _noise_on(module, name), _noisy_forward(module, name)
     if child is None or ours is None:
-        raise ValueError(f"remove_noise: {type(module).__name__}.{name} has no noise to remove.")
+        raise ValueError(
+            f"remove_noise: {name!r} of {type(module).__name__} has no noise to remove."
+        )
     if child.site is not None or (len(ours.children) == 1 and not ours.loose):
         raise ValueError(
             f"remove_noise: the forward of this {type(module).__name__} was changed since, by "

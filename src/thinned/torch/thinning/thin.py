@@ -17,6 +17,7 @@ from thinned.torch.adoption.adopt import _MARK, Report, Row, adopt, release
 from thinned.torch.adoption.functional_calls import AdoptedForward
 from thinned.torch.adoption.names import unwrapped
 from thinned.torch.clock.clock import Clock
+from thinned.torch.clock.ranks import require_choice
 from thinned.torch.thinning.layers import Region, Scope, ThinDropout, ThinLayer, ThinScope
 from thinned.torch.thinning.regions import Found, regions_in
 
@@ -110,6 +111,7 @@ def thin(
         raise TypeError(message("thin", "model", "a torch.nn.Module", type(model).__name__))
     groups = checks.integer("thin", "groups", groups, 1, 2**16)
     checks.one_of("thin", "execution", execution, _EXECUTIONS)
+    require_choice("thin", ranks)
     whole = unwrapped(model)
     if _MARK in whole.__dict__:
         raise ValueError("thin: the model is adopted already. Call release first.")
