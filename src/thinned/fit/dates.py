@@ -180,10 +180,10 @@ def are_whole_dates(cells: pd.Series) -> bool:
     """Whether a column of numbers holds dates as 20230325: all of them there in the calendar."""
     if cells.dtype.kind not in "iuf":
         return False
-    known = cells.dropna().unique()
-    if len(known) < 2 or not ((known >= 19000101) & (known < 21000000)).all():
+    if not (cells.min() >= 19000101 and cells.max() < 21000000):  # at once for nearly all columns
         return False
-    if (known != np.round(known)).any():
+    known = cells.dropna().unique()
+    if len(known) < 2 or (known != np.round(known)).any():
         return False
     import pandas as pd
 

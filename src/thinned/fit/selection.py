@@ -93,12 +93,14 @@ def selected(
 def _useless(kind: str, cells: pd.Series) -> str:
     """Why a column has nothing to learn from, or an empty string."""
     known = cells.dropna()
-    different = known.nunique()
     if not len(known):
         return "no value in any row"
     if kind == "date":
         return "lengths of time; make numbers of them (days, seconds) to use it"
-    if different == 1 and (kind == "numeric" or len(known) == len(cells)):
+    if kind == "numeric":  # without counting all different numbers, which takes long
+        return "the same value in every row" if known.min() == known.max() else ""
+    different = known.nunique()
+    if different == 1 and len(known) == len(cells):
         return "the same value in every row"
     if kind == "text":
         if two_digit_years(known):
@@ -146,6 +148,9 @@ def _is_copy(cells: pd.Series, target: NDArray[Any], task: Task) -> bool:
     known, y = cells[there], target[there]
     if task == "classification":
         # As many different cells as classes, and as many pairs of them: one word for each class.
+        most = int(y.max()) + 1
+        if known.head(MANY_TEXTS * most).nunique() > most:
+            return False
         different = known.nunique()
         if different != len(np.unique(y)) or different < 2:
             return False
