@@ -86,11 +86,11 @@ def test_a_weight_counts_a_row_so_many_times():
     assert two[MEASURES["classification"].index("auc")] == pytest.approx(area, rel=1e-12)
 
 
-def weighted(weights, target="q", **how):
+def weighted(weights, target="q"):
     data = frame().drop(columns=["w", "y"])
     with joblib.parallel_config(backend="threading", n_jobs=1):
         return thinned.fit.fit(
-            data, target=target, weights=weights, p=(0, 0.2), hidden=(6,), epochs=2, repeats=1, **how
+            data, target=target, weights=weights, p=(0, 0.2), hidden=(6,), epochs=2, repeats=1
         )  # fmt: skip
 
 

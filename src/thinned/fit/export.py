@@ -196,6 +196,7 @@ class _Graph:
 
     def network(self) -> None:
         network = self.model.network
+        assert not isinstance(network, OwnNetwork)  # refused when the graph was begun
         last = len(network.weights) - 1
         for i, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
             product = self.node("MatMul", self.x, self.constant(weight.astype(np.float64)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +51,7 @@ def importance_of(model: Model, frame: Any, target: Array, seed: int) -> tuple[I
     network = model.network
     if isinstance(network, OwnNetwork):
         first, weights = x, np.eye(x.shape[1])
-        say = network.outputs
+        say: Callable[[Array], Array] = network.outputs
     else:  # only the first layer's sums change with a column, and by little
         weights = network.weights[0].astype(np.float64)
         first = x @ weights + network.biases[0]

@@ -179,7 +179,7 @@ def _train(job: Job) -> Trained:
     network = OwnNetwork(own, x.shape[1], n_outputs, job.p, state(), mean, scale)
     seed = job.random_state
     masks = tuple(
-        (row.site, Address(seed, row.site, 0), row.p, shapes[row.site])
+        (row.site, Address(seed, row.site, 0), row.p, (shapes[row.site][0], shapes[row.site][1]))
         for row in (report.rows if report else ())
         if row.reached and row.p and len(shapes.get(row.site, ())) == 2
     )

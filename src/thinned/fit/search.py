@@ -178,7 +178,7 @@ class Search:
             measured[trained.key] = trained.measured
             finished[trained.key] = trained.finished
         if not finished.all():
-            n = self._leave_out(finished.all(axis=0))
+            n = self._leave_out(np.asarray(finished.all(axis=0)))
             settings, measured = self.settings, measured[:, :n]
         constant = constant_cost(self.metric, problem.task, problem.target[self.train_rows])
         self.levels = tuple(
