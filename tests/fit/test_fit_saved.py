@@ -272,7 +272,7 @@ def test_another_version_of_the_mask_spec_is_refused(saved):
     changed(saved, mask_spec=1, format_version=9)
     assert sentence(saved) == (
         f"{saved / 'model.json'}: a model of format version 9; this thinned "
-        f"({thinned.__version__}) reads versions 2 to 4."
+        f"({thinned.__version__}) reads versions 2 to 5."
     )
 
 
@@ -285,7 +285,7 @@ def test_a_model_from_before_there_was_a_checksum_is_refused(saved):
     path.write_text(json.dumps(facts | {"format_version": 1}, indent=1) + "\n", encoding="utf-8")
     assert sentence(saved) == (
         f"{path}: a model of format version 1, which has no checksum that would show damage; this "
-        f"thinned ({thinned.__version__}) reads versions 2 to 4. Fit it again: its "
+        f"thinned ({thinned.__version__}) reads versions 2 to 5. Fit it again: its "
         "report.html holds the command."
     )
 

@@ -17,7 +17,7 @@ from thinned.errors import InputError
 from thinned.fit.encoding import FURTHEST, MISSING, Texts
 from thinned.fit.folder import whole_file
 from thinned.fit.model import Model
-from thinned.fit.own_training import OwnNetwork
+from thinned.fit.own_network import OwnNetwork
 from thinned.fit.tables import Task
 from thinned.version import __version__
 

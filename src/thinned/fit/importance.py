@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from thinned.fit.encoding import Encoder
 from thinned.fit.model import Model
 from thinned.fit.network import log_softmax
-from thinned.fit.own_training import OwnNetwork
+from thinned.fit.own_network import OwnNetwork
 from thinned.fit.threads import one_blas_thread
 
 __all__ = ["Importance", "importance_of"]

@@ -27,7 +27,8 @@ from thinned.address import Address
 from thinned.fit.engines import Engine
 from thinned.fit.engines.local import Local
 from thinned.fit.network import Network
-from thinned.fit.own_training import OwnNetwork, device_of
+from thinned.fit.own_network import OwnNetwork
+from thinned.fit.own_training import device_of
 from thinned.fit.training import Job, Trained, train
 
 __all__ = ["Kept", "job_hash"]

@@ -15,7 +15,7 @@ from thinned.errors import InputError, quoted
 from thinned.fit.cells import guarded
 from thinned.fit.encoding import Encoder
 from thinned.fit.network import Network, probabilities
-from thinned.fit.own_training import OwnNetwork
+from thinned.fit.own_network import OwnNetwork
 from thinned.fit.rate import each_layer, mean_of
 from thinned.fit.readings import Reading
 from thinned.fit.source import TableFile

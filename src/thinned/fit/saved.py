@@ -46,7 +46,7 @@ from thinned.fit.form import (
 from thinned.fit.model import Model, Twin
 from thinned.fit.network import Network
 from thinned.fit.own import Own
-from thinned.fit.own_training import OwnNetwork
+from thinned.fit.own_network import OwnNetwork
 from thinned.fit.rate import as_rate, mean_of
 from thinned.fit.readings import VERBATIM, Reading, forms
 from thinned.fit.tables import Column, Task

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,9 @@ from numpy.typing import NDArray
 
 from thinned.address import Address
 from thinned.fit.epochs import Patience
+from thinned.fit.jobs import Job, Trained
 from thinned.fit.network import MEASURES, Network, measures
-from thinned.fit.own_training import OwnNetwork, train_own
+from thinned.fit.own_training import train_own
 from thinned.fit.rate import Rate
 from thinned.fit.results import FitSettings
 from thinned.fit.tables import Task
@@ -21,47 +21,6 @@ from thinned.fit.threads import one_blas_thread
 __all__ = ["Job", "Trained", "estimator_for", "train"]
 
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What one training needs, and nothing of the table it came from.
-
-    `inputs`, `target` and `weights` hold two parts of the rows: those to train on, and those to
-    look at only. Without weights all rows count the same. After `until` (seconds since 1970) no
-    further epoch is begun: what was not finished by then is said so in what comes back.
-    """
-
-    key: tuple[int, ...]
-    task: Task
-    n_classes: int
-    inputs: tuple[Array, Array]
-    target: tuple[Array, Array]
-    p: Rate
-    random_state: int
-    looks: tuple[int, ...]
-    settings: FitSettings
-    weights: tuple[Array, Array] | None = None
-    until: float | None = None
-
-
-@dataclass(frozen=True)
-class Trained:
-    """measured[part, look, measure] for the two parts of the rows, and the network at the end.
-
-    Looks after the one at which patience ended the training are NaN.
-
-    `masks` names the masks of the first batch: for the input and each hidden layer the site, the
-    address, p and the shape. `epochs` counts those that were trained; `finished` is False where
-    time ended them.
-    """
-
-    key: tuple[int, ...]
-    measured: Array
-    network: Network | OwnNetwork
-    masks: tuple[tuple[str, Address, float, tuple[int, int]], ...]
-    epochs: int = 0
-    finished: bool = True
 
 
 def estimator_for(task: Task, p: Rate, random_state: int, settings: FitSettings) -> Any:
