@@ -3,7 +3,7 @@
     python -m benchmarks.structured [--json FILE] [--repeats 25] [--quickest]
 
 Run from the root of the checkout. Microseconds a call in float32 on the CPU, medians over timings
-in which all take turns. The others are written down here as plain PyTorch, for their libraries need
+in which all take turns. The others are written down here as plain PyTorch, as their libraries need
 not be there: DropBlock as torchvision computes it, drop_path as timm does, stochastic depth as
 torchvision does for a batch. "backward" is the whole of it: forward, then backward from a gradient
 that is there. Ours take another address at each call, as theirs take another state of the

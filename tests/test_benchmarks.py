@@ -111,19 +111,21 @@ def test_a_start_that_ends_otherwise_is_no_timing(tmp_path):
 
 
 @needs("torch")
-def test_what_is_measured_on_a_gpu_runs():
-    """All but what compiles, on the CPU and small; and without a device a run says so."""
-    import torch
-
+def test_what_is_measured_on_a_gpu_runs(capsys, monkeypatch):
+    """Every part, by the code that a device runs but for its timers, on the CPU and tiny."""
     from benchmarks import gpu
+    from benchmarks.measuring import on_device
 
-    small = {"width": 16, "heads": 2, "blocks": 1, "words": 20}
-    made = [gpu.kernels(64, torch.bfloat16, 0.5, "cpu"), gpu.training(0.1, "cpu", **small)]
-    made.append(gpu.calls(64, torch.float32, 0.5, "cpu", compiled=False))
-    for calls in made:
-        assert gpu.OURS in calls
-        for call in calls.values():
-            call()
+    def once(timers, repeats, figure):
+        return {name: timer(1) for name, timer in timers.items()}
+
+    monkeypatch.setattr(on_device, "interleaved", once)
+    result = gpu.measure(1, min, list(gpu.PARTS), gpu.tiny())
+    gpu.show(result)
+    told = capsys.readouterr().out
+    for part in gpu.PARTS:
+        assert f"{part}: microseconds" in told
+    assert all(gpu.OURS in row["us"] for row in result["rows"])
 
 
 @needs("torch")
@@ -134,5 +136,5 @@ def test_a_gpu_that_is_not_there_is_named(capsys, monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr("sys.argv", ["gpu"])
-    gpu.main()
-    assert "no CUDA device here, and nothing was measured" in capsys.readouterr().out
+    assert gpu.main() == 2
+    assert "no CUDA device here, and nothing was measured" in capsys.readouterr().err

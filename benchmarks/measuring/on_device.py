@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.measuring.timing import Figure, Timer, interleaved
+from benchmarks.measuring.timing import Figure, Timer, interleaved, machine, of_call
 
-__all__ = ["medians", "name", "replayed"]
+__all__ = ["medians", "name", "timer_of"]
 
 Call = Callable[[], object]
 
@@ -17,8 +17,10 @@ Call = Callable[[], object]
 IN_A_GRAPH = 20
 
 
-def name() -> str:
+def name(kind: str) -> str:
     """The device, and the versions that figures on it belong to."""
+    if kind != "cuda":
+        return str(machine("thinned", "torch")["processor"])
     import triton
 
     device = torch.cuda.get_device_name()
@@ -54,6 +56,13 @@ def replayed(call: Call) -> Timer:
             call()
     whole = by_events(graph.replay)
     return lambda calls: whole(calls) / IN_A_GRAPH
+
+
+def timer_of(kind: str, in_graphs: bool) -> Callable[[Call], Timer]:
+    """Of calls on a device of this kind, by themselves or as a CUDA graph repeats them."""
+    if kind != "cuda":
+        return of_call
+    return replayed if in_graphs else by_events
 
 
 def medians(

@@ -1,15 +1,17 @@
 """The pages of the methods, made from their rows: `make docs`.
 
-Every row gives docs/methods/NAME.md: what the row says, its docstring, its moments measured against
-the formula, and a picture of its mask. README.md beside them lists all. Only which.md is written
-by hand.
+Every row gives docs/methods/NAME.md: its formula, what the row says, a picture of its mask, the
+method in code, its moments measured against the formula, and its docstring. README.md beside them
+lists all. Only which.md, and formulas.toml, which typesets the rows' formulas, are written by hand.
 """
 
 from __future__ import annotations
 
 import inspect
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -20,6 +22,10 @@ from thinned.methods.shown import caption, measured, place, tiles, without_pictu
 from thinned.methods.table import RANKS, Method, every
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parents[1]))  # where docs.methods lies
+from docs.methods import network, programs  # noqa: E402
+
+FORMULAS: dict[str, list[str]] = tomllib.loads((HERE / "formulas.toml").read_text(encoding="utf-8"))
 RANK_TITLES = {
     "first": "First rank: used today",
     "second": "Second rank",
@@ -29,7 +35,7 @@ RANK_TITLES = {
 
 def page(row: Method, picture: bool) -> str:
     """The page of one row, in Markdown."""
-    lines = [f"# {row.title}", "", row.note, "", "```", row.formula, "```", ""]
+    lines = [f"# {row.title}", "", row.note, "", *formula(row)]
     lines += ["| | |", "|---|---|"]
     lines += [
         f"| {label} | {text.replace('|', chr(92) + '|')} |"
@@ -42,11 +48,22 @@ def page(row: Method, picture: bool) -> str:
         lines.append(f"{told}, at `{place(row)!r}`.")
     else:
         lines += ["", f"No picture of a mask. {without_picture(row)}"]
-    lines += ["", "## Measured moments", "", *_measured(row)]
+    lines += ["", "## In code", ""]
+    for library, program in programs.blocks(row).items():
+        lines += [f"### {library}", "", "```python", program, "```", ""]
+    lines += ["## Measured moments", "", *_measured(row)]
     signature = f"{row.where}{inspect.signature(row.function)}"
     doc = inspect.getdoc(row.function) or ""
     lines += ["", "## Reference", "", "```text", signature.replace("'", ""), "", doc, "```", ""]
     return "\n".join(lines)
+
+
+def formula(row: Method) -> list[str]:
+    """The formula, typeset; as the row has it where nobody has typeset it yet."""
+    typeset = FORMULAS.get(row.name)
+    if typeset is None:
+        return ["```", row.formula, "```", ""]
+    return [line for display in typeset for line in ("$$", display, "$$", "")]
 
 
 def _measured(row: Method) -> list[str]:
@@ -88,7 +105,7 @@ def index(rows: tuple[Method, ...]) -> str:
 
 
 def draw(row: Method, path: Path) -> bool:
-    """The mask as a picture; False where the row has none."""
+    """The mask as a picture, and the network that it leaves; False where the row has none."""
     found = tiles(row)
     if not found:
         return False
@@ -96,10 +113,32 @@ def draw(row: Method, path: Path) -> bool:
     across = min(len(found), max(1, 48 // (width + 2)))
     down = -(-len(found) // across)
     side = 0.16
-    figure = Figure(
-        figsize=(max(across * (width + 2) * side, 3.2) + 1.1, down * (height * side + 0.5) + 0.3),
-        layout="constrained",
-    )
+    wide = max(across * (width + 2) * side, 3.2) + 1.1
+    tall = down * (height * side + 0.5) + 0.3
+    kept = units(row, found[0])
+    more = 2.8 if kept else 0.0
+    figure = Figure(figsize=(wide + more, max(tall, 2.6) if kept else tall), layout="constrained")
+    if not kept:
+        draw_tiles(figure, found, (down, across))
+    else:
+        parts: Any = figure.subfigures(1, 2, width_ratios=(wide, more))
+        left, right = parts
+        draw_tiles(left, found, (down, across))
+        network.draw_network(right.subplots(), kept, "the first row" if height > 1 else "the mask")
+    figure.savefig(path, dpi=100, metadata={"Software": None})
+    return True
+
+
+def units(row: Method, tile: Any) -> list[bool]:
+    """Which units of a hidden layer the first row of a mask keeps; none where the row drops no
+    units, or this row of the mask none."""
+    kept = [bool(value != 0.0) for value in tile[0, : network.MOST]]
+    return kept if row.target.startswith("units") and not all(kept) else []
+
+
+def draw_tiles(figure: Any, found: list[Any], grid: tuple[int, int]) -> None:
+    """Each 2-d part of the mask in a box, with its axes, and what the colours mean."""
+    down, across = grid
     colours = matplotlib.colormaps["Blues"].with_extremes(under="white")
     top = max(float(np.abs(tile).max()) for tile in found) or 1.0
     boxes = figure.subplots(down, across, squeeze=False)
@@ -118,8 +157,6 @@ def draw(row: Method, path: Path) -> bool:
     bar.ax.set_ylim(0.0, 1.05 * top)
     bar.ax.tick_params(labelsize=8)
     bar.set_label("value", fontsize=8)
-    figure.savefig(path, dpi=100, metadata={"Software": None})
-    return True
 
 
 def build(out: Path) -> None:

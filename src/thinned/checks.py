@@ -90,7 +90,8 @@ def real(who: str, name: str, value: Any, requirement: str) -> float:
 
 def shown(value: Any) -> str:
     """What came, and its type: for messages on a wrong type."""
-    return f"{written(value)} ({type(value).__name__})"
+    text, kind = written(value), type(value).__name__
+    return text if text == kind else f"{text} ({kind})"
 
 
 def written(value: Any) -> str:

@@ -5,7 +5,9 @@ A file for each field. A section is a line `=== what it shows`; `>>> name.py` be
 that begins with `+` in the right one alone. In the wrong version `# <- CODE` ends the line of the
 finding that is expected.
 
-Every third section was held out: the rules were written and tuned without looking at it.
+Some were held out: the rules were written and tuned without looking at them. These are every third
+section of the first files and all of fresh.txt, which was written last, when the rules were done;
+those of loops.txt, layers.txt and others.txt were seen and what was missed there was mended.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from tempfile import TemporaryDirectory
 from thinned.audit import audit
 
 FOLDER = Path(__file__).parent / "people"
+_LOOKED_AT = frozenset({"layers", "loops", "others"})
 _MARK = re.compile(r"\s*# <- (THN\d+)$")
 
 
@@ -62,11 +65,10 @@ def cases() -> list[Case]:
         sections = re.split(r"^=== ", file.read_text(encoding="utf-8"), flags=re.M)
         for number, section in enumerate(sections[1:]):
             head, *lines = section.rstrip("\n").split("\n")
+            held_out = file.stem == "fresh" or (number % 3 == 2 and file.stem not in _LOOKED_AT)
             wrong, expected = _version(lines, "-")
             right, _ = _version(lines, "+")
-            found.append(
-                Case(f"{file.stem}: {head}", number % 3 == 2, wrong, right, frozenset(expected))
-            )
+            found.append(Case(f"{file.stem}: {head}", held_out, wrong, right, frozenset(expected)))
     return found
 
 

@@ -165,6 +165,25 @@ def test_a_whole_conversation(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_each_rule_has_its_own_severity(tmp_path):
+    """An error, a warning and a note arrive as such, and no other is among them."""
+    text = HEAD + (
+        "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.rnn = nn.LSTM(8, 8, dropout=0.5)\n        self.drop = nn.Dropout(0.1)\n\n"
+        "    def forward(self, x):\n        return F.dropout(self.rnn(x)[0], 0.2)\n"
+    )
+
+    async def conversation(one):
+        one.open("net.py", text)
+        return {d.code: d.severity for d in (await one.told()).diagnostics}
+
+    assert talk(conversation, tmp_path) == {
+        "THN001": types.DiagnosticSeverity.Error,
+        "THN021": types.DiagnosticSeverity.Information,
+        "THN026": types.DiagnosticSeverity.Warning,
+    }
+
+
 def test_another_encoding_of_positions(tmp_path):
     async def conversation(at):
         at.open("net.py", WRONG)

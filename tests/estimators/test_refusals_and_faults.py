@@ -197,7 +197,7 @@ except ImportError as error:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == (
         "thinned.DropoutMLPClassifier and thinned.DropoutMLPRegressor need scikit-learn. "
-        "Install it with: pip install thinned[fit]\n"
+        'Install it with: pip install "thinned[fit]"\n'
     )
 
 

@@ -58,6 +58,7 @@ RUN_A_MODEL = (
 )
 # A type in the place of a caller's function raises in its own words, and has no line of its own.
 CALLED = ("activation", "fn", "function", "layer", "loss", "output", "outputs", "progress")
+CALLED += ("score",)
 TYPES = ("float", "type")
 ESTIMATORS = ("thinned.DropoutMLPClassifier", "thinned.DropoutMLPRegressor")
 # Backends agree to the bit but where the spec lets libraries differ, or sums stand in their order.

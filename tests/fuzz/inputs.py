@@ -551,3 +551,5 @@ WRONG = {
 FREE = {"thinned.jax.address.step", "thinned.jax.address.call", "thinned.numpy.batches.at"}
 # Wrong for every other function.
 TAKEN = {("thinned.dropout", "x", "x((2, 3), 'complex64')")}
+# Right, and more than this machine holds.
+HUGE = {("thinned.numpy.batches", "n", "2**31")}

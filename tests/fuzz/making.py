@@ -8,7 +8,7 @@ import inspect
 from functools import lru_cache
 
 from .calls import FORWARD, HANDED_ON, Call
-from .inputs import FLOATS, GOOD, ODD, OURS, WRONG
+from .inputs import FLOATS, GOOD, HUGE, ODD, OURS, WRONG
 from .surface import fuzzed, modules, parameters, rows
 
 _EMPTY = inspect.Parameter.empty
@@ -83,7 +83,7 @@ def call(choices, names):
     arguments = []
     for name, default in taken.items():
         if name in wrong:
-            expression = _bad_expression(choices, name)
+            expression = _bad_expression(choices, function, name)
         elif name in arrays_of(function):
             expression = _array(choices, function, arrays_of(function).index(name))
             if several and rows()[function].sample.dtypes:
@@ -99,7 +99,7 @@ def swept(function):
     """Calls that are simple but for one argument: each odd or wrong value in each one's place."""
     plain = dict(call(Choices(), [function]).arguments)
     for name in _open_to_faults(function):
-        for expression in dict.fromkeys((*WRONG.get(name, ()), *_odd(name))):
+        for expression in dict.fromkeys((*WRONG.get(name, ()), *_odd(function, name))):
             changed = {**plain, name: expression}
             arguments = tuple((n, changed[n]) for n in parameters(function) if n in changed)
             yield Call(function, arguments)
@@ -142,9 +142,9 @@ def _option(function, parameter):
     return repr(row.sample.options[parameter])
 
 
-def _bad_expression(choices, name):
+def _bad_expression(choices, function, name):
     pool = WRONG.get(name, ()) if choices.coin() else ()
-    return choices.among(pool or _odd(name))
+    return choices.among(pool or _odd(function, name))
 
 
 def _good_expression(choices, function, name, default):
@@ -164,8 +164,10 @@ def surface_of_modules():
     return FORWARD.keys() | modules().keys()
 
 
-def _odd(name):
-    return tuple(f"({e},)" for e in ODD) if name[0] == "*" else ODD
+def _odd(function, name):
+    if name[0] == "*":
+        return tuple(f"({e},)" for e in ODD)
+    return tuple(e for e in ODD if (function, name, e) not in HUGE)
 
 
 def _retyped(expression, dtype):

@@ -12,6 +12,8 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import log_loss
 
+import thinned
+from thinned import reference
 from thinned.members import calibration
 from thinned.members.calibration import (
     adaptive_conformal_sets,
@@ -178,6 +180,53 @@ def test_adaptive_sets_are_their_definition(alpha, penalty, free):
     np.testing.assert_array_equal(found, by_definition(p, known, labels, alpha, penalty, free))
 
 
+def mapies(p, known, labels, alpha, u, new_u, last):
+    """APS as MAPIE 1.6 computes it (mapie.conformity_scores.sets.aps), at given uniform numbers."""
+    order = np.argsort(-known, axis=1)
+    place = (order == labels[:, None]).argmax(1)
+    true = known[np.arange(len(labels)), labels]
+    sums = np.take_along_axis(known, order, 1).cumsum(1)[np.arange(len(labels)), place]
+    n = len(labels)
+    limit = np.sort(sums - u * true)[math.ceil((n + 1) * (1 - alpha)) - 1]
+    found = np.zeros(p.shape, bool)
+    for row, probabilities in enumerate(p):
+        by_size = np.argsort(-probabilities)
+        total = probabilities[by_size].cumsum()
+        if last is False:
+            count = max(1, int((total <= limit + 1e-12).sum()))
+        else:
+            count = min(len(total), int((total < limit - 1e-12).sum()) + 1)
+        if last == "randomized":
+            over = (total[count - 1] - limit) / probabilities[by_size[count - 1]]
+            count -= over > new_u[row] + 1e-12
+        found[row, by_size[:count]] = True
+    return found
+
+
+def test_adaptive_sets_beside_mapies():
+    """Measured with MAPIE 1.6: at the same u no row of 2,000 differs, in both of these modes."""
+    (known, labels), (p, y) = halves()
+    nothing = np.zeros(len(labels)), np.zeros(len(y))
+    plain = mapies(p, known, labels, 0.1, *nothing, last=False)
+    np.testing.assert_array_equal(adaptive_conformal_sets(p, known, labels, 0.1), plain)
+    at = thinned.Address(seed=3, site="conformal")
+    u, new_u = (
+        reference.words(at.replace(step=step), np.arange(n, dtype=np.uint64)) / 2**32
+        for step, n in ((0, len(labels)), (1, len(y)))
+    )
+    seeded = adaptive_conformal_sets(p, known, labels, 0.1, seed=3)
+    theirs = {
+        last: mapies(p, known, labels, 0.1, u, new_u, last) for last in (True, False, "randomized")
+    }
+    np.testing.assert_array_equal(seeded, theirs["randomized"])
+    # Its other modes leave u in the calibration scores, and agree with neither.
+    for last in (True, False):
+        assert (theirs[last] != plain).any()
+        assert (theirs[last] != seeded).any()
+    assert seeded.sum() < plain.sum()
+    assert 0.85 < seeded[np.arange(len(y)), y].mean() < plain[np.arange(len(y)), y].mean() + 1e-12
+
+
 def test_adaptive_sets_cover():
     (known, labels), (p, y) = halves()
     for how in ({}, {"penalty": 0.1, "free": 1}):
@@ -274,6 +323,7 @@ WRONG = [
     (lambda: scale_by_temperature([[1.0, 0.0]], 0.0), "temperature must be a positive number"),
     (lambda: adaptive_conformal_sets([[0.5, 0.5]], [[1, 0]], [0], penalty=-1), "penalty must be"),
     (lambda: adaptive_conformal_sets([[0.5, 0.5]], [[1, 0]], [0], free=-1), "free must be"),
+    (lambda: adaptive_conformal_sets([[0.5, 0.5]], [[1, 0]], [0], seed=-1), "seed must be"),
     (lambda: adaptive_conformal_sets([[0.5, 0.5]], [[1, 0]], [0], alpha=1.0), "alpha must be"),
     (lambda: adaptive_conformal_sets([[1, 0, 0]], [[1, 0]], [0]), "probabilities must be of 2"),
     (lambda: conformal_quantile_interval([0.0], [1.0, 2.0], [0], [1], [0]), "upper must be"),

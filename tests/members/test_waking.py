@@ -143,7 +143,7 @@ MORE = {
     "Python": (only_training(lambda *_: random.random()), "Python's random"),
     "own": (
         only_training(lambda self, y, _: y.clone().normal_(generator=torch.Generator())),
-        "generator of its own",
+        "its own generator",
     ),
     "buffer": (only_training(counted), "a parameter or a buffer"),
     "parameter": (only_training(rescaled), "a parameter or a buffer"),

@@ -51,6 +51,19 @@ def test_every_picture_that_a_page_shows_is_there(built):
                 assert height > 3
 
 
+def test_no_two_methods_share_a_picture():
+    pictures = [path.read_bytes() for path in (PAGES / "images").glob("*.png")]
+    assert len(set(pictures)) == len(pictures) > 50
+
+
+def test_the_network_that_is_drawn_is_that_of_the_mask():
+    build = builder("docs/methods/build.py")
+    row, tile = find("dropout"), tiles(find("dropout"))[0]
+    assert build.units(row, tile) == [bool(value) for value in tile[0, :10]]
+    assert False in build.units(row, tile)
+    assert build.units(find("drop_path"), tiles(find("drop_path"))[0]) == []  # no units
+
+
 def test_the_page_of_choices_names_every_method_and_no_other():
     """A new row goes into one of the page's tables, or under its historical methods."""
     assert named(WHICH) - {row.name for row in every()} == set()

@@ -35,10 +35,12 @@ def test_the_blocks_of_a_page_run_in_their_order(page, count):
 
 AT = thinned.Address()
 SAID = {
-    "unexpected keyword argument 'keep_prob'": lambda: thinned.dropout(
+    "dropout: 'keep_prob' is no argument": lambda: thinned.dropout(
         np.ones(3), keep_prob=0.5, at=AT
     ),
-    "missing 1 required positional argument: 'at'": lambda: thinned.dropout(np.ones(3), 0.5),
+    "dropout: 'seed' is no argument": lambda: thinned.dropout(np.ones(3), 0.5, seed=1),
+    "unexpected keyword argument": lambda: thinned.drop_path(np.ones(3), keep_prob=0.5, at=AT),
+    "at must be a thinned.Address, got nothing": lambda: thinned.dropout(np.ones(3), 0.5),
     "module 'thinned' has no attribute 'Dropout'": lambda: thinned.Dropout,
     "p must be a float in [0, 1], got 20": lambda: thinned.dropout(np.ones(3), 20, AT),
     "x must be of type float16, bfloat16, float32 or float64": lambda: thinned.dropout(

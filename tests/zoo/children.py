@@ -10,19 +10,24 @@ import time
 import traceback
 
 SECONDS = 240
+PATIENCE = 20
 MEMORY = 4 << 30
 
 
-def in_child(work, seconds=SECONDS, memory=MEMORY):
-    """What `work(said)` returns, or {"died": why}. It forks, so that what is imported stays."""
+def in_child(work, seconds=SECONDS, memory=MEMORY, patience=PATIENCE):
+    """What `work(said)` returns, or {"died": why}. It forks, so that what is imported stays.
+
+    seconds : the processor's time that it may take, which does not depend on what else runs here.
+        After `patience` times as long by the clock it hangs.
+    """
     receive, send = os.pipe()
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
         os.close(receive)
-        _work(work, send, memory)
+        _work(work, send, memory, seconds)
     os.close(send)
-    lines, late = _lines(receive, time.monotonic() + seconds)
+    lines, late = _lines(receive, time.monotonic() + patience * seconds)
     if late:
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
@@ -33,7 +38,9 @@ def in_child(work, seconds=SECONDS, memory=MEMORY):
     at = f" at {stages[-1]}" if stages else ""
     rows = [line["row"] for line in lines if "row" in line]
     if late:
-        return {"died": f"not ready after {seconds} s{at}", "rows": rows}
+        return {"died": f"not ready after {patience * seconds} s{at}", "rows": rows}
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU:
+        return {"died": f"not ready after {seconds} s of the processor's{at}", "rows": rows}
     return {"died": f"the process ended with {_ending(status)}{at}", "rows": rows}
 
 
@@ -43,10 +50,11 @@ def _ending(status):
     return f"code {os.WEXITSTATUS(status)}"
 
 
-def _work(work, send, memory):
+def _work(work, send, memory, seconds):
     code = 1
     try:
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)
         if not os.environ.get("ZOO_LOUD"):

@@ -8,6 +8,7 @@ import re
 from thinned.audit.binding import default_of
 from thinned.audit.layers import MODULES
 from thinned.audit.modes import Says, guard
+from thinned.audit.nodes import walk
 from thinned.audit.source import ClassInfo, Source, is_self
 from thinned.audit.words import draws_by_name
 
@@ -35,8 +36,8 @@ _IS_MODE_OF = re.compile(
 _BOOLEAN = frozenset({"bool", "isinstance", "hasattr", "callable"})
 _NUMBER = frozenset({"float", "int"})
 _EVALUATION = re.compile(
-    r"(?i)^_*(?:do_|run_|compute_|get_|make_|model_|epoch_)?"
-    r"(?:eval|evaluate|evaluation|validate|validation|valid|val|test|predict|prediction|infer"
+    r"(?i)^_*(?:do_|run_|compute_|get_|check_|make_|model_|epoch_)?"
+    r"(?:eval|evaluate|accuracy|estimate_loss|evaluation|validate|validation|valid|val|test|predict|prediction|infer"
     r"|inference|score)"
     r"(?:_(?:step|epoch|loop|model|net|network|one_epoch|fn|func|function|batch|loss|acc|accuracy"
     r"|proba|on\w*|dataset|loader|set|split|metrics|logits|classes|all|once|for_\w+))?_*$"
@@ -52,7 +53,7 @@ def mentions(node: ast.AST | None, pattern: re.Pattern[str]) -> bool:
     """Say whether a name, attribute, keyword or string inside an expression matches."""
     if node is None:
         return False
-    for inner in ast.walk(node):
+    for inner in walk(node):
         word: object = None
         if isinstance(inner, ast.Name):
             word = inner.id

@@ -17,6 +17,7 @@ from thinned.audit.context import is_mode, is_monte_carlo, is_test_code
 from thinned.audit.layers import FLASH, FUNCTIONAL
 from thinned.audit.masks import masks_of
 from thinned.audit.modes import Says, guard, says
+from thinned.audit.nodes import walk
 from thinned.audit.rate import rate
 from thinned.audit.source import Called, Source
 from thinned.audit.values import Built, Class, Frame, Function
@@ -83,7 +84,7 @@ def drop_of(source: Source, called: Called) -> Drop | None:
     name = called.name or ""
     facts = FUNCTIONAL.get(name)
     if facts is not None:
-        p = called.argument(facts.p, "p", "drop_prob", "dropout_p")
+        p = called.argument(facts.p, "p", "drop_prob", "dropout_p", "rate")
         mode = called.argument(facts.training, facts.mode)
         if called.open and mode is None:
             return None
@@ -141,6 +142,8 @@ def _mode(drop: Drop, frame: Frame | None) -> Says:
 
 def _is_seen(source: Source, p: ast.expr | None, frame: Frame | None) -> bool:
     """Whether p is no parameter whose value a caller brings: an attribute, a setting, a sum."""
+    if isinstance(p, ast.BinOp) and isinstance(p.op, ast.Sub):
+        return _is_seen(source, p.right, frame)  # 1 - keep
     if not isinstance(p, ast.Name):
         return True
     found = source.names.lookup(p.id, source.scope(p))
@@ -310,7 +313,7 @@ def _calls_in(target: Function) -> list[ast.Call]:
         parameters = {a.arg for a in (*target.node.args.args, *target.node.args.kwonlyargs)}
         found = kept[target.node] = [
             node
-            for node in ast.walk(target.node)
+            for node in walk(target.node)
             if isinstance(node, ast.Call)
             and isinstance(node.func, (ast.Name, ast.Attribute))
             and any(
@@ -327,7 +330,7 @@ def _is_passed(drop: Drop, frame: Frame) -> bool:
         n.id
         for part in (drop.p, drop.mode)
         if part is not None
-        for n in ast.walk(part)
+        for n in walk(part)
         if isinstance(n, ast.Name)
     }
     return bool(names & set(frame.given))

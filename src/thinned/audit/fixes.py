@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from thinned.audit.layers import FLASH, FUNCTIONAL, MODULES
+from thinned.audit.nodes import walk
 from thinned.audit.source import ClassInfo, Function, Source, is_self
 
 __all__ = ["FIXES", "Change", "only_mended"]
@@ -145,7 +146,7 @@ _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 def _keeps_self(method: Function) -> bool:
     return not any(
         isinstance(inner, ast.Name) and inner.id == "self" and not isinstance(inner.ctx, ast.Load)
-        for inner in ast.walk(method)
+        for inner in walk(method)
     )
 
 
@@ -178,7 +179,7 @@ def _reached(info: ClassInfo) -> set[str]:
     found, waiting = {"forward"}, ["forward"]
     while waiting:
         for method in methods.get(waiting.pop(), ()):
-            for inner in ast.walk(method):
+            for inner in walk(method):
                 if not isinstance(inner, ast.Call) or not isinstance(inner.func, ast.Attribute):
                     continue
                 name = inner.func.attr

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
-from thinned.audit.layers import TENSOR_METHODS
+from thinned.audit.layers import RECURRENT, TENSOR_METHODS
+from thinned.audit.nodes import walk
 from thinned.audit.source import Called, Source
 from thinned.audit.values import NOTHING, Built, Items, Named
 
@@ -18,6 +20,9 @@ _SEQUENTIAL = frozenset({"torch.nn.Sequential", "keras.Sequential"})
 _TENSOR = "torch.Tensor."
 _STEPS = 12
 _STATEMENTS = 100
+
+_operations: WeakKeyDictionary[Source, dict[ast.Call, Operation | None]] = WeakKeyDictionary()
+_chains: WeakKeyDictionary[Source, list[tuple[ast.Call | None, list[Step]]]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,13 @@ def operation(source: Source, node: ast.AST | None) -> Operation | None:
     """Return what a call does, where that is known."""
     if not isinstance(node, ast.Call):
         return None
+    known = _operations.setdefault(source, {})
+    if node not in known:
+        known[node] = _operation(source, node)
+    return known[node]
+
+
+def _operation(source: Source, node: ast.Call) -> Operation | None:
     called = source.called(node)
     if called.name is not None and not called.name.startswith(_TENSOR):
         return Operation(called.name, node, called, None, None)
@@ -82,11 +94,22 @@ def producer(source: Source, node: ast.expr | None) -> ast.expr | None:
         if isinstance(earlier, ast.Assign):
             if len(earlier.targets) == 1 and _is_name(earlier.targets[0], node.id):
                 return earlier.value
+            if _is_first(earlier.targets[0], node.id) and _is_recurrent(source, earlier.value):
+                return earlier.value  # out, state = lstm(x)
         elif isinstance(earlier, ast.AnnAssign) and _is_name(earlier.target, node.id):
             return earlier.value
         if _gives(earlier, node.id):
             return None
     return None
+
+
+def _is_first(target: ast.expr, name: str) -> bool:
+    return isinstance(target, ast.Tuple) and bool(target.elts) and _is_name(target.elts[0], name)
+
+
+def _is_recurrent(source: Source, node: ast.expr) -> bool:
+    found = operation(source, node)
+    return found is not None and found.name in RECURRENT
 
 
 def _is_name(node: ast.AST, name: str) -> bool:
@@ -96,7 +119,7 @@ def _is_name(node: ast.AST, name: str) -> bool:
 def _gives(statement: ast.stmt, name: str) -> bool:
     return any(
         isinstance(n, ast.Name) and n.id == name and not isinstance(n.ctx, ast.Load)
-        for n in ast.walk(statement)
+        for n in walk(statement)
     )
 
 
@@ -122,8 +145,15 @@ class Step:
         return self.built.name or "" if self.built is not None else ""
 
 
-def chains(source: Source) -> Iterator[tuple[ast.Call | None, list[Step]]]:
-    """Yield the sequences of layers that run one after the other, with the call that holds them."""
+def chains(source: Source) -> list[tuple[ast.Call | None, list[Step]]]:
+    """Return the sequences of layers that run one after the other, and the calls that hold them."""
+    found = _chains.get(source)
+    if found is None:
+        found = _chains[source] = list(_chains_of(source))
+    return found
+
+
+def _chains_of(source: Source) -> Iterator[tuple[ast.Call | None, list[Step]]]:
     for called in source.calls_of(_SEQUENTIAL):
         if called.args:
             yield called.node, steps_of(source, called)

@@ -14,6 +14,7 @@ from typing import Any
 
 from thinned.audit.binding import bind, default_of
 from thinned.audit.names import Binding, Scope, canonical
+from thinned.audit.nodes import walk
 from thinned.audit.values import (
     NOTHING,
     Bound,
@@ -236,6 +237,10 @@ class Interpreter:
     # -- attributes ----------------------------------------------------------------------------
 
     def _attribute(self, node: ast.Attribute, frame: Frame | None, depth: int) -> Value:
+        # A name of an import is asked for as a whole: its file is read only for what is in it.
+        name = self.source.names.imported(node, self.source.scope(node))
+        if name is not None:
+            return self.dotted(name, depth - 1)
         return self.attribute(self.of(node.value, frame, depth - 1), node.attr, depth - 1)
 
     def attribute(self, base: Value, name: str, depth: int = _DEPTH) -> Value:
@@ -516,7 +521,7 @@ def _returned(function: ast.AST) -> ast.expr | None:
     """What a function returns, where it has one return."""
     if isinstance(function, ast.Lambda):
         return function.body
-    found = [n for n in ast.walk(function) if isinstance(n, ast.Return)]
+    found = [n for n in walk(function) if isinstance(n, ast.Return)]
     return found[0].value if len(found) == 1 else None
 
 

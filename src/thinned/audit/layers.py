@@ -94,6 +94,7 @@ def _functional() -> dict[str, Functional]:
     table["torch_geometric.utils.dropout_path"] = Functional(1, 6, True)
     table["torch_geometric.utils.dropout_adj"] = Functional(2, 5, True)
     table["torch_geometric.utils.mask_feature"] = Functional(1, 4, True)
+    table["tensorflow.layers.dropout"] = Functional(1, 4, False)
     table["paddle.nn.functional.dropout"] = Functional(1, 3, True)
     for kind in ("dropout2d", "dropout3d", "alpha_dropout"):
         table[f"paddle.nn.functional.{kind}"] = Functional(1, 2, True)
@@ -295,6 +296,7 @@ def ranks() -> dict[str, int]:
         for d in (1, 2, 3):
             table[f"torch.nn.functional.{kind}{d}d"] = d + 2
     table["torch.nn.Embedding"] = 3
+    table.update(dict.fromkeys(RECURRENT, 3))
     return table
 
 

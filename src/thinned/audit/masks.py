@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from thinned.audit.nodes import walk
 from thinned.audit.source import Source
 from thinned.audit.words import words_of
 
@@ -22,7 +23,12 @@ _UNIFORM = frozenset(
 )
 _UNIFORM_METHODS = frozenset({"uniform_"})
 _BERNOULLI = frozenset(
-    {"torch.bernoulli", "numpy.random.binomial", "torch.distributions.Bernoulli"}
+    {
+        "torch.bernoulli",
+        "numpy.random.binomial",
+        "torch.distributions.Bernoulli",
+        "jax.random.bernoulli",
+    }
     | {"torch.distributions.bernoulli.Bernoulli"}
 )
 _BERNOULLI_METHODS = frozenset({"bernoulli", "bernoulli_"})
@@ -110,7 +116,7 @@ def _floors(source: Source, call: ast.Call) -> bool:
     """Whether keep + rand is rounded down in this function: a mask, and no other noise."""
     function = source.function_of(call)
     return function is not None and any(
-        isinstance(n, ast.Attribute) and n.attr in ("floor", "floor_") for n in ast.walk(function)
+        isinstance(n, ast.Attribute) and n.attr in ("floor", "floor_") for n in walk(function)
     )
 
 
@@ -121,7 +127,7 @@ def _added_later(source: Source, statement: ast.stmt) -> tuple[ast.expr, ast.AST
     name = statement.targets[0].id
     block, place = source.block_of(statement)
     for later in block[place + 1 : place + 4]:
-        for node in ast.walk(later):
+        for node in walk(later):
             sides: list[ast.expr] = []
             if isinstance(node, ast.Compare):
                 sides = [node.left, *node.comparators]
@@ -139,7 +145,7 @@ def _added_later(source: Source, statement: ast.stmt) -> tuple[ast.expr, ast.AST
 
 def _first_rate(source: Source, nodes: list[ast.expr], depth: int = 3) -> ast.expr | None:
     for node in nodes:
-        for inner in ast.walk(node):
+        for inner in walk(node):
             if isinstance(inner, (ast.Name, ast.Attribute)) and _is_rate(source, inner):
                 return _without_keep(source, inner, depth)
             if isinstance(inner, ast.Name) and depth:
@@ -187,5 +193,5 @@ def _divides(function: ast.FunctionDef, name: str) -> bool:
         and isinstance(n.right, ast.BinOp)
         and isinstance(n.right.op, ast.Sub)
         and getattr(n.right.right, "attr", getattr(n.right.right, "id", "")) == name
-        for n in ast.walk(function)
+        for n in walk(function)
     )

@@ -10,6 +10,7 @@ import ast
 from enum import Enum
 
 from thinned.audit.binding import default_of
+from thinned.audit.nodes import children, walk
 from thinned.audit.source import ClassInfo, Source, is_self
 from thinned.audit.values import Frame
 from thinned.audit.words import may_be_mode, mode_by_name, stage_by_word, words_of
@@ -106,7 +107,7 @@ def mentions(node: ast.AST) -> bool:
             if isinstance(at.value, str) and stage_by_word(at.value):
                 return True
             continue
-        waiting.extend(ast.iter_child_nodes(at))
+        waiting.extend(children(at))
     return False
 
 
@@ -174,7 +175,7 @@ def _of_self(source: Source, info: ClassInfo | None, name: str, depth: int) -> S
     for member in info.family() if info is not None else ():
         method = member.methods.get(name)
         if method is not None:
-            returns = [n for n in ast.walk(method) if isinstance(n, ast.Return)]
+            returns = [n for n in walk(method) if isinstance(n, ast.Return)]
             if len(returns) == 1 and method.decorator_list:
                 return says(member.source, returns[0].value, None, depth - 1)
             return None

@@ -45,6 +45,8 @@ _RENAMED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"^keras\.layers\.(?:[a-z]\w*\.)+(?=[A-Z])", "keras.layers."),
         (r"^keras\.(?:models|engine)\.(?:[a-z]\w*\.)*(?=Sequential$|Model$)", "keras."),
         (r"^tensorflow\.compat\.v2\.", "tensorflow."),
+        (r"^tensorflow\.compat\.v1\.layers\.", "tensorflow.layers."),
+        (r"^tensorflow\.(?:compat\.v1\.)?(?:contrib\.rnn|nn\.rnn_cell)\.", "tensorflow.rnn_cell."),
         (r"^flax\.linen\.\w+\.(?=[A-Z])", "flax.linen."),
         (r"^flax\.nnx\.(?:nn\.)?[a-z]\w*\.(?=[A-Z])", "flax.nnx."),
         (r"^(?:equinox|eqx)\.nn\._\w+\.", "equinox.nn."),
@@ -208,6 +210,18 @@ class Names:
         if base is None:
             return None
         return canonical(".".join([base, *reversed(dots)]))
+
+    def imported(self, node: ast.AST, scope: Scope) -> str | None:
+        """Return the dotted name of an expression that begins with a name of an import, given once
+        and nowhere else; else None."""
+        dots: list[str] = []
+        while isinstance(node, ast.Attribute) and len(dots) < _DOTS:
+            dots.append(node.attr)
+            node = node.value
+        found = self.one(node.id, scope) if isinstance(node, ast.Name) else None
+        if found is None or found[1].kind != "import":
+            return None
+        return ".".join([found[1].target, *reversed(dots)])
 
     def _base(self, name: str, scope: Scope, depth: int) -> str | None:
         key = id(scope), name

@@ -48,6 +48,9 @@ def without_collection() -> Iterator[None]:
         yield
     finally:
         if was_on:
+            # What is left is old: it is looked at when the collector does so anyway, not at once.
+            gc.freeze()
+            gc.unfreeze()
             gc.enable()
 
 

@@ -14,8 +14,10 @@ from weakref import WeakKeyDictionary
 
 from thinned.audit.binding import bind
 from thinned.audit.modes import Says, guard, says
+from thinned.audit.nodes import children, walk
 from thinned.audit.source import Source
 from thinned.audit.values import NOTHING, Built, Frame, Function
+from thinned.audit.words import words_of
 
 __all__ = ["Left", "Order", "learners", "walked"]
 
@@ -24,6 +26,11 @@ _STEPS = 6000
 _NO_GRAD = frozenset({"torch.no_grad", "torch.inference_mode"})
 _LEARN = frozenset({"backward", "manual_backward"})
 _SAME = frozenset({"to", "cuda", "cpu", "double", "half", "float", "train", "eval", "unwrap_model"})
+# What is done with a model by functions that do not run it, by the words of their names.
+_LOOKS = frozenset(
+    {"save", "copy", "deepcopy", "checkpoint", "log", "print", "isinstance", "hasattr", "getattr"}
+    | {"type", "len", "str", "id", "summary", "count", "dump", "export", "plot", "watch"}
+)
 # Methods of a model that are no forward pass.
 _ASIDE = frozenset(
     {"parameters", "named_parameters", "state_dict", "load_state_dict", "zero_grad", "to", "cuda"}
@@ -73,6 +80,7 @@ class _Walk:
         self.used: _Modes = {}
         self.learned: set[str] = set()
         self.trained: set[str] = set()
+        self.kept: set[str] = set()  # copies, which nothing trains
         self.owners = owners
         self.loops: list[ast.AST] = []
         self.active: list[ast.AST] = []
@@ -112,7 +120,7 @@ class _Walk:
             self.block(node.orelse, at)
             self.block(node.finalbody, at)
             return reached
-        for child in ast.iter_child_nodes(node):
+        for child in children(node):
             if isinstance(child, ast.expr):
                 self.expression(child, at)
         if isinstance(node, ast.Assign):
@@ -164,7 +172,10 @@ class _Walk:
         if key is not None:
             at.names[name] = key
         elif isinstance(value, ast.Call):
+            at.names.pop(name, None)  # another object now: a copy, say
             own = self.key(node.targets[0], at)
+            if own is not None and _name(value.func) in ("deepcopy", "copy"):
+                self.kept.add(own)
             if own is not None:
                 self.modes[own] = frozenset({"U"})
 
@@ -174,7 +185,7 @@ class _Walk:
         """Walk the calls of an expression, those inside first."""
         if isinstance(node, ast.Lambda):
             return
-        for child in ast.iter_child_nodes(node):
+        for child in children(node):
             if isinstance(child, ast.expr):
                 self.expression(child, at)
             elif isinstance(child, ast.keyword):
@@ -224,6 +235,8 @@ class _Walk:
                 self._learn(node, at)
                 return
         target = at.source.called(node).target
+        if target is NOTHING and isinstance(func, ast.Attribute):
+            target = _only_method(at.source, func) or target
         if (
             isinstance(target, Function)
             and at.depth < _DEPTH
@@ -255,9 +268,10 @@ class _Walk:
                 fact = "U"
         if fact == "T":
             self.trained.add(key)
-        for known in [*self.modes, key]:
+        for known in {*self.modes, *self.used, key}:
             if known == key or known.startswith(f"{key}."):
-                self.modes[known] = frozenset({fact})
+                if known == key or known in self.modes:
+                    self.modes[known] = frozenset({fact})
                 if not isinstance(fact, Left):
                     self.used.pop(known, None)  # what ran before was no part of this step
         return True
@@ -270,8 +284,12 @@ class _Walk:
         return Left(at.top or node, at.top is None, chosen, key)
 
     def _learn(self, node: ast.Call, at: _Context) -> None:
+        if _learns_inputs(at.source, node):
+            return
         asked = guard(at.source, node, at.frame, around=False) is not Says.NOTHING
         for key, facts in self.used.items():
+            if key in self.kept:
+                continue
             lefts = [fact for fact in facts if isinstance(fact, Left)]
             for left in lefts:
                 if left.chosen and asked:
@@ -301,7 +319,9 @@ class _Walk:
             return False
         called = at.source.called(node)
         frame = bind(target.node, called, target.skip, at.frame)
-        if frame is None or frame.depth > _DEPTH + 1:
+        if frame is None:
+            frame = Frame(target.node, {}, at.frame)  # what it is given is not seen
+        if frame.depth > _DEPTH + 1:
             return False
         names = {}
         for name, given in frame.given.items():
@@ -336,6 +356,8 @@ class _Walk:
                     self._used(inner)
                 elif key is not None and isinstance(func.value, ast.Name):
                     self._used(key)
+        if not _LOOKS.isdisjoint(words_of(_name(func))):
+            return
         for arg in (*node.args, *(k.value for k in node.keywords)):
             if isinstance(arg, (ast.Name, ast.Attribute)):
                 key = self.key(arg, at)
@@ -350,9 +372,44 @@ class _Walk:
         self.used[key] = self.modes.get(outer, frozenset({"U"}))
 
 
+def _learns_inputs(source: Source, node: ast.Call) -> bool:
+    """Whether the gradient that is taken is that of an input, which is then read: an adversarial
+    example, say, for which a model stands in evaluation on purpose."""
+    loops = source.loops_of(node)
+    inside: ast.AST | None = loops[0] if loops else source.function_of(node)
+    if inside is None:
+        return False
+    each = {
+        n.id
+        for n in walk(inside)
+        if isinstance(n, (ast.For, ast.comprehension))
+        for n in walk(n.target)
+        if isinstance(n, ast.Name)
+    }
+    return any(
+        isinstance(n, ast.Attribute)
+        and n.attr == "grad"
+        and isinstance(n.value, ast.Name)
+        and n.value.id not in each
+        and n.value.id not in ("self", "torch", "jax")
+        for n in walk(inside)
+    )
+
+
 def _yields(function: ast.AST) -> bool:
     """Whether a function is a generator: a context manager that puts the mode back, say."""
-    return any(isinstance(n, (ast.Yield, ast.YieldFrom)) for n in ast.walk(function))
+    return any(isinstance(n, (ast.Yield, ast.YieldFrom)) for n in walk(function))
+
+
+def _only_method(source: Source, func: ast.Attribute) -> Function | None:
+    """The method that sets a mode, where one class of the file alone has a method of this name, and
+    the object is not known: `model.val_start()`."""
+    if "_" not in func.attr or not isinstance(func.value, (ast.Name, ast.Attribute)):
+        return None
+    found = [i.methods[func.attr] for i in source.classes.values() if func.attr in i.methods]
+    if len(found) != 1 or not _matters(source, found[0]):
+        return None
+    return Function(source, found[0], 1)
 
 
 def _is_alternative(source: Source, node: ast.Call) -> bool:
@@ -366,7 +423,7 @@ def _is_alternative(source: Source, node: ast.Call) -> bool:
     return any(
         isinstance(n, ast.Attribute) and n.attr == "train" and ast.dump(n.value) == written
         for s in other
-        for n in ast.walk(s)
+        for n in walk(s)
     )
 
 
@@ -395,7 +452,7 @@ def _may_matter(function: ast.AST) -> bool:
             isinstance(n.func, ast.Name)
             or (isinstance(n.func, ast.Attribute) and (n.func.attr in _WORDS or _on_self(n.func)))
         )
-        for n in ast.walk(function)
+        for n in walk(function)
     )
 
 

@@ -6,6 +6,7 @@ import ast
 
 from thinned.audit.binding import default_of
 from thinned.audit.modes import SETTERS, SURE, Says, branch, flipped, implied, mentions, says
+from thinned.audit.nodes import walk
 from thinned.audit.source import Source, is_self
 from thinned.audit.values import Built, Class, Const, Frame, Function
 from thinned.audit.words import words_of
@@ -93,7 +94,7 @@ def _called(source: Source, node: ast.Call, frame: Frame | None, depth: int) -> 
     if isinstance(called.target, Function):
         function = called.target.node
         if not isinstance(function, ast.Lambda):
-            returns = [n for n in ast.walk(function) if isinstance(n, ast.Return)]
+            returns = [n for n in walk(function) if isinstance(n, ast.Return)]
             if len(returns) == 1:
                 return rate(called.target.source, returns[0].value, None, depth - 1)
             return Says.MAYBE
@@ -135,6 +136,15 @@ def _named_rate(source: Source, node: ast.Name, frame: Frame | None, depth: int)
     return _both([said for _, said in seen])
 
 
+def _is_setting(source: Source, node: ast.expr | None) -> bool:
+    """Whether a value is a parameter of the method that builds the module: whatever its default,
+    it is there to be set."""
+    if not isinstance(node, ast.Name):
+        return False
+    found = source.names.lookup(node.id, source.scope(node))
+    return found is not None and [b.kind for b in found[1]] == ["parameter"]
+
+
 def _kept_rate(source: Source, node: ast.Attribute, frame: Frame | None, depth: int) -> Says:
     inner = node.value
     if not is_self(inner):
@@ -150,7 +160,7 @@ def _kept_rate(source: Source, node: ast.Attribute, frame: Frame | None, depth: 
     for member in info.family() if info is not None else ():
         method = member.methods.get(node.attr)
         if method is not None:
-            returns = [n for n in ast.walk(method) if isinstance(n, ast.Return)]
+            returns = [n for n in walk(method) if isinstance(n, ast.Return)]
             if len(returns) == 1:
                 return rate(member.source, returns[0].value, None, depth - 1)
             return Says.MAYBE
@@ -159,7 +169,12 @@ def _kept_rate(source: Source, node: ast.Attribute, frame: Frame | None, depth: 
             functions = [member.source.function_of(place) for place in places]
             if not all(f is not None and f.name in SETTERS for f in functions):
                 return Says.MAYBE
-            values = [rate(member.source, v, None, depth - 1) for v in member.given[node.attr]]
+            values = [
+                Says.ALWAYS
+                if _is_setting(member.source, v)
+                else rate(member.source, v, None, depth - 1)
+                for v in member.given[node.attr]
+            ]
             if Says.NEVER in values or Says.MAYBE in values:
                 return Says.MAYBE if len(values) > 1 or Says.MAYBE in values else Says.NEVER
             return next((v for v in values if v in SURE), Says.ALWAYS)

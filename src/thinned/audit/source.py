@@ -18,6 +18,7 @@ from weakref import WeakSet
 from thinned.audit import tree as files
 from thinned.audit.interpreter import Interpreter
 from thinned.audit.names import UNKNOWN, Binding, Names, Scope
+from thinned.audit.nodes import fields_of
 from thinned.audit.values import (
     KNOWN,
     NOTHING,
@@ -40,10 +41,10 @@ _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 
 
-# Fields that hold no nodes, or the same few (contexts, operators) in every tree: nobody asks where
-# these stand, and they are a third of all.
-_NO_NODES = frozenset({"ctx", "op", "ops", "id", "attr", "kind", "type_comment", "module", "level"})
-_INSIDE: dict[type[ast.AST], tuple[str, ...]] = {}
+# What is written at a definition and read around it, and the lists of statements.
+_OUTSIDE = frozenset({"decorator_list", "bases", "keywords"})
+_BLOCKS = frozenset({"body", "orelse", "finalbody"})
+_WITHIN = (ast.stmt, ast.arguments)
 
 # The files that are in memory: an expression of one may be asked about from another.
 _alive: WeakSet[Source] = WeakSet()
@@ -72,7 +73,6 @@ class Source:
         self.loads: dict[str, list[ast.Name]] = defaultdict(list)
         self.blocks: list[list[ast.stmt]] = []
         self._places: dict[ast.AST, tuple[list[ast.stmt], int]] = {}
-        self._scope_at: dict[ast.AST, Scope] = {}
         self.classes: dict[ast.ClassDef, ClassInfo] = {}
         self.left_at: dict[int, int] = {}  # by block: where the mode may leave it; see context
         self.met: set[Source] = set()  # the files that were asked for an answer
@@ -90,37 +90,41 @@ class Source:
         module = Scope(self.tree, None)
         self.names.scopes[self.tree] = module
         stack: list[tuple[ast.AST, Scope]] = [(self.tree, module)]
-        parents = self.parents
+        parents, loads = self.parents, self.loads
         while stack:
             node, scope = stack.pop()
-            self._scope_at[node] = scope
-            inner = self._enter(node, scope)
-            fresh: list[tuple[ast.AST, Scope]] = []
             kind = type(node)
-            names = _INSIDE.get(kind)
-            if names is None:
-                names = _INSIDE[kind] = tuple(n for n in node._fields if n not in _NO_NODES)
-            for name in names:
-                value = getattr(node, name, None)
-                if isinstance(value, ast.AST):
-                    parents[value] = node
-                    fresh.append((value, inner))
-                elif isinstance(value, list):
-                    outside = name in ("decorator_list", "bases", "keywords")
-                    at = scope if outside else inner
-                    for item in value:
-                        if isinstance(item, ast.AST):
-                            parents[item] = node
-                            fresh.append((item, at))
-                    if value and isinstance(value[0], ast.stmt):
-                        self.blocks.append(value)
-                        self._places.update((s, (value, i)) for i, s in enumerate(value))
-            stack.extend(reversed(fresh))
-
-    def _enter(self, node: ast.AST, scope: Scope) -> Scope:
-        """Note what one node brings, and return the scope of what is inside it."""
-        enter = _ENTER.get(type(node))
-        return scope if enter is None else enter(self, node, scope)
+            enter = _ENTER.get(kind)
+            inner = scope if enter is None else enter(self, node, scope)
+            fresh: list[tuple[ast.AST, Scope]] = []
+            for field in fields_of(kind):
+                value = getattr(node, field)
+                if value is None:
+                    continue
+                items = value
+                at = inner
+                if type(value) is not list:
+                    items = (value,)
+                elif field in _OUTSIDE:
+                    at = scope
+                elif field in _BLOCKS and value:
+                    self.blocks.append(value)
+                for item in items:
+                    # Names and constants are half of a tree, and nothing is inside them.
+                    what = type(item)
+                    if what is ast.Name:
+                        parents[item] = node
+                        if type(item.ctx) is ast.Load:
+                            loads[item.id].append(item)
+                        elif type(item.ctx) is ast.Del:
+                            at.bind(item.id, Binding("other", at=item))
+                    elif what is ast.Constant:
+                        parents[item] = node
+                    elif isinstance(item, ast.AST):
+                        parents[item] = node
+                        fresh.append((item, at))
+            fresh.reverse()
+            stack += fresh
 
     def _new_scope(self, node: ast.AST, scope: Scope) -> Scope:
         inner = Scope(node, scope)
@@ -150,13 +154,6 @@ class Source:
 
     def _enter_attribute(self, node: ast.Attribute, scope: Scope) -> Scope:
         self.attributes[node.attr].append(node)
-        return scope
-
-    def _enter_name(self, node: ast.Name, scope: Scope) -> Scope:
-        if isinstance(node.ctx, ast.Load):
-            self.loads[node.id].append(node)
-        elif isinstance(node.ctx, ast.Del):
-            scope.bind(node.id, Binding("other", at=node))
         return scope
 
     def _enter_assign(self, node: ast.Assign, scope: Scope) -> Scope:
@@ -259,8 +256,18 @@ class Source:
 
     def scope(self, node: ast.AST) -> Scope:
         """Return the scope that a node's names are looked up in, a definition's the outer one."""
-        home = self if node in self._scope_at else self.home(node)
-        return (home or self)._scope_at[node]
+        home = self if node in self.parents else self.home(node)
+        return self._scope_here(node) if home is None else home._scope_here(node)
+
+    def _scope_here(self, node: ast.AST) -> Scope:
+        scopes, parents = self.names.scopes, self.parents
+        child, at = node, parents.get(node)
+        while at is not None:
+            found = scopes.get(at)
+            if found is not None and not _is_outside(child, at):
+                return found
+            child, at = at, parents.get(at)
+        return scopes[self.tree]
 
     def imported(self, name: str) -> tuple[Source, str] | None:
         """Return the file that holds a dotted name of an import, and what is left of the name."""
@@ -268,14 +275,14 @@ class Source:
 
     def home(self, node: ast.AST) -> Source | None:
         """Return the file that a node stands in: this one, or another that was read."""
-        if node in self._scope_at:
+        if node in self.parents or node is self.tree:
             return self
-        return next((other for other in _alive if node in other._scope_at), None)
+        return next((o for o in _alive if node in o.parents or node is o.tree), None)
 
     def above(self, node: ast.AST) -> Iterator[ast.AST]:
         """Yield the parent, its parent, and so on."""
         parents = self.parents
-        if node not in self._scope_at:
+        if node not in parents:
             home = self.home(node)
             parents = parents if home is None else home.parents
         at = parents.get(node)
@@ -307,8 +314,17 @@ class Source:
 
     def block_of(self, statement: ast.stmt) -> tuple[list[ast.stmt], int]:
         """Return the list of statements that one stands in, and its place there."""
-        home = self if statement in self._places else self.home(statement)
-        return (home or self)._places[statement]
+        home = self if statement in self.parents else self.home(statement)
+        return (home or self)._place_of(statement)
+
+    def _place_of(self, statement: ast.stmt) -> tuple[list[ast.stmt], int]:
+        if statement not in self._places:
+            above = self.parents[statement]
+            for field in _BLOCKS:
+                block = getattr(above, field, None)
+                if isinstance(block, list):
+                    self._places.update((s, (block, i)) for i, s in enumerate(block))
+        return self._places[statement]
 
     def loops_of(self, node: ast.AST) -> list[ast.For | ast.AsyncFor | ast.While]:
         """Return the loops whose body a node is in, within its function, the innermost first."""
@@ -323,7 +339,7 @@ class Source:
         return found
 
     def _is_in(self, child: ast.AST, block: list[ast.stmt]) -> bool:
-        return child in self._places and self._places[child][0] is block
+        return isinstance(child, ast.stmt) and self._place_of(child)[0] is block
 
     # -- what things stand for -----------------------------------------------------------------
 
@@ -440,6 +456,13 @@ def is_self(node: ast.AST) -> bool:
     return isinstance(node, ast.Name) and node.id == "self"
 
 
+def _is_outside(child: ast.AST, definition: ast.AST) -> bool:
+    """Whether a part of a definition is read around it: a decorator, a base."""
+    if isinstance(child, _WITHIN):
+        return False
+    return any(child in getattr(definition, field, ()) for field in _OUTSIDE)
+
+
 def _parameters(arguments: ast.arguments) -> list[ast.arg]:
     found = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
     found += [a for a in (arguments.vararg, arguments.kwarg) if a is not None]
@@ -457,7 +480,6 @@ _ENTER: dict[type[ast.AST], Any] = {
     ast.GeneratorExp: Source._new_scope,
     ast.Call: Source._enter_call,
     ast.Attribute: Source._enter_attribute,
-    ast.Name: Source._enter_name,
     ast.Assign: Source._enter_assign,
     ast.AnnAssign: Source._enter_annotated,
     ast.AugAssign: Source._enter_augmented,

@@ -13,14 +13,19 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
-from thinned.audit.reading import UnreadableError, may_be_asked, package_of, parse, read
+from thinned.audit.outline import Outline
+from thinned.audit.reading import UnreadableError, package_of, parse, read
 
 __all__ = ["forget", "imported", "parsed"]
 
-# Parsed files that are kept: a tree takes some hundred bytes for each byte of its file.
-_KEPT = 48
+# Bytes of parsed files that are kept: a tree takes a hundred times as many. And texts that are.
+_KEPT = 3 * 2**20
+_OUTLINES = 512
 # Folders above a file that are searched.
 _ABOVE = 5
+_INSTALLED = ("site-packages", "dist-packages")
+# Imports of imports that are followed from text to text.
+_REMOVES = 4
 _ROOTS = (".git", "pyproject.toml", "setup.py", "setup.cfg", "requirements.txt")
 _PACKAGES = frozenset(
     {"torch", "torchvision", "tensorflow", "keras", "jax", "flax", "numpy", "scipy", "pandas"}
@@ -42,6 +47,7 @@ S = TypeVar("S", bound=File)
 Make = Callable[[ast.Module, str, str], S]
 
 _sources: OrderedDict[str, tuple[bytes, Any]] = OrderedDict()
+_kept = 0
 _audited: set[str] = set()
 
 
@@ -51,25 +57,54 @@ def imported(name: str, source: S, make: Make[S]) -> tuple[S, str] | None:
     if not source.on_disk or (top in _PACKAGES and top != source.top):
         return None
     parts = tuple(name.split("."))
-    for folder in _folders(os.path.dirname(os.path.abspath(source.path)), source.top):
+    for folder in _folders(os.path.dirname(os.path.abspath(source.path)), source.top, top):
         found = _file(folder, parts)
         if found is not None:
             path, used = found
             if os.path.abspath(source.path) == path:
                 return source, ".".join(parts[used:])
+            if not _may_matter(path, parts[used:], source.top):
+                return None
             other = _read(path, make)
             return None if other is None else (other, ".".join(parts[used:]))
     return None
 
 
+def _may_matter(path: str, rest: tuple[str, ...], top: str, depth: int = _REMOVES) -> bool:
+    """Whether a file is worth parsing for a name in it, which may be an import once more."""
+    outline = _outline(path)
+    name = rest[0] if rest else ""
+    origin = outline.origin(name)
+    if origin is None or depth == 0:
+        return outline.may_matter(name) or (
+            depth > 0
+            and any(_may_matter(path, (base,), top, depth - 1) for base in outline.bases(name))
+        )
+    dots, dotted = origin
+    parts = (*dotted.split("."), *rest[1:])
+    folder = os.path.dirname(path)
+    if not dots and parts[0] in _PACKAGES and parts[0] != top:
+        return True
+    for _ in range(dots - 1):
+        folder = os.path.dirname(folder)
+    for at in [folder] if dots else _folders(folder, top, parts[0]):
+        found = _file(at, parts)
+        if found is not None and found[0] != path:
+            return _may_matter(found[0], parts[found[1] :], top, depth - 1)
+    return False
+
+
 @lru_cache(maxsize=4096)
-def _folders(folder: str, top: str) -> tuple[str, ...]:
-    """Where the files of absolute imports may stand, the nearest first."""
+def _folders(folder: str, top: str, asked: str) -> tuple[str, ...]:
+    """Where the files of absolute imports of `asked` may stand, the nearest first, seen from a
+    package `top`. What is installed beside it is not read."""
     found = []
     at = folder
     for _ in range(_ABOVE):
+        if os.path.basename(at) in _INSTALLED and asked != top:
+            break
         found.append(at)
-        if at == os.path.dirname(at) or os.path.basename(at) in ("site-packages", "src"):
+        if at == os.path.dirname(at) or os.path.basename(at) in (*_INSTALLED, "src"):
             break
         if any(os.path.exists(os.path.join(at, root)) for root in _ROOTS):
             break
@@ -78,7 +113,8 @@ def _folders(folder: str, top: str) -> tuple[str, ...]:
         at = folder
         while os.path.isfile(os.path.join(at, "__init__.py")):
             at = os.path.dirname(at)
-        found = [at, *(f for f in found if f != at)]
+        if asked == top or os.path.basename(at) not in _INSTALLED:
+            found = [at, *(f for f in found if f != at)]
     return tuple(found)
 
 
@@ -121,24 +157,41 @@ def parsed(code: bytes, package: str, path: str, make: Make[S]) -> S:
 
 
 def _keep(path: str, code: bytes, source: File | None) -> None:
+    global _kept
+    _drop(path)
     _sources[path] = code, source
-    _sources.move_to_end(path)
-    if len(_sources) > _KEPT:
-        _sources.popitem(last=False)
+    _kept += len(code)
+    while _kept > _KEPT and len(_sources) > 1:
+        _drop(next(iter(_sources)))
+
+
+def _drop(path: str) -> None:
+    global _kept
+    known = _sources.pop(path, None)
+    if known is not None:
+        _kept -= len(known[0])
+
+
+@lru_cache(maxsize=_OUTLINES)
+def _outline(path: str) -> Outline:
+    """The text of a file that an import leads to, empty where it cannot be read."""
+    try:
+        return Outline(read(path))
+    except UnreadableError:
+        return Outline(b"")
 
 
 def _read(path: str, make: Make[S]) -> S | None:
-    """Return the file that an import leads to; None where it says nothing of a framework."""
+    """Return the file that an import leads to, None where it does not parse."""
     known = _sources.get(path)
     if known is not None:
         _sources.move_to_end(path)
         found: S | None = known[1]
         return found
+    data = _outline(path).data
     made: S | None = None
-    data = b""
     try:
-        data = read(path)
-        made = make(parse(data), package_of(path), path) if may_be_asked(data) else None
+        made = make(parse(data), package_of(path), path)
     except (UnreadableError, RecursionError, MemoryError):
         made = None
     _keep(path, data, made)
@@ -147,7 +200,10 @@ def _read(path: str, make: Make[S]) -> S | None:
 
 def forget() -> None:
     """Drop what was read of other files."""
+    global _kept
     _sources.clear()
+    _kept = 0
     _audited.clear()
     _folders.cache_clear()
     _file.cache_clear()
+    _outline.cache_clear()

@@ -91,6 +91,8 @@ def stage_by_word(word: str) -> int:
 def draws_by_name(name: str, is_function: bool) -> bool:
     """Say whether a function or class of this name wants draws in evaluation."""
     words = words_of(name)
+    if "stochastic" in words and "depth" in words:
+        return False  # a method of dropout, and no draw on purpose
     if not _DRAWS.isdisjoint(words) or ("r" in words and "drop" in words):
         return True
     # MCDropout is one word to the eye.

@@ -123,7 +123,9 @@ def fit(
     ] = 0,
     time_limit: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="End within 90s, 10m or 2h: less is done, and said."),
+        typer.Option(
+            metavar="TIME", help="End within 90s, 10m or 2h: less is done, and the report says so."
+        ),
     ] = None,
     jobs: Annotated[
         int | None,

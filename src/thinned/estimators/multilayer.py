@@ -27,7 +27,7 @@ try:
 except ModuleNotFoundError as missing:
     raise ImportError(
         "thinned.DropoutMLPClassifier and thinned.DropoutMLPRegressor need scikit-learn. "
-        "Install it with: pip install thinned[fit]"
+        'Install it with: pip install "thinned[fit]"'
     ) from missing
 
 __all__ = ["DropoutMLPClassifier", "DropoutMLPRegressor"]

@@ -28,7 +28,7 @@ __all__ = ["Encoder", "Numeric", "Texts", "column_transformer", "learned"]
 FURTHEST = 5.0
 # Inputs that one column of texts can make. Past it, its rarest texts share one input.
 MOST_INPUTS = 100
-# What a missing text counts as: a text of its own, for that it is missing can matter.
+# What a missing text counts as: a category, because its absence can matter.
 MISSING = ""
 
 
@@ -36,8 +36,8 @@ def column_transformer(columns: Sequence[Column]) -> ColumnTransformer:
     """An unfitted ColumnTransformer for these columns.
 
     Numbers: a missing one becomes the column's median, then each column gets mean 0 and variance 1,
-    and what is further than 5 from 0 becomes 5 or -5.
-    Texts and booleans: one input for each text, a missing one counting as a text of its own; a text
+    and values are clipped to [-5, 5].
+    Texts and booleans: one-hot encoded, a missing value being a category; a text
     not seen in fitting joins the rarest ones if there are more than 100, else it is all zeros.
     """
     from sklearn.compose import ColumnTransformer

@@ -13,7 +13,7 @@ try:
     from sklearn.utils.validation import check_is_fitted
 except ModuleNotFoundError as missing:
     raise ImportError(
-        "thinned.fit needs scikit-learn. Install it with: pip install thinned[fit]"
+        'thinned.fit needs scikit-learn. Install it with: pip install "thinned[fit]"'
     ) from missing
 
 from thinned.checks import integer

@@ -181,7 +181,7 @@ class Comparison:
     """The best p above 0 against p = 0: validation values of `metric`, split by split.
 
     `difference`, `error` and `bound` are those of `Paired`, the difference being value(p) -
-    value(0); the 5 % are shared among the ps that were tried.
+    value(0); with a Bonferroni correction for the number of ps.
     """
 
     p: Rate

@@ -1,7 +1,8 @@
 """A fitted model as two files that hold numbers and names only: loading them runs no code.
 
 model.safetensors holds the network's weights, model.json all else. Neither is a pickle. Each byte
-of both is under a checksum: a damaged model is refused, for its answers look like any others.
+of both is under a checksum: a damaged model is refused, since its predictions would look
+like any others.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def dot_product_attention(
     query_seq_lengths, key_value_seq_lengths : int arrays, shape (B,), or None. How many tokens take
         part; rows beyond them give zeros.
     local_window_size : int, (left, right) or None. How many tokens beside its own one sees.
-    implementation : None or "xla". "cudnn" only where nothing is dropped, for its masks are none of
+    implementation : None or "xla". "cudnn" only where nothing is dropped, because its masks are not
         ours.
     return_residual : bool. Whether log(sum(exp(scores))), (B, T, N), is returned beside the output.
     precision : of the products, as in jax.numpy.einsum.

@@ -16,9 +16,9 @@ from thinned.keras.site import next_address
 from thinned.methods.alpha import alpha_dropout
 from thinned.methods.bernoulli import dropout
 from thinned.methods.gaussian import gaussian_dropout, gaussian_noise
-from thinned.methods.made import chosen_options, default_p
+from thinned.methods.made import chosen_options, default_p, keras_rows
 from thinned.methods.spatial import spatial_dropout
-from thinned.methods.table import Method, every, find
+from thinned.methods.table import Method, find
 
 __all__ = [
     "AlphaDropout",
@@ -210,20 +210,6 @@ def _format(who: str, data_format: Any) -> str:
     return str(data_format)
 
 
-# Rows of one array in and one of its shape out that are no layers here: noise on a table of
-# weights, and draws for the axis behind the samples, which Keras has the channels elsewhere from.
-_NO_LAYERS = ("embedding_dropout", "feature_alpha_dropout")
-
-
-def _rows() -> dict[str, Method]:
-    return {
-        str(row.module): row
-        for row in every()
-        if row.module is not None and row.sample is not None and row.name not in _NO_LAYERS
-        if row.arrays == ("x",) and row.sample.keeps_shape and row.sample.grad and row.has_p
-    }
-
-
 def _made(row: Method) -> type[Layer]:
     assert row.module is not None
     shown = {n: default for n, default in row.options.items() if n != "channel_axis"}
@@ -262,7 +248,7 @@ def made() -> dict[str, type[Any]]:
     """Every layer by its name."""
     if not _MADE:
         named = {name: globals()[name] for name in __all__ if name not in ("Layer", "made")}
-        rows = {name: row for name, row in _rows().items() if name not in named}
+        rows = {name: row for name, row in keras_rows().items() if name not in named}
         _MADE.update({**{name: _made(row) for name, row in rows.items()}, **named})
     return _MADE
 

@@ -13,7 +13,7 @@ from torch import nn
 from thinned.members.twins import twin_of
 from thinned.members.waking import Flags, compare, wake
 from thinned.torch.adoption.adopt import _MARK, Row, adopt, release
-from thinned.torch.adoption.by_hand import held_rate
+from thinned.torch.adoption.by_hand import drops_alone
 from thinned.torch.adoption.bytecode import Rate, Reading, read
 from thinned.torch.adoption.functional_calls import AdoptedForward
 from thinned.torch.adoption.module import Sited
@@ -119,7 +119,7 @@ def _drops(module: nn.Module) -> bool:
 def _drops_by_hand(module: nn.Module) -> bool:
     """Whether a module is stochastic depth or the like, which holds a p and nothing else."""
     holds = (module._parameters, module._buffers, module._modules)
-    return not any(holds) and held_rate(module, read(module)) is not None
+    return not any(holds) and drops_alone(module, read(module))
 
 
 def _outside(model: nn.Module, holder: nn.Module) -> tuple[Row, ...]:

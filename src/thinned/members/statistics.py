@@ -139,7 +139,7 @@ def probabilities_to_ask(who: str, quantiles: Any) -> tuple[float, ...]:
     """Which quantiles, checked; none where None."""
     if quantiles is None:
         return ()
-    if isinstance(quantiles, Real) or getattr(quantiles, "shape", None) == ():
+    if isinstance(quantiles, Real) or checks.is_one_number(quantiles):
         quantiles = (quantiles,)
     asked = checks.items(who, "quantiles", quantiles, "numbers in [0, 1]")
     return tuple(checks.probability(who, q, "a quantile") for q in asked)

@@ -77,7 +77,7 @@ def predict(
     antithetic : bool. Members come in pairs: 2 j is network j, and 2 j + 1 its mirror, which drops
         where u is large. Statistics are over pairs. `members` must be even.
     until : float > 0 or None. Stop once the standard error of the mean is below it everywhere; it
-        is looked at after every 8 members. A DataLoader is gone through anew for each 8, and must
+        is checked every 8 members. A DataLoader is gone through anew for each 8, and must
         give the same rows.
     keep : bool. Return every member's outputs; memory then grows with their number.
     quantiles : number or numbers in [0, 1], or None. Over members: estimated in constant memory by

@@ -308,7 +308,7 @@ class _Looking(OwnDraws):
                 if written and _place(given.get(argument.name)) in self.held:
                     raise _LeftAlone("with it, the code writes into a parameter or a buffer")
         if kwargs and kwargs.get("generator") is not None:
-            raise _LeftAlone("with it, the code draws from a generator of its own")
+            raise _LeftAlone("with it, the code draws from its own generator")
         return super().__torch_dispatch__(func, types, args, kwargs)
 
 

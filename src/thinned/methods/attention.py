@@ -328,7 +328,7 @@ def hidden_key(
     y = x where m, else -30720,  m ~ Bernoulli(1 - p), one draw per key;
     the weights are softmax(y).
 
-    What is said of dropped logits in `drop_key` holds here: they weigh exactly 0 beside a kept one,
+    Dropped logits behave as in `drop_key`: they weigh exactly 0 beside a kept one,
     and where every key is dropped the softmax is uniform over the keys that are not masked.
 
     Parameters

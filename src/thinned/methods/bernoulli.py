@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from inspect import signature
+from typing import Any, Never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from thinned.laws import BERNOULLI, PLAIN_BERNOULLI
 from thinned.methods.arguments import require_axes
 from thinned.methods.draws import Draws
 from thinned.methods.equation import apply_noise
+from thinned.methods.foreign_arguments import no_argument, without_foreign
 from thinned.methods.placing import draw_for
 from thinned.methods.table import INVERTED, PLAIN, Paper, Sample, method
 from thinned.window import Window
@@ -52,6 +54,7 @@ SRIVASTAVA = Paper(
     sample=Sample(independent=(0, 1), splits=(0, 1)),
     note="Before wide fully connected layers; p = .5 there, .1 in transformers.",
 )
+@without_foreign
 def dropout(
     x: Any,
     p: float,
@@ -61,6 +64,7 @@ def dropout(
     window: Window | None = None,
     mirror: bool = False,
     out: Any = None,
+    **foreign: Never,
 ) -> Any:
     """Drop elements of x with probability p and scale the others by 1 / (1 - p) (inverted dropout).
 
@@ -106,6 +110,8 @@ def dropout(
     >>> thinned.dropout(np.ones(8, np.float32), p=0.5, at=at)
     array([2., 0., 2., 0., 0., 0., 2., 0.], dtype=float32)
     """
+    if foreign:
+        raise no_argument("dropout", foreign, tuple(signature(dropout).parameters))
     return apply_noise(
         "dropout",
         x,
@@ -199,6 +205,7 @@ def vanilla_dropout(
     return draws.noise(x, scale=1.0, shared_axes=shared)
 
 
+@without_foreign
 def keep_mask(
     shape: int | tuple[int, ...],
     p: float,
@@ -207,6 +214,7 @@ def keep_mask(
     window: Window | None = None,
     mirror: bool = False,
     like: Any = None,
+    **foreign: Never,
 ) -> Any:
     """The mask that `dropout` draws for an array of this shape: True where an element is kept.
 
@@ -231,6 +239,8 @@ def keep_mask(
     >>> thinned.keep_mask(8, p=0.5, at=thinned.Address(seed=0, site="fc1", step=7))
     array([ True, False,  True, False, False, False,  True, False])
     """
+    if foreign:
+        raise no_argument("keep_mask", foreign, tuple(signature(keep_mask).parameters))
     empty: NDArray[np.bool_] = np.empty(0, np.bool_)
     backend = backend_of("keep_mask", empty if like is None else like, "like")
     lengths = checks.shape("keep_mask", shape)

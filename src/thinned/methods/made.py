@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from thinned.methods.foreign_arguments import no_argument
 from thinned.methods.table import Method, every
 from thinned.pages.fragment import rows_of
 
@@ -14,6 +15,7 @@ __all__ = [
     "Row",
     "chosen_options",
     "default_p",
+    "keras_rows",
     "layer_rows",
     "nothing_to_adopt",
     "samples_alone",
@@ -42,12 +44,26 @@ _ELEMENTS = (
     "uniform_dropout",
 )
 
+# Rows of one array in and one of its shape out that are no layers of Keras's: noise on a table of
+# weights, and draws for the axis behind the samples, which Keras has the channels elsewhere from.
+_NO_KERAS_LAYERS = ("embedding_dropout", "feature_alpha_dropout")
+
 
 def layer_rows() -> dict[str, Method]:
     """The rows that layers are made of, by the name of the layer: one array in, one of its shape
     out, the samples along the leading axis."""
     rows = {row.name: row for row in every()}
     return {str(rows[name].module): rows[name] for name in (*_SAMPLES, *_ELEMENTS)}
+
+
+def keras_rows() -> dict[str, Method]:
+    """The rows that layers of Keras's are made of, by the name of the layer."""
+    return {
+        str(row.module): row
+        for row in every()
+        if row.module is not None and row.sample is not None and row.name not in _NO_KERAS_LAYERS
+        if row.arrays == ("x",) and row.sample.keeps_shape and row.sample.grad and row.has_p
+    }
 
 
 def samples_alone(row: Method) -> bool:
@@ -62,10 +78,8 @@ def default_p(row: Method) -> float:
 
 def chosen_options(who: str, row: Method, given: dict[str, Any]) -> dict[str, Any]:
     """The row's options with those given; TypeError for others."""
-    unknown = sorted(set(given) - set(row.options))
-    if unknown:
-        known = ", ".join(("p", *row.options))
-        raise TypeError(f"{who}: {unknown[0]!r} is no argument. The arguments are {known}.")
+    if not given.keys() <= row.options.keys():
+        raise no_argument(who, given, ("p", *row.options))
     chosen = {**row.options, **given}
     if row.check is not None:
         row.check(who, **chosen)

@@ -104,8 +104,8 @@ def drop_path(
 
 
 def _gates(p: float, at: Address) -> Any:
-    """The gate of six steps, each before a batch of 4 rows."""
-    steps = [stochastic_depth(np.ones((4, 3)), p, at.replace(step=i)) for i in range(6)]
+    """The gate of six steps, each before a batch of 8 rows."""
+    steps = [stochastic_depth(np.ones((8, 3)), p, at.replace(step=i)) for i in range(6)]
     return np.stack(steps)
 
 

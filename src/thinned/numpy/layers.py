@@ -276,8 +276,8 @@ class Dropout(Layer):
     at : Address or None. Equal addresses give equal masks. None leaves it to the Sequential that
         the layer is put into. `tick` moves it one step on; until then every forward pass has the
         same mask, which is what a gradient check needs.
-    rescale : "train" or "test". When the expectation is put right: during training (inverted
-        dropout, today's habit) or at test time (the original paper's).
+    rescale : "train" or "test". When the rescaling is done: during training (inverted
+        dropout, the default in all current frameworks) or at test time (the original paper's).
     shared_axes : int or tuple of ints. Axes along which one draw is shared; (0,) gives every row of
         the batch the same mask.
 

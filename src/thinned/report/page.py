@@ -82,7 +82,11 @@ def _tiles(result: Result) -> str:
     saved = result.refit(best.p)
     classes = result.data.task == "classification"
     tiles = [
-        (f"Best {metric.called} at", f"p = {spelled(best.p)}", f"of {len(result.levels)} ps tried"),
+        (
+            f"Best {metric.called} at",
+            f"p = {spelled(best.p)}",
+            f"of {len(result.levels)} values of p tried",
+        ),
         _test_tile(result, saved),
     ]
     unit = "%" if metric.percent else metric.unit.replace("squared units of the target", "target²")
@@ -258,8 +262,7 @@ def _masks(result: Result) -> Section:
     pictures = [figures.masks(result, at) for at in range(len(result.masks))]
     lead = (
         f"What the refit at p = {spelled(result.comparison.p)} dropped in its first batch. Each "
-        "row of a "
-        "batch trains a network of its own, thinned out of the whole one."
+        "row of a batch trains its own thinned network, a part of the whole one."
     )
     return Section("masks", "The masks of one batch", lead, side_by_side(pictures, "small"))
 
@@ -337,7 +340,8 @@ def _settings(result: Result) -> Section:
 def _footer(result: Result) -> str:
     return (
         "<footer>Losses are measured with nothing dropped. A difference is called clear where it "
-        "is past Student's t at 5 %, shared among the ps tried, with the standard error corrected "
+        "is past Student's t at 5 %, with a Bonferroni correction for the number of values of p, "
+        "and the standard error corrected "
         "for training parts that overlap (Nadeau and Bengio, 2003). "
         f"Thinned {text(result.versions.get('thinned', ''))}.</footer>"
     )

@@ -151,8 +151,8 @@ class custom(Schedule):
 
     Parameters
     ----------
-    function : callable of (step, steps), or of (layer, layers). `steps` is None where nobody said
-        how many there are. What it returns is checked: a number in [0, 1].
+    function : callable of (step, steps), or of (layer, layers). `steps`, how many there are, is
+        None where it was not given. What it returns is checked: a number in [0, 1].
     depends_on : "steps" or "layers".
 
     Raises

@@ -7,8 +7,9 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import thinned
+import thinned.torch.attention.flash  # registers operators
 from thinned.backends.torch import wire
-from thinned.backends.torch.triton import launch
+from thinned.backends.torch.triton import attending, launch
 from thinned.torch import (
     adopt,
     functional as F,  # noqa: N812 - the field's name for it
@@ -34,6 +35,19 @@ def test_opcheck():
     torch.library.opcheck(told, how)
     heard = (x.detach(), told(*how), (), False, None)
     torch.library.opcheck(torch.ops.thinned.heard.default, heard)
+    torch.library.opcheck(torch.ops.thinned.heard_bits.default, (told(*how), 120))
+
+
+def test_opcheck_of_attention(monkeypatch):
+    monkeypatch.setattr(attending, "tile_of", lambda *_: attending.Tile(16, 32, 4, 1))
+    arrays = [torch.randn(1, 2, n, 16, dtype=torch.float16) for n in (5, 7, 7)]
+    words = wire.pack_place(AT, 0, (70, 35, 7, 1))
+    draw = (words, wire.pack_rate(2**31, 2.0), 0.25, True, False)
+    leaves = [x.clone().requires_grad_() for x in arrays]
+    torch.library.opcheck(torch.ops.thinned.flash.default, (*leaves, None, *draw))
+    out, lse = torch.ops.thinned.flash.default(*arrays, None, *draw)
+    given = (out, *arrays, None, out, lse, *draw)
+    torch.library.opcheck(torch.ops.thinned.flash_backward.default, given)
 
 
 def model():

@@ -12,7 +12,8 @@ KERNELS = {
     "rows": attention.rows_backward,
 }
 # Bytes of shared memory that a program may have; the least of sm_8x is that of consumer devices.
-SHARED = {"sm_80": 99 * 1024, "sm_90": 227 * 1024}
+SHARED = {"sm_80": 99 * 1024, "sm_90": 227 * 1024, "sm_100": 227 * 1024}
+OLDER = ("sm_80", "sm_90")
 STEPS = ("_sample", "_head", "_row")
 NUMBERS = dict.fromkeys(("scale", "times", "dk_times", "dq_times"), "fp32")
 MASKS = {"none": attention.NO_MASK, "boolean": attention.BOOLEAN, "added": attention.ADDED}
@@ -44,13 +45,13 @@ def holds(code, target):
     assert code.stack == 0
     assert code.count("LDL") == code.count("STL") == 0
     assert code.shared <= SHARED[target]
-    assert code.count("HMMA") + code.count("HGMMA") > 0
+    assert code.count("HMMA") + code.count("HGMMA") + code.count("UTCHMMA") > 0
 
 
 @pytest.mark.parametrize("width", [32, 64, 128, 256])
 @pytest.mark.parametrize("which", KERNELS)
 def test_half_types_use_no_stack(which, width):
-    for target in SHARED:
+    for target in OLDER:
         holds(read(attended(which, "bf16", width, target)), target)
         holds(read(attended(which, "fp16", width, target, causal=True)), target)
 
@@ -58,7 +59,7 @@ def test_half_types_use_no_stack(which, width):
 @pytest.mark.parametrize("width", [32, 64, 128, 256])
 @pytest.mark.parametrize("which", KERNELS)
 def test_masks_use_no_stack(which, width):
-    for target in SHARED:
+    for target in OLDER:
         holds(read(attended(which, "bf16", width, target, "added")), target)
 
 
@@ -66,6 +67,16 @@ def test_masks_use_no_stack(which, width):
 def test_boolean_masks_use_no_stack(which):
     for width in (64, 128):
         holds(read(attended(which, "fp16", width, "sm_80", "boolean")), "sm_80")
+
+
+@pytest.mark.parametrize("width", [64, 128])
+@pytest.mark.parametrize("which", KERNELS)
+def test_tensor_memory_of_newer_devices(which, width):
+    """Blackwell's own instructions for products, and no stack with them either."""
+    code = read(attended(which, "bf16", width, "sm_100"))
+    holds(code, "sm_100")
+    assert code.count("UTCHMMA") > 0
+    holds(read(attended(which, "fp16", width, "sm_100", "added", causal=True)), "sm_100")
 
 
 def test_a_spill_is_seen():

@@ -137,6 +137,21 @@ def test_amd():
         assert code.count("_store_dwordx4") == WIDE[dtype]
 
 
+def test_amd_of_all_other_kernels():
+    moved = {"MOVED": True, "NEXT": True}
+    for made in (
+        tiles("bf16", "gfx942", (1, 2), (1, 2), **moved),
+        tiles("fp32", "gfx942", (2, 1), (2, 1)),
+        words("gfx942", BLOCKS=64),
+        words("gfx942", rows=True, MOVED=True, BLOCKS=64),
+        draws("gfx942", 0),
+        draws("gfx942", 1),
+    ):
+        code = made.asm["amdgcn"]
+        assert re.search(r"\.private_segment_fixed_size:\s*0\b", code)
+        assert re.search(r"\.vgpr_spill_count:\s*0\b", code)
+
+
 # ---------------------------------------------------------------------------------- planted faults
 
 

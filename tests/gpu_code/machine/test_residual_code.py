@@ -8,7 +8,7 @@ from machine_code import compiled, read
 from thinned.backends.torch.triton import residual, summing
 
 WIDTHS = (1024, 4096)
-NUMBERS = {"scale": "i64", "columns": "i32", "eps": "fp32", "rows": "i32", "each": "i32"}
+NUMBERS = {"scale": "i64", "columns": "i32", "eps": "i64", "rows": "i32", "each": "i32"}
 POINTERS = ("x", "bias", "residual", "z", "out", "g", "more", "dz", "dx")
 WIDE = ("weight", "shift", "mean", "rstd", "dweight", "dshift")
 

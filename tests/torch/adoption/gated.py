@@ -105,6 +105,54 @@ class Layers(nn.Module):
         return x
 
 
+class OneEach(Layers):
+    """The numbers of all layers are drawn at once, as ESPnet and fairseq do."""
+
+    def __init__(self, p=0.5):
+        super().__init__(None, p)
+
+    def forward(self, x):
+        chances = torch.empty(len(self.layers)).uniform_()
+        for i, layer in enumerate(self.layers):
+            if not self.training or chances[i] >= self.layerdrop:
+                x = x + layer(x)
+        return x
+
+
+class Listed(nn.ModuleList):
+    """A list that leaves out some of its modules."""
+
+    layerdrop = 0.5
+
+    def __iter__(self):
+        chances = torch.empty(len(self)).uniform_()
+        for i, layer in enumerate(super().__iter__()):
+            if not self.training or chances[i] > self.layerdrop:
+                yield layer
+
+
+class Iterates(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = Listed(nn.Linear(4, 4) for _ in range(8))
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = x + layer(x)
+        return x
+
+
+class First(nn.Module):
+    """One number of one."""
+
+    def __init__(self, p=0.5):
+        super().__init__()
+        self.layer, self.p_drop = nn.Linear(4, 4), p
+
+    def forward(self, x):
+        return self.layer(x) if not self.training or torch.rand(1)[0] > self.p_drop else x
+
+
 def listed(p):
     probability = torch.rand([])
     return probability < p
@@ -181,10 +229,20 @@ def own_generator(x, p):
     return x * (torch.rand(len(x), 1, generator=torch.Generator().manual_seed(1)) > p)
 
 
+def sorted_values(x, p):
+    values, order = torch.rand(len(x), x.shape[1]).sort(dim=1)
+    return x.gather(1, order) * values
+
+
+def picked_and_kept(x, p):
+    noise = torch.rand(2)
+    return x * (noise[0] < p) + noise[1]
+
+
 # Of these nobody can say that they are gates.
 OTHERS = [
     multiplied, returned, handed_on, compared_and_kept, widened, reckoned, sometimes,
-    two_sums, captured,
+    two_sums, captured, sorted_values, picked_and_kept,
 ]  # fmt: skip
 
 
@@ -201,6 +259,21 @@ def masked(x, p):
     return x * (places < x.shape[1] * (1 - p))
 
 
+def highest(x, p):
+    places = torch.randn(len(x), x.shape[1]).topk(int(x.shape[1] * (1 - p)), dim=-1)
+    return x.gather(1, places.indices)
+
+
+def sorted_away(x, p):
+    _, order = torch.sort(torch.rand(len(x), x.shape[1]), dim=1)
+    return x.gather(1, order[:, : int(x.shape[1] * (1 - p))])
+
+
+def sorted_second(x, p):
+    order = torch.rand(len(x), x.shape[1]).sort(dim=1)[1]
+    return x.gather(1, order[:, : int(x.shape[1] * (1 - p))])
+
+
 def noise_in_gaps(x, p):
     gaps = torch.empty_like(x).bernoulli_(p)
     noise = torch.empty_like(gaps).normal_()
@@ -208,7 +281,7 @@ def noise_in_gaps(x, p):
     return x * (1 - gaps) + noise
 
 
-ORDERS = [tokens, masked, noise_in_gaps]
+ORDERS = [tokens, masked, highest, sorted_away, sorted_second, noise_in_gaps]
 
 
 class Ranks(nn.Module):

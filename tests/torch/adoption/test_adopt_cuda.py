@@ -167,3 +167,51 @@ def test_a_tick_waits_for_nothing():
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert clock.step == 3
+
+
+def test_a_tick_is_part_of_a_graph():
+    if thinned.kernel_info().devices["cuda:0"] != "triton":
+        pytest.skip("no Triton for this CUDA device")
+    model, twin = nn.Dropout(0.5), nn.Dropout(0.5)
+    model, twin = nn.Sequential(model).cuda(), nn.Sequential(twin)
+    clock, other = adopt(model, seed=4).clock, adopt(twin, seed=4).clock
+    x = torch.ones(50, 60, device="cuda")
+
+    def step():
+        y = model(x)
+        clock.tick()
+        return y
+
+    graph, y = captured(step)
+    first = clock.step
+    for k in range(3):
+        graph.replay()
+        other.step = first + k
+        assert torch.equal(y.cpu(), twin(x.cpu()))
+    assert clock.step == first + 3
+    other.step = first + 3
+    assert torch.equal(model(x).cpu(), twin(x.cpu()))
+
+
+def test_a_whole_step_is_captured_with_its_optimizer_and_scaler():
+    model = nn.Sequential(nn.Linear(6, 40), nn.Dropout(0.5), nn.Linear(40, 3)).cuda()
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True, capturable=True)
+    if thinned.kernel_info().devices["cuda:0"] != "triton":
+        pytest.skip("no Triton for this CUDA device")
+    clock = adopt(model, seed=4, optimizer=optimizer).clock
+    x = torch.ones(50, 6, device="cuda")
+
+    def step():
+        optimizer.zero_grad(set_to_none=False)
+        loss = model(x).square().mean()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    graph, loss = captured(step)
+    before, seen = clock.step, []
+    for _ in range(4):
+        graph.replay()
+        seen.append(loss.item())
+    assert clock.step == before + 4
+    assert len(set(seen)) == 4

@@ -7,7 +7,19 @@ import gated
 import numpy as np
 import pytest
 import torch
-from gated import ORDERS, OTHERS, PATHS, SKIPS, Columns, Layers, Path, Ranks
+from gated import (
+    ORDERS,
+    OTHERS,
+    PATHS,
+    SKIPS,
+    Columns,
+    First,
+    Iterates,
+    Layers,
+    OneEach,
+    Path,
+    Ranks,
+)
 from processes import needs_gloo, run_in_processes
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -109,6 +121,28 @@ def test_layers_are_skipped_by_address(skips):
         of_step(report.clock)
         with report.clock.piece(start, rows=8):
             torch.testing.assert_close(model(X[start : start + 8]), first[0][start : start + 8])
+
+
+@pytest.mark.parametrize("kind", [OneEach, Iterates])
+def test_a_number_for_each_layer_decides_for_all_rows(kind):
+    model, report = network(kind())
+    assert [row.done for row in report.rows] == ["calls of uniform_ addressed"]
+    first = replays(model, report.clock)
+    for start in (0, 32):
+        of_step(report.clock)
+        with report.clock.piece(start, rows=8):
+            torch.testing.assert_close(model(X[start : start + 8]), first[0][start : start + 8])
+    with no_dropout(model):
+        assert torch.equal(model(X), copy.deepcopy(model).eval()(X))
+
+
+def test_one_number_that_is_taken_from_an_array():
+    model, report = network(*(First() for _ in range(6)))
+    assert {row.done for row in report.rows} == {"calls of rand addressed"}
+    first = replays(model, report.clock)
+    of_step(report.clock)
+    with report.clock.piece(32, rows=8):
+        torch.testing.assert_close(model(X[32:40]), first[0][32:40])
 
 
 def spec(at):
@@ -365,7 +399,7 @@ def test_off_and_at_another_rate(adopted):
     with set_p(model, "0/dropout", 0.9):
         assert (model[0](X) == 0).float().mean() > 0.6
     assert model[0].drop_prob == 0.3
-    with pytest.raises(ValueError, match="draws a mask by rand, whose p the code"):
+    with pytest.raises(ValueError, match="draws a mask by rand, whose p the code does"):
         set_p(model, "1/dropout", 0.1)
 
 
@@ -376,11 +410,6 @@ def test_predict_wakes_stochastic_depth():
     again = thinned.members.predict(model, X, members=16, batch_size=7)
     torch.testing.assert_close(torch.as_tensor(answer.mean), torch.as_tensor(again.mean))
     assert model[1].num_batches_tracked == 0
-
-
-def test_no_schedule_moves_what_an_attribute_holds():
-    with pytest.raises(ValueError, match="whose p no schedule can move: the code around uses it"):
-        adopt(Path(gated.floored), schedule={"*": 0.1})
 
 
 # ----------------------------------------------------------------------------------- planted faults

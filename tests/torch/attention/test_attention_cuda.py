@@ -74,3 +74,17 @@ def test_compiled():
     grads = torch.autograd.grad(expected.sum(), arrays)
     for a, b in zip(torch.autograd.grad(got.sum(), arrays), grads, strict=True):
         assert torch.equal(a, b)
+
+
+def test_more_heads_than_an_axis_of_the_grid_holds():
+    check(inputs(B=8750, H=8, K=8, L=2, S=3, E=16, V=16))
+
+
+def test_a_graph_repeats_an_address():
+    arrays = [x.detach() for x in inputs()]
+    expected = ours(*arrays)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        y = ours(*arrays)
+    graph.replay()
+    assert torch.equal(y, expected)

@@ -4,11 +4,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import thinned
+import thinned.torch
 from thinned.backends.torch import compiled_node, devices, wire
 from thinned.backends.torch.in_cuda_graph import TOLD
 from thinned.backends.torch.triton import words
+from thinned.torch.fused import bias_dropout_add, dropout_add_norm
 from thinned.window import Window, place
 
 CPU, CUDA, MPS = (torch.device(name) for name in ("cpu", "cuda:0", "mps"))
@@ -22,8 +25,9 @@ def asked_anew():
     devices._has_triton.cache_clear()
 
 
-def with_cuda(monkeypatch, capability=(9, 0), triton=(3, 7), hip=None):
+def with_cuda(monkeypatch, capability=(9, 0), triton=(3, 7), hip=None, there=True):
     monkeypatch.setattr(devices, "_triton", lambda: triton)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: capability)
     monkeypatch.setattr(torch.version, "hip", hip)
 
@@ -36,6 +40,7 @@ def test_devices_and_their_paths(monkeypatch):
         ({"capability": (7, 5)}, "operations"),
         ({"triton": ()}, "operations"),
         ({"triton": (3, 5)}, "operations"),
+        ({"there": False}, "operations"),
         ({"capability": (7, 5), "hip": "6.2"}, "triton"),
     ):
         devices._has_triton.cache_clear()
@@ -62,6 +67,24 @@ def test_kernel_info_names_what_pytorch_sees(monkeypatch):
     assert thinned.kernel_info().devices == {"cuda:0": "triton", "cuda:1": "triton"}
     seen.is_available = lambda: False
     assert thinned.kernel_info().devices == {}
+
+
+def test_fake_tensors_lie_on_devices_that_are_not_there(monkeypatch):
+    """On a machine with Triton and no device, whose capability nobody can say."""
+    monkeypatch.setattr(devices, "_triton", lambda: (3, 7))
+    model = torch.nn.Sequential(torch.nn.Dropout(0.5))
+    thinned.torch.adopt(model, seed=1)
+    options = {"p": 0.5, "at": AT, "training": True}
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        x = torch.empty(1, 2, 8, 16, device="cuda", dtype=torch.float16)
+        for y in (
+            thinned.dropout(x, 0.5, AT),
+            model(x),
+            thinned.torch.scaled_dot_product_attention(x, x, x, **options),
+            bias_dropout_add(x, None, x, **options),
+            dropout_add_norm(x, x, None, **options),
+        ):
+            assert (y.shape, y.device.type, y.dtype) == (x.shape, "cuda", x.dtype)
 
 
 def test_kernels_are_interpreted_only_where_they_are_met(monkeypatch):

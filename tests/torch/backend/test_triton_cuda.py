@@ -164,6 +164,29 @@ def test_programs_are_eager_code(mode):
         torch.testing.assert_close(grad, dx)
 
 
+def test_a_program_is_one_kernel_with_its_neighbours():
+    from torch._inductor.utils import run_and_get_code
+
+    torch._dynamo.reset()
+    x, residual = (torch.randn(64, 384, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+
+    def function(x):
+        y = thinned.torch.functional.dropout(torch.relu(x), 0.3, True, at=AT)
+        return y + residual
+
+    compiled = torch.compile(function, fullgraph=True, options={"fx_graph_cache": False})
+    y, (code,) = run_and_get_code(compiled, x)
+    assert code.count("async_compile.triton(") == 1
+    assert code.count("torch.ops.thinned.noised_bits.default(") == 1
+    assert "torch.ops.thinned.noised.default(" not in code
+    assert torch.equal(y, function(x))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        compiled(x)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 def test_another_device_than_the_current_one():
     if torch.cuda.device_count() < 2:
         pytest.skip("one CUDA device")

@@ -138,7 +138,7 @@ class Drawn(Calls):
         (lambda: nn.ModuleDict({"blocks": nn.ModuleList([Block()])}),
          {"schedule": {"*": depth_linear(0.1)}}, ValueError, r"are one\. Put a \* where the layer"),
         (Drawn, {"schedule": {"/*": 0.1}}, ValueError,
-         r"matches site '/dropout', whose p no schedule can move: the code around uses it"),
+         r"matches site '/dropout', whose p no schedule can move: it draws a mask by hand"),
     ],
 )  # fmt: skip
 def test_refusals_leave_the_model_as_it_was(model, options, error, says):

@@ -31,8 +31,18 @@ def test_a_child_that_hangs_is_ended_and_says_where_it_stood():
         said(row={"name": "first"})
         time.sleep(60)
 
-    answer = in_child(hangs, seconds=1)
+    answer = in_child(hangs, seconds=1, patience=1)
     assert answer == {"died": "not ready after 1 s at waiting", "rows": [{"name": "first"}]}
+
+
+def test_a_child_that_takes_long_is_ended_by_its_own_time():
+    def busy(said):
+        said(stage="reckoning")
+        while True:
+            pass
+
+    answer = in_child(busy, seconds=1)
+    assert answer == {"died": "not ready after 1 s of the processor's at reckoning", "rows": []}
 
 
 def test_a_child_that_crashes_is_survived():

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import transformers
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 from bert import ROWS, SEED, bert, rows, trainer, weights
 from processes import leave
@@ -33,6 +33,7 @@ class Sharding(Trainer):
 
         def told(state, *args, **kwargs):
             begin(state, *args, **kwargs)
+            PartialState._shared_state["distributed_type"] = DistributedType.FSDP
             state.distributed_type = DistributedType.FSDP
             state.fsdp_plugin = kwargs["fsdp_plugin"]
 
@@ -101,22 +102,24 @@ def main():
         other = trained(folder, ranks="independent", save_strategy="no")
         assert not close(weights(other.model), expected)
 
-        # Each process saves its shards, all in one folder.
-        together = Path(shared[0]) / "sharded"
-        sharding = {"fsdp": True, "fsdp_config": {
-            "version": 2, "transformer_layer_cls_to_wrap": "BertLayer",
-            "state_dict_type": "SHARDED_STATE_DICT",
-        }}  # fmt: skip
-        AcceleratorState._reset_state()
-        sharded = trained(together, kind=Sharding, **sharding)
-        assert any(hasattr(p, "full_tensor") for p in sharded.model.parameters())
-        assert close(full(sharded), expected)
-        AcceleratorState._reset_state()
-        dist.barrier()
-        more = trained(together, str(together / "checkpoint-2"), kind=Sharding, **sharding)
-        ends = full(sharded), full(more)
-        assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
-        dist.barrier()
+        # Each process saves its shards, all in one folder; or the first one saves the whole, also
+        # of the optimizer, which PyTorch then loads only where it has a state.
+        for kind, optimizer in (("SHARDED_STATE_DICT", "sgd"), ("FULL_STATE_DICT", "adamw_torch")):
+            together = Path(shared[0]) / kind
+            sharding = {"optim": optimizer, "fsdp": True, "fsdp_config": {
+                "version": 2, "transformer_layer_cls_to_wrap": "BertLayer",
+                "state_dict_type": kind,
+            }}  # fmt: skip
+            AcceleratorState._reset_state()
+            sharded = trained(together, kind=Sharding, **sharding)
+            assert any(hasattr(p, "full_tensor") for p in sharded.model.parameters())
+            assert optimizer != "sgd" or close(full(sharded), expected)
+            AcceleratorState._reset_state()
+            dist.barrier()
+            more = trained(together, str(together / "checkpoint-2"), kind=Sharding, **sharding)
+            ends = full(sharded), full(more)
+            assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+            dist.barrier()
     sys.stdout.flush()
     leave()
 

@@ -11,6 +11,7 @@ from thinned.audit.drops import by_hand, passed_on, verdict
 from thinned.audit.modes import Says, guard
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Source, is_self
+from thinned.audit.words import mode_by_name, words_of
 
 __all__ = ["mask_unguarded", "rate_lost"]
 
@@ -39,14 +40,27 @@ def mask_unguarded(source: Source) -> Iterator[Hit]:
             told.add(drop.node)
             yield drop.node, "A mask is drawn here in every mode: it drops in evaluation too."
     for node, _, found, passed in passed_on(source):
-        if found.code == "THN012" and passed and node not in told and _in_model(source, node):
+        if found.code != "THN012" or not passed or _is_kept_as_mask(source, node):
+            continue
+        if node not in told and _in_model(source, node):
             told.add(node)
             yield node, "A mask is drawn in every mode: it drops in evaluation too."
+
+
+def _is_kept_as_mask(source: Source, node: ast.AST) -> bool:
+    """Whether a function gives back the mask that it draws: when it is put on is not seen."""
+    statement = source.parents[node]
+    return isinstance(statement, ast.Assign) and any(
+        isinstance(t, ast.Name) and "mask" in words_of(t.id) for t in statement.targets
+    )
 
 
 def _in_model(source: Source, node: ast.AST) -> bool:
     """Whether a node stands in a method that a model's forward pass runs."""
     function, info = source.function_of(node), source.class_of(node)
+    if function is not None and info is None:
+        arguments = (*function.args.args, *function.args.kwonlyargs)
+        return any(mode_by_name(a.arg) for a in arguments)  # told the mode, and it does not ask
     if function is None or info is None or function.name == "__init__":
         return False
     bases = [base or "" for member in info.family() for base in member.bases]
@@ -99,7 +113,9 @@ def _is_lost(source: Source, store: ast.Attribute, others: list[ast.Attribute]) 
         if function.name == "eval":
             return True
         return guard(source, store, around=False) is Says.EVALUATION
-    if not is_evaluation(function.name) or not _learns(source):
+    names = [function.name]
+    names += [f.name for u in source.loads.get(function.name, ()) if (f := source.function_of(u))]
+    if not any(is_evaluation(name) for name in names) or not _learns(source):
         return False
     return not is_self(store.value) and bool(source.loops_of(store))
 

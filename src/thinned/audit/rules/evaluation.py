@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 from thinned.audit.contents import drops_inside
 from thinned.audit.context import is_evaluation, is_monte_carlo, is_test_code
+from thinned.audit.nodes import children, walk
 from thinned.audit.order import Order, walked
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Function, Source
@@ -34,7 +35,7 @@ def _inside(function: Function) -> Iterator[ast.AST]:
         node = waiting.pop()
         yield node
         if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            waiting.extend(ast.iter_child_nodes(node))
+            waiting.extend(children(node))
 
 
 def _key(node: ast.AST) -> str | None:
@@ -160,7 +161,7 @@ def _is_of_modules(source: Source, call: ast.Call) -> bool:
         elif isinstance(at, (ast.ListComp, ast.SetComp, ast.GeneratorExp)):
             targets = [g.target for g in at.generators]
         for target in targets:
-            if any(isinstance(n, ast.Name) and n.id == name for n in ast.walk(target)):
+            if any(isinstance(n, ast.Name) and n.id == name for n in walk(target)):
                 return True
     return False
 
@@ -236,7 +237,7 @@ def _script_without_eval(source: Source) -> Iterator[Hit]:
         function = source.function_of(statement)
         if function is not None and (is_evaluation(function.name) or not _learns(function)):
             continue
-        for node in ast.walk(statement):
+        for node in walk(statement):
             if not isinstance(node, ast.Call) or _key(node.func) not in trained:
                 continue
             looped = any(_is_over_data(loop) for loop in source.loops_of(node))
@@ -257,7 +258,7 @@ def _is_quiet(source: Source, statement: ast.With) -> bool:
 def _is_over_data(loop: ast.For | ast.AsyncFor | ast.While) -> bool:
     if isinstance(loop, ast.While):
         return False
-    for node in ast.walk(loop.iter):
+    for node in walk(loop.iter):
         word = node.id if isinstance(node, ast.Name) else getattr(node, "attr", "")
         if isinstance(word, str) and _LOADER.search(word):
             return True
@@ -302,12 +303,23 @@ def _order(source: Source) -> Order:
         found = _walks[source] = Order()
         learns = "backward" in source.attributes or "manual_backward" in source.attributes
         functions: list[ast.AST] = [source.tree, *source.functions]
-        for function in functions if learns and source.loops else ():
-            if any(source.function_of(loop) is _or_none(function) for loop in source.loops):
+        for function in functions if learns else ():
+            loops = any(source.function_of(loop) is _or_none(function) for loop in source.loops)
+            if loops or _is_step(function):
                 walk = walked(source, function)
                 found.inside += walk.inside
                 found.before += walk.before
     return found
+
+
+def _is_step(function: ast.AST) -> bool:
+    """Whether a function is one step of training, whose loop is elsewhere."""
+    words = set(words_of(getattr(function, "name", "")))
+    is_named = bool({"train", "training"} & words) and bool({"step", "batch", "iteration"} & words)
+    return is_named and any(
+        isinstance(n, ast.Attribute) and n.attr == "step" and "opt" in (_key(n.value) or "").lower()
+        for n in walk(function)
+    )
 
 
 def _or_none(node: ast.AST) -> ast.AST | None:
@@ -334,6 +346,7 @@ def other_phase(source: Source) -> Iterator[Hit]:
         if {"train", "fit", "training", "finetune"} & set(words) and not _freezes(function):
             told.add(left.node)
             yield left.node, "eval() is called here, and the model is trained after it."
+    yield from _lightning_steps(source)
     for function in source.functions:
         if not is_evaluation(function.name) or is_monte_carlo(source, function):
             continue
@@ -351,11 +364,24 @@ def other_phase(source: Source) -> Iterator[Hit]:
                 break
 
 
+def _lightning_steps(source: Source) -> Iterator[Hit]:
+    """A step of a LightningModule that puts the module to evaluation: its loop is Lightning's, and
+    sets the mode once for each epoch."""
+    for info in source.classes.values():
+        step = info.methods.get("training_step")
+        if step is None or "lightning.LightningModule" not in info.bases or _freezes(step):
+            continue
+        if not _method_calls(step, "train"):
+            for call in _method_calls(step, "eval"):
+                if _of(call) == "self":
+                    yield call, "eval() is called here, and the model is trained after it."
+
+
 def _freezes(function: ast.AST) -> bool:
     """Whether a function speaks of frozen parts, whose eval() is meant."""
     return any(
         re.search(r"(?i)freez|frozen|requires_grad|batch_?norm|(?:^|_)bn(?:_|$)|teacher", word)
-        for n in ast.walk(function)
+        for n in walk(function)
         for word in [getattr(n, "attr", None) or getattr(n, "id", None) or getattr(n, "arg", None)]
         if isinstance(word, str)
     )
@@ -379,13 +405,31 @@ def traced(source: Source) -> Iterator[Hit]:
         moved = model.func if isinstance(model, ast.Call) else None
         if isinstance(moved, ast.Attribute) and moved.attr in ("eval", "train"):
             continue
-        if not drops_inside(source, source.interpreter.of(model)) and not _is_given(source, model):
-            continue
         key = _key(model)
-        if key is not None and _mode_set(source, key):
-            continue
+        if not _put_to_training(source, node, key):
+            made = source.interpreter.of(model)
+            if not drops_inside(source, made) and not _is_given(source, model):
+                continue
+            if key is not None and _mode_set(source, key):
+                continue
         what = (called.name or "").removeprefix("torch.")
         yield node, f"{what} sees the model in training mode, and keeps its dropout."
+
+
+def _put_to_training(source: Source, node: ast.Call, key: str | None) -> bool:
+    """Whether the last that is said of the mode, in the lines before, is model.train()."""
+    statement = source.statement_of(node)
+    if statement is None or key is None:
+        return False
+    block, place = source.block_of(statement)
+    for earlier in reversed(block[:place]):
+        for inner in walk(earlier):
+            func = inner.func if isinstance(inner, ast.Call) else None
+            if not isinstance(inner, ast.Call) or not isinstance(func, ast.Attribute):
+                continue
+            if _of(inner) == key and func.attr in ("train", "eval"):
+                return func.attr == "train" and _sets_training(source, inner)
+    return False
 
 
 def _is_given(source: Source, model: ast.expr) -> bool:

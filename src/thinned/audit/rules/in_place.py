@@ -10,6 +10,7 @@ from thinned.audit.context import is_test_code
 from thinned.audit.flow import before, chains, operation
 from thinned.audit.layers import FUNCTIONAL, SAVES_OUTPUT, TORCH_DROPOUT
 from thinned.audit.names import UNKNOWN
+from thinned.audit.nodes import walk
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Called, Source
 
@@ -72,7 +73,7 @@ def _is_used_again(source: Source, call: ast.Call, name: ast.Name) -> bool:
         return False
     if any(
         isinstance(n, ast.Name) and n.id == name.id and n is not name and _is_load(n)
-        for n in ast.walk(statement)
+        for n in walk(statement)
     ):
         # x = x + drop(x) reads both sides; F.dropout(x, x.p) does not use the values again.
         return _in_arithmetic(source, call, statement)
@@ -84,7 +85,7 @@ def _is_used_again(source: Source, call: ast.Call, name: ast.Name) -> bool:
         return False
     block, place = source.block_of(statement)
     for later in block[place + 1 : place + 101]:  # as far as flow looks back
-        names = [n for n in ast.walk(later) if isinstance(n, ast.Name) and n.id == name.id]
+        names = [n for n in walk(later) if isinstance(n, ast.Name) and n.id == name.id]
         if any(_is_load(n) for n in names):
             return True
         if names:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+from thinned.audit.binding import bind
 from thinned.audit.contents import drops_inside
 from thinned.audit.context import (
     is_evaluation,
@@ -18,10 +19,11 @@ from thinned.audit.context import (
     mentions,
 )
 from thinned.audit.flow import operation
+from thinned.audit.nodes import walk
 from thinned.audit.rule import Hit, rule
 from thinned.audit.rules.torch_calls import unguarded as without_mode
 from thinned.audit.source import Called, Function, Source, is_self
-from thinned.audit.values import NOTHING, Built, Class, Named, Value
+from thinned.audit.values import NOTHING, Built, Class, Function as DefinedFunction, Named, Value
 
 __all__ = ["always_on", "evaluated_with_dropout", "fixed_key", "key_twice", "no_rngs", "shared_key"]
 
@@ -29,6 +31,7 @@ _KEYS = frozenset({"jax.random.PRNGKey", "jax.random.key"})
 _FLAX = frozenset({"flax.linen.Dropout", "flax.nnx.Dropout"})
 _TRAINING = re.compile(r"(?i)train|(?:^|_)step$|update|loss|^forward$|^__call__$")
 _APPLY = frozenset({"apply", "apply_fn"})
+_WITH_KEY = frozenset({"haiku.dropout", "jax.random.bernoulli"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,9 @@ class _Use:
 
 
 def _uses(source: Source) -> Iterator[_Use]:
+    named = any(k.arg in ("rngs", "key") for call in source.calls for k in call.keywords)
+    if not named and "apply" not in source.attributes and not any(source.calls_of(_WITH_KEY)):
+        return
     for call in source.calls:
         rngs = next((k.value for k in call.keywords if k.arg == "rngs"), None)
         if isinstance(rngs, ast.Dict) and not _is_init(call):
@@ -49,12 +55,35 @@ def _uses(source: Source) -> Iterator[_Use]:
             continue
         called = source.called(call)
         key: ast.expr | None = None
-        if called.name in ("haiku.dropout", "jax.random.bernoulli"):
+        if isinstance(call.func, ast.Attribute) and call.func.attr == "apply" and call.args[2:]:
+            # Haiku's: the second argument is the key.
+            made = call.args[1]
+            if isinstance(made, ast.Call) and source.resolve(made.func) in _KEYS:
+                key = made if _in_training(source, call) else None
+        elif called.name in _WITH_KEY:
             key = called.argument(0, "rng", "key")
         elif _draws(source, call, called.target):
             key = next((k.value for k in call.keywords if k.arg == "key"), None)
         if key is not None:
             yield _Use(key, call)
+
+
+def _handed_on(source: Source, uses: list[_Use]) -> Iterator[_Use]:
+    """Calls of the file's own functions that draw with a key which they are given."""
+    draws: dict[ast.AST, set[str]] = defaultdict(set)
+    for use in uses:
+        if isinstance(use.key, ast.Name):
+            for function in source.functions_of(use.call):
+                if not _stores(source, use.key.id, function):
+                    draws[function].add(use.key.id)
+    for call in source.calls if draws else ():
+        called = source.called(call)
+        if isinstance(called.target, DefinedFunction) and called.target.node in draws:
+            frame = bind(called.target.node, called, called.target.skip, None)
+            for name in draws[called.target.node] if frame is not None else ():
+                key = frame.given.get(name) if frame is not None else None
+                if key is not None:
+                    yield _Use(key, call)
 
 
 def _draws(source: Source, call: ast.Call, target: Value) -> bool:
@@ -107,7 +136,8 @@ def _is_init(call: ast.Call) -> bool:
 )
 def key_twice(source: Source) -> Iterator[Hit]:
     by_name: dict[tuple[Function | None, str], list[_Use]] = defaultdict(list)
-    for use in _uses(source):
+    drawn = list(_uses(source))
+    for use in [*drawn, *_handed_on(source, drawn)]:
         if isinstance(use.key, ast.Name) and not is_test_code(source, use.call):
             by_name[source.function_of(use.call), use.key.id].append(use)
     for (_, name), uses in by_name.items():
@@ -127,7 +157,7 @@ def key_twice(source: Source) -> Iterator[Hit]:
 def _stores(source: Source, name: str, inside: ast.AST) -> list[int]:
     return [
         node.lineno
-        for node in ast.walk(inside)
+        for node in walk(inside)
         if isinstance(node, ast.Name) and node.id == name and not isinstance(node.ctx, ast.Load)
     ]
 
@@ -237,7 +267,9 @@ def fixed_key(source: Source) -> Iterator[Hit]:
         made = use.key if isinstance(use.key, ast.Call) else None
         if isinstance(use.key, ast.Name):
             given = source.given(use.key)
-            if isinstance(given, ast.Call) and source.function_of(given) is function:
+            around = source.function_of(given) if given is not None else None
+            if isinstance(given, ast.Call) and around in source.functions_of(use.call):
+                function = around  # of a loss in it: where the key is made
                 made = given
                 loops = [loop for loop in loops if loop in source.loops_of(given)]
         if _is_kept(source, use.key):
@@ -265,7 +297,7 @@ def _is_kept(source: Source, key: ast.expr) -> bool:
 def _is_inner(source: Source, function: Function | None) -> bool:
     """Whether a function is one step, and not a whole training run that holds a loop."""
     return function is not None and not any(
-        isinstance(n, (ast.For, ast.While)) for n in ast.walk(function)
+        isinstance(n, (ast.For, ast.While)) for n in walk(function)
     )
 
 
@@ -297,8 +329,10 @@ def _on(source: Source, call: ast.Call) -> str | None:
     for keyword in call.keywords:
         if keyword.arg == "deterministic" and source.value(keyword.value) is False:
             return "deterministic=False"
+        # self.training is a flag that a model is told, whatever it is at first.
+        is_flag = isinstance(keyword.value, ast.Attribute)
         if keyword.arg in ("train", "training", "is_training") and (
-            source.value(keyword.value) is True
+            source.value(keyword.value) is True and not is_flag
         ):
             return f"{keyword.arg}=True"
     return None
@@ -307,6 +341,8 @@ def _on(source: Source, call: ast.Call) -> str | None:
 def _is_model_call(source: Source, call: ast.Call) -> bool:
     """Whether a call applies a model, by the look of it."""
     func = call.func
+    if is_self(func):
+        return True
     if isinstance(func, ast.Attribute) and func.attr in (*_APPLY, "call", "__call__"):
         return True
     return mentions(func, re.compile(r"(?i)(?:^|_)(?:model|net|network|encoder|decoder|forward)$"))
@@ -367,7 +403,7 @@ def never_on(source: Source) -> Iterator[Hit]:
 @rule(
     "THN067",
     "generators-made-anew-for-each-layer",
-    sentence="Each nnx layer is given generators of its own, all of one seed.",
+    sentence="Each nnx layer gets new generators, all of the same seed.",
     why="Streams of one seed draw the same numbers: the layers drop the same units.",
     mend="Make nnx.Rngs once and pass it to every layer.",
     wrong="self.a, self.b = (nnx.Dropout(0.1, rngs=nnx.Rngs(0)) for _ in range(2))",
@@ -413,7 +449,7 @@ def haiku_unguarded(source: Source) -> Iterator[Hit]:
     right="jax.vmap(model)(x, jax.random.split(key, x.shape[0]))",
 )
 def shared_key(source: Source) -> Iterator[Hit]:
-    if not _speaks_of_dropout(source):
+    if not _speaks_of_dropout(source) and not _uses_equinox(source):
         return
     for call in source.calls:
         if not isinstance(call.func, ast.Call):
@@ -440,6 +476,12 @@ def _runs_model(mapped: Called) -> bool:
 
 def _is_key(node: ast.expr) -> bool:
     return isinstance(node, ast.Name) and re.search(r"(?i)key|rng", node.id) is not None
+
+
+def _uses_equinox(source: Source) -> bool:
+    """Whether the models are Equinox's, which take a key for dropout and for nothing else."""
+    top = source.names.scopes[source.tree]
+    return any(b.target == "equinox" for found in top.bindings.values() for b in found)
 
 
 def _speaks_of_dropout(source: Source) -> bool:

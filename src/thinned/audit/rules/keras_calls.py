@@ -12,13 +12,15 @@ from thinned.audit.context import (
     is_monte_carlo,
     is_test_code,
 )
+from thinned.audit.drops import is_chosen
 from thinned.audit.flow import operation
 from thinned.audit.layers import KERAS_DROPOUT
 from thinned.audit.modes import Says, guard
+from thinned.audit.nodes import walk
 from thinned.audit.rule import Hit, rule
 from thinned.audit.rules.rates import is_version_1, keep_word
 from thinned.audit.rules.torch_calls import unguarded as without_mode
-from thinned.audit.source import Source
+from thinned.audit.source import Called, Source
 from thinned.audit.values import Function
 
 __all__ = ["always_training", "integer_seed", "keep_prob", "never_drops"]
@@ -26,6 +28,7 @@ __all__ += ["tape_without_training", "unguarded"]
 
 _FUNCTIONS = {"tensorflow.nn.dropout": 1, "keras.random.dropout": 1}
 _V1 = "tensorflow.compat.v1.nn.dropout"
+_WRAPPER = "tensorflow.rnn_cell.DropoutWrapper"
 
 
 @rule(
@@ -45,12 +48,27 @@ def always_training(source: Source) -> Iterator[Hit]:
             continue
         if is_test_code(source, call) or is_monte_carlo(source, call) or is_guarded(source, call):
             continue
+        if _under_tape(source, call):
+            continue
         mode = next((k.value for k in call.keywords if k.arg == "training"), None)
         if mode is None and len(call.args) > 1:
             mode = call.args[1]
         if mode is not None and source.value(mode) is True:
             kind = found.name.rpartition(".")[2]
             yield call, f"{kind} is called with training=True: it drops in predict() too."
+
+
+def _under_tape(source: Source, call: ast.Call) -> bool:
+    """Whether a call runs only where a gradient is taken: that is training."""
+    return any(
+        isinstance(at, ast.With)
+        and any(
+            isinstance(item.context_expr, ast.Call)
+            and source.called(item.context_expr).name == "tensorflow.GradientTape"
+            for item in at.items
+        )
+        for at in source.above(call)
+    )
 
 
 @rule(
@@ -116,6 +134,26 @@ def keep_prob(source: Source) -> Iterator[Hit]:
 def unguarded(source: Source) -> Iterator[Hit]:
     if not is_version_1(source):
         yield from without_mode(source, "THN083")
+        return
+    for called in source.calls_of(("tensorflow.nn.dropout", _V1, _WRAPPER)):
+        keep = _constant_keep(source, called)
+        if keep is None or is_test_code(source, called.node) or is_monte_carlo(source, called.node):
+            continue
+        if guard(source, called.node) is Says.NOTHING and not is_chosen(source, called.node):
+            yield called.node, f"The probability to keep is {keep:g} in every mode of this graph."
+
+
+def _constant_keep(source: Source, called: Called) -> float | None:
+    """The number that a graph of version 1 keeps at, where it is written there and below 1."""
+    names: tuple[str, ...] = ("input_keep_prob", "output_keep_prob", "state_keep_prob")
+    if called.name != _WRAPPER:
+        names = ("keep_prob",)
+    given = [called.argument(at, name) for at, name in enumerate(names, start=1)]
+    for node in given:
+        keep = node.value if isinstance(node, ast.Constant) else None
+        if isinstance(keep, float) and 0 < keep < 1:
+            return keep
+    return None
 
 
 @rule(
@@ -144,7 +182,7 @@ def tape_without_training(source: Source) -> Iterator[Hit]:
             for item in statement.items
         ):
             continue
-        for node in (n for s in statement.body for n in ast.walk(s)):
+        for node in (n for s in statement.body for n in walk(s)):
             if not isinstance(node, ast.Call) or is_test_code(source, node):
                 continue
             for call in _model_calls(source, node, trained):
@@ -163,7 +201,7 @@ def _model_calls(source: Source, call: ast.Call, trained: set[str]) -> Iterator[
         if frame is None:
             return
         names = {name for name, given in frame.given.items() if ast.dump(given) in trained}
-        for node in ast.walk(called.target.node):
+        for node in walk(called.target.node):
             if (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Name)

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from thinned.audit.context import is_module
+from thinned.audit.nodes import walk
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import ClassInfo, Source, is_self
 from thinned.audit.values import Function, Named
@@ -172,7 +173,9 @@ def train_overridden(source: Source) -> Iterator[Hit]:
             continue
         for name in ("train", "eval"):
             method = info.methods.get(name)
-            if method is None or _passes_on(method) or method.decorator_list:
+            if method is None or _passes_on(method, name) or method.decorator_list:
+                continue
+            if _is_of_another_kind(method):
                 continue
             if not _holds_modules(info):
                 continue
@@ -182,10 +185,18 @@ def train_overridden(source: Source) -> Iterator[Hit]:
             )
 
 
-def _passes_on(method: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Whether the method hands a mode to anything, or refuses."""
-    for node in ast.walk(method):
-        if isinstance(node, ast.Attribute) and node.attr in ("train", "eval"):
+def _is_of_another_kind(method: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether a method cannot be called as train() is: it trains, and must be given data."""
+    required = len(method.args.args) - 1 - len(method.args.defaults)
+    return required > 1 or any(d is None for d in method.args.kw_defaults)
+
+
+def _passes_on(method: ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> bool:
+    """Whether the method hands a mode to anything, or refuses. What train() puts to eval() are
+    parts that are to stay there: the rest is told nothing by that."""
+    passing = ("train",) if name == "train" else ("train", "eval")
+    for node in walk(method):
+        if isinstance(node, ast.Attribute) and node.attr in passing:
             return True
         if isinstance(node, ast.Raise):
             return True

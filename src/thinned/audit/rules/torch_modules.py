@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from thinned.audit.contents import drops_inside
 from thinned.audit.context import is_guarded, is_module, is_monte_carlo, is_test_code
 from thinned.audit.layers import DROPOUT_LAYERS, RECURRENT
+from thinned.audit.nodes import walk
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Called, ClassInfo, Source, is_self
 
@@ -220,7 +221,7 @@ def _is_registered(source: Source, info: ClassInfo, attribute: str) -> bool:
             if isinstance(at, (ast.For, ast.AsyncFor)) and any(
                 isinstance(n, ast.Attribute)
                 and n.attr in ("add_module", "register_module", "train", "eval")
-                for n in ast.walk(at)
+                for n in walk(at)
             ):
                 return True
             if isinstance(at, (ast.FunctionDef, ast.AsyncFunctionDef)):

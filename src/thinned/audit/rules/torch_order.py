@@ -20,6 +20,7 @@ from thinned.audit.layers import (
     TORCH_DROPOUT,
     ranks,
 )
+from thinned.audit.nodes import walk
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Called, Source
 
@@ -45,6 +46,7 @@ _CLASSES = re.compile(
 )
 _LOGITS = re.compile(r"(?i)^(?:\w+_)?logits?$")
 _HEAD = re.compile(r"(?i)^(?:classifier|lm_head|cls_head|logits?|final_fc)$")
+_MODEL = re.compile(r"(?i)^(?:model|net|network|classifier|clf)\d*$")
 _RANKS = ranks()
 # How many calls are followed backwards from a BatchNorm.
 _DEPTH = 12
@@ -222,7 +224,7 @@ def on_logits(source: Source) -> Iterator[Hit]:
 
 
 def _in_sequences(source: Source) -> Iterator[ast.AST]:
-    for _, steps in chains(source):
+    for whole, steps in chains(source):
         for place, step in enumerate(steps):
             if place == 0 or not _is_dropout(source, step):
                 continue
@@ -236,10 +238,21 @@ def _in_sequences(source: Source) -> Iterator[ast.AST]:
                 )
             else:
                 scores = last.built is not None and (
-                    _has_classes(last.built) or _ends_in_softmax(source, last.built)
+                    _has_classes(last.built)
+                    or _ends_in_softmax(source, last.built)
+                    or (last.name in _DENSE and _is_whole_model(source, whole))
                 )
             if scores:
                 yield step.node
+
+
+def _is_whole_model(source: Source, built: ast.Call | None) -> bool:
+    """Whether a sequence is the model itself, in a file that computes the loss of classes."""
+    statement = source.parents.get(built) if built is not None else None
+    if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
+        return False
+    name = statement.targets[0].id if isinstance(statement.targets[0], ast.Name) else ""
+    return _MODEL.match(name) is not None and any(source.calls_of(LOSSES))
 
 
 def _has_classes(built: Called) -> bool:
@@ -353,7 +366,7 @@ def _goes_on(source: Source, call: ast.Call) -> bool:
     target = _name_of(statement.targets[0])
     block, place = source.block_of(statement)
     for later in block[place + 1 : place + 12]:
-        reads = [n for n in ast.walk(later) if isinstance(n, ast.Name) and n.id == target]
+        reads = [n for n in walk(later) if isinstance(n, ast.Name) and n.id == target]
         if not reads:
             continue
         if isinstance(later, ast.Return):

@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator
 
 from thinned.audit.context import is_test_code, mentions
-from thinned.audit.layers import FUNCTIONAL
+from thinned.audit.layers import ADDRESSED, FUNCTIONAL
 from thinned.audit.names import UNKNOWN
+from thinned.audit.nodes import walk
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Called, Source
 from thinned.audit.values import Function
@@ -74,10 +75,11 @@ def _keywords(call: ast.Call) -> list[str]:
     "THN044",
     "seed-reset-in-loop",
     severity="warning",
-    sentence="One seed is set again at each step or epoch, or in forward.",
+    sentence="One seed is set again, or one address drawn at, in each step, epoch or forward.",
     why="Every pass then draws the same masks: one thinned network is trained, and no "
     "other ever is.",
-    mend="Set the seed once, before the loop; or let it depend on the step.",
+    mend="Set the seed once, before the loop; or let it depend on the step. An address takes the "
+    "step: at.replace(step=step).",
     wrong="for x in data: torch.manual_seed(0); loss(model(x)).backward()",
     right="torch.manual_seed(0)\nfor x in data: loss(model(x)).backward()",
 )
@@ -97,6 +99,22 @@ def reseeded(source: Source) -> Iterator[Hit]:
             if _trains(loop) and not _builds(loop):
                 yield node, "The same seed is set again in the loop that trains: the masks repeat."
                 break
+    for called in source.calls_of(ADDRESSED):
+        at = called.argument(ADDRESSED[called.name or ""].training - 1, "at")
+        if at is None or is_test_code(source, called.node) or not _is_one_address(source, at):
+            continue
+        if any(_trains(loop) and not _builds(loop) for loop in source.loops_of(called.node)):
+            yield called.node, "Each turn of the loop that trains draws at one address: one mask."
+
+
+def _is_one_address(source: Source, at: ast.expr) -> bool:
+    """Whether an address is the same in each turn: of constants, or a name that no loop gives."""
+    if isinstance(at, ast.Name):
+        return _is_fixed(source, at, at)
+    if not isinstance(at, ast.Call) or source.called(at).name != "thinned.Address":
+        return False
+    parts = [*at.args, *(keyword.value for keyword in at.keywords)]
+    return all(source.value(part) is not UNKNOWN for part in parts)
 
 
 def _seeding(source: Source) -> Iterator[Called]:
@@ -114,7 +132,7 @@ def _seeding(source: Source) -> Iterator[Called]:
             and not isinstance(target.node, ast.Lambda)
             and any(
                 isinstance(n, ast.Call) and target.source.called(n).name in _SEEDS
-                for n in ast.walk(target.node)
+                for n in walk(target.node)
             )
         ):
             yield called
@@ -132,12 +150,12 @@ def _is_fixed(source: Source, seed: ast.expr, node: ast.AST) -> bool:
     return not any(
         isinstance(n, ast.Name) and n.id == seed.id and not isinstance(n.ctx, ast.Load)
         for loop in source.loops_of(node)
-        for n in ast.walk(loop)
+        for n in walk(loop)
     )
 
 
 def _calls_dropout(source: Source, function: ast.AST) -> bool:
-    for node in ast.walk(function):
+    for node in walk(function):
         if isinstance(node, ast.Call) and (
             source.called(node).name in FUNCTIONAL or mentions(node.func, _DROP)
         ):
@@ -146,12 +164,12 @@ def _calls_dropout(source: Source, function: ast.AST) -> bool:
 
 
 def _trains(loop: ast.AST) -> bool:
-    return any(isinstance(n, ast.Attribute) and n.attr in _STEPS for n in ast.walk(loop))
+    return any(isinstance(n, ast.Attribute) and n.attr in _STEPS for n in walk(loop))
 
 
 def _builds(loop: ast.AST) -> bool:
     """Whether the loop makes a model or an optimizer: each turn is then a run of its own."""
-    for node in ast.walk(loop):
+    for node in walk(loop):
         if isinstance(node, ast.Attribute) and node.attr in _BUILDS:
             return True
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):

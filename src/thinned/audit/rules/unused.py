@@ -10,6 +10,7 @@ from thinned.audit.binding import default_of
 from thinned.audit.context import is_module, is_module_base, is_test_code
 from thinned.audit.flow import Operation, operation
 from thinned.audit.layers import DROPOUT_LAYERS, FUNCTIONAL, KERAS_DROPOUT
+from thinned.audit.nodes import walk
 from thinned.audit.rule import Hit, rule
 from thinned.audit.rules.rates import is_tried
 from thinned.audit.source import ClassInfo, Function, Source, is_self
@@ -87,10 +88,18 @@ def _is_never_read(source: Source, target: ast.Name) -> bool:
     inside: ast.AST = function if function is not None else source.tree
     if function is None and source.class_of(target) is not None:
         return False
+    loops = source.loops_of(target)
+    # The name of a loop's turn is given anew in the next: what it was last is lost.
+    of_turn = bool(loops) and any(
+        isinstance(n, ast.Name) and n.id == name
+        for n in walk(getattr(loops[0], "target", ast.Pass()))
+    )
     for use in source.loads.get(name, ()):
+        if of_turn and use.lineno <= target.lineno and target.lineno == loops[0].body[-1].lineno:
+            continue
         if function is None or any(at is inside for at in source.above(use)):
             return False
-    for node in ast.walk(inside):
+    for node in walk(inside):
         if isinstance(node, (ast.Global, ast.Nonlocal)) and name in node.names:
             return False
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("locals", "vars"):
@@ -165,7 +174,7 @@ def _reads_all(function: ast.AST) -> bool:
     names = _BY_NAME | {"save_hyperparameters"}
     return any(
         isinstance(n, ast.Call) and getattr(n.func, "id", getattr(n.func, "attr", "")) in names
-        for n in ast.walk(function)
+        for n in walk(function)
     )
 
 
@@ -211,7 +220,7 @@ def _builds(source: Source, function: Function) -> bool:
     return any(
         isinstance(n, ast.Call)
         and (source.called(n).name or "").startswith(("torch.nn.", "keras.layers."))
-        for n in ast.walk(function)
+        for n in walk(function)
     )
 
 
@@ -263,7 +272,7 @@ def _is_whole(
         return False
     if "__getattr__" in info.methods or "__getattribute__" in info.methods:
         return False
-    for node in ast.walk(info.node):
+    for node in walk(info.node):
         if isinstance(node, ast.Attribute) and node.attr in _ALL_CHILDREN:
             return False
         if isinstance(node, ast.Call):
@@ -298,7 +307,7 @@ def _is_used(source: Source, info: ClassInfo, attribute: str) -> bool:
                 use.value
             ):
                 return True
-    return any(isinstance(n, ast.Constant) and n.value == attribute for n in ast.walk(info.node))
+    return any(isinstance(n, ast.Constant) and n.value == attribute for n in walk(info.node))
 
 
 def _is_config(node: ast.expr) -> bool:

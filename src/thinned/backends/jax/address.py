@@ -103,7 +103,7 @@ def poison(at: Address, given: dict[str, Any]) -> None:
     if not strays:
         return
     is_out = functools.reduce(operator.or_, strays)
-    for name in ("step", "call"):  # both, for one of them may be replaced
+    for name in ("step", "call"):  # both, because one of them may be replaced
         word = jnp.asarray(getattr(at, name), jnp.uint32)
         object.__setattr__(at, name, jnp.where(is_out, OUT_OF_RANGE, word))
 

@@ -227,13 +227,13 @@ def _drawn_on_cpu(draw: Draw, law: str) -> Tensor:
 def _drawn_on_device(draw: Draw, law: str, device: torch.device) -> Tensor:
     from thinned.backends.torch.triton import launch, words
 
-    where, told = draw.place, words.told(draw)
+    where, told, live = draw.place, words.told(draw), words.step_of(draw)
     if law == "mask":
         one = torch.ones((), dtype=torch.float16, device=device).expand(where.shape)
         kept = torch.empty(where.shape, dtype=torch.float16, device=device)
-        launch.drop(one, kept, where, told, unit=True)
+        launch.drop(one, kept, where, told, unit=True, live=live)
         return kept.to(torch.bool)
-    drawn = launch.draws_of(where, told, device, gaussian=law == "gaussian")
+    drawn = launch.draws_of(where, told, device, law == "gaussian", live)
     drawn = uniform_of(drawn) if law == "uniform" else drawn
     return drawn.expand(where.shape).contiguous()
 

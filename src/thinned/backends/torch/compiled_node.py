@@ -53,8 +53,8 @@ def connect(noise_elsewhere: Callable[..., Any], dropout_elsewhere: Callable[...
         if wanted == "compiled":
             raise ImportError(
                 f"thinned: THINNED_TORCH=compiled, but no compiled part was built for PyTorch "
-                f"{torch.__version__}. Install from source beside PyTorch 2.13 or newer: pip "
-                "install --no-build-isolation --no-binary thinned thinned; or unset THINNED_TORCH."
+                f"{torch.__version__}. Install from the checkout beside PyTorch 2.13 or newer: pip "
+                "install --no-build-isolation --force-reinstall --no-deps . ; or unset it."
             )
         return
     try:
@@ -66,8 +66,8 @@ def connect(noise_elsewhere: Callable[..., Any], dropout_elsewhere: Callable[...
         warnings.warn(
             f"thinned: the compiled part for PyTorch {torch.__version__} does not load ({error}). "
             "Masks are the same without it, and a call on a small tensor takes some 15 "
-            "microseconds longer. To build it for this PyTorch: pip install --no-build-isolation "
-            "--no-binary thinned --force-reinstall --no-deps thinned. THINNED_TORCH=python does "
+            "microseconds longer. To build it for this PyTorch, in the checkout: pip install "
+            "--no-build-isolation --force-reinstall --no-deps . THINNED_TORCH=python does "
             "without it and without this warning.",
             RuntimeWarning,
             stacklevel=2,

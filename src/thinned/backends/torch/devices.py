@@ -37,7 +37,8 @@ def uses_triton(device: torch.device) -> bool:
 
 @lru_cache(maxsize=64)
 def _has_triton(index: int | None) -> bool:
-    if _triton() < LEAST_TRITON:
+    # A fake tensor may lie on a device where there is none.
+    if _triton() < LEAST_TRITON or not torch.cuda.is_available():
         return False
     return torch.version.hip is not None or (
         torch.cuda.get_device_capability(index) >= LEAST_CAPABILITY

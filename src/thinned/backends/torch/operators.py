@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from thinned.backends.base import Draw
-from thinned.backends.torch import in_cuda_graph, wire
+from thinned.backends.torch import in_cuda_graph, in_inductor, wire
 from thinned.backends.torch.derivative import Linear
 from thinned.backends.torch.internals import (
     ONE_LEVEL,
@@ -208,6 +208,7 @@ def _differentiable(
     keyset: Any, x: Tensor, words: Tensor, rate: Tensor, fill: float, mirror: bool, law: str,
     array: Tensor | None = None, shared: Sequence[int] | None = None,
 ) -> Tensor:  # fmt: skip
+    in_inductor.offer()
     if _recorded(x.requires_grad or (array is not None and array.requires_grad)):
         return _derived(_Noised, x, array, words, rate, fill, mirror, law, shared)
     with below_autograd():
@@ -229,6 +230,7 @@ def _forward_alone(_: Any, x: Tensor, *how: Any) -> Tensor:
 
 
 def _dropped(recorded: bool, x: Tensor, how: tuple[Any, ...]) -> Tensor:
+    in_inductor.offer()
     if recorded:
         return _derived(_Dropped, x, None, *how)
     with below_autograd():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from thinned.backends.base import Draw
-from thinned.backends.torch import devices, wire
+from thinned.backends.torch import devices, spec, wire
 from thinned.backends.torch.address import draw_values
 from thinned.backends.torch.kernel import placed
 from thinned.backends.torch.library import defined
@@ -17,20 +17,8 @@ from thinned.backends.torch.values import lengths
 
 __all__ = ["packed_rows"]
 
-# Bits that a row is padded to: a block of the mask, 16 bytes.
-BLOCK = 128
-
 # Bits that are drawn as bytes before they are packed, so many at a time.
 AT_A_TIME = 2**25
-
-
-def _packed(keep: Tensor) -> Tensor:
-    """(..., n) of bool in words of int32, padded: element i is bit i % 32 of word i // 32."""
-    bits = torch.nn.functional.pad(keep.to(torch.uint8), (0, -keep.shape[-1] % BLOCK))
-    values = torch.tensor([1 << i for i in range(8)], dtype=torch.uint8, device=keep.device)
-    # Bytes are made rather than words: a sum of words would take eight bytes for each bit.
-    octets: Tensor = (bits.unflatten(-1, (-1, 8)) * values).sum(-1, dtype=torch.uint8)
-    return octets.contiguous().view(torch.int32)
 
 
 def _values(
@@ -54,12 +42,14 @@ def _values(
             n = min(group, heads - h)
             part = placed((n, length, width), offset + h * head, (head, row, column))
             keep = draw_values(Draw(draw.at, draw.threshold, part, mirror), "mask", like)
-            flat[i, h : h + n] = _packed(keep)
+            flat[i, h : h + n] = spec.packed(keep)
     return out
 
 
 def _fake(like: Tensor, words: Any, threshold: Any, shape: Sequence[int], mirror: bool) -> Tensor:
-    return like.new_empty((*shape[:-1], (shape[-1] + BLOCK - 1) // BLOCK * 4), dtype=torch.int32)
+    return like.new_empty(
+        (*shape[:-1], (shape[-1] + spec.BLOCK - 1) // spec.BLOCK * 4), dtype=torch.int32
+    )
 
 
 PACKED_ROWS = defined(

@@ -15,10 +15,12 @@ from torch import Tensor
 
 from thinned.window import Placement
 
-__all__ = ["Coordinates", "keep", "keep_each", "words", "words_at"]
+__all__ = ["BLOCK", "Coordinates", "keep", "keep_each", "packed", "words", "words_at"]
 
 MASK32 = 0xFFFFFFFF
 WORD_TAG = 32
+# Lanes of a block of the mask, 16 bytes of bits.
+BLOCK = 128
 
 
 class Coordinates(NamedTuple):
@@ -140,6 +142,16 @@ def words(at: Coordinates, place: Placement, mirror: bool, device: torch.device)
     if mirror:
         table = table ^ MASK32
     return table.gather(1, position).reshape(place.drawn)
+
+
+def packed(keep: Tensor) -> Tensor:
+    """(..., n) of bool in words of int32, rows padded to blocks: element i is bit i % 32 of word
+    i // 32."""
+    bits = torch.nn.functional.pad(keep.to(torch.uint8), (0, -keep.shape[-1] % BLOCK))
+    values = torch.tensor([1 << i for i in range(8)], dtype=torch.uint8, device=keep.device)
+    # Bytes are made rather than words: a sum of words would take eight bytes for each bit.
+    octets: Tensor = (bits.unflatten(-1, (-1, 8)) * values).sum(-1, dtype=torch.uint8)
+    return octets.contiguous().view(torch.int32)
 
 
 def words_at(at: Coordinates, index: Tensor, mirror: bool) -> Tensor:

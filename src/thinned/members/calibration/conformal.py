@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from thinned import checks
+from thinned import checks, reference
+from thinned.address import Address
 from thinned.checks import message
 from thinned.members.calibration.arguments import Array, classes, floats, level, same_length
 
@@ -90,23 +91,35 @@ def adaptive_conformal_sets(
     *,
     penalty: float = 0.0,
     free: int = 0,
+    seed: int | None = None,
 ) -> NDArray[np.bool_]:
     """APS and RAPS: sets that grow where a row is difficult.
 
     A class's score is the sum of the probabilities that are at least as large as its own, itself
     included; the set holds the classes of a score up to the conformal quantile. With a penalty each
-    class beyond the `free` most probable ones costs it (RAPS), which keeps sets small. This is the
-    form without random numbers: it covers at least as often as the randomised one, by larger sets.
+    class beyond the `free` most probable ones costs it (RAPS), which keeps sets small.
+
+    Without a seed there are no random numbers: each class counts in full, and sets cover 1 - alpha
+    of rows or more. With a seed it is the papers' form: of a class's own probability the part u is
+    left out, u uniform for each row. Coverage is then 1 - alpha to within 1 / (M + 1), by smaller
+    sets, some of which may be empty.
+
+    MAPIE (1.6) leaves out u in calibration in every mode. With include_last_label="randomized" its
+    sets are those with a seed, at the same u. True and False leave out all or nothing in the sets
+    alone, so that they cover more and less than they should; at u = 0 False is the form without a
+    seed.
 
     Parameters
     ----------
     probabilities, calibration_probabilities, calibration_labels, alpha : as in `conformal_sets`.
     penalty : float >= 0. 0 is APS; .01 to .1 are usual for RAPS.
     free : int >= 0. How many classes are free of the penalty.
+    seed : int >= 0, or None. Of u.
 
     Returns
     -------
-    (N, C) booleans: True where a class is in the row's set. Each row has its most probable class.
+    (N, C) booleans: True where a class is in the row's set. Without a seed each row has its most
+    probable class.
 
     Raises
     ------
@@ -126,10 +139,20 @@ def adaptive_conformal_sets(
     known, y, p = _known_and_asked(
         who, probabilities, calibration_probabilities, calibration_labels
     )
-    scores = _adaptive_scores(known, cost, free)[np.arange(len(y)), y]
-    limit = conformal_quantile(scores, alpha)
-    found = _adaptive_scores(p, cost, free) <= limit
-    found[np.arange(len(p)), p.argmax(1)] = True
+    scores, asked = _adaptive_scores(known, cost, free), _adaptive_scores(p, cost, free)
+    if seed is not None:
+        at = Address(seed=checks.integer(who, "seed", seed, 0, 2**64), site="conformal")
+        scores -= _uniform(at, len(known)) * known
+        asked -= _uniform(at.replace(step=1), len(p)) * p
+    found: NDArray[np.bool_] = asked <= conformal_quantile(scores[np.arange(len(y)), y], alpha)
+    if seed is None:
+        found[np.arange(len(p)), p.argmax(1)] = True
+    return found
+
+
+def _uniform(at: Address, n: int) -> Array:
+    """(n, 1) numbers in [0, 1)."""
+    found: Array = reference.words(at, np.arange(n, dtype=np.uint64))[:, None] / 2.0**32
     return found
 
 

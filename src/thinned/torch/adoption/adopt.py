@@ -14,7 +14,7 @@ from thinned.checks import message
 from thinned.pages.fragment import paragraph, rows_of
 from thinned.schedules.sites import EVERYWHERE, SiteRule, require_allowed, rules_of
 from thinned.torch.adoption import site as addressed
-from thinned.torch.adoption.by_hand import BY_HAND, held_rate
+from thinned.torch.adoption.by_hand import BY_HAND, Held, Moved, held_rate
 from thinned.torch.adoption.bytecode import NOISY, Reading, hooked, read, read_hooks
 from thinned.torch.adoption.functional_calls import (
     AdoptedForward,
@@ -60,8 +60,9 @@ class Row(NamedTuple):
     learned, and where a module has several of its own.
 
     Where a site follows a schedule, p is that of step 0. attention: whether all that it is known
-    to call is attention. held: the attribute that has p of a module which draws by code of its own.
-    by_call: whether p is brought by calls, in which a schedule may take its place.
+    to call is attention. held: the attribute that has p, or the probability to keep, of a module
+    which draws by code of its own. by_call: whether p is brought by calls, in which a schedule may
+    take its place.
     """
 
     site: str
@@ -78,7 +79,7 @@ class Row(NamedTuple):
     @property
     def may_follow(self) -> bool:
         """Whether a schedule can move p."""
-        return self.by_call or (self.p is not None and not self.held)
+        return self.by_call or self.p is not None
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,7 @@ class _Plan:
     axis: int = 0
     code: bool = False  # whether it is somebody's own code, which may drop as only a run shows
     gates: dict[str, Any] = field(default_factory=dict)  # what it makes of numbers that it draws
+    held: Held | None = None  # the attribute that has its p, where code of its own draws
 
 
 @dataclass
@@ -352,8 +354,10 @@ def _plans(model: nn.Module, names: dict[nn.Module, list[str]]) -> tuple[list[_P
             rows.append(Row(name, kind.__name__, None, why, reached=False))
         elif has_own_code(module) or hooked(module):
             found = read(module, names)
-            plans.append(_Plan(module, _forward, functional, code=True, gates=found.gates))
-            rows.extend(_rows_of_code(module, found, functional, shared))
+            held = held_rate(module, found)
+            plan = _Plan(module, _forward, functional, code=True, gates=found.gates, held=held)
+            plans.append(plan)
+            rows.extend(_rows_of_code(module, found, held, functional, shared))
             if _ATTENTION in found.reached:
                 lent |= {names[one][0]: functional for one in found.lent if one in names}
         elif isinstance(module, NOISY):
@@ -398,14 +402,17 @@ def _is_dropout(m: nn.Module) -> bool:
     return any(isinstance(m, kind) and type(m).forward is kind.forward for kind in ADDRESSED)
 
 
-def _rows_of_code(module: nn.Module, found: Reading, site: str, shared: str) -> list[Row]:
+def _rows_of_code(
+    module: nn.Module, found: Reading, held: Held | None, site: str, shared: str
+) -> list[Row]:
     kind, rows = type(module).__name__, []
     if found.reached:
         done = f"calls of {', '.join(sorted(found.reached))} addressed{shared}"
-        held = held_rate(module, found)
-        p = None if held is None else held.p
+        alone, by_hand = found.reached <= BY_HAND, found.reached & BY_HAND
+        p = held.p if held is not None and alone else None
         name = "" if held is None else held.name
-        attention, by_call = found.reached == {_ATTENTION}, not found.reached & BY_HAND
+        attention = found.reached == {_ATTENTION}
+        by_call = not by_hand or (held is not None and not alone)
         rows.append(Row(site, kind, p, done, attention=attention, held=name, by_call=by_call))
     if found.missed:
         rows.append(_not_reached(site, kind, sorted(found.missed)))
@@ -489,6 +496,9 @@ def _forward(adoption: _Adoption, plan: _Plan) -> None:
     site = None if plan.site is None else Site(clock, plan.site, axis=plan.axis)
     if site is not None:
         site.gates = dict(plan.gates)
+        if plan.held is not None and plan.held.moves and site.rule is not None:
+            site.moved = Moved(plan.module, plan.held)
+            site.follow(clock.step)
     AdoptedForward(plan.module, clock, site).lay()
 
 
@@ -527,6 +537,8 @@ def _undo(model: nn.Module, adoption: _Adoption) -> None:
             if type(module) not in _OURS:
                 no_leaf(module)
         for cover in _laid_by(adoption, module):
+            if cover.site is not None and cover.site.moved is not None:
+                cover.site.moved.back()
             cover.lift()
     hooks = model._load_state_dict_pre_hooks
     for key, hook in list(hooks.items()):

@@ -81,7 +81,7 @@ def _attend(
         enable_gqa = False
         at, window = awake.place_by_rows(site, (shape[0] // several, several, *shape[1:]))
     else:
-        at, window = site.place(shape, axis)
+        at, window = site.place(shape, axis, None, query)
     p = site.p_at(at.step) if p is None else p
     assert p is not None
     y = scaled_dot_product_attention(

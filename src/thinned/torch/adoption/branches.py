@@ -7,7 +7,7 @@ import types
 from functools import cache
 from typing import Any, NamedTuple
 
-from thinned.torch.adoption.gates import GATES, Gate, gate_of_load
+from thinned.torch.adoption.gates import GATES, Gate, gate_of_load, rates_of_load
 
 __all__ = ["Instruction", "asked_in", "steps_of"]
 
@@ -15,13 +15,15 @@ __all__ = ["Instruction", "asked_in", "steps_of"]
 class Instruction(NamedTuple):
     """An instruction. called: whether what it loads stands where a call's function stands.
     asked: whether it runs only where a `.training` is true. gate: what is made of the numbers that
-    a function of this name draws."""
+    a function of this name draws. against: what they are compared with for that, see
+    `gates.rates_of_load`."""
 
     op: str
     name: Any
     called: bool
     asked: bool
     gate: Gate | None = None
+    against: frozenset[str] = frozenset()
 
 
 _DRAWING = frozenset(GATES.values())
@@ -43,10 +45,12 @@ def steps_of(code: types.CodeType) -> tuple[Instruction, ...]:
         called = "NULL" in step.argrepr or "PUSH_NULL" in beside or "METHOD" in step.opname
         if step.opname == "LOAD_ATTR" and steps[-1].op.startswith("LOAD_"):
             called = called or steps[-1].called  # a.b.c(x): marked where it begins
-        gate = None
+        gate, against = None, frozenset([""])
         if isinstance(step.argval, str) and step.argval in _DRAWING:
             gate = gate_of_load(code, step.offset, step.argval)
-        steps.append(Instruction(step.opname, step.argval, called, step.offset in asked, gate))
+            against = rates_of_load(code, step.offset, step.argval)
+        here = step.offset in asked
+        steps.append(Instruction(step.opname, step.argval, called, here, gate, against))
     return tuple(steps)
 
 

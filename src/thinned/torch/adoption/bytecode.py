@@ -21,6 +21,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from thinned.torch.adoption.branches import Instruction, asked_in, steps_of
+from thinned.torch.adoption.dataflow import flow_of
 from thinned.torch.adoption.functional_calls import REACHED, AdoptedForward
 from thinned.torch.adoption.gates import GATES, Gate, function_read
 from thinned.torch.adoption.module import Sited
@@ -59,6 +60,7 @@ _STORES = ("STORE_FAST", "STORE_FAST_LOAD_FAST", "STORE_FAST_STORE_FAST")
 # A class's methods that making one of it, and using it, runs.
 _RUN = ("__init__", "__post_init__", "__call__", "forward", "__enter__", "__exit__", "__iter__",
         "__next__")  # fmt: skip
+_ELSEWHERE = frozenset([""])
 _RATE = re.compile(r"drop|(^|_)(p|rate|prob)($|_)", re.IGNORECASE)
 
 
@@ -79,6 +81,9 @@ class Reading(NamedTuple):
     asleep : those of the reached that are called where self.training is true.
     asks : whether the code branches on self.training.
     lent : dropout modules whose p the code reads, and hands on to a function perhaps.
+    numbers : the attributes of the module itself that are read and hold a number in [0, 1].
+    against : those that single numbers are compared with for gates; "" for a gate made otherwise.
+    takes_from_one : whether a difference from 1 is reckoned somewhere, as 1 - p is.
     gates : what the code makes of numbers that it draws, by the function's name; None stands for
         what is no gate.
     """
@@ -90,6 +95,9 @@ class Reading(NamedTuple):
     asks: bool
     gates: dict[str, frozenset[Gate | None]]
     lent: frozenset[nn.Module]
+    numbers: frozenset[str]
+    against: frozenset[str]
+    takes_from_one: bool
 
 
 def read(module: nn.Module, registered: Iterable[nn.Module] = ()) -> Reading:
@@ -107,7 +115,17 @@ def read(module: nn.Module, registered: Iterable[nn.Module] = ()) -> Reading:
     for child in _called_by(module):
         for hook in own_hooks(child):
             reader.look(hook)
+    for listed in (module, *module._modules.values()):
+        if isinstance(listed, _HELD):
+            reader.look(_own_iteration(listed), listed)
     return reader.read()
+
+
+def _own_iteration(module: nn.Module) -> Any:
+    """How a list of modules is gone through, where that was written outside PyTorch: LayerDrop may
+    leave out some."""
+    found = _static(type(module), "__iter__")
+    return None if _foreign(home_of(found)) else found
 
 
 def _forward_of(module: nn.Module) -> Any:
@@ -226,6 +244,9 @@ class _Reader:
         self.asks = False
         self.gates: dict[str, set[Gate | None]] = {}
         self.lent: set[nn.Module] = set()
+        self.numbers: set[str] = set()
+        self.against: set[str] = set()
+        self.takes_from_one = False
         self.seen: set[Any] = set()
         self.kept: list[Any] = []  # so that no number of an object is used twice
 
@@ -238,6 +259,9 @@ class _Reader:
             self.asks,
             {name: frozenset(gates) for name, gates in self.gates.items()},
             frozenset(self.lent),
+            frozenset(self.numbers),
+            frozenset(self.against),
+            self.takes_from_one,
         )
 
     def look(self, value: Any, owner: Any = None, called: bool = True) -> None:
@@ -316,9 +340,12 @@ class _Reader:
         local: dict[str, Any] = dict.fromkeys(first, owner)
         before = target = imported = None
         self.asks = self.asks or asked_in(code)[0]
+        self.takes_from_one = self.takes_from_one or flow_of(code).takes_from_one
         above = False  # whether super() is being called
         for step in steps_of(code):
             op, name = step.op, step.name
+            if owner is not self.module:
+                step = step._replace(against=_ELSEWHERE)
             if op == "LOAD_GLOBAL":
                 target, above = scope.get(name), above or name == "super"
                 self._read(name, None, target, step)
@@ -384,6 +411,8 @@ class _Reader:
             self.missed.add(f"{_named_generator(held)}.{name}")
             return
         number = _number(value)
+        if number is not None and held is self.module:
+            self.numbers.add(name)
         if number is not None and _RATE.search(name):
             self.rates.add(Rate(name, number, step.asked))
         if name == "p" and isinstance(held, nn.Module) and held is not self.module:
@@ -395,12 +424,12 @@ class _Reader:
             return
         if value is None:
             if not _is_self(before):  # of what is not known here the name may tell
-                self._named(name, None, asked=step.asked, gate=step.gate)
+                self._named(name, None, True, step.asked, step.gate, step.against)
             return
         self._read(name, held, value, step)
 
     def _read(self, name: str, held: Any, value: Any, step: Instruction) -> None:
-        if self._named(name, value, step.called, step.asked, step.gate):
+        if self._named(name, value, step.called, step.asked, step.gate, step.against):
             return
         bound = held if held is not None and not isinstance(held, types.ModuleType) else None
         if isinstance(held, type):
@@ -418,6 +447,7 @@ class _Reader:
         called: bool = True,
         asked: bool = False,
         gate: Gate | None = None,
+        against: frozenset[str] = _ELSEWHERE,
     ) -> bool:
         """What a name stands for that code reads; value: the object behind it, if it is known.
 
@@ -428,6 +458,7 @@ class _Reader:
             if which in _GATES:
                 reached = reached or (gate is not None and (value is not None or which in _METHODS))
                 self.gates.setdefault(which, set()).add(gate if reached else None)
+                self.against |= against
             (self.reached if reached else self.missed).add(which)
             if reached and asked:
                 self.asleep.add(which)

@@ -10,10 +10,10 @@ from __future__ import annotations
 import dis
 import types
 from collections.abc import Iterator
-from functools import cache
-from typing import NamedTuple
+from functools import cache, cached_property
+from typing import Any, NamedTuple
 
-__all__ = ["Flow", "Use", "flow_of"]
+__all__ = ["CALLS", "NUMBERS", "Flow", "Use", "flow_of"]
 
 # How many values each instruction takes from the stack; of those whose argument is a number of
 # values, what it takes besides.
@@ -40,6 +40,7 @@ _TAKES_MANY = {"BUILD_TUPLE": 0, "BUILD_LIST": 0, "BUILD_SET": 0, "BUILD_STRING"
 _INTO = ("LIST_EXTEND", "LIST_APPEND", "SET_UPDATE", "DICT_UPDATE", "DICT_MERGE")
 
 CALLS = ("CALL", "CALL_KW", "CALL_FUNCTION_EX")
+NUMBERS = ("LOAD_CONST", "LOAD_SMALL_INT")
 _ENDS = ("RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE")
 
 
@@ -119,6 +120,62 @@ class Flow:
                 return Use(j, depth)
             depth += self._effect(j)
         return None
+
+    def source_of(self, i: int, depth: int) -> Use | None:
+        """What puts the value there that instruction i takes from under `depth` others, and how
+        many it puts above that.
+
+        None where a branch, or an instruction that is not known, lies in between.
+        """
+        for j in range(i - 1, -1, -1):
+            takes = self.takes(j)
+            for above in range(0 if takes is None else takes + self._effect(j)):
+                if self.use_of(j, above) == (i, depth):
+                    return Use(j, above)
+        return None
+
+    def attribute_at(self, i: int, depth: int) -> str:
+        """The attribute of the function's first parameter that instruction i takes there, also by
+        way of a local variable that has no other value; "" where it is none."""
+        source, code = self.source_of(i, depth), self.code
+        if source is None:
+            return ""
+        step = self.steps[source.at]
+        if step.opname == "LOAD_ATTR":
+            owner = self._variable(self.source_of(source.at, 0))
+            return str(step.argval) if code.co_argcount and owner == code.co_varnames[0] else ""
+        name = self._variable(source)
+        if name in ("", *code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]):
+            return ""
+        stores = [k for k in range(len(self.steps)) if self.stores(k, name)]
+        one = len(stores) == 1 and self.steps[stores[0]].opname == "STORE_FAST"
+        return self.attribute_at(stores[0], 0) if one else ""
+
+    def _variable(self, source: Use | None) -> str:
+        """The local variable whose value is put there, or ""."""
+        step = None if source is None else self.steps[source.at]
+        if source is None or step is None or not step.opname.startswith("LOAD_FAST"):
+            return ""
+        names = step.argval if isinstance(step.argval, tuple) else (step.argval,)
+        return str(names[-1 - source.depth])
+
+    def number_at(self, i: int, depth: int) -> Any:
+        """The constant that instruction i takes there; None where it is none."""
+        source = self.source_of(i, depth)
+        step = None if source is None else self.steps[source.at]
+        return step.argval if step is not None and step.opname in NUMBERS else None
+
+    @cached_property
+    def takes_from_one(self) -> bool:
+        """Whether a difference from 1 is reckoned somewhere, as 1 - p is."""
+        minus = [i for i, s in enumerate(self.steps) if (s.opname, s.argrepr) == ("BINARY_OP", "-")]
+        return any(self.number_at(i, 1) == 1 for i in minus)
+
+    def branches_on(self, i: int) -> bool:
+        """Whether the code goes one way or the other by what instruction i leaves."""
+        ways = ("TO_BOOL", "UNARY_NOT", "COPY", "NOT_TAKEN")
+        after = [step.opname for step in self.steps[i + 1 : i + 4] if step.opname not in ways]
+        return bool(after) and "JUMP" in after[0] and "IF" in after[0]
 
     def called_at(self, i: int) -> int | None:
         """The call of the function that instruction i loads."""

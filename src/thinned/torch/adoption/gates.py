@@ -2,13 +2,15 @@
 
 A gate is what a uniform number is compared with a rate for, `torch.rand(n) < p`, the floor of its
 sum with one, `torch.floor(keep + torch.rand(shape))`, and an order, of which some are kept:
-`torch.argsort(torch.randn(rows, tokens))`. Where a function makes gates, the Gaussian noise that it
-reckons with belongs to them. Nothing else may become of the number: where it is also returned,
-multiplied or handed on, it may be no dropout at all, and it is not recognised.
+`torch.argsort(torch.randn(rows, tokens))`, `torch.rand(rows, tokens).topk(k).indices`. Where a
+function makes gates, the Gaussian noise that it reckons with belongs to them. Nothing else may
+become of the number: where it is also returned, multiplied or handed on, it may be no dropout at
+all, and it is not recognised.
 """
 
 from __future__ import annotations
 
+import dis
 import re
 import types
 from functools import cache
@@ -17,9 +19,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from thinned.torch.adoption.dataflow import CALLS, Flow, flow_of
+from thinned.torch.adoption.dataflow import CALLS, NUMBERS, Flow, flow_of
 
-__all__ = ["BERNOULLI", "GATES", "GAUSSIAN", "Gate", "function_read", "gate_at", "gate_of_load"]
+__all__ = [
+    "BERNOULLI",
+    "GATES",
+    "GAUSSIAN",
+    "Gate",
+    "function_read",
+    "gate_at",
+    "gate_of_load",
+    "rates_of_load",
+]
 
 # The functions that are reached where a gate is made of what they return, and by which names.
 UNIFORM: dict[Any, str] = {
@@ -43,6 +54,7 @@ _COMPARING = (
 )  # fmt: skip
 _FLOORS = ("floor", "floor_")
 _ORDERS = ("argsort",)
+_SORTS = ("sort", "topk")  # values, which nobody may use, and their places
 _RECKONS = ("add", "add_", "div", "div_", "mul", "mul_", "sub", "sub_")
 _SUMS = ("add", "add_")
 # Methods that hand the numbers on as they are, or draw them again, and attributes that say nothing
@@ -57,9 +69,7 @@ _ABOUT = ("device", "dim", "dtype", "ndim", "numel", "shape", "size")
 _ROWLESS = ("str", "bool", "float", "dtype", "device", "Generator", "None", "Optional", "Union")
 _WORDS = re.compile(r"[A-Za-z_][\w.]*")
 
-_NUMBERS = ("LOAD_CONST", "LOAD_SMALL_INT")
-
-_NUMBER, _SUM, _GATE = "number", "sum", "gate"
+_NUMBER, _SUM, _SORTED, _GATE = "number", "sum", "sorted", "gate"
 
 
 class Gate(NamedTuple):
@@ -104,6 +114,20 @@ def gate_of_load(code: types.CodeType, offset: int, name: str) -> Gate | None:
     return _gate(code, None if i is None else flow.called_at(i), name)
 
 
+def rates_of_load(code: types.CodeType, offset: int, name: str) -> frozenset[str]:
+    """What the numbers are compared with to make the gate: names of attributes of the function's
+    first parameter, "" for anything else."""
+    flow = flow_of(code)
+    i = flow.index_of(offset)
+    call = None if i is None else flow.called_at(i)
+    found = None if call is None else _found(code, call, name)
+    if call is None or found is None or not found.one or name in BERNOULLI.values():
+        return frozenset([""])
+    fate = _Fate(flow, name in GAUSSIAN.values(), False)
+    fate.of_result(call)
+    return frozenset(fate.against)
+
+
 # Functions whose parameters are annotated as none that has rows, by their code.
 _rowless: set[types.CodeType] = set()
 
@@ -146,23 +170,25 @@ def _found(code: types.CodeType, call: int, name: str) -> Gate | None:
     flow = flow_of(code)
     if flow.steps[call].opname not in CALLS or _is_drawn_elsewhere(flow, call):
         return None
-    function = flow.function_of(call)
+    function, layers = flow.function_of(call), False
     if name not in BERNOULLI.values():
         if name in ("uniform_", "normal_") and not _is_standard(flow, function, call):
             return None
         gaussian = name in GAUSSIAN.values()
+        fate = _Fate(flow, gaussian, gaussian and _makes_gates(flow))
         try:
-            if not _Fate(flow, gaussian, gaussian and _makes_gates(flow)).of_result(call):
+            if not fate.of_result(call):
                 return None
         except _DoubtError:
             return None
+        layers = fate.picked and fate.branched
     rows, one = True, False
     if function is not None and name in ("rand", "randn"):
         rows, one = _lengths(flow, function, call)
     elif function is not None and not name.endswith("_"):
         rows = not _is_one_row(flow, function)
     takes_nothing = not _parameters(code) and not code.co_freevars
-    return Gate(rows and not takes_nothing, one)
+    return Gate(rows and not takes_nothing and not layers, one)
 
 
 def _is_drawn_elsewhere(flow: Flow, call: int) -> bool:
@@ -178,11 +204,16 @@ class _Fate:
     and raises where something else may be.
 
     gaussian : whether it is no uniform number. noise : whether reckoning with it is making gates.
+    against : what it is compared with, see `rates_of_load`. picked, branched : whether one of many
+        numbers is taken, and whether the code goes one way or the other by a comparison. By both,
+        there is a number for each layer.
     """
 
     def __init__(self, flow: Flow, gaussian: bool, noise: bool) -> None:
         self.flow, self.gaussian, self.noise = flow, gaussian, noise
         self.followed: set[tuple[str, int, str]] = set()
+        self.against: set[str] = set()
+        self.picked = self.branched = False
 
     def of_result(self, i: int) -> bool:
         """Of what instruction i leaves on the stack."""
@@ -191,6 +222,7 @@ class _Fate:
     def _of_value(self, i: int, depth: int, state: str) -> tuple[bool, str]:
         """Also what a variable holds after that, if the value is also held by one."""
         if state == _GATE:
+            self.against.add("")
             return True, state
         flow = self.flow
         use = flow.use_of(i, depth)
@@ -200,12 +232,19 @@ class _Fate:
         step = flow.steps[j]
         if step.opname == "POP_TOP":
             return False, state
+        if state == _SORTED and flow.stored(j, depth) is None:
+            return self._of_sorted(j), state
         if step.opname == "BINARY_OP" and self.noise and step.argrepr != "[]":
             return True, _GATE if step.argrepr.endswith("=") and depth == 1 else state
         if self.gaussian and step.opname in ("BINARY_OP", "COMPARE_OP"):
             raise _DoubtError
         if step.opname == "COMPARE_OP" and step.argval in _COMPARES:
+            self.against.add(flow.attribute_at(j, 1 - depth))
+            self.branched = self.branched or flow.branches_on(j)
             return True, state
+        if step.opname in ("BINARY_SUBSCR", "BINARY_OP") and depth == 1 and _is_subscript(step):
+            self.picked = True
+            return self._of_value(j, 0, state)[0], state
         if step.opname == "BINARY_OP" and step.argrepr in ("+", "+=") and state == _NUMBER:
             made, _ = self._of_value(j, 0, _SUM)
             return made, _SUM if step.argrepr == "+=" and depth == 1 else state
@@ -221,6 +260,21 @@ class _Fate:
             made, state = self._of_value(j, 0, state)
         return self._of_variable(name, j, state) or made, state
 
+    def _of_sorted(self, i: int) -> bool:
+        """Of the values and places that a sort or topk gives, which instruction i takes."""
+        flow, step = self.flow, self.flow.steps[i]
+        places = step.opname == "LOAD_ATTR" and step.argval == "indices"
+        if _is_subscript(step):
+            places = flow.number_at(i, 0) == 1
+        if step.opname == "UNPACK_SEQUENCE" and step.arg == 2:
+            values = flow.stored(i + 1, 0)
+            loads = (flow.loaded(j, values or "") for j in range(len(flow.steps)))
+            places = values is not None and not any(list(found) for found in loads)
+        if not places:
+            raise _DoubtError
+        self.against.add("")
+        return True
+
     def _of_attribute(self, i: int, name: str, state: str) -> tuple[bool, str]:
         if name in _ABOUT:
             return False, state
@@ -234,7 +288,7 @@ class _Fate:
         """torch.floor(x) and the like, and float(x)."""
         function = self.flow.function_of(call)
         name = "" if function is None else str(self.flow.steps[function].argval)
-        known = (*_FLOORS, *_SUMS, *_COMPARING, *_ORDERS, *_RECKONS, "float")
+        known = (*_FLOORS, *_SUMS, *_COMPARING, *_ORDERS, *_SORTS, *_RECKONS, "float")
         after = self._after(name, state) if name in known else None
         if after is None:
             raise _DoubtError
@@ -265,6 +319,8 @@ class _Fate:
         """What a number is after a function of this name; None where nobody knows."""
         if name in _SAME:
             return state
+        if name in _SORTS and state == _NUMBER:
+            return _SORTED
         if (name in _ORDERS and state == _NUMBER) or (name in _RECKONS and self.noise):
             return _GATE
         if self.gaussian:
@@ -272,6 +328,11 @@ class _Fate:
         if name in _COMPARING or (name in _FLOORS and state == _SUM):
             return _GATE
         return _SUM if name in _SUMS and state == _NUMBER else None
+
+
+def _is_subscript(step: dis.Instruction) -> bool:
+    """x[i]: an instruction of its own, and from Python 3.14 on an operator."""
+    return step.opname == "BINARY_SUBSCR" or (step.opname, step.argrepr) == ("BINARY_OP", "[]")
 
 
 def _makes_gates(flow: Flow) -> bool:
@@ -298,7 +359,7 @@ def _lengths(flow: Flow, function: int, call: int) -> tuple[bool, bool]:
     step = flow.steps[i]
     if step.opname == "BUILD_LIST" and not step.arg:
         return False, True
-    if step.opname not in _NUMBERS:
+    if step.opname not in NUMBERS:
         return not _is_another_axis(flow, i), False
     if isinstance(step.argval, tuple):
         return False, all(n == 1 for n in step.argval)
@@ -315,7 +376,7 @@ def _is_another_axis(flow: Flow, i: int) -> bool:
     steps = [step for step in flow.steps[i : i + 5] if step.opname != "PRECALL"]
     if len(steps) < 4 or not steps[0].opname.startswith("LOAD_"):
         return False
-    if steps[2].opname not in _NUMBERS:
+    if steps[2].opname not in NUMBERS:
         return False
     axis = steps[2].argval
     way = {"size": "CALL", "shape": "BINARY"}.get(str(steps[1].argval), "")
@@ -327,7 +388,7 @@ def _is_one_row(flow: Flow, function: int) -> bool:
     steps = [s for s in flow.steps[function + 1 : function + 5] if s.opname != "PUSH_NULL"]
     if len(steps) < 3 or not steps[0].opname.startswith("LOAD_FAST"):
         return False
-    number = steps[1].opname in _NUMBERS
+    number = steps[1].opname in NUMBERS
     taken = steps[2].opname == "BINARY_SUBSCR" or steps[2].argrepr == "[]"
     return number and taken and isinstance(steps[1].argval, int)
 
@@ -339,4 +400,4 @@ def _is_standard(flow: Flow, function: int | None, call: int) -> bool:
     if not flow.steps[call].arg:
         return True
     given = [s for s in flow.steps[function + 1 : call] if s.opname not in ("PRECALL", "PUSH_NULL")]
-    return [s.argval if s.opname in _NUMBERS else None for s in given] == [0, 1]
+    return [s.argval if s.opname in NUMBERS else None for s in given] == [0, 1]

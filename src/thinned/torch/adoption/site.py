@@ -41,6 +41,8 @@ class Site:
     axis : the axis along which the rows of the batch lie.
     gates : what code that draws here makes of the numbers, by the name of the function that draws:
         several things, perhaps. See `adoption.gates`.
+    moved : whose attribute a schedule moves, where code of the model's own draws by it: a
+        `by_hand.Moved`, or None.
     """
 
     def __init__(self, clock: Clock, name: str, p: float | None = None, axis: int = 0) -> None:
@@ -49,6 +51,7 @@ class Site:
         self.address = Address(site=name).site
         self.rule = clock.rules.get(name)
         self.gates: dict[str, Any] = {}
+        self.moved: Any = None
         self._rate = _rate_of(0.5)
         if self.rule is None:
             self.set(p)
@@ -83,7 +86,19 @@ class Site:
 
     def follow(self, step: int) -> None:
         """The p that the site's schedule has for this step."""
-        self._tell(self.p_at(step))
+        p = self.p_at(step)
+        self._tell(p)
+        if self.moved is not None:
+            self.moved.to(p)
+
+    def _require_p_of_now(self, step: int) -> None:
+        """RuntimeError where code of the model's own repeats a step with the p of another."""
+        if self.p_at(step) != self.p:
+            raise RuntimeError(
+                f"thinned: site {self.name!r} recomputes step {step}, which is over, and "
+                f"{self.moved.held.name!r}, by which the model's code drops, holds the p of step "
+                f"{self.clock.step} by now. Run the backward pass before the optimizer's step."
+            )
 
     def _tell(self, p: float | None) -> None:
         """A new tensor for graphs to read. One that a graph keeps stays as it is."""
@@ -105,6 +120,8 @@ class Site:
             return self._draw_anywhere(x, kind, inplace, p, axis)
         shared = kinds.shared_axes(kind, x) if kind != "dropout" else ()
         now, call = self.clock.take(self.index, self.name, x)
+        if self.moved is not None:
+            self._require_p_of_now(now.step)
         if p is None:
             p = self._p if self.rule is None else self.rule(now.step)
         # The commonest call of all: the rows at hand are the whole batch, on the only process.
@@ -192,6 +209,8 @@ class Site:
         if self.clock.awake is not None:
             return self._for_member(x, kind, inplace, p, axis, shared, shard)
         now, call = self.clock.take(self.index, self.name, x)
+        if self.moved is not None:
+            self._require_p_of_now(now.step)
         p = self.p_at(now.step) if p is None else p
         return self._drawn(x, kind, inplace, p, axis, shared, shard, now, call)
 
@@ -214,15 +233,27 @@ class Site:
         assert p is not None
         return kinds.forward(x, p, kind, at, shared, window, inplace)
 
-    def place(self, shape: tuple[int, ...], axis: int, shard: Shard | None = None) -> Any:
-        """Address and window of the next call, in eager code. Asking counts as drawing."""
+    def place(
+        self,
+        shape: tuple[int, ...],
+        axis: int,
+        shard: Shard | None = None,
+        x: Tensor | None = None,
+    ) -> Any:
+        """Address and window of the next call, in eager code. Asking counts as drawing.
+
+        x : what is drawn for, by code that takes a step which lies on a device: a CUDA graph that
+        is captured has it. Without, a capture is refused.
+        """
         if self.clock.awake is not None:
             return self.clock.awake.place(self, shape, axis, shard)
-        moment, call = self.clock.take(self.index, self.name)
-        return (
-            address_of(moment, self.address, call, shard, self.name),
-            window_of(self.name, moment, shape, axis, shard),
-        )
+        moment, call = self.clock.take(self.index, self.name, x)
+        if self.moved is not None:
+            self._require_p_of_now(moment.step)
+        at = address_of(moment, self.address, call, shard, self.name)
+        if x is not None and capturing():
+            at = self._replayed(at, x.device)
+        return at, window_of(self.name, moment, shape, axis, shard)
 
     def located(
         self, shape: tuple[int, ...], axis: int | None = None, shard: Shard | None = None

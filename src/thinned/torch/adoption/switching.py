@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from thinned import checks
 from thinned.checks import message
 from thinned.torch.adoption.by_hand import BY_HAND, held_rate
-from thinned.torch.adoption.bytecode import hooked, read
+from thinned.torch.adoption.bytecode import Reading, hooked, read
 from thinned.torch.adoption.functional_calls import (
     PLACES,
     AdoptedForward,
@@ -94,8 +94,8 @@ def set_p(model: nn.Module, pattern: str, p: float) -> AbstractContextManager[No
     ------
     ValueError if p is outside [0, 1], or a module refuses it; if the pattern matches nothing, or a
     site whose p is not one number: learned, or one of several, or with a mask drawn by hand
-    (bernoulli_, torch.rand(n) < p), whose p the code around uses as well, and which is no single
-    attribute of a module that does nothing else. TypeError if model is no module. The model is
+    (bernoulli_, torch.rand(n) < p) whose p the code does not show to be one attribute of the
+    module: as of DropPath, or LayerDrop. TypeError if model is no module. The model is
     then as it was.
 
     Examples
@@ -149,7 +149,7 @@ def _require_one_p(site: str, module: nn.Module, names: Iterable[nn.Module]) -> 
     if by_hand and held_rate(module, found) is None:
         raise ValueError(
             f"set_p: site {site!r} draws a mask by {', '.join(sorted(by_hand))}, whose p the code "
-            "around it uses as well. Set the attribute of the module that holds it."
+            "does not show to be one attribute of the module. Set what holds it."
         )
 
 
@@ -158,7 +158,8 @@ def _off(root: nn.Module, names: dict[nn.Module, list[str]]) -> Iterator[None]:
     quiet = [module for module in names if _has_flag(module)]
     own = [module for module in names if _runs_code(module)]
     # Where random numbers are drawn by hand, only the flag that the code asks tells it not to.
-    quiet += [m for m in own if not _has_flag(m) and read(m, names).reached & BY_HAND]
+    asking = [*own, *(m for m in names if isinstance(m, (nn.ModuleList, nn.ModuleDict)))]
+    quiet += [m for m in asking if not _has_flag(m) and read(m, names).reached & BY_HAND]
     before = {module: module.training for module in quiet}
     # Who changes the mode of the model meanwhile means these modules, too; another one shows it.
     witness = next((module for module in root.modules() if module not in before), None)
@@ -180,16 +181,8 @@ def _off(root: nn.Module, names: dict[nn.Module, list[str]]) -> Iterator[None]:
 def _at(p: float, parts: list[nn.Module], names: Iterable[nn.Module]) -> Iterator[None]:
     with ExitStack() as stack:
         for module in parts:
-            held = None if _has_flag(module) else held_rate(module, read(module, names))
-            if held is not None:
-                stack.callback(setattr, module, held.name, getattr(module, held.name))
-                setattr(module, held.name, p)
-            elif not _has_flag(module):
-                _laid(stack, "set_p", _Met(module, _With(module, p)))
-                for cover in covers_of(module):
-                    if isinstance(cover, AdoptedForward) and cover.site and cover.site.rule:
-                        stack.callback(_following, cover.site, cover.site.rule)
-                        cover.site.rule = None
+            if not _has_flag(module):
+                _another_p_of_code(stack, module, p, read(module, names))
             elif not _learns(module):
                 _another_p(stack, module, p)
         yield
@@ -251,6 +244,20 @@ def _another_p(stack: ExitStack, module: Any, p: float) -> None:
         stack.callback(_scheduled_again, module, stored, module.__dict__[stored], rule)
         site.rule = None
     setattr(module, name, p)
+
+
+def _another_p_of_code(stack: ExitStack, module: nn.Module, p: float, found: Reading) -> None:
+    """The same for what a module's own code drops."""
+    held = held_rate(module, found)
+    if held is not None and held.moves:
+        stack.callback(setattr, module, held.name, getattr(module, held.name))
+        setattr(module, held.name, held.of(p))
+    if not found.reached <= BY_HAND:
+        _laid(stack, "set_p", _Met(module, _With(module, p)))
+    for cover in covers_of(module):
+        if isinstance(cover, AdoptedForward) and cover.site and cover.site.rule:
+            stack.callback(_following, cover.site, cover.site.rule)
+            cover.site.rule = None
 
 
 def _scheduled_again(module: Any, stored: str, p: float, rule: Any) -> None:

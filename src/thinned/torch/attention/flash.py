@@ -25,6 +25,9 @@ __all__ = ["FLASH", "attend", "suits"]
 # Of binary32 no tile of use fits into the registers.
 KINDS = (torch.float16, torch.bfloat16)
 
+# Elements from row to row, of which a tile has at most 128.
+MOST_STEP = 2**24
+
 # Elements of a head: of wider ones a program's registers do not hold a tile.
 WIDEST = 256
 
@@ -51,9 +54,10 @@ def suits(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, shape: tuple[int
 
 
 def _even(x: Tensor) -> Tensor:
-    """With four axes, of which the last steps by 1."""
+    """With four axes, of which the last steps by 1; in C order where a tile of rows would reach
+    over 2^31 elements, more than the kernels' offsets hold."""
     x = _four(x)
-    return x if x.stride(-1) == 1 else x.contiguous()
+    return x if x.stride(-1) == 1 and x.stride(-2) < MOST_STEP else x.contiguous()
 
 
 def _whole(plan: Plan) -> Any:
@@ -74,7 +78,7 @@ def _forward(
     if plan.how.draw.threshold == EVERYTHING:
         return out.zero_(), q.new_zeros(_four(q).shape[:-1], dtype=torch.float32)
     lse = attending.attend(
-        _four(q), _even(k), _even(v), mask, _four(out),
+        _even(q), _even(k), _even(v), mask, _four(out),
         _whole(plan), plan.how.scale, plan.scale, plan.is_causal,
     )  # fmt: skip
     return out, lse

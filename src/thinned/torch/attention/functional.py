@@ -33,7 +33,7 @@ from thinned.backends.torch.kernel import Drawn, _in_batch
 from thinned.backends.torch.library import LIBRARY, defined
 from thinned.backends.torch.values import recorded
 from thinned.checks import message, real
-from thinned.torch.attention import blockwise, flash
+from thinned.torch.attention import blockwise, flash, sharded
 from thinned.torch.attention.blockwise import Plan, grouped
 from thinned.torch.attention.derivatives import derived
 from thinned.torch.dropin.functional import REQUIRED, _probability, _training
@@ -71,7 +71,8 @@ def scaled_dot_product_attention(
 
     Parameters
     ----------
-    query : tensor, shape (..., heads, L, E): float16, bfloat16, float32 or float64.
+    query : tensor, shape (..., heads, L, E): float16, bfloat16, float32 or float64. Query, key and
+        value may be DTensors, cut alike along samples or heads: each process draws its part.
     key, value : tensors of the same type, shapes (..., heads, S, E) and (..., heads, S, V). Leading
         axes broadcast.
     attn_mask : bool tensor (True takes part) or floating tensor (added to the scores), of a shape
@@ -99,7 +100,7 @@ def scaled_dot_product_attention(
     ------
     ValueError if p is outside [0, 1] or NaN, if shapes do not fit, or if at and generator, or
     attn_mask and is_causal, are both given. TypeError if training is missing, query is not
-    floating, or types differ.
+    floating, types differ, or DTensors are cut within a sequence.
 
     References
     ----------
@@ -124,6 +125,16 @@ def scaled_dot_product_attention(
         return functional.scaled_dot_product_attention(
             query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa
         )
+    if sharded.is_wanted(query, key, value):
+
+        def local(q: Tensor, k: Tensor, v: Tensor, at: Address, here: Window) -> Tensor:
+            return scaled_dot_product_attention(
+                q, k, v, attn_mask, p, at, training=True, is_causal=is_causal, scale=scale,
+                enable_gqa=enable_gqa, window=here, mirror=mirror,
+            )  # fmt: skip
+
+        arrays = query, key, value
+        return sharded.attend(WHO, local, arrays, attn_mask, shape, at, generator, window)
     q, k, v, attn_mask = _autocast(query, key, value, attn_mask)
     flat = flash.suits(q, k, v, attn_mask, shape)
     if enable_gqa and not (flat and k.shape[-3] == v.shape[-3]):

@@ -1,7 +1,7 @@
 """What one operation of PyTorch draws: read by a dispatch mode, beneath every module and function.
 
 torch.nn's dropout, its functional calls, attention and recurrent layers all end in `bernoulli_` on
-the CPU; ours end in operators whose mask can be drawn again, for it has an address.
+the CPU; ours end in operators whose mask can be drawn again, because it has an address.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def _own_dropout(module: nn.Module) -> Iterator[nn.Module]:
     "unused argument",
     observed="A constructor's parameter named like a rate that its code never reads; or an "
     "attribute named so, above 0, that no code of the model reads, where nothing drops by it.",
-    why="Whoever sets it trains without dropout, or with another one.",
+    why="A user who sets it trains without dropout, or at another rate.",
 )
 def _unused(seen: Observed) -> Iterator[Finding]:
     mend = "Build the dropout with it and call that in forward, or take it out."

@@ -141,7 +141,7 @@ def kept_as_it_was(model: nn.Module) -> Iterator[None]:
         for one in kept:
             one.restore()
         tensors.restore()
-        for clock in clocks:  # asked again, for the buffer has been written to
+        for clock in clocks:  # read again, because the buffer was written to
             clock.__dict__["_read"] = clock.__dict__["_moment"] = None
         torch.set_rng_state(state)
         if cuda:

@@ -30,7 +30,7 @@ from thinned.torch.clock.members import Awake
 from thinned.torch.clock.numbers import number_of_new
 from thinned.torch.clock.ranks import ALONE, PROCESSES, Ranks
 from thinned.torch.clock.reading import CALLS, HEAD, Moment, require_call, words_of
-from thinned.torch.clock.stamp import BUFFER, SPEC_VERSION, STEP, read, stamp
+from thinned.torch.clock.stamp import BUFFER, SPEC_VERSION, STEP, advance, read, stamp
 from thinned.torch.compat.recording import (
     capturing,
     require_no_capture,
@@ -110,6 +110,8 @@ class Clock:
         self.number = number_of_new(self)
         self.identity = _integers([self.number])
         self._read: tuple[Tensor, int] | None = None
+        # Whether a CUDA graph ticks: only the device knows then which step it is.
+        self._in_graph = False
         # The buffer and its version when this clock wrote into it last.
         self._wrote: tuple[Tensor, int] | None = None
         self._viewed: Tensor | None = None
@@ -204,7 +206,13 @@ class Clock:
     def moment(self) -> Moment:
         """Now. The buffer is the truth: who writes into it (a checkpoint, DDP) sets the clock."""
         buffer, known, moment = self._home.get(BUFFER), self._read, self._moment
-        if moment is None or known is None or known[0] is not buffer or known[1] != buffer._version:
+        if (
+            moment is None
+            or known is None
+            or known[0] is not buffer
+            or known[1] != buffer._version
+            or (self._in_graph and not capturing())
+        ):
             moment = self._moment = self._look()
         if (moment.ranks.kind != ALONE or PROCESSES.WORLD is not None) and moment.ranks.stale():
             ranks = Ranks.now(self._ranks, self._group)
@@ -242,7 +250,10 @@ class Clock:
 
     def _is_own(self, buffer: Tensor) -> bool:
         """Whether what a device's buffer holds is what this clock wrote last: then nobody need wait
-        for the device to read it."""
+        for the device to read it. While a CUDA graph is captured nobody may, and the step that is
+        drawn is that of each replay."""
+        if self._in_graph:
+            return capturing()
         wrote = self._wrote
         if buffer.device.type == "cpu" or wrote is None:
             return False
@@ -290,19 +301,18 @@ class Clock:
         An optimizer given to `adopt` does so after each of its steps; call it where there is none.
 
         A step that lies on a device is written there without waiting for the device. A CUDA graph
-        that was captured of the model reads it there, and draws the masks of that step.
+        that was captured of the model reads it there, and draws the masks of that step. A tick that
+        is captured itself is part of the graph: each replay begins a step. Only the device knows
+        from then on which one it is, and eager code waits for it to say so.
 
         Raises
         ------
-        OverflowError after 2^32 - 2 steps. RuntimeError while a CUDA graph is captured, whose
-        replays would all begin the same step.
+        OverflowError after 2^32 - 2 steps. RuntimeError while a CUDA graph is captured, if the step
+        lies on no device that has kernels of ours, or a p follows a schedule.
         """
         if capturing():
-            raise RuntimeError(
-                "Clock.tick: a CUDA graph is being captured, and all its replays would begin the "
-                "same step. Call tick after each replay. (An optimizer given to adopt calls it: "
-                "adopt without one where its steps are captured.)"
-            )
+            self._tick_in_graph(None)
+            return
         with self._lock:
             seed, step = self._seed_and_step()
             step += 1
@@ -312,6 +322,25 @@ class Clock:
                     "Adopt the model with another seed."
                 )
             self._set(seed, step)
+
+    def _tick_in_graph(self, skipped: Tensor | None) -> None:
+        """As `tick`, for every replay. skipped : what an optimizer was told of a step to skip."""
+        what, device = "Clock.tick: a CUDA graph is being captured, and ", self.buffer.device
+        if self.live_step(device) is None or not uses_triton(device):
+            raise RuntimeError(
+                f"{what}its replays cannot begin a step that lies on {device}. Move the model's "
+                "buffers to a CUDA device, install triton, or call tick after each replay."
+            )
+        if self.followers:
+            raise RuntimeError(
+                f"{what}a p follows a schedule: every replay would have the p of now. Adopt the "
+                "model without a schedule, or call tick after each replay."
+            )
+        with self._lock, aside(), torch.no_grad():
+            advance(self.buffer, skipped)
+            self._in_graph = True
+            self._begin(self._said[1])
+            self._begun = checkpoints.here()
 
     def _begin(self, step: int) -> None:
         self._counted = step
@@ -386,7 +415,9 @@ class Clock:
 
     def stepped(self, optimizer: Any) -> None:
         """An optimizer that is followed has stepped."""
-        if not was_skipped(optimizer):
+        if capturing():
+            self._tick_in_graph(getattr(optimizer, "found_inf", None))
+        elif not was_skipped(optimizer):
             self.tick()
 
     def has_model(self) -> bool:

@@ -13,7 +13,7 @@ import zlib
 import torch
 from torch import Tensor
 
-__all__ = ["BUFFER", "SPEC_VERSION", "STEP", "read", "stamp"]
+__all__ = ["BUFFER", "SPEC_VERSION", "STEP", "advance", "read", "stamp"]
 
 # The buffer's name in the model and in its state_dict.
 BUFFER = "thinned_clock"
@@ -35,6 +35,14 @@ def stamp(seed: int, step: int, version: int = SPEC_VERSION) -> list[int]:
     """The four words: the seed's lower and upper half, the step, version and check."""
     check = zlib.crc32(struct.pack("<QQQ", seed, step, version))
     return [seed & _MASK32, seed >> 32, step, check << _VERSION_BITS | version]
+
+
+def advance(buffer: Tensor, skipped: Tensor | None = None) -> None:
+    """The next step, by operations alone, which a CUDA graph repeats; of the check, which they
+    cannot make, the version remains. skipped : one number; unless it is 0, the step stays."""
+    more = 1 if skipped is None else (skipped.reshape(()) == 0).to(buffer.dtype)
+    buffer[STEP].add_(more)
+    buffer[STEP + 1].fill_(SPEC_VERSION)
 
 
 def read(found: Tensor) -> tuple[int, int] | None:

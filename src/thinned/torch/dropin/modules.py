@@ -12,6 +12,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from thinned import checks
+from thinned.methods.foreign_arguments import told
 from thinned.torch.compat.fx_leaf import Leaf
 from thinned.torch.dropin import functional, noise
 
@@ -25,6 +26,7 @@ __all__ = [
 ]
 
 
+@told
 class _DropIn(Leaf):
     """What the six have in common: p checked where it is given (a NaN, too, which torch.nn lets
     through), and a forward by the function of their kind."""

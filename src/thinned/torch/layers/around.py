@@ -14,6 +14,7 @@ from thinned.address import Address
 from thinned.backends.torch.internals import active_ddp
 from thinned.checks import message
 from thinned.methods.draws import Draws
+from thinned.methods.foreign_arguments import told
 from thinned.methods.gradients import drop_bp, drop_grad
 from thinned.methods.graphs import drop_edge
 from thinned.methods.layers import alpha_of, layer_drop
@@ -28,6 +29,7 @@ __all__ = ["DropBP", "DropEdge", "DropGrad", "EmbeddingDropout", "LayerDrop", "L
 _NOWHERE = Address()  # what evaluation, which draws nothing, is given
 
 
+@told
 class LayerDrop(Sited):
     """A stack of layers each of which is skipped with probability p: see `thinned.layer_drop`.
 
@@ -117,6 +119,7 @@ def _every_gradient_is_awaited() -> bool:
     return ddp is not None and not ddp.find_unused_parameters
 
 
+@told
 class LoRALinear(Sited):
     """A frozen linear layer and its low-rank update, whose input is dropped.
 
@@ -190,6 +193,7 @@ class LoRALinear(Sited):
         return f"p={self.p}, rank={self.rank}, alpha={self.alpha:g}"
 
 
+@told
 class EmbeddingDropout(Sited):
     """An embedding whose words are dropped whole: see `thinned.embedding_dropout`.
 
@@ -237,6 +241,7 @@ class EmbeddingDropout(Sited):
         return f"p={self.p}"
 
 
+@told
 class _OnGradient(Sited):
     """Identity, whose gradient meets a method's noise."""
 
@@ -296,6 +301,7 @@ class DropBP(_OnGradient):
     method = staticmethod(drop_bp)
 
 
+@told
 class DropEdge(Sited):
     """Takes edges out of an edge list of shape (2, E) in training: see `thinned.drop_edge`.
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from thinned import checks, methods
 from thinned.address import Address
+from thinned.methods.foreign_arguments import told
 from thinned.methods.weights import connect_options
 from thinned.torch.adoption.module import Sited
 
@@ -32,6 +33,7 @@ def affine_parameters(
     nn.init.uniform_(module.bias, -bound, bound)
 
 
+@told
 class DropConnectLinear(Sited):
     """torch.nn.Linear of which every example drops connections of its own. state_dict-compatible.
 

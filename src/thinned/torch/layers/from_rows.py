@@ -11,6 +11,7 @@ from torch.compiler import is_compiling
 from thinned import checks
 from thinned.address import Address
 from thinned.methods.draws import NO_P
+from thinned.methods.foreign_arguments import no_argument
 from thinned.methods.table import Method, every
 from thinned.torch.adoption.module import Sited, fresh_address, put
 from thinned.torch.adoption.site import p_of, set_p
@@ -32,17 +33,15 @@ class MethodModule(Sited):
 
     def __init__(self, p: Any = NO_P, *more: Any, **options: Any) -> None:
         row = self.row
-        known = ", ".join((*(("p",) if self.has_p else ()), *row.options)) or "none"
+        names = (*(("p",) if self.has_p else ()), *row.options)
+        known = ", ".join(names) or "none"
         if more or not (self.has_p or p is NO_P):
             got = f"{more[0]!r} behind p" if self.has_p else f"{p!r}, and there is no p"
             raise TypeError(
                 f"{row.module}: options are keyword-only, got {got}. The arguments are {known}."
             )
-        unknown = set(options) - set(row.options)
-        if unknown:
-            raise TypeError(
-                f"{row.module}: {sorted(unknown)[0]!r} is no argument. The arguments are {known}."
-            )
+        if not options.keys() <= row.options.keys():
+            raise no_argument(str(row.module), options, names, of_pytorch=True)
         missing = [
             name
             for name, default in row.options.items()

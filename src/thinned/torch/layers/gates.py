@@ -12,6 +12,7 @@ from torch.nn import functional
 from thinned import checks, methods
 from thinned.checks import message
 from thinned.methods.arguments import MOST_AXES, positive
+from thinned.methods.foreign_arguments import told
 from thinned.torch.clock.rows import NO_ROWS
 from thinned.torch.layers.drop_connect import affine_parameters
 from thinned.torch.layers.learned import NOWHERE, Learned
@@ -52,6 +53,7 @@ class _Gated(Learned):
         return float((self.gates == 0).double().mean())
 
 
+@told
 class HardConcrete(_Gated):
     """Gates on the features of what passes: y = x z, one gate for each entry along an axis.
 
@@ -102,6 +104,7 @@ class HardConcrete(_Gated):
         return f"{len(self.log_alpha)}, axis={self.axis}"
 
 
+@told
 class L0Linear(_Gated):
     """torch.nn.Linear with a gate on each input, which shuts the inputs that it does not need.
 

@@ -18,6 +18,7 @@ from thinned.address import Address
 from thinned.checks import message
 from thinned.methods.arguments import number, positive, require_axes
 from thinned.methods.draws import NO_P, Draws
+from thinned.methods.foreign_arguments import told
 from thinned.methods.variational import log_alpha_of, with_variance
 from thinned.torch.adoption.module import Sited
 from thinned.torch.layers.drop_connect import affine_parameters
@@ -98,6 +99,7 @@ def regularizer(model: nn.Module) -> Tensor:
 # ---------------------------------------------------------------------------------------- Concrete
 
 
+@told
 class ConcreteDropout(Learned):
     """Dropout that learns its p: of the input of a layer, or alone.
 
@@ -200,6 +202,7 @@ def _inputs(who: str, layer: nn.Module | None, features: int | None) -> int:
 # ------------------------------------------------------------------------------------- variational
 
 
+@told
 class VariationalLinear(Learned):
     """torch.nn.Linear with Gaussian noise on its weights, whose variance is learned.
 
@@ -296,6 +299,7 @@ class _Sparse(Learned):
         return float((self.log_alpha > self.threshold).double().mean())
 
 
+@told
 class SparseVariationalLinear(_Sparse):
     """torch.nn.Linear that learns which of its weights to prune.
 
@@ -339,6 +343,7 @@ class SparseVariationalLinear(_Sparse):
         return f"{sizes}, threshold={self.threshold:g}"
 
 
+@told
 class SparseVariationalConv2d(_Sparse):
     """torch.nn.Conv2d that learns which of its weights to prune: see SparseVariationalLinear.
 

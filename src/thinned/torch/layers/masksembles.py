@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from thinned.address import Address
 from thinned.methods.arguments import require_unit_axis
 from thinned.methods.banks import masksembles, masksembles_bank
+from thinned.methods.foreign_arguments import told
 from thinned.torch.compat.fx_leaf import Leaf
 
 __all__ = ["Masksembles"]
 
 
+@told
 class Masksembles(Leaf, nn.Module):
     """Masksembles: chunk i of the batch takes mask i of a fixed bank, in evaluation too.
 

@@ -8,6 +8,7 @@ import torch
 
 from thinned import checks
 from thinned.checks import message
+from thinned.methods.foreign_arguments import told
 from thinned.torch.compat import recurrence
 from thinned.torch.rnn.layer import Recurrent, option
 
@@ -43,6 +44,7 @@ _REST = """The numbers are torch.nn's where nothing is dropped, and so is their 
     is drawn, and zoneout takes the expectation."""
 
 
+@told
 class LSTM(Recurrent):
     __doc__ = f"""torch.nn.LSTM with locked, recurrent and weight dropout, and zoneout.
 
@@ -133,6 +135,7 @@ class LSTM(Recurrent):
         super().__init__(sizes, flags, p, recurrent, rates, device, dtype)
 
 
+@told
 class GRU(Recurrent):
     __doc__ = f"""torch.nn.GRU with locked, recurrent and weight dropout, and zoneout.
 

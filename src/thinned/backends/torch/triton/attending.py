@@ -28,6 +28,9 @@ __all__ = ["Tile", "attend", "gradients", "precision_of", "tile_of"]
 # device's second cache.
 AT_A_TIME = 2**25
 
+# Heads of a group: they lie along axis 1 of the grid, which has no more.
+MOST_HEADS = 2**16 - 1
+
 # Scores and their logarithms are in base 2, which devices are quicker in.
 TO_BASE_2 = 1.0 / math.log(2.0)
 
@@ -88,7 +91,7 @@ def _groups(shape: tuple[int, ...]) -> Iterator[_Heads]:
     """Those of weights of `shape`: whole samples, or some heads of one."""
     samples, heads, length, width = shape
     # One head is there at least, however long: 2^16 rows and keys are half a gigabyte of words.
-    most = max(1, AT_A_TIME // max(1, 16 * length * -(-width // 128)))
+    most = max(1, min(MOST_HEADS, AT_A_TIME // max(1, 16 * length * -(-width // 128))))
     several, some = max(1, most // max(1, heads)), min(most, heads)
     for b in range(0, samples, several):
         n = min(several, samples - b)

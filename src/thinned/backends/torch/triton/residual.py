@@ -35,20 +35,25 @@ def _kept(
     return tl.reshape(spread(w0, w1, w2, w3, BLOCKS), (WIDTH,))
 
 
-@triton.jit(do_not_specialize=["seed", "place", "law", "scale", "first"])
+@triton.jit(do_not_specialize=["seed", "place", "law", "scale", "first", "eps"])
 def forward(
     x_ptr, bias_ptr, residual_ptr, z_ptr, weight_ptr, shift_ptr, out_ptr, mean_ptr, rstd_ptr,
     told, live, seed: tl.int64, place: tl.int64, law: tl.int64, scale: tl.int64, first: tl.int64,
-    sizes, steps, columns, eps, WIDTH: tl.constexpr, NORM: tl.constexpr, MOVED: tl.constexpr,
-    CHUNK: tl.constexpr,
+    sizes, steps, columns, eps: tl.int64, WIDTH: tl.constexpr, NORM: tl.constexpr,
+    MOVED: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
-    """A row to a program or, where nothing is normed, a part of one along axis 1 of the grid.
+    """A row to a program or, where nothing is normed, a part of one.
 
     Arrays lie in C order. bias, residual, weight and shift may be None; weight, shift, mean and
-    rstd are numbers of the arithmetic. Each step of the sum is rounded to its type.
+    rstd are numbers of the arithmetic, and eps the bits of a binary64. Each step of the sum is
+    rounded to its type.
     """
     row = tl.program_id(0).to(tl.int64)
-    start = tl.program_id(1).to(tl.int64) * WIDTH
+    start = row * 0
+    if NORM == 0:
+        parts = tl.cdiv(columns, WIDTH)
+        start = row % parts * WIDTH
+        row = row // parts
     column = start + tl.arange(0, WIDTH)
     inside = column < columns
     at = row * columns + column
@@ -75,7 +80,7 @@ def forward(
         if NORM == 1:
             mean = tl.sum(v, 0) / columns
             v = tl.where(inside, v - mean, 0.0)
-        rstd = 1.0 / tl.sqrt(tl.sum(v * v, 0) / columns + eps)
+        rstd = 1.0 / tl.sqrt(tl.sum(v * v, 0) / columns + _float64(eps).to(wide))
         y = v * rstd
         if weight_ptr is not None:
             y = y * tl.load(weight_ptr + column, mask=inside, other=0.0)

@@ -52,8 +52,8 @@ def add(x: Tensor, bias: Tensor | None, residual: Tensor, z: Tensor, how: Noise)
     width = min(SEGMENT, _power(n))
     told, more = _draws(how, width)
     with _on(x):
-        forward[(x.numel() // n, -(-n // width))](
-            x, bias, residual, z, None, None, None, None, None, *told, n, 0.0,
+        forward[(x.numel() // n * -(-n // width),)](
+            x, bias, residual, z, None, None, None, None, None, *told, n, 0,
             WIDTH=width, NORM=SUM, num_warps=_warps(width), **more,
         )  # fmt: skip
 
@@ -67,8 +67,8 @@ def norm(
     width = _power(n)
     told, more = _draws(how, width)
     with _on(x):
-        forward[(x.numel() // n, 1)](
-            x, None, residual, z, weight, shift, out, mean, rstd, *told, n, eps,
+        forward[(x.numel() // n,)](
+            x, None, residual, z, weight, shift, out, mean, rstd, *told, n, words.bits(eps),
             WIDTH=width, NORM=RMS if rms else LAYER, num_warps=_warps(width), **more,
         )  # fmt: skip
 

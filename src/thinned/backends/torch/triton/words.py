@@ -22,7 +22,7 @@ from torch import Tensor
 
 from thinned.backends.base import Draw
 
-__all__ = ["COUNT", "FILL", "FIRST", "LAW", "PLACE", "SCALE", "SEED", "step_of", "told"]
+__all__ = ["COUNT", "FILL", "FIRST", "LAW", "PLACE", "SCALE", "SEED", "bits", "step_of", "told"]
 
 SEED, PLACE, LAW, SCALE, FILL, FIRST = range(6)
 COUNT = 6
@@ -37,8 +37,8 @@ def told(draw: Draw, scale: float = 1.0, fill: float = 0.0) -> tuple[int, ...]:
         _signed(at.seed),
         _signed(at.site | step << 32),
         _signed(law(threshold, mirror, at.call)),
-        _bits(scale),
-        _bits(fill),
+        bits(scale),
+        bits(fill),
         where.offset,
     )
 
@@ -60,6 +60,7 @@ def _signed(word: int) -> int:
     return word - 2**64 if word >= 2**63 else word
 
 
-def _bits(number: float) -> int:
-    (bits,) = struct.unpack("<q", struct.pack("<d", number))
-    return int(bits)
+def bits(number: float) -> int:
+    """Those of a binary64, for kernels whose numbers Triton would make binary32."""
+    (word,) = struct.unpack("<q", struct.pack("<d", number))
+    return int(word)

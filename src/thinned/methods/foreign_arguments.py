@@ -1,0 +1,123 @@
+"""Arguments by the names of other libraries: an error that says which one to use instead."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Iterable
+from functools import wraps
+from typing import Any, TypeVar
+
+__all__ = ["no_argument", "remedy", "told", "without_foreign"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+C = TypeVar("C", bound=type)
+
+KEEPS = {
+    "keep", "keep_p", "keep_prob", "keep_probability", "keep_rate", "keep_ratio", "p_keep",
+    "prob_keep", "retain_prob", "survival_prob", "survival_probability",
+}  # fmt: skip
+DROPS = {
+    "attn_drop", "attention_dropout", "drop", "drop_p", "drop_path", "drop_path_rate", "drop_prob",
+    "drop_probability", "drop_rate", "dropout", "dropout_p", "dropout_prob", "dropout_rate",
+    "hidden_dropout_prob", "noise_level", "p_drop", "pdrop", "prob", "probability", "rate", "ratio",
+}  # fmt: skip
+SEEDS = {
+    "generator", "key", "op_seed", "prng_key", "random_seed", "random_state", "rng", "rng_key",
+    "rngs", "seed",
+}  # fmt: skip
+MODES = {"is_training", "train", "training", "train_mode"}
+QUIET = {"deterministic", "eval", "evaluate", "inference"}
+SHARED = {"batch_dims", "broadcast_axes", "broadcast_dims", "noise_shape", "shared_dims"}
+
+
+def remedy(name: str, known: Collection[str], of_pytorch: bool = False) -> str:
+    """What to use in place of an argument `name` where the arguments are `known`; or "".
+
+    Parameters
+    ----------
+    name : str. The argument that was given.
+    known : collection of str. Those that there are.
+    of_pytorch : bool. Whether a module of PyTorch is made, which has a mode and draws its seeds.
+
+    Examples
+    --------
+    >>> remedy("keep_prob", ("x", "p", "at"))
+    'Use p=1 - keep_prob: p is the probability to drop.'
+    """
+    p = next((own for own in ("p", "rate") if own in known), None)
+    if name in KEEPS and p is not None:
+        return f"Use {p}=1 - {name}: {p} is the probability to drop."
+    if (name in DROPS or name == "p") and p is not None:
+        return f"Use {p}, the probability to drop."
+    if name in SEEDS and "at" in known:
+        return "A seed is part of the mask's address: use at=thinned.Address(seed=0, site='fc1')."
+    if name in SEEDS and of_pytorch:
+        return (
+            "A module draws its seeds from PyTorch's generator, which torch.manual_seed sets. "
+            "thinned.torch.adopt(model, seed=0) gives its masks addresses."
+        )
+    if name in MODES | QUIET and "training" in known:
+        return f"Use training={'not ' if name in QUIET else ''}{name}."
+    if name in MODES | QUIET and of_pytorch:
+        return "model.train() and model.eval() say whether it drops."
+    if name in SHARED and "shared_axes" in known:
+        return "Use shared_axes, the axes along which one draw is shared: shared_axes=(0,)."
+    if name == "inplace":
+        return "Use out=x to write into x." if "out" in known else "It writes into a new array."
+    if name in ("name", "site") and "at" in known:
+        return "A name is part of the mask's address: use at=thinned.Address(seed=0, site='fc1')."
+    import difflib
+
+    near = difflib.get_close_matches(name, list(known), 1, 0.7)
+    return f"Did you mean {near[0]}?" if near else ""
+
+
+def no_argument(
+    who: str, given: Iterable[str], known: Collection[str], of_pytorch: bool = False
+) -> TypeError:
+    """The error of `who`, which has the arguments `known`, for the first of `given` it has not."""
+    name = next(name for name in given if name not in known)
+    said = [f"{who}: {name!r} is no argument.", remedy(name, known, of_pytorch)]
+    said.append(f"The arguments are {', '.join(known) or 'none'}.")
+    return TypeError(" ".join(filter(None, said)))
+
+
+def told(kind: C) -> C:
+    """A class of modules of PyTorch: its constructor answers unknown arguments by `no_argument`."""
+    own = kind.__dict__["__init__"]
+    known = tuple(inspect.signature(own).parameters)[1:]
+
+    @wraps(own)
+    def init(self: Any, *args: Any, **named: Any) -> None:
+        if not named.keys() <= set(known):
+            raise no_argument(type(self).__name__, named, known, of_pytorch=True)
+        own(self, *args, **named)
+
+    kind.__init__ = init  # type: ignore[misc]  # the same signature
+    return kind
+
+
+class nothing:  # noqa: N801 - a word of the error message
+    """Stands for an argument that was left out."""
+
+    def __repr__(self) -> str:
+        return "nothing"
+
+
+def without_foreign(function: F) -> F:
+    """The function, whose signature does not show the `**foreign` by which it meets other names.
+
+    Who gives keep_prob gives no p, which Python would report first: so nothing after the first
+    argument is required by Python, and what is missing has an error message by its own check.
+    A parameter of its own costs a call some twenty nanoseconds; a function around this one would
+    cost it a hundred.
+    """
+    found = inspect.signature(function)
+    kept = [p for p in found.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    function.__signature__ = found.replace(parameters=kept)  # type: ignore[attr-defined]
+    given = [p.default for p in kept[1:] if p.kind is p.POSITIONAL_OR_KEYWORD]
+    missing = nothing()
+    function.__defaults__ = tuple(
+        missing if default is inspect.Parameter.empty else default for default in given
+    )
+    return function

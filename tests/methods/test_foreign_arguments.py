@@ -1,0 +1,103 @@
+"""Arguments by the names of other libraries: which sentence answers them, and what it costs."""
+
+import inspect
+import pickle
+
+import numpy as np
+import pytest
+from libraries import needs
+
+import thinned
+from thinned.methods.foreign_arguments import DROPS, KEEPS, SEEDS
+
+AT = thinned.Address(seed=0, site="fc1", step=7)
+X = np.ones(6, np.float32)
+SENTENCES = {
+    **dict.fromkeys(KEEPS, "is the probability to drop."),
+    **dict.fromkeys(DROPS, "Use p, the probability to drop."),
+    **dict.fromkeys(SEEDS, "use at=thinned.Address(seed=0"),
+    "deterministic": "Use training=not deterministic.",
+    "is_training": "Use training=is_training.",
+    "noise_shape": "Use shared_axes, ",
+    "inplace": "Use out=x to write into x.",
+    "name": "use at=thinned.Address(seed=0, site=",
+    "shared_axis": "Did you mean shared_axes?",
+    "zyzzyva": "'zyzzyva' is no argument. The arguments are x, p, at, training,",
+}
+
+
+@pytest.mark.parametrize("name", sorted(SENTENCES))
+@pytest.mark.parametrize("given", [{}, {"p": 0.5}, {"p": 0.5, "at": AT}])
+def test_a_foreign_argument_of_dropout_gets_a_sentence(name, given):
+    with pytest.raises(TypeError, match=rf"^dropout: '{name}' is no argument") as caught:
+        thinned.dropout(X, **given, **{name: 0.5})
+    assert SENTENCES[name] in str(caught.value)
+
+
+def test_keep_mask_answers_too():
+    with pytest.raises(TypeError, match=r"^keep_mask: 'keep_prob' .* p=1 - keep_prob"):
+        thinned.keep_mask((2, 3), keep_prob=0.5, at=AT)
+
+
+@pytest.mark.parametrize("function", [thinned.dropout, thinned.keep_mask])
+def test_what_is_missing_is_named(function):
+    first = X if function is thinned.dropout else (6,)
+    with pytest.raises(TypeError, match=r"at must be a thinned.Address, got nothing"):
+        function(first, 0.5)
+    with pytest.raises(TypeError, match=r"p must be a float in \[0, 1\], got nothing\."):
+        function(first, at=AT)
+    with pytest.raises(TypeError, match="missing 1 required positional argument"):
+        function()
+
+
+@pytest.mark.parametrize("function", [thinned.dropout, thinned.keep_mask])
+def test_the_signature_shows_what_there_is_and_what_is_required(function):
+    shown = inspect.signature(function).parameters
+    assert "foreign" not in shown
+    assert [n for n, p in shown.items() if p.default is p.empty] == [next(iter(shown)), "p", "at"]
+    assert pickle.loads(pickle.dumps(function)) is function
+
+
+MODULES = {
+    "keep_prob": "Use p=1 - keep_prob",
+    "drop_rate": "Use p, the probability to drop.",
+    "seed": "seed",
+    "training": "model.train() and model.eval()",
+}
+
+
+@needs("torch")
+@pytest.mark.parametrize("name", MODULES)
+def test_every_constructor_of_a_module_answers(name):
+    import torch
+
+    import thinned.torch
+
+    answered = 0
+    for kind in sorted(set(thinned.torch.__all__) - {"Clock"}):
+        made = getattr(thinned.torch, kind)
+        if not (isinstance(made, type) and issubclass(made, torch.nn.Module)):
+            continue
+        with pytest.raises(TypeError, match=rf"^{kind}: '{name}' is no argument\.") as caught:
+            made(**{name: 0.5})
+        known = str(caught.value).rpartition("The arguments are ")[2].rstrip(".").split(", ")
+        if "p" in known or name not in ("keep_prob", "drop_rate"):
+            assert MODULES[name] in str(caught.value).partition("is no argument")[2], kind
+            answered += 1
+    assert answered > 30
+
+
+@needs("torch")
+def test_a_constructor_is_what_it_was():
+    import torch
+
+    import thinned.torch
+
+    assert list(inspect.signature(thinned.torch.Dropout).parameters) == ["p", "inplace"]
+    assert thinned.torch.LayerDrop([torch.nn.ReLU()], 0.3).p == 0.3
+
+    class Own(thinned.torch.DropEdge):
+        def __init__(self, strength):
+            super().__init__(p=strength)
+
+    assert Own(strength=0.25).p == 0.25
