@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinned import reference
-from thinned.errors import InputError
 from thinned.fit import baselines
 from thinned.fit.compare import carried_on, compare, judged, level, paired
 from thinned.fit.conformal import strangeness
@@ -39,7 +38,7 @@ Array = NDArray[Any]
 # Of a limited time so much is for the splits, and so much until the refits are done; the rest is
 # for the simple models and the report.
 SEARCHED, REFITTED = 0.65, 0.8
-# Splits without which no difference has an error.
+# Splits without which no difference has an error: they are trained in any case.
 FEWEST_SPLITS = 2
 
 
@@ -125,7 +124,7 @@ class Search:
     def _jobs(self) -> Iterator[Job]:
         target, until = self.problem.target, self._until(SEARCHED)
         for s, (rows, other) in enumerate(self.parts):
-            if until is not None and time.time() > until:
+            if s >= FEWEST_SPLITS and until is not None and time.time() > until:
                 return
             inputs, _ = self._encoded(rows, other)
             for i in range(len(self.settings.p)):
@@ -142,6 +141,7 @@ class Search:
         looks: tuple[int, ...],
         weights: tuple[Array, Array] | None,
     ) -> Job:
+        least = split is not None and split < FEWEST_SPLITS
         return Job(
             key=key,
             task=self.problem.task,
@@ -153,7 +153,8 @@ class Search:
             looks=looks,
             settings=self.settings,
             weights=weights,
-            until=self._until(SEARCHED if split is not None else REFITTED),
+            # Without these splits there is no result, however late it is.
+            until=None if least else self._until(REFITTED if split is None else SEARCHED),
         )
 
     def _weights(self, *parts: Array) -> Any:
@@ -223,12 +224,6 @@ class Search:
         n = len(finished) if finished.all() else int(finished.argmin())
         if n >= settings.folds:
             n -= n % settings.folds
-        if n < FEWEST_SPLITS:
-            raise InputError(
-                f"--time-limit: the time ended before {FEWEST_SPLITS} splits were trained at "
-                "every p, "
-                "and nothing can be said with fewer; allow more time, or fewer --rows or --epochs."
-            )
         self.problem.notes.append(
             f"The time ended the search: the first {n} of {settings.splits} splits were finished "
             "at "
