@@ -58,7 +58,7 @@ def test_what_a_date_means(text, form, value):
 @pytest.mark.parametrize(
     "text",
     [
-        "", "x", "2023", "20230325", "2023-02-30", "29.02.2023", "31/04/2023", "2023-13-01",
+        "", "x", "2023", "20231325", "2023-02-30", "29.02.2023", "31/04/2023", "2023-13-01",
         "2023-00-10", "2023-01-00", "25.03.23", "25.03", "2023-03/25", "24:00", "14:60", "14:5",
         "13:00 PM", "0:30 AM", "2023-03-25 24:00", "25 Foo 2023", "3:1", "12345-01-01", "1.2.3",
     ],
@@ -74,8 +74,8 @@ def test_two_digits_are_no_year():
 
 def test_what_a_date_becomes():
     days = np.array([day("2023-03-26") + 0.25, np.nan, day("1969-12-31")])
-    out = parts("d", days, clock=False)
-    assert tuple(out) == part_names("d", clock=False)
+    out = parts("d", days, FORMS["2023-03-25"])
+    assert tuple(out) == part_names("d", FORMS["2023-03-25"])
     assert all(np.isnan(column[1]) for column in out.values())
     assert out["d: days"][::2].tolist() == [19442.25, -1.0]
     assert out["d: year"][::2].tolist() == [2023.0, 1969.0]
@@ -89,8 +89,8 @@ def test_what_a_date_becomes():
     assert angle("weekday", 0) == pytest.approx(6 / 7)  # a Sunday
     assert angle("weekday", 2) == pytest.approx(2 / 7)
     assert angle("hour", 0) == pytest.approx(1 / 4)
-    clock = parts("t", np.array([0.75]), clock=True)
-    assert tuple(clock) == part_names("t", clock=True) == ("t: hour (sine)", "t: hour (cosine)")
+    clock = parts("t", np.array([0.75]), FORMS["14:05"])
+    assert tuple(clock) == part_names("t", FORMS["14:05"]) == ("t: hour (sine)", "t: hour (cosine)")
     assert clock["t: hour (sine)"][0] == pytest.approx(-1)
 
 
@@ -149,7 +149,7 @@ def test_all_cells_decide_the_form_and_it_is_said(table, cells, form, note):
         f"{note} They become columns: days since 1970, the year, and month, weekday and hour (a "
         "sine and a cosine each)."
     )
-    assert source.frame.columns.tolist() == [*part_names("d", clock=False), "z"]
+    assert source.frame.columns.tolist() == [*part_names("d", FORMS["2023-03-25"]), "z"]
 
 
 def test_times_of_day(table):
