@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from thinned import checks
 from thinned.backends.torch.internals import is_compiled
@@ -122,7 +122,7 @@ def _built(model: nn.Module, inputs: Any) -> nn.Module:
     """The model, whose lazy layers have their weights: one evaluation gives them, as the first run
     of a model does."""
     tensors = (*model.parameters(), *model.buffers())
-    if any(isinstance(t, UninitializedTensorMixin) for t in tensors):
+    if any(is_lazy(t) for t in tensors):
         modes = [(module, module.training) for module in model.modules()]
         with torch.random.fork_rng(), torch.no_grad():
             _run(model.eval(), inputs)
