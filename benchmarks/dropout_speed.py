@@ -1,6 +1,7 @@
 """How fast dropout is, beside a plain multiply of the same arrays and beside other libraries.
 
-    python -m benchmarks.dropout_speed [--json FILE] [--page FILE] [--repeats 15] [--quickest]
+    python -m benchmarks.dropout_speed [--json FILE] [--page FILE] [--beside FILE] [--repeats 15]
+        [--quickest]
 
 Run from the root of the checkout. Prints billions of elements a second: medians over timings in
 which all take turns. Whoever takes an output array is given one, the same one; F.dropout and JAX
@@ -225,7 +226,16 @@ def main() -> None:
     """Measure, print, and write where --json says."""
     parser = command_line(__doc__, repeats=15)
     parser.add_argument("--page", type=Path, metavar="FILE", help="write the figures as Markdown")
+    parser.add_argument(
+        "--beside",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="put the figures that another run wrote by --json on the page too",
+    )
     chosen = parser.parse_args()
+    others = [json.loads(file.read_text(encoding="utf-8")) for file in chosen.beside]
     described = machine("thinned", "numpy", "torch", "jax", "ml_dtypes")
     if (described["load"] or 0) > 0.3:
         print(f"The machine is busy (load {described['load']:.2f}): the figures will be low.")
@@ -247,7 +257,7 @@ def main() -> None:
     if chosen.json is not None:
         write_json(chosen.json, result)
     if chosen.page is not None:
-        write_text(chosen.page, page(result))
+        write_text(chosen.page, page([result, *others]))
 
 
 if __name__ == "__main__":

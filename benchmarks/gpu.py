@@ -65,7 +65,7 @@ class Scale(NamedTuple):
 def tiny(device: str = "cpu") -> Scale:
     return Scale(
         device, (("64", 64),), (torch.bfloat16,), (0.5,), (0.5,), (4, 128), ((1, 2, 8, 16),),
-        (2, 9), (16, 2, 1, 20), "aot_eager",
+        (2, 9), (16, 2, 1, 20), "eager",
     )  # fmt: skip
 
 

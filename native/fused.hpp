@@ -18,7 +18,7 @@ void fused(const Stream& s, u64 start, std::size_t n, ApplyBits apply, std::size
     u64 keep[kWordsOfGroup * kBatch + 1];
     while (n > 0) {
         const std::size_t skip = start % kGroup;
-        const u64 groups = batch_from(start / kGroup, (skip + n + kGroup - 1) / kGroup);
+        const u64 groups = batch_from(t, start / kGroup, (skip + n + kGroup - 1) / kGroup);
         const std::size_t rest = groups * kGroup - skip, m = n < rest ? n : rest;
         keep[kWordsOfGroup * groups] = 0;
         draw_batch(s, k, t, start / kGroup, groups, keep, [] {});
@@ -123,7 +123,7 @@ void fused_scale(const Stream& s, u64 start, std::size_t n, const void* x, void*
     const std::size_t at_once = share_of_pause(t);
     for (int turn = 0; n > 0; turn = 1 - turn) {
         const std::size_t skip = start % kGroup;
-        const u64 groups = batch_from(start / kGroup, (skip + n + kGroup - 1) / kGroup);
+        const u64 groups = batch_from(t, start / kGroup, (skip + n + kGroup - 1) / kGroup);
         const std::size_t rest = groups * kGroup - skip, m = n < rest ? n : rest;
         keep[turn][0] = keep[turn][kWordsOfGroup * groups + 1] = 0;
         draw_batch(s, k, t, start / kGroup, groups, keep[turn] + 1,

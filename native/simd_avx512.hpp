@@ -9,18 +9,15 @@ namespace {
 // ------------------------------------------------------------------------------------------ Blocks
 
 constexpr int kLoadsAhead = 4;  // of sixteen elements each
-constexpr bool kPausesInRounds = true;  // see THINNED_APART
 constexpr int kLanes = 8;
-constexpr int kPlanesAtOnce = 2;
 
 struct Blocks {
     __m512i r;
 };
 THINNED_INLINE Blocks every(u64 a) { return {_mm512_set1_epi64(static_cast<long long>(a))}; }
+using KeyInMemory = u64;
+THINNED_INLINE u64 in_memory(u64 a) { return a; }
 THINNED_INLINE Blocks lane_numbers() { return {_mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7)}; }
-THINNED_INLINE Blocks numbers(const u32* p) {
-    return {_mm512_cvtepu32_epi64(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
-}
 THINNED_INLINE Blocks sum(Blocks a, Blocks b) { return {_mm512_add_epi64(a.r, b.r)}; }
 THINNED_INLINE Blocks times(Blocks a, Blocks m) { return {_mm512_mul_epu32(a.r, m.r)}; }
 // By a shuffle: shifts wait for the port that multiplies. (With AVX2 it was a twentieth slower.)
@@ -29,7 +26,9 @@ THINNED_INLINE Blocks operator^(Blocks a, Blocks b) { return {_mm512_xor_si512(a
 THINNED_INLINE Blocks xor3(Blocks a, Blocks b, Blocks c) {
     return {_mm512_ternarylogic_epi64(a.r, b.r, c.r, 0x96)};
 }
+constexpr bool kKeysByTwo = false;  // a third operand of xor costs nothing
 // One round of Philox.
+template <bool>
 THINNED_INLINE void philox_round(Blocks& c0, Blocks& c1, Blocks& c2, Blocks& c3, const Blocks& m0,
                                  const Blocks& m1, const Blocks& k0, const Blocks& k1) {
     const Blocks left = times(c0, m0), right = times(c2, m1);
@@ -41,10 +40,12 @@ THINNED_INLINE void philox_round(Blocks& c0, Blocks& c1, Blocks& c2, Blocks& c3,
 THINNED_INLINE Blocks and_not(Blocks a, Blocks b) { return {_mm512_andnot_si512(b.r, a.r)}; }
 THINNED_INLINE Blocks operator&(Blocks a, Blocks b) { return {_mm512_and_si512(a.r, b.r)}; }
 THINNED_INLINE Blocks operator|(Blocks a, Blocks b) { return {_mm512_or_si512(a.r, b.r)}; }
-// high(product) ^ c ^ k in the low word, the low word of the product in the upper.
-THINNED_INLINE Blocks pair(Blocks product, Blocks c, Blocks k) {
-    const __m512i swapped = _mm512_shuffle_epi32(product.r, _MM_PERM_CDAB);
-    return {_mm512_mask_ternarylogic_epi32(swapped, 0x5555, c.r, k.r, 0x96)};
+THINNED_INLINE Blocks halves_swapped(Blocks a) {
+    return {_mm512_shuffle_epi32(a.r, _MM_PERM_CDAB)};
+}
+// product ^ c << 32 ^ k.
+THINNED_INLINE Blocks last_xor(Blocks product, Blocks c, Blocks k) {
+    return xor3(product, {_mm512_slli_epi64(c.r, 32)}, k);
 }
 // One bit to a lane: whether any of the lane's is set.
 THINNED_INLINE u32 lanes_set(Blocks a) { return _mm512_test_epi64_mask(a.r, a.r); }

@@ -9,7 +9,6 @@ namespace {
 // ------------------------------------------------------------------------------------------ Blocks
 
 constexpr int kLoadsAhead = 1;  // of sixteen elements each
-constexpr bool kPausesInRounds = false;  // see THINNED_APART
 constexpr int kLanes = 8;
 constexpr int kPlanesAtOnce = 1;
 
@@ -25,12 +24,17 @@ THINNED_INLINE Blocks lanes_of(F f) {
 THINNED_INLINE Blocks every(u64 a) {
     return lanes_of([=](int) { return a; });
 }
+using KeyInMemory = u64;
+THINNED_INLINE u64 in_memory(u64 a) { return a; }
 THINNED_INLINE Blocks lane_numbers() {
     return lanes_of([](int i) { return static_cast<u64>(i); });
 }
-THINNED_INLINE Blocks numbers(const u32* p) {
-    return lanes_of([=](int i) { return u64{p[i]}; });
+THINNED_INLINE Blocks load(const u64* p) {
+    Blocks out;
+    std::memcpy(&out, p, sizeof out);
+    return out;
 }
+THINNED_INLINE void store(u64* p, const Blocks& a) { std::memcpy(p, &a, sizeof a); }
 THINNED_INLINE Blocks sum(const Blocks& a, const Blocks& b) {
     return lanes_of([&](int i) { return a.v[i] + b.v[i]; });
 }
@@ -45,13 +49,15 @@ THINNED_INLINE Blocks high(const Blocks& a) {
 THINNED_INLINE Blocks operator^(const Blocks& a, const Blocks& b) {
     return lanes_of([&](int i) { return a.v[i] ^ b.v[i]; });
 }
-THINNED_INLINE Blocks xor3(const Blocks& a, const Blocks& b, const Blocks& c) { return a ^ b ^ c; }
+constexpr bool kKeysByTwo = true;
 // One round of Philox.
+template <bool keyed>
 THINNED_INLINE void philox_round(Blocks& c0, Blocks& c1, Blocks& c2, Blocks& c3, const Blocks& m0,
                                  const Blocks& m1, const Blocks& k0, const Blocks& k1) {
-    const Blocks left = times(c0, m0), right = times(c2, m1);
-    c0 = xor3(high(right), c1, k0);
-    c2 = xor3(high(left), c3, k1);
+    Blocks left = times(c0, m0), right = times(c2, m1);
+    if (keyed) left = left ^ k1, right = right ^ k0;
+    c0 = high(right) ^ c1;
+    c2 = high(left) ^ c3;
     c1 = right;
     c3 = left;
 }
@@ -64,12 +70,12 @@ THINNED_INLINE Blocks operator&(const Blocks& a, const Blocks& b) {
 THINNED_INLINE Blocks operator|(const Blocks& a, const Blocks& b) {
     return lanes_of([&](int i) { return a.v[i] | b.v[i]; });
 }
-// high(product) ^ c ^ k in the low word, the low word of the product in the upper.
-THINNED_INLINE Blocks pair(const Blocks& product, const Blocks& c, const Blocks& k) {
-    return lanes_of([&](int i) {
-        const u64 low = (product.v[i] >> 32) ^ ((c.v[i] ^ k.v[i]) & 0xFFFFFFFFu);
-        return low | product.v[i] << 32;
-    });
+THINNED_INLINE Blocks halves_swapped(const Blocks& a) {
+    return lanes_of([&](int i) { return a.v[i] >> 32 | a.v[i] << 32; });
+}
+// product ^ c << 32, where k is in both of them already.
+THINNED_INLINE Blocks last_xor(const Blocks& product, const Blocks& c, const Blocks&) {
+    return lanes_of([&](int i) { return product.v[i] ^ c.v[i] << 32; });
 }
 // One bit to a lane: whether any of the lane's is set.
 THINNED_INLINE u32 lanes_set(const Blocks& a) {
@@ -77,6 +83,25 @@ THINNED_INLINE u32 lanes_set(const Blocks& a) {
     for (int i = 0; i < 8; ++i) set |= static_cast<u32>(a.v[i] != 0) << i;
     return set;
 }
+// Brings some of the lanes together at the lower end.
+class Packing {
+  public:
+    explicit Packing(u32 lanes) {
+        for (u32 l = 0; l < 8; ++l) {
+            from_[count_] = l;
+            count_ += lanes >> l & 1u;
+        }
+    }
+    Blocks operator()(const Blocks& a) const {
+        Blocks out = a;
+        for (u32 i = 0; i < count_; ++i) out.v[i] = a.v[from_[i]];
+        return out;
+    }
+    u32 count() const { return count_; }
+
+  private:
+    u32 from_[9], count_ = 0;
+};
 THINNED_INLINE void store_interleaved(u64* out, const Blocks& a, const Blocks& b) {
     for (int i = 0; i < 8; ++i) {
         out[2 * i] = a.v[i];

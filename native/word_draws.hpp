@@ -15,10 +15,10 @@ inline void words32(const Stream& s, const RoundKeys& k, u64 start, u32* out) {
     const Tag tag(counter, k, kWordTag);
     u64 both[16];
     for (u64 b = 0; b < 8; b += kLanes) {
-        Plane p(Head(counter, k, first + b, lane_numbers()), tag);
-        rounds<1>(&p, k);
+        Plane p(Head(counter, k, first + b, lane_numbers()), tag, k);
+        rounds<1>(&p, k, [] {});
         const Words w = p.words(k);
-        store_interleaved(both + 2 * b, w.low ^ flip, w.up ^ flip);
+        store_words(both + 2 * b, {w.low ^ flip, w.up ^ flip});
     }
     std::memcpy(out, both, sizeof both);
 }

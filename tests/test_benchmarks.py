@@ -82,9 +82,12 @@ def test_the_limit_is_the_quicker_multiply():
 
 def test_the_page_has_every_figure():
     told = result(0.9, 25.0)
-    text = page.page({**told, "goals": goals.judge(told)})
-    assert text.count("| 256k | 0.1 | **0.90** | 1.00 | 0.036 |") == 4
-    assert "Machine: A processor, 2 cores" in text
+    judged = {**told, "goals": goals.judge(told)}
+    text = page.page([judged, {**judged, "kernel": "avx2"}])
+    assert text.count("| 256k | 0.1 | **0.90** | 1.00 | 0.036 |") == 4 * 2
+    assert text.count("Machine: A processor, 2 cores") == 2
+    assert "\n## AVX2\n" in text
+    assert ("kept every processor busy" in text) == (judged["machine"]["load"] > 2)
 
 
 def test_a_ratio_is_taken_within_a_round():
@@ -111,19 +114,28 @@ def test_a_start_that_ends_otherwise_is_no_timing(tmp_path):
 
 
 @needs("torch")
-def test_what_is_measured_on_a_gpu_runs(capsys, monkeypatch):
-    """Every part, by the code that a device runs but for its timers, on the CPU and tiny."""
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ("kernels", "calls", "residual", "attention"),
+        pytest.param(("compiled", "together", "training"), marks=pytest.mark.long),
+    ],
+    ids=["eager", "compiled"],
+)
+def test_what_is_measured_on_a_gpu_runs(parts, capsys, monkeypatch):
+    """By the code that a device runs but for its timers, on the CPU and tiny."""
     from benchmarks import gpu
     from benchmarks.measuring import on_device
 
     def once(timers, repeats, figure):
         return {name: timer(1) for name, timer in timers.items()}
 
+    assert set(parts) <= set(gpu.PARTS)
     monkeypatch.setattr(on_device, "interleaved", once)
-    result = gpu.measure(1, min, list(gpu.PARTS), gpu.tiny())
+    result = gpu.measure(1, min, list(parts), gpu.tiny())
     gpu.show(result)
     told = capsys.readouterr().out
-    for part in gpu.PARTS:
+    for part in parts:
         assert f"{part}: microseconds" in told
     assert all(gpu.OURS in row["us"] for row in result["rows"])
 

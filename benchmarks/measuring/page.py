@@ -32,33 +32,54 @@ Libraries that accept an output array get one; F.dropout and JAX allocate theirs
 BOUNDS = """\
 ## What bounds it
 
-A draw is Philox in a vector unit: for each plane of a block of 128 elements 15 multiplications,
-15 shifts and some 42 operations of logic, four blocks to a vector of AVX2. A threshold with
-many bits takes 8.3 planes of a block. So an element at p = 0.1 costs no less than .24 cycles
-where one vector is multiplied in a cycle, and .29 where four vector operations are done in one.
-To apply a mask takes eleven instructions for sixteen elements, and two stores of 32 bytes, .13
-cycles at one a cycle.
+A draw is Philox in a vector unit. For each plane of four blocks, of 128 elements each, AVX2 needs
+15 multiplications, 15 shifts and 28 operations of logic. A threshold with many bits takes 8.3
+planes of a block, and 9.9 as the kernel shares them. So at p = 0.1 an element costs no less than
+.24 cycles where one vector is multiplied in a cycle, and .28 where four vector operations are done
+in one. To apply a mask takes nine instructions for sixteen elements, and two stores of 32 bytes:
+.13 cycles where one is stored in a cycle.
 
-Instructions an element with AVX2, counted by callgrind (65,536 float32 elements, one thread,
+Instructions per element with AVX2, counted by callgrind (65,536 float32 elements, one thread,
 GCC 12):
 
 | | p = 0.1 | p = 0.5 |
 | ---: | ---: | ---: |
 | group by group | 3.96 | 1.70 |
-| in batches, as it is | 2.95 | 1.38 |
-| of these, draws | 1.78 | 0.19 |
+| in batches | 2.95 | 1.03 |
+| in batches, keys by twos | 2.61 | 1.18 |
+| of these, draws | 1.59 | 0.19 |
 
-On an EPYC (family 25, model 17), which does four vector operations a cycle, with other work
-beside it and by the least of many repeats, draws at p = 0.1 take .46 cycles an element, .61
-before; with their application .62 inside the first cache and .72 at 256k elements, .96 before.
-A multiply of 256k takes .30 cycles there, so that .55 of its speed is .55 cycles. That is above
-what the draws and the application need at four operations a cycle, and below what they take: it
-is not reached.
+Cycles per element on an EPYC (family 25, model 17), which does four vector operations in a cycle
+and multiplies two vectors, with other work beside it, by the least of many repeats:
 
-What did not pay at 256k elements with AVX2: asking ahead for the lines of x, of y, or of both,
-one pause or one group before (between a fiftieth less and a twentieth more); the application in
-line between planes, in place of a call (it spills, and takes a twentieth more); three planes in
-the compiler's own order (105 spills).
+| AVX2 | p = 0.1 | p = 0.5 |
+| ---: | ---: | ---: |
+| draws alone | .45 | .06 |
+| with the application, 64k elements | .65 | .32 |
+| with the application, 256k elements | .67 | .36 |
+| a multiplication of 256k elements | .31 | .31 |
+
+.55 of the multiplication's speed is .56 cycles at p = 0.1: more than the bounds above, less than
+what is reached. The gap is in the draws. A round of a plane is a chain of 5.5 cycles, and sixteen
+registers hold three planes. Their 21 operations take 7.4 cycles of a round, measured alone, where
+5.3 would do at four in a cycle; six planes side by side, if registers held them, would come to
+3.9 operations in a cycle. AVX-512 has the registers, and its draws need half the instructions.
+
+What did not pay with AVX2 (time against the kernel as it is):
+
+- four planes side by side, with one word of each in memory: draws 6 % longer, for a word comes back
+  from memory later than the next round wants it;
+- shuffles in place of shifts: 2 % longer;
+- another order of the operations of three planes, of nine tried: within 5 % of each other;
+- masked loads in place of a blend: 28 % longer at 256k elements and p = 0.5;
+- the application between the rounds, in the registers that are left, in place of a call between
+  planes: 6 to 9 % longer;
+- two halves of eight blocks in one vector, so that all lanes count in every xor: no operation fewer
+  than keys by twos;
+- asking ahead for the lines of x or y: 2 % less to 5 % more.
+
+With AVX-512, blocks that share their last planes make draws a tenth shorter and the whole 5 %
+longer, because the application has fewer draws to hide behind. It draws group by group.
 """
 
 AGAIN = """\
@@ -68,10 +89,21 @@ AGAIN = """\
 
 or, without the other benchmarks,
 
-    .venv/bin/python -m benchmarks.dropout_speed --page docs/speed.md
+    THINNED_KERNEL=avx2 .venv/bin/python -m benchmarks.dropout_speed --json build/avx2.json
+    .venv/bin/python -m benchmarks.dropout_speed --beside build/avx2.json --page docs/speed.md
 
-which takes some four minutes on an otherwise idle machine. `--json FILE` writes every figure.
+which takes some ten minutes on an otherwise idle machine. `--json FILE` writes every figure, and
+`--beside FILE` puts those of another run on the page, of a kernel that `THINNED_KERNEL` chose or of
+another machine.
 """
+
+
+BUSY = (
+    " Other programs kept every processor busy. This hardly touches the quickest timing on one"
+    " thread, but two seldom ran at the same time: figures with two, and for JAX, F.dropout and"
+    " attention, are no measure of an idle machine."
+)
+NAMES = {"avx2": "AVX2", "avx512": "AVX-512", "neon": "NEON", "baseline": "Any other processor"}
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -112,43 +144,51 @@ def _machine(result: dict[str, Any]) -> str:
     return (
         f"Machine: {told['processor']}, {told['cores']} cores, {told['system']}; kernel"
         f" {result['kernel']}, Python {told['python']}, {packages}. Each figure is"
-        f" {result['of the timings']} of many timings. Load at the start: {_load(result)}.\n"
+        f" {result['of the timings']} of many timings. Load at the start: {_load(result)}."
+        f"{BUSY if (told['load'] or 0) > told['cores'] else ''}\n"
     )
 
 
-def page(result: dict[str, Any]) -> str:
-    """The whole text, in Markdown."""
-    parts = [WHAT, _machine(result)]
+def page(results: Sequence[dict[str, Any]]) -> str:
+    """The whole text, in Markdown: a part for each run, which are of different kernels."""
+    parts = [WHAT]
+    for result in results:
+        parts.append(f"## {NAMES.get(result['kernel'], result['kernel'])}\n")
+        parts += _figures(result)
+    return "\n".join([*parts, BOUNDS, AGAIN])
+
+
+def _figures(result: dict[str, Any]) -> list[str]:
+    parts = [_machine(result)]
     for dtype in ("float32", "bfloat16"):
         for threads in (1, 2):
-            parts.append(f"## {dtype}, {_threads(threads)}\n\nBillions of elements per second.\n")
+            parts.append(f"### {dtype}, {_threads(threads)}\n\nBillions of elements per second.\n")
             parts.append(_speeds(result, dtype, threads))
     more = result["more_rates"]
     parts.append(
-        "## Every p\n\n16M float32 elements, two threads: thinned's speed divided by that of the"
+        "### Every p\n\n16M float32 elements, two threads: thinned's speed divided by that of the"
         " plain multiplication.\n"
     )
     parts.append(_table([f"p = {p}" for p in more], [[f"{ratio:.2f}" for ratio in more.values()]]))
     parts.append(
-        "## Each kernel\n\n256k float32 elements, one thread, billions of elements per second.\n"
+        "### Each kernel\n\n256k float32 elements, one thread, billions of elements per second.\n"
     )
     kernels = result["kernels"]
     columns = ["kernel", *(f"p = {p}" for p in next(iter(kernels.values())))]
     rows = [[name, *(f"{rate:.2f}" for rate in rates.values())] for name, rates in kernels.items()]
     parts.append(_table(columns, rows))
-    parts.append("## A single call\n\n128 float32 elements, p = 0.1.\n")
+    parts.append("### A single call\n\n128 float32 elements, p = 0.1.\n")
     few = result["few_elements"]
     parts.append(_table(["", "microseconds"], [[name, f"{us:.2f}"] for name, us in few.items()]))
     memory = result["extra_memory"]
     if memory is not None:
         kilobytes = max(v for how in memory["bytes"].values() for v in how.values()) / 1024
         parts.append(
-            f"## Memory\n\nDropout of 64M float32 elements took {kilobytes:.0f} KB in addition to"
+            f"### Memory\n\nDropout of 64M float32 elements took {kilobytes:.0f} KB in addition to"
             f" its arrays, with {memory['threads']} threads. This is the threads' stacks; no mask"
             " is stored.\n"
         )
-    parts.append(BOUNDS)
-    parts.append("## Goals and results\n")
+    parts.append("### Goals and results\n")
     parts.append(
         _table(
             ["", "goal", "result", "worst case", ""],
@@ -158,5 +198,4 @@ def page(result: dict[str, Any]) -> str:
             ],
         )
     )
-    parts.append(AGAIN)
-    return "\n".join(parts)
+    return parts

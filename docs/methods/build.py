@@ -36,21 +36,23 @@ RANK_TITLES = {
 def page(row: Method, picture: bool) -> str:
     """The page of one row, in Markdown."""
     lines = [f"# {row.title}", "", row.note, "", *formula(row)]
+    if picture:
+        lines += [f"![The mask of {row.name}](images/{row.name}.png)", ""]
+        told = caption(row, "white = dropped; one box for each index of the leading axes")
+        lines.append(f"{told}, at `{place(row)!r}`.")
+    else:
+        lines += [f"No picture of a mask. {without_picture(row)}"]
+    lines += ["", "## In code", ""]
+    for library, program in programs.blocks(row).items():
+        lines += [f"### {library}", "", "```python", program, "```", ""]
+    lines += ["## Facts", ""]
     lines += ["| | |", "|---|---|"]
     lines += [
         f"| {label} | {text.replace('|', chr(92) + '|')} |"
         for label, text in lines_of(row)
         if label != "formula"
     ]
-    if picture:
-        lines += ["", f"![The mask of {row.name}](images/{row.name}.png)", ""]
-        told = caption(row, "white = dropped; one box for each index of the leading axes")
-        lines.append(f"{told}, at `{place(row)!r}`.")
-    else:
-        lines += ["", f"No picture of a mask. {without_picture(row)}"]
-    lines += ["", "## In code", ""]
-    for library, program in programs.blocks(row).items():
-        lines += [f"### {library}", "", "```python", program, "```", ""]
+    lines.append("")
     lines += ["## Measured moments", "", *_measured(row)]
     signature = f"{row.where}{inspect.signature(row.function)}"
     doc = inspect.getdoc(row.function) or ""

@@ -21,7 +21,8 @@ EVIL = [
     "\u202eturned", "bell\x07\x7f", "7\x011", "\udcffbytes", "<b>&amp;</b>", "%s{0}",
 ]  # fmt: skip
 VALUES = {
-    "data": "some data.csv", "target": "my target", "task": "regression", "p": (0.0, 0.123456789),
+    "data": ("some data.csv",), "weights": "w", "target": "my target", "task": "regression",
+    "p": (0.0, 0.123456789),
     "hidden": (7, 9), "epochs": 11, "repeats": 2, "seed": 5, "types": ("a=number", "b=grouped"),
     "missing": ("?", "-"), "keep": ("a", "b"), "drop": (),
     "groups": "a group", "time": "when", "rows": 900, "aside": 100, "learning_rate": 0.00123,
@@ -96,7 +97,7 @@ def test_names_survive_the_command_line(name):
     found = parsed(fit, words(fit, VALUES | {"target": name}, WITHOUT))
     assert found["target"] == name
     if name:
-        assert parsed(fit, words(fit, VALUES | {"data": name}, WITHOUT))["data"] == name
+        assert parsed(fit, words(fit, VALUES | {"data": (name,)}, WITHOUT))["data"] == [name]
 
 
 @pytest.mark.parametrize("name", EVIL)
@@ -147,8 +148,8 @@ def test_what_was_typed_is_what_was_run(here, command, epochs):
     """Every option that is a setting, also where the epochs are left open."""
     rows = "".join(f"{i % 7},{i * i % 11},{i % 3}\n" for i in range(60))
     (here / "data.csv").write_text(f"a,b,y\n{rows}", encoding="utf-8")
-    typed = VALUES | {"data": "data.csv", "target": "y", "epochs": epochs}
-    typed |= {"groups": None, "time": None, "rows": 50, "aside": 20}
+    typed = VALUES | {"data": ("data.csv",), "target": "y", "epochs": epochs}
+    typed |= {"groups": None, "time": None, "weights": None, "rows": 50, "aside": 20}
     groups = words(fit, typed, WITHOUT)
     options = [word for group in groups for word in group]
     assert command("fit", *options, "--quiet", "--out", "out")[0] == 0

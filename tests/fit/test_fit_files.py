@@ -91,20 +91,6 @@ def test_columns_taken_as_text_keep_their_zeros(csv):
             "1,2\n3,4\n",
             "the first line holds numbers only; a header that names the columns is needed.",
         ),
-        (
-            "5.1,3.5,setosa\n4.9,3.0,setosa\n6.1,2.9,virginica\n",
-            (
-                'the first line seems to hold cells, not names: "setosa" stands in its column '
-                "again; a header that names the columns is needed."
-            ),
-        ),
-        (
-            "e,x,s\ne,y,s\np,y,t\ne,x,t\n",
-            (
-                'the first line seems to hold cells, not names: "e" stands in its column again; '
-                "a header that names the columns is needed."
-            ),
-        ),
         (b"\x89PNG\r\n\x1a\n\0\0\0", "not a CSV file, it holds binary data."),
         ("<!DOCTYPE html><p>404", "not a CSV file, it looks like HTML or XML."),
         ('{"a": [1]}', "not a CSV file, it looks like JSON."),
@@ -112,19 +98,6 @@ def test_columns_taken_as_text_keep_their_zeros(csv):
 )
 def test_what_cannot_be_read_is_said_by_line(csv, content, said):
     assert sentence(csv(content)) == f"data.csv: {said}"
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        "yes,age\nyes,1\nno,2\n",  # a name that is a word of its cells too
-        "country,2010,2011\nA,1,2\nB,3,4\n",
-        "150,4,setosa\n5.1,3.5,0\n4.9,3.0,1\n",
-        "a,b\nx,y\na,b\n",  # the header once more
-    ],
-)
-def test_headers_that_are_none_of_cells(csv, content):
-    assert read(csv(content)).frame.columns.tolist() == content.split("\n")[0].split(",")
 
 
 def test_a_nameless_column_of_row_names_is_left_out(csv):

@@ -12,6 +12,7 @@ import pytest
 
 import thinned.fit
 from thinned.fit.engines.local import Local
+from thinned.fit.folder import TOOK
 from thinned.fit.kept import Kept, job_hash
 from thinned.fit.lock import beside
 from thinned.fit.training import train
@@ -167,5 +168,5 @@ def test_a_killed_command_ends_with_the_same_bytes(here, command):
     assert os.listdir(here) == ["out"]  # nothing is kept of a run that has ended
     assert command("fit", "digits", *options, "--quiet", "--out", "whole") == (0, "", "")
     for path in (here / "whole").iterdir():
-        if path.name != "report.html":
+        if path.name != TOOK:
             assert path.read_bytes() == (here / "out" / path.name).read_bytes(), path.name

@@ -72,7 +72,7 @@ def edited(runs, tmp_path, change):
     ("change", "said"),
     [
         (lambda f: f.update(format="x"), "not a result of thinned fit."),
-        (lambda f: f.update(format_version=1), "of format version 1, and this thinned reads 2;"),
+        (lambda f: f.update(format_version=1), "of format version 1, and this thinned reads 3;"),
         (lambda f: f.pop("splits"), "damaged or edited, parts of it are missing."),
         (lambda f: f["splits"][0].pop("validation"), "damaged or edited, parts of it are missing."),
         (lambda f: f["refits"].clear(), "damaged or edited, parts of it are missing."),
@@ -106,3 +106,34 @@ def test_the_first_splits_of_more_repeats_are_the_same(runs, tmp_path, command):
         assert a["random_state"] == b["random_state"]
         np.testing.assert_array_equal(a["validation"]["loss"], b["validation"]["loss"])
     assert paired_runs(once, twice, "loss") is not None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda f: f["splits"][3].update(rows="0" * 16),  # as where groups or a time parted the rows
+        lambda f: f["data"]["choices"].update(weights="w"),
+    ],
+)
+def test_other_rows_or_weights_are_not_tested_in_pairs(runs, tmp_path, command, change):
+    first, other = load_run(runs / "small"), load_run(edited(runs, tmp_path, change))
+    assert paired_runs(first, first, "loss") is not None
+    assert paired_runs(first, other, "loss") is None
+
+
+def test_groups_and_time_part_the_rows_in_other_ways():
+    from thinned.fit.api import problem_from
+    from thinned.fit.choices import Choices
+    from thinned.fit.results import FitSettings
+    from thinned.fit.search import Search
+
+    frame = {"a": np.random.default_rng(0).normal(size=90), "g": np.arange(90) % 30}
+    frame |= {"t": np.arange(90)[::-1] * 1.5, "y": np.random.default_rng(1).normal(size=90)}
+    seen = []
+    for how in ({}, {"groups": "g"}, {"time": "t"}):
+        problem = problem_from(frame, "y", "auto", Choices(keep=("t",)), **how)
+        search = Search(problem, FitSettings((0.0, 0.2), (4,), 1, 1, 0))
+        search._split()
+        seen.append({search._hash_of(one) for one in search.parts})
+        assert len(seen[-1]) == 5
+    assert len(set.union(*seen)) == 15

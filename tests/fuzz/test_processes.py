@@ -137,7 +137,10 @@ RUN = (
     "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
     "from thinned.cli.main import main; sys.exit(main())"
 )
-WHOLE = {"metrics.json", "model.json", "model.safetensors", "predictions.csv", "report.html"}
+WHOLE = {
+    *("metrics.json", "model.json", "model.safetensors", "predictions.csv"),
+    *("report.html", "took.json"),
+}
 
 
 def ended(folder, number, ending):

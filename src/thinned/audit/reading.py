@@ -58,7 +58,7 @@ _WORDS += (b"stochastic_depth", b"StochasticDepth", b"mask_feature", b"Multihead
 _WORDS += (b"TransformerEncoderLayer", b"TransformerDecoderLayer", b"keep_mask", b"KeepMask")
 _WORDS += (b"keep_prob", b"keepProb", b"train=True", b"training=True", b"deterministic=False")
 _WORDS += (b"ernoulli", b"GradientTape", b".train(", b"def train(self", b"def eval(self")
-_WORDS += (b"training_step", b"export.export(")
+_WORDS += (b"training_step", b"export.export(", b"LSTM(", b"GRU(", b"RNN(")
 # Nothing by itself; together with a gradient step, training that may go wrong.
 _WITH_STEPS = (b"no_grad", b"inference_mode", b".eval(", b"seed(", b"seed_everything", b"seed_all")
 _STEPS = (b"backward", b"apply_gradients", b"train_on_batch", b".fit(", b"def forward")

@@ -174,6 +174,10 @@ class Backend(ABC):
         """The lengths of x's axes; arrays for those that only the run of a program tells."""
         return tuple(x.shape)
 
+    def constant(self, value: float, x: Any) -> Any:
+        """A number as an array without axes, of x's type: beyond its largest one, infinity."""
+        return self.namespace.full((), value, dtype=x.dtype, device=getattr(x, "device", None))
+
     def plain(self, x: Any) -> Any:
         """x as the library's own functions take it: of its own class, in this machine's byte order;
         x itself where it is so already."""

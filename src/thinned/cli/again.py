@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
 
+from thinned.fit.rate import spelled
 from thinned.fit.results import Result
 
 __all__ = ["command", "shell", "words"]
@@ -26,9 +27,16 @@ def command(fit: Callable[..., Any], result: Result) -> list[str]:
 
     Whatever was left open when it was typed (the target, the epochs) is said.
     """
-    data = {"data": result.data.typed, "target": result.data.target, "task": result.data.task}
+    own = result.settings.network
+    network = () if own is None else (f"{own.path}:{own.function}",)
+    data = {
+        "data": (*network, result.data.typed),
+        "target": result.data.target,
+        "task": result.data.task,
+    }
     values = data | vars(result.data.choices) | vars(result.settings)
-    groups = [["thinned", "fit"], *words(fit, values, WITHOUT)]
+    without = WITHOUT | ({"hidden"} if network else set())
+    groups = [["thinned", "fit"], *words(fit, values, without)]
     return [" ".join(map(shell, group)) for group in groups]
 
 
@@ -87,6 +95,8 @@ def _texts(value: Any, declared: Any) -> list[str]:
 def _text(value: Any) -> str:
     if isinstance(value, Enum):
         return str(value.value)
+    if isinstance(value, tuple) and any(isinstance(one, tuple) for one in value):
+        return ",".join(map(spelled, value))  # rates, some of them of single layers
     if isinstance(value, tuple | list):  # "0,0.1": what is one word for the command line
         return ",".join(map(_text, value))
     if isinstance(value, float):

@@ -30,11 +30,12 @@ class _Task(StrEnum):
 
 def fit(
     data: Annotated[
-        str,
+        list[str],
         typer.Argument(
-            metavar="DATA",
+            metavar="[FILE.py:FUNCTION] DATA",
             help="digits, wine, breast_cancer or diabetes; a file (CSV, Parquet, Excel, and more); "
-            "or - for standard input.",
+            "or - for standard input. Before it, if you like, a function of yours that builds the "
+            "network.",
         ),
     ],
     target: Annotated[
@@ -72,8 +73,16 @@ def fit(
             metavar="COLUMN", help="Look at rows that are later than those that are trained on."
         ),
     ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="How much each row counts, in training and scores."),
+    ] = None,
     p: Annotated[
-        str, typer.Option(help="Probabilities to drop, compared with each other and with 0.")
+        str,
+        typer.Option(
+            help="Probabilities to drop, compared with each other and with 0. 0.3x0.5 has one for "
+            "each hidden layer."
+        ),
     ] = "0,0.1,0.2,0.3,0.5",
     hidden: Annotated[str, typer.Option(help="Units of each hidden layer.")] = "256,256",
     epochs: Annotated[
@@ -141,14 +150,17 @@ def fit(
     """
     from thinned.cli.again import command
     from thinned.cli.progress import progress
+    from thinned.errors import InputError
     from thinned.fit.choices import Choices, read_missing, read_types
     from thinned.fit.engines import check_engine, engine_for
     from thinned.fit.folder import whole_folder
-    from thinned.fit.job import least_bytes, read_hidden, read_p
+    from thinned.fit.job import least_bytes, read_hidden
     from thinned.fit.kept import Kept
     from thinned.fit.lock import beside
     from thinned.fit.metrics import metric_for
+    from thinned.fit.own import read_data
     from thinned.fit.plan import read_duration
+    from thinned.fit.rate import read_p
     from thinned.fit.results import FitSettings
     from thinned.fit.running import Watch, run
     from thinned.fit.tables import load
@@ -156,16 +168,25 @@ def fit(
     from thinned.report import page
 
     start = monotonic()
-    ps, sizes = read_p(p), read_hidden(hidden)
+    network, table = read_data(data)
+    sizes = read_hidden(hidden)
+    if network is not None:
+        if hidden != "256,256":
+            raise InputError(f"--hidden: the layers are those that {network.called} builds.")
+        sizes = ()
+    ps = read_p(p, len(sizes) if network is None else None)
     settings = FitSettings(ps, sizes, epochs or 0, repeats, seed, rows, aside)
-    settings = replace(settings, learning_rate=learning_rate, metric=metric)
+    settings = replace(settings, learning_rate=learning_rate, metric=metric, network=network)
     tuning = None if tune is None else Tuning(read_tune(tune), trials)
+    if tuning is not None:
+        tuning.check(settings)
     until = None if time_limit is None else start + read_duration(time_limit)
     if engine is not None:
         check_engine(engine)
     lists = tuple(keep or ()), tuple(drop or ())
-    choices = Choices(read_types(types or ()), read_missing(missing), *lists, groups, time)
-    name = "data" if data == "-" else Path(data).stem
+    columns = groups, time, weights
+    choices = Choices(read_types(types or ()), read_missing(missing), *lists, *columns)
+    name = "data" if table == "-" else Path(table).stem
     folder = out or Path(f"thinned-{name or 'data'}")
 
     def report(result: Result) -> str:
@@ -179,7 +200,7 @@ def fit(
     kept = Kept(beside(folder, "jobs"))
     try:
         with whole_folder(folder, overwrite, least_bytes(settings.hidden)) as made:
-            problem = load(data, target, task.value, choices)
+            problem = load(table, target, task.value, choices)
             metric_for(problem.task, metric)
             with engine_for(engine, jobs) as where:
                 result = run(
@@ -197,9 +218,12 @@ def fit(
         raise
     kept.clear()
     if not quiet:
+        from thinned.fit.words import duration
+
         typer.echo(_summary(result))
         page_there = printable(str(folder / "report.html"))
-        typer.echo(f"\nWritten to {printable(str(folder))}: open {page_there} in a browser.")
+        took = f" in {duration(result.took.seconds)}" if result.took else ""
+        typer.echo(f"\nWritten{took} to {printable(str(folder))}: open {page_there} in a browser.")
 
 
 def predict(
@@ -229,6 +253,13 @@ def predict(
             "average, as 0.9.",
         ),
     ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.py:FUNCTION",
+            help="What builds the model's network, where that is your own: the file of the fit.",
+        ),
+    ] = None,
     raw: Annotated[
         bool,
         typer.Option(
@@ -252,6 +283,7 @@ def predict(
     from thinned.fit.conformal import bounded
     from thinned.fit.folder import check_file, recover, whole_file
     from thinned.fit.model import Answers, write_predictions
+    from thinned.fit.own import own_of
     from thinned.fit.saved import load_model
 
     if level is not None:
@@ -266,7 +298,7 @@ def predict(
     if out is not None:
         check_file(out, overwrite)
     recover(folder)
-    model = load_model(folder)
+    model = load_model(folder, None if network is None else own_of(network))
 
     def write(stream: TextIO, spelled: Callable[[str], str]) -> None:
         frame, target, notes = model.read(data)

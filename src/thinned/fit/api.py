@@ -20,7 +20,9 @@ from thinned.fit.job import WIDEST
 from thinned.fit.kept import Kept
 from thinned.fit.metrics import metric_for
 from thinned.fit.outcome import Result, result_from
+from thinned.fit.own import Own, own_of
 from thinned.fit.plan import read_duration
+from thinned.fit.rate import Rate, in_order, per_layer
 from thinned.fit.results import FitSettings, Result as Found
 from thinned.fit.running import Watch, run
 from thinned.fit.spoken import in_arguments, naming_arguments
@@ -31,6 +33,8 @@ from thinned.numpy.settings import number
 __all__ = ["fit"]
 
 WHO = "thinned.fit.fit"
+# What a column can be besides learned from and predicted.
+BESIDE = ("groups", "time", "weights")
 
 
 def fit(
@@ -44,7 +48,9 @@ def fit(
     drop: Sequence[str] = (),
     groups: Any = None,
     time: Any = None,
-    p: Sequence[float] = (0.0, 0.1, 0.2, 0.3, 0.5),
+    weights: Any = None,
+    network: str | None = None,
+    p: Sequence[float | tuple[float, ...]] = (0.0, 0.1, 0.2, 0.3, 0.5),
     hidden: Sequence[int] = (256, 256),
     epochs: int | None = None,
     repeats: int = 3,
@@ -83,7 +89,12 @@ def fit(
         trained on, or all looked at. The column is not learned from.
     time : the name of a column of dates or numbers, or one for each row. What is looked at is
         always later than what is trained on. Values that are given are not learned from.
-    p : probabilities to drop, each in [0, 1), which are compared with each other and with 0.
+    weights : the name of a column, or one number for each row: how much it counts, in training and
+        in every score. The column is not learned from.
+    network : "train.py:model": a function of yours that builds the network, model(inputs, outputs)
+        -> torch.nn.Module, in place of the perceptron. The file is run. docs/fit.md says more.
+    p : probabilities to drop, each in [0, 1), which are compared with each other and with 0. A
+        tuple among them has one for each hidden layer, or one for the input before these.
     hidden : units of each hidden layer.
     epochs : the maximum number of epochs. Default: as the number of rows asks for.
     repeats : int in [1, 1000]. How often the five folds are drawn.
@@ -126,7 +137,9 @@ def fit(
     (150,)
     """
     start = monotonic()
-    settings = _settings(p, hidden, epochs, repeats, seed, rows, aside)
+    with naming_arguments():
+        own = None if network is None else own_of(network)
+    settings = _settings(p, hidden, epochs, repeats, seed, rows, aside, own)
     rate = number(WHO, "learning_rate", learning_rate, 0, open_low=True)
     settings = replace(settings, learning_rate=rate, metric=metric)
     tuning = None
@@ -135,6 +148,8 @@ def fit(
         with naming_arguments():
             tuned = read_tune(",".join(map(str, names)))
         tuning = Tuning(tuned, checks.integer(WHO, "trials", trials, 1, 100_001))
+        with naming_arguments():
+            tuning.check(settings)
     until = None if time_limit is None else start + _seconds(time_limit)
     if jobs is not None:
         jobs = checks.integer(WHO, "jobs", jobs, 1, 2**16)
@@ -146,10 +161,10 @@ def fit(
         raise ValueError(message(WHO, "task", requirement, checks.shown(task)))
     with naming_arguments():
         choices = _choices(types, missing, keep, drop)
-        problem = problem_from(data, target, task, choices, groups, time)
+        problem = problem_from(data, target, task, choices, groups, time, weights)
         metric_for(problem.task, metric)
     problem.notes[:] = map(in_arguments, problem.notes)
-    columns = {"target": target, "groups": groups, "time": time}
+    columns = {"target": target, "groups": groups, "time": time, "weights": weights}
     given = {k for k, v in columns.items() if not (v is None or isinstance(v, str))}
 
     def page(found: Found) -> str:
@@ -161,7 +176,8 @@ def fit(
     with naming_arguments(), engine_for(engine, jobs) as where:
         kept = None if resume is None else Kept(Path(resume)).over(where)
         result = result_from(
-            lambda made: run(problem, settings, made, page, watch, kept or where, until, tuning)
+            lambda made: run(problem, settings, made, page, watch, kept or where, until, tuning),
+            own,
         )
         if kept is not None:
             kept.clear()
@@ -169,23 +185,30 @@ def fit(
 
 
 def problem_from(
-    data: Any, target: Any, task: str, choices: Choices, groups: Any = None, time: Any = None
+    data: Any,
+    target: Any,
+    task: str,
+    choices: Choices,
+    groups: Any = None,
+    time: Any = None,
+    weights: Any = None,
 ) -> Problem:
     """What there is to learn in data of any kind: see `fit`."""
-    columns = {"target": target, "groups": groups, "time": time}
+    columns = {"target": target, "groups": groups, "time": time, "weights": weights}
     given = {k: v for k, v in columns.items() if not (v is None or isinstance(v, str))}
     if isinstance(data, (str, os.PathLike)):
         for name, values in given.items():
             requirement = "a column's name where data is a file"
             raise TypeError(message(WHO, name, requirement, type(values).__name__))
-        return load(os.fspath(data), target, task, replace(choices, groups=groups, time=time))
+        named = {name: columns[name] for name in BESIDE}
+        return load(os.fspath(data), target, task, replace(choices, **named))
     known = {*choices.kinds, *choices.drop, *(v for v in columns.values() if isinstance(v, str))}
     types = tuple(f"{one}=text" for one in categories(data) if one not in known)
     frame = as_frame(WHO, data)
     for name, values in given.items():
         frame, columns[name] = with_column(WHO, frame, name, values)
     source = table_of(WHO, frame, choices.missing)
-    more = {"groups": columns["groups"], "time": columns["time"]}
+    more = {name: columns[name] for name in BESIDE}
     choices = replace(choices, types=(*choices.types, *types), **more)
     beside = {columns[name] for name in given if name != "target"}
     return problem_of(source, source.name, columns["target"], task, choices, beside)
@@ -222,28 +245,35 @@ def _seconds(time_limit: Any) -> float:
 
 
 def _settings(
-    p: Any, hidden: Any, epochs: Any, repeats: Any, seed: Any, rows: Any, aside: Any
+    p: Any,
+    hidden: Any,
+    epochs: Any,
+    repeats: Any,
+    seed: Any,
+    rows: Any,
+    aside: Any,
+    own: Own | None,
 ) -> FitSettings:
-    values = [p] if isinstance(p, Real) else p
-    found = {0.0}
-    for i, one in enumerate(checks.items(WHO, "p", values, "a list of probabilities")):
-        value = checks.probability(WHO, one, f"p[{i}]")
-        if value == 1.0:
-            raise ValueError(message(WHO, f"p[{i}]", "a float in [0, 1)", 1))
-        found.add(value + 0.0)
-    if len(found) < 2:
-        raise ValueError(
-            message(WHO, "p", "a list with at least one p above 0, to compare with none", p)
-        )
     units = [hidden] if isinstance(hidden, Real) else hidden
     sizes = checks.items(WHO, "hidden", units, "a list of numbers of units")
     if not sizes:
         raise ValueError(message(WHO, "hidden", "a list with at least one number of units", "none"))
+    values = [p] if isinstance(p, Real) else p
+    found: set[Rate] = {0.0}
+    for i, one in enumerate(checks.items(WHO, "p", values, "a list of probabilities")):
+        found.add(_rate(one, f"p[{i}]", len(sizes) if own is None else None))
+    if len(found) < 2:
+        raise ValueError(
+            message(WHO, "p", "a list with at least one p above 0, to compare with none", p)
+        )
     if epochs is not None:
         epochs = checks.integer(WHO, "epochs", epochs, 1, 100_001)
     return FitSettings(
-        p=tuple(sorted(found)),
-        hidden=tuple(
+        p=in_order(found),
+        network=own,
+        hidden=()
+        if own is not None
+        else tuple(
             checks.integer(WHO, f"hidden[{i}]", size, 1, WIDEST + 1) for i, size in enumerate(sizes)
         ),
         epochs=epochs or 0,
@@ -252,6 +282,25 @@ def _settings(
         rows=checks.integer(WHO, "rows", rows, 0, 2**42),
         aside=checks.integer(WHO, "aside", aside, 0, 2**42),
     )
+
+
+def _rate(given: Any, name: str, hidden: int | None) -> Rate:
+    """One p, or one for each layer."""
+    if isinstance(given, tuple | list):
+        rates = tuple(_probability(one, f"{name}[{i}]") for i, one in enumerate(given))
+        rate = per_layer(rates, hidden)
+        if rate is None:
+            requirement = f"one p, or one for each of the {hidden} hidden layers and the input"
+            raise ValueError(message(WHO, name, requirement, f"{len(rates)} of them"))
+        return rate
+    return _probability(given, name)
+
+
+def _probability(given: Any, name: str) -> float:
+    value = checks.probability(WHO, given, name)
+    if value == 1.0:
+        raise ValueError(message(WHO, name, "a float in [0, 1)", 1))
+    return value + 0.0
 
 
 def _told(progress: Any) -> Any:
@@ -286,7 +335,9 @@ def _again(found: Found, given: Collection[str]) -> list[str]:
     for name in ("missing", "keep", "drop"):
         if getattr(choices, name):
             said[name] = list(getattr(choices, name))
-    for name in ("groups", "time"):
+    if settings.network is not None:
+        said["network"] = f"{settings.network.path}:{settings.network.function}"
+    for name in BESIDE:
         if getattr(choices, name) is not None:
             said[name] = getattr(choices, name)
     for name in (

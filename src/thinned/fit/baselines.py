@@ -45,6 +45,7 @@ class BaselineJob:
     target: tuple[Array, Array]
     seed: int
     with_errors: bool = False
+    weights: tuple[Array, Array] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,13 @@ def score(job: BaselineJob) -> Scored:
     with one_blas_thread():
         outputs = _outputs(job)
     target = job.target[1]
-    measured = list(measures(job.task, outputs, target))
-    errors = standard_errors(job.task, outputs, target) if job.with_errors else {}
+    of_rows = None if job.weights is None else job.weights[1]
+    measured = list(measures(job.task, outputs, target, of_rows))
+    errors = standard_errors(job.task, outputs, target, of_rows) if job.with_errors else {}
     if job.name == "constant" and job.task == "regression":
         # The constant that is least off in absolute value is the median, not the mean.
-        off = np.abs(target - np.median(job.target[0]))
-        measured[MEASURES[job.task].index("mae")] = float(off.mean())
+        off = np.abs(target - _median(job))
+        measured[MEASURES[job.task].index("mae")] = float(np.average(off, weights=of_rows))
         if job.with_errors and len(off) > 1:
             errors["mae"] = float(off.std(ddof=1) / np.sqrt(len(off)))
     elif job.name == "constant" and job.with_errors:
@@ -90,12 +92,25 @@ def score(job: BaselineJob) -> Scored:
     return Scored(job.key, tuple(map(float, measured)), errors)
 
 
+def _median(job: BaselineJob) -> float:
+    """Of the target that is trained on, each row counting as often as its weight says."""
+    if job.weights is None:
+        return float(np.median(job.target[0]))
+    order = np.argsort(job.target[0])
+    half = np.cumsum(job.weights[0][order])
+    return float(job.target[0][order][np.searchsorted(half, half[-1] / 2)])
+
+
 def _outputs(job: BaselineJob) -> Array:
     """Logarithms of the classes' probabilities, or values, shape (rows, 1)."""
     (x, other), y = job.inputs, job.target[0]
     classes = job.task == "classification"
+    weights = None if job.weights is None else job.weights[0]
     if job.name == "constant":
-        shares = np.bincount(y, minlength=job.n_classes) / len(y) if classes else [y.mean()]
+        shares: Any = [np.average(y, weights=weights)]
+        if classes:
+            counts = np.bincount(y, weights, job.n_classes)
+            shares = counts / counts.sum()
         found = np.tile(shares, (len(other), 1))
     else:
         # Solvers take the target as float32 and the trees their gradients: a quantity near 1e70
@@ -106,7 +121,7 @@ def _outputs(job: BaselineJob) -> Array:
         model = _model(job, len(x))
         with warnings.catch_warnings():
             _overlook(warnings)
-            model.fit(x, y)
+            model.fit(x, y, sample_weight=weights)
         if classes:
             found = model.predict_proba(other)
         else:

@@ -29,6 +29,7 @@ class Choices:
     keep, drop : columns that are learned from, or not, whatever they hold.
     groups : the column whose equal cells mark rows that must stay together.
     time : the column that puts the rows in order.
+    weights : the column that says how much each row counts.
     """
 
     types: tuple[str, ...] = ()
@@ -37,6 +38,7 @@ class Choices:
     drop: tuple[str, ...] = ()
     groups: str | None = None
     time: str | None = None
+    weights: str | None = None
 
     @property
     def kinds(self) -> dict[str, str]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from thinned.fit.epochs import chosen_elsewhere, lowest, smoothed, worth
 from thinned.fit.metrics import Metric
+from thinned.fit.rate import Rate
 from thinned.fit.results import Comparison, Level, Mean, Paired, Verdict
 
 __all__ = ["carried_on", "compare", "judged", "level", "mean", "paired"]
@@ -50,7 +51,7 @@ def judged(measured: Array, names: Sequence[str], metric: Metric, folds: int) ->
 
 
 def level(
-    p: float,
+    p: Rate,
     measured: Array,
     looks: tuple[int, ...],
     names: Sequence[str],
@@ -116,13 +117,11 @@ def paired(ours: Array, theirs: Array, folds: int, tries: int = 1) -> Paired:
     return Paired(float(differences.mean()), error, bound)
 
 
-def compare(ps: Sequence[float], values: Array, folds: int, metric: Metric) -> Comparison:
+def compare(ps: Sequence[Rate], values: Array, folds: int, metric: Metric) -> Comparison:
     """The best p above 0 against p = 0, from values[p, split] of the metric; ps[0] is 0."""
     rival = 1 + int(metric.cost(values[1:]).mean(axis=1).argmin())
     found = paired(values[rival], values[0], folds, len(ps) - 1)
     verdict: Verdict = "no clear difference"
     if found.clear:
         verdict = "helped" if metric.cost(found.difference) < 0 else "hurt"
-    return Comparison(
-        float(ps[rival]), found.difference, found.error, found.bound, verdict, metric.name
-    )
+    return Comparison(ps[rival], found.difference, found.error, found.bound, verdict, metric.name)

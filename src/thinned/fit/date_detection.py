@@ -29,7 +29,9 @@ _DECLARED = {
 # A column of texts none of which is a date, of so many, is looked at no further.
 FIRST = 50
 # What every date and time has: to look for this takes less time than to look for each form.
-_HINT = re.compile(r"[0-9]\s?[-/.:]\s?[0-9]|[A-Za-z]{3}.*[0-9]{4}")
+_HINT = re.compile(
+    r"[0-9]\s?[-/.:]\s?[0-9]|[^\W\d_]{3}.*[0-9]{4}|[0-9]-?[QqW]|^[Qq][0-9]|^[12][0-9]{7}$"
+)
 
 
 def form_of_dates(source: TableFile, name: str, cells: pd.Series) -> str | None:

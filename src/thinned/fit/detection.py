@@ -13,11 +13,12 @@ import numpy as np
 
 from thinned.errors import InputError, quoted
 from thinned.fit.date_detection import declared_dates, form_of_dates
-from thinned.fit.dates import COMPACT, FORMS, compact, days_of
+from thinned.fit.dates import FORMS, WHOLE, are_whole_dates, days_of
 from thinned.fit.doubt import MANY_VALUES, STRAY_WORDS, are_few, differing, option, row_of, stray
-from thinned.fit.numerals import STYLES, Numeral, taken_apart
+from thinned.fit.lengths import LENGTH, are_lengths
+from thinned.fit.numerals import STYLES, Numeral, is_mark, taken_apart
 from thinned.fit.readings import VERBATIM, Reading, notes_on
-from thinned.fit.source import TableFile
+from thinned.fit.source import TableFile, text_of
 from thinned.fit.target import FEWEST_IN_CLASS, MOST_NUMBERED_CLASSES
 
 if TYPE_CHECKING:
@@ -55,7 +56,12 @@ class _Numbers:
         """The cell that shows the style best."""
         way = STYLES[style]
         pairs = zip(self.texts, self.numerals, strict=True)
-        return max(pairs, key=lambda p: (way.shows_group(p[1]), way.shows_decimal(p[1])))[0]
+
+        def shows(pair: tuple[str, Numeral]) -> tuple[bool, bool, bool]:
+            one = pair[1]
+            return way.shows_group(one), way.shows_decimal(one), one.negative
+
+        return max(pairs, key=shows)[0]
 
 
 @dataclass
@@ -113,19 +119,26 @@ def found(
             state.readings[name] = Reading(name, next(iter(FORMS)))
             state.examples[name] = str(source.frame[name].dropna().iloc[0])[:10]
             continue
-        whole = compact(source.frame[name]) if kind in (None, "date") and name != target else None
-        if whole is not None:
-            state.readings[name] = Reading(name, COMPACT)
-            state.examples[name] = whole.iloc[0]
+        if kind in (None, "date") and are_whole_dates(source.frame[name]):
+            state.readings[name] = Reading(name, WHOLE)
+            state.examples[name] = text_of(source.frame[name].dropna().iloc[0])
+            continue
+        if kind is None and source.frame[name].dtype.kind == "m":
+            state.readings[name] = Reading(name, LENGTH)
             continue
         cells = _cells(state, name, kind)
         if cells is None or not len(cells):
             _check_declared(source, name, kind)
+            if kind is None:
+                _note_codes(source, name)
             continue
         if kind in ("number", "grouped"):
             state.readings[name] = _declared(source, name, cells, kind)
         elif kind is not None:
             state.readings[name] = declared_dates(source, name, cells, kind)
+        elif are_lengths(cells):
+            state.readings[name] = Reading(name, LENGTH)
+            state.examples[name] = str(cells.iloc[0])
         elif (form := form_of_dates(source, name, cells)) is not None:
             state.readings[name] = Reading(name, form)
             state.examples[name] = str(cells.iloc[0])
@@ -143,6 +156,19 @@ def _times_as_texts(source: TableFile, name: str) -> None:
     known = list(cells.dropna()) if cells.dtype == object else []
     if known and all(isinstance(cell, datetime.time) for cell in known):
         source.frame[name] = cells.map(str, na_action="ignore")
+
+
+def _note_codes(source: TableFile, name: str) -> None:
+    """Point out whole numbers some of which begin with a zero, as postal codes do."""
+    if source.text is None or source.frame[name].dtype.kind not in "iu":
+        return
+    first = source.spelled(name, LOOKED_AT).dropna()
+    codes = first[first.str.fullmatch(r"\s*0[0-9]+\s*")]
+    if len(codes):
+        source.notes.append(
+            f"Column {quoted(name)} was read as numbers, and some begin with 0, as "
+            f"{quoted(codes.iloc[0].strip())}; if they are codes, write {option(name, 'text')}."
+        )
 
 
 def plainly_numbers(source: TableFile, name: str) -> Reading | None:
@@ -364,7 +390,10 @@ def _check_strays(
 
 
 def _are_money(company: Iterable[tuple[str, str]]) -> bool:
-    return all(before or after in ("", "%", "€", "$", "£") for before, after in company)
+    return all(
+        not is_mark(before) and (before or after in ("", "%", "€", "$", "£"))
+        for before, after in company
+    )
 
 
 def _mixed(source: TableFile, name: str, good: Mapping[str, Numeral], why: str) -> InputError:

@@ -21,6 +21,7 @@ from thinned.fit.choices import Choices
 from thinned.fit.encoding import column_transformer, learned
 from thinned.fit.frames import NAME, categories, table_of, with_column
 from thinned.fit.model import Answers, Model
+from thinned.fit.rate import as_rate
 from thinned.fit.results import FitSettings
 from thinned.fit.source import TableFile
 from thinned.fit.spoken import naming_arguments
@@ -46,7 +47,7 @@ class _Table(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no type
         self,
         hidden_layer_sizes: tuple[int, ...] = (256, 256),
         *,
-        p: float = 0.2,
+        p: float | tuple[float, ...] = 0.2,
         epochs: int = 20,
         batch_size: int = 32,
         learning_rate_init: float = 0.001,
@@ -90,7 +91,7 @@ class _Table(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no type
         who = type(self).__name__
         epochs = integer(who, "epochs", self.epochs, 1, 2**31)
         settings = FitSettings(
-            p=(self.p,),
+            p=(as_rate(self.p),),
             hidden=tuple(np.atleast_1d(self.hidden_layer_sizes).tolist()),
             epochs=epochs,
             repeats=1,
@@ -107,7 +108,7 @@ class _Table(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no type
             n_classes=len(problem.classes),
             inputs=(inputs, inputs[:1]),
             target=(problem.target, problem.target[:1]),
-            p=self.p,
+            p=as_rate(self.p),
             random_state=self.random_state,
             looks=(epochs,),
             settings=settings,
@@ -123,7 +124,7 @@ class _Table(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no type
             readings=problem.readings,
             missing=problem.choices.missing,
             training={
-                "p": float(self.p),
+                "p": list(p) if isinstance(p := as_rate(self.p), tuple) else p,
                 "epochs": epochs,
                 "random_state": self.random_state,
                 "hidden_layer_sizes": list(settings.hidden),
@@ -204,7 +205,7 @@ class TableClassifier(ClassifierMixin, _Table):  # type: ignore[misc]
     Parameters
     ----------
     hidden_layer_sizes : tuple of ints >= 1. Units of each hidden layer.
-    p : float in [0, 1). Probability of dropping an input or a hidden unit.
+    p : float in [0, 1), or one for the input and one for each hidden layer. Probability to drop.
     epochs : int >= 1. Passes over the rows.
     batch_size : int >= 1. learning_rate_init : float > 0, of Adam. weight_decay : float >= 0.
     random_state : int in [0, 2^32).
@@ -266,7 +267,7 @@ def estimator_of(model: Model) -> TableClassifier | TableRegressor:
     kind = TableClassifier if model.task == "classification" else TableRegressor
     made = kind(
         tuple(given["hidden_layer_sizes"]),
-        p=given["p"],
+        p=as_rate(given["p"]),
         epochs=given["epochs"],
         batch_size=given["batch_size"],
         learning_rate_init=given["learning_rate_init"],

@@ -17,6 +17,7 @@ from thinned.errors import InputError
 from thinned.fit.encoding import FURTHEST, MISSING, Texts
 from thinned.fit.folder import whole_file
 from thinned.fit.model import Model
+from thinned.fit.own_network import OwnNetwork
 from thinned.fit.tables import Task
 from thinned.version import __version__
 
@@ -107,6 +108,12 @@ class _Graph:
         self.outputs: list[Any] = []
         self.constants: list[Any] = []
         self.x = ""
+        if isinstance(model.network, OwnNetwork):
+            raise InputError(
+                f"thinned export: the network is {model.network.own.called}'s; export that "
+                "module with "
+                "torch.onnx.export: result.model.model_.network.module() gives it with its weights."
+            )
         taken = {column.name for column in model.columns} & set(OUTPUTS[model.task])
         if taken:
             raise InputError(
@@ -189,6 +196,7 @@ class _Graph:
 
     def network(self) -> None:
         network = self.model.network
+        assert not isinstance(network, OwnNetwork)  # refused when the graph was begun
         last = len(network.weights) - 1
         for i, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
             product = self.node("MatMul", self.x, self.constant(weight.astype(np.float64)))

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thinned.errors import InputError
+from thinned.fit.decoding import decoded
 from thinned.fit.formats import check_readable, of_one_kind, parquet, table_of, unpacked
-from thinned.fit.separated import check_names, separated
+from thinned.fit.separated import check_names, separated, without_row_numbers
 from thinned.fit.source import TableFile, text_of
 from thinned.printable import encodable
 
@@ -53,7 +54,9 @@ def read(
     check_readable(inside, raw)
     typed = table_of(inside, raw)
     if typed is None:
-        source = separated(name, raw, digest, as_text, missing)
+        text, notes = decoded(name, raw)
+        del raw  # a large file is not held twice while it is parsed
+        source = separated(name, text, notes, digest, as_text, missing)
     else:
         frame, notes = typed
         source = typed_table(name, frame, digest, missing)
@@ -93,6 +96,8 @@ def typed_table(
     """A table whose columns have types of their own, its columns' names as texts."""
     frame.columns = frame.columns.map(text_of)
     source = TableFile(name, frame, digest, missing=missing, typed=True)
+    if frame.shape[1] > 1 and frame.columns[0] == "":  # an index that pandas wrote
+        source.frame = frame = without_row_numbers(source, frame)
     check_names(source, list(frame.columns))
     source.frame = of_one_kind(_without_marks(frame, missing))
     return source

@@ -18,6 +18,7 @@ from thinned.fit.lock import beside, locked
 
 __all__ = [
     "FILES",
+    "TOOK",
     "check_file",
     "check_folder",
     "named",
@@ -27,8 +28,10 @@ __all__ = [
     "write_whole",
 ]
 
+# The last of them says how long it took; all others are equal for equal runs.
+TOOK = "took.json"
 FILES = frozenset(
-    ("report.html", "metrics.json", "predictions.csv", "model.json", "model.safetensors")
+    ("report.html", "metrics.json", "predictions.csv", "model.json", "model.safetensors", TOOK)
 )
 
 

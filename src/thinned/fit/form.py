@@ -18,6 +18,7 @@ __all__ = [
     "FormError",
     "distinct_texts",
     "each",
+    "either",
     "labels",
     "number",
     "one_of",
@@ -106,6 +107,15 @@ def perhaps(check_one: Check) -> Check:
     def check(value: Any, what: str) -> None:
         if value is not None:
             check_one(value, what)
+
+    return check
+
+
+def either(first: Check, second: Check) -> Check:
+    """The form of a value that has one of two: a list has the second."""
+
+    def check(value: Any, what: str) -> None:
+        (second if type(value) is list else first)(value, what)
 
     return check
 

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import lzma
+import re
 import warnings
 import zipfile
 import zlib
@@ -36,6 +37,7 @@ NOT_READ: tuple[tuple[str, tuple[bytes, ...], tuple[str, ...]], ...] = (
     ("an Avro file", (b"Obj\x01",), (".avro",)),
     ("a pickle, which could run code", (b"\x80\x04\x95", b"\x80\x05\x95"), (".pkl", ".pickle")),
     ("a PDF file", (b"%PDF",), (".pdf",)),
+    ("a tar archive", (), (".tar",)),
 )
 
 
@@ -52,6 +54,8 @@ def check_readable(name: str, raw: bytes) -> None:
 
 # Excel's errors, and texts that stand for nothing in other files too.
 _NO_VALUE = {"", *["NA", "N/A", "n/a", "NaN", "NULL", "null"]}
+# Rows of a sheet that can stand above its table.
+MOST_TITLES = 20
 _NO_VALUE |= {"#N/A", "#DIV/0!", "#REF!", "#VALUE!", "#NAME?", "#NUM!", "#NULL!"}
 
 
@@ -74,6 +78,16 @@ def unpacked(name: str, raw: bytes) -> tuple[str, bytes]:
     return name, raw
 
 
+# What lies beside a table in an archive and is none.
+_TEXTS = re.compile(r"(?i)(\.(txt|md|pdf|rst|html?|docx?)|(^|/)(readme|licen[cs]e)[^/]*)$")
+
+
+def _is_hidden(member: str) -> bool:
+    """Whether a file in an archive is one that a system left there."""
+    parts = PurePath(member).parts
+    return any(p.startswith((".", "__MACOSX")) for p in parts) or parts[-1] == "Thumbs.db"
+
+
 def _opened(name: str, raw: bytes, opened: Callable[[bytes], bytes]) -> bytes:
     try:
         return opened(raw)
@@ -92,7 +106,9 @@ def _member(name: str, raw: bytes) -> tuple[str, bytes]:
                     f"{name}: this is an OpenDocument file, which is not read; save the table as "
                     "CSV or .xlsx."
                 )
-            members = [one for one in there if not one.startswith("__MACOSX/")]
+            members = [one for one in there if not _is_hidden(one)]
+            tables = [one for one in members if not _TEXTS.search(one)]
+            members = tables if len(tables) == 1 else members
             if len(members) != 1:
                 raise InputError(
                     f"{name}: a zip file must hold one table, this one holds "
@@ -174,14 +190,13 @@ def _excel(name: str, raw: bytes) -> tuple[pd.DataFrame, list[str]]:
             warnings.simplefilter("ignore")  # of styles and the like, which are not read
             book = openpyxl.load_workbook(io.BytesIO(raw), read_only=True, data_only=True)
             sheets = book.sheetnames
-            rows = [list(row) for row in book[sheets[0]].iter_rows(values_only=True)]
+            rows, read = _first_table(book, sheets)
     except (KeyError, ValueError, OSError, zipfile.BadZipFile, IndexError, AttributeError):
         raise InputError(f"{name}: not a readable Excel file (.xlsx).") from None
-    rows = [row for row in rows if any(cell is not None for cell in row)]
     if not rows:
-        raise InputError(f"{name}: the sheet {quoted(sheets[0])} is empty.")
-    width = max(map(len, rows))
-    header, *cells = [row + [None] * (width - len(row)) for row in rows]
+        raise InputError(f"{name}: the sheet {quoted(read)} is empty.")
+    above = _titles(rows)
+    header, *cells = rows[above:]
     used = [i for i in range(len(header)) if any(row[i] is not None for row in (header, *cells))]
     names = ["" if header[i] is None else text_of(header[i]).strip() for i in used]
     columns = [pd.Series([_cell(row[i]) for row in cells], dtype=object) for i in used]
@@ -189,8 +204,43 @@ def _excel(name: str, raw: bytes) -> tuple[pd.DataFrame, list[str]]:
     frame.columns = pd.Index(names)
     notes = []
     if len(sheets) > 1:
-        notes = [f"{name} has {len(sheets)} sheets; the first, {quoted(sheets[0])}, was read."]
+        which = "the first" if read == sheets[0] else "the first with a table"
+        notes = [f"{name} has {len(sheets)} sheets; {which}, {quoted(read)}, was read."]
+    if above:
+        rows_above = "row is" if above == 1 else f"{above} rows that are not empty are"
+        notes.append(
+            f"The first {rows_above} no part of the table; the next one names its columns."
+        )
     return frame, notes
+
+
+def _first_table(book: Any, sheets: list[str]) -> tuple[list[list[Any]], str]:
+    """The rows that are not empty, of even width, of the first sheet with two rows and columns; of
+    the first sheet where none is so."""
+    found: list[tuple[list[list[Any]], str]] = []
+    for sheet in sheets:
+        if not hasattr(book[sheet], "iter_rows"):  # a sheet that is a picture
+            continue
+        rows = [list(row) for row in book[sheet].iter_rows(values_only=True)]
+        rows = [row for row in rows if any(cell is not None for cell in row)]
+        width = max(map(len, rows), default=0)
+        found.append(([row + [None] * (width - len(row)) for row in rows], sheet))
+        filled = [sum(cell is not None for cell in row) for row in rows]
+        if sum(n > 1 for n in filled) > 1:
+            return found[-1]
+    return found[0] if found else ([], sheets[0])
+
+
+def _titles(rows: list[list[Any]]) -> int:
+    """How many rows stand above the one that names the columns: it is the first that is filled in
+    every column, with texts only, where those above have fewer cells."""
+    used = [i for i in range(len(rows[0])) if any(row[i] is not None for row in rows)]
+    for place, row in enumerate(rows[:MOST_TITLES]):
+        if all(isinstance(row[i], str) and row[i].strip() for i in used):
+            return place
+        if sum(row[i] is not None for i in used) > max(1, len(used) - 2):
+            return 0
+    return 0
 
 
 def _cell(cell: object) -> object:

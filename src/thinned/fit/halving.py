@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from thinned.errors import InputError
 from thinned.fit.encoding import column_transformer
 from thinned.fit.engines import Engine
+from thinned.fit.rate import Rate
 from thinned.fit.results import FitSettings
 from thinned.fit.tables import FEWEST_ROWS, Problem
 from thinned.fit.target import FEWEST_IN_CLASS
@@ -72,7 +73,7 @@ def apart(problem: Problem, n: int, seed: int) -> tuple[Problem, Problem]:
     return _taken(problem, rows), _taken(problem, others)
 
 
-def best_of(problem: Problem, settings: FitSettings, engine: Engine) -> float:
+def best_of(problem: Problem, settings: FitSettings, engine: Engine) -> Rate:
     """The p above 0 that is left of the settings' by successive halving on all rows of `problem`.
 
     A p that is above all others in loss when half of them go is not looked at again. The last two
@@ -91,6 +92,9 @@ def best_of(problem: Problem, settings: FitSettings, engine: Engine) -> float:
         transformer.transform(problem.features.iloc[looked_at]).astype(np.float32),
     )
     target = problem.target[trained_on], problem.target[looked_at]
+    weights = None
+    if problem.weights is not None:
+        weights = problem.weights[trained_on], problem.weights[looked_at]
     rounds = max(int(np.ceil(np.log2(len(left)))), 1)
     for turn in range(rounds):
         if len(left) == 1:
@@ -107,6 +111,7 @@ def best_of(problem: Problem, settings: FitSettings, engine: Engine) -> float:
                 random_state=settings.seed,
                 looks=(epochs,),
                 settings=settings,
+                weights=weights,
             )
             for i in left
         ]
@@ -141,4 +146,5 @@ def _taken(problem: Problem, rows: NDArray[np.intp]) -> Problem:
         places=problem.places[rows],
         groups=None if problem.groups is None else problem.groups[rows],
         times=None if problem.times is None else problem.times[rows],
+        weights=None if problem.weights is None else problem.weights[rows],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 
 from thinned.fit.encoding import Encoder
 from thinned.fit.model import Model
-from thinned.fit.network import Network, log_softmax
+from thinned.fit.network import log_softmax
+from thinned.fit.own_network import OwnNetwork
 from thinned.fit.threads import one_blas_thread
 
 __all__ = ["Importance", "importance_of"]
@@ -47,18 +49,24 @@ def importance_of(model: Model, frame: Any, target: Array, seed: int) -> tuple[I
     x = model.encoder.encode(frame.iloc[rows]).astype(np.float64)
     y = target[rows]
     network = model.network
-    first = x @ network.weights[0].astype(np.float64) + network.biases[0]
-    whole = _losses(network, first, y)
+    if isinstance(network, OwnNetwork):
+        first, weights = x, np.eye(x.shape[1])
+        say: Callable[[Array], Array] = network.outputs
+    else:  # only the first layer's sums change with a column, and by little
+        weights = network.weights[0].astype(np.float64)
+        first = x @ weights + network.biases[0]
+        say = network.onwards
+    whole = _losses(say(first), y)
     places = _places(model.encoder)
     shuffles = min(SHUFFLES, max(1, MOST_SHUFFLES // len(places)))
     found = []
     with one_blas_thread():
         for name, place in places.items():
-            weight = network.weights[0][place].astype(np.float64)
+            weight = weights[place]
             more = np.zeros(len(rows))
             for _ in range(shuffles):
                 moved = x[rng.permutation(len(rows)), place] - x[:, place]
-                more += (_losses(network, first + moved @ weight, y) - whole) / shuffles
+                more += (_losses(say(first + moved @ weight), y) - whole) / shuffles
             error = more.std(ddof=1) / np.sqrt(len(more)) if len(more) > 1 else 0.0
             found.append(Importance(name, float(more.mean()), float(error)))
     return tuple(sorted(found, key=lambda one: -one.value))
@@ -74,9 +82,8 @@ def _places(encoder: Encoder) -> dict[str, slice]:
     return found
 
 
-def _losses(network: Network, first: Array, target: Array) -> Array:
-    """The loss of each row, from the sums that the first layer makes."""
-    outputs = network.onwards(first)
+def _losses(outputs: Array, target: Array) -> Array:
+    """The loss of each row."""
     if outputs.shape[1] == 1:
         return np.asarray((outputs[:, 0] - target) ** 2)
     return np.asarray(-log_softmax(outputs)[np.arange(len(target)), target])

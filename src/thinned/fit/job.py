@@ -6,6 +6,7 @@ import io
 import json
 import math
 import platform
+from dataclasses import asdict
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from thinned.errors import InputError, short
 from thinned.fit.facts import MOST_DIGITS
-from thinned.fit.folder import write_whole
+from thinned.fit.folder import TOOK, write_whole
 from thinned.fit.importance import importance_of
 from thinned.fit.machine import machine
 from thinned.fit.model import write_predictions
@@ -28,7 +29,7 @@ from thinned.fit.statements import headline, sentences
 from thinned.fit.tables import Problem
 from thinned.fit.uncertainty import uncertainty_of
 
-__all__ = ["default_epochs", "least_bytes", "read_hidden", "read_p", "result_of", "write_result"]
+__all__ = ["default_epochs", "least_bytes", "read_hidden", "result_of", "write_result"]
 
 # Gradient steps that the most epochs come to, where that is between these ends. On digits, 84
 # epochs: the mean validation loss has stopped falling at every p up to 0.3. Where it stops sooner,
@@ -37,25 +38,6 @@ STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 3000, 10, 300
 WIDEST = 65536
 # A report has some 300 000 bytes.
 REPORT_BYTES = 2**18
-
-
-def read_p(text: str) -> tuple[float, ...]:
-    """The ps of "0,0.1,0.2": sorted, once each, with 0 among them."""
-    found = {0.0}
-    for part in text.split(","):
-        try:
-            p = float(part)
-        except ValueError:
-            raise InputError(
-                f"--p: {short(part.strip()) or 'an empty place'} is no number; write 0,0.1,0.5."
-            ) from None
-        if not 0 <= p < 1:
-            hint = " Did you pass a percentage?" if 1 < p <= 100 else ""
-            raise InputError(f"--p: every p must be in [0, 1), got {short(part.strip())}.{hint}")
-        found.add(p + 0.0)  # a negative zero becomes 0
-    if len(found) < 2:
-        raise InputError("--p: at least one p above 0 is needed, to compare with none.")
-    return tuple(sorted(found))
 
 
 def read_hidden(text: str) -> tuple[int, ...]:
@@ -157,7 +139,7 @@ def _spread(target: NDArray[Any]) -> dict[str, float]:
 
 
 def write_result(result: Result, search: Search, folder: Path, report: str) -> None:
-    """Write the five files of a result into a folder. report : the page, as HTML."""
+    """Write the files of a result into a folder. report : the page, as HTML."""
     shown = result.predictions
     labels = shown.target.tolist()
     if result.data.classes:
@@ -177,3 +159,6 @@ def write_result(result: Result, search: Search, folder: Path, report: str) -> N
     text = json.dumps(metrics(result), indent=1, allow_nan=False, ensure_ascii=False)
     write_whole(folder / "metrics.json", f"{text}\n".encode())
     write_whole(folder / "report.html", report.encode("utf-8"))
+    if result.took is not None:  # alone, so that all other files of equal runs are equal
+        took = json.dumps(asdict(result.took), indent=1, ensure_ascii=False)
+        write_whole(folder / TOOK, f"{took}\n".encode())

@@ -27,12 +27,14 @@ from thinned.address import Address
 from thinned.fit.engines import Engine
 from thinned.fit.engines.local import Local
 from thinned.fit.network import Network
+from thinned.fit.own_network import OwnNetwork
+from thinned.fit.own_training import device_of
 from thinned.fit.training import Job, Trained, train
 
 __all__ = ["Kept", "job_hash"]
 
 # What of the settings a training does not depend on: what stands in its job, or is not its own.
-_NOT_ITS_OWN = ("p", "epochs", "repeats", "seed", "folds", "test_share")
+_NOT_ITS_OWN = ("p", "epochs", "repeats", "seed", "folds", "test_share", "judged")
 
 
 class Kept:
@@ -83,7 +85,9 @@ class Kept:
                     there.append(kept)
 
         for trained in self.engine.run(do, missing(), count):
-            self._keep(names.pop(trained.key), trained)
+            name = names.pop(trained.key)
+            if trained.finished:
+                self._keep(name, trained)
             yield trained
             yield from _emptied(there)
         yield from _emptied(there)
@@ -105,7 +109,7 @@ class Kept:
         seal, content = raw[:32], raw[32:]
         if hashlib.sha256(content).digest() != seal:
             return None
-        return _unpacked(content, job.key)
+        return _unpacked(content, job)
 
     def _keep(self, name: str, trained: Trained) -> None:
         if self.lost:
@@ -139,8 +143,15 @@ def job_hash(job: Job, known: dict[int, tuple[Any, str]] | None = None) -> str:
     if before is None or before[0] is not job.inputs:
         if len(known) > 2:
             known.clear()
-        before = known[id(job.inputs)] = job.inputs, _of_arrays((*job.inputs, *job.target))
+        before = known[id(job.inputs)] = (
+            job.inputs,
+            _of_arrays((*job.inputs, *job.target, *(job.weights or ()))),
+        )
     settings = {k: v for k, v in asdict(job.settings).items() if k not in _NOT_ITS_OWN}
+    names = ["thinned", "numpy", "scikit-learn"]
+    if (own := job.settings.network) is not None:
+        names.append("torch")
+        settings["network"] = [own.function, own.sha256, device_of()]
     facts = {
         "arrays": before[1],
         "task": job.task,
@@ -149,7 +160,7 @@ def job_hash(job: Job, known: dict[int, tuple[Any, str]] | None = None) -> str:
         "random_state": job.random_state,
         "looks": job.looks,
         "settings": settings,
-        "versions": [version(name) for name in ("thinned", "numpy", "scikit-learn")],
+        "versions": [version(name) for name in names],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:40]
 
@@ -164,33 +175,64 @@ def _of_arrays(arrays: tuple[NDArray[Any], ...]) -> str:
 
 def _packed(trained: Trained) -> bytes:
     network = trained.network
-    masks = [
-        [site, [at.seed, at.step, at.call], p, list(shape)] for site, at, p, shape in trained.masks
-    ]
-    facts = {"mean": network.mean, "scale": network.scale, "masks": masks}
+    if isinstance(network, OwnNetwork):
+        return _own_packed(trained, network)
+    facts = {
+        "mean": network.mean,
+        "scale": network.scale,
+        "masks": _masks(trained),
+        "epochs": trained.epochs,
+    }
     arrays: dict[str, Any] = {"measured": trained.measured}
     for i, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
         arrays |= {f"weight.{i}": weight, f"bias.{i}": bias}
+    return _zipped(facts, arrays)
+
+
+def _own_packed(trained: Trained, network: OwnNetwork) -> bytes:
+    facts = {
+        "mean": network.mean,
+        "scale": network.scale,
+        "masks": _masks(trained),
+        "epochs": trained.epochs,
+    }
+    arrays = {f"state.{name}": value for name, value in network.state.items()}
+    return _zipped(facts, {"measured": trained.measured, **arrays})
+
+
+def _masks(trained: Trained) -> list[Any]:
+    return [
+        [site, [at.seed, at.step, at.call], p, list(shape)] for site, at, p, shape in trained.masks
+    ]
+
+
+def _zipped(facts: dict[str, Any], arrays: dict[str, Any]) -> bytes:
     stream = io.BytesIO()
     np.savez(stream, facts=np.frombuffer(json.dumps(facts).encode(), np.uint8), **arrays)
     return stream.getvalue()
 
 
-def _unpacked(content: bytes, key: tuple[int, ...]) -> Trained | None:
+def _unpacked(content: bytes, job: Job) -> Trained | None:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as found:
             facts = json.loads(found["facts"].tobytes())
-            n = sum(name.startswith("weight.") for name in found.files)
-            network = Network(
-                tuple(found[f"weight.{i}"] for i in range(n)),
-                tuple(found[f"bias.{i}"] for i in range(n)),
-                facts["mean"],
-                facts["scale"],
-            )
+            network = _network(found, facts, job)
             masks = tuple(
                 (site, Address(seed, site, step, call), p, (shape[0], shape[1]))
                 for site, (seed, step, call), p, shape in facts["masks"]
             )
-            return Trained(key, found["measured"], network, masks)
+            return Trained(job.key, found["measured"], network, masks, facts["epochs"])
     except (KeyError, ValueError, TypeError, IndexError, zipfile.BadZipFile):
         return None  # of another version of this file's form
+
+
+def _network(found: Any, facts: dict[str, Any], job: Job) -> Network | OwnNetwork:
+    ends = facts["mean"], facts["scale"]
+    own = job.settings.network
+    if own is not None:
+        names = [name for name in found.files if name.startswith("state.")]
+        state = {name.removeprefix("state."): found[name] for name in names}
+        return OwnNetwork(own, job.inputs[0].shape[1], job.n_classes or 1, job.p, state, *ends)
+    n = sum(name.startswith("weight.") for name in found.files)
+    weights, biases = (tuple(found[f"{w}.{i}"] for i in range(n)) for w in ("weight", "bias"))
+    return Network(weights, biases, *ends)

@@ -15,6 +15,8 @@ from thinned.errors import InputError, quoted
 from thinned.fit.cells import guarded
 from thinned.fit.encoding import Encoder
 from thinned.fit.network import Network, probabilities
+from thinned.fit.own_network import OwnNetwork
+from thinned.fit.rate import each_layer, mean_of
 from thinned.fit.readings import Reading
 from thinned.fit.source import TableFile
 from thinned.fit.tables import Column, Task, features_for, open_data
@@ -31,7 +33,7 @@ __all__ = ["Answers", "Model", "Twin", "write_predictions"]
 class Twin:
     """The refit at the best p above 0 beside a model at p = 0: its thinned networks are asked."""
 
-    network: Network
+    network: Network | OwnNetwork
     training: dict[str, Any]
 
 
@@ -45,7 +47,7 @@ class Model:
     columns: tuple[Column, ...]
     left_out: tuple[str, ...]
     encoder: Encoder
-    network: Network
+    network: Network | OwnNetwork
     training: dict[str, Any]
     # How texts are read, and which ones are missing.
     readings: tuple[Reading, ...] = ()
@@ -57,7 +59,7 @@ class Model:
     @property
     def thinned(self) -> Twin | None:
         """The network whose thinned networks are asked: the model itself, where it has some."""
-        if float(self.training.get("p", 0.0)):
+        if mean_of(self.training.get("p", 0.0)):
             return Twin(self.network, self.training)
         return self.twin
 
@@ -87,7 +89,11 @@ class Model:
                 "--members: this model was fitted at p = 0, without dropout, by a version of "
                 "thinned that saved no other network beside it. Fit it again."
             )
-        p, thin = float(asks.training["p"]), asks.network
+        thin = asks.network
+        inputs = self.encoder.encode(frame).astype(np.float64)
+        asked = checked(who, members, seed, "member", task=self.task)
+        if isinstance(thin, OwnNetwork):
+            return thin.members(inputs, asked, self.task == "regression")
         layers = [
             (weight.astype(np.float64), bias.astype(np.float64))
             for weight, bias in zip(thin.weights, thin.biases, strict=True)
@@ -95,9 +101,8 @@ class Model:
         # The estimator's own names: see DropoutMLP.
         sites = ["input", *(f"hidden.{i}" for i in range(1, len(layers)))]
         scale, mean = thin.scale, thin.mean
-        network = Perceptron(layers, sites, [p] * len(layers), "relu", scale, mean)
-        inputs = self.encoder.encode(frame).astype(np.float64)
-        asked = checked(who, members, seed, "member", task=self.task)
+        rates = each_layer(asks.training["p"], len(layers))
+        network = Perceptron(layers, sites, rates, "relu", scale, mean)
         return predict_perceptron(who, network, inputs, asked, self.task == "regression")
 
     def read(self, data: str) -> tuple[pd.DataFrame, NDArray[Any] | None, list[str]]:

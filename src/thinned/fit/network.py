@@ -62,14 +62,18 @@ def probabilities(logits: Array) -> Array:
     return out
 
 
-def measures(task: Task, outputs: Array, target: Array) -> Sequence[float]:
+def measures(
+    task: Task, outputs: Array, target: Array, weights: Array | None = None
+) -> Sequence[float]:
     """The `MEASURES` of these outputs.
 
     classification: mean log loss in nats, never clipped since it comes from the logits; accuracy;
     balanced accuracy, the mean over classes of the share of their rows that is found; the areas of
     `mean_areas`. regression: mean squared error, its root (the target's units), R2 about the mean
-    of `target`, mean absolute error.
+    of `target`, mean absolute error. weights : how much each row counts in all of them.
     """
+    if weights is not None:
+        return _weighted(task, outputs, target, weights)
     if task == "classification":
         logs = log_softmax(outputs)
         loss = -logs[np.arange(len(target)), target].mean()
@@ -84,3 +88,23 @@ def measures(task: Task, outputs: Array, target: Array) -> Sequence[float]:
     # R2 has no value where all targets are equal; scikit-learn's choice is 0 unless all is right.
     r2 = 1.0 - squared / spread if spread else float(squared == 0.0)
     return squared, float(np.sqrt(squared)), r2, float(np.mean(np.abs(off)))
+
+
+def _weighted(task: Task, outputs: Array, target: Array, weights: Array) -> Sequence[float]:
+    """`measures` with rows that count differently."""
+    if task == "classification":
+        logs = log_softmax(outputs)
+        rows = np.arange(len(target))
+        loss = np.average(-logs[rows, target], weights=weights)
+        right = outputs.argmax(axis=1) == target
+        sums = np.bincount(target, weights)
+        shares = np.bincount(target, right * weights)[sums > 0] / sums[sums > 0]
+        areas = mean_areas(np.exp(logs), target, weights)
+        hits = np.average(right, weights=weights)
+        return float(loss), float(hits), float(shares.mean()), *areas
+    off = outputs[:, 0] - target
+    squared = float(np.average(off**2, weights=weights))
+    spread = float(np.average((target - np.average(target, weights=weights)) ** 2, weights=weights))
+    r2 = 1.0 - squared / spread if spread else float(squared == 0.0)
+    absolute = np.average(np.abs(off), weights=weights)
+    return squared, float(np.sqrt(squared)), r2, float(absolute)

@@ -17,13 +17,17 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["STYLES", "Numeral", "Style", "plainly", "taken_apart"]
+__all__ = ["STYLES", "Numeral", "Style", "is_mark", "plainly", "taken_apart"]
 
 # What stands for a space, an apostrophe or a minus in tables from Excel, R, SAP and the web.
 _PLAIN = str.maketrans(
     dict.fromkeys("\u00a0\u2002\u2007\u2008\u2009\u200a\u202f\u2060", " ")
     | dict.fromkeys("\u2018\u2019\u02bc\u2032\u00b4`", "'")
     | dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d", "-")
+    | {"\u066b": ".", "\u066c": ",", "\uff0e": ".", "\uff0c": ","}
+    # Digits of other scripts: wide, Arabic, Persian, Devanagari.
+    | {chr(first + d): str(d) for first in (0xFF10, 0x660, 0x6F0, 0x966) for d in range(10)}
+    | dict.fromkeys("\u200b\u200c\u200d\u200e\u200f\ufeff", "")  # nothing to see
 )
 _SIGNS = "$¢£¤¥֏؋৲৳૱௹฿៛₠₡₢₣₤₥₦₧₨₩₪₫€₭₮₯₰₱₲₳₴₵₸₹₺₻₼₽₾₿﷼"
 # Before a number only what is surely a currency counts: "A12" is a name. (ISO 4217, and usage.)
@@ -32,10 +36,12 @@ _CODES = (
     "MAD|MXN|MYR|NGN|NOK|NZD|PEN|PHP|PKR|PLN|RON|RUB|SAR|SEK|SGD|THB|TRY|TWD|UAH|USD|VND|ZAR|"
     r"Rs\.?|Fr\.?|kr\.?"
 )
+# What is no currency and yet no name: about, number, and the ends of what was measured.
+_MARKS = "[<>]=?|[\u2264\u2265\u2248~#\u2116]|ca\\.|approx\\."
 # After it any short word counts, if it is the same one in the whole column.
 _CELL = re.compile(
     r"(?P<sign>[-+]?)\s*"
-    rf"(?P<before>[A-Z]{{0,3}}[{_SIGNS}]|(?:{_CODES})(?![A-Za-z]))?\s*(?P<inner>[-+]?)\s*"
+    rf"(?P<before>[A-Z]{{0,3}}[{_SIGNS}]|(?:{_CODES})(?![A-Za-z])|{_MARKS})?\s*(?P<inner>[-+]?)\s*"
     r"(?P<digits>[0-9](?:[0-9.,' ]*[0-9.,])?|[.,][0-9]+)(?P<exponent>[eE][-+]?[0-9]{1,3})?\s*"
     rf"(?P<after>[^\W\d_][\w%°²³/·*^]{{0,11}}\.?|[%‰°\"{_SIGNS}][\w/²³]{{0,11}})?(?P<trailing>-?)"
 )
@@ -50,6 +56,11 @@ class Numeral(NamedTuple):
     after: str
     digits: str
     exponent: str
+
+
+def is_mark(before: str) -> bool:
+    """Whether what stands before a number is no currency but a sign, as in <5 or ~5."""
+    return re.fullmatch(_MARKS, before) is not None
 
 
 def plainly(cell: str) -> str:

@@ -18,6 +18,8 @@ from thinned.fit.estimator import TableClassifier, TableRegressor, estimator_of
 from thinned.fit.facts import parsed, read_bytes
 from thinned.fit.folder import FILES, recover, whole_folder, write_whole
 from thinned.fit.model import Answers, Model, write_predictions
+from thinned.fit.own import Own, own_of
+from thinned.fit.rate import as_rate, spelled
 from thinned.fit.saved import load_model
 from thinned.fit.spoken import naming_arguments
 from thinned.fit.threads import one_blas_thread
@@ -170,7 +172,7 @@ class Result:
         for level in levels:
             means = [level["validation"][name] for name in names] + [level["gap"]]
             cells = [f"{m['value']:.4g} ± {m['error']:.2g}" for m in means]
-            rows.append([f"{level['p']:g}", str(level["epochs"]), *cells])
+            rows.append([spelled(as_rate(level["p"])), str(level["epochs"]), *cells])
         lines = "".join(_row(row, "td") for row in rows)
         said = "".join(f"<li>{escape(sentence)}</li>" for sentence in self.sentences)
         return (
@@ -179,12 +181,13 @@ class Result:
         )
 
 
-def load(folder: str | Path) -> Result:
+def load(folder: str | Path, network: str | None = None) -> Result:
     """The result in a folder that `thinned fit` or `Result.save` wrote.
 
     Parameters
     ----------
     folder : path.
+    network : "train.py:model", what builds the network, where that is your own. The file is run.
 
     Returns
     -------
@@ -196,7 +199,8 @@ def load(folder: str | Path) -> Result:
     """
     folder = Path(folder)
     recover(folder)
-    model = load_model(folder)
+    with naming_arguments():
+        model = load_model(folder, None if network is None else own_of(network))
     files = {path.name: read_bytes(path) for path in sorted(folder.iterdir()) if path.is_file()}
     for name in sorted(FILES & {METRICS, PREDICTIONS, REPORT}):
         if name not in files:
@@ -225,10 +229,10 @@ def _predictions_frame(text: str, unguard: bool = True) -> pd.DataFrame:
     return frame
 
 
-def result_from(write: Any) -> Result:
+def result_from(write: Any, own: Own | None = None) -> Result:
     """The result whose files `write` writes into the folder that it is given."""
     with tempfile.TemporaryDirectory(prefix="thinned-") as name:
         folder = Path(name)
         write(folder)
         files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-        return Result(files, load_model(folder))
+        return Result(files, load_model(folder, own))

@@ -17,6 +17,7 @@ from thinned.fit import baselines
 from thinned.fit.encoding import column_transformer
 from thinned.fit.engines import Engine
 from thinned.fit.halving import apart, best_of, fewest_rows, sampled
+from thinned.fit.rate import spelled
 from thinned.fit.results import FitSettings
 from thinned.fit.tables import Problem
 from thinned.fit.training import Job, train
@@ -79,7 +80,8 @@ def prepared(
     if len(settings.p) > 2:
         best = best_of(chosen_on, settings, engine)
         problem.notes.append(
-            f"p = {best:g} was chosen among {', '.join(f'{p:g}' for p in settings.p if p)} by "
+            f"p = {spelled(best)} was chosen among "
+            f"{', '.join(spelled(p) for p in settings.p if p)} by "
             f"successive halving on {chosen_on.rows:,} rows, which were set aside for this."
         )
         settings = replace(settings, p=(0.0, best))
@@ -146,9 +148,12 @@ def _cost(rates: _Rates, settings: FitSettings, rows: int, workers: int) -> floa
     if settings.aside:
         epochs += 2 * (len(settings.p) - 1) * settings.aside
     at_a_time = min(workers, ps * settings.splits)
-    return rates.epoch * settings.epochs * epochs / at_a_time + rates.encoding * searched * (
-        settings.splits + 2
-    )
+    trees = min(settings.folds, settings.splits)
+    simple = rates.first * (trees / share + 1) + rates.others * (settings.splits - trees) / share
+    # Splits are encoded once for the networks, and once for the simple models.
+    encoding = rates.encoding * 2 * (settings.splits + 1)
+    networks = rates.epoch * settings.epochs * epochs / at_a_time
+    return networks + searched * (simple / at_a_time + encoding)
 
 
 def _rates(problem: Problem, settings: FitSettings) -> _Rates:

@@ -12,10 +12,11 @@ __all__ = ["areas", "mean_areas"]
 Array = NDArray[Any]
 
 
-def areas(scores: Array, positive: Array) -> tuple[float, float]:
+def areas(scores: Array, positive: Array, weights: Array | None = None) -> tuple[float, float]:
     """The area under the ROC curve, and the average precision: rows of equal scores stay together.
 
     scores, positive : (rows,), numbers and booleans. There are rows of both kinds.
+    weights : (rows,), above 0, or None: how often each row counts.
 
     References
     ----------
@@ -24,14 +25,19 @@ def areas(scores: Array, positive: Array) -> tuple[float, float]:
     """
     order = np.argsort(-scores, kind="stable")
     ends = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)
-    hits = np.cumsum(positive[order])[ends].astype(np.float64)
-    false = ends + 1 - hits
+    if weights is None:
+        rows = ends + 1.0
+        hits = np.cumsum(positive[order])[ends].astype(np.float64)
+    else:
+        rows = np.cumsum(weights[order])[ends]
+        hits = np.cumsum((positive * weights)[order])[ends]
+    false = np.maximum(rows - hits, 0.0)
     recall, fallout = np.append(0.0, hits / hits[-1]), np.append(0.0, false / false[-1])
     under = float(np.sum(np.diff(fallout) * (recall[1:] + recall[:-1]) / 2))
-    return under, float(np.sum(np.diff(recall) * hits / (ends + 1)))
+    return under, float(np.sum(np.diff(recall) * hits / rows))
 
 
-def mean_areas(shares: Array, target: Array) -> tuple[float, float]:
+def mean_areas(shares: Array, target: Array, weights: Array | None = None) -> tuple[float, float]:
     """`areas` of classes given by their probabilities.
 
     Two classes: the average precision is that of the one with fewer rows (the second if they are
@@ -46,6 +52,6 @@ def mean_areas(shares: Array, target: Array) -> tuple[float, float]:
         return 0.5, 0.5
     if shares.shape[1] == 2:
         judged = np.array([0 if counts[0] < counts[1] else 1])
-    found = [areas(shares[:, c], target == c) for c in judged]
+    found = [areas(shares[:, c], target == c, weights) for c in judged]
     under, precision = np.mean(found, axis=0)
     return float(under), float(precision)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinned.errors import listed, quoted
-from thinned.fit.dates import COMPACT, FORMS, days_of, part_names, parts
+from thinned.fit.dates import FORMS, WHOLE, days_of, part_names, parts
+from thinned.fit.lengths import LENGTH, SENTENCE, seconds_of
 from thinned.fit.numerals import STYLES, taken_apart
 from thinned.fit.source import TableFile, text_of
 
@@ -27,7 +28,7 @@ VERBATIM = "text"
 class Reading:
     """How a column's texts become values.
 
-    form : a key of `STYLES` or of dates' `FORMS`, or "text".
+    form : a key of `STYLES` or of dates' `FORMS`, `LENGTH`, or "text".
     before, after : what stands around each number: a currency, a unit.
     lenient : what has not this form is missing; else it is an error.
     """
@@ -48,7 +49,7 @@ class Reading:
         """The columns that it can become."""
         if not self.dated:
             return (self.column,)
-        return part_names(self.column, FORMS[self.form].clock)
+        return part_names(self.column, FORMS[self.form])
 
     def values(self, cells: pd.Series) -> NDArray[np.float64]:
         """The numbers that texts stand for; NaN where one is missing or has not this form.
@@ -61,6 +62,8 @@ class Reading:
             codes, texts = pd.factorize(cells)
             days = FORMS[self.form].days(pd.Series(texts, dtype=object))
             return np.append(days, np.nan)[codes]
+        if self.form == LENGTH:
+            return seconds_of(cells)
         style = STYLES[self.form]
         if not self.before + self.after and (whole := style.at_once(cells)) is not None:
             return whole
@@ -75,7 +78,7 @@ class Reading:
 
 def forms() -> tuple[str, ...]:
     """Every form that a reading can have."""
-    return (*STYLES, *FORMS, VERBATIM)
+    return (*STYLES, *FORMS, LENGTH, VERBATIM)
 
 
 def applied(source: TableFile, readings: Iterable[Reading]) -> None:
@@ -102,16 +105,16 @@ def _take_dates(source: TableFile, reading: Reading) -> None:
     """Put the columns that dates become in their place."""
     import pandas as pd
 
-    name, clock = reading.column, FORMS[reading.form].clock
+    name, form = reading.column, FORMS[reading.form]
     cells = source.frame[name]
-    days = None if clock else days_of(cells)
+    days = None if form.clock else days_of(cells)
     if days is None:
-        numbers = pd.api.types.is_numeric_dtype(cells.dtype)
-        if numbers and reading.form != COMPACT and cells.notna().any():
+        numbers = pd.api.types.is_numeric_dtype(cells.dtype) and cells.notna().any()
+        if numbers and reading.form != WHOLE:
             raise source.error(f"column {quoted(name)} holds numbers where the model has dates.")
         texts = cells.map(text_of, na_action="ignore").astype(object)
         days = _read(source, reading, texts.where(texts.notna(), None))
-    made = parts(name, days, clock)
+    made = parts(name, days, form)
     for part in made:
         if part in source.frame.columns:
             raise source.error(
@@ -173,10 +176,11 @@ def notes_on(readings: Iterable[Reading], examples: dict[str, str]) -> list[str]
             said.append(_dates_note(group, cell))
             continue
         value = group[0].values(pd.Series([cell], dtype=object))[0]
+        sentence = SENTENCE if form == LENGTH else STYLES[form].sentence
         around = " and ".join(quoted(mark) for mark in (before, after) if mark)
         without = f", {around} left away," if around else ""
         said.append(
-            f"{STYLES[form].sentence}{without} in {listed([one.column for one in group], 3)}: "
+            f"{sentence}{without} in {listed([one.column for one in group], 3)}: "
             f"{quoted(cell)} is {value:.12g}."
         )
     return said
@@ -192,7 +196,10 @@ def _dates_note(group: list[Reading], cell: str) -> str:
         meant, made = f"{minutes // 60}:{minutes % 60:02d}", "the hour (a sine and a cosine)"
     else:
         meant = str(np.datetime64(int(np.floor(value)), "D"))
-        made = "days since 1970, the year, and month, weekday and hour (a sine and a cosine each)"
+        *first, last = form.cycles
+        cycles = f"{', '.join(first)} and {last}" if first else last
+        each = " each" if first else ""
+        made = f"days since 1970, the year, and {cycles} (a sine and a cosine{each})"
     return (
         f"{form.sentence} were read in {listed([one.column for one in group], 3)}: {quoted(cell)} "
         f"is {meant}. They become columns: {made}."

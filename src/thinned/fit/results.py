@@ -13,6 +13,8 @@ from thinned.fit.importance import Importance
 from thinned.fit.metrics import UNBALANCED, Metric, metric_for
 from thinned.fit.model import Answers
 from thinned.fit.overview import ColumnFacts
+from thinned.fit.own import Own
+from thinned.fit.rate import Rate
 from thinned.fit.tables import Column, Task
 from thinned.fit.uncertainty import Uncertainty
 
@@ -43,9 +45,11 @@ class FitSettings:
 
     rows : of a sample, 0 for all. aside : rows that p was chosen on, and nothing else.
     metric : the measure that chooses epochs and p, and by which they are compared.
+    network : what builds the network, where it is not the perceptron of `hidden`.
+    judged : splits that there was time for, the first ones; 0 is all of them.
     """
 
-    p: tuple[float, ...]
+    p: tuple[Rate, ...]
     hidden: tuple[int, ...]
     epochs: int
     repeats: int
@@ -58,10 +62,12 @@ class FitSettings:
     learning_rate: float = 0.001
     weight_decay: float = 0.0
     metric: str = "loss"
+    network: Own | None = None
+    judged: int = 0
 
     @property
     def splits(self) -> int:
-        return self.folds * self.repeats
+        return self.judged or self.folds * self.repeats
 
 
 @dataclass(frozen=True)
@@ -109,11 +115,13 @@ class Split:
     """One of the folds x repeats: the seed its networks share, at every p, and what they scored.
 
     validation[measure] and training[measure] hold a value for each p, at the p's entry of `epochs`,
-    which the other folds of the repeat have chosen.
+    which the other folds of the repeat have chosen. `rows` is a hash of the rows on both sides, by
+    their place in the data.
     """
 
     repeat: int
     fold: int
+    rows: str
     random_state: int
     validation: dict[str, list[float]]
     training: dict[str, list[float]]
@@ -132,7 +140,7 @@ class Level:
     result's looks up to there.
     """
 
-    p: float
+    p: Rate
     epochs: int
     validation: dict[str, Mean]
     training: dict[str, Mean]
@@ -176,7 +184,7 @@ class Comparison:
     value(0); with a Bonferroni correction for the number of ps.
     """
 
-    p: float
+    p: Rate
     difference: float
     error: float
     bound: float
@@ -209,7 +217,7 @@ class Refit:
     errors : standard errors of the test scores, over the rows of the test part.
     """
 
-    p: float
+    p: Rate
     epochs: int
     random_state: int
     training: dict[str, float]
@@ -277,7 +285,7 @@ class Result:
     importance: tuple[Importance, ...] = ()
     # Of the saved model.
     uncertainty: Uncertainty | None = None
-    # How long it took, and on what: in the report only.
+    # How long it took, and on what: in took.json.
     took: Took | None = None
 
     @property
@@ -285,7 +293,7 @@ class Result:
         """The measure that decides."""
         return metric_for(self.data.task, self.settings.metric)
 
-    def refit(self, p: float) -> Refit:
+    def refit(self, p: Rate) -> Refit:
         """The refit at this p: there is one at 0 and one at the best p above it."""
         return next(refit for refit in self.refits if refit.p == p)
 
@@ -295,11 +303,13 @@ def metrics(result: Result) -> dict[str, Any]:
     facts = asdict(result)
     for name in ("predictions", "masks", "best", "uncertainty", "took"):
         del facts[name]
+    if (own := result.settings.network) is not None:  # its code is not kept, nor where it was
+        facts["settings"]["network"] = {"called": own.called, "sha256": own.sha256}
     del facts["data"]["typed"]  # the same data in another folder has the same numbers
     confusion = result.predictions.confusion
     return {
         "format": "thinned.fit",
-        "format_version": 2,
+        "format_version": 3,
         "best_p": result.best.p,
         "test": result.refit(result.best.p).test,
         "verdict": result.comparison.verdict,

@@ -75,9 +75,13 @@ def run(
     problem, settings = prepared(problem, settings, engine, tuning)
     for note in problem.notes:
         watch.say(note)
+    before = len(problem.notes)
     with watch.progress(number_of_fits(settings)) as advance:
-        search = Search(problem, settings, advance, engine)
+        ends = None if until is None else time.time() + until - time.monotonic()
+        search = Search(problem, settings, advance, engine, ends)
         search.run()
+    for note in problem.notes[before:]:  # what time has ended
+        watch.say(note)
     result = result_of(problem, search)
     write_result(result, search, folder, page(result))
     return result

@@ -12,13 +12,14 @@ from thinned.errors import InputError
 from thinned.fit.compare import paired
 from thinned.fit.facts import read_json
 from thinned.fit.metrics import METRICS, Metric, metric_for
+from thinned.fit.rate import as_rate, spelled
 from thinned.fit.results import Mean, Paired
 from thinned.fit.words import number, with_error
 
 __all__ = ["Run", "compare_runs", "load_run"]
 
 FILE = "metrics.json"
-FORMAT, FORMAT_VERSION = "thinned.fit", 2
+FORMAT, FORMAT_VERSION = "thinned.fit", 3
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,16 @@ class Run:
         return int(self.facts["settings"]["p"].index(self.facts["best_p"]))
 
     @property
-    def splits(self) -> tuple[Any, ...]:
-        """What two runs must have in common to have the same rows in the same splits."""
+    def judged_on(self) -> tuple[Any, ...]:
+        """What two runs must have in common besides the rows of their splits."""
         data, settings = self.facts["data"], self.facts["settings"]
-        own = [data[name] for name in ("name", "sha256", "rows", "test_rows", "target", "task")]
-        return (*own, *data["classes"], *(settings[n] for n in ("folds", "seed", "test_share")))
+        own = [data[name] for name in ("name", "sha256", "target", "task")]
+        return (*own, *data["classes"], data["choices"]["weights"], settings["folds"])
+
+    @property
+    def rows(self) -> list[str]:
+        """For each split the hash of its rows."""
+        return [str(split["rows"]) for split in self.facts["splits"]]
 
     def values(self, measure: str) -> Any:
         """The saved p's validation values, a split each."""
@@ -87,7 +93,7 @@ def _touch(run: Run) -> None:
     for measure in METRICS[run.task]:
         if not np.isfinite(run.values(measure)).all():
             raise ValueError
-    if len(run.splits) < 9 or len(run.facts["splits"]) < 2 or run.facts["settings"]["folds"] < 2:
+    if not run.judged_on or len(run.rows) < 2 or run.facts["settings"]["folds"] < 2:
         raise ValueError
     _table([run], run.metric)
 
@@ -130,7 +136,7 @@ def _table(runs: list[Run], metric: Metric) -> list[str]:
         rows.append(
             [
                 run.name, data["name"], f"{data['rows']:,}",
-                ",".join(map(str, settings["hidden"])), f"{best:g}",
+                _layers(settings), spelled(as_rate(best)),
                 with_error(Mean(**level), scale), with_error(test, scale), run.facts["verdict"],
             ]
         )  # fmt: skip
@@ -142,6 +148,12 @@ def _table(runs: list[Run], metric: Metric) -> list[str]:
         ).rstrip()
         for row in rows
     ]
+
+
+def _layers(settings: dict[str, Any]) -> str:
+    """The units of the hidden layers, or what builds the network."""
+    own = settings["network"]
+    return str(own["called"]) if own else ",".join(map(str, settings["hidden"]))
 
 
 def _against(first: Run, run: Run, metric: Metric) -> str:
@@ -171,8 +183,8 @@ def _against(first: Run, run: Run, metric: Metric) -> str:
 
 def paired_runs(first: Run, run: Run, measure: str) -> Paired | None:
     """run minus first, over the splits that both have; None where these are not the same."""
-    if first.splits != run.splits:
+    n = min(len(first.rows), len(run.rows))
+    if first.judged_on != run.judged_on or first.rows[:n] != run.rows[:n]:
         return None
-    n = min(len(first.facts["splits"]), len(run.facts["splits"]))
     ours, theirs = run.values(measure)[:n], first.values(measure)[:n]
     return paired(ours, theirs, int(first.facts["settings"]["folds"]))

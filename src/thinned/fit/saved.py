@@ -31,6 +31,7 @@ from thinned.fit.form import (
     FormError,
     distinct_texts,
     each,
+    either,
     labels,
     number,
     one_of,
@@ -45,16 +46,19 @@ from thinned.fit.form import (
 )
 from thinned.fit.model import Model, Twin
 from thinned.fit.network import Network
+from thinned.fit.own import Own
+from thinned.fit.own_network import OwnNetwork
+from thinned.fit.rate import as_rate, mean_of
 from thinned.fit.readings import VERBATIM, Reading, forms
 from thinned.fit.tables import Column, Task
 from thinned.version import __version__
 
 __all__ = ["MASK_SPEC", "load_model", "save_model", "sealed"]
 
-FORMAT, FORMAT_VERSION = "thinned.model", 4
+FORMAT, FORMAT_VERSION = "thinned.model", 5
 # Version 2 has no readings and no further missing texts; up to 3 there are no networks beside a
-# model at p = 0, and no scores for intervals.
-WITHOUT_READINGS, WITHOUT_SCORES = 2, 3
+# model at p = 0, and no scores for intervals; up to 4 no networks of the user's own.
+WITHOUT_READINGS, WITHOUT_SCORES, WITHOUT_OWN = 2, 3, 4
 # The version of the mask spec under which the network was trained.
 MASK_SPEC = 1
 FACTS, WEIGHTS = "model.json", "model.safetensors"
@@ -63,6 +67,10 @@ SEAL = b',\n "sha256": "%s"\n}\n'
 SEALED = re.compile(rb'(?s)(.*),\n "sha256": "([0-9a-f]{64})"\n\}\n')
 # The arrays beside the model's own layers.
 TWIN, SCORES = "twin.", "scores"
+# Those of a network of the user's own, and the types that they may have.
+OWN = "own."
+DTYPES = {"float32": "F32", "float64": "F64", "int64": "I64", "int32": "I32", "bool": "BOOL"}
+WIDTHS = {"F32": 4, "F64": 8, "I64": 8, "I32": 4, "BOOL": 1}
 # The names and shapes before the numbers of model.safetensors take some 100 bytes a layer.
 MOST_HEADER = 2**20
 
@@ -94,7 +102,8 @@ def save_model(model: Model, folder: Path) -> None:
         "readings": [asdict(reading) for reading in model.readings],
         "missing": list(model.missing),
         "encoder": asdict(model.encoder),
-        "layers": len(model.network.weights),
+        "own": _own_facts(model.network),
+        "layers": 0 if isinstance(model.network, OwnNetwork) else len(model.network.weights),
         "activation": "relu",
         "target_mean": model.network.mean,
         "target_scale": model.network.scale,
@@ -105,8 +114,26 @@ def save_model(model: Model, folder: Path) -> None:
     write_whole(folder / FACTS, sealed(facts))
 
 
-def _named(network: Network, first: str) -> dict[str, NDArray[Any]]:
+def _own_facts(network: Network | OwnNetwork) -> dict[str, Any] | None:
+    """What a network of the user's own is built by, and its arrays."""
+    if not isinstance(network, OwnNetwork):
+        return None
+    own = network.own
+    state = [
+        {"name": name, "dtype": DTYPES[value.dtype.name], "shape": list(value.shape)}
+        for name, value in sorted(network.state.items())
+    ]
+    return {
+        "path": own.path, "function": own.function, "sha256": own.sha256,
+        "inputs": network.inputs, "state": state,
+    }  # fmt: skip
+
+
+def _named(network: Network | OwnNetwork, first: str) -> dict[str, NDArray[Any]]:
     """The arrays of a network by their names in the file."""
+    if isinstance(network, OwnNetwork):
+        state = network.state.items()
+        return {f"{first}{OWN}{name}": np.asarray(value, order="C") for name, value in state}
     found: dict[str, NDArray[Any]] = {}
     for i, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
         found[f"{first}layers.{i}.weight"] = np.ascontiguousarray(weight, dtype=np.float32)
@@ -130,8 +157,10 @@ def sealed(facts: Mapping[str, Any]) -> bytes:
     return head + SEAL % hashlib.sha256(head).hexdigest().encode("ascii")
 
 
-def load_model(folder: Path) -> Model:
+def load_model(folder: Path, own: Own | None = None) -> Model:
     """Read a folder that `thinned fit` wrote.
+
+    own : what builds the network, where that is the user's: no code is read from the folder.
 
     Raises
     ------
@@ -147,10 +176,36 @@ def load_model(folder: Path) -> Model:
             facts |= {"readings": [], "missing": []}
         if version <= WITHOUT_SCORES:
             facts |= {"twin": None, "scores": 0}
+        if version <= WITHOUT_OWN:
+            facts |= {"own": None}
         _check_agreement(facts)
+    _check_own(folder, facts["own"], own)
     with _sentence(folder / WEIGHTS, "weights"):
         arrays = _arrays(folder / WEIGHTS, facts)
-    return _model(facts, arrays)
+    return _model(facts, arrays, own)
+
+
+def _check_own(folder: Path, needed: dict[str, Any] | None, own: Own | None) -> None:
+    """The network is built by the file that it was fitted with, and by no other."""
+    if needed is None:
+        if own is not None:
+            raise InputError(f"--network: the model in {folder} has no network of your own.")
+        return
+    name = f"{needed['path']}:{needed['function']}"
+    if own is None:
+        raise InputError(
+            f"{folder}: its network is built by {received(name)}, whose code is not in the folder; "
+            f"name the file to run it: --network {received(name)}."
+        )
+    if own.function != needed["function"]:
+        raise InputError(f"--network: the model was fitted with {received(name)}.")
+    if own.sha256 != needed["sha256"]:
+        raise InputError(
+            f"--network: {own.path} is another file than the one that the model was fitted with, "
+            "or "
+            f"has been changed since: its SHA-256 begins with {own.sha256[:12]}, not with "
+            f"{needed['sha256'][:12]}."
+        )
 
 
 @contextmanager
@@ -218,7 +273,7 @@ def _is(value: Any, version: int) -> bool:
 # The widest layer and the longest training that the command line takes, and far more.
 _LARGEST = 2**31 - 1
 _TRAINING = record(
-    p=share,
+    p=either(share, each(share)),
     epochs=whole(1, _LARGEST),
     random_state=whole(0, 2**32 - 1),
     hidden_layer_sizes=each(whole(1, _LARGEST)),
@@ -228,7 +283,7 @@ _TRAINING = record(
 )
 _PARTS = {
     "format": one_of(FORMAT),
-    "format_version": one_of(FORMAT_VERSION, WITHOUT_READINGS, WITHOUT_SCORES),
+    "format_version": one_of(FORMAT_VERSION, WITHOUT_READINGS, WITHOUT_SCORES, WITHOUT_OWN),
     "mask_spec": one_of(MASK_SPEC),
     "thinned": text,
     "weights_sha256": text,
@@ -241,7 +296,7 @@ _PARTS = {
         numeric=each(record(name=text, median=number, mean=number, scale=positive)),
         texts=each(record(name=text, own=distinct_texts, rare=distinct_texts)),
     ),
-    "layers": whole(1, _LARGEST),
+    "layers": whole(0, _LARGEST),
     "activation": one_of("relu"),
     "target_mean": number,
     "target_scale": positive,
@@ -258,21 +313,37 @@ _SCORES = {
     "twin": perhaps(record(target_mean=number, target_scale=positive, training=_TRAINING)),
     "scores": whole(0, _LARGEST),
 }
+_STATE = record(name=text, dtype=one_of(*DTYPES.values()), shape=each(whole(0, _LARGEST)))
+_OWN = {
+    "own": perhaps(
+        record(path=text, function=text, sha256=text, inputs=whole(1, _LARGEST), state=each(_STATE))
+    )
+}
 _FORMS = {
     WITHOUT_READINGS: record(**_PARTS),
     WITHOUT_SCORES: record(**_PARTS, **_READINGS),
-    FORMAT_VERSION: record(**_PARTS, **_READINGS, **_SCORES),
+    WITHOUT_OWN: record(**_PARTS, **_READINGS, **_SCORES),
+    FORMAT_VERSION: record(**_PARTS, **_READINGS, **_SCORES, **_OWN),
 }
 
 
 def _check_agreement(facts: dict[str, Any]) -> None:
     """What stands in two places of model.json is the same in both."""
     encoder, sizes = facts["encoder"], facts["training"]["hidden_layer_sizes"]
-    if facts["layers"] != len(sizes) + 1:
+    if facts["own"] is not None:
+        if facts["layers"] or sizes:
+            raise FormError("layers beside a network of the user's own")
+        if facts["own"]["inputs"] != _encoder(facts).inputs:
+            raise FormError("the network's inputs are not the encoder's")
+    elif facts["layers"] != len(sizes) + 1:
         raise FormError(f"{facts['layers']} layers for {len(sizes)} hidden ones")
     twin = facts["twin"]
+    for training in (facts["training"], *([twin["training"]] if twin else [])):
+        rates = training["p"]
+        if isinstance(rates, list) and len(rates) != facts["layers"] and not facts["own"]:
+            raise FormError(f"{len(rates)} rates for {facts['layers']} layers")
     if twin is not None and (
-        facts["training"]["p"] or twin["training"]["hidden_layer_sizes"] != sizes
+        mean_of(facts["training"]["p"]) or twin["training"]["hidden_layer_sizes"] != sizes
     ):
         raise FormError("a network beside the model that does not belong to it")
     coded = [column["name"] for part in ("numeric", "texts") for column in encoder[part]]
@@ -314,28 +385,37 @@ def _encoder(facts: dict[str, Any]) -> Encoder:
     )
 
 
-def _shapes(facts: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """The arrays that belong to a model, by name."""
-    outputs = len(facts["classes"]) or 1
-    sizes = [_encoder(facts).inputs, *facts["training"]["hidden_layer_sizes"], outputs]
-    found: dict[str, tuple[int, ...]] = {}
-    for i, (ins, outs) in enumerate(pairwise(sizes)):
-        found[f"layers.{i}.weight"] = (ins, outs)
-        found[f"layers.{i}.bias"] = (outs,)
+def _shapes(facts: dict[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """The types and shapes of the arrays that belong to a model, by name."""
+    found = _own_shapes(facts["own"]) if facts["own"] else _layer_shapes(facts)
     if facts["twin"] is not None:
-        found |= {f"{TWIN}{name}": shape for name, shape in found.items()}
+        found |= {f"{TWIN}{name}": one for name, one in found.items()}
     if facts["scores"]:
-        found[SCORES] = (facts["scores"],)
+        found[SCORES] = "F32", (facts["scores"],)
     return found
 
 
-def _arrays(path: Path, facts: dict[str, Any]) -> dict[str, NDArray[np.float32]]:
-    """The arrays by name: those that the facts are about, float32, finite."""
+def _own_shapes(own: dict[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    return {f"{OWN}{one['name']}": (one["dtype"], tuple(one["shape"])) for one in own["state"]}
+
+
+def _layer_shapes(facts: dict[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    outputs = len(facts["classes"]) or 1
+    sizes = [_encoder(facts).inputs, *facts["training"]["hidden_layer_sizes"], outputs]
+    found: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for i, (ins, outs) in enumerate(pairwise(sizes)):
+        found[f"layers.{i}.weight"] = "F32", (ins, outs)
+        found[f"layers.{i}.bias"] = "F32", (outs,)
+    return found
+
+
+def _arrays(path: Path, facts: dict[str, Any]) -> dict[str, NDArray[Any]]:
+    """The arrays by name: those that the facts are about, of their types, finite."""
     from safetensors import SafetensorError, deserialize
 
     shapes = _shapes(facts)
-    numbers = sum(math.prod(shape) for shape in shapes.values())
-    raw = read_bytes(path, 4 * numbers + MOST_HEADER)
+    sizes = sum(WIDTHS[kind] * math.prod(shape) for kind, shape in shapes.values())
+    raw = read_bytes(path, sizes + MOST_HEADER)
     if hashlib.sha256(raw).hexdigest() != facts["weights_sha256"]:
         raise InputError(f"{path}: damaged, or not the weights of the {FACTS} beside.")
     try:
@@ -345,24 +425,39 @@ def _arrays(path: Path, facts: dict[str, Any]) -> dict[str, NDArray[np.float32]]
         raise FormError(str(reason)) from None
     if stored.keys() != shapes.keys():
         raise FormError(f"the arrays are {listed(sorted(stored))}")
-    arrays = {name: _array(name, stored[name], shape) for name, shape in shapes.items()}
+    arrays = {name: _array(name, stored[name], *form) for name, form in shapes.items()}
     if facts["scores"] and (arrays[SCORES][0] < 0 or (np.diff(arrays[SCORES]) < 0).any()):
         raise FormError(f"{SCORES} must be 0 or more, in ascending order")
     return arrays
 
 
-def _array(name: str, stored: dict[str, Any], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    if stored["dtype"] != "F32" or tuple(stored["shape"]) != shape:
+def _array(name: str, stored: dict[str, Any], kind: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    if stored["dtype"] != kind or tuple(stored["shape"]) != shape:
         found = f"{stored['dtype']} of shape {tuple(stored['shape'])}"
-        raise FormError(f"{name} must be F32 of shape {shape}, got {found}")
-    array = np.frombuffer(stored["data"], "<f4").reshape(shape).astype(np.float32)
+        raise FormError(f"{name} must be {kind} of shape {shape}, got {found}")
+    dtype = np.dtype(next(name for name, one in DTYPES.items() if one == kind))
+    array = np.frombuffer(stored["data"], dtype.newbyteorder("<")).reshape(shape).astype(dtype)
     if not np.isfinite(array).all():
         raise FormError(f"{name} holds numbers that are not finite")
     return array
 
 
+def _own_network(
+    facts: dict[str, Any],
+    arrays: dict[str, NDArray[Any]],
+    own: Own,
+    whole: dict[str, Any],
+    first: str,
+) -> OwnNetwork:
+    names = [one["name"] for one in whole["own"]["state"]]
+    state = {name: arrays[f"{first}{OWN}{name}"] for name in names}
+    ends = facts["target_mean"], facts["target_scale"]
+    p = as_rate(facts["training"]["p"])
+    return OwnNetwork(own, whole["own"]["inputs"], len(whole["classes"]) or 1, p, state, *ends)
+
+
 def _network(
-    facts: dict[str, Any], arrays: dict[str, NDArray[np.float32]], layers: int, first: str = ""
+    facts: dict[str, Any], arrays: dict[str, NDArray[Any]], layers: int, first: str = ""
 ) -> Network:
     weights, biases = (
         tuple(arrays[f"{first}layers.{i}.{what}"] for i in range(layers))
@@ -371,8 +466,14 @@ def _network(
     return Network(weights, biases, facts["target_mean"], facts["target_scale"])
 
 
-def _model(facts: dict[str, Any], arrays: dict[str, NDArray[np.float32]]) -> Model:
+def _model(facts: dict[str, Any], arrays: dict[str, NDArray[Any]], own: Own | None) -> Model:
     twin, layers = facts["twin"], facts["layers"]
+
+    def network(part: dict[str, Any], first: str = "") -> Network | OwnNetwork:
+        if own is not None:
+            return _own_network(part, arrays, own, facts, first)
+        return _network(part, arrays, layers, first)
+
     return Model(
         task=cast(Task, facts["task"]),
         target=facts["target"],
@@ -380,10 +481,10 @@ def _model(facts: dict[str, Any], arrays: dict[str, NDArray[np.float32]]) -> Mod
         columns=tuple(Column(**column) for column in facts["columns"]),
         left_out=tuple(facts["left_out"]),
         encoder=_encoder(facts),
-        network=_network(facts, arrays, layers),
+        network=network(facts),
         training=facts["training"],
         readings=tuple(Reading(**one) for one in facts["readings"]),
         missing=tuple(facts["missing"]),
-        twin=twin and Twin(_network(twin, arrays, layers, TWIN), twin["training"]),
+        twin=twin and Twin(network(twin, TWIN), twin["training"]),
         strangeness=arrays[SCORES].astype(np.float64) if facts["scores"] else None,
     )

@@ -19,7 +19,9 @@ Array = NDArray[Any]
 PARTS = 100
 
 
-def standard_errors(task: Task, outputs: Array, target: Array) -> dict[str, float]:
+def standard_errors(
+    task: Task, outputs: Array, target: Array, weights: Array | None = None
+) -> dict[str, float]:
     """The standard error of each of the `MEASURES`, over rows.
 
     By the delete-a-group jackknife: each of 100 parts of the rows (each row, where there are fewer)
@@ -38,9 +40,14 @@ def standard_errors(task: Task, outputs: Array, target: Array) -> dict[str, floa
     order = np.argsort(target, kind="stable")
     part = np.empty(n, np.intp)
     part[order] = np.arange(n) % parts
-    left = np.array(
-        [measures(task, outputs[part != k], target[part != k]) for k in range(parts)], np.float64
-    )
+
+    def without(k: int) -> Any:
+        stays = part != k
+        return measures(
+            task, outputs[stays], target[stays], None if weights is None else weights[stays]
+        )
+
+    left = np.array([without(k) for k in range(parts)], np.float64)
     spread = left - left.mean(axis=0)
     errors = np.sqrt((parts - 1) / parts * (spread**2).sum(axis=0))
     one_more = float(np.sqrt(n) / (n + 1) ** 1.5)

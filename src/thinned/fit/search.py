@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -20,7 +21,8 @@ from thinned.fit.engines.local import Local
 from thinned.fit.epochs import constant_cost, looks_for
 from thinned.fit.metrics import metric_for
 from thinned.fit.model import Model, Twin
-from thinned.fit.network import MEASURES, Network, measures
+from thinned.fit.network import MEASURES, measures
+from thinned.fit.rate import spelled
 from thinned.fit.results import FitSettings, Predictions, Refit, ShownMask, Split
 from thinned.fit.scores import standard_errors
 from thinned.fit.splits import splits_of
@@ -32,6 +34,12 @@ from thinned.methods.bernoulli import keep_mask
 __all__ = ["Search", "number_of_fits", "random_state"]
 
 Array = NDArray[Any]
+
+# Of a limited time so much is for the splits, and so much until the refits are done; the rest is
+# for the simple models and the report.
+SEARCHED, REFITTED = 0.65, 0.8
+# Splits without which no difference has an error: they are trained in any case.
+FEWEST_SPLITS = 2
 
 
 def number_of_fits(settings: FitSettings) -> int:
@@ -55,6 +63,7 @@ class Search:
     settings : FitSettings.
     advance : called with no argument after each training.
     engine : Engine, where trainings run. Default: a process to a core. Results do not depend on it.
+    until : seconds since 1970, or None. What is not finished when this comes near is left out.
 
     Attributes
     ----------
@@ -76,8 +85,10 @@ class Search:
         settings: FitSettings,
         advance: Callable[[], None] = lambda: None,
         engine: Engine | None = None,
+        until: float | None = None,
     ) -> None:
         self.problem, self.settings, self.advance = problem, settings, advance
+        self.until, self.begun = until, time.time()
         self.engine = engine or Local()
         self.looks = looks_for(settings.epochs)
         self.metric = metric_for(problem.task, settings.metric)
@@ -111,11 +122,14 @@ class Search:
     # ----------------------------------------------------------------------------------- training
 
     def _jobs(self) -> Iterator[Job]:
-        target = self.problem.target
+        target, until = self.problem.target, self._until(SEARCHED)
         for s, (rows, other) in enumerate(self.parts):
+            if s >= FEWEST_SPLITS and until is not None and time.time() > until:
+                return
             inputs, _ = self._encoded(rows, other)
             for i in range(len(self.settings.p)):
-                yield self._job((i, s), inputs, (target[rows], target[other]), i, s, self.looks)
+                known = target[rows], target[other]
+                yield self._job((i, s), inputs, known, i, s, self.looks, self._weights(rows, other))
 
     def _job(
         self,
@@ -125,7 +139,9 @@ class Search:
         i: int,
         split: int | None,
         looks: tuple[int, ...],
+        weights: tuple[Array, Array] | None,
     ) -> Job:
+        least = split is not None and split < FEWEST_SPLITS
         return Job(
             key=key,
             task=self.problem.task,
@@ -136,7 +152,15 @@ class Search:
             random_state=random_state(self.settings, split),
             looks=looks,
             settings=self.settings,
+            weights=weights,
+            # Without these splits there is no result, however late it is.
+            until=None if least else self._until(REFITTED if split is None else SEARCHED),
         )
+
+    def _weights(self, *parts: Array) -> Any:
+        """Those of the rows of each part; None where all rows count the same."""
+        weights = self.problem.weights
+        return None if weights is None else tuple(weights[rows] for rows in parts)
 
     def _train_all(self, jobs: Iterable[Job], count: int) -> Iterator[Trained]:
         for trained in self.engine.run(train, jobs, count):
@@ -150,8 +174,13 @@ class Search:
         measured = np.full(
             (len(settings.p), settings.splits, 2, len(self.looks), len(names)), np.nan
         )
+        finished = np.zeros(measured.shape[:2], bool)
         for trained in self._train_all(self._jobs(), len(settings.p) * settings.splits):
             measured[trained.key] = trained.measured
+            finished[trained.key] = trained.finished
+        if not finished.all():
+            n = self._leave_out(np.asarray(finished.all(axis=0)))
+            settings, measured = self.settings, measured[:, :n]
         constant = constant_cost(self.metric, problem.task, problem.target[self.train_rows])
         self.levels = tuple(
             level(p, measured[i], self.looks, names, self.metric, settings.folds, constant)
@@ -176,6 +205,7 @@ class Search:
             Split(
                 repeat=s // settings.folds,
                 fold=s % settings.folds,
+                rows=self._hash_of(self.parts[s]),
                 random_state=random_state(settings, s),
                 training={name: at_chosen[:, s, 0, m].tolist() for m, name in enumerate(names)},
                 validation={name: at_chosen[:, s, 1, m].tolist() for m, name in enumerate(names)},
@@ -183,6 +213,41 @@ class Search:
             )
             for s in range(settings.splits)
         )
+
+    def _leave_out(self, finished: Array) -> int:
+        """Judge only the first splits that were finished at every p, whole repeats if there is one.
+
+        Time ended the others, whatever they scored; and a split counts at all ps or at none, so the
+        comparison stays paired. With fewer splits its bound is wider.
+        """
+        settings = self.settings
+        n = len(finished) if finished.all() else int(finished.argmin())
+        if n >= settings.folds:
+            n -= n % settings.folds
+        self.problem.notes.append(
+            f"The time ended the search: the first {n} of {settings.splits} splits were finished "
+            "at "
+            "every p, and count; the others do not."
+        )
+        repeats = max(n // settings.folds, 1)
+        whole = n % settings.folds == 0
+        self.settings = replace(settings, repeats=repeats, judged=0 if whole else n)
+        self.parts = self.parts[:n]
+        return n
+
+    def _until(self, share: float) -> float | None:
+        """When this share of the time is over."""
+        if self.until is None:
+            return None
+        return self.begun + share * (self.until - self.begun)
+
+    def _hash_of(self, parts: tuple[Array, Array]) -> str:
+        """What tells whether two splits have the same rows on both sides."""
+        digest = hashlib.sha256()
+        for rows in parts:
+            digest.update(f"{len(rows)}:".encode())
+            digest.update(self.problem.places[rows].astype("<i8").tobytes())
+        return digest.hexdigest()[:16]
 
     # -------------------------------------------------------------------------------------- refit
 
@@ -192,10 +257,17 @@ class Search:
         known = target[self.train_rows], target[self.test_rows]
         pair = [0, self.settings.p.index(self.comparison.p)]
         epochs = {i: self.levels[i].epochs for i in pair}
-        jobs = [self._job((i,), inputs, known, i, None, (epochs[i],)) for i in pair]
+        weights = self._weights(self.train_rows, self.test_rows)
+        jobs = [self._job((i,), inputs, known, i, None, (epochs[i],), weights) for i in pair]
         networks = {one.key[0]: one for one in self._train_all(jobs, len(jobs))}
         encoder = learned(transformer, self.problem.columns)
-        models = {i: self._model(i, encoder, networks[i].network) for i in pair}
+        models = {i: self._model(i, encoder, networks[i]) for i in pair}
+        for i in pair:
+            if not networks[i].finished:
+                self.problem.notes.append(
+                    f"The time ended the refit at p = {spelled(self.settings.p[i])} after "
+                    f"{networks[i].epochs} of {epochs[i]} epochs."
+                )
         self.refits = tuple(self._scored(i, models[i]) for i in pair)
         self.model = models[self.settings.p.index(self.best.p)]
         if not self.best.p:  # its members are those of the refit that has some
@@ -209,7 +281,7 @@ class Search:
             for site, at, p, shape in networks[pair[1]].masks
         )
 
-    def _model(self, i: int, encoder: Encoder, network: Network) -> Model:
+    def _model(self, i: int, encoder: Encoder, trained: Trained) -> Model:
         problem, settings = self.problem, self.settings
         return Model(
             task=problem.task,
@@ -218,12 +290,12 @@ class Search:
             columns=problem.columns,
             left_out=problem.left_out,
             encoder=encoder,
-            network=network,
+            network=trained.network,
             readings=problem.readings,
             missing=problem.choices.missing,
             training={
-                "p": settings.p[i],
-                "epochs": self.levels[i].epochs,
+                "p": list(p) if isinstance(p := settings.p[i], tuple) else p,
+                "epochs": trained.epochs,
                 "random_state": random_state(settings, None),
                 "hidden_layer_sizes": list(settings.hidden),
                 "batch_size": settings.batch_size,
@@ -240,7 +312,7 @@ class Search:
         )
         return Refit(
             p=self.settings.p[i],
-            epochs=self.levels[i].epochs,
+            epochs=model.training["epochs"],
             random_state=random_state(self.settings, None),
             training=training,
             test=test,
@@ -249,11 +321,15 @@ class Search:
 
     def _errors(self, model: Model) -> dict[str, float]:
         outputs = model.answers(self.problem.features.iloc[self.test_rows]).outputs
-        return standard_errors(self.problem.task, outputs, self.problem.target[self.test_rows])
+        target, weights = self.problem.target[self.test_rows], self._weights(self.test_rows)
+        return standard_errors(self.problem.task, outputs, target, weights and weights[0])
 
     def _measured(self, model: Model, rows: Array) -> Any:
         outputs = model.answers(self.problem.features.iloc[rows]).outputs
-        return measures(self.problem.task, outputs, self.problem.target[rows])
+        weights = self._weights(rows)
+        return measures(
+            self.problem.task, outputs, self.problem.target[rows], weights and weights[0]
+        )
 
     # ---------------------------------------------------------------------------------- baselines
 
@@ -292,6 +368,7 @@ class Search:
                     yield baselines.BaselineJob(
                         (i, s), name, problem.task, len(problem.classes), inputs,
                         (target[rows], target[other]), self.settings.seed, with_errors=s < 0,
+                        weights=self._weights(rows, other),
                     )  # fmt: skip
 
     # ----------------------------------------------------------------------------------- outcomes

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from thinned.errors import listed, quoted
 from thinned.fit.dates import two_digit_years
+from thinned.fit.doubt import count
 from thinned.fit.kinds import Column, Kind, check_values, kind_of
 from thinned.fit.source import TableFile
 from thinned.fit.target import Task
@@ -22,9 +23,16 @@ __all__ = ["note_alike", "selected"]
 
 # A text column with more different values than this, most of them in one row only, names its rows.
 MANY_TEXTS, IDENTIFIER_SHARE = 50, 0.5
-# From so many different values and such a rank correlation on, two columns have one order; to see
-# it, so many rows are enough.
-ORDERED, SAME_ORDER, ORDER_ROWS = 20, 0.999, 2000
+YEARS = 1000, 2200
+# Numbers that stand for no value in many tables, where they are far from all others.
+_NO_VALUES = frozenset(
+    sign * number for number in (9, 99, 999, 9999, 99999, 999999) for sign in (1, -1)
+)
+_NO_VALUES |= {-1}
+# A column goes with a quantity from this correlation on as if it were made of it.
+NEARLY = 0.999
+# Rows that a text must have on average for its class to be no accident.
+FEWEST_OF_TEXT = 5
 # Names under which different whole numbers in all rows are numbers of rows, and no quantity.
 _ID = re.compile(
     r"(?i:(.*[_ .-])?(id|uid|uuid|index|idx|key|no\.?|nr\.?|row|row[_ .-]?(names?|no|nr|id|number)|"
@@ -58,7 +66,6 @@ def selected(
     kept: list[Column] = []
     out: dict[str, Any] = {}
     left_out: dict[str, list[str]] = {}
-    in_order: list[str] = []
     for name in names:
         kind, cells = kind_of(source, name)
         learned = cells.iloc[rows]
@@ -70,34 +77,30 @@ def selected(
             continue
         if kind == "numeric":
             check_values(source, name, cells.to_numpy(np.float64))
+            _note_no_values(source, name, cells.to_numpy(np.float64))
         if kind == "text":
             note_alike(source, name, cells)
-        if kind == "numeric" and task == "regression" and name not in made and name not in keep:
-            in_order += [name] * _has_order(learned, target)
+        if name not in made and not reason:
+            _note_telling(source, name, kind, learned, target, task)
         kept.append(Column(name, cast(Kind, kind)))
         out[name] = cells
     for reason, those in left_out.items():
         what = "Column" if len(those) == 1 else "Columns"
         source.notes.append(f"{what} left out: {listed(those)} ({reason}).")
-    if in_order:
-        one = len(in_order) == 1
-        source.notes.append(
-            f"Column{'s' * (not one)} {listed(in_order, 3)} {'has' if one else 'have'} nearly the "
-            f"order of the target, or its reverse. What was made of the target is to be left out: "
-            f"--drop {quoted(in_order[0])}."
-        )
     return tuple(kept), pd.DataFrame(out)
 
 
 def _useless(kind: str, cells: pd.Series) -> str:
     """Why a column has nothing to learn from, or an empty string."""
     known = cells.dropna()
-    different = known.nunique()
     if not len(known):
         return "no value in any row"
     if kind == "date":
         return "lengths of time; make numbers of them (days, seconds) to use it"
-    if different == 1 and (kind == "numeric" or len(known) == len(cells)):
+    if kind == "numeric":  # without counting all different numbers, which takes long
+        return "the same value in every row" if known.min() == known.max() else ""
+    different = known.nunique()
+    if different == 1 and len(known) == len(cells):
         return "the same value in every row"
     if kind == "text":
         if two_digit_years(known):
@@ -124,12 +127,14 @@ def _telling(
 
 
 def _counts(name: str, values: NDArray[np.float64]) -> bool:
-    """Whether a column is 0, 1, 2, ... or 1, 2, 3, ... down the table, or has the name of such a
-    one and a whole number of its own in each row."""
+    """Whether a column goes up or down by 1 in each row, or has the name of such a one and a whole
+    number of its own in each row. Years may go up by 1."""
     if not np.isfinite(values).all():
         return False
-    if values[0] in (0.0, 1.0) and (np.diff(values) == 1.0).all():
-        return True
+    steps = np.diff(values)
+    if (steps == 1.0).all() or (steps == -1.0).all():
+        low, high = float(values.min()), float(values.max())
+        return low == np.round(low) and not (YEARS[0] <= low and high <= YEARS[1])
     if not _ID.fullmatch(name):
         return False
     return bool((values == np.round(values)).all()) and len(np.unique(values)) == len(values)
@@ -143,6 +148,9 @@ def _is_copy(cells: pd.Series, target: NDArray[Any], task: Task) -> bool:
     known, y = cells[there], target[there]
     if task == "classification":
         # As many different cells as classes, and as many pairs of them: one word for each class.
+        most = int(y.max()) + 1
+        if known.head(MANY_TEXTS * most).nunique() > most:
+            return False
         different = known.nunique()
         if different != len(np.unique(y)) or different < 2:
             return False
@@ -160,17 +168,54 @@ def _is_copy(cells: pd.Series, target: NDArray[Any], task: Task) -> bool:
     return bool(np.abs(a - np.sign(a @ b) * b).max() < 1e-9)
 
 
-def _has_order(cells: pd.Series, target: NDArray[Any]) -> bool:
-    """Whether a column has the target's order or its reverse, as its logarithm has."""
-    x = cells.to_numpy(np.float64)
-    there = np.flatnonzero(np.isfinite(x))
-    if len(there) * 2 < len(x):
-        return False
-    some = there[:: -(-len(there) // ORDER_ROWS)]
-    ranks = [np.unique(values[some], return_inverse=True)[1] for values in (x, target)]
-    if min(int(rank.max()) for rank in ranks) < ORDERED:
-        return False
-    return bool(abs(np.corrcoef(ranks[0], ranks[1])[0, 1]) > SAME_ORDER)
+def _note_no_values(source: TableFile, name: str, values: NDArray[np.float64]) -> None:
+    """Point out a number that may stand for no value: -999 where all others are from 0 to 50."""
+    known = values[np.isfinite(values)]
+    for extreme in (float(known.min()), float(known.max())):
+        if extreme not in _NO_VALUES:
+            continue
+        others = known[known != extreme]
+        rows = len(known) - len(others)
+        if rows < 2 or len(others) < 2 or len(np.unique(others)) < 3:
+            continue
+        if np.abs(others - extreme).min() > max(float(np.ptp(others)), 1.0):
+            source.notes.append(
+                f"Column {quoted(name)} holds {extreme:g} in {count(rows, 'row')}, far from all "
+                "other "
+                f'numbers: if it says that there is none, write --missing "{extreme:g}".'
+            )
+
+
+def _note_telling(
+    source: TableFile,
+    name: str,
+    kind: str,
+    cells: pd.Series,
+    target: NDArray[Any],
+    task: Task,
+) -> None:
+    """Point out a column that tells the target nearly or wholly, and may have been made of it."""
+    there = cells.notna().to_numpy()
+    known, y = cells[there], target[there]
+    if there.sum() * 2 < len(there) or len(y) < 3:
+        return
+    why = ""
+    if task == "regression" and kind == "numeric":
+        x = known.to_numpy(np.float64)
+        if np.ptp(x) and np.ptp(y):
+            a, b = ((v - v.mean()) / np.abs(v - v.mean()).max() for v in (x, y))
+            r = float(a @ b / np.sqrt((a @ a) * (b @ b)))
+            why = f"has a correlation of {r:.5f} with the target" if abs(r) > NEARLY else ""
+    elif task == "classification" and kind != "numeric":
+        different = known.nunique()
+        pairs = len(set(zip(known, y.tolist(), strict=True)))
+        if pairs == different <= len(known) / FEWEST_OF_TEXT and len(np.unique(y)) > 1:
+            why = "tells the class of each row: none of its texts goes with two classes"
+    if why:
+        source.notes.append(
+            f"Column {quoted(name)} {why}. If it is not known before the target is, leave it out: "
+            f"--drop {quoted(name)}."
+        )
 
 
 def note_alike(source: TableFile, name: str, cells: pd.Series) -> None:

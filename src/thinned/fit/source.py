@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from thinned.errors import InputError
 
@@ -22,6 +23,7 @@ class TableFile:
     text, separator, header : of a file of separated texts; None, "," and () for other formats.
     missing : texts that count as missing besides those that pandas knows.
     typed : whether the file itself says of what type a column is, as Parquet does.
+    spaced : whether a space follows each separator, and is part of it.
     """
 
     name: str
@@ -33,12 +35,14 @@ class TableFile:
     header: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     typed: bool = False
+    spaced: bool = False
 
     def row(self, position: int) -> str:
         """How a person finds the row at this position: its number, and its line in a CSV."""
         if self.text is None:
             return f"row {position + 1}"
-        return f"row {position + 1} (line {_line_of(self.text, self.separator, position)})"
+        line = _line_of(self.text, self.separator, position, self.spaced)
+        return f"row {position + 1} (line {line})"
 
     def error(self, sentence: str) -> InputError:
         return InputError(f"{self.name}: {sentence}")
@@ -54,8 +58,9 @@ class TableFile:
             return pd.Series(texts, index=cells.index, dtype=object)
         header = self.header
         frame = parsed(
-            self.text, self.separator, header, frozenset((name,)), self.missing, name, rows
-        )
+            self.text, self.separator, header, frozenset((name,)), self.missing, name, rows,
+            self.spaced,
+        )  # fmt: skip
         found = frame[name].astype(object)
         return found.where(found.notna(), None).set_axis(self.frame.index[:rows])
 
@@ -76,6 +81,7 @@ def parsed(
     missing: tuple[str, ...] = (),
     only: str | None = None,
     rows: int | None = None,
+    spaced: bool = False,
 ) -> pd.DataFrame:
     """Separated texts as pandas reads them.
 
@@ -83,9 +89,13 @@ def parsed(
     """
     import pandas as pd
 
+    source: Any = _Pieces(
+        text
+    )  # a StringIO would hold the text once more, at four bytes a character
     frame = pd.read_csv(
-        io.StringIO(text, newline=""),
+        source,
         sep=separator,
+        skipinitialspace=spaced,
         header=0,
         names=list(header),
         index_col=False,
@@ -104,9 +114,31 @@ def parsed(
     return frame
 
 
-def _line_of(text: str, separator: str, position: int) -> int:
+class _Pieces:
+    """A text as a file that is read from: piece after piece, without a copy."""
+
+    def __init__(self, text: str) -> None:
+        self.text, self.at = text, 0
+
+    def read(self, n: int = -1) -> str:
+        end = len(self.text) if n < 0 else self.at + n
+        piece = self.text[self.at : end]
+        self.at += len(piece)
+        return piece
+
+    def __iter__(self) -> Iterator[str]:
+        while line := self.readline():
+            yield line
+
+    def readline(self) -> str:
+        end = self.text.find("\n", self.at) + 1
+        return self.read((end or len(self.text)) - self.at)
+
+
+def _line_of(text: str, separator: str, position: int, spaced: bool) -> int:
     """The line (from 1) on which the data row at this position starts."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    lines = io.StringIO(text, newline="")
+    reader = csv.reader(lines, delimiter=separator, skipinitialspace=spaced)
     start, rows = 1, -1  # the header is row -1
     for fields in reader:
         if fields:

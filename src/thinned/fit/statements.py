@@ -5,6 +5,7 @@ from __future__ import annotations
 from thinned.errors import quoted
 from thinned.fit.baselines import called
 from thinned.fit.metrics import METRICS, Metric, metric_for
+from thinned.fit.rate import spelled
 from thinned.fit.results import Baseline, Comparison, FitSettings, Level, Mean, Paired, Refit
 from thinned.fit.target import Task
 from thinned.fit.words import number, with_error
@@ -57,7 +58,7 @@ def _listed(words: list[str]) -> str:
 
 
 def _ps(levels: list[Level]) -> str:
-    return f"p = {_listed([f'{level.p:g}' for level in levels])}"
+    return f"p = {_listed([f'{spelled(level.p)}' for level in levels])}"
 
 
 def sentences(
@@ -109,7 +110,8 @@ def _compared(
     unit = f" {metric.unit}" if metric.unit and not metric.percent else ""
     start = (
         f"On the same {settings.splits} splits the validation {metric.called} was "
-        f"{_plain(metric, with_)}{unit} at p = {some.p:g}{best} and {_plain(metric, without)} "
+        f"{_plain(metric, with_)}{unit} at p = {spelled(some.p)}{best} and "
+        f"{_plain(metric, without)} "
         f"without dropout: {way} by {_size(metric, found.difference, found.error)} (standard error "
         "of the paired difference)."
     )
@@ -129,13 +131,15 @@ def _score(right: Metric, none: Level, some: Level, target: str) -> str:
     with_, without = some.validation, none.validation
     if right.percent:
         return (
-            f"Validation {right.called} was {_amount(right, with_[right.name])} at p = {some.p:g} "
+            f"Validation {right.called} was {_amount(right, with_[right.name])} at p = "
+            f"{spelled(some.p)} "
             f"and {_amount(right, without[right.name])} without dropout."
         )
     off, off_without = (number(one["rmse"].value) for one in (with_, without))
     return (
         f"Predictions of {quoted(target)} were off by {off} (root mean square, in its own unit) at "
-        f"p = {some.p:g} and by {off_without} without dropout; R² was {with_error(with_['r2'])} "
+        f"p = {spelled(some.p)} and by {off_without} without dropout; R² was "
+        f"{with_error(with_['r2'])} "
         f"and {with_error(without['r2'])}."
     )
 
@@ -145,7 +149,7 @@ def _beside(task: Task, metric: Metric, best: Level, one: Baseline) -> str:
     found = one.against
     kind = called(one.name, task).partition(": ")[2]
     where = f" on the first {one.splits} splits" if one.name == "trees" else ""
-    network = f"the network at p = {best.p:g}" if best.p else "the network without dropout"
+    network = f"the network at p = {spelled(best.p)}" if best.p else "the network without dropout"
     amount = _amount(metric, one.validation[metric.name])
     if one.name == "constant":
         amount = _plain(metric, one.validation[metric.name].value) + (
@@ -171,7 +175,7 @@ def _gap(none: Level, some: Level, gap: Paired) -> str:
     change = "narrower" if gap.difference < 0 else "wider"
     size = with_error(Mean(abs(gap.difference), gap.error))
     start = "The gap between training and validation loss"
-    both = f"{with_error(some.gap)} at p = {some.p:g}, {with_error(none.gap)} without"
+    both = f"{with_error(some.gap)} at p = {spelled(some.p)}, {with_error(none.gap)} without"
     paired = f"{both}. On the same splits it was {change} by {size}"
     if gap.clear:
         return f"{start} was {change} with dropout: {paired}."
@@ -184,10 +188,11 @@ def _gap(none: Level, some: Level, gap: Paired) -> str:
 def _test(right: Metric, refits: tuple[Refit, ...], best: Level) -> str:
     name = right.name
     none, some = (_amount(right, Mean(one.test[name], one.errors.get(name, 0.0))) for one in refits)
-    kept = f"the one at p = {best.p:g}" if best.p else "the one without dropout"
+    kept = f"the one at p = {spelled(best.p)}" if best.p else "the one without dropout"
     return (
         f"On the test part, which no choice was made on, {right.called} was {some} for the network "
-        f"refitted at p = {refits[1].p:g} and {none} for the one refitted without dropout; the "
+        f"refitted at p = {spelled(refits[1].p)} and {none} for the one refitted without "
+        "dropout; the "
         f"saved model is {kept}."
     )
 
@@ -197,7 +202,8 @@ def _late(none: Level, some: Level) -> list[str]:
     if none.epochs == none.last_epoch and some.epochs == some.last_epoch:
         return []
     said = (
-        f"Each p was stopped at its own best epoch ({some.epochs} at p = {some.p:g}, {none.epochs} "
+        f"Each p was stopped at its own best epoch ({some.epochs} at p = {spelled(some.p)}, "
+        f"{none.epochs} "
         f"without dropout). Trained on to epochs {some.last_epoch} and {none.last_epoch}, the "
         f"validation loss is {number(some.last_loss.value)} and {number(none.last_loss.value)}."
     )

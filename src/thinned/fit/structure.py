@@ -1,4 +1,4 @@
-"""Columns that say how rows belong together: groups, and times."""
+"""Columns that say how rows belong together, or how much they count: groups, times, weights."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinned.errors import quoted
-from thinned.fit.kinds import kind_of
+from thinned.fit.kinds import LARGEST, kind_of
 from thinned.fit.readings import Reading
 from thinned.fit.source import TableFile
 
-__all__ = ["group_numbers", "times_of"]
+__all__ = ["group_numbers", "times_of", "weights_of"]
 
 
 def group_numbers(source: TableFile, name: str) -> NDArray[np.intp]:
@@ -48,6 +48,31 @@ def times_of(source: TableFile, name: str, readings: Iterable[Reading]) -> NDArr
     times = cells.to_numpy(np.float64)
     _check_all(source, name, ~np.isfinite(times), "has no time")
     return times
+
+
+def weights_of(source: TableFile, name: str) -> NDArray[np.float64]:
+    """How much each row counts, by a column of numbers.
+
+    Raises
+    ------
+    InputError if the column holds something else, or a row has no weight, or one below 0.
+    """
+    kind, cells = kind_of(source, name)
+    if kind != "numeric":
+        raise source.error(
+            f"column {quoted(name)} holds no plain numbers, so --weights cannot weigh rows by it."
+        )
+    weights = cells.to_numpy(np.float64)
+    _check_all(source, name, np.isnan(weights), "has no weight")
+    wrong = np.flatnonzero(~((weights >= 0) & (weights < LARGEST)))
+    if wrong.size:
+        raise source.error(
+            f"column {quoted(name)}, {source.row(int(wrong[0]))} holds {weights[wrong[0]]:g}; a "
+            "weight must be 0 or more."
+        )
+    if not weights.any():
+        raise source.error(f"column {quoted(name)} has a weight of 0 in every row.")
+    return weights
 
 
 def _check_all(source: TableFile, name: str, wrong: NDArray[np.bool_], what: str) -> None:

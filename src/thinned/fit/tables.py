@@ -19,7 +19,7 @@ from thinned.fit.kinds import Column, Kind, as_kind, kind_of
 from thinned.fit.readings import Reading, applied
 from thinned.fit.selection import note_alike, selected
 from thinned.fit.source import TableFile
-from thinned.fit.structure import group_numbers, times_of
+from thinned.fit.structure import group_numbers, times_of, weights_of
 from thinned.fit.target import Task, check_target, learnable, target_column, task_of
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ class Problem:
     (None is missing) for each other. `target` holds class numbers, or values in the target's units.
     `data` is the name of the file or the data set, and `typed` what was given for it.
     `readings` say how texts were read, and `choices` what the user said about the columns.
-    `groups` number the groups that rows belong to, and `times` put the rows in order, where there
-    are such columns.
+    `groups` number the groups that rows belong to, `times` put the rows in order, and `weights`,
+    with a mean of 1, say how much each counts, where there are such columns.
     `places` are the positions of the rows in the data, and `unknown` has the features of the rows
     without a target, its index being their positions.
     """
@@ -74,6 +74,7 @@ class Problem:
     unknown: pd.DataFrame | None = None
     groups: NDArray[np.intp] | None = None
     times: NDArray[np.float64] | None = None
+    weights: NDArray[np.float64] | None = None
 
     @property
     def rows(self) -> int:
@@ -139,8 +140,9 @@ def problem_of(
     names = list(source.frame.columns)
     _check_choices(choices, name, names)
     groups = None if choices.groups is None else group_numbers(source, choices.groups)
-    apart = [*choices.drop, *([choices.groups] if choices.groups is not None else [])]
-    source.frame = source.frame.drop(columns=apart)
+    weights = None if choices.weights is None else weights_of(source, choices.weights)
+    apart = {*choices.drop, *filter(None, (choices.groups, choices.weights))}
+    source.frame = source.frame.drop(columns=list(apart))
     names_read = list(source.frame.columns)
     readings = found(source, names_read, choices.kinds, name)
     if any(one.dated and one.column == name for one in readings):
@@ -149,6 +151,12 @@ def problem_of(
     times = None if choices.time is None else times_of(source, choices.time, readings)
     _check_number(source, len(source.frame))
     kind, values = kind_of(source, name)
+    if weights is not None and not weights.all():
+        values = values.where(weights > 0, np.nan if kind == "numeric" else None)
+        source.notes.append(
+            f"Rows to which {quoted(choices.weights)} gives a weight of 0 count as rows without a "
+            "target."
+        )
     check_target(source, name, kind, values, task)
     chosen = task_of(source, name, kind, values, task)
     classes, y, rows = learnable(source, name, kind, values, chosen)
@@ -186,6 +194,7 @@ def problem_of(
         places=rows,
         groups=None if groups is None else groups[rows],
         times=None if times is None else times[rows],
+        weights=None if weights is None else weights[rows] / weights[rows].mean(),
         unknown=frame[values.isna().to_numpy()],
     )
 
@@ -205,14 +214,17 @@ def _check_choices(choices: Choices, target: str, names: list[str]) -> None:
         check_names(option, those, names)
         if target in those:
             raise InputError(f"{option}: {quoted(target)} is the target.")
-    for option, one in (("--groups", choices.groups), ("--time", choices.time)):
+    columns = (choices.groups, choices.time, choices.weights)
+    for option, one in zip(("--groups", "--time", "--weights"), columns, strict=True):
         if one is None:
             continue
         check_names(option, [one], names)
         if one == target:
             raise InputError(f"{option}: {quoted(target)} is the target.")
-        if one in choices.drop or (option == "--groups" and one in choices.keep):
+        if one in choices.drop or (option != "--time" and one in choices.keep):
             raise InputError(f"{option}: {quoted(one)} is named by --keep or --drop too.")
+    if choices.weights is not None and choices.weights in (choices.groups, choices.time):
+        raise InputError(f"--weights: {quoted(choices.weights)} is named by another option too.")
     if choices.groups is not None and choices.time is not None:
         raise InputError("--groups and --time: only one of them can say what is held out.")
     both = set(choices.keep) & set(choices.drop)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 from thinned.address import Address
 from thinned.fit.epochs import Patience
+from thinned.fit.jobs import Job, Trained
 from thinned.fit.network import MEASURES, Network, measures
+from thinned.fit.own_training import train_own
+from thinned.fit.rate import Rate
 from thinned.fit.results import FitSettings
 from thinned.fit.tables import Task
 from thinned.fit.threads import one_blas_thread
@@ -20,41 +23,7 @@ __all__ = ["Job", "Trained", "estimator_for", "train"]
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True)
-class Job:
-    """What one training needs, and nothing of the table it came from.
-
-    `inputs` and `target` hold two parts of the rows: those to train on, and those to look at only.
-    """
-
-    key: tuple[int, ...]
-    task: Task
-    n_classes: int
-    inputs: tuple[Array, Array]
-    target: tuple[Array, Array]
-    p: float
-    random_state: int
-    looks: tuple[int, ...]
-    settings: FitSettings
-
-
-@dataclass(frozen=True)
-class Trained:
-    """measured[part, look, measure] for the two parts of the rows, and the network at the end.
-
-    Looks after the one at which patience ended the training are NaN.
-
-    `masks` names the masks of the first batch: for the input and each hidden layer the site, the
-    address, p and the shape.
-    """
-
-    key: tuple[int, ...]
-    measured: Array
-    network: Network
-    masks: tuple[tuple[str, Address, float, tuple[int, int]], ...]
-
-
-def estimator_for(task: Task, p: float, random_state: int, settings: FitSettings) -> Any:
+def estimator_for(task: Task, p: Rate, random_state: int, settings: FitSettings) -> Any:
     """The unfitted estimator that a training is."""
     from thinned.estimators.multilayer import DropoutMLPClassifier, DropoutMLPRegressor
 
@@ -72,6 +41,8 @@ def estimator_for(task: Task, p: float, random_state: int, settings: FitSettings
 def train(job: Job) -> Trained:
     """Train to the last of `job.looks`, or until looks bring nothing any more, and measure both
     parts after each of these epochs."""
+    if job.settings.network is not None:
+        return train_own(job)
     with one_blas_thread():
         return _train(job)
 
@@ -79,6 +50,7 @@ def train(job: Job) -> Trained:
 def _train(job: Job) -> Trained:
     estimator = estimator_for(job.task, job.p, job.random_state, job.settings)
     x, y = job.inputs[0], job.target[0]
+    weights = None if job.weights is None else job.weights[0]
     mean, scale, more = 0.0, 1.0, {}
     if job.task == "classification":
         more = {"classes": np.arange(job.n_classes)}
@@ -88,24 +60,29 @@ def _train(job: Job) -> Trained:
     measured = np.full((2, len(job.looks), len(MEASURES[job.task])), np.nan)
     steps = -(-len(x) // job.settings.batch_size)
     patience = Patience(job.task, job.settings.metric, job.target[1], steps)
-    look = 0
+    look, epoch, finished = 0, 0, True
     for epoch in range(1, job.looks[-1] + 1):
-        estimator.partial_fit(x, y, **more)
+        estimator.partial_fit(x, y, sample_weight=weights, **more)
         if epoch == job.looks[look]:
             network = _network(estimator, mean, scale)
             for part in range(2):
                 out = network.outputs(job.inputs[part])
-                measured[part, look] = measures(job.task, out, job.target[part])
+                of_rows = None if job.weights is None else job.weights[part]
+                measured[part, look] = measures(job.task, out, job.target[part], of_rows)
             look += 1
             if patience.ends(measured[1, :look], epoch):
                 break
+        if job.until is not None and epoch < job.looks[-1] and time.time() > job.until:
+            finished = False
+            network = _network(estimator, mean, scale)
+            break
     units = [weight.shape[0] for weight in network.weights]
     rows = min(job.settings.batch_size, len(x))
     masks = tuple(
         (site, Address(estimator.seed_, site, 0), p, (rows, n))
         for site, p, n in zip(estimator.sites_, estimator.p_, units, strict=True)
     )
-    return Trained(job.key, measured, network, masks)
+    return Trained(job.key, measured, network, masks, epoch, finished)
 
 
 def _network(estimator: Any, mean: float, scale: float) -> Network:

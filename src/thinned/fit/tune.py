@@ -17,6 +17,7 @@ from thinned.errors import InputError, quoted
 from thinned.fit.encoding import column_transformer
 from thinned.fit.engines import Engine
 from thinned.fit.epochs import looks_for
+from thinned.fit.rate import Rate, mean_of
 from thinned.fit.results import FitSettings
 from thinned.fit.splits import folds_of
 from thinned.fit.tables import Problem
@@ -41,6 +42,24 @@ class Tuning:
 
     names: tuple[str, ...]
     trials: int
+
+    def check(self, settings: FitSettings) -> None:
+        """Refuse what cannot be tuned of these settings.
+
+        Raises
+        ------
+        InputError.
+        """
+        if settings.network is not None and {"width", "depth"} & set(self.names):
+            raise InputError(
+                f"--tune: the layers are those that {settings.network.called} builds; tune p and "
+                "learning_rate."
+            )
+        single = any(isinstance(p, tuple) for p in settings.p)
+        if single and {"p", "depth"} & set(self.names):
+            raise InputError(
+                "--tune: rates of single layers (--p) are for a depth and p that stay."
+            )
 
     def rows(self, problem: Problem, settings: FitSettings) -> int:
         """How many rows are set aside."""
@@ -111,7 +130,7 @@ def _as_values(settings: FitSettings, names: tuple[str, ...]) -> dict[str, float
     p = _middle(settings)
     values = {
         "p": min(max(round(round(p / 0.05) * 0.05, 2), 0.05), 0.8),
-        "width": min(max(settings.hidden[0], 16), 1024),
+        "width": min(max(settings.hidden[0] if settings.hidden else 0, 16), 1024),
         "depth": min(len(settings.hidden), 4),
         "learning_rate": min(max(settings.learning_rate, 1e-4), 1e-2),
     }
@@ -120,6 +139,10 @@ def _as_values(settings: FitSettings, names: tuple[str, ...]) -> dict[str, float
 
 def _middle(settings: FitSettings) -> float:
     """The p that stands for several above 0."""
+    return mean_of(_middle_rate(settings))
+
+
+def _middle_rate(settings: FitSettings) -> Rate:
     above = settings.p[1:]
     return above[len(above) // 2]
 
@@ -129,7 +152,7 @@ def _of_trial(trial: Any, settings: FitSettings, names: tuple[str, ...]) -> FitS
     if "p" in names:
         p = round(trial.suggest_float("p", 0.05, 0.8, step=0.05), 2)
         settings = replace(settings, p=(0.0, p))
-    width, depth = settings.hidden[0], len(settings.hidden)
+    width, depth = settings.hidden[0] if settings.hidden else 0, len(settings.hidden)
     if "width" in names:
         width = trial.suggest_int("width", 16, 1024, log=True)
     if "depth" in names:
@@ -142,19 +165,25 @@ def _of_trial(trial: Any, settings: FitSettings, names: tuple[str, ...]) -> FitS
     return settings
 
 
-def _parts(problem: Problem, settings: FitSettings) -> Iterator[tuple[Any, Any]]:
-    """Inputs and targets of each fold."""
+def _parts(problem: Problem, settings: FitSettings) -> Iterator[tuple[Any, Any, Any]]:
+    """Inputs, targets and weights of each fold."""
     for rows, other in folds_of(problem, replace(settings, repeats=1)):
         transformer = column_transformer(problem.columns)
         inputs = (
             transformer.fit_transform(problem.features.iloc[rows]).astype(np.float32),
             transformer.transform(problem.features.iloc[other]).astype(np.float32),
         )
-        yield inputs, (problem.target[rows], problem.target[other])
+        weights = problem.weights
+        of_rows = None if weights is None else (weights[rows], weights[other])
+        yield inputs, (problem.target[rows], problem.target[other]), of_rows
 
 
 def _loss(
-    problem: Problem, tried: FitSettings, parts: list[tuple[Any, Any]], number: int, engine: Engine
+    problem: Problem,
+    tried: FitSettings,
+    parts: list[tuple[Any, Any, Any]],
+    number: int,
+    engine: Engine,
 ) -> float:
     """The lowest validation loss of each fold on the way through the epochs, in the mean, at the
     middle p above 0."""
@@ -166,12 +195,13 @@ def _loss(
             n_classes=len(problem.classes),
             inputs=inputs,
             target=target,
-            p=_middle(tried),
+            p=_middle_rate(tried),
             random_state=tried.seed,
             looks=looks,
             settings=tried,
+            weights=weights,
         )
-        for fold, (inputs, target) in enumerate(parts)
+        for fold, (inputs, target, weights) in enumerate(parts)
     ]
     # Looks after the end of a training are NaN.
     lowest = [np.nanmin(one.measured[1, :, 0]) for one in engine.run(train, jobs, len(jobs))]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from thinned.fit.conformal import limit, sets
 from thinned.fit.model import Answers, Model
+from thinned.fit.rate import Rate, as_rate
 from thinned.fit.threads import one_blas_thread
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Members:
         columns are pixels.
     """
 
-    p: float
+    p: Rate
     own: bool
     count: int
     answers: Answers
@@ -117,7 +118,7 @@ def _members(model: Model, frame: pd.DataFrame, target: Array) -> Members:
     assert uncertainty is not None
     least = np.argsort(-uncertainty, kind="stable")[:LEAST_SURE]
     return Members(
-        p=float(asked.training["p"]),
+        p=as_rate(asked.training["p"]),
         own=asked.training == model.training,
         count=MEMBERS,
         answers=answers,

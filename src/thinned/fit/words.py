@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from thinned.fit.rate import spelled
 from thinned.fit.results import Mean, Result
 from thinned.fit.target import Task
 
@@ -12,6 +13,7 @@ __all__ = [
     "Shown",
     "baseline_table",
     "count",
+    "duration",
     "number",
     "percent",
     "shown_measures",
@@ -50,6 +52,13 @@ def percent(share: float) -> str:
 def count(n: int, what: str) -> str:
     """1 row, 2 rows."""
     return f"{n:,} {what}{'s' if n != 1 else ''}"
+
+
+def duration(seconds: float) -> str:
+    """A time as a person says it: 35 s, 12 min, 3.5 h."""
+    if seconds < 120:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,7 @@ def table(result: Result) -> str:
     rows = [head]
     for level in result.levels:
         epochs = f"{level.epochs}{'' if level.finished else '+'}"
-        row = [f"{level.p:g}", epochs, with_error(level.validation["loss"])]
+        row = [f"{spelled(level.p)}", epochs, with_error(level.validation["loss"])]
         row += [one.of(level.validation[one.name]) for one in columns]
         row += [with_error(level.training["loss"])] if wide else []
         rows.append([*row, with_error(level.gap)])

@@ -236,7 +236,7 @@ class Draws:
             s = scale if number else xp.astype(scale, wide.dtype)
             kept = xp.astype(wide * s if plain else f + s * (wide - f), x.dtype)
         if isinstance(fill, (int, float)):  # one element, which takes no pass over memory
-            fill = xp.full((), fill, dtype=x.dtype, device=getattr(x, "device", None))
+            fill = self.backend.constant(fill, x)
         return self.typed(xp.where(keep, kept, fill), given)
 
     def scaled(self, x: Any, scale: Any) -> Any:

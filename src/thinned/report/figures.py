@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from thinned.fit.rate import Rate, along, spelled
 from thinned.fit.results import Level, Mean, Result, ShownMask
 from thinned.fit.words import number, with_error
 from thinned.pages.colours import ACCENT, GRID, INK, MUTED, NONE, SURFACE, colour_of
@@ -78,7 +79,8 @@ def _points(
     axes: Axes, levels: tuple[Level, ...], means: list[Mean], colour: str, label: str
 ) -> Any:
     """Means with their errors over the ps; returns the line that joins them."""
-    x = [level.p for level in levels]
+    ps = [level.p for level in levels]
+    x = along(ps)
     drawn = axes.errorbar(
         x,
         [mean.value for mean in means],
@@ -90,10 +92,15 @@ def _points(
         elinewidth=1.2,
         label=label,
     )
-    axes.set_xticks(x)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_xticks(x, [spelled(p) for p in ps])
     axes.set_xlabel("p (probability to drop a unit)")
     return drawn[0]
+
+
+def _place(result: Result, p: Rate) -> float:
+    """Where a p stands on the axis of `_points`."""
+    ps = [level.p for level in result.levels]
+    return along(ps)[ps.index(p)]
 
 
 def _only(axes: Axes, label: str) -> tuple[list[Any], list[str]]:
@@ -117,7 +124,7 @@ def loss_by_p(result: Result) -> Picture:
         _points(axes, result.levels, means, ACCENT, "validation")
         best = result.best
         axes.plot(
-            [best.p],
+            [_place(result, best.p)],
             [best.validation[name].value],
             marker="o",
             markersize=11,
@@ -131,19 +138,20 @@ def loss_by_p(result: Result) -> Picture:
         axes.set_title(title)
         axes.legend(*_only(axes, "without dropout"), fontsize=8.5)
         said = "; ".join(
-            f"p = {level.p:g}: {with_error(level.validation[name])}" for level in result.levels
+            f"p = {spelled(level.p)}: {with_error(level.validation[name])}"
+            for level in result.levels
         )
         svg = inline(
             figure,
             "loss-by-p",
             title,
             f"Mean validation {measure_name(result)} with standard error. {said}. "
-            f"Best at p = {best.p:g}.",
+            f"Best at p = {spelled(best.p)}.",
             len(result.levels),
         )
     caption = (
         f"Mean over {result.settings.splits} splits, bars one standard error. The ring marks the "
-        f"best, p = {best.p:g}."
+        f"best, p = {spelled(best.p)}."
     )
     return Picture(svg, caption)
 
@@ -158,7 +166,7 @@ def gap_by_p(result: Result) -> Picture:
         line.set_linestyle((0, (4, 3)))
         _points(axes, levels, [level.gap for level in levels], ACCENT, "validation, at best epoch")
         axes.plot(
-            [refit.p for refit in result.refits],
+            [_place(result, refit.p) for refit in result.refits],
             [refit.gap for refit in result.refits],
             linestyle="none",
             marker="D",
@@ -172,8 +180,10 @@ def gap_by_p(result: Result) -> Picture:
         axes.set_ylabel(f"gap in {loss_name(result)}")
         axes.set_title("Train-test gap against p")
         figure.legend(loc="outside lower center", ncols=2, fontsize=8.5)
-        said = "; ".join(f"p = {level.p:g}: {with_error(level.gap)}" for level in levels)
-        tested = "; ".join(f"p = {refit.p:g}: {number(refit.gap)}" for refit in result.refits)
+        said = "; ".join(f"p = {spelled(level.p)}: {with_error(level.gap)}" for level in levels)
+        tested = "; ".join(
+            f"p = {spelled(refit.p)}: {number(refit.gap)}" for refit in result.refits
+        )
         svg = inline(
             figure,
             "gap-by-p",
@@ -203,7 +213,7 @@ def validation_curves(result: Result) -> Picture:
                 marker=MARKERS[rank % len(MARKERS)],
                 markevery=[at],
                 markersize=7,
-                label=f"p = {level.p:g}",
+                label=f"p = {spelled(level.p)}",
             )
         _logarithmic(axes)
         _whole_numbers(axes.xaxis)
@@ -212,7 +222,8 @@ def validation_curves(result: Result) -> Picture:
         axes.set_title("Validation loss over the epochs")
         figure.legend(loc="outside lower center", ncols=min(len(result.levels), 3), fontsize=8.5)
         said = "; ".join(
-            f"p = {level.p:g}: {number(level.validation['loss'].value)} at epoch {level.epochs}, "
+            f"p = {spelled(level.p)}: {number(level.validation['loss'].value)} at epoch "
+            f"{level.epochs}, "
             f"{number(level.last_loss.value)} at epoch {level.last_epoch}"
             for level in result.levels
         )
@@ -250,11 +261,11 @@ def training_and_validation(result: Result, level: Level) -> Picture:
         axes.set_xlabel("epoch")
         axes.set_ylabel(loss_name(result))
         cut = "" if level.finished else ", cut short"
-        axes.set_title(f"p = {level.p:g}" + (" (no dropout)" if level.p == 0 else "") + cut)
+        axes.set_title(f"p = {spelled(level.p)}" + (" (no dropout)" if level.p == 0 else "") + cut)
         svg = inline(
             figure,
             f"curves-{rank}",
-            f"Learning curves at p = {level.p:g}",
+            f"Learning curves at p = {spelled(level.p)}",
             f"After {level.last_epoch} epochs the training loss is "
             f"{number(level.training_curve[-1].value)} and the validation loss "
             f"{number(level.validation_curve[-1].value)}, in {loss_name(result)}; "

@@ -7,6 +7,7 @@ from html import escape
 
 from thinned.errors import quoted
 from thinned.fit.baselines import called
+from thinned.fit.rate import spelled
 from thinned.fit.results import Level, Mean, Refit, Result
 from thinned.fit.words import Shown, count, number, shown_measures, unit_of, with_error
 from thinned.pages.document import MARK, Section, document, table, text, text_long
@@ -43,7 +44,7 @@ def sections(result: Result, again: Sequence[str]) -> list[Section]:
         _curves(result),
         _test(result),
         uncertainty.section(result),
-        _masks(result),
+        *([_masks(result)] if result.masks else []),
         _replay(result, again),
         _settings(result),
     ]
@@ -83,7 +84,7 @@ def _tiles(result: Result) -> str:
     tiles = [
         (
             f"Best {metric.called} at",
-            f"p = {best.p:g}",
+            f"p = {spelled(best.p)}",
             f"of {len(result.levels)} values of p tried",
         ),
         _test_tile(result, saved),
@@ -93,7 +94,9 @@ def _tiles(result: Result) -> str:
     sign = "+" if found.difference > 0 else "\N{MINUS SIGN}"
     tiles.append(
         (
-            f"{metric.called.capitalize()}, p = {found.p:g} against none".replace("R²", "R²"),
+            f"{metric.called.capitalize()}, p = {spelled(found.p)} against none".replace(
+                "R²", "R²"
+            ),
             f"{sign}{number(scale * abs(found.difference))}",
             f"± {number(scale * found.error, 2)} {unit.replace('units of the target', '')}",
         )
@@ -157,7 +160,7 @@ def _named(one: Shown) -> str:
 
 def _level_row(result: Result, level: Level, columns: list[Shown]) -> str:
     best = level is result.best
-    name = "0 (none)" if level.p == 0 else f"{level.p:g}"
+    name = "0 (none)" if level.p == 0 else f"{spelled(level.p)}"
     tag = '<span class="tag">best</span>' if best else ""
     epochs = str(level.epochs) if level.finished else f"{level.epochs}, cut short"
     shown = [epochs, with_error(level.validation["loss"])]
@@ -188,7 +191,7 @@ def _beside(result: Result) -> Section:
         shown = [with_error(means["loss"]), *(one.of(means[one.name]) for one in columns)]
         return [*shown, first.of(Mean(test[first.name], errors[first.name]))]
 
-    name = "network without dropout" if best.p == 0 else f"network at p = {best.p:g}"
+    name = "network without dropout" if best.p == 0 else f"network at p = {spelled(best.p)}"
     rows = [_row(name, [*cells(best.validation, refit.test, refit.errors), "", ""], True)]
     for one in result.baselines:
         found = one.against
@@ -241,13 +244,13 @@ def _test(result: Result) -> Section:
     lead = (
         "Both networks were trained on every row but the test part, each for the epochs that "
         "validation chose for its p. No choice was made on the test part. The pictures show the "
-        f"saved model, p = {result.best.p:g}."
+        f"saved model, p = {spelled(result.best.p)}."
     )
     return Section("test", "On rows that no choice has seen", lead, shown + side_by_side(pictures))
 
 
 def _refit_row(refit: Refit, saved: bool, columns: list[Shown]) -> str:
-    name = "without dropout" if refit.p == 0 else f"p = {refit.p:g}"
+    name = "without dropout" if refit.p == 0 else f"p = {spelled(refit.p)}"
     tag = '<span class="tag">saved model</span>' if saved else ""
     test = {key: Mean(value, refit.errors[key]) for key, value in refit.test.items()}
     shown = [str(refit.epochs), number(refit.training["loss"]), with_error(test["loss"])]
@@ -258,15 +261,21 @@ def _refit_row(refit: Refit, saved: bool, columns: list[Shown]) -> str:
 def _masks(result: Result) -> Section:
     pictures = [figures.masks(result, at) for at in range(len(result.masks))]
     lead = (
-        f"What the refit at p = {result.comparison.p:g} dropped in its first batch. Each row of a "
-        "batch trains its own thinned network, a part of the whole one."
+        f"What the refit at p = {spelled(result.comparison.p)} dropped in its first batch. Each "
+        "row of a batch trains its own thinned network, a part of the whole one."
     )
     return Section("masks", "The masks of one batch", lead, side_by_side(pictures, "small"))
 
 
 def _replay(result: Result, again: Sequence[str]) -> Section:
-    shown = result.masks[-1]
     typed = " ".join(f"<span>{escape(group)}</span>" for group in again)
+    body = (
+        "<p>The whole run, to the last digit on a machine of the same kind; the seed of each split "
+        f'is in metrics.json:</p><pre class="command"><code>{typed}</code></pre>'
+    )
+    if not result.masks:
+        return Section("replay", "Do it again", "", body)
+    shown = result.masks[-1]
     code = (
         "import thinned\n\n"
         f"at = thinned.{shown.address}\n"
@@ -278,12 +287,7 @@ def _replay(result: Result, again: Sequence[str]) -> Section:
         "No mask was stored. Each is a function of its address, and the same on every machine. "
         f"The sites are {sites}; the step counts batches from 0."
     )
-    body = (
-        f"<pre><code>{escape(code)}</code></pre><p>The whole run, to the last digit on a machine "
-        "of the same kind; the seed of each split is in metrics.json:</p>"
-        f'<pre class="command"><code>{typed}</code></pre>'
-    )
-    return Section("replay", "Draw it again", lead, body)
+    return Section("replay", "Draw it again", lead, f"<pre><code>{escape(code)}</code></pre>{body}")
 
 
 def _settings(result: Result) -> Section:
@@ -291,6 +295,12 @@ def _settings(result: Result) -> Section:
     sizes = " → ".join(
         str(size) for size in (data.inputs, *settings.hidden, len(data.classes) or 1)
     )
+    network = f"{sizes} units, ReLU; dropout on the input and on each hidden layer"
+    if (own := settings.network) is not None:
+        network = (
+            f"{own.called}, from {data.inputs} inputs to {len(data.classes) or 1} outputs; SHA-256 "
+            f"of the file {own.sha256}"
+        )
     kinds = [
         count(n, what)
         for kind, what in (
@@ -312,25 +322,19 @@ def _settings(result: Result) -> Section:
     )
     facts = [
         ("Data", f"{data.name}: {', '.join(kinds)}; target {quoted(data.target)}"),
-        ("Network", f"{sizes} units, ReLU; dropout on the input and on each hidden layer"),
+        ("Network", network),
         ("Training", training),
         ("Validation", validation),
         ("Decided by", result.metric.called),
         ("Seed", str(settings.seed)),
         ("Versions", ", ".join(f"{name} {there}" for name, there in result.versions.items())),
     ]
-    if result.took is not None:
-        facts.append(("Time", f"{_time(result.took.seconds)} on {result.took.machine}"))
+    if result.took is not None:  # a report is the same whenever it is made, and has no time in it
+        facts.append(("Machine", f"{result.took.machine}; took.json says how long it took"))
     if data.sha256:
         facts.insert(1, ("SHA-256 of the file", data.sha256))
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{text_long(said)}</dd>" for name, said in facts)
     return Section("settings", "Settings", "", f'<dl class="facts">{rows}</dl>')
-
-
-def _time(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _footer(result: Result) -> str:

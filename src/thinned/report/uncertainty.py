@@ -7,6 +7,7 @@ from html import escape
 import numpy as np
 
 from thinned.fit.conformal import fewest_rows
+from thinned.fit.rate import spelled
 from thinned.fit.results import Result
 from thinned.fit.uncertainty import Bounds, Members, Uncertainty
 from thinned.fit.words import count, number, percent
@@ -73,7 +74,7 @@ def _asked(result: Result, found: Uncertainty) -> str:
         "The saved model was run"
         if asked.own
         else "The saved model was trained without dropout, and has no thinned networks. The one "
-        f"that was refitted at p = {asked.p:g} is saved beside it, and was run"
+        f"that was refitted at p = {spelled(asked.p)} is saved beside it, and was run"
     )
     return (
         f"{which} {asked.count} times on the test part, each time as another of its thinned "

@@ -80,8 +80,14 @@ def alike(found, expected):
 @pytest.mark.parametrize("how", ["eager", "aot_eager", "inductor", "cuda graphs", "checkpoint"])
 def test_an_adopted_model_trains(how, on_cpu, monkeypatch):
     seen = []
-    run = launch.drop
-    monkeypatch.setattr(launch, "drop", lambda *a: (seen.append(type(a[3])), run(*a)))
+    for name, place in (("drop", 3), ("mask_words", 1)):  # where each is told which draws
+        run = getattr(launch, name)
+
+        def counted(*a, run=run, place=place):
+            seen.append(type(a[place]))
+            return run(*a)
+
+        monkeypatch.setattr(launch, name, counted)
     options = {"options": {"triton.cudagraphs": True}} if how == "cuda graphs" else {"backend": how}
 
     def wrap(inner):

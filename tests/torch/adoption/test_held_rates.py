@@ -1,6 +1,7 @@
 """The attribute that holds the p of a mask made by hand: told, set for a while, and scheduled."""
 
 import copy
+import functools
 import pickle
 
 import gated
@@ -59,6 +60,14 @@ class ByTwo(Gate):
         return x if self.drop_prob == 0 or not self.training else rows_kept(x, self.keep_prob)
 
 
+def decorated(forward):
+    @functools.wraps(forward)
+    def run(self, *args, **kwargs):
+        return forward(self, *args, **kwargs)
+
+    return run
+
+
 class Stack(nn.Module):
     """LayerDrop and dropout of embeddings, as the encoders of transformers have them."""
 
@@ -67,6 +76,7 @@ class Stack(nn.Module):
         self.layerdrop, self.dropout = layerdrop, p
         self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(layers))
 
+    @decorated
     def forward(self, x):
         x = functional.dropout(x, p=self.dropout, training=self.training)
         for layer in self.layers:

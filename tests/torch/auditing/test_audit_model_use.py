@@ -131,3 +131,18 @@ def test_a_backward_pass_that_fails_is_the_models_own_only_with_its_loss():
         assert tt.audit(model, x, measure=False).clean
     with pytest.raises(NotImplementedError, match="no gradient of this"):
         tt.audit(model, x, loss=torch.sum, measure=False)
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
+def test_lazy_layers_get_their_weights_and_nothing_else_changes():
+    model = torch.nn.Sequential(
+        torch.nn.LazyLinear(8), torch.nn.Dropout(0.5), torch.nn.BatchNorm1d(8)
+    )
+    x, before = torch.randn(16, 4), torch.get_rng_state()
+    report = tt.audit(model, x, measure=False)
+    assert [finding.kind for finding in report.findings] == ["feeds BatchNorm"]
+    assert model[0].weight.shape == (8, 4)
+    assert model.training
+    assert model[1].training
+    assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(model[2].running_mean, torch.zeros(8))

@@ -7,6 +7,7 @@ import torch
 from libraries import library, needs
 from torch import nn
 
+from thinned.schedules import late
 from thinned.torch import adopt, no_dropout, release, set_p
 
 pytestmark = [
@@ -189,6 +190,26 @@ def test_stochastic_depth_has_its_rate_in_the_table():
     assert torch.equal(quiet, (model.eval(), run())[1])
     with set_p(model.train(), "*drop_path/dropout", 1e-9):
         torch.testing.assert_close(run(), quiet)
+
+
+@needs("transformers")
+def test_layer_drop_and_stochastic_depth_follow_a_schedule():
+    model, run = bart()
+    schedule = {"*coder/dropout": late(0.9, after=1)}
+    clock = adopt(model.train(), schedule=schedule).clock
+    assert torch.equal(run(), (model.eval(), run())[1])
+    clock.tick()
+    assert (model.encoder.layerdrop, model.decoder.layerdrop) == (0.9, 0.9)
+    release(model)
+    assert (model.encoder.layerdrop, model.decoder.layerdrop) == (0.5, 0.5)
+    with set_p(model.train(), "*coder/dropout", 0.0):
+        assert torch.equal(run(), (model.eval(), run())[1])
+    model, run = swin()
+    clock = adopt(model.train(), schedule={"*drop_path/dropout": late(0.9, after=1)}).clock
+    assert torch.equal(run(), (model.eval(), run())[1])
+    clock.tick()
+    model.train()
+    assert not torch.equal(run(), run())
 
 
 @needs("transformers")

@@ -175,20 +175,12 @@ def train_overridden(source: Source) -> Iterator[Hit]:
             method = info.methods.get(name)
             if method is None or _passes_on(method, name) or method.decorator_list:
                 continue
-            if _is_of_another_kind(method):
-                continue
             if not _holds_modules(info):
                 continue
             yield (
                 method,
                 f"{name}() does not call super().{name}(): the modules inside keep their mode.",
             )
-
-
-def _is_of_another_kind(method: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Whether a method cannot be called as train() is: it trains, and must be given data."""
-    required = len(method.args.args) - 1 - len(method.args.defaults)
-    return required > 1 or any(d is None for d in method.args.kw_defaults)
 
 
 def _passes_on(method: ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> bool:

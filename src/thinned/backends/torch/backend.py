@@ -12,6 +12,7 @@ Three ways lead to one result, bit for bit:
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import array_api_compat.torch
@@ -98,6 +99,11 @@ class TorchBackend(Backend):
 
     def holds(self, kind: Any) -> bool:
         return issubclass(kind, Tensor)
+
+    def constant(self, value: float, x: Tensor) -> Tensor:
+        if x.dtype.is_floating_point and abs(value) > torch.finfo(x.dtype).max:
+            value = math.copysign(math.inf, value)  # which PyTorch refuses to round
+        return torch.full((), value, dtype=x.dtype, device=x.device)
 
     def require_floating(self, who: str, x: Tensor, name: str = "x") -> None:
         if x.dtype not in FLOATING:

@@ -144,10 +144,11 @@ HEARD_BITS = defined(
 # ------------------------------------------------------------------------------------- the lowering
 
 
-def offer() -> None:
-    """Tell Inductor, where it is loaded, how to lower the operators. Asked while one is traced."""
+def offer(x: Tensor) -> None:
+    """Tell Inductor, where it is loaded, how to lower the operators. Asked while one is traced, on
+    x; without a device that has kernels Inductor is left as it is."""
     global _offered
-    if _offered or proxy_mode() is None:
+    if _offered or proxy_mode() is None or not uses_triton(x.device):
         return
     lowering: Any = sys.modules.get(_LOWERING)
     if lowering is None or not hasattr(lowering, "constrain_to_fx_strides"):

@@ -208,7 +208,7 @@ def _differentiable(
     keyset: Any, x: Tensor, words: Tensor, rate: Tensor, fill: float, mirror: bool, law: str,
     array: Tensor | None = None, shared: Sequence[int] | None = None,
 ) -> Tensor:  # fmt: skip
-    in_inductor.offer()
+    in_inductor.offer(x)
     if _recorded(x.requires_grad or (array is not None and array.requires_grad)):
         return _derived(_Noised, x, array, words, rate, fill, mirror, law, shared)
     with below_autograd():
@@ -230,7 +230,7 @@ def _forward_alone(_: Any, x: Tensor, *how: Any) -> Tensor:
 
 
 def _dropped(recorded: bool, x: Tensor, how: tuple[Any, ...]) -> Tensor:
-    in_inductor.offer()
+    in_inductor.offer(x)
     if recorded:
         return _derived(_Dropped, x, None, *how)
     with below_autograd():

@@ -52,7 +52,11 @@ class Engine(Protocol):
 
 def apart(job: _J) -> tuple[_J, Arrays]:
     """A job without its arrays, and these: those of the inputs first, then the targets."""
-    return replace(job, inputs=len(job.inputs), target=None), (*job.inputs, *job.target)
+    weights = getattr(job, "weights", None)
+    light = replace(job, inputs=len(job.inputs), target=None)
+    if weights is None:
+        return light, (*job.inputs, *job.target)
+    return replace(light, weights=len(job.target)), (*job.inputs, *job.target, *weights)
 
 
 def together(do: Callable[[Any], Any], light: Any, *arrays: NDArray[Any]) -> Any:
@@ -60,4 +64,7 @@ def together(do: Callable[[Any], Any], light: Any, *arrays: NDArray[Any]) -> Any
     n = light.inputs
     # What other processes share must not be written to; what is computed from it must be writable.
     read = tuple(np.asarray(array) for array in arrays)
-    return do(replace(light, inputs=read[:n], target=read[n:]))
+    whole = replace(light, inputs=read[:n], target=read[n:])
+    if (m := getattr(light, "weights", None)) is not None:
+        whole = replace(whole, target=read[n : n + m], weights=read[n + m :])
+    return do(whole)

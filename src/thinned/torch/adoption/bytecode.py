@@ -338,13 +338,15 @@ class _Reader:
     ) -> None:
         first = code.co_varnames[:1] if code.co_argcount and owner is not None else ()
         local: dict[str, Any] = dict.fromkeys(first, owner)
+        # Whether it is the module's: what decorators wrap is bound to nothing.
+        own = bool(code.co_argcount) and self._local(code.co_varnames[0], local) is self.module
         before = target = imported = None
         self.asks = self.asks or asked_in(code)[0]
         self.takes_from_one = self.takes_from_one or flow_of(code).takes_from_one
         above = False  # whether super() is being called
         for step in steps_of(code):
             op, name = step.op, step.name
-            if owner is not self.module:
+            if not own:
                 step = step._replace(against=_ELSEWHERE)
             if op == "LOAD_GLOBAL":
                 target, above = scope.get(name), above or name == "super"

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from thinned import checks
 from thinned.backends.torch.internals import is_compiled
@@ -46,7 +47,7 @@ def audit(
     Parameters
     ----------
     model : torch.nn.Module, adopted or not, or a wrapper of one, whose inner model is run. Compiled
-        parts are run uncompiled.
+        parts are run uncompiled; lazy layers get their weights, as by any first run.
     inputs : tensor, tuple of arguments or dict of keyword arguments. A batch of several rows: with
         one row nothing can be said of rows that share a mask. They are copied for each run.
     loss : function of the model's output to a scalar, or None for the sum of its floating tensors.
@@ -81,7 +82,7 @@ def audit(
     """
     steps = checks.integer("audit", "steps", steps, 2, 2**16)
     axis = checks.integer("audit", "batch_axis", batch_axis, 0, 64)
-    model = checked("audit", model, inputs)
+    model = _built(checked("audit", model, inputs), inputs)
     measure = checks.flag("audit", "measure", measure)
     if loss is not None:
         checks.function("audit", "loss", loss, "the output")
@@ -91,8 +92,8 @@ def audit(
         drawn = [one for run in seen.trainings for one in run.seen]
         functional = any(one.site != one.module for one in drawn)
 
-        def step(copy: nn.Module) -> None:
-            _step(copy, inputs, loss)
+        def step(one: nn.Module) -> None:
+            _step(one, inputs, loss)
 
         try:
             with kept_as_it_was(model):
@@ -115,6 +116,19 @@ def checked(who: str, model: Any, inputs: Any) -> nn.Module:
             got = "one on the meta device" if tensor.is_meta else "a nested one"
             raise TypeError(message(who, "inputs", "tensors of values in one shape", got))
     return unwrapped(model)
+
+
+def _built(model: nn.Module, inputs: Any) -> nn.Module:
+    """The model, whose lazy layers have their weights: one evaluation gives them, as the first run
+    of a model does."""
+    tensors = (*model.parameters(), *model.buffers())
+    if any(is_lazy(t) for t in tensors):
+        modes = [(module, module.training) for module in model.modules()]
+        with torch.random.fork_rng(), torch.no_grad():
+            _run(model.eval(), inputs)
+        for module, mode in modes:
+            module.training = mode
+    return model
 
 
 def observed(

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from thinned import checks, methods
 from thinned.address import Address
+from thinned.backends.torch.backend import backend
 from thinned.checks import message
 from thinned.methods.draws import Draws
 from thinned.torch.adoption.functional_calls import AdoptedForward
@@ -247,6 +248,10 @@ def mixout(module: M, name: str, p: float = 0.5, reference: Tensor | None = None
         if not isinstance(u, Tensor):
             got = type(u).__name__
             raise TypeError(message("mixout", "reference", "a tensor or None", got))
+        backend.require_dense("mixout", u, "reference")
+        if u.is_meta and not weight.is_meta:
+            needed = "a tensor with values"
+            raise TypeError(message("mixout", "reference", needed, "one of the meta device"))
         if u.shape != weight.shape:
             needed, got = f"of the weight's shape {tuple(weight.shape)}", str(tuple(u.shape))
             raise ValueError(message("mixout", "reference", needed, got))

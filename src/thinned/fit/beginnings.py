@@ -1,0 +1,161 @@
+"""How a file of separated texts begins: what separates its columns, and where its header is."""
+
+from __future__ import annotations
+
+import csv
+import re
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from thinned.errors import InputError, quoted
+from thinned.fit.source import TableFile
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "AROUND",
+    "SEPARATORS",
+    "beginning",
+    "check_is_header",
+    "check_marks",
+    "is_number",
+    "is_spaced",
+]
+
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+# What is around a column's name and no part of it, shown or not.
+AROUND = " \t\ufeff\u200b\u00a0"
+# Marks that separate columns in files that are not read.
+_OTHER_MARKS = {
+    "~": "tildes",
+    "^": "carets",
+    ":": "colons",
+    "!": "exclamation marks",
+    "\x01": "\\x01",
+}
+# Lines that are looked at, and lines before a header at the most.
+_LINES, _CHARACTERS, _MOST_BEFORE = 40, 200_000, 20
+_DECIMAL = re.compile(r"[-+]?[0-9]*\.[0-9]+(?:[eE][-+]?[0-9]+)?|-[0-9]+")
+# So many names that are ascending numbers are wavelengths or the like, and no row.
+_SCALE = 6
+
+
+def beginning(name: str, text: str) -> tuple[str, str, list[str]]:
+    """The text with what stands above its header emptied, the separator, and notes.
+
+    Lines keep their numbers.
+    """
+    lines = _first_lines(text)
+    rows = {mark: _rows(lines, mark) for mark in SEPARATORS}
+    even = {mark: len(found[0]) for mark, found in rows.items() if _are_even(found)}
+    best = max(even, key=lambda mark: even[mark], default="")  # the first of equals: a comma
+    if even.get(best, 0) > 1:
+        return text, best, []
+    for mark, found in rows.items():
+        above = _above(found)
+        if above:
+            line = [n for n, one in enumerate(lines) if one.strip()][above]
+            rest = text[sum(map(len, lines[:line])) :]
+            many = f"first {line} lines are" if line > 1 else "first line is"
+            note = f"The {many} no part of the table; line {line + 1} of {name} names its columns."
+            return "\n" * line + rest, mark, [note]
+    first = next((line for line in lines if line.strip()), "")
+    outside = "".join(first.split('"')[::2])  # what stands between quotes separates nothing
+    return text, max(SEPARATORS, key=outside.count), []
+
+
+def _first_lines(text: str) -> list[str]:
+    """Whole lines from the start, with what ends them."""
+    lines = re.findall(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+$", text[:_CHARACTERS])
+    if len(text) > _CHARACTERS and len(lines) > 1:
+        lines.pop()
+    return lines[:_LINES]
+
+
+def _rows(lines: list[str], mark: str) -> list[list[str]]:
+    """The fields of each line that is not empty."""
+    whole = [line.rstrip("\r\n") for line in lines if line.strip()]
+    spaced = any(f"{mark} " in line for line in whole[:1])
+    try:
+        return list(csv.reader(whole, delimiter=mark, skipinitialspace=spaced))
+    except csv.Error:  # it is said by its line when the whole file is read
+        return []
+
+
+def _are_even(rows: list[list[str]]) -> bool:
+    if not rows or len(rows[0]) < 2 or len({*map(len, rows)}) > 1:
+        return False
+    # A title with as many separators behind it as the table has is no header.
+    return not _above(rows)
+
+
+def _above(rows: list[list[str]]) -> int:
+    """How many lines stand above the header of a table; 0 where it is the first, or none is sure.
+
+    They are titles and remarks: with fewer fields than the table has, and it goes on to the end
+    with as many in each line as in its header, which has texts only.
+    """
+    if len(rows) < 3:
+        return 0
+    width = len(rows[-1])
+    for place, fields in enumerate(rows[:_MOST_BEFORE]):
+        filled = sum(bool(field.strip()) for field in fields)
+        if len(fields) == width and filled >= max(width - 1, 2):
+            names = all(field.strip() and not is_number(field) for field in fields)
+            even = all(len(below) == width for below in rows[place:])
+            return place if names and even and width > 1 else 0
+        remark = bool(fields) and fields[0].lstrip().startswith(("#", "%", "//"))
+        if not remark and filled > max(1, width - 2):
+            return 0
+    return 0
+
+
+def is_spaced(text: str, separator: str) -> bool:
+    """Whether a space follows each separator of the header."""
+    first = next((line for line in _first_lines(text) if line.strip()), "")
+    _, *others = "".join(first.split('"')[::2]).split(separator)
+    return separator != "\t" and bool(others) and all(part.startswith(" ") for part in others)
+
+
+def check_marks(name: str, text: str) -> None:
+    """Refuse a table of one column that other marks cut into the same number of fields in every
+    row."""
+    lines = [line for line in text.split("\n", 21)[:20] if line.strip()]
+    called, widths = "spaces", [len(line.split()) for line in lines]
+    for mark, what in _OTHER_MARKS.items():
+        if lines and lines[0].count(mark):
+            called, widths = what, [line.count(mark) + 1 for line in lines]
+    if len(lines) > 1 and len({*widths}) == 1 and widths[0] > 1:
+        raise InputError(
+            f"{name}: {called} seem to separate {widths[0]} columns; save the table with commas, "
+            "semicolons, tabs or vertical bars between them."
+        )
+
+
+def check_is_header(source: TableFile, frame: pd.DataFrame) -> None:
+    """Refuse a first line that is a row: a number with a decimal mark above numbers, or numbers
+    beside a text that its column has too."""
+    import pandas as pd
+
+    numbers = [name for name in source.header if is_number(name)]
+    scale = len(numbers) >= _SCALE and all(float(a) < float(b) for a, b in pairwise(numbers))
+    if not numbers or scale:
+        return
+    for name in source.header:
+        cells = frame[name]
+        above = pd.api.types.is_numeric_dtype(cells.dtype)
+        found = _DECIMAL.fullmatch(name) if above else name and (cells.head(1000) == name).any()
+        if found:
+            raise source.error(
+                f"the first line holds {quoted(name)}, as a row would; a header that names the "
+                "columns is needed."
+            )
+
+
+def is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,60 @@
+"""One training as values: what it needs, and what comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from thinned.address import Address
+from thinned.fit.network import Network
+from thinned.fit.own_network import OwnNetwork
+from thinned.fit.rate import Rate
+from thinned.fit.results import FitSettings
+from thinned.fit.tables import Task
+
+__all__ = ["Job", "Trained"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one training needs, and nothing of the table it came from.
+
+    `inputs`, `target` and `weights` hold two parts of the rows: those to train on, and those to
+    look at only. Without weights all rows count the same. After `until` (seconds since 1970) no
+    further epoch is begun: what was not finished by then is said so in what comes back.
+    """
+
+    key: tuple[int, ...]
+    task: Task
+    n_classes: int
+    inputs: tuple[Array, Array]
+    target: tuple[Array, Array]
+    p: Rate
+    random_state: int
+    looks: tuple[int, ...]
+    settings: FitSettings
+    weights: tuple[Array, Array] | None = None
+    until: float | None = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """measured[part, look, measure] for the two parts of the rows, and the network at the end.
+
+    Looks after the one at which patience ended the training are NaN.
+
+    `masks` names the masks of the first batch: for the input and each hidden layer the site, the
+    address, p and the shape. `epochs` counts those that were trained; `finished` is False where
+    time ended them.
+    """
+
+    key: tuple[int, ...]
+    measured: Array
+    network: Network | OwnNetwork
+    masks: tuple[tuple[str, Address, float, tuple[int, int]], ...]
+    epochs: int = 0
+    finished: bool = True
