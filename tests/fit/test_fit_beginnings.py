@@ -82,6 +82,23 @@ def test_numbers_can_be_names(table):
     table(",".join([*names, "y"]) + "\n" + "".join(",".join("1" * 10) + ",u\n" for _ in "ab"))
 
 
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("150,4,setosa", 'Numbers are names: "150", "4". If the first line is none'),
+        ("a,7,c", 'A number is the name of a column: "7". If the first line is none'),
+        ("a,2012,c", ""),
+        ("1,2,c", ""),
+        ("2012,2007,c", ""),
+    ],
+)
+def test_numbers_for_names_are_pointed_out(table, header, said):
+    rows = "".join(f"{i * 7 % 20},{i * i % 23}.5,{i % 3}\n" for i in range(60))
+    notes = [note for note in table(f"{header}\n{rows}").notes if "If the first line" in note]
+    assert len(notes) == bool(said)
+    assert "".join(notes).startswith(said)
+
+
 def test_lines_of_two_encodings(table):
     good, bad = "1,Zürich,no\n".encode(), "2,Köln,yes\n".encode("cp1252")
     source = table(b"x,t,y\n" + good * 3 + bad * 2)

@@ -109,6 +109,48 @@ def test_copies_of_a_quantity_are_left_out(problem):
     assert found.task == "regression"
 
 
+def test_a_column_in_the_target_s_order_is_pointed_out(problem):
+    """A logarithm is in no straight line with what it is of."""
+    y = np.exp(np.random.default_rng(1).normal(size=ROWS))
+    swapped = np.log(y)
+    swapped[np.argsort(y)[[10, 30]]] = swapped[np.argsort(y)[[30, 10]]]
+    found = problem(y=y, log=np.log(y), inverse=1 / y, near=swapped, few=CODES)
+    told = [note for note in found.notes if "order" in note]
+    assert [note.split('"')[1] for note in told] == ["log", "inverse"]
+    assert told[1] == (
+        'Column "inverse" puts the rows in the target\'s order (a rank correlation of -1.00000). '
+        'If it is not known before the target is, leave it out: --drop "inverse".'
+    )
+    assert found.left_out == ()
+
+
+def test_numbers_with_a_range_for_each_class_are_pointed_out(problem):
+    x = np.random.default_rng(2).uniform(size=ROWS)
+    one_off = x + 2 * CODES
+    one_off[0] = 2.5
+    touching = np.where(CODES == 0, x.clip(None, 0.5), x / 2 + CODES)
+    touching[:2] = 0.5, 0.5
+    found = problem(told=x - 2 * CODES, one_off=one_off, touching=touching, same=CODES * 0 + x[0])
+    told = [note for note in found.notes if "ranges" in note]
+    assert len(told) == 1
+    assert told[0] == (
+        'Column "told" tells the class of each row: the classes\' ranges do not overlap. If it is '
+        'not known before the target is, leave it out: --drop "told".'
+    )
+
+
+@pytest.mark.parametrize("target", ["quantity", "classes"])
+def test_what_some_rows_show_is_looked_for_in_all(tmp_path, target):
+    """Every fifth row is in order, and those are what is looked at first."""
+    x = np.random.default_rng(3).normal(size=4000)
+    y = np.exp(x) if target == "quantity" else np.where(x > 0, "up", "down")
+    other = np.where(np.arange(4000) % 5 == 1, -x, x)
+    path = tmp_path / "data.csv"
+    pd.DataFrame({"x": x, "other": other, "y": y}).to_csv(path, index=False)
+    told = [note.split('"')[1] for note in load(str(path), "y", "auto").notes if "--drop" in note]
+    assert told == ["x"]
+
+
 def test_columns_are_dropped_before_they_are_read(problem):
     mixed = ["1.5", "1,5"] * (ROWS // 2)
     with pytest.raises(InputError, match="the marks between digits differ"):

@@ -7,7 +7,7 @@ import re
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from thinned.errors import InputError, quoted
+from thinned.errors import InputError, listed, quoted
 from thinned.fit.source import TableFile
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ _LINES, _CHARACTERS, _MOST_BEFORE = 40, 200_000, 20
 _DECIMAL = re.compile(r"[-+]?[0-9]*\.[0-9]+(?:[eE][-+]?[0-9]+)?|-[0-9]+")
 # So many names that are ascending numbers are wavelengths or the like, and no row.
 _SCALE = 6
+# Numbers that name columns for the years that are in them.
+YEARS = 1000, 2200
 
 
 def beginning(name: str, text: str) -> tuple[str, str, list[str]]:
@@ -151,6 +153,14 @@ def check_is_header(source: TableFile, frame: pd.DataFrame) -> None:
                 f"the first line holds {quoted(name)}, as a row would; a header that names the "
                 "columns is needed."
             )
+    values = [float(name) for name in numbers]
+    rising = len(values) > 1 and all(a < b for a, b in pairwise(values))
+    if not rising and not all(YEARS[0] <= value <= YEARS[1] for value in values):
+        what = "A number is the name of a column" if len(values) == 1 else "Numbers are names"
+        source.notes.append(
+            f"{what}: {listed(numbers)}. If the first line is none that names columns, write one "
+            "above it."
+        )
 
 
 def is_number(text: str) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinned.errors import listed, quoted
+from thinned.fit.beginnings import YEARS
 from thinned.fit.dates import two_digit_years
 from thinned.fit.doubt import count
 from thinned.fit.kinds import Column, Kind, check_values, kind_of
@@ -23,7 +24,6 @@ __all__ = ["note_alike", "selected"]
 
 # A text column with more different values than this, most of them in one row only, names its rows.
 MANY_TEXTS, IDENTIFIER_SHARE = 50, 0.5
-YEARS = 1000, 2200
 # Numbers that stand for no value in many tables, where they are far from all others.
 _NO_VALUES = frozenset(
     sign * number for number in (9, 99, 999, 9999, 99999, 999999) for sign in (1, -1)
@@ -31,6 +31,8 @@ _NO_VALUES = frozenset(
 _NO_VALUES |= {-1}
 # A column goes with a quantity from this correlation on as if it were made of it.
 NEARLY = 0.999
+# So many rows, or fewer, are put in order before all are.
+FIRST_ORDERED = 1000
 # Rows that a text must have on average for its class to be no accident.
 FEWEST_OF_TEXT = 5
 # Names under which different whole numbers in all rows are numbers of rows, and no quantity.
@@ -200,13 +202,10 @@ def _note_telling(
     if there.sum() * 2 < len(there) or len(y) < 3:
         return
     why = ""
-    if task == "regression" and kind == "numeric":
+    if kind == "numeric":
         x = known.to_numpy(np.float64)
-        if np.ptp(x) and np.ptp(y):
-            a, b = ((v - v.mean()) / np.abs(v - v.mean()).max() for v in (x, y))
-            r = float(a @ b / np.sqrt((a @ a) * (b @ b)))
-            why = f"has a correlation of {r:.5f} with the target" if abs(r) > NEARLY else ""
-    elif task == "classification" and kind != "numeric":
+        why = _in_line(x, y) if task == "regression" else _in_ranges(x, y)
+    elif task == "classification":
         different = known.nunique()
         pairs = len(set(zip(known, y.tolist(), strict=True)))
         if pairs == different <= len(known) / FEWEST_OF_TEXT and len(np.unique(y)) > 1:
@@ -216,6 +215,51 @@ def _note_telling(
             f"Column {quoted(name)} {why}. If it is not known before the target is, leave it out: "
             f"--drop {quoted(name)}."
         )
+
+
+def _in_line(x: NDArray[np.float64], y: NDArray[np.float64]) -> str:
+    """What is said of numbers that go with a quantity in a straight line, or in its order as a
+    logarithm does."""
+    r = _correlation(x, y)
+    if abs(r) > NEARLY:
+        return f"has a correlation of {r:.5f} with the target"
+    for rows in _some_then_all(x):
+        r = _correlation(_ranks(x[rows]), _ranks(y[rows]))
+        if abs(r) <= NEARLY:
+            return ""
+    return f"puts the rows in the target's order (a rank correlation of {r:.5f})"
+
+
+def _in_ranges(x: NDArray[np.float64], y: NDArray[np.intp]) -> str:
+    """What is said of numbers that have a range for each class, with no number in two of them."""
+    for rows in _some_then_all(x):
+        order = np.argsort(x[rows], kind="stable")
+        numbers, classes = x[rows][order], y[rows][order]
+        changes = np.flatnonzero(np.diff(classes))
+        alone = len(changes) == len(np.unique(classes)) - 1
+        if not alone or (numbers[changes] == numbers[changes + 1]).any():
+            return ""
+    one = len(changes) == 0
+    return "" if one else "tells the class of each row: the classes' ranges do not overlap"
+
+
+def _some_then_all(x: NDArray[np.float64]) -> tuple[slice, slice]:
+    """To put all rows in order takes long: those of some show whether it is worth it."""
+    return slice(None, None, len(x) // FIRST_ORDERED + 1), slice(None)
+
+
+def _ranks(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    import pandas as pd
+
+    return pd.Series(x).rank().to_numpy()
+
+
+def _correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """Pearson's, of numbers of any size; 0 where one of both is constant."""
+    if not np.ptp(x) or not np.ptp(y):
+        return 0.0
+    a, b = ((v - v.mean()) / np.abs(v - v.mean()).max() for v in (x, y))
+    return float(a @ b / np.sqrt((a @ a) * (b @ b)))
 
 
 def note_alike(source: TableFile, name: str, cells: pd.Series) -> None:
