@@ -108,6 +108,28 @@ def test_a_network_that_orders_the_rows_does_better_than_no_inputs():
     assert verdict(0.1, "constant", more=0.2).found == "better"
 
 
+def test_a_fold_of_large_values_hides_no_network():
+    """One fold's squared errors are a thousand times the others': their mean says nothing."""
+    rng = np.random.default_rng(0)
+    scale = np.array([1000.0, 1.0, 2.0, 1.5, 1.0])
+    theirs, tells, not_ = (
+        np.column_stack([scale * part, np.sqrt(scale * part), 1 - part, 1 + rng.normal(size=5)])
+        for part in (1 + rng.uniform(0, 0.01, 5), rng.uniform(0.15, 0.3, 5), rng.normal(1, 0.1, 5))
+    )
+    data = (
+        np.random.default_rng(0).normal(size=(40, 2)),
+        np.random.default_rng(1).normal(size=40),
+        0,
+    )
+    test = score(job("constant", "regression", *data))
+    metric = METRICS["regression"]["loss"]
+    told, nothing = (
+        found("constant", "regression", metric, theirs, test, ours, 5) for ours in (tells, not_)
+    )
+    assert not told.against.clear
+    assert (told.found, nothing.found) == ("beaten", "as well")
+
+
 # ------------------------------------------------------------------------------------ whole tables
 
 QUICK = FitSettings(p=(0.0, 0.2), hidden=(16,), epochs=60, repeats=1, seed=0)

@@ -111,6 +111,22 @@ def test_a_baseline_in_words(difference, found, end):
     assert said("classification", "helped", -0.2, none, some, beside=(one,))[2].endswith(end)
 
 
+@pytest.mark.parametrize(
+    ("name", "r2", "told"),
+    [("linear", 0.9999, True), ("linear", 0.998, False), ("trees", 0.9999, False)],
+)
+def test_a_target_that_is_made_of_columns_in_words(name, r2, told):
+    one = baseline(name, 0.2, 0.1, "better")
+    one.validation["r2"] = Mean(r2, 0.0)
+    none, some = (level(p, 0.5, r2=0.9, rmse=2.0) for p in (0.0, 0.2))
+    lines = said("regression", "hurt", 0.2, none, some, beside=(BEATEN, one))
+    sentence = (
+        'The linear model\'s R² is 0.99990: "price" may be made of other columns. If these are not '
+        "known before it is, leave them out: --drop."
+    )
+    assert [line for line in lines if "made of" in line] == [sentence] * told
+
+
 def test_a_p_that_was_cut_short_is_named():
     none = replace(level(0.0, 0.5, 8, accuracy=0.9), finished=False)
     some = replace(level(0.2, 0.3, 8, accuracy=0.9), finished=False)

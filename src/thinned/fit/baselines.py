@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinned.fit.compare import mean, paired
-from thinned.fit.metrics import Metric
+from thinned.fit.metrics import METRICS, Metric
 from thinned.fit.network import MEASURES, measures
 from thinned.fit.results import Baseline, Mean
 from thinned.fit.scores import standard_errors
 from thinned.fit.target import Task
 from thinned.fit.threads import one_blas_thread
 
-__all__ = ["BASELINES", "BaselineJob", "Scored", "called", "found", "score", "splits_of"]
+__all__ = ["BASELINES", "TELLING", "BaselineJob", "Scored", "called", "found", "score", "splits_of"]
 
 Array = NDArray[Any]
 Name = Literal["constant", "linear", "trees"]
@@ -192,10 +192,18 @@ def found(
     )
 
 
+# Measures by which a network may tell rows apart, though the one that decides does not show it
+# clearly: the order of the rows (the ROC curve); squared errors in proportion to the variance of
+# each fold, so that none rules; absolute errors, which no single row rules.
+TELLING: dict[Task, tuple[str, ...]] = {"classification": ("auc",), "regression": ("r2", "mae")}
+
+
 def _tells(task: Task, constant: Array, ours: Array, folds: int) -> bool:
-    """Whether a network tells rows apart, though the measure that decides does not show it clearly:
-    its order of the rows (the ROC curve), or its absolute error against the median's."""
-    name, way = ("auc", 1.0) if task == "classification" else ("mae", -1.0)
-    m = MEASURES[task].index(name)
-    difference = paired(ours[:, m], constant[:, m], folds, tries=2)
-    return difference.clear and difference.difference * way > 0
+    """Whether a network is clearly better than a constant in one of the measures of `TELLING`."""
+    tries = 1 + len(TELLING[task])
+    for name in TELLING[task]:
+        m = MEASURES[task].index(name)
+        difference = paired(ours[:, m], constant[:, m], folds, tries)
+        if difference.clear and METRICS[task][name].cost(difference.difference) < 0:
+            return True
+    return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from thinned.errors import quoted
-from thinned.fit.baselines import called
+from thinned.fit.baselines import TELLING, called
 from thinned.fit.metrics import METRICS, Metric, metric_for
 from thinned.fit.rate import spelled
 from thinned.fit.results import Baseline, Comparison, FitSettings, Level, Mean, Paired, Refit
@@ -12,6 +12,8 @@ from thinned.fit.words import number, with_error
 
 __all__ = ["HEADLINES", "headline", "sentences"]
 
+# R² from which on a linear model tells the target wholly.
+WHOLLY = 0.999
 HEADLINES = {
     "helped": "Dropout helped.",
     "no clear difference": "Dropout made no clear difference.",
@@ -82,6 +84,7 @@ def sentences(
     right = METRICS[task][accuracy if task == "classification" else "r2"]
     said.append(_score(right, none, some, target))
     said += [_beside(task, metric, best, one) for one in baselines]
+    said += _made_of(task, target, baselines)
     said.append(_gap(none, some, gap))
     said.append(_test(right, refits, best))
     said += _late(none, some)
@@ -166,9 +169,21 @@ def _beside(task: Task, metric: Metric, best: Level, one: Baseline) -> str:
         return f"{start}, clearly {'worse' if worse else 'better'}."
     start = f"{start}, and chance alone may reach {bound}."
     if one.found == "beaten":
-        told = METRICS[task]["auc" if task == "classification" else "mae"]
-        return f"{start} It does tell rows apart: its {told.called} is clearly better."
+        told = " or ".join(METRICS[task][name].called for name in TELLING[task])
+        return f"{start} It does tell rows apart: its {told} is clearly better."
     return start
+
+
+def _made_of(task: Task, target: str, baselines: tuple[Baseline, ...]) -> list[str]:
+    """A sum of columns that is the target: each of them alone may tell little."""
+    if task == "classification":
+        return []
+    return [
+        f"The linear model's R² is {number(one.validation['r2'].value, 5)}: {quoted(target)} may "
+        "be made of other columns. If these are not known before it is, leave them out: --drop."
+        for one in baselines
+        if one.name == "linear" and one.validation["r2"].value > WHOLLY
+    ]
 
 
 def _gap(none: Level, some: Level, gap: Paired) -> str:
