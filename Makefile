@@ -13,7 +13,7 @@ INSTALL := $(PIP) install -q --no-compile
 NATIVE := CMakeLists.txt $(wildcard native/*.cpp native/*.hpp native/pytorch/*)
 NATIVE_TESTS := $(wildcard native/tests/*.cpp native/tests/*.hpp)
 
-.PHONY: demo test test-all setup bench docs site wheel lint types native native-aarch64 tests tests-all gpu-code fuzz statistics zoo audit-public clean
+.PHONY: demo test test-all setup bench docs site wheel lint types native native-aarch64 tests tests-all gpu-code fuzz statistics zoo audit-public trial clean
 
 demo: .venv/.fit
 	$(BIN)/thinned fit digits --out demo --overwrite
@@ -43,6 +43,11 @@ docs: .venv/.dev
 # Audits public packages, installed alone below build/, and compares with what is judged.
 audit-public: .venv/.dev
 	$(BIN)/python -m tests.audit.public
+
+# Tries `thinned fit` on tables of packages that ship data, installed alone below build/, and writes
+# what came of it into docs/fit.md. A run that was stopped goes on where it was.
+trial: .venv/.dev
+	$(BIN)/python -m tests.fit.trial --page docs/fit.md
 
 # The documentation as a site that needs no server and no network. Warnings are errors; of a page that
 # stayed as it is none is repeated, so that nothing is kept where there was one.
