@@ -1,5 +1,6 @@
 """The way in: names that are tried first, what tab and a notebook show, the bare command."""
 
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -138,13 +139,19 @@ def test_the_bare_help_has_the_commands_of_the_whole_one():
 
 
 @needs("typer")
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_a_shell_completes_commands(shell):
+@pytest.mark.parametrize(
+    ("shell", "begins"),
+    [("bash", "complete -o default"), ("zsh", "#compdef thinned"), ("fish", "complete --command")],
+)
+def test_a_shell_completes_commands(shell, begins):
     done = subprocess.run(
         [sys.executable, "-m", "thinned", "--show-completion", shell],
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
+        # The shell is else that which runs the tests, if one does.
+        env={**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
     )
     assert "_THINNED_COMPLETE" in done.stdout
+    assert begins in done.stdout

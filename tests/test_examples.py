@@ -51,6 +51,7 @@ def test_torch_mlp():
 
 @needs("keras")
 @needs("jax")
+@pytest.mark.long
 def test_keras_digits(monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     # Keras's own, wherever a model with an optimizer is saved: a Variable's __array__ has no copy.
@@ -61,6 +62,7 @@ def test_keras_digits(monkeypatch):
 
 
 @needs("torch")
+@pytest.mark.long
 def test_spread():
     """The page on members shows this table, and says what is asserted here."""
     found = spreads(said("spread.py"))

@@ -153,6 +153,7 @@ def test_arrays_with_a_target_of_their_own():
 
 
 @pytest.mark.parametrize("kind", ["arrow", "dict", "records", "float16"])
+@pytest.mark.one_in(3)
 def test_tables_of_other_libraries(kind):
     import pyarrow
 

@@ -134,6 +134,7 @@ def test_the_reports_policy_stops_what_slips_in(digits, tmp_path):
 
 
 @pytest.mark.parametrize("which", ["digits", "patients"])
+@pytest.mark.one_in(4)
 def test_a_phone_does_not_scroll_sideways(which, request, tmp_path):
     report = request.getfixturevalue(which).report
     assert overflow(report, 360, tmp_path) <= 0

@@ -279,6 +279,7 @@ def test_quiet_says_nothing_and_overwrite_replaces(here, command, refused):
 
 
 @pytest.mark.parametrize("where", ["save_model", "metrics", "write_predictions"])
+@pytest.mark.one_in(3)
 def test_a_fault_while_writing_leaves_nothing(here, monkeypatch, where):
     def broken(*arguments, **options):
         raise RuntimeError("planted")

@@ -109,6 +109,7 @@ def test_a_killed_process_loses_no_job(expected, deadly, tmp_path):
     assert (tmp_path / "mark").exists()
 
 
+@pytest.mark.long
 def test_a_job_that_always_kills_is_given_up(deadly):
     with pytest.raises(TerminatedWorkerError):
         answers(Local(2), deadly.always)
@@ -213,6 +214,7 @@ def test_the_command_writes_the_same_bytes_on_dask(here, command, scheduler):
 
 
 @needs_dask
+@pytest.mark.long
 def test_a_killed_worker_of_dasks_loses_no_job(expected, deadly, tmp_path):
     with engine_for("dask", 2) as engine:
         assert answers(engine, deadly.once) == expected
@@ -227,6 +229,7 @@ def test_no_scheduler_is_a_sentence(refused, monkeypatch, here):
 
 
 @needs_ray
+@pytest.mark.long
 def test_a_cluster_of_rays_which_loses_a_worker(expected, deadly, tmp_path):
     with engine_for("ray", 2) as engine:
         assert answers(engine) == expected

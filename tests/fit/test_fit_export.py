@@ -45,6 +45,7 @@ def ran(result, frame, path):
 
 
 @pytest.mark.parametrize("labels", ["texts", "numbers", "truths"])
+@pytest.mark.one_in(3)
 def test_classes(tmp_path, labels):
     frame = table()
     high = frame["y"] > 0

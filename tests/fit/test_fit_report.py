@@ -228,4 +228,5 @@ def test_stand_ins_become_variables():
 
 def test_text_from_the_data_is_cleaned():
     assert clean("a\x00b\x1b[0m\u202e") == "a\ufffdb\ufffd[0m\ufffd"
-    assert clean("x" * 300) == "x" * 199 + "…"
+    assert clean("x" * 300) == "x" * 100 + "…" + "x" * 99
+    assert clean("species number 12", 12) == "specie…er 12"

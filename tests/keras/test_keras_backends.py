@@ -21,7 +21,12 @@ BACKENDS = ("numpy", "jax", "torch", "tensorflow")
 MODELS = (
     "functional", "sequential", "nested", "subclassed", "recurrent", "attention", "convolutional",
 )  # fmt: skip
-LONG = ("by_address", "keras_own")
+LONG = {
+    "numpy": (),
+    "jax": ("by_address", "adopted", "keras_own"),
+    "torch": ("by_address", "keras_own"),
+    "tensorflow": ("by_address", "keras_own"),
+}
 pytestmark = needs("keras")
 
 
@@ -54,9 +59,7 @@ def out(tmp_path_factory):
 
 # On NumPy these take seconds; where each operation is compiled, a minute.
 CASES = [
-    pytest.param(
-        backend, name, marks=[pytest.mark.long] if backend != "numpy" and name in LONG else []
-    )
+    pytest.param(backend, name, marks=[pytest.mark.long] if name in LONG[backend] else [])
     for backend in BACKENDS
     for name in ("by_address", "adopted", "keras_own", "operations")
 ]

@@ -175,6 +175,7 @@ def test_a_rate_for_each_element_and_column(library):
     np.testing.assert_array_equal(y, np.asarray(thinned.dropout(library(ones), library(whole), AT)))
 
 
+@pytest.mark.long
 def test_rates_in_programs_and_their_gradients():
     x = (RNG.random((40, 30)) + 0.1).astype(np.float32)
     p = np.linspace(0.0, 1.0, 40, dtype=np.float32)[:, None]

@@ -40,6 +40,7 @@ for row in every():
 
 
 @needs("keras")
+@pytest.mark.long
 def test_the_programs_for_keras_run():
     """In a process of their own, since Keras takes its backend where it is imported."""
     path = os.pathsep.join([str(ROOT), *sys.path])

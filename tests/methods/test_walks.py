@@ -60,6 +60,7 @@ def slowly(edges, p, at, walks, length, start, directed):
 @pytest.mark.parametrize("start", ["node", "edge"])
 @pytest.mark.parametrize("directed", [False, True])
 @pytest.mark.parametrize(("walks", "length"), [(1, 1), (1, 3), (3, 4)])
+@pytest.mark.one_in(4)
 def test_walks_are_those_of_one_step_after_another(start, directed, walks, length):
     edges = a_graph()
     how = {"walks": walks, "length": length, "start": start, "directed": directed}

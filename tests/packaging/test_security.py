@@ -13,8 +13,9 @@ FORBIDDEN = {
     "asyncio", "cloudpickle", "dill", "ftplib", "http", "marshal", "requests", "shelve", "smtplib",
     "socket", "ssl", "subprocess", "urllib.request", "webbrowser", "xmlrpc",
 }  # fmt: skip
-# The language server waits for the editor, and for pauses in its typing, in a loop.
-ALLOWED = {"audit/server.py": ["imports asyncio"]}
+# The language server waits for the editor, and for pauses in its typing, in a loop. `thinned fit
+# FILE.py:FUNCTION` runs the file that its user names; no file that is loaded names one.
+ALLOWED = {"audit/server.py": ["imports asyncio"], "fit/own.py": ["calls compile", "calls exec"]}
 CALLS = {"eval", "exec", "compile", "__import__"}
 LOADS = {
     ("pickle", "load"),

@@ -75,9 +75,13 @@ def text_long(sentence: str) -> str:
 
 
 def clean(text: object, longest: int = 200) -> str:
-    """Text from the data, fit to be shown: no control characters, and not without end."""
+    """Text from the data, fit to be shown: no control characters, and not without end. Long text is
+    cut in its middle, since names with one beginning are told apart by their ends."""
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
-    return shown if len(shown) <= longest else shown[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    if len(shown) <= longest:
+        return shown
+    last = (longest - 1) // 2
+    return shown[: longest - 1 - last] + "\N{HORIZONTAL ELLIPSIS}" + shown[-last:]
 
 
 def table(head: list[tuple[str, str]], rows: list[str], caption: str, label: str) -> str:

@@ -269,6 +269,7 @@ def test_checkpointed(lay, reentrant):
 
 
 @needs_gloo
+@pytest.mark.long
 def test_in_distributed_data_parallel():
     run_in_processes(Path(__file__).with_name("wrapped_worker.py"), 2)
 

@@ -382,6 +382,7 @@ def test_resumed_and_copied():
 
 
 @needs_gloo
+@pytest.mark.long
 def test_processes_draw_their_rows_and_skip_the_same_layers():
     run_in_processes(File(__file__).with_name("gates_worker.py"), 2)
 

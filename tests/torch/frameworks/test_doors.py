@@ -47,6 +47,7 @@ def test_pytorch_alone_loads_none_of_them():
         ),
     ],
 )
+@pytest.mark.one_in(3)
 def test_an_absent_library_is_named(absent, module, words):
     hide = f"""
 import sys

@@ -23,5 +23,6 @@ def test_lightnings_processes_draw_their_parts_of_a_mask():
 
 
 @needs("accelerate")
+@pytest.mark.long
 def test_accelerates_processes_are_as_one():
     run_in_processes(Path(__file__).with_name("accelerate_worker.py"), 2)

@@ -163,6 +163,7 @@ def test_checkpointing_changes_no_gradient(tmp_path):
     assert same(weights(plain.model), weights(recomputed.model))
 
 
+@pytest.mark.long
 def test_early_stopping_and_going_on(tmp_path):
     stopping = EarlyStoppingCallback(early_stopping_patience=1, early_stopping_threshold=10.0)
     how = {"eval_strategy": "steps", "eval_steps": 2, "metric_for_best_model": "eval_loss"}
@@ -174,6 +175,7 @@ def test_early_stopping_and_going_on(tmp_path):
     assert [torch.equal(mask, wanted(step)) for mask, step in zip(found, (4, 5), strict=True)]
 
 
+@pytest.mark.long
 def test_a_checkpoint_of_a_training_without_the_callback_begins_at_its_step(tmp_path):
     one = trainer(tmp_path, [])
     one.train()
@@ -183,6 +185,7 @@ def test_a_checkpoint_of_a_training_without_the_callback_begins_at_its_step(tmp_
     assert state["stateful_callbacks"]["thinned_clock"] == {"seed": SEED, "step": 6}
 
 
+@pytest.mark.long
 def test_another_seed_is_refused_and_the_model_is_left_plain(tmp_path):
     trained(tmp_path)
     other = trainer(tmp_path, [Dropout(seed=SEED + 1)])
@@ -214,6 +217,7 @@ def test_files_are_those_of_a_plain_model(tmp_path):
     assert same(weights(model), weights(one.model))
 
 
+@pytest.mark.long
 def test_nothing_is_said_of_the_model_that_is_loaded(tmp_path, capsys):
     trained(tmp_path)
     capsys.readouterr()
@@ -241,6 +245,7 @@ def test_the_next_training_begins_at_step_0(tmp_path):
     callback.report.clock  # noqa: B018 - the report outlives the training
 
 
+@pytest.mark.long
 def test_a_training_that_broke_off_leaves_the_next_one_free(tmp_path):
     class Break(TrainerCallback):
         broken = False
@@ -258,6 +263,7 @@ def test_a_training_that_broke_off_leaves_the_next_one_free(tmp_path):
     assert BUFFER not in dict(one.model.named_buffers())
 
 
+@pytest.mark.long
 def test_models_made_by_model_init(tmp_path):
     one = trainer(tmp_path, [Dropout(seed=SEED)])
     one.model_init = lambda: bert()
@@ -323,6 +329,7 @@ def test_an_optimizer_that_is_none_of_pytorchs(tmp_path):
 
 
 @pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.one_in(2)
 def test_a_step_that_the_scaler_skips_does_not_count(tmp_path, fused):
     """fp16 as accelerate has it on a GPU, with PyTorch's scaler for the CPU."""
 
