@@ -251,7 +251,7 @@ def _some_then_all(x: NDArray[np.float64]) -> tuple[slice, slice]:
 def _ranks(x: NDArray[np.float64]) -> NDArray[np.float64]:
     import pandas as pd
 
-    return pd.Series(x).rank().to_numpy(np.float64)
+    return np.asarray(pd.Series(x).rank(), np.float64)
 
 
 def _correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
