@@ -240,5 +240,6 @@ def same_rows(
         return read.law == SeenLaw.mask and bool(shape[0] % rows) and shape[0] not in others
     if len(shape) <= axis or shape[axis] != 1 or shape in weights:
         return False
-    time_in_front = axis == 0 and len(shape) > 2 and shape[1] in others
-    return not time_in_front
+    # Time stands in front, or fused attention has put an axis of its own there.
+    in_front = axis == 0 and len(shape) > 2 and (shape[1] == rows or shape[1] in others)
+    return not in_front
