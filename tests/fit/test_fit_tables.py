@@ -21,7 +21,7 @@ def csv(tmp_path):
     def write(name="data.csv", **changes):
         frame = pd.DataFrame(
             {
-                "a": np.arange(20) * 0.5,
+                "a": np.arange(20) * 7 % 20 * 0.5,  # in no order of the classes
                 "t": ["x", "y"] * 10,
                 "target": ["yes"] * 10 + ["no"] * 10,
             }
