@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
 
 from thinned.address import Address
-from thinned.fit.network import Network
+from thinned.fit.network import Network, measures
 from thinned.fit.own_network import OwnNetwork
 from thinned.fit.rate import Rate
 from thinned.fit.results import FitSettings
@@ -39,6 +40,12 @@ class Job:
     settings: FitSettings
     weights: tuple[Array, Array] | None = None
     until: float | None = None
+
+    def measured(self, outputs: Callable[[Array], Array]) -> list[Sequence[float]]:
+        """The measures of both parts, by a network's function from inputs to outputs."""
+        weights = self.weights or (None, None)
+        parts = zip(self.inputs, self.target, weights, strict=True)
+        return [measures(self.task, outputs(x), y, of_rows) for x, y, of_rows in parts]
 
 
 @dataclass(frozen=True)

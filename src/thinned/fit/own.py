@@ -158,7 +158,7 @@ def _set(own: Own, module: nn.Module, p: Rate) -> None:
 def _function(own: Own) -> Callable[..., Any]:
     """The function, from what the file holds."""
     try:
-        import torch  # noqa: F401
+        import torch  # noqa: F401 - only whether it is there
     except ImportError as missing:
         raise ImportError(
             'torch is not installed; a network of your own needs: pip install "thinned[torch]"',

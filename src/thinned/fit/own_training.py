@@ -14,7 +14,7 @@ from thinned.address import Address
 from thinned.errors import InputError
 from thinned.fit.epochs import Patience
 from thinned.fit.jobs import Job, Trained
-from thinned.fit.network import MEASURES, measures
+from thinned.fit.network import MEASURES
 from thinned.fit.own import Own, built, failures_of
 from thinned.fit.own_network import OwnNetwork, asked_of, in_units
 from thinned.fit.rate import mean_of
@@ -102,11 +102,8 @@ def _train(job: Job) -> Trained:
                 f"{float(loss.detach()):g}; lower --learning-rate."
             )
         if epoch == job.looks[look]:
-            for part in range(2):
-                raw = asked_of(module.eval(), job.inputs[part])
-                out_rows = in_units(raw, mean, scale)
-                of_rows = None if job.weights is None else job.weights[part]
-                measured[part, look] = measures(job.task, out_rows, job.target[part], of_rows)
+            module.eval()
+            measured[:, look] = job.measured(lambda x: in_units(asked_of(module, x), mean, scale))
             look += 1
             if patience.ends(measured[1, :look], epoch):
                 break

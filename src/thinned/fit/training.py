@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from thinned.address import Address
 from thinned.fit.epochs import Patience
 from thinned.fit.jobs import Job, Trained
-from thinned.fit.network import MEASURES, Network, measures
+from thinned.fit.network import MEASURES, Network
 from thinned.fit.own_training import train_own
 from thinned.fit.rate import Rate
 from thinned.fit.results import FitSettings
@@ -65,10 +65,7 @@ def _train(job: Job) -> Trained:
         estimator.partial_fit(x, y, sample_weight=weights, **more)
         if epoch == job.looks[look]:
             network = _network(estimator, mean, scale)
-            for part in range(2):
-                out = network.outputs(job.inputs[part])
-                of_rows = None if job.weights is None else job.weights[part]
-                measured[part, look] = measures(job.task, out, job.target[part], of_rows)
+            measured[:, look] = job.measured(network.outputs)
             look += 1
             if patience.ends(measured[1, :look], epoch):
                 break
