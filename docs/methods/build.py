@@ -23,7 +23,7 @@ from thinned.methods.table import RANKS, Method, every
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1]))  # where docs.methods lies
-from docs.methods import network, programs  # noqa: E402
+from docs.methods import network, programs  # noqa: E402 - after its path
 
 FORMULAS: dict[str, list[str]] = tomllib.loads((HERE / "formulas.toml").read_text(encoding="utf-8"))
 RANK_TITLES = {
@@ -61,7 +61,7 @@ def page(row: Method, picture: bool) -> str:
 
 
 def formula(row: Method) -> list[str]:
-    """The formula, typeset; as the row has it where nobody has typeset it yet."""
+    """The formula as formulas.toml has it, or else as the row has it."""
     typeset = FORMULAS.get(row.name)
     if typeset is None:
         return ["```", row.formula, "```", ""]

@@ -1,7 +1,7 @@
 """A method in code, by NumPy, PyTorch, JAX and Keras: made from its row.
 
 The four differ in how arrays are made, and in what stands beside the function: a gradient, `jit`, a
-module, a layer. Rows whose function has a form of its own have their lines in BODIES.
+module, a layer. BODIES has the lines of rows whose function is called differently.
 """
 
 from __future__ import annotations

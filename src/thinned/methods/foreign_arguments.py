@@ -114,7 +114,7 @@ def without_foreign(function: F) -> F:
     """
     found = inspect.signature(function)
     kept = [p for p in found.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    function.__signature__ = found.replace(parameters=kept)  # type: ignore[attr-defined]
+    function.__signature__ = found.replace(parameters=kept)  # type: ignore[attr-defined]  # what inspect reads
     given = [p.default for p in kept[1:] if p.kind is p.POSITIONAL_OR_KEYWORD]
     missing = nothing()
     function.__defaults__ = tuple(

@@ -88,9 +88,14 @@ def test_heads_beyond_what_an_axis_of_the_grid_holds():
 
 def test_residual_streams():
     x, bias = leaf(64, 1024), leaf(1024)
-    run = lambda x, b: bias_dropout_add(x, b, x, 0.5, AT, training=True)  # noqa: E731
+
+    def run(x, b):
+        return bias_dropout_add(x, b, x, 0.5, AT, training=True)
+
+    def normed(x, b):
+        return dropout_add_norm(x, x, b, 0.5, AT, training=True)
+
     assert launched(lambda: both_ways(run, x, bias)) == 2
-    normed = lambda x, b: dropout_add_norm(x, x, b, 0.5, AT, training=True)  # noqa: E731
     assert launched(lambda: both_ways(normed, x, bias)) == 2
 
 
