@@ -94,8 +94,8 @@ def _see_draws() -> None:
     if not all(map(seen_in_programs, _FUNCTIONS)):
         raise RuntimeError(
             f"thinned: torch.compile of PyTorch {torch.__version__} shows nobody the calls of "
-            "torch.rand and its kin, of which this model makes a mask: it would not be drawn at its "
-            "address. Put thinned.torch.DropPath there, or run the model without torch.compile."
+            "torch.rand and its kin, of which this model makes a mask: it would not be drawn at "
+            "its address. Put thinned.torch.DropPath there, or run the model without torch.compile."
         )
 
 
