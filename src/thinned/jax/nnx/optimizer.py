@@ -32,7 +32,8 @@ def let_tick(optimizer: Any) -> None:
     """
     _require_optimizer("adopt", optimizer)
     if not isinstance(optimizer, Ticking):
-        make(optimizer, _ticking(type(optimizer)))
+        kind: Any = type(optimizer)
+        make(optimizer, _ticking(kind))
 
 
 def tick_no_more(optimizer: Any) -> None:
