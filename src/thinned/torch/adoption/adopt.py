@@ -496,7 +496,7 @@ def _forward(adoption: _Adoption, plan: _Plan) -> None:
     clock = adoption.clock
     site = None if plan.site is None else Site(clock, plan.site, axis=plan.axis)
     if site is not None:
-        site.gates = dict(plan.gates)
+        site.gates = {name: tuple(gates) for name, gates in plan.gates.items()}
         if plan.held is not None and plan.held.moves and site.rule is not None:
             site.moved = Moved(plan.module, plan.held)
             site.follow(clock.step)

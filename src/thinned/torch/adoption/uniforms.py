@@ -72,7 +72,7 @@ def gate_of_call(site: Site, func: Any, kwargs: dict[str, Any]) -> Gate | None:
         return next(iter(made), None)
     gate = gate_here(func)
     if gate not in site.gates.get(name, ()):
-        site.gates[name] = frozenset((*site.gates.get(name, ()), gate))
+        site.gates[name] = (*site.gates.get(name, ()), gate)
     return gate
 
 
