@@ -429,6 +429,22 @@ class Source:
                 table[called.name].append(called)
         return table
 
+    @cached_property
+    def options(self) -> dict[str, ast.expr]:
+        """The defaults of the command line's options, by the names that they are read under."""
+        found: dict[str, ast.expr] = {}
+        for use in self.attributes.get("add_argument", ()):
+            call = self.parents[use]
+            if not isinstance(call, ast.Call) or call.func is not use:
+                continue
+            keywords = {k.arg: k.value for k in call.keywords}
+            flags = [a.value for a in (keywords.get("dest"), *call.args) if type(a) is ast.Constant]
+            names = [f for f in flags if isinstance(f, str) and (f[:2] == "--" or f[:1] != "-")]
+            default = keywords.get("default")
+            if names and default is not None:
+                found[names[0].lstrip("-").replace("-", "_")] = default
+        return found
+
     def calls_of(self, names: Iterable[str]) -> Iterator[Called]:
         """Yield the calls of any of these names."""
         table = self._by_name
