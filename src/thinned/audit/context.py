@@ -150,7 +150,10 @@ def is_guarded(source: Source, node: ast.AST) -> bool:
 
 
 def is_monte_carlo(source: Source, node: ast.AST) -> bool:
-    """Say whether a function or class around a node says that it wants draws in evaluation."""
+    """Say whether a function, class or package around a node says that it wants draws in
+    evaluation."""
+    if any(draws_by_name(part, False) for part in source.names.package.split(".")):
+        return True
     for at in (node, *source.above(node)):
         if isinstance(at, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             if draws_by_name(at.name, not isinstance(at, ast.ClassDef)):

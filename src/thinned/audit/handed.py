@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 from thinned.audit.binding import bind
 from thinned.audit.context import is_test_code
 from thinned.audit.layers import RATES
+from thinned.audit.names import UNKNOWN
 from thinned.audit.nodes import walk
 from thinned.audit.source import Source
 from thinned.audit.values import Called, Class, Function
@@ -35,8 +36,10 @@ def handed_on(source: Source) -> Iterator[tuple[str, ast.expr, float]]:
             continue
         for name, full in taken.items():
             given = frame.given.get(name)
-            value = None if given is None else source.value(given)
-            if given is not None and type(value) in (int, float) and 1 < value <= 100:
+            value = UNKNOWN if given is None else source.value(given)
+            if given is None or isinstance(value, bool) or not isinstance(value, (int, float)):
+                continue
+            if 1 < value <= 100:
                 yield full, given, value
 
 

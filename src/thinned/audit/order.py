@@ -8,7 +8,6 @@ gradient step of a model that an earlier call has left in evaluation.
 from __future__ import annotations
 
 import ast
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary
@@ -17,10 +16,11 @@ from thinned.audit.binding import bind
 from thinned.audit.modes import Says, guard, says
 from thinned.audit.nodes import children, walk
 from thinned.audit.source import Source
+from thinned.audit.trained import among, freezes, is_optimizer, last_name, learners, stepping
 from thinned.audit.values import NOTHING, Built, Frame, Function
 from thinned.audit.words import words_of
 
-__all__ = ["Left", "Order", "learners", "walked"]
+__all__ = ["Left", "Order", "walked"]
 
 _DEPTH = 4
 _STEPS = 6000
@@ -186,7 +186,7 @@ class _Walk:
         elif isinstance(value, ast.Call):
             at.names.pop(name, None)  # another object now: a copy, say
             own = self.key(node.targets[0], at)
-            if own is not None and _name(value.func) in ("deepcopy", "copy"):
+            if own is not None and last_name(value.func) in ("deepcopy", "copy"):
                 self.kept.add(own)
             if own is not None:
                 self.modes[own] = frozenset({"U"})
@@ -242,10 +242,10 @@ class _Walk:
         if isinstance(func, ast.Attribute) and self.left > 0:
             if func.attr in ("train", "eval") and self._set(node, func, at):
                 return
-            if func.attr == "step" and "scaler" in _name(func.value):
+            if func.attr == "step" and "scaler" in last_name(func.value):
                 self.used = {}
                 return
-            if func.attr in _LEARN or (func.attr == "step" and _is_optimizer(func.value)):
+            if func.attr in _LEARN or (func.attr == "step" and is_optimizer(func.value)):
                 self._learn(node, at)
                 return
         target = at.source.called(node).target
@@ -263,8 +263,8 @@ class _Walk:
     def _set(self, node: ast.Call, func: ast.Attribute, at: _Context) -> bool:
         """train() or eval() of a model; False for a method of the tree that has this name."""
         key = self.key(func.value, at)
-        if key is None or len(node.args) > 1:
-            return key is None
+        if key is None or len(node.args) > 1 or is_optimizer(func.value):
+            return key is None or is_optimizer(func.value)
         target = at.source.called(node).target
         if isinstance(target, Function) and not _is_module_class(target):
             return False
@@ -272,13 +272,14 @@ class _Walk:
         if func.attr == "eval":
             if node.args or node.keywords:
                 return True
-            aside = _is_alternative(at.source, node) or freezes(at.function)
+            aside = _is_alternative(at.source, node) or freezes(at.function, func.value)
             fact = "U" if aside else self._left_by(node, key, at)
         elif node.args or node.keywords:
             mode = node.args[0] if node.args else node.keywords[0].value
             said = says(at.source, mode, at.frame)
             if said is Says.NEVER:
-                fact = self._left_by(node, key, at)
+                frozen = freezes(at.function, func.value)
+                fact = "U" if frozen else self._left_by(node, key, at)
             elif said is not Says.ALWAYS:
                 fact = "U"
         if fact == "T":
@@ -328,7 +329,7 @@ class _Walk:
 
     def _is_trained(self, key: str) -> bool:
         """Whether a model is trained for sure: by an optimizer, by train(), or as the only one."""
-        if key in self.trained or _among(key, self.owners):
+        if key in self.trained or among(key, self.owners):
             return True
         rivals = {other for other in self.used if _RIVALS & set(words_of(other)[-1:])} - {key}
         return key in self.learned and not rivals
@@ -337,11 +338,10 @@ class _Walk:
         """Whether the optimizers that step in the loop are known, and have other models."""
         if not self.active:
             return False
-        stepping = _stepping(self.active[0])
-        owned = [self.optimizers.get(name) for name in stepping]
+        owned = [self.optimizers.get(name) for name in stepping(self.active[0])]
         if not owned or not all(owned):
             return False
-        return not any(_among(key, keys) for keys in owned if keys)
+        return not any(among(key, keys) for keys in owned if keys)
 
     def _loops_of(self, node: ast.AST) -> list[ast.AST]:
         return list(self.source.loops_of(node))
@@ -395,7 +395,7 @@ class _Walk:
                     self._used(inner)
                 elif key is not None and isinstance(func.value, ast.Name):
                     self._used(key)
-        if not _LOOKS.isdisjoint(words_of(_name(func))):
+        if not _LOOKS.isdisjoint(words_of(last_name(func))):
             return
         for arg in (*node.args, *(k.value for k in node.keywords)):
             if isinstance(arg, (ast.Name, ast.Attribute)):
@@ -528,74 +528,6 @@ def _joined(ends: Iterable[_Modes]) -> _Modes:
 def _is_no_grad(source: Source, node: ast.expr) -> bool:
     inner = node.func if isinstance(node, ast.Call) else node
     return source.resolve(inner) in _NO_GRAD
-
-
-def _name(node: ast.expr) -> str:
-    name = node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
-    return str(name).lower()
-
-
-def _is_optimizer(node: ast.expr) -> bool:
-    return "opt" in _name(node)
-
-
-def learners(source: Source) -> dict[str, set[str]]:
-    """Return the models whose parameters an optimizer is given, as `self.net` or `local net`, by
-    the optimizer's last name, "" for none."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for attribute in source.attributes.get("parameters", ()):
-        call = source.parents[attribute]
-        outer = next((a for a in source.above(call) if isinstance(a, ast.Call)), None)
-        if outer is None:
-            continue
-        last = getattr(outer.func, "attr", getattr(outer.func, "id", ""))
-        if last[:1].isupper() or "opt" in last.lower():
-            parts: list[str] = []
-            node: ast.expr = attribute.value
-            while isinstance(node, ast.Attribute):
-                parts.append(node.attr)
-                node = node.value
-            if isinstance(node, ast.Name):
-                begin = "self" if node.id == "self" else f"local {node.id}"
-                dotted = ".".join([begin, *reversed(parts)])
-                statement = source.statement_of(outer)
-                targets = statement.targets if isinstance(statement, ast.Assign) else []
-                names = [_name(t) for t in targets if isinstance(t, (ast.Name, ast.Attribute))]
-                for name in names or [""]:
-                    found[name] |= {dotted, dotted.replace("local ", "global ")}
-    return found
-
-
-def _among(key: str, keys: Iterable[str]) -> bool:
-    """Whether a model is one of these, a part of one, or has one as a part."""
-    return any(
-        key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.") for other in keys
-    )
-
-
-def _stepping(loop: ast.AST) -> set[str]:
-    """The last names of the optimizers that step in a loop, by themselves or by a scaler."""
-    found = set()
-    for node in walk(loop):
-        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
-            continue
-        if node.func.attr == "step":
-            scaled = "scaler" in _name(node.func.value) and bool(node.args)
-            by = node.args[0] if scaled else node.func.value
-            if scaled or _is_optimizer(by):
-                found.add(_name(by))
-    return found
-
-
-def freezes(function: ast.AST) -> bool:
-    """Say whether a function takes gradients from parameters: what it puts to eval() is to stay."""
-    return any(
-        isinstance(node, ast.Assign)
-        and isinstance(node.value, ast.Constant)
-        and node.value.value is False
-        and any(isinstance(t, ast.Attribute) and t.attr == "requires_grad" for t in node.targets)
-        for node in walk(function)
-    )
 
 
 def walked(source: Source, function: ast.AST) -> Order:

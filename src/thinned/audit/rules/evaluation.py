@@ -118,6 +118,8 @@ def monte_carlo_by_train(source: Source) -> Iterator[Hit]:
             of = _of(call)
             if of is None or not _sets_training(source, call) or _is_of_modules(source, call):
                 continue
+            if "drop" in of.rpartition(".")[2].lower():
+                continue  # dropout alone, as it should be
             later = [c for c in _forward_calls(function, of) if c.lineno > call.lineno]
             repeated = any(_is_repeated(source, c) for c in later)
             if repeated and not _batch_norm_seen_to(function):
@@ -372,6 +374,8 @@ def other_phase(source: Source) -> Iterator[Hit]:
             of = _of(call)
             if of is None or not _sets_training(source, call) or _is_of_modules(source, call):
                 continue
+            if "drop" in of.rpartition(".")[2].lower():
+                continue  # dropout alone, as it should be
             later = [c for c in _forward_calls(function, of) if c.lineno > call.lineno]
             if later and not any(_is_repeated(source, c) for c in later):
                 yield call, f"{function.name} evaluates {of}, and puts it to training first."

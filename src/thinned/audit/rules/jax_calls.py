@@ -33,6 +33,7 @@ _FLAX = frozenset({"flax.linen.Dropout", "flax.nnx.Dropout"})
 _TRAINING = re.compile(r"(?i)train|(?:^|_)step$|update|loss|^forward$|^__call__$")
 _APPLY = frozenset({"apply", "apply_fn"})
 _HANDS = 3
+_JAX = frozenset({"jax", "flax", "equinox", "haiku", "optax", "chex", "jaxtyping", "distrax"})
 _MAKES = frozenset(
     {"prepare", "build", "create", "get", "make", "load", "setup", "init", "define", "new"}
     | {"compile", "restore", "construct", "instantiate", "initialize", "from", "select", "wrap"}
@@ -49,6 +50,8 @@ class _Use:
 
 
 def _uses(source: Source) -> Iterator[_Use]:
+    if source.names.tops.isdisjoint(_JAX):
+        return  # without keys there is nothing to use
     named = any(k.arg in ("rngs", "key") for call in source.calls for k in call.keywords)
     if not named and "apply" not in source.attributes and not any(source.calls_of(_WITH_KEY)):
         return

@@ -160,7 +160,9 @@ def one_layer(source: Source) -> Iterator[Hit]:
 def _is_given_one(source: Source, layers: ast.expr) -> bool:
     """Whether a constructor's parameter is given 1 wherever the file builds that class."""
     info, init = source.class_of(layers), source.function_of(layers)
-    if not isinstance(layers, ast.Name) or info is None or init is not info.methods.get("__init__"):
+    if not isinstance(layers, ast.Name) or info is None or init is None:
+        return False
+    if init is not info.methods.get("__init__"):
         return False
     given = []
     for call in source.calls:
