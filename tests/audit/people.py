@@ -7,7 +7,8 @@ finding that is expected.
 
 Some were held out: the rules were written and tuned without looking at them. These are every third
 section of the first files and all of fresh.txt, which was written last, when the rules were done;
-those of loops.txt, layers.txt and others.txt were seen and what was missed there was mended.
+those of loops.txt, layers.txt, others.txt and forums.txt were seen and what was missed there was
+mended. Of forums.txt 36 of 42 were found at first.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tempfile import TemporaryDirectory
 from thinned.audit import audit
 
 FOLDER = Path(__file__).parent / "people"
-_LOOKED_AT = frozenset({"layers", "loops", "others"})
+_LOOKED_AT = frozenset({"forums", "layers", "loops", "others"})
 _MARK = re.compile(r"\s*# <- (THN\d+)$")
 
 

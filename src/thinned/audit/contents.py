@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from thinned.audit.flow import steps_of
-from thinned.audit.layers import DROPOUT_LAYERS, KERAS_DROPOUT
-from thinned.audit.source import Source
-from thinned.audit.values import Built, Class, Items, Named, Value
+import ast
 
-__all__ = ["drops_inside"]
+from thinned.audit.flow import steps_of
+from thinned.audit.layers import DROPOUT_LAYERS, FUNCTIONAL, KERAS_DROPOUT
+from thinned.audit.masks import PLACES, masks_of
+from thinned.audit.modes import Says, says
+from thinned.audit.nodes import walk
+from thinned.audit.source import ClassInfo, Source, is_self
+from thinned.audit.values import Built, Class, Items, Named, Value
+from thinned.audit.words import words_of
+
+__all__ = ["drops_inside", "drops_itself"]
 
 _JAX = frozenset({"flax.linen.Dropout", "flax.nnx.Dropout", "equinox.nn.Dropout"})
 _DEEP = 4
@@ -46,3 +52,35 @@ def drops_inside(source: Source, value: Value, depth: int = _DEEP) -> bool:
             for given in values
         )
     return False
+
+
+def drops_itself(info: ClassInfo) -> bool:
+    """Say whether the forward pass of a module's class draws a mask in training, by a function or
+    by hand: DropPath, as everyone has one."""
+    for member in info.family():
+        forward = member.methods.get("forward")
+        if forward is None:
+            continue
+        source = member.source
+        asks = any(
+            isinstance(node, ast.Attribute) and node.attr == "training" and is_self(node.value)
+            for node in walk(forward)
+        )
+        masks = (mask.node for mask in masks_of(source))
+        drawn = (*masks, *(called.node for called in source.calls_of(FUNCTIONAL)))
+        return asks and (
+            any(source.function_of(node) is forward for node in drawn)
+            or any(_hands_on_mode(source, node) for node in walk(forward))
+        )
+    return False
+
+
+def _hands_on_mode(source: Source, node: ast.AST) -> bool:
+    """Whether a call of a function that is named for dropping is given the mode."""
+    if not isinstance(node, ast.Call):
+        return False
+    name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+    given = (*node.args, *(k.value for k in node.keywords))
+    return bool(set(words_of(name)) & PLACES) and any(
+        says(source, arg) is Says.TRAINING for arg in given
+    )

@@ -10,12 +10,14 @@ from thinned.audit.layers import MODULES
 from thinned.audit.modes import Says, guard
 from thinned.audit.nodes import walk
 from thinned.audit.source import ClassInfo, Source, is_self
-from thinned.audit.words import draws_by_name
+from thinned.audit.words import draws_by_name, mode_by_name
 
 __all__ = [
     "is_evaluation",
     "is_guarded",
+    "is_in_model",
     "is_mode",
+    "is_model_class",
     "is_module",
     "is_module_base",
     "is_monte_carlo",
@@ -46,6 +48,7 @@ _ON_PURPOSE = re.compile(
     r"(?i)monte[ -]?carlo|mc[ -]dropout|(?:at|during|in|for) (?:inference|test)|test[ -]time drop"
     r"|dropout (?:is )?always|always (?:apply|applies|applied|on|active)|bayesian"
 )
+_KERAS = ("keras.layers.Layer", "keras.Model", "keras.Layer")
 _TEST_FILE = re.compile(r"(?:^|[/\\])(?:test_[^/\\]*|[^/\\]*_test|conftest)\.py$")
 
 
@@ -147,7 +150,10 @@ def is_guarded(source: Source, node: ast.AST) -> bool:
 
 
 def is_monte_carlo(source: Source, node: ast.AST) -> bool:
-    """Say whether a function or class around a node says that it wants draws in evaluation."""
+    """Say whether a function, class or package around a node says that it wants draws in
+    evaluation."""
+    if any(draws_by_name(part, False) for part in source.names.package.split(".")):
+        return True
     for at in (node, *source.above(node)):
         if isinstance(at, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             if draws_by_name(at.name, not isinstance(at, ast.ClassDef)):
@@ -188,6 +194,25 @@ def is_module(source: Source, info: ClassInfo | None) -> bool:
     if info is None:
         return False
     return any(is_module_base(base) for member in info.family() for base in member.bases)
+
+
+def is_model_class(source: Source, info: ClassInfo | None) -> bool:
+    """Say whether a class is a PyTorch module or a layer or model of Keras for sure."""
+    if info is None:
+        return False
+    bases = [base for member in info.family() for base in member.bases]
+    return is_module(source, info) or any(base in _KERAS for base in bases)
+
+
+def is_in_model(source: Source, node: ast.AST) -> bool:
+    """Say whether a node runs with a model: in a method of one, or in a function that is told the
+    mode. Of other functions a training step and an evaluation may both be the caller."""
+    function, info = source.function_of(node), source.class_of(node)
+    if function is None:
+        return False
+    if info is not None:
+        return function.name == "forward" or is_model_class(source, info)
+    return any(mode_by_name(a.arg) for a in (*function.args.args, *function.args.kwonlyargs))
 
 
 def is_module_base(base: str | None) -> bool:

@@ -254,7 +254,12 @@ def passed_on(source: Source) -> list[tuple[ast.AST, Drop, Verdict, bool]]:
     """
     found = _passed.get(source)
     if found is None:
-        found = [hit for call in source.calls for hit in _of_call(source, call, None, 1)]
+        found = [
+            hit
+            for call in source.calls
+            if isinstance(source.called(call).target, (Function, Built))
+            for hit in _of_call(source, call, None, 1)
+        ]
         _passed[source] = found
     return found
 

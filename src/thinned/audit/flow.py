@@ -21,7 +21,6 @@ _TENSOR = "torch.Tensor."
 _STEPS = 12
 _STATEMENTS = 100
 
-_operations: WeakKeyDictionary[Source, dict[ast.Call, Operation | None]] = WeakKeyDictionary()
 _chains: WeakKeyDictionary[Source, list[tuple[ast.Call | None, list[Step]]]] = WeakKeyDictionary()
 
 
@@ -54,10 +53,11 @@ def operation(source: Source, node: ast.AST | None) -> Operation | None:
     """Return what a call does, where that is known."""
     if not isinstance(node, ast.Call):
         return None
-    known = _operations.setdefault(source, {})
+    known = source.operations
     if node not in known:
         known[node] = _operation(source, node)
-    return known[node]
+    found: Operation | None = known[node]
+    return found
 
 
 def _operation(source: Source, node: ast.Call) -> Operation | None:

@@ -51,9 +51,12 @@ _SAME_FUNCTIONS = frozenset(
     {"staticmethod", "torch.compile", "torch.jit.script", "copy.deepcopy", "copy.copy", "list"}
     | {"tuple", "torch.nn.DataParallel", "torch.nn.parallel.DistributedDataParallel"}
     | {"collections.OrderedDict", "equinox.filter_jit", "jax.jit", "flax.nnx.jit", "nnx.jit"}
-    | {"torch.jit.ignore", "torch.no_grad", "float", "int"}
+    | {"torch.jit.ignore", "torch.no_grad", "float", "int", "jax.checkpoint", "jax.remat"}
+    # What is called with the function's own arguments, and gives back more.
+    | {"jax.value_and_grad", "jax.grad", "equinox.filter_value_and_grad", "equinox.filter_grad"}
 )
 _PARTIAL = "functools.partial"
+_NAMESPACE = Named("argparse.Namespace")
 _FIELDS = frozenset({"dataclasses.field", "equinox.field", "pydantic.Field", "flax.struct.field"})
 # Where built layers of packages keep what they were given.
 _KEPT: dict[str, tuple[int, tuple[str, ...]]] = {
@@ -260,24 +263,36 @@ class Interpreter:
         if isinstance(base, Built):
             if isinstance(base.kind, Class):
                 return self._of_instance(base, base.kind.info, name, depth)
+            if base.kind == _NAMESPACE and base.called is not None:
+                return self._of_option(base.called.node, name, depth)
             if base.called is not None and name in _KEPT:
                 position, names = _KEPT[name]
                 return self.of(base.called.argument(position, *names), None, depth - 1)
         return NOTHING
 
+    def _of_option(self, parsed: ast.Call, name: str, depth: int) -> Value:
+        """The default of an option of the command line, where that is a number: of a switch the
+        default says nothing."""
+        home = self.source.home(parsed)
+        default = None if home is None else home.options.get(name)
+        found = self.of(default, None, depth - 1)
+        return found if isinstance(found, Const) and _is_number(found.value) else NOTHING
+
     def _of_instance(self, base: Built, info: ClassInfo, name: str, depth: int) -> Value:
         for member in info.family():
+            init = member.methods.get("__init__")
             if name in member.given:
                 values = member.given[name]
                 if len(values) > _OPTIONS:
                     return NOTHING
                 frame = None
-                init = member.methods.get("__init__")
                 if base.called is not None and member is info and init is not None:
                     frame = bind(init, base.called, 1, None)
                 return choice(
                     NOTHING if v is None else self.of(v, frame, depth - 1) for v in values
                 )
+            if base.called is not None and init is None and name in base.called.keywords:
+                return self.of(base.called.keywords[name], None, depth - 1)
             found = self._in_body(member, name, depth, instance=True)
             if found is not None:
                 return found
@@ -307,6 +322,9 @@ class Interpreter:
                 return NOTHING
             interpreter: Interpreter = info.source.interpreter
             value = interpreter._bound(bindings[0], info.scope, None, depth)
+            is_field = instance and bindings[0].annotation is not None
+            if is_field and isinstance(value, Const) and isinstance(value.value, bool):
+                return NOTHING  # the default of a field: who builds one may say otherwise
             if value is NOTHING and bindings[0].annotation is not None:
                 kind = interpreter.of(bindings[0].annotation, None, depth - 1)
                 if isinstance(kind, (Class, Named)) and instance:
@@ -322,6 +340,8 @@ class Interpreter:
             inner = self.of(func.value, frame, depth - 1)
             if isinstance(inner, (Built, Dictionary)):
                 return inner
+        if isinstance(func, ast.Attribute) and func.attr == "parse_args":
+            return Built(_NAMESPACE, self.source.called(node))
         return self._applied(self.of(func, frame, depth - 1), node, frame, depth)
 
     def _applied(self, func: Value, node: ast.Call, frame: Frame | None, depth: int) -> Value:

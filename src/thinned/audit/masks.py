@@ -9,7 +9,7 @@ from thinned.audit.nodes import walk
 from thinned.audit.source import Source
 from thinned.audit.words import words_of
 
-__all__ = ["RandomMask", "masks_of"]
+__all__ = ["PLACES", "RandomMask", "masks_of"]
 
 _UNIFORM = frozenset(
     {"torch.rand", "torch.rand_like", "random.random", "numpy.random.rand", "numpy.random.random"}
@@ -41,7 +41,11 @@ _NO_RATE = frozenset(
     | {"index", "indices", "mask", "masks", "last", "type", "mode", "out", "shape", "seed", "key"}
 )
 _LIKELY = frozenset({"p", "rate", "prob", "ratio", "probability", "percent"})
-_PLACES = frozenset({"drop", "dropout", "dropped", "dropconnect", "dropblock", "droppath"})
+_CONDITIONS = frozenset(
+    {"cond", "uncond", "token", "tokens", "label", "caption", "context", "guidance", "cfg"}
+    | {"conditioning", "condition", "conditional", "unconditional", "prompt", "prompts"}
+)
+PLACES = frozenset({"drop", "dropout", "dropped", "dropconnect", "dropblock", "droppath"})
 
 
 class RandomMask:
@@ -105,10 +109,24 @@ def _compared(source: Source, call: ast.Call) -> tuple[ast.expr, ast.AST] | None
             if found is not None and _floors(source, call):
                 return found, at
         if isinstance(at, ast.AugAssign):
-            return None
+            before = _before(source, at) if isinstance(at.op, ast.Add) else None
+            found = None if before is None else _first_rate(source, [before])
+            return (found, at) if found is not None and _floors(source, call) else None
         if isinstance(at, ast.stmt):
             return _added_later(source, at)
         child = at
+    return None
+
+
+def _before(source: Source, sum_: ast.AugAssign) -> ast.expr | None:
+    """What stood in a name before something was added to it: mask = keep; mask += rand."""
+    block, place = source.block_of(sum_)
+    for statement in reversed(block[:place]):
+        if isinstance(statement, ast.Assign) and any(
+            isinstance(t, ast.Name) and t.id == getattr(sum_.target, "id", "")
+            for t in statement.targets
+        ):
+            return statement.value
     return None
 
 
@@ -170,7 +188,7 @@ def _is_rate(source: Source, node: ast.Name | ast.Attribute) -> bool:
     words = set(words_of(name))
     if words & _NO_RATE:
         return False
-    if words & {"cond", "uncond", "token", "tokens", "label", "caption", "context", "guidance"}:
+    if words & _CONDITIONS or _is_condition(source, node):
         return False  # dropped conditions: guidance, and not dropout
     if words & _SURE:
         return True
@@ -178,11 +196,20 @@ def _is_rate(source: Source, node: ast.Name | ast.Attribute) -> bool:
         return False
     for at in source.above(node):
         if isinstance(at, (ast.FunctionDef, ast.ClassDef)):
-            if set(words_of(at.name)) & _PLACES:
+            if set(words_of(at.name)) & PLACES:
                 return True
             if isinstance(at, ast.FunctionDef) and _divides(at, name):
                 return True
     return False
+
+
+def _is_condition(source: Source, node: ast.AST) -> bool:
+    """Whether what is decided goes by the name of a condition: drop_cond = random() < p."""
+    statement = source.statement_of(node)
+    return isinstance(statement, ast.Assign) and any(
+        isinstance(target, ast.Name) and not _CONDITIONS.isdisjoint(words_of(target.id))
+        for target in statement.targets
+    )
 
 
 def _divides(function: ast.FunctionDef, name: str) -> bool:

@@ -116,12 +116,14 @@ class Names:
     def __init__(self, package: str) -> None:
         self.package = package
         self.scopes: dict[ast.AST, Scope] = {}
+        self.tops: set[str] = set()  # the first words of what is imported, at whatever place
         self._resolved: dict[tuple[int, str], str | None] = {}
 
     # -- entering ------------------------------------------------------------------------------
 
     def enter_import(self, node: ast.Import, scope: Scope) -> None:
         for alias in node.names:
+            self.tops.add(alias.name.partition(".")[0])
             if alias.asname:
                 scope.bind(alias.asname, Binding("import", alias.name))
             else:
@@ -130,6 +132,7 @@ class Names:
 
     def enter_import_from(self, node: ast.ImportFrom, scope: Scope) -> None:
         module = self._module(node)
+        self.tops.add(module.partition(".")[0])
         for alias in node.names:
             if alias.name == "*":
                 scope.stars.append(module)

@@ -13,6 +13,8 @@ _NO_NODES = frozenset(
     {"arg", "asname", "attr", "conversion", "ctx", "id", "is_async", "kind", "kwd_attrs", "level"}
     | {"module", "name", "names", "op", "ops", "rest", "simple", "type_comment", "type_ignores"}
 )
+# What holds a value of Python's own, and no node, in a field that elsewhere holds one.
+_LEAVES = frozenset({ast.Constant, ast.MatchSingleton})
 _FIELDS: dict[type[ast.AST], tuple[str, ...]] = {}
 
 
@@ -20,15 +22,17 @@ def fields_of(kind: type[ast.AST]) -> tuple[str, ...]:
     """Return the names of the fields of a class of nodes that hold nodes or lists of nodes."""
     found = _FIELDS.get(kind)
     if found is None:
-        found = () if kind is ast.Constant else tuple(n for n in kind._fields if n not in _NO_NODES)
-        _FIELDS[kind] = found
+        named = () if kind in _LEAVES else kind._fields
+        found = _FIELDS[kind] = tuple(name for name in named if name not in _NO_NODES)
     return found
 
 
 def children(node: ast.AST) -> list[ast.AST]:
     """Return the nodes right inside one, in the order of its fields."""
     found: list[ast.AST] = []
-    for field in fields_of(type(node)):
+    kind = type(node)
+    fields = _FIELDS.get(kind)
+    for field in fields_of(kind) if fields is None else fields:
         value = getattr(node, field)
         if type(value) is list:
             # None stands for the key of `**rest` in a dict.

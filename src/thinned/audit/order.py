@@ -16,10 +16,11 @@ from thinned.audit.binding import bind
 from thinned.audit.modes import Says, guard, says
 from thinned.audit.nodes import children, walk
 from thinned.audit.source import Source
+from thinned.audit.trained import among, freezes, is_optimizer, last_name, learners, stepping
 from thinned.audit.values import NOTHING, Built, Frame, Function
 from thinned.audit.words import words_of
 
-__all__ = ["Left", "Order", "learners", "walked"]
+__all__ = ["Left", "Order", "walked"]
 
 _DEPTH = 4
 _STEPS = 6000
@@ -30,6 +31,13 @@ _SAME = frozenset({"to", "cuda", "cpu", "double", "half", "float", "train", "eva
 _LOOKS = frozenset(
     {"save", "copy", "deepcopy", "checkpoint", "log", "print", "isinstance", "hasattr", "getattr"}
     | {"type", "len", "str", "id", "summary", "count", "dump", "export", "plot", "watch"}
+)
+# Words of models that follow another one, and take no gradient step themselves.
+_FOLLOWING = frozenset({"ema", "swa", "teacher", "averaged", "momentum", "reference", "frozen"})
+# Last words of models, of which another may be the one that is trained.
+_RIVALS = frozenset(
+    {"model", "net", "network", "classifier", "classifiers", "head", "heads", "linear", "decoder"}
+    | {"generator", "policy", "actor", "critic", "student", "unet", "adapter", "probe", "encoder"}
 )
 # Methods of a model that are no forward pass.
 _ASIDE = frozenset(
@@ -48,6 +56,7 @@ class Left:
     direct: bool  # eval() itself, and no function that calls it
     chosen: bool  # in a branch that asks for the mode
     key: str = ""
+    entry: int = 0  # which call, entered from the function that is walked
 
 
 _Fact = str | Left  # "T": train() was called; "U": unknown
@@ -75,18 +84,21 @@ class Order:
 
 
 class _Walk:
-    def __init__(self, source: Source, owners: set[str]) -> None:
+    def __init__(self, source: Source, owners: dict[str, set[str]], function: ast.AST) -> None:
         self.modes: _Modes = {}
         self.used: _Modes = {}
         self.learned: set[str] = set()
         self.trained: set[str] = set()
         self.kept: set[str] = set()  # copies, which nothing trains
-        self.owners = owners
+        self.optimizers = owners
+        self.owners = {key for keys in owners.values() for key in keys}
         self.loops: list[ast.AST] = []
         self.active: list[ast.AST] = []
         self.found = Order()
+        self.entry = 0
         self.left = _STEPS
         self.source = source
+        self.function = function
 
     # -- statements ----------------------------------------------------------------------------
 
@@ -130,7 +142,7 @@ class _Walk:
     def _if(self, node: ast.If, at: _Context) -> bool:
         self.expression(node.test, at)
         said = says(at.source, node.test, at.frame)
-        if said is Says.ALWAYS:
+        if said is Says.ALWAYS or _puts_back(at.source, node):
             return self.block(node.body, at)
         if said is Says.NEVER:
             return self.block(node.orelse, at)
@@ -174,7 +186,7 @@ class _Walk:
         elif isinstance(value, ast.Call):
             at.names.pop(name, None)  # another object now: a copy, say
             own = self.key(node.targets[0], at)
-            if own is not None and _name(value.func) in ("deepcopy", "copy"):
+            if own is not None and last_name(value.func) in ("deepcopy", "copy"):
                 self.kept.add(own)
             if own is not None:
                 self.modes[own] = frozenset({"U"})
@@ -206,6 +218,8 @@ class _Walk:
             found = at.source.names.lookup(node.id, at.source.scope(node))
             if found is not None and found[0].owner is at.source.tree:
                 return f"global {node.id}"
+            if found is not None and found[0].owner is self.function:
+                return f"local {node.id}"  # seen from a function inside
             return f"{at.depth}{id(at.function)} {node.id}" if at.depth else f"local {node.id}"
         if isinstance(node, ast.Attribute):
             inner = self.key(node.value, at)
@@ -228,10 +242,10 @@ class _Walk:
         if isinstance(func, ast.Attribute) and self.left > 0:
             if func.attr in ("train", "eval") and self._set(node, func, at):
                 return
-            if func.attr == "step" and "scaler" in _name(func.value):
+            if func.attr == "step" and "scaler" in last_name(func.value):
                 self.used = {}
                 return
-            if func.attr in _LEARN or (func.attr == "step" and _is_optimizer(func.value)):
+            if func.attr in _LEARN or (func.attr == "step" and is_optimizer(func.value)):
                 self._learn(node, at)
                 return
         target = at.source.called(node).target
@@ -249,8 +263,8 @@ class _Walk:
     def _set(self, node: ast.Call, func: ast.Attribute, at: _Context) -> bool:
         """train() or eval() of a model; False for a method of the tree that has this name."""
         key = self.key(func.value, at)
-        if key is None or len(node.args) > 1:
-            return key is None
+        if key is None or len(node.args) > 1 or is_optimizer(func.value):
+            return key is None or is_optimizer(func.value)
         target = at.source.called(node).target
         if isinstance(target, Function) and not _is_module_class(target):
             return False
@@ -258,12 +272,14 @@ class _Walk:
         if func.attr == "eval":
             if node.args or node.keywords:
                 return True
-            fact = "U" if _is_alternative(at.source, node) else self._left_by(node, key, at)
+            aside = _is_alternative(at.source, node) or freezes(at.function, func.value)
+            fact = "U" if aside else self._left_by(node, key, at)
         elif node.args or node.keywords:
             mode = node.args[0] if node.args else node.keywords[0].value
             said = says(at.source, mode, at.frame)
             if said is Says.NEVER:
-                fact = self._left_by(node, key, at)
+                frozen = freezes(at.function, func.value)
+                fact = "U" if frozen else self._left_by(node, key, at)
             elif said is not Says.ALWAYS:
                 fact = "U"
         if fact == "T":
@@ -281,21 +297,21 @@ class _Walk:
             Says.TRAINING,
             Says.EVALUATION,
         )
-        return Left(at.top or node, at.top is None, chosen, key)
+        return Left(at.top or node, at.top is None, chosen, key, self.entry if at.depth else 0)
 
     def _learn(self, node: ast.Call, at: _Context) -> None:
         if _learns_inputs(at.source, node):
             return
         asked = guard(at.source, node, at.frame, around=False) is not Says.NOTHING
         for key, facts in self.used.items():
-            if key in self.kept:
+            if key in self.kept or not _FOLLOWING.isdisjoint(words_of(key)):
                 continue
             lefts = [fact for fact in facts if isinstance(fact, Left)]
             for left in lefts:
-                if left.chosen and asked:
-                    continue
+                if (left.chosen and asked) or (at.depth and left.entry == self.entry):
+                    continue  # within one call: told of the function that is called
                 inside = any(loop in self.active for loop in self._loops_of(left.node))
-                known = key in self.learned or key in self.owners
+                known = self._is_trained(key) and not self._is_of_another(key)
                 if inside and known:
                     self.found.inside.append(left)
                 elif (
@@ -310,6 +326,22 @@ class _Walk:
                 self.learned.add(key)
         if isinstance(node.func, ast.Attribute) and node.func.attr == "step":
             self.used = {}
+
+    def _is_trained(self, key: str) -> bool:
+        """Whether a model is trained for sure: by an optimizer, by train(), or as the only one."""
+        if key in self.trained or among(key, self.owners):
+            return True
+        rivals = {other for other in self.used if _RIVALS & set(words_of(other)[-1:])} - {key}
+        return key in self.learned and not rivals
+
+    def _is_of_another(self, key: str) -> bool:
+        """Whether the optimizers that step in the loop are known, and have other models."""
+        if not self.active:
+            return False
+        owned = [self.optimizers.get(name) for name in stepping(self.active[0])]
+        if not owned or not all(owned):
+            return False
+        return not any(among(key, keys) for keys in owned if keys)
 
     def _loops_of(self, node: ast.AST) -> list[ast.AST]:
         return list(self.source.loops_of(node))
@@ -338,7 +370,14 @@ class _Walk:
         )
         if not _matters(target.source, target.node):
             return False
+        before = set(self.used)
+        if not at.depth:
+            self.entry += 1
         self.block(target.node.body, inner)
+        own = f"{inner.depth}{id(target.node)} "
+        for key in set(self.used) - before:
+            if key.startswith(own):
+                del self.used[key]  # built in there, and gone: no part of a later step
         return True
 
     def _use(self, node: ast.Call, target: object, at: _Context) -> None:
@@ -356,7 +395,7 @@ class _Walk:
                     self._used(inner)
                 elif key is not None and isinstance(func.value, ast.Name):
                     self._used(key)
-        if not _LOOKS.isdisjoint(words_of(_name(func))):
+        if not _LOOKS.isdisjoint(words_of(last_name(func))):
             return
         for arg in (*node.args, *(k.value for k in node.keywords)):
             if isinstance(arg, (ast.Name, ast.Attribute)):
@@ -393,6 +432,19 @@ def _learns_inputs(source: Source, node: ast.Call) -> bool:
         and n.value.id not in each
         and n.value.id not in ("self", "torch", "jax")
         for n in walk(inside)
+    )
+
+
+def _puts_back(source: Source, node: ast.If) -> bool:
+    """Whether a branch returns to the mode of before: `if was_training: model.train()`."""
+    test = node.test
+    value = source.given(test) if isinstance(test, ast.Name) else test
+    return (
+        isinstance(value, ast.Attribute)
+        and value.attr == "training"
+        and any(
+            isinstance(n, ast.Attribute) and n.attr == "train" for s in node.body for n in walk(s)
+        )
     )
 
 
@@ -478,40 +530,9 @@ def _is_no_grad(source: Source, node: ast.expr) -> bool:
     return source.resolve(inner) in _NO_GRAD
 
 
-def _name(node: ast.expr) -> str:
-    name = node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
-    return str(name).lower()
-
-
-def _is_optimizer(node: ast.expr) -> bool:
-    return "opt" in _name(node)
-
-
-def learners(source: Source) -> set[str]:
-    """Return the models whose parameters an optimizer is given, as `self.net` or `local net`."""
-    found = set()
-    for attribute in source.attributes.get("parameters", ()):
-        call = source.parents[attribute]
-        outer = next((a for a in source.above(call) if isinstance(a, ast.Call)), None)
-        if outer is None:
-            continue
-        last = getattr(outer.func, "attr", getattr(outer.func, "id", ""))
-        if last[:1].isupper() or "opt" in last.lower():
-            parts: list[str] = []
-            node: ast.expr = attribute.value
-            while isinstance(node, ast.Attribute):
-                parts.append(node.attr)
-                node = node.value
-            if isinstance(node, ast.Name):
-                begin = "self" if node.id == "self" else f"local {node.id}"
-                dotted = ".".join([begin, *reversed(parts)])
-                found |= {dotted, dotted.replace("local ", "global ")}
-    return found
-
-
 def walked(source: Source, function: ast.AST) -> Order:
     """Walk a function, or the top level of a file, and return what left models in evaluation."""
-    walk = _Walk(source, learners(source))
+    walk = _Walk(source, learners(source), function)
     method = isinstance(source.parents.get(function), ast.ClassDef)
     at = _Context(source, function, {}, "self" if method else "", None, 0, None)
     body = getattr(function, "body", [])

@@ -9,7 +9,7 @@ from thinned.audit.modes import SETTERS, SURE, Says, branch, flipped, implied, m
 from thinned.audit.nodes import walk
 from thinned.audit.source import Source, is_self
 from thinned.audit.values import Built, Class, Const, Frame, Function
-from thinned.audit.words import words_of
+from thinned.audit.words import mode_by_name, words_of
 
 __all__ = ["rate"]
 
@@ -157,6 +157,12 @@ def _kept_rate(source: Source, node: ast.Attribute, frame: Frame | None, depth: 
         names_rate = words & {"dropout", "drop", "p", "pdrop", "prob", "rate"}
         return Says.ALWAYS if names_rate and source.class_of(node) is not None else Says.NOTHING
     info = source.class_of(node)
+    if info is not None and "haiku.Module" in [b for m in info.family() for b in m.bases]:
+        # Built anew at each call, with a rate for the mode: a method that is told it would ask.
+        function = source.function_of(node)
+        arguments = () if function is None else (*function.args.args, *function.args.kwonlyargs)
+        if not any(mode_by_name(a.arg) for a in arguments):
+            return Says.MAYBE
     for member in info.family() if info is not None else ():
         method = member.methods.get(node.attr)
         if method is not None:

@@ -45,6 +45,8 @@ _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 _OUTSIDE = frozenset({"decorator_list", "bases", "keywords"})
 _BLOCKS = frozenset({"body", "orelse", "finalbody"})
 _WITHIN = (ast.stmt, ast.arguments)
+# By class of node: its fields, whether each is read around it, and whether it is a block.
+_WALKED: dict[type[ast.AST], tuple[tuple[str, bool, bool], ...]] = {}
 
 # The files that are in memory: an expression of one may be asked about from another.
 _alive: WeakSet[Source] = WeakSet()
@@ -80,6 +82,8 @@ class Source:
         self.top = package.partition(".")[0]
         self.on_disk = bool(path) and os.path.isfile(path)
         self._called: dict[ast.Call, Called] = {}
+        self._imported: dict[str, tuple[Source, str] | None] = {}
+        self.operations: dict[ast.Call, Any] = {}  # what calls do, as flow has found
         _alive.add(self)
         self._walk()
         self._describe_classes()
@@ -96,8 +100,13 @@ class Source:
             kind = type(node)
             enter = _ENTER.get(kind)
             inner = scope if enter is None else enter(self, node, scope)
+            fields = _WALKED.get(kind)
+            if fields is None:
+                fields = _WALKED[kind] = tuple(
+                    (field, field in _OUTSIDE, field in _BLOCKS) for field in fields_of(kind)
+                )
             fresh: list[tuple[ast.AST, Scope]] = []
-            for field in fields_of(kind):
+            for field, is_outside, is_block in fields:
                 value = getattr(node, field)
                 if value is None:
                     continue
@@ -105,9 +114,9 @@ class Source:
                 at = inner
                 if type(value) is not list:
                     items = (value,)
-                elif field in _OUTSIDE:
+                elif is_outside:
                     at = scope
-                elif field in _BLOCKS and value:
+                elif is_block and value:
                     self.blocks.append(value)
                 for item in items:
                     # Names and constants are half of a tree, and nothing is inside them.
@@ -118,11 +127,10 @@ class Source:
                             loads[item.id].append(item)
                         elif type(item.ctx) is ast.Del:
                             at.bind(item.id, Binding("other", at=item))
-                    elif what is ast.Constant:
+                    elif item is not None:
                         parents[item] = node
-                    elif isinstance(item, ast.AST):
-                        parents[item] = node
-                        fresh.append((item, at))
+                        if what is not ast.Constant:
+                            fresh.append((item, at))
             fresh.reverse()
             stack += fresh
 
@@ -271,7 +279,9 @@ class Source:
 
     def imported(self, name: str) -> tuple[Source, str] | None:
         """Return the file that holds a dotted name of an import, and what is left of the name."""
-        return files.imported(name, self, Source)
+        if name not in self._imported:
+            self._imported[name] = files.imported(name, self, Source)
+        return self._imported[name]
 
     def home(self, node: ast.AST) -> Source | None:
         """Return the file that a node stands in: this one, or another that was read."""
@@ -428,6 +438,22 @@ class Source:
             if called.name is not None:
                 table[called.name].append(called)
         return table
+
+    @cached_property
+    def options(self) -> dict[str, ast.expr]:
+        """The defaults of the command line's options, by the names that they are read under."""
+        found: dict[str, ast.expr] = {}
+        for use in self.attributes.get("add_argument", ()):
+            call = self.parents[use]
+            if not isinstance(call, ast.Call) or call.func is not use:
+                continue
+            keywords = {k.arg: k.value for k in call.keywords}
+            flags = [a.value for a in (keywords.get("dest"), *call.args) if type(a) is ast.Constant]
+            names = [f for f in flags if isinstance(f, str) and (f[:2] == "--" or f[:1] != "-")]
+            default = keywords.get("default")
+            if names and default is not None:
+                found[names[0].lstrip("-").replace("-", "_")] = default
+        return found
 
     def calls_of(self, names: Iterable[str]) -> Iterator[Called]:
         """Yield the calls of any of these names."""

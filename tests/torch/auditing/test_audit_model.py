@@ -96,7 +96,6 @@ CLEAN = {
     "BatchNorm before": lambda: nn.Sequential(
         nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.5), nn.Linear(32, 4)
     ),
-    "p = 1": lambda: nn.Sequential(nn.Linear(8, 8), nn.Dropout(1.0)),
     "gates of paths": lambda: Residual(),
     "reparametrised": lambda: body(lambda self, h: h + torch.randn_like(h) if self.training else h),
     "words": lambda: nn.Sequential(Words(), nn.Embedding(50, 16), nn.Dropout(0.2)),
@@ -414,6 +413,22 @@ def test_time_in_front_is_no_shared_mask():
     assert kinds(model, x) == []
     assert kinds(model, x, batch_axis=1) == []
     assert kinds(transformer(batch_first=False), batch(64), batch_axis=1) == []
+
+
+def test_as_many_channels_as_rows():
+    """A mask (1, C, H, W) of pictures is one for all, also where C is the number of rows."""
+
+    class Shared(nn.Module):
+        p = 0.5
+
+        def forward(self, x):
+            if not self.training:
+                return x
+            return x * (torch.rand(1, *x.shape[1:]) > self.p) / (1 - self.p)
+
+    for channels in (6, 8):
+        model = nn.Sequential(nn.Conv2d(3, channels, 3), Shared())
+        assert kinds(model, torch.randn(8, 3, 9, 9)) == [("1", "one mask for the batch")]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

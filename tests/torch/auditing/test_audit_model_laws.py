@@ -456,8 +456,12 @@ def test_a_module_that_was_given_true():
         assert kinds(adopted(model)) == expected
 
 
-def test_p_of_one_that_a_module_says_is_meant():
-    assert kinds(nn.Sequential(nn.Linear(8, 8), nn.Dropout(1.0))) == []
+@pytest.mark.parametrize("adopt", [False, True])
+def test_a_module_with_p_of_one(adopt):
+    model = nn.Sequential(nn.Linear(8, 8), nn.Dropout(1.0))
+    (finding,) = ran(adopted(model) if adopt else model).findings
+    assert (finding.site, finding.kind) == ("1", "drops everything")
+    assert finding.mend.startswith("p is the probability to drop")
 
 
 RUNNING = {

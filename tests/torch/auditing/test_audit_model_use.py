@@ -85,6 +85,14 @@ def test_a_loss_that_takes_dropped_scores():
     assert found(model, torch.randn(32, 8)) == []  # a part of a network may end so
 
 
+@pytest.mark.parametrize("last", [torch.nn.Softmax(1), torch.nn.LogSoftmax(1)])
+def test_chances_that_are_dropped_after_the_softmax(last):
+    chances = torch.nn.Sequential(torch.nn.Linear(8, 5), last, torch.nn.Dropout(0.5))
+    assert found(chances, torch.randn(32, 8)) == [("2", "dropout on logits")]
+    gate = torch.nn.Sequential(torch.nn.Linear(8, 8), last, torch.nn.Dropout(0.5))
+    assert found(gate, torch.randn(32, 8)) == []  # as wide as its input: weights of it, it may be
+
+
 FAULTS = [
     (Uses, "touched", lambda *_: None, "keep_prob"),
     (Uses, "finish", lambda *_: None, "a statement"),

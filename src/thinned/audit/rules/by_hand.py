@@ -6,18 +6,17 @@ import ast
 import re
 from collections.abc import Iterator
 
-from thinned.audit.context import is_evaluation, is_module, is_test_code
+from thinned.audit.context import is_evaluation, is_in_model, is_module, is_test_code
 from thinned.audit.drops import by_hand, passed_on, verdict
 from thinned.audit.modes import Says, guard
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Source, is_self
-from thinned.audit.words import mode_by_name, words_of
+from thinned.audit.words import words_of
 
 __all__ = ["mask_unguarded", "rate_lost"]
 
 _FORWARD = frozenset({"forward", "call", "__call__"})
 _RATE = re.compile(r"(?i)^(?:p|rate|drop_?(?:out)?_?(?:p|rate|prob)?|(?:\w+_)?dropout(?:_\w+)?)$")
-_KERAS = ("keras.layers.Layer", "keras.Model", "keras.Layer")
 
 
 @rule(
@@ -58,14 +57,10 @@ def _is_kept_as_mask(source: Source, node: ast.AST) -> bool:
 def _in_model(source: Source, node: ast.AST) -> bool:
     """Whether a node stands in a method that a model's forward pass runs."""
     function, info = source.function_of(node), source.class_of(node)
-    if function is not None and info is None:
-        arguments = (*function.args.args, *function.args.kwonlyargs)
-        return any(mode_by_name(a.arg) for a in arguments)  # told the mode, and it does not ask
-    if function is None or info is None or function.name == "__init__":
+    if function is None or function.name == "__init__" or not is_in_model(source, node):
         return False
-    bases = [base or "" for member in info.family() for base in member.bases]
-    if not is_module(source, info) and not any(base in _KERAS for base in bases):
-        return False
+    if info is None:
+        return True  # told the mode, and it does not ask
     if function.name in _FORWARD:
         return True
     return any(

@@ -13,6 +13,7 @@ from thinned.audit.nodes import children, walk
 from thinned.audit.order import Order, walked
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Function, Source
+from thinned.audit.values import Built, Class
 from thinned.audit.words import words_of
 
 __all__ = ["evaluated_in_training_mode", "left_in_evaluation", "monte_carlo_by_train", "traced"]
@@ -117,6 +118,8 @@ def monte_carlo_by_train(source: Source) -> Iterator[Hit]:
             of = _of(call)
             if of is None or not _sets_training(source, call) or _is_of_modules(source, call):
                 continue
+            if "drop" in of.rpartition(".")[2].lower():
+                continue  # dropout alone, as it should be
             later = [c for c in _forward_calls(function, of) if c.lineno > call.lineno]
             repeated = any(_is_repeated(source, c) for c in later)
             if repeated and not _batch_norm_seen_to(function):
@@ -209,14 +212,27 @@ def evaluated_in_training_mode(source: Source) -> Iterator[Hit]:
                 continue
             if not any(_is_over_data(loop) for loop in source.loops_of(node)):
                 continue
+            if _is_without_modes(source, node.func):
+                continue
             yield node, f"{key} is evaluated here, and nothing in this file calls {key}.eval()."
             break
     yield from _script_without_eval(source)
 
 
+def _is_without_modes(source: Source, model: ast.expr) -> bool:
+    """Whether a model's class is seen, and neither its file nor this one speaks of a layer that
+    asks for the mode."""
+    built = source.interpreter.of(model)
+    if not isinstance(built, Built) or not isinstance(built.kind, Class):
+        return False
+    files = {source, *(member.source for member in built.kind.info.family())}
+    words = (word.lower() for file in files for word in (*file.attributes, *file.loads))
+    return not any("drop" in word or "norm" in word for word in words)
+
+
 def _nnx_without_eval(source: Source) -> Iterator[Hit]:
     """An nnx model, whose dropout eval() turns off, evaluated in a file that has no eval()."""
-    if not any(source.calls_of(("flax.nnx.Dropout",))):
+    if not any(source.calls_of(("flax.nnx.Dropout",))) or any(source.calls_of(("flax.nnx.view",))):
         return
     for function in source.functions:
         if not is_evaluation(function.name) or is_test_code(source, function):
@@ -358,6 +374,8 @@ def other_phase(source: Source) -> Iterator[Hit]:
             of = _of(call)
             if of is None or not _sets_training(source, call) or _is_of_modules(source, call):
                 continue
+            if "drop" in of.rpartition(".")[2].lower():
+                continue  # dropout alone, as it should be
             later = [c for c in _forward_calls(function, of) if c.lineno > call.lineno]
             if later and not any(_is_repeated(source, c) for c in later):
                 yield call, f"{function.name} evaluates {of}, and puts it to training first."

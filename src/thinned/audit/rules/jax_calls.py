@@ -24,6 +24,7 @@ from thinned.audit.rule import Hit, rule
 from thinned.audit.rules.torch_calls import unguarded as without_mode
 from thinned.audit.source import Called, Function, Source, is_self
 from thinned.audit.values import NOTHING, Built, Class, Function as DefinedFunction, Named, Value
+from thinned.audit.words import words_of
 
 __all__ = ["always_on", "evaluated_with_dropout", "fixed_key", "key_twice", "no_rngs", "shared_key"]
 
@@ -31,6 +32,12 @@ _KEYS = frozenset({"jax.random.PRNGKey", "jax.random.key"})
 _FLAX = frozenset({"flax.linen.Dropout", "flax.nnx.Dropout"})
 _TRAINING = re.compile(r"(?i)train|(?:^|_)step$|update|loss|^forward$|^__call__$")
 _APPLY = frozenset({"apply", "apply_fn"})
+_HANDS = 3
+_JAX = frozenset({"jax", "flax", "equinox", "haiku", "optax", "chex", "jaxtyping", "distrax"})
+_MAKES = frozenset(
+    {"prepare", "build", "create", "get", "make", "load", "setup", "init", "define", "new"}
+    | {"compile", "restore", "construct", "instantiate", "initialize", "from", "select", "wrap"}
+)
 _WITH_KEY = frozenset({"haiku.dropout", "jax.random.bernoulli"})
 
 
@@ -43,6 +50,8 @@ class _Use:
 
 
 def _uses(source: Source) -> Iterator[_Use]:
+    if source.names.tops.isdisjoint(_JAX):
+        return  # without keys there is nothing to use
     named = any(k.arg in ("rngs", "key") for call in source.calls for k in call.keywords)
     if not named and "apply" not in source.attributes and not any(source.calls_of(_WITH_KEY)):
         return
@@ -68,22 +77,32 @@ def _uses(source: Source) -> Iterator[_Use]:
             yield _Use(key, call)
 
 
-def _handed_on(source: Source, uses: list[_Use]) -> Iterator[_Use]:
-    """Calls of the file's own functions that draw with a key which they are given."""
+def _handed_on(source: Source, uses: list[_Use]) -> list[_Use]:
+    """Calls of the file's own functions that draw with a key which they are given, at first or
+    second hand."""
     draws: dict[ast.AST, set[str]] = defaultdict(set)
-    for use in uses:
-        if isinstance(use.key, ast.Name):
-            for function in source.functions_of(use.call):
-                if not _stores(source, use.key.id, function):
-                    draws[function].add(use.key.id)
-    for call in source.calls if draws else ():
-        called = source.called(call)
-        if isinstance(called.target, DefinedFunction) and called.target.node in draws:
-            frame = bind(called.target.node, called, called.target.skip, None)
-            for name in draws[called.target.node] if frame is not None else ():
-                key = frame.given.get(name) if frame is not None else None
-                if key is not None:
-                    yield _Use(key, call)
+    found: list[_Use] = []
+    seen: set[ast.AST] = set()
+    for _ in range(_HANDS):
+        for use in uses:
+            if isinstance(use.key, ast.Name):
+                for function in source.functions_of(use.call):
+                    if not _stores(source, use.key.id, function):
+                        draws[function].add(use.key.id)
+        uses = []
+        for call in source.calls if draws else ():
+            called = source.called(call)
+            target = called.target
+            if call in seen or not isinstance(target, DefinedFunction):
+                continue
+            if target.node not in draws:
+                continue
+            seen.add(call)
+            frame = bind(target.node, called, target.skip, None)
+            keys = [frame.given.get(name) for name in draws[target.node]] if frame else []
+            uses += [_Use(key, call) for key in keys if key is not None]
+        found += uses
+    return found
 
 
 def _draws(source: Source, call: ast.Call, target: Value) -> bool:
@@ -169,7 +188,14 @@ def _given_between(source: Source, name: str, first: _Use, second: _Use) -> bool
 
 
 def _apart(source: Source, first: _Use, second: _Use) -> bool:
-    """Whether only one of the two calls runs: other branches or lambdas, or a return between."""
+    """Whether only one of the two calls runs: other branches or lambdas, or a return between; or
+    they run other parts of a model, whose names Flax folds into the key."""
+    parts = [_parts(use.call) for use in (first, second)]
+    methods = {
+        ast.dump(k.value) for u in (first, second) for k in u.call.keywords if k.arg == "method"
+    }
+    if len(methods) > 1 or (all(parts) and parts[0].isdisjoint(parts[1])):
+        return True
     above = {id(at): at for at in source.above(second.call)}
     child: ast.AST = first.call
     for at in source.above(first.call):
@@ -183,6 +209,17 @@ def _apart(source: Source, first: _Use, second: _Use) -> bool:
             )
         child = at
     return False
+
+
+def _parts(call: ast.Call) -> set[str]:
+    """The names of the inputs that a model is given in a dict."""
+    return {
+        str(key.value)
+        for arg in call.args[1:]
+        if isinstance(arg, ast.Dict)
+        for key in arg.keys
+        if isinstance(key, ast.Constant)
+    }
 
 
 def _leaves(branch: ast.If, child: ast.AST) -> bool:
@@ -345,6 +382,9 @@ def _is_model_call(source: Source, call: ast.Call) -> bool:
         return True
     if isinstance(func, ast.Attribute) and func.attr in (*_APPLY, "call", "__call__"):
         return True
+    name = func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "")
+    if set(words_of(name)[:1]) & _MAKES:
+        return False  # it builds one
     return mentions(func, re.compile(r"(?i)(?:^|_)(?:model|net|network|encoder|decoder|forward)$"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import defaultdict
 from collections.abc import Iterator
 
 from thinned.audit.binding import bind
@@ -18,10 +19,11 @@ from thinned.audit.layers import KERAS_DROPOUT
 from thinned.audit.modes import Says, guard
 from thinned.audit.nodes import walk
 from thinned.audit.rule import Hit, rule
-from thinned.audit.rules.rates import is_version_1, keep_word
+from thinned.audit.rules.rates import is_version_1, is_version_2, keep_word
 from thinned.audit.rules.torch_calls import unguarded as without_mode
 from thinned.audit.source import Called, Source
 from thinned.audit.values import Function
+from thinned.audit.words import mode_by_name
 
 __all__ = ["always_training", "integer_seed", "keep_prob", "never_drops"]
 __all__ += ["tape_without_training", "unguarded"]
@@ -113,6 +115,8 @@ def keep_prob(source: Source) -> Iterator[Hit]:
         if is_test_code(source, called.node) or called.open:
             continue
         if "keep_prob" in called.keywords and called.name != _V1:
+            if not is_version_2(source):
+                continue  # of version 1, where it was right: a later one refuses it
             yield called.node, "tf.nn.dropout has no keep_prob any more: it takes rate, to drop."
             continue
         rate = called.argument(1, "rate")
@@ -169,11 +173,10 @@ def _constant_keep(source: Source, called: Called) -> float | None:
 def tape_without_training(source: Source) -> Iterator[Hit]:
     if "apply_gradients" not in source.attributes and "apply" not in source.attributes:
         return
-    trained = {
-        ast.dump(attribute.value)
-        for word in ("trainable_variables", "trainable_weights")
-        for attribute in source.attributes.get(word, ())
-    }
+    everything: dict[ast.AST | None, set[str]] = defaultdict(set)
+    for word in ("trainable_variables", "trainable_weights"):
+        for attribute in source.attributes.get(word, ()):
+            everything[_outermost(source, attribute)].add(ast.dump(attribute.value))
     told: set[ast.AST] = set()
     for statement in source.withs:
         if not any(
@@ -182,6 +185,7 @@ def tape_without_training(source: Source) -> Iterator[Hit]:
             for item in statement.items
         ):
             continue
+        trained = everything[_outermost(source, statement)]
         for node in (n for s in statement.body for n in walk(s)):
             if not isinstance(node, ast.Call) or is_test_code(source, node):
                 continue
@@ -189,6 +193,13 @@ def tape_without_training(source: Source) -> Iterator[Hit]:
                 if call not in told and _changes_in_training(source):
                     told.add(call)
                     yield call, "The model is called without training=True, and trained on that."
+
+
+def _outermost(source: Source, node: ast.AST) -> ast.AST | None:
+    """The class or the outermost function around a node: a name is one model in it."""
+    info = source.class_of(node)
+    functions = source.functions_of(node)
+    return info.node if info is not None else functions[-1] if functions else None
 
 
 def _model_calls(source: Source, call: ast.Call, trained: set[str]) -> Iterator[ast.Call]:
@@ -212,7 +223,9 @@ def _model_calls(source: Source, call: ast.Call, trained: set[str]) -> Iterator[
 
 
 def _says_no_mode(call: ast.Call) -> bool:
-    return len(call.args) == 1 and not any(k.arg in ("training", None) for k in call.keywords)
+    return len(call.args) == 1 and not any(
+        k.arg is None or mode_by_name(k.arg) for k in call.keywords
+    )
 
 
 def _changes_in_training(source: Source) -> bool:

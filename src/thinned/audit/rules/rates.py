@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from thinned.audit.context import is_mode, is_test_code, mentions
+from thinned.audit.handed import handed_on
 from thinned.audit.layers import FUNCTIONAL, RATES
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Source, is_self
@@ -14,6 +15,7 @@ from thinned.audit.source import Source, is_self
 __all__ = [
     "is_tried",
     "is_version_1",
+    "is_version_2",
     "keep_for_drop",
     "keep_word",
     "mode_for_rate",
@@ -55,6 +57,9 @@ def out_of_range(source: Source) -> Iterator[Hit]:
             hint = " Is it a percentage?" if 1 < value <= 100 else ""
             name = full.rpartition(".")[2]
             yield p, f"{name}: p must be in [0, 1], and is {value:g}.{hint}"
+    for full, p, value in handed_on(source):
+        name = full.rpartition(".")[2]
+        yield p, f"{name} is given {value:g} here, and takes [0, 1]. Is it a percentage?"
 
 
 def is_tried(source: Source, node: ast.AST) -> bool:
@@ -123,6 +128,21 @@ def is_version_1(source: Source) -> bool:
     """Say whether a file is written for TensorFlow 1, where keep_prob was right and graphs had a
     mode of their own."""
     return any(word in source.attributes for word in _OF_VERSION_1)
+
+
+def is_version_2(source: Source) -> bool:
+    """Say whether a file uses what only TensorFlow 2 has, or Keras."""
+    words = ("keras", "GradientTape", "function", "Module", "v2")
+    return any(
+        source.resolve(use.value) in ("tensorflow", "tensorflow.compat")
+        for word in words
+        for use in source.attributes.get(word, ())
+    ) or any(
+        (binding.target or "").startswith(("keras", "tensorflow.keras"))
+        for bindings in source.names.scopes[source.tree].bindings.values()
+        for binding in bindings
+        if binding.kind == "import"
+    )
 
 
 def _is_drop_by_callers(source: Source, p: ast.expr, word: str) -> bool:

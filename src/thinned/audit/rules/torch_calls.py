@@ -5,16 +5,25 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from thinned.audit.context import is_guarded, is_module, is_monte_carlo, is_test_code
+from thinned.audit.context import (
+    is_guarded,
+    is_in_model,
+    is_module,
+    is_monte_carlo,
+    is_test_code,
+)
 from thinned.audit.drops import WITHOUT_MODE, Drop, Verdict, drop_of, passed_on, short, verdict
 from thinned.audit.layers import ADDRESSED, FUNCTIONAL
 from thinned.audit.modes import Says
 from thinned.audit.rate import rate
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Source
+from thinned.audit.words import words_of
 
 __all__ = ["fixed_mode", "flash", "forgotten_mode", "fused", "judged", "never_drops"]
 __all__ += ["through", "unguarded"]
+
+_INFERS = frozenset({"infer", "inference", "decode", "export", "onnx", "predict", "generate"})
 
 
 def judged(source: Source, code: str) -> Iterator[tuple[Drop, Verdict]]:
@@ -58,6 +67,9 @@ def through(source: Source, code: str) -> Iterator[tuple[ast.AST, Drop, Verdict]
 )
 def forgotten_mode(source: Source) -> Iterator[Hit]:
     for drop, _ in judged(source, "THN001"):
+        of_graphs = (drop.called.name or "").startswith("torch_geometric.utils.")
+        if of_graphs and not is_in_model(source, drop.node):
+            continue  # a graph that is prepared, once for all
         yield drop.node, f"{drop.label} is called without training=: it drops in evaluation too."
     for node, drop, _ in through(source, "THN001"):
         yield node, f"{drop.label} is reached here without training=: it drops in evaluation too."
@@ -90,7 +102,8 @@ def fixed_mode(source: Source) -> Iterator[Hit]:
         if not _has_address(drop):
             yield drop.node, f"{drop.label} is called with training=True: it drops in evaluation."
     for node, drop, _ in through(source, "THN002"):
-        yield node, f"{drop.label} is given training=True here: it drops in evaluation too."
+        if is_in_model(source, node):  # elsewhere it may be the graph that is trained
+            yield node, f"{drop.label} is given training=True here: it drops in evaluation too."
 
 
 def _has_address(drop: Drop) -> bool:
@@ -112,8 +125,15 @@ def never_drops(source: Source) -> Iterator[Hit]:
     for drop, _ in judged(source, "THN003"):
         if drop.mode is None:
             yield drop.node, f"{drop.label} is called without training=, which is False."
-        elif not isinstance(drop.mode, ast.Name) and not is_guarded(source, drop.node):
+        elif not isinstance(drop.mode, ast.Name) and not _never_trains(source, drop.node):
             yield drop.node, f"{drop.label} is called with training=False: nothing is ever dropped."
+
+
+def _never_trains(source: Source, node: ast.AST) -> bool:
+    """Whether a call runs in evaluation alone, by a branch or by the name of its function."""
+    return is_guarded(source, node) or any(
+        not _INFERS.isdisjoint(words_of(function.name)) for function in source.functions_of(node)
+    )
 
 
 @rule(

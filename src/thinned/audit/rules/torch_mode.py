@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from thinned.audit.contents import drops_inside
 from thinned.audit.context import is_module
 from thinned.audit.nodes import walk
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import ClassInfo, Source, is_self
-from thinned.audit.values import Function, Named
+from thinned.audit.values import Built, Class, Function, Named
+from thinned.audit.words import mode_by_name
 
 __all__ = ["flag_spoilt", "train_overridden"]
 
@@ -175,12 +177,19 @@ def train_overridden(source: Source) -> Iterator[Hit]:
             method = info.methods.get(name)
             if method is None or _passes_on(method, name) or method.decorator_list:
                 continue
+            first = [a.arg for a in method.args.args[1:2]]
+            other = first and not mode_by_name(first[0]) and first[0] not in _MODES
             if not _holds_modules(info):
                 continue
+            if other and not drops_inside(source, Built(Class(info), None)):
+                continue  # a method that trains, where no mode matters
             yield (
                 method,
                 f"{name}() does not call super().{name}(): the modules inside keep their mode.",
             )
+
+
+_MODES = frozenset({"mode", "flag", "is_train", "value", "val", "enable", "status", "m"})
 
 
 def _passes_on(method: ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> bool:

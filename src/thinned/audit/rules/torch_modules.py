@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from thinned.audit.contents import drops_inside
+from thinned.audit.binding import bind
+from thinned.audit.contents import drops_inside, drops_itself
 from thinned.audit.context import is_guarded, is_module, is_monte_carlo, is_test_code
 from thinned.audit.layers import DROPOUT_LAYERS, RECURRENT
 from thinned.audit.nodes import walk
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Called, ClassInfo, Source, is_self
+from thinned.audit.values import Built, Class
 
 __all__ = ["built_in_forward", "one_layer", "out_of_reach"]
 
@@ -21,6 +23,20 @@ _REGISTERING = frozenset({"ModuleList", "Sequential", "ModuleDict"})
 
 def _layers(source: Source) -> Iterator[Called]:
     yield from source.calls_of(DROPOUT_LAYERS)
+
+
+def _own_layers(source: Source) -> Iterator[Called]:
+    """Modules of the tree that drop, built and called at once or held by a name."""
+    for node in source.calls:
+        function = source.function_of(node)
+        if function is None or function.name not in _FORWARD:
+            continue
+        called = source.called(node)
+        target = called.target
+        if not isinstance(target, Class) or not is_module(target.info.source, target.info):
+            continue
+        if drops_itself(target.info) or drops_inside(source, Built(target, called)):
+            yield called
 
 
 @rule(
@@ -35,7 +51,7 @@ def _layers(source: Source) -> Iterator[Called]:
     right="def forward(self, x): return self.drop(x)",
 )
 def built_in_forward(source: Source) -> Iterator[Hit]:
-    for called in _layers(source):
+    for called in [*_layers(source), *_own_layers(source)]:
         node = called.node
         if is_test_code(source, node) or is_monte_carlo(source, node):
             continue
@@ -43,7 +59,7 @@ def built_in_forward(source: Source) -> Iterator[Hit]:
             continue
         is_called = _is_called_at_once(source, node) or _is_called_by_name(source, node)
         if is_called and not is_guarded(source, node):
-            name = (called.name or "").rpartition(".")[2]
+            name = ast.unparse(node.func).rpartition(".")[2]
             yield node, f"{name} is built anew at each call: eval() never reaches it."
 
 
@@ -135,10 +151,26 @@ def one_layer(source: Source) -> Iterator[Hit]:
         layers = called.argument(2, "num_layers")
         if p is None or source.value(p) == 0:
             continue
-        if layers is None or source.value(layers) == 1:
+        if layers is None or source.value(layers) == 1 or _is_given_one(source, layers):
             if isinstance(p, ast.IfExp) or is_guarded(source, called.node):
                 continue
             yield called.node, f"{name} has one layer, and its dropout acts between layers only."
+
+
+def _is_given_one(source: Source, layers: ast.expr) -> bool:
+    """Whether a constructor's parameter is given 1 wherever the file builds that class."""
+    info, init = source.class_of(layers), source.function_of(layers)
+    if not isinstance(layers, ast.Name) or info is None or init is None:
+        return False
+    if init is not info.methods.get("__init__"):
+        return False
+    given = []
+    for call in source.calls:
+        target = source.called(call).target
+        if isinstance(target, Class) and target.info is info:
+            frame = bind(init, source.called(call), 1, None)
+            given.append(None if frame is None else source.value(frame.given.get(layers.id)))
+    return bool(given) and all(type(value) is int and value == 1 for value in given)
 
 
 @rule(

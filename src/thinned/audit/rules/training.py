@@ -96,7 +96,7 @@ def reseeded(source: Source) -> Iterator[Hit]:
                 yield node, "The same seed is set in each forward pass: every mask is the same."
             continue
         for loop in source.loops_of(node):
-            if _trains(loop) and not _builds(loop):
+            if _trains(loop) and not _builds(loop) and not _compares(loop, node):
                 yield node, "The same seed is set again in the loop that trains: the masks repeat."
                 break
     for called in source.calls_of(ADDRESSED):
@@ -165,6 +165,12 @@ def _calls_dropout(source: Source, function: ast.AST) -> bool:
 
 def _trains(loop: ast.AST) -> bool:
     return any(isinstance(n, ast.Attribute) and n.attr in _STEPS for n in walk(loop))
+
+
+def _compares(loop: ast.AST, seeded: ast.Call) -> bool:
+    """Whether a turn sets the seed twice: what runs after each is held against the other."""
+    written = ast.dump(seeded)
+    return sum(isinstance(n, ast.Call) and ast.dump(n) == written for n in walk(loop)) > 1
 
 
 def _builds(loop: ast.AST) -> bool:

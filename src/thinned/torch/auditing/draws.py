@@ -242,4 +242,6 @@ def same_rows(
         return False
     # Time stands in front, or fused attention has put an axis of its own there.
     in_front = axis == 0 and len(shape) > 2 and (shape[1] == rows or shape[1] in others)
-    return not in_front
+    # Of pictures, of which as many channels as rows may be, the first axis is that of the rows.
+    pictures = onto is not None and len(onto) > 3 and onto[0] == rows
+    return pictures or not in_front

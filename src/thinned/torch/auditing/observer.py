@@ -316,10 +316,6 @@ class Observer(TorchDispatchMode):
 
     def _heard(self, p: Any) -> None:
         """A call drops everything."""
-        frame = self._frames[-1] if self._frames else None
-        explicit = frame is not None and isinstance(frame.module, DROPPING)
-        if explicit and not isinstance(p, bool):
-            return  # a module that says p = 1 is meant so
         self.everything.setdefault(self._site("dropout"), (p, _line()))
 
     def _place(self) -> tuple[str, str, str]:

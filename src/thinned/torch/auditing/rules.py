@@ -209,29 +209,33 @@ def _returns_its_input(seen: Observed, name: str) -> bool:
 @rule(
     "drops everything",
     observed="A call with p = 1: usually `F.dropout(x, self.training)`, where the mode is passed "
-    "as p and True means 1. A module with p = 1.0 is not reported.",
+    "as p and True means 1. Or a module with p = 1.0, which was called in training.",
     why="Every element is 0, in training or in evaluation.",
 )
 def _everything(seen: Observed) -> Iterator[Finding]:
-    """p = 1 where it is not a module's own number: mostly the mode, in the place of p."""
-    mend = "Pass the mode by its name: F.dropout(x, p, training=self.training)."
+    """p = 1: in a call mostly the mode, in the place of p; in a module a number for another."""
+    by_name = "Pass the mode by its name: F.dropout(x, p, training=self.training)."
+    smaller = "p is the probability to drop: give it a smaller one, or take the module out."
     modes: dict[str, dict[str, None]] = defaultdict(dict)
     told: dict[str, tuple[object, str]] = {}
+    own: set[str] = set()
     for mode, runs in (("training", seen.trainings), ("evaluation", seen.evaluations)):
         for run in runs:
             for site, found in run.everything.items():
                 modes[site][mode] = None
                 told.setdefault(site, found)
     for module, (name, *_) in seen.names.items():
-        if any(getattr(module, key, None) is True for key in ("p", "dropout")) and (
-            isinstance(module, DROPPING) and any(run.calls.get(name) for run in seen.trainings)
-        ):
+        given = [getattr(module, key, None) for key in ("p", "dropout")]
+        said = next((p for p in given if p is True or (isinstance(p, float) and p == 1.0)), None)
+        called = any(run.calls.get(name) for run in seen.trainings)
+        if said is not None and isinstance(module, DROPPING) and called:
             modes[name]["training"] = None
-            told.setdefault(name, (True, ""))
+            told[name] = said, ""
+            own.add(name)
     for site, (p, line) in told.items():
         place = f" ({line})" if line else ""
         detail = f"p is {p}, which is 1, in {' and '.join(modes[site])}{place}: every element is 0."
-        yield Finding(site, "drops everything", detail, mend)
+        yield Finding(site, "drops everything", detail, smaller if site in own else by_name)
 
 
 def _unlikely(dropped: int, n: int, p: float) -> bool:

@@ -68,6 +68,8 @@ _LAST_LAYER = re.compile(
     r"(?:^|\.)(?:fc|fc_?out|classifier|head|out|output|output_layer|logits|lm_head|score)$"
 )
 _SOFTMAX = frozenset({F.softmax, torch.softmax, Tensor.softmax, F.gumbel_softmax})
+# What makes probabilities, or their logarithms, of scores.
+_CHANCES = _SOFTMAX | frozenset({F.log_softmax, torch.log_softmax, Tensor.log_softmax})
 
 
 class Call(NamedTuple):
@@ -93,11 +95,13 @@ class _Layer(NamedTuple):
     name: str
     outputs: int
     inputs: int
+    is_chance: bool = False  # what it made went through a softmax
 
     @property
     def gives_classes(self) -> bool:
-        """Whether it is a network's last layer, by its name and its width."""
-        return self.outputs < self.inputs and _LAST_LAYER.search(self.name) is not None
+        """Whether it is a network's last layer, by its width, and by its name or its softmax."""
+        is_last = self.is_chance or _LAST_LAYER.search(self.name) is not None
+        return is_last and self.outputs < self.inputs
 
 
 class _Made:
@@ -205,6 +209,9 @@ class Uses:
             shape = tuple(given[1].shape)
             if len(shape) == 2:
                 self._layers[id(out)] = (weakref.ref(out), _Layer(module, *shape))
+        layer = None if first is None else _known(self._layers, first)
+        if layer is not None and func in _CHANCES:
+            self._layers[id(out)] = (weakref.ref(out), layer._replace(is_chance=True))
         dropped = None if first is None else _known(self._scores, first)
         if dropped is not None and func in _LOSSES:
             self.logits.append((dropped[0], name))
