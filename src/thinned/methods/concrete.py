@@ -14,6 +14,7 @@ from thinned.checks import message
 from thinned.laws import Law
 from thinned.methods.arguments import parameter, positive, require_axes, typed
 from thinned.methods.draws import NO_P, Draws
+from thinned.methods.foreign_arguments import answering
 from thinned.methods.table import Moments, Paper, Sample, method
 from thinned.window import Window
 
@@ -138,6 +139,7 @@ def _learnable(draws: Draws, p: Any) -> Any:
     return p
 
 
+@answering
 def concrete_entropy(p: Any) -> Any:
     """p ln p + (1 - p) ln(1 - p), in nats: minus the entropy of a dropped bit.
 

@@ -19,6 +19,7 @@ from thinned.backends.base import Draw, Located
 from thinned.backends.numpy import FLOATING, backend
 from thinned.checks import message, written
 from thinned.methods.equation import apply_noise
+from thinned.methods.foreign_arguments import answering
 from thinned.numpy.settings import choice, floats
 
 __all__ = ["Dropout", "Layer", "Linear", "Parameter", "ReLU", "Tanh"]
@@ -310,6 +311,7 @@ class Dropout(Layer):
 
     draws = True
 
+    @answering
     def __init__(
         self,
         p: float = 0.5,

@@ -11,6 +11,7 @@ from torch import nn
 
 from thinned import checks
 from thinned.checks import message
+from thinned.methods.foreign_arguments import answering
 from thinned.pages.fragment import paragraph, rows_of
 from thinned.schedules.sites import EVERYWHERE, SiteRule, require_allowed, rules_of
 from thinned.torch.adoption import site as addressed
@@ -174,6 +175,7 @@ class _Adoption:
     rows: tuple[Row, ...] = ()
 
 
+@answering
 def adopt(
     model: nn.Module,
     *,

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from thinned import checks
 from thinned.backends.torch.internals import pytree
 from thinned.checks import message
+from thinned.methods.foreign_arguments import answering
 from thinned.torch.adoption.adopt import _MARK, Report, Row, adopt, release
 from thinned.torch.adoption.functional_calls import AdoptedForward
 from thinned.torch.adoption.names import unwrapped
@@ -41,6 +42,7 @@ class ThinReport(Report):
         return tuple(row for row in self.rows if row.reached and row.site not in self.thin)
 
 
+@answering
 def thin(
     model: nn.Module,
     *,
