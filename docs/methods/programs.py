@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from thinned.methods.made import keras_rows
 from thinned.methods.table import Method
 
-MOST = 100  # characters in a line
+MOST = 88  # characters in a line: what the page shows on a laptop
 LIBRARIES = ("NumPy", "PyTorch", "JAX", "Keras")
 
 
@@ -72,7 +72,7 @@ BODIES = {
     "r_drop": f"{_TWO}\nlabels = ARRAY([0, 1, 2, 0, 1, 2])\n"
     "loss = thinned.r_drop((first, second), labels, alpha=1.0)",
     "fraternal_dropout": f"{_TWO}\nloss = thinned.fraternal_dropout((first, second), kappa=0.15)",
-    "multi_sample_dropout": "h = NORMAL(6, 5)  # what the layers before the head gave\n"
+    "multi_sample_dropout": "h = NORMAL(6, 5)  # the output of the layers below\n"
     "loss = thinned.multi_sample_dropout(\n"
     "    lambda k: thinned.dropout(h, 0.5, at.fold_in(k)), lambda y: (y * y).mean(), samples=4\n)",
     "drop_bp": "dy = NORMAL(6, 5)  # the gradient that arrives\ndx = thinned.drop_bp(dy, 0.5, at)",

@@ -75,7 +75,8 @@ ANSWERS = (
             "embd_pdrop", "embd_drop", "emb_dropout", "dropout_rate", "drop_rate", "rate",
             "dropout_prob", "drop_prob", "dropout_p", "p", "p_drop", "proj_drop", "pos_drop",
             "ffn_dropout", "activation_dropout", "classifier_dropout", "head_drop",
-            "input_dropout", "bernoulli", "bernoulli_dropout", "binary", "binary_dropout", "unit_dropout",
+            "input_dropout", "bernoulli", "bernoulli_dropout", "binary", "binary_dropout",
+            "unit_dropout",
         ),
         "dropout",
     ),
@@ -308,12 +309,12 @@ def in_a_place(name: str) -> Answer | None:
     >>> in_a_place("output_keep_prob").remark
     'It is the probability to keep: p = 1 - output_keep_prob.'
     """
-    words = set(re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()))
-    if "keep" in words and words <= {"keep", *_DROP, *_RATES, *PLACES}:
+    words: set[str] = set(re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()))
+    if not words <= {"keep", "layer", *_DROP, *_RATES, *PLACES}:
+        return None
+    if "keep" in words and words & {*_DROP, *_RATES}:
         return Answer((name,), "dropout", f"It is the probability to keep: p = 1 - {name}.")
-    if words & _DROP and words <= {"layer", *_DROP, *_RATES, *PLACES}:
-        return Answer((name,), "dropout")
-    return None
+    return Answer((name,), "dropout") if words & _DROP else None
 
 
 def shortened(name: str) -> Iterator[str]:

@@ -142,11 +142,11 @@ def without_foreign(function: F) -> F:
 def answering(function: F) -> F:
     """The function, which answers an argument that it has not by `no_argument`.
 
-    A missing p or address is reported by the function's own check, which says what to give. The
-    function itself is returned where `without_foreign` has made it. For the `__init__` of a class
-    the error names the class.
+    A missing p or address is reported by the function's own check, which says what to give. A
+    class, and a function that `without_foreign` has made, are returned as they are. For the
+    `__init__` of a class the error names the class.
     """
-    if hasattr(function, "__signature__"):
+    if isinstance(function, type) or hasattr(function, "__signature__"):
         return function
     found = inspect.signature(function)
     who = function.__qualname__.removesuffix(".__init__")

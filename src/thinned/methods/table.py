@@ -407,16 +407,18 @@ def find(name: str) -> Method:
         for row in rows:
             if core and wanted in {_plainly(known) for known in _own_names(row)}:
                 return row
-    for title, reason in LEFT_OUT.items():
-        if _plainly(title) in (_plainly(name), _plainly(name + "dropout")):
-            raise KeyError(f"find: {title} is not in the catalogue: {reason}")
-    from thinned.methods.answers import shortened
+    from thinned.methods.answers import in_a_place, shortened
 
     for shorter in shortened(name):
         try:
             return find(shorter)
         except KeyError:
             continue
+    if in_a_place(name) is not None:
+        return _TABLE["dropout"]
+    for title, reason in LEFT_OUT.items():
+        if _plainly(title) in (_plainly(name), _plainly(name + "dropout")):
+            raise KeyError(f"find: {title} is not in the catalogue: {reason}")
     import difflib
 
     known: dict[str, str] = {}
@@ -430,16 +432,20 @@ def find(name: str) -> Method:
 
 def remark(name: str) -> str:
     """What must be said to who asks `find` for this name, beside the row; or ""."""
-    answer = None if _plainly(name) in _TABLE else _answer(name)
+    from thinned.methods.answers import in_a_place, shortened
+
+    if _plainly(name) in _TABLE:
+        return ""
+    written = (_answer(form) for form in (name, *shortened(name)))
+    answer = next(filter(None, written), None) or in_a_place(name)
     return "" if answer is None else answer.remark
 
 
 def _answer(name: str) -> Answer | None:
-    from thinned.methods.answers import ANSWERS, in_a_place
+    from thinned.methods.answers import ANSWERS
 
     plain = _plainly(name)
-    written = (a for a in ANSWERS if plain in {_plainly(known) for known in a.names})
-    return next(written, None) or in_a_place(name)
+    return next((a for a in ANSWERS if plain in {_plainly(known) for known in a.names}), None)
 
 
 def _own_names(row: Method) -> tuple[str, ...]:
