@@ -33,7 +33,7 @@ __all__ = [
 
 # NumPy's arrays have no more, and PyTorch's functions take no more.
 MOST_AXES = 64
-# Integers of more bits are told by their length: Python prints none of thousands of digits.
+# Integers of more bits are described by their length: Python prints none of thousands of digits.
 _LONG = 512
 
 

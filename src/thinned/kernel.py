@@ -35,7 +35,7 @@ class KernelInfo(NamedTuple):
     name: str
     threads: int
     runnable: tuple[str, ...]
-    devices: dict[str, str] = {}  # noqa: RUF012 (nobody writes into a default of a tuple)
+    devices: dict[str, str] = {}  # noqa: RUF012 (a default of a named tuple is never written into)
 
 
 _use_reference = False

@@ -147,7 +147,7 @@ def is_guarded(source: Source, node: ast.AST) -> bool:
 
 
 def is_monte_carlo(source: Source, node: ast.AST) -> bool:
-    """Say whether a function or class around a node says that it wants draws in evaluation."""
+    """Say whether a function or class around a node is meant to draw in evaluation."""
     for at in (node, *source.above(node)):
         if isinstance(at, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             if draws_by_name(at.name, not isinstance(at, ast.ClassDef)):

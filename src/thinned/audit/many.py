@@ -88,7 +88,7 @@ def _shared(sizes: dict[str, int], codes: Sequence[str], jobs: int) -> dict[str,
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
-    # The large ones first, few at a time: whoever is free takes the next.
+    # The large ones first, few at a time: a free worker takes the next.
     order = sorted(sizes, key=lambda path: (-sizes[path], path))
     # Not forked: the process that asks may have threads.
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=gc.disable) as pool:

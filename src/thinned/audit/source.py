@@ -46,7 +46,7 @@ _OUTSIDE = frozenset({"decorator_list", "bases", "keywords"})
 _BLOCKS = frozenset({"body", "orelse", "finalbody"})
 _WITHIN = (ast.stmt, ast.arguments)
 
-# The files that are in memory: an expression of one may be asked about from another.
+# The files in memory: one file may look up an expression of another.
 _alive: WeakSet[Source] = WeakSet()
 
 

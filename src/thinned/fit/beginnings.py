@@ -81,7 +81,7 @@ def _rows(lines: list[str], mark: str) -> list[list[str]]:
     spaced = any(f"{mark} " in line for line in whole[:1])
     try:
         return list(csv.reader(whole, delimiter=mark, skipinitialspace=spaced))
-    except csv.Error:  # it is said by its line when the whole file is read
+    except csv.Error:  # reading the whole file reports it with its line
         return []
 
 

@@ -62,7 +62,7 @@ def metric_for(task: Task, name: str) -> Metric:
 
     Raises
     ------
-    InputError with one sentence, for a name that there is not or that is the other task's.
+    InputError with one sentence, for a name that is unknown or of the other task.
     """
     there = METRICS[task]
     if name in there:

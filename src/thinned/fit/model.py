@@ -31,7 +31,7 @@ __all__ = ["Answers", "Model", "Twin", "write_predictions"]
 
 @dataclass(frozen=True)
 class Twin:
-    """The refit at the best p above 0 beside a model at p = 0: its thinned networks are asked."""
+    """The refit at the best p above 0 beside a model at p = 0: its thinned networks predict."""
 
     network: Network | OwnNetwork
     training: dict[str, Any]
@@ -58,7 +58,7 @@ class Model:
 
     @property
     def thinned(self) -> Twin | None:
-        """The network whose thinned networks are asked: the model itself, where it has some."""
+        """The network whose thinned networks predict: the model itself, where it has some."""
         if mean_of(self.training.get("p", 0.0)):
             return Twin(self.network, self.training)
         return self.twin

@@ -218,7 +218,7 @@ def _note_telling(
 
 
 def _in_line(x: NDArray[np.float64], y: NDArray[np.float64]) -> str:
-    """What is said of numbers that go with a quantity in a straight line, or in its order as a
+    """The sentence about numbers that go with a quantity in a straight line, or in its order as a
     logarithm does."""
     r = _correlation(x, y)
     if abs(r) > NEARLY:
@@ -231,7 +231,7 @@ def _in_line(x: NDArray[np.float64], y: NDArray[np.float64]) -> str:
 
 
 def _in_ranges(x: NDArray[np.float64], y: NDArray[np.intp]) -> str:
-    """What is said of numbers that have a range for each class, with no number in two of them."""
+    """The sentence about numbers with a range for each class, where no number lies in two of them."""
     for rows in _some_then_all(x):
         order = np.argsort(x[rows], kind="stable")
         numbers, classes = x[rows][order], y[rows][order]

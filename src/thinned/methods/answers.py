@@ -16,7 +16,7 @@ __all__ = ["ANSWERS", "Answer", "in_a_place", "shortened"]
 class Answer(NamedTuple):
     """names : as people type them; case, blanks and underscores do not matter.
     row : the name of the row that answers them, or None where the catalogue has none.
-    remark : what must be said beside it, or "".
+    remark : a sentence to print beside the row, or "".
     """
 
     names: tuple[str, ...]

@@ -127,7 +127,7 @@ def concrete_dropout(
 
 
 def _learnable(draws: Draws, p: Any) -> Any:
-    """p checked: a float, or the 0-d tensor itself, which may want a gradient."""
+    """p checked: a float, or the 0-d tensor itself, which may require a gradient."""
     who = draws.who
     value = p if draws.backend.compiling() and hasattr(p, "shape") else draws.probability(p)
     if isinstance(value, float) and value == 1.0:

@@ -96,7 +96,7 @@ def remedy(name: str, known: Collection[str], of_pytorch: bool = False) -> str:
 def no_argument(
     who: str, given: Iterable[str], known: Collection[str], of_pytorch: bool = False
 ) -> TypeError:
-    """The error of `who`, which has the arguments `known`, for the first of `given` it has not."""
+    """The error of `who` for the first argument in `given` that is not in `known`."""
     name = next(name for name in given if name not in known)
     said = [f"{who}: {name!r} is no argument.", remedy(name, known, of_pytorch)]
     said.append(f"The arguments are {', '.join(known) or 'none'}.")
@@ -128,10 +128,10 @@ class nothing:  # noqa: N801 - a word of the error message
 def without_foreign(function: F) -> F:
     """The function, whose signature does not show the `**foreign` by which it meets other names.
 
-    Who gives keep_prob gives no p, which Python would report first: so nothing after the first
-    argument is required by Python, and what is missing has an error message by its own check.
-    A parameter of its own costs a call some twenty nanoseconds; a function around this one would
-    cost it a hundred.
+    A call with keep_prob has no p, which Python would report first. So Python requires nothing
+    after the first argument, and the function's own check reports what is missing. The parameter
+    `foreign` adds some twenty nanoseconds to a call; a function around this one would add a
+    hundred.
     """
     found = inspect.signature(function)
     kept = [p for p in found.parameters.values() if p.kind is not p.VAR_KEYWORD]

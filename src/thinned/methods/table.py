@@ -431,7 +431,7 @@ def find(name: str) -> Method:
 
 
 def remark(name: str) -> str:
-    """What must be said to who asks `find` for this name, beside the row; or ""."""
+    """The remark that `thinned methods` prints above the row for this name; or ""."""
     from thinned.methods.answers import in_a_place, shortened
 
     if _plainly(name) in _TABLE:

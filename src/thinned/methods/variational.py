@@ -1,6 +1,6 @@
 """Variational dropout: Gaussian noise on weights, drawn where it is cheap: on what they add up to.
 
-The sum of independent normal terms is normal. So a mask per example and weight, which nobody could
+The sum of independent normal terms is normal. So a mask per example and weight, which could not
 hold, becomes one draw per example and output (the local reparametrisation).
 """
 

@@ -123,7 +123,7 @@ class Linear(Layer):
         suits tanh and an output layer. Biases begin at 0.
     at : Address or None. Where the weights are drawn: equal addresses give equal weights. None
         leaves the drawing to the Sequential that the layer is put into.
-    dtype : float type of W and b. float32 by default; a gradient check wants float64. Arithmetic
+    dtype : float type of W and b. float32 by default; a gradient check needs float64. Arithmetic
         runs in the wider of this and of x's type.
 
     Attributes

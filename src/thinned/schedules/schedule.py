@@ -96,7 +96,7 @@ class Schedule:
         return turns_of(steps=steps)
 
     def _steps(self, steps: Any) -> int | None:
-        """The number of all steps, which must be told where p is relative to it."""
+        """The number of all steps, which must be given where p is relative to it."""
         if steps is not None:
             return checks.integer(self.name, "steps", steps, 1, _STEPS)
         if self.relative:

@@ -61,7 +61,7 @@ from thinned.torch.thinning.thin import thin
 if TYPE_CHECKING:
     from thinned.torch import lightning as lightning, transformers as transformers
 
-# Modules for other libraries, which are loaded when they are asked for.
+# Modules for other libraries, which are loaded at their first use.
 _FRAMEWORKS = ("lightning", "transformers")
 
 __all__ = [

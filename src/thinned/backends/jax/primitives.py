@@ -242,7 +242,7 @@ def _pure_draw(words: Any, how: HowDrawn) -> Any:
 
 def _is_for_export(ctx: Any) -> bool:
     """Whether the program is to be saved. jax.export saves operations of XLA and no call of ours:
-    whoever loads the program need not have Thinned."""
+    the program can be loaded without Thinned."""
     return bool(getattr(ctx.module_context.lowering_parameters, "for_export", False))
 
 

@@ -41,7 +41,7 @@ __all__ = [
 
 u32 = np.uint32
 WORD_TAG = 32
-PLANES = 4  # compared at a time; 1 starts too many small loops, 8 draws planes that nobody needs
+PLANES = 4  # compared at a time; 1 starts too many small loops, 8 draws planes that are not needed
 FEW = 16  # of so many blocks one goes on alone when the others are decided
 WORTH = 64  # from so many on that go on
 
@@ -91,7 +91,7 @@ def varies(x: Any) -> frozenset[Any]:
 def stacked(words: Iterable[Any]) -> Any:
     """Words, ints and traced ones, as one uint32 array; NumPy's own if all are ints.
 
-    By products and sums: a stack would want all of them divided among devices in one way.
+    By products and sums: a stack would require all of them to be divided in one way.
     """
     words = tuple(words)
     out: Any = np.array([w if isinstance(w, int) else 0 for w in words], np.uint32)

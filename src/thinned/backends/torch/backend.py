@@ -329,7 +329,7 @@ def _seeded(how: Noise, seed: Tensor | None) -> Noise:
 
 
 def _seeded_unread(how: Noise, seed: Tensor | None) -> Noise:
-    """The same with the seed as a tensor, which nobody reads before the operator does."""
+    """The same with the seed as a tensor, which the operator is the first to read."""
     if seed is None:
         return how
     at = how.draw.at

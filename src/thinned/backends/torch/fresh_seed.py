@@ -24,7 +24,7 @@ from thinned.backends.torch.operators import DROPOUT
 
 __all__ = ["FRESH", "FRESH_SEED", "WORDS", "place_in_program"]
 
-# The half-open range of a seed's 64 bits, as int64; but for one, for the end must be one itself.
+# The half-open range of a seed's 64 bits, as int64, less one seed: the end must be an int64 too.
 WORDS = -(2**63), 2**63 - 1
 
 _LIBRARY: Any = torch.library.Library("thinned", "FRAGMENT")

@@ -27,7 +27,7 @@ _UNSAFE = _CAPTURED + (
 def defined(
     schema: str, run: Callable[..., Any], fake: Callable[..., Any], captured: bool = False
 ) -> Any:
-    """A new operator of ours, which writes into none of its arguments and returns none of them.
+    """A new operator, which neither writes into its arguments nor returns one of them.
 
     run : the same for all devices, without derivatives. Dynamo does not look into it where a
         program with graph breaks calls it. fake : what it returns, without values. captured : it

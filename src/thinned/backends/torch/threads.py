@@ -46,7 +46,7 @@ def lend(wanted: bool = True) -> bool:
 
 
 def threads_for(n: int) -> int:
-    """How many threads noise on n elements is worth, as the kernel is told: lent ones negative."""
+    """How many threads noise on n elements is worth, as the kernel counts: lent ones negative."""
     return _native.threads_beside(n, torch.get_num_threads())
 
 

@@ -69,7 +69,7 @@ class Remote(ABC):
 
     @abstractmethod
     def _forget(self, begun: list[Any]) -> None:
-        """Nobody waits for these any more."""
+        """Give up on these: their results are no longer needed."""
 
     def _started(self, do: Callable[[Any], Any], job: Any) -> Any:
         light, arrays = apart(job)

@@ -35,8 +35,8 @@ __all__ = ["NOISY", "Rate", "Reading", "has_own_forward", "hooked", "read", "rea
 # torch.nn's modules that draw and are no dropout.
 NOISY = (nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
 
-# Of this library: what draws by itself and is seen by nobody. Functions elsewhere in it are told
-# an address by whoever calls them.
+# Of this library: code that draws by itself, unseen. Functions elsewhere in it get
+# an address from their callers.
 # Files of ours whose functions draw -> where users import them from.
 _DRAWING = {
     "thinned.torch.dropin.functional": "thinned.torch.functional",
@@ -167,7 +167,7 @@ def own_hooks(module: nn.Module) -> list[Any]:
 def has_own_forward(module: nn.Module) -> bool:
     """Whether a part of a module's forward was written outside PyTorch.
 
-    Decorators that copy a function's names hide where it was written: each layer is asked.
+    Decorators that copy a function's names hide where it was written: every layer is looked at.
     """
     if type(module).__call__ is not nn.Module.__call__:
         return True
@@ -300,7 +300,7 @@ class _Reader:
     def _held(self, value: Any) -> None:
         """What something that may be called holds, and so may call."""
         if not self._named("", value):
-            self.look(value, called=False)  # a table of classes is asked for types too
+            self.look(value, called=False)  # a table of classes is searched for types too
 
     def _function(self, function: types.FunctionType, owner: Any) -> None:
         cells = [_content(cell) for cell in function.__closure__ or ()]
@@ -540,7 +540,7 @@ def _static(kind: type, name: str) -> Any:
 def _looked_up(target: Any, name: str) -> Any:
     """An attribute, found without running any code of the model's; None where it is not known."""
     if type(target).__module__ == "torch._ops":
-        return getattr(target, name, None)  # an operator, looked up when it is asked for
+        return getattr(target, name, None)  # an operator, looked up at its first use
     if isinstance(target, types.ModuleType):
         if name not in vars(target) and target.__name__.partition(".")[0] == "thinned":
             return getattr(target, name, None)  # Thinned's own names load at their first use

@@ -54,7 +54,7 @@ _COMPARING = (
 )  # fmt: skip
 _FLOORS = ("floor", "floor_")
 _ORDERS = ("argsort",)
-_SORTS = ("sort", "topk")  # values, which nobody may use, and their places
+_SORTS = ("sort", "topk")  # values, which must not be used, and their places
 _RECKONS = ("add", "add_", "div", "div_", "mul", "mul_", "sub", "sub_")
 _SUMS = ("add", "add_")
 # Methods that hand the numbers on as they are, or draw them again, and attributes that say nothing
@@ -316,7 +316,7 @@ class _Fate:
         return made
 
     def _after(self, name: str, state: str) -> str | None:
-        """What a number is after a function of this name; None where nobody knows."""
+        """What a number is after a function of this name; None where it is unknown."""
         if name in _SAME:
             return state
         if name in _SORTS and state == _NUMBER:

@@ -329,7 +329,7 @@ class Site:
 
 
 def _rate_of(p: float) -> tuple[float, int, float]:
-    """p, and what a draw is told of it: the threshold below which is dropped, and the scale."""
+    """p, and what a draw needs of it: the threshold below which it drops, and the scale."""
     return p, reference.threshold(p), reference.scale_for(p)
 
 

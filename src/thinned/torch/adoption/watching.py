@@ -45,7 +45,7 @@ class Noticed:
     kinds : the class's name of the module of each site.
     known : the names of draws that adoption does not reach, read in the code, by site.
     drew : those that were seen since, by site.
-    moved : of each site the generators that moved in it, nobody saw why.
+    moved : of each site the generators that moved in it for an unknown reason.
     called : the functions that draw and that were called, by site.
     ran, stirred : the sites whose first forward is over, and those where a generator moved in it
         and no function of PyTorch's was seen.

@@ -254,7 +254,7 @@ def _run(model: nn.Module, inputs: Any) -> Any:
 
 
 def _copied(held: Any) -> Any:
-    """The same with every tensor copied: a model may write into what it is given."""
+    """The same with every tensor copied: a model may write into its inputs."""
     if isinstance(held, Tensor):
         return held.detach().clone().requires_grad_(held.requires_grad)
     if isinstance(held, dict):

@@ -54,7 +54,7 @@ _P = ("p", "drop_prob", "drop_rate", "dropout_p", "rate", "prob", "keep_prob")
 _FOLDERS = Path(torch.__file__).parent, Path(__file__).parents[2]
 _OURS = tuple(str(folder) + os.sep for folder in _FOLDERS)
 
-# Beyond this file's frames stands whoever asked for the audit.
+# Beyond this file's frames is the caller of the audit.
 _AUDIT = str(Path(__file__).with_name("audit.py"))
 
 

@@ -67,7 +67,7 @@ Drawn = tuple[Any, int]
 class _Here(threading.local):
     """Of one thread: checkpoints that run forward, and those that recompute, outermost first.
 
-    busy : how many of all these there are. Where there is none, nobody else wants to know of calls.
+    busy : how many of all these there are. Where there is none, no one else needs to know of calls.
     """
 
     def __init__(self) -> None:

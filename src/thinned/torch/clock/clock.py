@@ -43,7 +43,7 @@ __all__ = ["BUFFER", "HEAD", "SPEC_VERSION", "Clock", "Moment", "was_skipped", "
 
 _STEPS = 2**32 - 1
 
-# Asked at every call: looked up once.
+# Used at every call: looked up once.
 _backward_pass, _is_traced, _modes = graph_task, is_traced, modes
 _grad_enabled = torch.is_grad_enabled
 
@@ -83,7 +83,7 @@ class Clock:
         self.entries: tuple[int, str, int] | None = None
         # While a graph is traced: the tensor it counts in. A Python number would be built into it.
         self.live: Tensor | None = None
-        # While members are asked: whose draws the sites make, in place of this clock's own.
+        # While members predict: whose draws the sites make, in place of this clock's own.
         self.awake: Awake | None = None
         # While a program is traced and a draw left to PyTorch: the modules around see that, too.
         self.handing = False
@@ -117,7 +117,7 @@ class Clock:
         self._viewed: Tensor | None = None
         self._moment: Moment | None = None
         self._turn: agreement.Turn | None = None
-        # Where the step began; None where somebody wrote it into the buffer, nobody knows when.
+        # Where the step began; None where it was written into the buffer at an unknown time.
         self._begun: checkpoints.Place | None = None
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Members of an adopted model: whose draws its sites make while thinned networks are asked.
+"""Members of an adopted model: whose draws its sites make while thinned networks predict.
 
 Number k of the networks that share a model's weights draws at Address(fold_in(seed, k), site,
 step 0, call), the call being that of the site within one forward. The clock stands still meanwhile.
@@ -35,7 +35,7 @@ class DrawingSite(Protocol):
 
 
 class Awake:
-    """What takes the place of a clock while members are asked.
+    """What takes the place of a clock while members predict.
 
     share : "member": all rows take the same draws. "row": each row its own, by its number.
     pool : the rows of all batches together, -1 where that is not known.

@@ -26,7 +26,7 @@ __all__ = ["follow", "forget", "optimizers_of", "wait"]
 
 
 class Follower(Protocol):
-    """What is asked of a clock here."""
+    """The part of a clock that is used here."""
 
     number: int
 

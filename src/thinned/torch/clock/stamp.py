@@ -1,8 +1,8 @@
 """The stamp: seed and step as four integers, as a model's buffer and its state_dict hold them.
 
 The fourth word is the version of the mask spec and a check of the other three. Averages of weights
-run over buffers too, and what they make of a clock is a seed that nobody gave: it is told by the
-check. Stamps written before there was one have a 0 in its place, and are taken as they are.
+run over buffers too, and make of a clock a seed that was never given: the check detects that.
+Stamps written before there was one have a 0 in its place, and are taken as they are.
 """
 
 from __future__ import annotations

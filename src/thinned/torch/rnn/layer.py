@@ -191,7 +191,7 @@ class Recurrent(Sited):
             nn.init.uniform_(weight, -bound, bound)
 
     def flatten_parameters(self) -> None:
-        """Lay the parameters out as cuDNN wants them; nothing on other devices."""
+        """Lay the parameters out as cuDNN requires; nothing on other devices."""
         layer: Any = self  # torch.nn's own code, which reads what is here under the same names
         nn.RNNBase.flatten_parameters(layer)
 

@@ -136,7 +136,7 @@ class Drawn(NamedTuple):
     """kept : indices of the kept units, or None for all of them.
     scale : 1 / (1 - p), or 1 where nothing is kept.
     alive : bool, the length of `kept`, or None for all: which of them are kept indeed. The others
-        are there because convolutions, exporters and compilers want some units; they become 0.
+        are there because convolutions, exporters and compilers need some units; they become 0.
     """
 
     kept: Tensor | None
@@ -343,7 +343,7 @@ def whole(site: Site, x: Tensor, axis: int) -> Tensor:
 
 
 def _for_each_row(site: Site) -> bool:
-    """Whether members are asked that shall be other ones for each row."""
+    """Whether each row is to be predicted by other members."""
     awake = site.clock.awake
     return awake is not None and awake.share == "row"
 
