@@ -16,7 +16,7 @@ from thinned.audit.reading import UnreadableError, may_matter, package_of, read
 
 __all__ = ["audited"]
 
-# A process takes a tenth of a second to start, in which it would have audited so many bytes.
+# The bytes that a process could audit in the tenth of a second that it takes to start.
 _WORTH_A_PROCESS = 100_000
 
 Result = tuple[list[Finding], int]

@@ -10,7 +10,7 @@ from thinned.fit.target import Task
 
 __all__ = ["METRICS", "UNBALANCED", "Metric", "metric_for"]
 
-# A class with so many times as many rows as another: accuracy alone then says little.
+# A class with this many times the rows of another: accuracy alone then says little.
 UNBALANCED = 3.0
 
 

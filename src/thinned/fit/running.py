@@ -54,7 +54,7 @@ def run(
     Parameters
     ----------
     problem : Problem.
-    settings : FitSettings. With 0 epochs there are as many as the number of rows asks for.
+    settings : FitSettings. With 0 epochs their number follows from the number of rows.
     folder : Path.
     page : makes the report (HTML) of what was found.
     watch : Watch.

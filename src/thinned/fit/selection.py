@@ -31,7 +31,7 @@ _NO_VALUES = frozenset(
 _NO_VALUES |= {-1}
 # A column goes with a quantity from this correlation on as if it were made of it.
 NEARLY = 0.999
-# So many rows, or fewer, are put in order before all are.
+# This many rows, or fewer, are put in order before all are.
 FIRST_ORDERED = 1000
 # Rows that a text must have on average for its class to be no accident.
 FEWEST_OF_TEXT = 5
@@ -231,7 +231,7 @@ def _in_line(x: NDArray[np.float64], y: NDArray[np.float64]) -> str:
 
 
 def _in_ranges(x: NDArray[np.float64], y: NDArray[np.intp]) -> str:
-    """The sentence about numbers with a range for each class, where no number lies in two of them."""
+    """The sentence about numbers with a range for each class, where no two ranges meet."""
     for rows in _some_then_all(x):
         order = np.argsort(x[rows], kind="stable")
         numbers, classes = x[rows][order], y[rows][order]

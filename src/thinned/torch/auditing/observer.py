@@ -46,7 +46,7 @@ __all__ = [
 
 _NATIVE = nn.modules.dropout._DropoutNd
 _WEIGHTED = (nn.MultiheadAttention, nn.LSTM, nn.GRU, nn.RNN)
-# What has a p of its own, by PyTorch's names.
+# Modules that have a p, by PyTorch's names.
 DROPPING = (_NATIVE, *_WEIGHTED)
 _P = ("p", "drop_prob", "drop_rate", "dropout_p", "rate", "prob", "keep_prob")
 

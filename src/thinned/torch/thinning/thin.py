@@ -78,7 +78,7 @@ def thin(
     model : torch.nn.Module, or a wrapper of one.
     seed, optimizer, ranks, group, schedule, steps : as in `adopt`. With ranks="split" all processes
         share the draws, as the pieces of a batch do.
-    groups : int >= 1. The batch runs in so many parts, as equal as can be and the larger ones
+    groups : int >= 1. The batch runs in this many parts, as equal as can be and the larger ones
         first, each with masks of its own: part j of a model's only call in a step is call j of
         every site. All tensors that the model is given and gives back then have the batch's rows
         on their first axis.
