@@ -62,7 +62,7 @@ class Schedule:
     def p_at(
         self, step: Any = 0, steps: Any = None, *, layer: Any = None, layers: Any = None
     ) -> float:
-        """p at this step of `steps`, in this layer of `layers`. What it does not run over is ignored."""
+        """p at `step` of `steps`, in `layer` of `layers`. What it does not run over is ignored."""
         step = checks.integer(self.name, "step", step, 0, _STEPS)
         steps = self._steps(steps)
         if "layers" in self.over:

@@ -44,8 +44,8 @@ def division_of(ctx: Any) -> str:
 
 
 class Division(NamedTuple):
-    """How a sharding divides the axes of an array: the number of parts, and which of them each device
-    holds, in the order of the program's own numbers of devices."""
+    """How a sharding divides the axes of an array: the number of parts, and the parts that each
+    device holds, in the order of the program's own numbers of devices."""
 
     mesh: Mesh
     parts: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""What the clusters share: a limit of jobs on the way, the arrays of a split sent once, and jobs that
+"""What the clusters share: a limit of jobs on the way, arrays of a split sent once, and jobs that
 were lost begun again."""
 
 from __future__ import annotations
