@@ -17,8 +17,8 @@ from thinned.fit.results import Result
 
 __all__ = ["command", "shell", "words"]
 
-# What decides where it is computed, where the result goes and what is said on the way, and nothing
-# in it; and the options of the search, since its result is written out.
+# Options for where it is computed, where the result goes and what is printed, and for nothing
+# in the result; and those of the search, since what it chose is written out.
 WITHOUT = frozenset(("tune", "trials", "time_limit", "jobs", "engine", "out", "overwrite", "quiet"))
 
 

@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted; nothing was written.", _INTERRUPTED)
     except Exception as error:
-        if type(error).__name__ == "Abort":  # what older versions of typer make of Ctrl-C
+        if type(error).__name__ == "Abort":  # what older versions of typer turn Ctrl-C into
             return _fail("interrupted; nothing was written.", _INTERRUPTED)
         # Errors of usage, whatever package their classes live in.
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):

@@ -10,7 +10,7 @@ from thinned.fit.target import Task
 
 __all__ = ["METRICS", "UNBALANCED", "Metric", "metric_for"]
 
-# A class with this many times the rows of another: accuracy alone then says little.
+# With classes this many times larger than others, accuracy alone says little.
 UNBALANCED = 3.0
 
 

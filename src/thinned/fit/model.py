@@ -53,7 +53,7 @@ class Model:
     readings: tuple[Reading, ...] = ()
     missing: tuple[str, ...] = ()
     twin: Twin | None = None
-    # How unlike the truth answers for rows that were not trained on are: see `fit.conformal`.
+    # How far answers for rows that were not trained on are from the truth: see `fit.conformal`.
     strangeness: NDArray[np.float64] | None = None
 
     @property
@@ -65,8 +65,8 @@ class Model:
 
     def answers(self, frame: pd.DataFrame) -> Answers:
         """What the model says of each row of a table whose columns are the model's."""
-        # In binary64 an answer does not depend, in the digits shown, on which other rows are asked
-        # about with it; a binary32 product of another size rounds differently.
+        # In binary64 an answer does not depend, in the digits shown, on the other rows of the
+        # prediction; a binary32 product of another size rounds differently.
         outputs = self.network.outputs(self.encoder.encode(frame).astype(np.float64))
         if self.task == "regression":
             return Answers(outputs, outputs[:, 0])

@@ -23,7 +23,7 @@ __all__ = ["OwnNetwork", "asked_of", "in_units"]
 Array = NDArray[Any]
 
 # Rows that go through together in prediction. Always this many: a row's answer does not depend
-# on how many others are asked about.
+# on how many others are predicted.
 ROWS = 1024
 
 

@@ -29,7 +29,7 @@ _NO_VALUES = frozenset(
     sign * number for number in (9, 99, 999, 9999, 99999, 999999) for sign in (1, -1)
 )
 _NO_VALUES |= {-1}
-# A column goes with a quantity from this correlation on as if it were made of it.
+# From this correlation on a column looks as if it were computed from the quantity.
 NEARLY = 0.999
 # This many rows, or fewer, are put in order before all are.
 FIRST_ORDERED = 1000

@@ -105,7 +105,7 @@ def partitioned(primitive: Any, how: Any, operands: int) -> Any:
 
     def partition(mesh: Any, args: Any, result: Any) -> Any:
         sharding = result.sharding
-        if not is_draw and sharding.is_fully_replicated:  # nobody asks for a division: x's own
+        if not is_draw and sharding.is_fully_replicated:  # no division is required: x's own
             sharding = args[0].sharding
         division = _division(sharding, ndim)
         spec = getattr(sharding, "spec", None)

@@ -38,7 +38,7 @@ SEED: Any = torch.ops.thinned.seed.default
 FRESH_SEED: Any = torch.ops.thinned.fresh_seed.default
 FRESH: Any = torch.ops.thinned.fresh.default
 
-# PyTorch before 2.8 repeats what is marked as one to be kept, too, where memory is short. (A
+# PyTorch before 2.8 repeats an operator that is marked to be kept, too, if memory is short. (A
 # TorchVersion compares as one: 2.13 is later.)
 _keeps_what_is_marked = torch.__version__ >= "2.8"
 

@@ -15,7 +15,7 @@ __all__ = ["LIBRARY", "defined"]
 LIBRARY: Any = torch.library.Library("thinned", "FRAGMENT")
 
 # A CUDA graph would keep the numbers that operators read in Python while they run, and with them
-# one mask for good: none that does may stand in one. Inductor is told so by a tag, from 2.8 on;
+# one mask for good: a graph may hold no such operator. A tag tells Inductor so, from 2.8 on;
 # before, it makes no CUDA graph of a program that holds tensors on the CPU, as all with addresses
 # do.
 _CAPTURED: tuple[torch.Tag, ...] = (torch.Tag.pt2_compliant_tag,)

@@ -164,8 +164,8 @@ class _Plan:
     site: str | None = None
     p: float | None = None
     axis: int = 0
-    code: bool = False  # whether it is somebody's own code, which may drop as only a run shows
-    gates: dict[str, Any] = field(default_factory=dict)  # what it makes of numbers that it draws
+    code: bool = False  # whether it is user code, which may drop in ways that only a run shows
+    gates: dict[str, Any] = field(default_factory=dict)  # what it does with numbers that it draws
     held: Held | None = None  # the attribute that has its p, where code of its own draws
 
 

@@ -32,12 +32,12 @@ from thinned.torch.dropin.modules import _DropIn
 
 __all__ = ["NOISY", "Rate", "Reading", "has_own_forward", "hooked", "read", "read_hooks"]
 
-# torch.nn's modules that draw and are no dropout.
+# torch.nn's modules that draw and are not dropout.
 NOISY = (nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
 
 # Of this library: code that draws by itself, unseen. Functions elsewhere in it get
 # an address from their callers.
-# Files of ours whose functions draw -> where users import them from.
+# Files of Thinned whose functions draw -> where users import them from.
 _DRAWING = {
     "thinned.torch.dropin.functional": "thinned.torch.functional",
     "thinned.torch.attention.functional": "thinned.torch",
@@ -49,7 +49,7 @@ _STILL = ("seed", "get_state", "set_state", "getstate", "setstate", "bit_generat
 # The forwards of torch.nn's dropout, which subclasses call by super().
 _FORWARDS = {kind.forward: getattr(ADDRESSED[kind], "kind", "") for kind in ADDRESSED}
 
-# The functions whose numbers may be made gates of; those among them that are methods of tensors.
+# The functions whose numbers may become gates; those among them that are methods of tensors.
 _GATES = frozenset(GATES.values())
 _METHODS = frozenset({"bernoulli", "normal_", "uniform_"})
 
@@ -57,7 +57,7 @@ _CONTAINERS = (list, tuple, set, frozenset, dict)
 _HELD = (nn.ModuleList, nn.ModuleDict)
 # Two of them are two instructions in one, from Python 3.13 on.
 _STORES = ("STORE_FAST", "STORE_FAST_LOAD_FAST", "STORE_FAST_STORE_FAST")
-# A class's methods that making one of it, and using it, runs.
+# The methods of a class that run when an instance is made and used.
 _RUN = ("__init__", "__post_init__", "__call__", "forward", "__enter__", "__exit__", "__iter__",
         "__next__")  # fmt: skip
 _ELSEWHERE = frozenset([""])
@@ -338,7 +338,7 @@ class _Reader:
     ) -> None:
         first = code.co_varnames[:1] if code.co_argcount and owner is not None else ()
         local: dict[str, Any] = dict.fromkeys(first, owner)
-        # Whether it is the module's: what decorators wrap is bound to nothing.
+        # Whether it is a method of the module: a function inside a decorator is unbound.
         own = bool(code.co_argcount) and self._local(code.co_varnames[0], local) is self.module
         before = target = imported = None
         self.asks = self.asks or asked_in(code)[0]
@@ -425,7 +425,7 @@ class _Reader:
         if elsewhere and held in self.registered and name in ("forward", "__call__"):
             return
         if value is None:
-            if not _is_self(before):  # of what is not known here the name may tell
+            if not _is_self(before):  # for an unknown object the name may help
                 self._named(name, None, True, step.asked, step.gate, step.against)
             return
         self._read(name, held, value, step)
