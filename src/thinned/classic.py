@@ -46,7 +46,7 @@ Array = NDArray[Any]
 COARSE = 2.0**40
 
 
-if not TYPE_CHECKING:  # with it every name would be a name to a checker
+if not TYPE_CHECKING:  # a type checker would accept every name
 
     def __getattr__(name: str) -> Any:
         raise AttributeError(foreign.no_name(__name__, name, __all__))

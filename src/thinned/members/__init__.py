@@ -10,7 +10,7 @@ from thinned.methods import foreign
 
 __all__ = ["Prediction", "SequenceMembers", "calibration", "predict", "sequence_members"]
 
-if not TYPE_CHECKING:  # with it every name would be a name to a checker
+if not TYPE_CHECKING:  # a type checker would accept every name
 
     def __getattr__(name: str) -> Any:
         raise AttributeError(foreign.no_name(__name__, name, __all__))
