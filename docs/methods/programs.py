@@ -61,7 +61,7 @@ ARRAYS = {
 
 _RING = (
     "# A ring of four nodes, both directions of each edge.\n"
-    "edges = ARRAY(\n    [[0, 1, 1, 2, 2, 3, 3, 0], [1, 0, 2, 1, 3, 2, 0, 3]]\n)"
+    "edges = ARRAY(\n    [[0, 1, 1, 2, 2, 3, 3, 0], [1, 0, 2, 1, 3, 2, 0, 3]],\n)"
 )
 _TWO = "# Of two passes of one model.\nfirst = NORMAL(6, 3)\nsecond = NORMAL(6, 3)"
 # What is called, where the row has no sample: NORMAL(...) and ARRAY(...) are the library's.
