@@ -38,6 +38,38 @@ def test_a_name_that_is_not_there_gets_a_sentence(name):
     assert not hasattr(thinned, name)
 
 
+IN_ROOMS = {
+    "torch": ("MCDropout", "Use thinned.members.predict(model, x, members=64)."),
+    "jax": ("dropout", "Use thinned.dropout, which takes arrays of JAX"),
+    "members": ("mc_dropout", "Use thinned.members.predict(model, x, members=64)."),
+    "members.calibration": ("ECE", "Use expected_calibration_error."),
+    "classic": ("inverted_dropout", "Use dropout_forward, or thinned.dropout"),
+}
+
+
+@pytest.mark.parametrize("room", IN_ROOMS)
+def test_a_room_answers_the_names_of_the_field(room):
+    if room in ("torch", "jax") and not is_there(room):
+        pytest.skip(f"{room} is not installed")
+    module = import_module(f"thinned.{room}")
+    name, said = IN_ROOMS[room]
+    with pytest.raises(AttributeError) as caught:
+        getattr(module, name)
+    assert str(caught.value).startswith(f"module 'thinned.{room}' has no attribute {name!r}. ")
+    assert said in str(caught.value)
+    near = max(module.__all__, key=len)
+    with pytest.raises(AttributeError, match=f"Did you mean {near}"):
+        getattr(module, near[:-1] + "x")
+    with pytest.raises(AttributeError, match=r"has no attribute '__none__'$"):
+        getattr(module, "__none__")  # noqa: B009 - as a statement it would be a useless expression
+
+
+def test_the_scores_that_are_named_are_there():
+    scores = thinned.members.calibration.__all__
+    for text in foreign.IN_ROOMS["thinned.members.calibration"].values():
+        assert set(text.removesuffix(" with penalty=").split(" and ")) <= set(scores)
+
+
 def places():
     return sorted(
         {place for text in foreign.ROOMS.values() for place in text.replace(" or", ",").split(", ")}

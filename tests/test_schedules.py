@@ -2,13 +2,13 @@
 
 import copy
 import dataclasses
-import doctest
 import inspect
 import math
 import pickle
 import subprocess
 import sys
 
+import examples_of
 import numpy as np
 import pytest
 
@@ -321,7 +321,7 @@ def test_every_name_has_its_whole_docstring():
 
 
 def test_the_examples():
-    result = doctest.testmod(schedules)
+    result = examples_of.run(schedules)
     assert result.attempted > 4
     assert result.failed == 0
 

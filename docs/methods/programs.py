@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from thinned.methods.made import keras_rows
 from thinned.methods.table import Method
 
-MOST = 100  # characters in a line
+MOST = 88  # characters in a line: what the page shows on a laptop
 LIBRARIES = ("NumPy", "PyTorch", "JAX", "Keras")
 
 
@@ -61,7 +61,7 @@ ARRAYS = {
 
 _RING = (
     "# A ring of four nodes, both directions of each edge.\n"
-    "edges = ARRAY([[0, 1, 1, 2, 2, 3, 3, 0], [1, 0, 2, 1, 3, 2, 0, 3]])"
+    "edges = ARRAY(\n    [[0, 1, 1, 2, 2, 3, 3, 0], [1, 0, 2, 1, 3, 2, 0, 3]],\n)"
 )
 _TWO = "# Of two passes of one model.\nfirst = NORMAL(6, 3)\nsecond = NORMAL(6, 3)"
 # What is called, where the row has no sample: NORMAL(...) and ARRAY(...) are the library's.
@@ -72,9 +72,10 @@ BODIES = {
     "r_drop": f"{_TWO}\nlabels = ARRAY([0, 1, 2, 0, 1, 2])\n"
     "loss = thinned.r_drop((first, second), labels, alpha=1.0)",
     "fraternal_dropout": f"{_TWO}\nloss = thinned.fraternal_dropout((first, second), kappa=0.15)",
-    "multi_sample_dropout": "h = NORMAL(6, 5)  # what the layers before the head gave\n"
+    "multi_sample_dropout": "h = NORMAL(6, 5)  # the output of the layers below\n"
     "loss = thinned.multi_sample_dropout(\n"
-    "    lambda k: thinned.dropout(h, 0.5, at.fold_in(k)), lambda y: (y * y).mean(), samples=4\n)",
+    "    lambda k: thinned.dropout(h, 0.5, at.fold_in(k)),\n"
+    "    lambda y: (y * y).mean(),\n    samples=4,\n)",
     "drop_bp": "dy = NORMAL(6, 5)  # the gradient that arrives\ndx = thinned.drop_bp(dy, 0.5, at)",
     "drop_grad": "dy = NORMAL(6, 5)  # the gradient that arrives\n"
     "dx = thinned.drop_grad(dy, 0.3, at)",
@@ -200,7 +201,7 @@ def _of_sample(row: Method, library: str) -> str:
     call = f"{where}({', '.join(arguments)})"
     if library == "JAX" and not sample.fixed_p:
         whole = f"f = jax.jit(lambda {row.arrays[0]}, at: {call})"
-        broken = f"f = jax.jit(\n    lambda {row.arrays[0]}, at: {call}\n)"
+        broken = f"\n\n@jax.jit\ndef f({row.arrays[0]}, at):\n    return {call}\n\n"
         made.append(whole if len(whole) <= MOST else broken)
         call = f"f({row.arrays[0]}, at)"
     made.append(f"y = {call}")
@@ -233,7 +234,8 @@ def _schedule(row: Method, library: str) -> str:
         block = "torch.nn.Sequential(torch.nn.Linear(5, 5), "
         drop = "thinned.torch.DropPath(0.3))" if over_depth else "torch.nn.Dropout(0.1))"
         return (
-            f"blocks = [{block}{drop} for _ in range(4)]\n"
+            f"\ndef block():\n    return {block}{drop}\n\n\n"
+            "blocks = [block() for _ in range(4)]\n"
             "model = torch.nn.Sequential(*blocks)\n"
             f"schedule = {schedule}\n"
             'thinned.torch.adopt(model, seed=0, schedule={"*.1": schedule}, steps=1000)\n'

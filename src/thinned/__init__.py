@@ -1,4 +1,4 @@
-"""Thinned: dropout and everything that grew from it.
+"""Thinned: dropout and the methods derived from it.
 
 A mask is a pure function of its address: ``thinned.dropout(x, p=0.5, at=thinned.Address(seed=0,
 site="fc1", step=7))`` gives the same array on every machine, and the same call on a gradient is its

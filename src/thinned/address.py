@@ -71,7 +71,7 @@ class Address:
     step : int in [0, 2^32 - 1). Which training step.
     call : int in [0, 2^16). Which call of that site within the step.
 
-    Under JAX's transformations each may be a traced integer, whose range nobody can check before
+    Under JAX's transformations each may be a traced integer, whose range cannot be checked before
     the program runs: out of it, masks are undefined and noise is NaN. An address is a tree of five
     32-bit words there, without the site's name.
 

@@ -33,7 +33,7 @@ __all__ = [
 
 # NumPy's arrays have no more, and PyTorch's functions take no more.
 MOST_AXES = 64
-# Integers of more bits are told by their length: Python prints none of thousands of digits.
+# Integers of more bits are described by their length: Python prints none of thousands of digits.
 _LONG = 512
 
 
@@ -51,7 +51,7 @@ def probability(who: str, p: Any, name: str = "p") -> float:
     A Python or NumPy number or a zero-dimensional array passes; a string, a bool, None and an array
     with dimensions are TypeErrors, a NaN and everything outside [0, 1] ValueErrors.
     """
-    if type(p) is not float:  # the common case needs no more questions
+    if type(p) is not float:  # the common case needs no more checks
         p = _real(who, p, name)
     if not 0.0 <= p <= 1.0:  # written so that NaN fails
         remedy = "Did you pass a percentage?" if 1.0 < p <= 100.0 else ""
@@ -146,7 +146,7 @@ def is_one_number(value: Any) -> bool:
     """Whether `value` is an integer or has no axes: a number of some library."""
     try:
         return hasattr(value, "__index__") and getattr(value, "shape", ()) == ()
-    except RuntimeError:  # PyTorch's nested tensors, which are asked for a shape, raise
+    except RuntimeError:  # PyTorch's nested tensors raise where their shape is read
         return False
 
 

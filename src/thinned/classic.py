@@ -26,7 +26,7 @@ In all of them a dropped element is zero whatever stood there, NaN and infinity 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,8 @@ from numpy.typing import NDArray
 from thinned import checks
 from thinned.backends.numpy import as_array
 from thinned.checks import message, written
+from thinned.methods import foreign
+from thinned.methods.foreign_arguments import answering
 
 __all__ = ["dropout_backward", "dropout_forward", "stochastic_deactivation", "vanilla_dropout"]
 
@@ -44,6 +46,13 @@ Array = NDArray[Any]
 COARSE = 2.0**40
 
 
+if not TYPE_CHECKING:  # a type checker would accept every name
+
+    def __getattr__(name: str) -> Any:
+        raise AttributeError(foreign.no_name(__name__, name, __all__))
+
+
+@answering
 def stochastic_deactivation(
     x: Any, grad: Any, p: float, training: bool, seed: int
 ) -> dict[str, Any]:
@@ -90,6 +99,7 @@ def stochastic_deactivation(
     return {"output": _rounded(values), "grad_output": _rounded(slopes)}
 
 
+@answering
 def dropout_forward(x: Any, dropout_param: Mapping[str, Any]) -> tuple[Array, Any]:
     """Forward pass of inverted dropout, as the CS231n assignment has it (p = chance to KEEP).
 
@@ -146,6 +156,7 @@ def dropout_forward(x: Any, dropout_param: Mapping[str, Any]) -> tuple[Array, An
     return _masked(values, mask), (dict(dropout_param), mask)
 
 
+@answering
 def dropout_backward(dout: Any, cache: tuple[Mapping[str, Any], Any]) -> Array:
     """Backward pass of `dropout_forward`: the gradient takes the mask that the values took.
 
@@ -193,6 +204,7 @@ def dropout_backward(dout: Any, cache: tuple[Mapping[str, Any], Any]) -> Array:
     return _masked(slopes, mask)
 
 
+@answering
 def vanilla_dropout(
     x: Any,
     keep: float,

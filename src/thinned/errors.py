@@ -1,4 +1,4 @@
-"""What the command line says when it is given something that it cannot work with."""
+"""The error that the command line prints for input that it cannot use."""
 
 from __future__ import annotations
 

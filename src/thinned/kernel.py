@@ -9,7 +9,7 @@ from typing import NamedTuple
 from thinned.checks import integer
 
 try:
-    from thinned import _native as _native  # from here it comes as it is set below
+    from thinned import _native as _native  # from here on it is as set below
 except ImportError as error:
     raise ImportError(
         f"thinned: the compiled module does not load ({error}). Install thinned again for this "
@@ -35,11 +35,11 @@ class KernelInfo(NamedTuple):
     name: str
     threads: int
     runnable: tuple[str, ...]
-    devices: dict[str, str] = {}  # noqa: RUF012 (nobody writes into a default of a tuple)
+    devices: dict[str, str] = {}  # noqa: RUF012 (a default of a named tuple is never written into)
 
 
 _use_reference = False
-# Asked for what KernelInfo says of devices: each backend that draws on some puts its answer here.
+# Functions for what KernelInfo says of devices: each backend that draws on some adds one here.
 _of_devices: list[Callable[[], dict[str, str]]] = []
 
 

@@ -167,7 +167,7 @@ def keep_each(
             ours = limit[open_]
             wanted = ours >> np.uint64(31 - j) & np.uint64(1)
             kept[open_[bit > wanted]] = True
-            # Under the lowest set bit nothing can fall below: who is as far as that is kept.
+            # Beyond the lowest set bit nothing falls below the threshold: open elements are kept.
             rest = ours & np.uint64(2 ** (31 - j) - 1)
             same = bit == wanted
             kept[open_[same & (rest == 0)]] = True

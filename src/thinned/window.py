@@ -96,7 +96,7 @@ class Window:
             if n != drawn and axis not in shared:
                 self.require_whole(who, held, (axis,))
                 lengths[axis] = drawn
-        if self.global_shape is None:  # then the leading axis ends nobody knows where
+        if self.global_shape is None:  # then the end of the leading axis is unknown
             return replace(self, start=start)
         return replace(self, start=start, global_shape=tuple(lengths))
 

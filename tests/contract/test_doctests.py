@@ -4,6 +4,7 @@ import doctest
 from importlib import import_module
 from pathlib import Path
 
+import examples_of
 import pytest
 from libraries import needs
 
@@ -25,7 +26,7 @@ PAGES = ["docs/mask-spec.md"]
 
 @pytest.mark.parametrize("name", MODULES)
 def test_module(name):
-    failed, tried = doctest.testmod(import_module(name))
+    failed, tried = examples_of.run(import_module(name))
     assert tried > 0
     assert failed == 0
 

@@ -9,6 +9,7 @@ from libraries import needs
 
 import thinned
 from thinned.methods.foreign_arguments import DROPS, KEEPS, SEEDS
+from thinned.methods.table import every
 
 AT = thinned.Address(seed=0, site="fc1", step=7)
 X = np.ones(6, np.float32)
@@ -56,6 +57,79 @@ def test_the_signature_shows_what_there_is_and_what_is_required(function):
     assert "foreign" not in shown
     assert [n for n, p in shown.items() if p.default is p.empty] == [next(iter(shown)), "p", "at"]
     assert pickle.loads(pickle.dumps(function)) is function
+
+
+@pytest.mark.parametrize("name", thinned.methods.__all__)
+def test_every_function_of_the_catalogue_answers(name):
+    function = getattr(thinned, name)
+    known = inspect.signature(function).parameters
+    for foreign in ("keep_prob", "drop_rate", "rngs", "inplace", "noise_shape", "zyzzyva"):
+        with pytest.raises(TypeError, match=rf"^{name}: '{foreign}' is no argument\.") as caught:
+            function(1.0, **{foreign: 0.5})
+        assert str(caught.value).endswith(f"The arguments are {', '.join(known)}.")
+        if "p" in known and foreign in ("keep_prob", "drop_rate"):
+            assert "the probability to drop" in str(caught.value)
+    assert pickle.loads(pickle.dumps(function)) is function
+
+
+ROWS = [row for row in every() if row.sample is not None]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_missing_p_or_address_is_named_in_either_mode(row):
+    arrays = row.sample.inputs()
+    for training in (True, False):
+        how = {"training": training} if "training" in row.parameters else {}
+        how |= row.sample.options
+        with pytest.raises(TypeError, match=r"at must be a thinned\.Address, got nothing"):
+            row.function(*arrays, **how, **({"p": 0.3} if row.has_p else {}))
+        if row.has_p:
+            with pytest.raises(TypeError, match=r"p must be .* got nothing"):
+                row.function(*arrays, at=AT, **how)
+
+
+CLASSIC = {
+    ("dropout_forward", "keep_prob"): "its p is the probability to keep.",
+    ("dropout_forward", "seed"): "dropout_param={'p': 0.5, 'mode': 'train', 'seed': 0}",
+    ("vanilla_dropout", "p"): "Use keep=1 - p",
+    ("vanilla_dropout", "keep_prob"): "Use keep, the probability to keep.",
+    ("vanilla_dropout", "seed"): "Use rng=numpy.random.default_rng(0).",
+    ("stochastic_deactivation", "keep_prob"): "Use p=1 - keep_prob",
+    ("stochastic_deactivation", "random_state"): "Use seed.",
+}
+
+
+@pytest.mark.parametrize(("name", "given"), CLASSIC)
+def test_the_forms_of_the_courses_answer_in_their_own_conventions(name, given):
+    with pytest.raises(TypeError, match=rf"^{name}: '{given}' is no argument\. ") as caught:
+        getattr(thinned.classic, name)([1.0], **{given: 0.5})
+    assert CLASSIC[name, given] in str(caught.value)
+
+
+def test_a_layer_of_numpy_answers():
+    with pytest.raises(TypeError, match=r"^Dropout: 'rate' is no argument\. Use p, the prob"):
+        thinned.numpy.Dropout(rate=0.5)
+
+
+OF_MODELS = {
+    ("adopt", "p"): "The model keeps its rates; thinned.torch.set_p",
+    ("adopt", "generator"): "Use seed.",
+    ("thin", "rate"): "The model keeps its rates",
+    ("scaled_dot_product_attention", "dropout_p"): "Use p, the probability to drop.",
+    ("flex_attention", "dropout_p"): "Use p, the probability to drop.",
+    ("predict", "num_estimators"): "Use members, the number of thinned networks",
+}
+
+
+@needs("torch")
+@pytest.mark.parametrize(("name", "given"), OF_MODELS)
+def test_what_takes_a_model_answers(name, given):
+    import thinned.torch
+
+    room = thinned.members if name == "predict" else thinned.torch
+    with pytest.raises(TypeError, match=rf"^{name}: '{given}' is no argument\. ") as caught:
+        getattr(room, name)(None, **{given: 0.5})
+    assert OF_MODELS[name, given] in str(caught.value)
 
 
 MODULES = {

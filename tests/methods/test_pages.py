@@ -1,12 +1,12 @@
 """What is made from the rows: pages, pictures, examples in docstrings, the command."""
 
-import doctest
 import pkgutil
 import re
 import struct
 from importlib import import_module
 from pathlib import Path
 
+import examples_of
 import pytest
 from libraries import needs
 from pages import builder
@@ -112,7 +112,7 @@ def test_the_page_of_choices_names_what_was_left_out_and_no_other():
 
 @pytest.mark.parametrize("name", FILES)
 def test_examples_in_docstrings(name):
-    assert doctest.testmod(import_module(name)).failed == 0
+    assert examples_of.run(import_module(name)).failed == 0
 
 
 def test_measured_moments_are_near_the_formulas():

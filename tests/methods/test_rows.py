@@ -47,11 +47,14 @@ def test_a_row_is_found_by_what_people_call_it(name, row):
 CALLED = {
     "dropout": "mc_dropout MCDropout monte-carlo-dropout bayesian_dropout ensemble BALD inverted "
     "keep_prob hidden_dropout_prob hidden_dropout resid_pdrop embd_pdrop dropout_rate drop_rate "
-    "drop_prob dropout_p proj_drop classifier_dropout bernoulli binary_dropout nn.Dropout",
+    "drop_prob dropout_p proj_drop classifier_dropout bernoulli binary_dropout nn.Dropout "
+    "classifier_dropout_prob seq_classif_dropout mlp_drop_rate head_drop_rate output_keep_prob "
+    "dropout_ratio DropoutLayer noise_shape DropoutWrapper token_cutoff",
     "vanilla_dropout": "vanilla VanillaDropout",
-    "attention_dropout": "attention attn_pdrop attn_drop_rate attn_dropout attn_drop",
+    "attention_dropout": "attention attn_pdrop attn_drop_rate attn_dropout attn_drop "
+    "attention_dropout_rate attn_dropout_p",
     "drop_path": "drop_path_rate droppath path stochastic_depth_prob survival_prob "
-    "drop_connect_rate",
+    "drop_connect_rate sd_prob",
     "drop_connect": "dropconnect connect",
     "spatial_dropout": "channel channelwise channel_dropout spatial Dropout2d 2d_dropout",
     "standout": "adaptive adaptive_dropout",
@@ -60,7 +63,9 @@ CALLED = {
     "uniform_dropout": "uniform",
     "variational_dropout": "variational",
     "locked_dropout": "locked rnn_dropout variational_rnn",
-    "recurrent_dropout": "recurrent",
+    "recurrent_dropout": "recurrent recurrent_dropout_prob",
+    "condition_dropout": "uncond_p",
+    "modality_dropout": "modality_dropout_prob",
     "drop_block": "block dropblock",
     "drop_edge": "edge edge_dropout",
     "drop_node": "node node_dropout",
@@ -75,7 +80,7 @@ CALLED = {
     "lora_dropout": "lora",
     "annealed_dropout": "annealing",
     "targeted_dropout": "targeted",
-    "nested_dropout": "nested",
+    "nested_dropout": "nested ordered_dropout quantizer_dropout",
     "k_of_n_dropout": "k_of_n",
     "weight_drop": "weight_dropout wdrop",
     "masksembles": "Masksembles2D",
@@ -110,6 +115,7 @@ def test_answers_name_rows_and_hide_none():
     ("survival_prob", "p = 1 - survival_prob"),
     ("drop_connect_rate", "it is drop_path"),
     ("variational", "it is locked_dropout"),
+    ("input_keep_prob", "p = 1 - input_keep_prob"),
 ])  # fmt: skip
 def test_a_name_that_means_more_has_a_remark(name, told, capsys):
     assert told in remark(name)
@@ -123,6 +129,7 @@ def test_a_name_that_means_more_has_a_remark(name, told, capsys):
 @pytest.mark.parametrize(("name", "told"), [
     ("swapout", "arXiv:1605.06465"),
     ("deep_ensemble", "thinned.members.predict"),
+    ("SpecAugment", "arXiv:1904.08779"),
 ])  # fmt: skip
 def test_what_is_no_row_is_explained(name, told, capsys):
     with pytest.raises(KeyError, match=f"{name} is not in the catalogue: .*{told}"):
@@ -144,8 +151,9 @@ def test_what_is_no_name_is_refused():
     for name in (None, 3, b"dropout"):
         with pytest.raises(TypeError, match=r"^find: name must be a string: a method's name, got "):
             find(name)
-    with pytest.raises(KeyError, match="no method is known as 'LSTM'"):
-        find("LSTM")
+    for name in ("LSTM", "keep", "mlp_rate", "router", "no_prob"):
+        with pytest.raises(KeyError, match=f"no method is known as '{name}'"):
+            find(name)
 
 
 @pytest.mark.parametrize("name", LEFT_OUT)

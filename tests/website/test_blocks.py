@@ -22,7 +22,7 @@ def blocks(page):
     [
         ("README.md", 1),
         ("use/start.md", 1),
-        pytest.param("use/migrate.md", 3, marks=needs("torch")),
+        pytest.param("use/migrate.md", 5, marks=needs("torch")),
     ],
 )
 def test_the_blocks_of_a_page_run_in_their_order(page, count):
@@ -39,7 +39,6 @@ SAID = {
         np.ones(3), keep_prob=0.5, at=AT
     ),
     "dropout: 'seed' is no argument": lambda: thinned.dropout(np.ones(3), 0.5, seed=1),
-    "unexpected keyword argument": lambda: thinned.drop_path(np.ones(3), keep_prob=0.5, at=AT),
     "at must be a thinned.Address, got nothing": lambda: thinned.dropout(np.ones(3), 0.5),
     "module 'thinned' has no attribute 'Dropout'": lambda: thinned.Dropout,
     "p must be a float in [0, 1], got 20": lambda: thinned.dropout(np.ones(3), 20, AT),

@@ -89,6 +89,9 @@ FOUND = {
     "temperature": "api/calibration",
     "thinned.torch.adopt": "api/torch",
     "inverted": "learn/by-hand",
+    "bibtex": "uncertainty",
+    "keep_prob": "learn/by-hand",
+    "unexpected key": "use/migrate",
 }
 
 

@@ -150,8 +150,7 @@ def is_guarded(source: Source, node: ast.AST) -> bool:
 
 
 def is_monte_carlo(source: Source, node: ast.AST) -> bool:
-    """Say whether a function, class or package around a node says that it wants draws in
-    evaluation."""
+    """Say whether a function, class or package around a node is meant to draw in evaluation."""
     if any(draws_by_name(part, False) for part in source.names.package.split(".")):
         return True
     for at in (node, *source.above(node)):

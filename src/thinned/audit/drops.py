@@ -1,4 +1,4 @@
-"""Calls that drop: what each is given for p and for the mode, and what is wrong with that.
+"""Calls that drop: the arguments of each for p and for the mode, and what is wrong with them.
 
 A call is judged where it stands, and again from each call of the function around it, with what that
 call passes: a helper's parameter is known there.

@@ -32,7 +32,7 @@ class Finding:
 
     Parameters
     ----------
-    path : str. The file, as it was reached from what was asked for, with forward slashes.
+    path : str. The file, as it was reached from the paths that were given, with forward slashes.
     cell : int. The cell of a notebook, all its cells counted from 1; 0 in a script.
     line, column : int. The first character, both counted from 1, columns in characters; in a
         notebook they count within the cell.

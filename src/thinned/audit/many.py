@@ -16,7 +16,7 @@ from thinned.audit.reading import UnreadableError, may_matter, package_of, read
 
 __all__ = ["audited"]
 
-# A process takes a tenth of a second to start, in which it would have audited so many bytes.
+# The bytes that a process could audit in the tenth of a second that it takes to start.
 _WORTH_A_PROCESS = 100_000
 
 Result = tuple[list[Finding], int]
@@ -88,7 +88,7 @@ def _shared(sizes: dict[str, int], codes: Sequence[str], jobs: int) -> dict[str,
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
-    # The large ones first, few at a time: whoever is free takes the next.
+    # The large ones first, few at a time: a free worker takes the next.
     order = sorted(sizes, key=lambda path: (-sizes[path], path))
     # Not forked: the process that asks may have threads.
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=gc.disable) as pool:

@@ -1,6 +1,6 @@
 """The mode: what an expression says of it, and what a branch implies.
 
-TRAINING is said of what holds in training alone, EVALUATION of what holds in evaluation alone;
+TRAINING stands for what holds in training alone, EVALUATION for what holds in evaluation alone;
 MAYBE of what speaks of the mode in a way that is not followed: rules leave that alone.
 """
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 __all__ = ["children", "fields_of", "walk"]
 
-# Fields that hold no nodes, or the same few (contexts, operators) in every tree: nobody asks where
+# Fields that hold no nodes, or the same few (contexts, operators) in every tree: no code asks where
 # these stand, and they are a third of all.
 _NO_NODES = frozenset(
     {"arg", "asname", "attr", "conversion", "ctx", "id", "is_async", "kind", "kwd_attrs", "level"}

@@ -352,7 +352,7 @@ class _Walk:
         called = at.source.called(node)
         frame = bind(target.node, called, target.skip, at.frame)
         if frame is None:
-            frame = Frame(target.node, {}, at.frame)  # what it is given is not seen
+            frame = Frame(target.node, {}, at.frame)  # its arguments are not seen
         if frame.depth > _DEPTH + 1:
             return False
         names = {}
@@ -404,7 +404,7 @@ class _Walk:
                     self._used(key)
 
     def _used(self, key: str) -> None:
-        # The mode of a module is that of what holds it, where it has none of its own.
+        # A module without a mode has the mode of the module that holds it.
         outer = key
         while outer and outer not in self.modes and "." in outer:
             outer = outer.rpartition(".")[0]

@@ -281,7 +281,7 @@ def _touch(one: types.Range, other: types.Range) -> bool:
 
 
 def _asked(kind: str, only: Iterable[str] | None) -> bool:
-    """Whether an editor wants actions of a kind: it names kinds, or what they begin with."""
+    """Whether an editor requests actions of a kind: it names kinds, or how they begin."""
     return only is None or any(f"{kind}.".startswith(f"{one}.") for one in only)
 
 

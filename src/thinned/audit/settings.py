@@ -217,7 +217,7 @@ def _checked(file: Path, section: Any) -> dict[str, Any]:
 
 
 def cache_folder() -> str:
-    """Return where the platform wants caches: THINNED_CACHE_DIR, or a folder of the user's."""
+    """Return where the platform puts caches: THINNED_CACHE_DIR, or a folder of the user's."""
     given = os.environ.get("THINNED_CACHE_DIR")
     if given:
         return os.path.join(given, "audit")

@@ -48,7 +48,7 @@ _WITHIN = (ast.stmt, ast.arguments)
 # By class of node: its fields, whether each is read around it, and whether it is a block.
 _WALKED: dict[type[ast.AST], tuple[tuple[str, bool, bool], ...]] = {}
 
-# The files that are in memory: an expression of one may be asked about from another.
+# The files in memory: one file may look up an expression of another.
 _alive: WeakSet[Source] = WeakSet()
 
 

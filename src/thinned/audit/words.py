@@ -46,7 +46,7 @@ _EVAL_STAGE = frozenset(
     {"eval", "evaluate", "evaluation", "val", "valid", "validate", "validation", "test", "testing"}
     | {"predict", "inference", "infer", "dev"}
 )
-# Names of classes and functions that want draws in evaluation.
+# Names of classes and functions that draw in evaluation on purpose.
 _DRAWS = frozenset(
     {"mc", "mcd", "monte", "carlo", "montecarlo", "bayes", "bayesian", "bnn", "uncertainty"}
     | {"uncertain", "epistemic", "mcdropout", "stochastic", "simcse", "rdrop", "always"}
@@ -89,7 +89,7 @@ def stage_by_word(word: str) -> int:
 
 @lru_cache(maxsize=2**13)
 def draws_by_name(name: str, is_function: bool) -> bool:
-    """Say whether a function or class of this name wants draws in evaluation."""
+    """Say whether a function or class of this name draws in evaluation on purpose."""
     words = words_of(name)
     if "stochastic" in words and "depth" in words:
         return False  # a method of dropout, and no draw on purpose

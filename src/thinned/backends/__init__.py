@@ -63,7 +63,7 @@ def known(kind: Any) -> bool:
     return kind in FOUND or _find(kind) is not None
 
 
-# What torch.compiler.assume_constant_result sets, which would load torch. A compiler asks once and
+# What torch.compiler.assume_constant_result sets, which would load torch. A compiler calls once and
 # does not look inside: loading a backend changes the dictionary, which it could not follow.
 known._dynamo_marked_constant = True  # type: ignore[attr-defined]
 

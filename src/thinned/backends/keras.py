@@ -134,7 +134,7 @@ class KerasLocated(NamedTuple):
 
 
 def _anywhere(function: Any) -> Any:
-    """A function that makes an array where Keras puts it, whatever device is asked for."""
+    """A function that makes an array where Keras puts it, whatever the device argument says."""
 
     def make(*args: Any, device: Any = None, **how: Any) -> Any:
         return function(*args, **how)

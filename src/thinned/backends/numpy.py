@@ -27,7 +27,7 @@ Law, Op, Type = _native.Law, _native.Op, _native.Type
 AFFINE_ARRAY, BFLOAT16 = Op.affine_array, Type.bfloat16
 BERNOULLI, SCALE = Law.bernoulli, Op.scale
 
-# The types that the buffer protocol hands over as they are, in this machine's byte order.
+# The types that the buffer protocol passes on as they are, in this machine's byte order.
 PLAIN = {np.dtype(name): FLOATING[name] for name in ("float16", "float32", "float64")}
 
 
@@ -189,7 +189,7 @@ class NumpyBackend(Backend):
             and out.dtype is x.dtype
             and out.shape == x.shape
             and out.flags.writeable
-            # Two arrays that own their memory have none in common, and are not asked.
+            # Two arrays that own their memory have none in common, and are not compared.
             and (
                 (out.base is None and x.base is None) or out is x or not np.may_share_memory(out, x)
             )
@@ -217,7 +217,7 @@ class NumpyBackend(Backend):
         self, x: Any, draw: Draw, law: Any, op: Any, scale: float, fill: Any, out: Any
     ) -> Any:
         plain = type(x) is np.ndarray and x.dtype.isnative
-        if plain and out is None:  # the way of nearly every call
+        if plain and out is None:  # the path of nearly every call
             y = np.empty_like(x)
             self._run(draw, law, x, y, _type(x), op, scale, fill)
             return y

@@ -17,15 +17,15 @@ from thinned.fit.results import Result
 
 __all__ = ["command", "shell", "words"]
 
-# What decides where it is computed, where the result goes and what is said on the way, and nothing
-# in it; and what settings were chosen by, for they are given as they were chosen.
+# Options for where it is computed, where the result goes and what is printed, and for nothing
+# in the result; and those of the search, since what it chose is written out.
 WITHOUT = frozenset(("tune", "trials", "time_limit", "jobs", "engine", "out", "overwrite", "quiet"))
 
 
 def command(fit: Callable[..., Any], result: Result) -> list[str]:
     """The command as a shell reads it: words that belong together in one string.
 
-    Whatever was left open when it was typed (the target, the epochs) is said.
+    It names what the first command left open (the target, the epochs).
     """
     own = result.settings.network
     network = () if own is None else (f"{own.path}:{own.function}",)
@@ -127,5 +127,5 @@ def _escaped(c: str) -> str:
         return f"\\{c}"
     if c.isprintable():
         return c
-    # Octal, for it has an end: a digit may follow.
+    # Octal, since it has a fixed length: a digit may follow.
     return "".join(f"\\{byte:03o}" for byte in c.encode("utf-8", "surrogateescape"))

@@ -17,7 +17,7 @@ __all__ = ["app"]
 
 app = typer.Typer(
     name="thinned",
-    help="Dropout and everything that grew from it.",
+    help="Dropout and the methods derived from it.",
     no_args_is_help=True,
     add_completion=True,
     rich_markup_mode=None,
@@ -37,7 +37,7 @@ def _top(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Dropout and everything that grew from it."""
+    """Dropout and the methods derived from it."""
 
 
 def _for_typer(command: Callable[..., int]) -> Callable[..., int]:

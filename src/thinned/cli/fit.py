@@ -104,9 +104,7 @@ def fit(
         int, typer.Option(min=1, max=1000, help="Times that the five folds are drawn.")
     ] = 3,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Rules every draw.")] = 0,
-    rows: Annotated[
-        int, typer.Option(min=0, help="Learn from a sample of so many rows; 0 is all.")
-    ] = 0,
+    rows: Annotated[int, typer.Option(min=0, help="Learn from a sample of N rows; 0 is all.")] = 0,
     learning_rate: Annotated[float, typer.Option(min=1e-8, max=10.0, help="Of Adam.")] = 0.001,
     tune: Annotated[
         str | None,
@@ -117,9 +115,7 @@ def fit(
     ] = 20,
     aside: Annotated[
         int,
-        typer.Option(
-            min=0, help="Choose p, or what --tune says, on so many rows set aside; 0 is not."
-        ),
+        typer.Option(min=0, help="Choose p, or what --tune says, on N rows set aside; 0 is not."),
     ] = 0,
     time_limit: Annotated[
         str | None,

@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted; nothing was written.", _INTERRUPTED)
     except Exception as error:
-        if type(error).__name__ == "Abort":  # what older versions of typer make of Ctrl-C
+        if type(error).__name__ == "Abort":  # what older versions of typer turn Ctrl-C into
             return _fail("interrupted; nothing was written.", _INTERRUPTED)
         # Errors of usage, whatever package their classes live in.
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
@@ -119,7 +119,7 @@ def _asked_to_end() -> Iterator[None]:
         raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread is told of signals
+        yield  # only the main thread receives signals
         return
     before = signal.signal(signal.SIGTERM, stop)
     try:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 __all__ = ["progress"]
 
-# Plain lines come no closer together than this: a log of a long job stays readable.
+# The least time between plain lines, so that a log of a long job stays readable.
 SECONDS_BETWEEN_LINES = 10.0
 
 

@@ -32,7 +32,7 @@ _SHOWN: dict[str, Any] = {
     "stochastic_depth_rule": schedules.stochastic_depth_rule(0.5),
     "scheduled_drop_path": schedules.scheduled_drop_path(0.3),
 }
-# What a schedule that is written out is made of; custom takes a function, which no line can be.
+# The parts of a schedule that is written out; custom takes a function, which cannot be typed.
 _WRITTEN: dict[str, Any] = {
     **{kind.__name__: kind for kind in SCHEDULES},
     **{kind.__name__: kind for kind in (schedules.product, schedules.minimum, schedules.maximum)},

@@ -103,5 +103,5 @@ def _set_errors(stream: TextIO, errors: str | None) -> None:
     if isinstance(stream, io.TextIOWrapper):  # else it is another program's
         try:
             stream.reconfigure(errors=errors)
-        except OSError:  # it is full, as has been said
+        except OSError:  # it is full, as was reported
             return

@@ -1,4 +1,4 @@
-"""How the thinned networks of a trained perceptron are asked: the same for both estimators."""
+"""Predictions by the thinned networks of a trained perceptron, for both estimators."""
 
 from __future__ import annotations
 

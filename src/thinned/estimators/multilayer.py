@@ -206,7 +206,7 @@ class DropoutMLPClassifier(ClassifierMixin, DropoutMLP):  # type: ignore[misc]
         Parameters
         ----------
         X : array or sparse matrix, shape (n_samples, n_features).
-        members : int >= 2, or None for the whole network. The mean over so many thinned networks.
+        members : int >= 2, or None for the whole network. The mean over this many thinned networks.
         seed : int in [0, 2^64). Which networks: see `predict_members`.
         """
         if members is not None:

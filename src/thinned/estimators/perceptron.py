@@ -190,7 +190,7 @@ class DropoutMLP(MembersMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
         X : array or sparse matrix, shape (n_samples, n_features). Used in float32.
         y : array, shape (n_samples,); for the regressor (n_samples, n_outputs) too.
         sample_weight : array of numbers in [0, inf), shape (n_samples,), or None for equal weights.
-            A row's loss counts so many times, relative to the mean weight. Rows of weight 0 are as
+            The weight of a row's loss, relative to the mean weight. Rows of weight 0 are as
             if they were not there.
 
         Returns

@@ -101,11 +101,11 @@ def fit(
     seed : int in [0, 2^32), of every draw.
     metric : the measure that chooses epochs and p, and by which they are compared: "loss",
         "accuracy", "rmse" and so on, as docs/fit.md lists them.
-    rows : int. Learn from a sample of so many rows; 0 is all.
+    rows : int. Learn from a sample of this many rows; 0 is all.
     learning_rate : float > 0, of Adam.
     tune : of "p", "width", "depth" and "learning_rate", what Optuna chooses in `trials` trials, on
         rows that are set aside.
-    aside : int. Set so many rows aside, and choose one p above 0 on them by successive halving; 0
+    aside : int. Set this many rows aside, and choose one p above 0 on them by successive halving; 0
         compares all.
     time_limit : seconds, or a text such as "10m", in which it is to end. What has to be left out
         for that is said in a note, and the settings say what was done.

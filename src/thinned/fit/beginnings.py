@@ -37,7 +37,7 @@ _OTHER_MARKS = {
 # Lines that are looked at, and lines before a header at the most.
 _LINES, _CHARACTERS, _MOST_BEFORE = 40, 200_000, 20
 _DECIMAL = re.compile(r"[-+]?[0-9]*\.[0-9]+(?:[eE][-+]?[0-9]+)?|-[0-9]+")
-# So many names that are ascending numbers are wavelengths or the like, and no row.
+# This many names that are ascending numbers are wavelengths or the like, and no row.
 _SCALE = 6
 # Numbers that name columns for the years that are in them.
 YEARS = 1000, 2200
@@ -81,7 +81,7 @@ def _rows(lines: list[str], mark: str) -> list[list[str]]:
     spaced = any(f"{mark} " in line for line in whole[:1])
     try:
         return list(csv.reader(whole, delimiter=mark, skipinitialspace=spaced))
-    except csv.Error:  # it is said by its line when the whole file is read
+    except csv.Error:  # reading the whole file reports it with its line
         return []
 
 

@@ -82,5 +82,5 @@ def bounded(model: Model, answers: Answers, level: float) -> Answers:
 
 
 def _highest(rows: int) -> float:
-    """The highest level that so many rows allow, rounded down to three digits."""
+    """The highest level that this number of rows allows, rounded down to three digits."""
     return math.floor(1000 * rows / (rows + 1)) / 1000

@@ -26,7 +26,7 @@ _DECLARED = {
     "day/month/year": ("25/03/2023", "25.03.2023", "25 Mar 2023"),
     "month/day/year": ("03/25/2023", "Mar 25, 2023"),
 }
-# A column of texts none of which is a date, of so many, is looked at no further.
+# If none of this many texts of a column is a date, the rest is not looked at.
 FIRST = 50
 # What every date and time has: to look for this takes less time than to look for each form.
 _HINT = re.compile(

@@ -1,4 +1,4 @@
-"""What is said of a column whose cells do not agree, with the options that decide."""
+"""The sentences about a column whose cells do not agree, with the options that decide."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ __all__ = [
 
 Array = NDArray[Any]
 
-# A network is measured after about so many epochs, each a fixed factor after the one before.
+# A network is measured after about these numbers of epochs, each a fixed factor above the last.
 LOOKS = 20
 # The first look comes after this share of the most epochs, which makes the factor 1.21.
 FIRST_LOOK = 1 / 40

@@ -126,7 +126,7 @@ def _check_room(out: Path, room: int) -> None:
 
 
 def _is_kept(out: Path, there: os.stat_result) -> bool:
-    """Whether its folder, as /tmp does, lets nobody but an entry's owner rename it."""
+    """Whether its folder, as /tmp does, lets only an entry's owner rename it."""
     if sys.platform == "win32":
         return False
     parent = out.absolute().parent.stat()

@@ -27,7 +27,7 @@ from thinned.fit.training import Job, train
 
 __all__ = ["apart", "best_of", "fewest_rows", "sampled"]
 
-# Of the rows set aside, so many are looked at, and the others trained on.
+# Of the rows set aside, this many are for measuring, and the others for training.
 LOOKED_AT = 0.25
 
 

@@ -51,7 +51,7 @@ def locked(out: Path) -> Iterator[bool]:
         if sys.platform == "win32":  # an open file cannot lose its name there
             os.close(handle)
             path.unlink(missing_ok=True)
-        else:  # the name goes first: who opens it from now on locks a file of his own
+        else:  # the name goes first: whatever opens it from now on locks another file
             path.unlink(missing_ok=True)
             os.close(handle)
 

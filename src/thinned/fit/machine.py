@@ -7,7 +7,7 @@ from pathlib import Path
 
 __all__ = ["machine"]
 
-CPU_FACTS = Path("/proc/cpuinfo")  # Linux; elsewhere Python's own word has to do
+CPU_FACTS = Path("/proc/cpuinfo")  # Linux; elsewhere Python's answer must do
 
 
 def machine() -> str:

@@ -10,7 +10,7 @@ from thinned.fit.target import Task
 
 __all__ = ["METRICS", "UNBALANCED", "Metric", "metric_for"]
 
-# A class with so many times as many rows as another: accuracy alone then says little.
+# With classes this many times larger than others, accuracy alone says little.
 UNBALANCED = 3.0
 
 
@@ -62,7 +62,7 @@ def metric_for(task: Task, name: str) -> Metric:
 
     Raises
     ------
-    InputError with one sentence, for a name that there is not or that is the other task's.
+    InputError with one sentence, for a name that is unknown or of the other task.
     """
     there = METRICS[task]
     if name in there:

@@ -31,7 +31,7 @@ __all__ = ["Answers", "Model", "Twin", "write_predictions"]
 
 @dataclass(frozen=True)
 class Twin:
-    """The refit at the best p above 0 beside a model at p = 0: its thinned networks are asked."""
+    """The refit at the best p above 0 beside a model at p = 0: its thinned networks predict."""
 
     network: Network | OwnNetwork
     training: dict[str, Any]
@@ -53,20 +53,20 @@ class Model:
     readings: tuple[Reading, ...] = ()
     missing: tuple[str, ...] = ()
     twin: Twin | None = None
-    # How unlike the truth answers for rows that were not trained on are: see `fit.conformal`.
+    # How far answers for rows that were not trained on are from the truth: see `fit.conformal`.
     strangeness: NDArray[np.float64] | None = None
 
     @property
     def thinned(self) -> Twin | None:
-        """The network whose thinned networks are asked: the model itself, where it has some."""
+        """The network whose thinned networks predict: the model itself, where it has some."""
         if mean_of(self.training.get("p", 0.0)):
             return Twin(self.network, self.training)
         return self.twin
 
     def answers(self, frame: pd.DataFrame) -> Answers:
         """What the model says of each row of a table whose columns are the model's."""
-        # In binary64 an answer does not depend, in the digits shown, on which other rows are asked
-        # about with it; a binary32 product of another size rounds differently.
+        # In binary64 an answer does not depend, in the digits shown, on the other rows of the
+        # prediction; a binary32 product of another size rounds differently.
         outputs = self.network.outputs(self.encoder.encode(frame).astype(np.float64))
         if self.task == "regression":
             return Answers(outputs, outputs[:, 0])

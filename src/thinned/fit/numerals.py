@@ -36,7 +36,7 @@ _CODES = (
     "MAD|MXN|MYR|NGN|NOK|NZD|PEN|PHP|PKR|PLN|RON|RUB|SAR|SEK|SGD|THB|TRY|TWD|UAH|USD|VND|ZAR|"
     r"Rs\.?|Fr\.?|kr\.?"
 )
-# What is no currency and yet no name: about, number, and the ends of what was measured.
+# Signs beside currencies that may precede a number: about, number, and the ends of a range.
 _MARKS = "[<>]=?|[\u2264\u2265\u2248~#\u2116]|ca\\.|approx\\."
 # After it any short word counts, if it is the same one in the whole column.
 _CELL = re.compile(

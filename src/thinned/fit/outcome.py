@@ -85,7 +85,7 @@ class Result:
         ----------
         data : a data frame, a dict of columns, an array of the model's columns in their order, or
             the path of a file. The target, and columns that were left out, may be there or not.
-        members : int >= 2, or None for the whole network. The mean over so many thinned networks.
+        members : int >= 2, or None for the whole network. The mean over this many thinned networks.
         seed : int in [0, 2^64). Which networks.
 
         Raises

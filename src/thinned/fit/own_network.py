@@ -22,8 +22,8 @@ __all__ = ["OwnNetwork", "asked_of", "in_units"]
 
 Array = NDArray[Any]
 
-# Rows that go through together in prediction. Always so many: then a row's answer does not depend
-# on how many others are asked about.
+# Rows that go through together in prediction. Always this many: a row's answer does not depend
+# on how many others are predicted.
 ROWS = 1024
 
 
@@ -31,7 +31,7 @@ ROWS = 1024
 class OwnNetwork:
     """A trained network of the user's own, in evaluation.
 
-    own : what builds it, for so many inputs and n_outputs, dropping at p. state : its parameters
+    own : what builds it, for n_inputs and n_outputs, dropping at p. state : its parameters
     and buffers by name. mean, scale : bring a regression's output to the target's units.
     """
 

@@ -25,10 +25,10 @@ from thinned.fit.tune import Tuning, tuned
 
 __all__ = ["prepared", "read_duration", "within"]
 
-# Of the time that is left a plan takes up so much: other programs slow this one down.
+# The share of the remaining time that a plan uses: other programs slow this one down.
 SHARE = 0.5
 PROBED_ROWS = 2048
-# Gradient steps below which a plan does not go by taking epochs away.
+# The fewest gradient steps that a plan leaves when it takes epochs away.
 FEWEST_STEPS = 500
 # Rows on which p is chosen, and from how many rows on there are enough of them for that.
 ASIDE_SHARE, MOST_ASIDE, FEWEST_ROWS = 0.05, 20_000, 4000

@@ -19,7 +19,7 @@ __all__ = [
     "spelled",
 ]
 
-# One p for the input and all hidden layers, or as many as these are.
+# One p for the input and all hidden layers, or one for each of them.
 Rate = float | tuple[float, ...]
 
 _BETWEEN = re.compile(r"\s*[x\N{MULTIPLICATION SIGN}]\s*")
@@ -39,7 +39,7 @@ def as_rate(said: Any) -> Rate:
 
 
 def each_layer(p: Rate, layers: int) -> tuple[float, ...]:
-    """The p of each of so many layers."""
+    """The p of each layer."""
     return tuple(p) if isinstance(p, tuple | list) else (float(p),) * layers
 
 
@@ -62,7 +62,7 @@ def in_order(found: set[Rate]) -> tuple[Rate, ...]:
 
 
 def per_layer(rates: tuple[float, ...], hidden: int | None) -> Rate | None:
-    """The rate that these are in a network of so many hidden layers: one for each of them, or one
+    """The rate that these are in a network of this many hidden layers: one for each of them, or one
     for the input before them. None where there are too few or too many.
 
     hidden : None in a network of another kind, whose places of dropout have one each.

@@ -28,7 +28,7 @@ def _silent(total: int) -> Iterator[Callable[[], None]]:
 
 @dataclass(frozen=True)
 class Watch:
-    """Who is told what happens on the way.
+    """Who hears of progress.
 
     say : called with each note on the table, before anything is trained.
     progress : called with the number of trainings; its context is the time they take, and what it
@@ -54,7 +54,7 @@ def run(
     Parameters
     ----------
     problem : Problem.
-    settings : FitSettings. With 0 epochs there are as many as the number of rows asks for.
+    settings : FitSettings. With 0 epochs their number follows from the number of rows.
     folder : Path.
     page : makes the report (HTML) of what was found.
     watch : Watch.

@@ -89,7 +89,7 @@ def load_run(folder: Path) -> Run:
 
 
 def _touch(run: Run) -> None:
-    """Whatever is asked of a run is there."""
+    """A run has every part that is needed."""
     for measure in METRICS[run.task]:
         if not np.isfinite(run.values(measure)).all():
             raise ValueError

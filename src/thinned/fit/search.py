@@ -35,10 +35,10 @@ __all__ = ["Search", "number_of_fits", "random_state"]
 
 Array = NDArray[Any]
 
-# Of a limited time so much is for the splits, and so much until the refits are done; the rest is
+# Shares of a limited time: for the splits, and until the refits are done. The rest is
 # for the simple models and the report.
 SEARCHED, REFITTED = 0.65, 0.8
-# Splits without which no difference has an error: they are trained in any case.
+# Splits that are always trained, since without them no difference has an error.
 FEWEST_SPLITS = 2
 
 

@@ -29,9 +29,9 @@ _NO_VALUES = frozenset(
     sign * number for number in (9, 99, 999, 9999, 99999, 999999) for sign in (1, -1)
 )
 _NO_VALUES |= {-1}
-# A column goes with a quantity from this correlation on as if it were made of it.
+# From this correlation on a column looks as if it were computed from the quantity.
 NEARLY = 0.999
-# So many rows, or fewer, are put in order before all are.
+# This many rows, or fewer, are put in order before all are.
 FIRST_ORDERED = 1000
 # Rows that a text must have on average for its class to be no accident.
 FEWEST_OF_TEXT = 5
@@ -218,7 +218,7 @@ def _note_telling(
 
 
 def _in_line(x: NDArray[np.float64], y: NDArray[np.float64]) -> str:
-    """What is said of numbers that go with a quantity in a straight line, or in its order as a
+    """The sentence about numbers that go with a quantity in a straight line, or in its order as a
     logarithm does."""
     r = _correlation(x, y)
     if abs(r) > NEARLY:
@@ -231,7 +231,7 @@ def _in_line(x: NDArray[np.float64], y: NDArray[np.float64]) -> str:
 
 
 def _in_ranges(x: NDArray[np.float64], y: NDArray[np.intp]) -> str:
-    """What is said of numbers that have a range for each class, with no number in two of them."""
+    """The sentence about numbers with a range for each class, where no two ranges meet."""
     for rows in _some_then_all(x):
         order = np.argsort(x[rows], kind="stable")
         numbers, classes = x[rows][order], y[rows][order]

@@ -24,7 +24,7 @@ from thinned.fit.source import TableFile, parsed
 if TYPE_CHECKING:
     import pandas as pd
 
-# Characters that are looked at together: what is counted takes several times their memory.
+# Characters that are read together: the counts take several times their memory.
 PIECE = 2**22
 
 __all__ = ["check_names", "separated", "without_row_numbers"]

@@ -36,7 +36,7 @@ def headline(
     said = [HEADLINES[comparison.verdict]]
     as_well = [one.name for one in baselines if one.found == "as well"]
     better = [one.name for one in baselines if one.found == "better"]
-    if "constant" in as_well + better:  # then that others do as well too says nothing more
+    if "constant" in as_well + better:  # then it adds nothing that others do as well
         as_well = ["constant"]
         better = [name for name in better if name != "constant"]
     said += [f"{_together(as_well)} as well."] if as_well else []

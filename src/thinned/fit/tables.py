@@ -173,7 +173,7 @@ def problem_of(
         raise source.error(
             f"there is no column to learn from beside the target {quoted(name)}.{why}"
         )
-    # Of a column of dates, what it becomes can be left out in part.
+    # The columns that a date becomes can be left out one by one.
     learned = {name, *(column.name for column in kept)}
     used = tuple(one for one in readings if learned & {one.column, *one.makes})
     learned |= {one.column for one in used}
@@ -257,7 +257,7 @@ def features_for(
         parts += [f"unexpected {listed(unexpected)}"] if unexpected else []
         raise source.error(f"the columns are not the model's: {'; '.join(parts)}.")
     source.frame = source.frame.reset_index(drop=True)
-    # What the target is of new data is only shown.
+    # The target of new data is only shown.
     used = [one if one.column in needed else replace(one, lenient=True) for one in readings]
     plain = [c.name for c in columns if c.kind == "numeric" and c.name not in origin]
     applied(source, [*used, *filter(None, (plainly_numbers(source, name) for name in plain))])

@@ -29,7 +29,7 @@ __all__ = [
 Task = Literal["classification", "regression"]
 
 # Whole numbers with at most this many different values are taken for classes, if there are rows
-# enough for so many.
+# enough for that many.
 MOST_NUMBERED_CLASSES = 20
 # A test part of a fifth must leave every class enough rows for five folds.
 FEWEST_IN_CLASS = 7

@@ -32,7 +32,7 @@ TUNED = {
     "depth": "1 to 4 hidden layers",
     "learning_rate": "0.0001 to 0.01",
 }
-# Of the rows so many are set aside where it is not said, and at most so many.
+# The share of the rows that is set aside by default, and the most of them.
 SHARE, MOST = 0.25, 20_000
 
 

@@ -24,7 +24,7 @@ __all__ = [
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A number with so many significant digits, and never fewer than its whole part has."""
+    """A number with this many significant digits, and never fewer than its whole part has."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     if abs(value) >= 1e9 or abs(value) < 1e-6:

@@ -14,6 +14,7 @@ from thinned.jax.attention import dot_product_attention
 from thinned.jax.auditing import audit
 from thinned.jax.keys import address, window
 from thinned.jax.networks import member
+from thinned.methods import foreign
 
 if TYPE_CHECKING:
     from thinned.jax import equinox as equinox, haiku as haiku, linen as linen, nnx as nnx
@@ -32,5 +33,5 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name not in ("equinox", "haiku", "linen", "nnx"):
-        raise AttributeError(f"module 'thinned.jax' has no attribute {name!r}")
+        raise AttributeError(foreign.no_name("thinned.jax", name, __all__))
     return import_module(f"thinned.jax.{name}")

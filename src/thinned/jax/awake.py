@@ -1,4 +1,4 @@
-"""Members of a model: where its layers draw while thinned networks are asked.
+"""Members of a model: where its layers draw while thinned networks predict.
 
 Network k draws at Address(fold_in(seed, k), site, step 0, call). Its layers are awake in evaluation
 too: what is set here is read by the layers of NNX, Linen and Equinox while a program is traced.

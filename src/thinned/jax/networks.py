@@ -136,7 +136,7 @@ def program_of(
     """A function of (words, arrays): what the network of a seed of two words, the lower one first,
     answers for all rows of the arrays.
 
-    rows : of all batches. take : what is wanted of what the model returned for so many rows.
+    rows : of all batches. take : picks the result from the model's output for n rows.
     """
 
     def of_rows(at: Address, arrays: tuple[Any, ...], row: Row | None) -> Any:

@@ -1,4 +1,4 @@
-"""What a model is asked about: arguments with rows, in batches cut here or by a DataLoader."""
+"""The inputs of a prediction: arguments with rows, in batches cut here or by a DataLoader."""
 
 from __future__ import annotations
 

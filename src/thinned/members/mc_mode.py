@@ -75,7 +75,7 @@ def woken(twin: nn.Module, awake: Awake) -> Iterator[tuple[Row, ...]]:
 
 
 def member_of(twin: nn.Module, awake: Awake) -> nn.Module:
-    """A twin of a twin, for good: a network of its own, whose flags nobody moves."""
+    """A twin of a twin, for good: a separate network, whose flags stay as they are."""
     network = twin_of(twin)
     with woken(network, awake):
         (holder,) = _holders(network)
@@ -200,7 +200,7 @@ def _silent(rows: tuple[Row, ...], flags: Flags, asleep: _Asleep) -> dict[str, s
             found[row.site] = _UNCALLED
             for owner in _owner(row.site, asleep.code):
                 if row.p in flags.woken.get(owner, ()):
-                    found[row.site] = ""  # a module that is asked for its p, and never called
+                    found[row.site] = ""  # a module whose p is read, and which is never called
     for site, what in awake.quiet.items():
         which = "a call drew nothing" if awake.told_p.get(site) else "drew nothing"
         found[site] = asleep.quiet(site, f"{which}: {what}")

@@ -1,4 +1,4 @@
-"""Forwards on few rows before members are asked: whose flags are to be set, and where rows lie."""
+"""Forwards on few rows before members predict: whose flags are to be set, and where rows lie."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Observed:
         twin, awake = self.twin, self.awake
         try:
             self.flags = compared(twin, hidden, lambda: self._few(3))
-        except Exception as error:  # the model's own raises again when members are asked
+        except Exception as error:  # the model's own raises again when members predict
             kind = type(error).__name__
             self.flags.left = dict.fromkeys(hidden, f"the comparison failed with a {kind}: {error}")
             return
@@ -106,7 +106,7 @@ class Observed:
             self.awake.begin(self.seed, False, 0, n)
             try:
                 self._few(n, other)
-            except Exception as error:  # a model may want batches of its own
+            except Exception as error:  # a model may need batches of another kind
                 if self.awake.over_tokens:
                     what = f"{n} rows of x{' with another number of tokens' if other else ''}"
                     raise RuntimeError(

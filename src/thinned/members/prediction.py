@@ -17,7 +17,7 @@ __all__ = ["TASKS", "Gathered", "Prediction", "joined", "require_task"]
 
 Array = NDArray[np.float64]
 
-# What a network's outputs are. Said by who asks, never guessed from their shape.
+# What a network's outputs are. The caller says it; it is never guessed from their shape.
 TASKS = (None, "regression", "mean_variance", "classification", "binary", "probabilities")
 CLASSES = ("classification", "binary", "probabilities")
 
@@ -44,7 +44,7 @@ class Prediction:
         the members' means, and the mean of their variances. The predictive variance is the sum.
         `epistemic` depends on p and need not vanish with more data, as `std`.
     outputs : (M, N, ...), or None unless keep=True. What `mean` is the mean of, member by member.
-    members, seed, share, antithetic, task : what was asked. `members` counts those that answered.
+    members, seed, share, antithetic, task : the request. `members` counts those that answered.
     until, reached : the bound on standard_error, and whether it was met in every row; else None.
     unit : "nats" or "bits", of the entropies and the mutual information.
     execution : "thin" where members ran at their true, smaller size, else "elementwise".
@@ -222,7 +222,7 @@ class Gathered:
 
     @property
     def variance(self) -> Array:
-        """Between members. Of pairs: that of their means and that around them, for the two sum to
+        """Between members. Of pairs: that of their means and that around them, since the two sum to
         a member's own, whatever the members of a pair have in common."""
         if self.antithetic:
             found: Array = self.pairs.variance + self.halves.mean

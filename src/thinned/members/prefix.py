@@ -35,7 +35,7 @@ class _Kept:
         return pytree.tree_unflatten(leaves, self.tree)
 
     def whole(self) -> bool:
-        """Whether nobody has written into it since."""
+        """Whether it has not been written into since."""
         return self.copied or self.versions == _versions(self.leaves)
 
 

@@ -1,4 +1,4 @@
-"""What was asked of members, checked; and how many of them it takes."""
+"""A request for a prediction, checked; and how many members it takes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOOK = 8
 
 
 class Asked(NamedTuple):
-    """What was asked, checked."""
+    """A request, checked."""
 
     members: int
     seed: int

@@ -14,6 +14,7 @@ from thinned.members.outputs import numbers_of
 from thinned.members.prediction import Gathered, Prediction, joined
 from thinned.members.progress import shown
 from thinned.members.request import SHARES, Asked, Members, checked, in_blocks
+from thinned.methods.foreign_arguments import answering
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,6 +27,7 @@ WHO = "predict"
 EXECUTIONS = ("auto", "thin", "elementwise")
 
 
+@answering
 def predict(
     model: nn.Module,
     x: Any,

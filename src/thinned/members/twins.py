@@ -1,7 +1,7 @@
 """A model's twin: modules of its own around the same parameters, run while others run the model.
 
 What a question does to a model (flags, forwards, a clock that stands still) is done to the twin,
-which nobody else has. torch.nn.DataParallel's replicas are made in this way too.
+which no other object has. torch.nn.DataParallel's replicas are made in this way too.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _HELD = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
 
 
 def twin_of(model: nn.Module) -> nn.Module:
-    """The same network as other modules, which are nobody else's.
+    """The same network as other modules, which no one else holds.
 
     Parameters are the model's own. Buffers are copied, so that code that writes into them in
     evaluation writes beside the model. An adopted model's twin is adopted, with a clock of its own

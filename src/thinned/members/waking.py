@@ -105,7 +105,7 @@ def compare(twin: nn.Module, candidates: Iterable[str], run: Callable[[], object
     """Decide for which of these modules the flag steers nothing but dropout.
 
     twin : an adopted model whose clock no other model has. All of it is put into evaluation mode.
-    run : a forward of the twin on a few rows, whose results are nobody's.
+    run : a forward of the twin on a few rows, whose results are thrown away.
 
     A module that is not called in it is in neither list.
     """

@@ -6,15 +6,17 @@ row that answers it, and with a sentence where the row by itself would mislead.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
-__all__ = ["ANSWERS", "Answer"]
+__all__ = ["ANSWERS", "Answer", "in_a_place", "shortened"]
 
 
 class Answer(NamedTuple):
     """names : as people type them; case, blanks and underscores do not matter.
     row : the name of the row that answers them, or None where the catalogue has none.
-    remark : what must be said beside it, or "".
+    remark : a sentence to print beside the row, or "".
     """
 
     names: tuple[str, ...]
@@ -40,6 +42,29 @@ ANSWERS = (
         "The form that scales in evaluation is vanilla_dropout.",
     ),
     Answer(
+        ("noise_shape",),
+        "dropout",
+        "Axes that have length 1 in noise_shape are shared_axes here.",
+    ),
+    Answer(
+        ("DropoutWrapper",),
+        "dropout",
+        "For recurrent networks thinned.torch.LSTM has dropout of inputs, states and weights. "
+        "TensorFlow's keep_prob is 1 - p.",
+    ),
+    Answer(("pixel_dropout",), "dropout", "One draw for all channels: shared_axes=(1,)."),
+    Answer(
+        ("feature_mask", "mask_feature", "feature_masking", "drop_feature"),
+        "dropout",
+        "One draw for each feature, shared by all rows: shared_axes=(0,).",
+    ),
+    Answer(
+        ("token_cutoff", "feature_cutoff"),
+        "dropout",
+        "Cutoff (Shen et al., 2020, arXiv:2009.13818) of embeddings (rows, tokens, features): "
+        "shared_axes=(2,) for tokens, (1,) for features. For spans it is hidden_cut.",
+    ),
+    Answer(
         ("keep_prob", "keep_probability", "retain_prob", "keep_rate"),
         "dropout",
         "It is the probability to keep: p = 1 - keep_prob.",
@@ -48,9 +73,10 @@ ANSWERS = (
         (
             "hidden_dropout_prob", "hidden_dropout", "resid_pdrop", "residual_dropout",
             "embd_pdrop", "embd_drop", "emb_dropout", "dropout_rate", "drop_rate", "rate",
-            "dropout_prob", "drop_prob", "dropout_p", "p", "proj_drop", "pos_drop", "ffn_dropout",
-            "activation_dropout", "classifier_dropout", "head_drop", "input_dropout", "bernoulli",
-            "bernoulli_dropout", "binary", "binary_dropout", "unit_dropout",
+            "dropout_prob", "drop_prob", "dropout_p", "p", "p_drop", "proj_drop", "pos_drop",
+            "ffn_dropout", "activation_dropout", "classifier_dropout", "head_drop",
+            "input_dropout", "bernoulli", "bernoulli_dropout", "binary", "binary_dropout",
+            "unit_dropout",
         ),
         "dropout",
     ),
@@ -64,7 +90,7 @@ ANSWERS = (
     Answer(
         (
             "drop_path_rate", "drop_path_prob", "stochastic_depth_prob", "stochastic_depth_rate",
-            "stoch_depth", "path_drop", "residual_drop",
+            "stoch_depth", "path_drop", "residual_drop", "sd_prob", "skip_connection_dropout",
         ),
         "drop_path",
     ),
@@ -81,8 +107,9 @@ ANSWERS = (
     ),
     Answer(
         (
-            "channel", "channelwise", "channel_wise_dropout", "channel_dropout", "2d_dropout",
-            "feature_map", "feature_map_dropout", "dropout_2d", "dropout_1d", "dropout_3d",
+            "channel", "channel_drop", "channelwise", "channel_wise_dropout", "channel_dropout",
+            "2d_dropout", "feature_map", "feature_map_dropout", "dropout_2d", "dropout_1d",
+            "dropout_3d",
         ),
         "spatial_dropout",
     ),
@@ -96,16 +123,63 @@ ANSWERS = (
         ("variational_rnn", "bayesian_rnn", "rnn_dropout", "variational_lstm", "tied_dropout"),
         "locked_dropout",
     ),
+    Answer(
+        ("awd_lstm",),
+        "weight_drop",
+        "AWD-LSTM's wdrop is weight_drop, its dropouti and dropouth are locked_dropout, and its "
+        "dropoute is embedding_dropout.",
+    ),
+    Answer(("dropouti", "dropouth"), "locked_dropout"),
+    Answer(("dropoute",), "embedding_dropout"),
+    Answer(("zoneout_hidden",), "zoneout"),
+    Answer(
+        ("ordered_dropout", "fjord"),
+        "nested_dropout",
+        "FjORD (Horvath et al., 2021, arXiv:2102.13451) draws one width for a whole step.",
+    ),
+    Answer(
+        ("matryoshka", "matryoshka_representation_learning"),
+        "nested_dropout",
+        "Matryoshka training (Kusupati et al., 2022, arXiv:2205.13147) adds the losses of several "
+        "prefixes; nested dropout draws one prefix.",
+    ),
+    Answer(
+        ("quantizer_dropout", "quantize_dropout"),
+        "nested_dropout",
+        "Residual quantisers (Zeghidour et al., 2021, arXiv:2107.03312) use the first few of "
+        "their codebooks: nested dropout along the axis of codebooks.",
+    ),
+    Answer(
+        ("variational_information_bottleneck", "VIB"),
+        "information_dropout",
+        "The bottleneck of Alemi et al. (2016, arXiv:1612.00410) adds its noise; information "
+        "dropout multiplies by it.",
+    ),
+    Answer(("drop_gnn",), "drop_node", "DropGNN averages several runs with nodes dropped."),
+    Answer(
+        ("graph_dropout",),
+        "drop_edge",
+        "It drops edges. For nodes there is drop_node, for messages drop_message.",
+    ),
+    Answer(("gradient_dropout", "gradient_drop"), "drop_grad"),
+    Answer(("weight_noise",), "gaussian_noise", "Give it the weight in place of the activations."),
+    Answer(
+        ("dropout_schedule", "schedule", "dropout_scheduler"),
+        "scheduled_drop_path",
+        "thinned.schedules has p over training and over depth, for any method.",
+    ),
     Answer(("continuous", "continuous_dropout"), "uniform_dropout"),
     Answer(("multiplicative_gaussian", "gaussian_multiplicative_noise"), "gaussian_dropout"),
     Answer(("selu_dropout",), "alpha_dropout"),
     Answer(("block_dropout", "dropblock2d", "structured_dropout"), "drop_block"),
-    Answer(("token_dropout", "unk_dropout", "word_dropout_rate"), "word_dropout"),
+    Answer(("token_dropout", "unk_dropout", "word_dropout_rate", "tag_dropout"), "word_dropout"),
     Answer(("patch_drop", "token_drop", "masked_tokens"), "patch_dropout"),
     Answer(("embed_dropout", "vocabulary_dropout"), "embedding_dropout"),
     Answer(("weight_dropout", "wdrop", "hidden_to_hidden_dropout"), "weight_drop"),
     Answer(("erase", "erasing", "reprob"), "random_erasing"),
-    Answer(("layer_dropout", "skip_layers", "structured_layer_dropout"), "layer_drop"),
+    Answer(
+        ("layer_dropout", "skip_layers", "structured_layer_dropout", "layer_skip"), "layer_drop"
+    ),
     Answer(("l0", "l0_gates", "l0_regularization"), "hard_concrete"),
     Answer(("ard", "sparse_vd", "sparse_vi"), "sparse_variational_dropout"),
     Answer(("consistency", "regularized_dropout"), "r_drop"),
@@ -117,6 +191,7 @@ ANSWERS = (
             "cfg", "cfg_dropout", "class_dropout", "class_dropout_prob", "caption_dropout",
             "caption_dropout_rate", "cond_drop_prob", "conditioning_dropout", "label_dropout",
             "prompt_dropout", "text_dropout", "uncond_prob", "unconditional_prob", "ucg_rate",
+            "uncond_p",
         ),
         "condition_dropout",
     ),
@@ -160,4 +235,99 @@ ANSWERS = (
         "thinned.members.predict asks many thinned ones, and masksembles a few fixed ones.",
     ),
     Answer(("maxout",), None, "it is an activation function. It drops nothing."),
+    Answer(
+        ("bpe_dropout", "subword_dropout", "subword_regularization"),
+        None,
+        "it changes how a text is cut into tokens (Provilkov et al., 2019, arXiv:1910.13267), "
+        "which the tokeniser does.",
+    ),
+    Answer(
+        ("spec_augment", "spec_dropout", "time_masking", "frequency_masking", "mask_time_prob",
+         "mask_feature_prob", "xy_masking"),
+        None,
+        "it zeroes spans of time and of frequency (Park et al., 2019, arXiv:1904.08779). "
+        "thinned.hidden_cut zeroes spans along one axis, and thinned.cutout rectangles.",
+    ),
+    Answer(
+        ("hide_and_seek", "HaS", "grid_mask", "grid_dropout"),
+        None,
+        "it hides cells of a grid of the image. Draw thinned.keep_mask of the grid's shape, and "
+        "repeat its cells by numpy.kron.",
+    ),
+    Answer(
+        ("max_pooling_dropout", "stochastic_pooling"),
+        None,
+        "it draws within a pool. Dropout before the max pooling is its nearest relative "
+        "(Wu and Gu, 2015, arXiv:1512.01400).",
+    ),
+    Answer(
+        ("quant_noise", "quant_noise_pq"),
+        None,
+        "it quantises random blocks of weights (Fan et al., 2020, arXiv:2004.07320), and drops "
+        "nothing.",
+    ),
+    Answer(
+        ("maxdrop",),
+        None,
+        "it drops the largest activation of each channel (Park and Kwak, 2016, ACCV).",
+    ),
+    Answer(
+        ("dropmax",),
+        None,
+        "it drops classes of the softmax, with learned probabilities (Lee et al., 2018, "
+        "arXiv:1712.07834).",
+    ),
+    Answer(
+        ("scheduled_sampling", "teacher_forcing"),
+        None,
+        "it replaces inputs of a decoder by its own outputs, and drops nothing.",
+    ),
+    Answer(("lora_alpha", "lora_r"), None, "it sets an adapter's size. It drops nothing."),
 )  # fmt: skip
+
+# Words of arguments that say where in a network dropout stands: classifier_dropout, mlp_drop_rate.
+PLACES = {
+    "act", "activation", "attn", "block", "bottom", "cls", "classif", "classifier", "cnn", "conv",
+    "cross", "dec", "decoder", "dense", "emb", "embd", "embed", "embedding", "embeddings", "enc",
+    "encoder", "expert", "fc", "feat", "feature", "ff", "ffn", "final", "first", "gelu", "gru",
+    "head", "hidden", "in", "input", "last", "linear", "lm", "lstm", "mlp", "model", "moe", "out",
+    "output", "pooler", "pos", "position", "post", "pre", "prenet", "proj", "projection", "qa",
+    "quantizer", "relu", "resid", "residual", "router", "self", "seq", "state", "stem", "summary",
+    "top", "transformer", "unit", "value",
+}  # fmt: skip
+_DROP = {"dropout", "drop", "pdrop", "dropouts"}
+_RATES = ("probability", "prob", "rate", "ratio", "p")
+
+
+def in_a_place(name: str) -> Answer | None:
+    """The answer to dropout that is named after its place, or to a rate; None for other names.
+
+    Examples
+    --------
+    >>> in_a_place("classifier_dropout_prob").row
+    'dropout'
+    >>> in_a_place("output_keep_prob").remark
+    'It is the probability to keep: p = 1 - output_keep_prob.'
+    """
+    words: set[str] = set(re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()))
+    if not words <= {"keep", "layer", *_DROP, *_RATES, *PLACES}:
+        return None
+    if "keep" in words and words & {*_DROP, *_RATES}:
+        return Answer((name,), "dropout", f"It is the probability to keep: p = 1 - {name}.")
+    return Answer((name,), "dropout") if words & _DROP else None
+
+
+def shortened(name: str) -> Iterator[str]:
+    """The name without the word for a rate at its end: attention_dropout_rate.
+
+    Examples
+    --------
+    >>> list(shortened("modality_dropout_prob"))
+    ['modality_dropout']
+    """
+    words = re.split(r"[\s_-]+", name)
+    while len(words) > 1 and words[-1].lower() in _RATES:
+        words.pop()
+        yield "_".join(words)
+        if words[-1].lower() == "drop":
+            yield "_".join(words[:-1])

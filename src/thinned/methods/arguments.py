@@ -101,7 +101,7 @@ def require_axes(who: str, shared_axes: Any, **_: Any) -> None:
 
 
 def require_unit_axis(who: str, name: str, axis: Any, axes: int = MOST_AXES) -> int:
-    """An axis of an array of so many, counted from 0; not the first, along which samples lie."""
+    """An axis of an array with this many axes, from 0; not the first, along which samples lie."""
     found = checks.integer(who, name, axis, -axes, axes) % axes
     if found == 0:
         requirement = "another axis than 0, along which the samples lie"

@@ -14,6 +14,7 @@ from thinned.address import Address
 from thinned.backends import backend_of
 from thinned.checks import message, shown, written
 from thinned.methods.arguments import number, require_alike
+from thinned.methods.foreign_arguments import answering
 from thinned.methods.table import Moments, Paper, method
 from thinned.window import Window
 
@@ -52,6 +53,7 @@ def _sizes(features: int, n: int, scale: float) -> tuple[int, int]:
     return ones, min(nearest, key=lambda t: abs(uses(t) - features))
 
 
+@answering
 def masksembles_bank(
     features: int, at: Address, *, n: int = 4, scale: float = 2.0
 ) -> NDArray[np.bool_]:

@@ -15,7 +15,7 @@ from thinned.laws import BERNOULLI, PLAIN_BERNOULLI
 from thinned.methods.arguments import require_axes
 from thinned.methods.draws import Draws
 from thinned.methods.equation import apply_noise
-from thinned.methods.foreign_arguments import no_argument, without_foreign
+from thinned.methods.foreign_arguments import answering, no_argument, without_foreign
 from thinned.methods.placing import draw_for
 from thinned.methods.table import INVERTED, PLAIN, Paper, Sample, method
 from thinned.window import Window
@@ -248,6 +248,7 @@ def keep_mask(
     return backend.keep(draw, like)
 
 
+@answering
 def packed_mask(
     shape: int | tuple[int, ...],
     p: float,

@@ -14,6 +14,7 @@ from thinned.checks import message
 from thinned.laws import Law
 from thinned.methods.arguments import parameter, positive, require_axes, typed
 from thinned.methods.draws import NO_P, Draws
+from thinned.methods.foreign_arguments import answering
 from thinned.methods.table import Moments, Paper, Sample, method
 from thinned.window import Window
 
@@ -126,7 +127,7 @@ def concrete_dropout(
 
 
 def _learnable(draws: Draws, p: Any) -> Any:
-    """p checked: a float, or the 0-d tensor itself, which may want a gradient."""
+    """p checked: a float, or the 0-d tensor itself, which may require a gradient."""
     who = draws.who
     value = p if draws.backend.compiling() and hasattr(p, "shape") else draws.probability(p)
     if isinstance(value, float) and value == 1.0:
@@ -138,6 +139,7 @@ def _learnable(draws: Draws, p: Any) -> Any:
     return p
 
 
+@answering
 def concrete_entropy(p: Any) -> Any:
     """p ln p + (1 - p) ln(1 - p), in nats: minus the entropy of a dropped bit.
 

@@ -1,4 +1,4 @@
-"""What a model is told beside its input: conditions that are replaced by none, and modalities."""
+"""Inputs beside the main one: conditions that are replaced by none, and modalities."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ class Draws:
 
     def gate(self) -> bool:
         """Whether the one draw of the whole call keeps; only where draws are not `to_come`. In this
-        machine's memory, whatever device holds x: nobody waits for a device to tell a bit."""
+        machine's memory, whatever device holds x: no device has to be waited for."""
         everything = tuple(range(len(self.shape)))
         gate = self.backend.keep(self.draw(self.rate()[0], everything))
         return bool(gate.reshape(-1)[0])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable
 from functools import wraps
 from typing import Any, TypeVar
 
-__all__ = ["no_argument", "remedy", "told", "without_foreign"]
+__all__ = ["answering", "no_argument", "remedy", "told", "without_foreign"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=type)
@@ -26,6 +26,10 @@ SEEDS = {
     "rngs", "seed",
 }  # fmt: skip
 MODES = {"is_training", "train", "training", "train_mode"}
+MEMBERS = {
+    "T", "estimators", "mc_samples", "n_estimators", "n_forward", "n_members", "n_passes",
+    "n_samples", "num_estimators", "num_members", "num_samples", "passes", "samples",
+}  # fmt: skip
 QUIET = {"deterministic", "eval", "evaluate", "inference"}
 SHARED = {"batch_dims", "broadcast_axes", "broadcast_dims", "noise_shape", "shared_dims"}
 
@@ -44,6 +48,19 @@ def remedy(name: str, known: Collection[str], of_pytorch: bool = False) -> str:
     >>> remedy("keep_prob", ("x", "p", "at"))
     'Use p=1 - keep_prob: p is the probability to drop.'
     """
+    if "dropout_param" in known and name in KEEPS | DROPS | SEEDS | MODES | {"p", "mode"}:
+        return (
+            "Pass dropout_param={'p': 0.5, 'mode': 'train', 'seed': 0}; its p is the probability "
+            "to keep."
+        )
+    if "keep" in known and name in KEEPS:
+        return "Use keep, the probability to keep."
+    if "keep" in known and name in DROPS | {"p"}:
+        return f"Use keep=1 - {name}: keep is the probability to keep."
+    if name in SEEDS and "rng" in known:
+        return "Use rng=numpy.random.default_rng(0)."
+    if name in SEEDS and "seed" in known:
+        return "Use seed."
     p = next((own for own in ("p", "rate") if own in known), None)
     if name in KEEPS and p is not None:
         return f"Use {p}=1 - {name}: {p} is the probability to drop."
@@ -56,12 +73,16 @@ def remedy(name: str, known: Collection[str], of_pytorch: bool = False) -> str:
             "A module draws its seeds from PyTorch's generator, which torch.manual_seed sets. "
             "thinned.torch.adopt(model, seed=0) gives its masks addresses."
         )
+    if name in MEMBERS and "members" in known:
+        return "Use members, the number of thinned networks that predict."
     if name in MODES | QUIET and "training" in known:
         return f"Use training={'not ' if name in QUIET else ''}{name}."
     if name in MODES | QUIET and of_pytorch:
         return "model.train() and model.eval() say whether it drops."
     if name in SHARED and "shared_axes" in known:
         return "Use shared_axes, the axes along which one draw is shared: shared_axes=(0,)."
+    if name in KEEPS | DROPS | {"p"} and "optimizer" in known:
+        return "The model keeps its rates; thinned.torch.set_p changes them for a while."
     if name == "inplace":
         return "Use out=x to write into x." if "out" in known else "It writes into a new array."
     if name in ("name", "site") and "at" in known:
@@ -75,7 +96,7 @@ def remedy(name: str, known: Collection[str], of_pytorch: bool = False) -> str:
 def no_argument(
     who: str, given: Iterable[str], known: Collection[str], of_pytorch: bool = False
 ) -> TypeError:
-    """The error of `who`, which has the arguments `known`, for the first of `given` it has not."""
+    """The error of `who` for the first argument in `given` that is not in `known`."""
     name = next(name for name in given if name not in known)
     said = [f"{who}: {name!r} is no argument.", remedy(name, known, of_pytorch)]
     said.append(f"The arguments are {', '.join(known) or 'none'}.")
@@ -107,17 +128,50 @@ class nothing:  # noqa: N801 - a word of the error message
 def without_foreign(function: F) -> F:
     """The function, whose signature does not show the `**foreign` by which it meets other names.
 
-    Who gives keep_prob gives no p, which Python would report first: so nothing after the first
-    argument is required by Python, and what is missing has an error message by its own check.
-    A parameter of its own costs a call some twenty nanoseconds; a function around this one would
-    cost it a hundred.
+    A call with keep_prob has no p, which Python would report first. So Python requires nothing
+    after the first argument, and the function's own check reports what is missing. The parameter
+    `foreign` adds some twenty nanoseconds to a call; a function around this one would add a
+    hundred.
     """
     found = inspect.signature(function)
     kept = [p for p in found.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    function.__signature__ = found.replace(parameters=kept)  # type: ignore[attr-defined]  # what inspect reads
-    given = [p.default for p in kept[1:] if p.kind is p.POSITIONAL_OR_KEYWORD]
+    _may_lack(function, found.replace(parameters=kept))
+    return function
+
+
+def answering(function: F) -> F:
+    """The function, which answers an argument that it has not by `no_argument`.
+
+    A missing p or address is reported by the function's own check, which says what to give. A
+    class, and a function that `without_foreign` has made, are returned as they are. For the
+    `__init__` of a class the error names the class.
+    """
+    if isinstance(function, type) or hasattr(function, "__signature__"):
+        return function
+    found = inspect.signature(function)
+    who = function.__qualname__.removesuffix(".__init__")
+    known = tuple(name for name in found.parameters if name != "self")
+    _may_lack(function, found)
+
+    @wraps(function)
+    def answer(*given: Any, **named: Any) -> Any:
+        for name in named:
+            if name not in known:
+                raise no_argument(who, named, known)
+        return function(*given, **named)
+
+    made: Any = answer
+    return made  # type: ignore[no-any-return]  # the signature of the function
+
+
+def _may_lack(function: Any, shown: inspect.Signature) -> None:
+    """Let Python call the function without its p and its address. The signature is as before."""
+    function.__signature__ = shown
+    given = [p for p in shown.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    first = next((i for i, p in enumerate(given) if p.name in ("p", "at")), len(given))
     missing = nothing()
     function.__defaults__ = tuple(
-        missing if default is inspect.Parameter.empty else default for default in given
+        missing if i >= first and p.default is p.empty else p.default
+        for i, p in enumerate(given)
+        if i >= first or p.default is not p.empty
     )
-    return function

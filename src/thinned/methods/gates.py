@@ -13,6 +13,7 @@ from thinned.laws import Law
 from thinned.methods.arguments import parameter, positive, require_axes, require_broadcast, typed
 from thinned.methods.concrete import over_uniform, sigmoid
 from thinned.methods.draws import NO_P, Draws
+from thinned.methods.foreign_arguments import answering
 from thinned.methods.table import Moments, Paper, Sample, method
 from thinned.window import Window
 
@@ -146,6 +147,7 @@ def hard_concrete(
     return xp.astype(xp.where(closed, zero, wide) * z, x.dtype)
 
 
+@answering
 def expected_l0(log_alpha: Any, temperature: float = 2 / 3) -> Any:
     """The expected number of gates that are not 0.
 

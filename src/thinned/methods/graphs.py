@@ -17,6 +17,7 @@ from thinned.backends import Backend, backend_of
 from thinned.checks import message
 from thinned.laws import BERNOULLI, PLAIN_BERNOULLI
 from thinned.methods.draws import Draws
+from thinned.methods.foreign_arguments import answering
 from thinned.methods.table import INVERTED, Moments, Paper, Sample, method
 from thinned.window import Window
 
@@ -229,6 +230,7 @@ def left_of(who: str, edges: Any, keep: Any) -> Any:
     return type(coo)(kept, shape=coo.shape, dtype=coo.dtype).asformat(edges.format)
 
 
+@answering
 def keep_edges(
     edges: Any,
     p: float,
@@ -422,6 +424,7 @@ def drop_message(
     return draws.noise(x)
 
 
+@answering
 def normalise_adjacency(edges: Any, nodes: int | None = None) -> Any:
     """D^-1/2 (A + I) D^-1/2, D the row sums of A + I: what `drop_edge` leaves, made ready again.
 

@@ -20,6 +20,7 @@ from thinned.methods.arguments import (
     typed,
     wide,
 )
+from thinned.methods.foreign_arguments import answering
 from thinned.methods.table import Moments, Paper, method
 
 __all__ = ["expected_relu", "expected_sigmoid", "fast_dropout_moments"]
@@ -136,6 +137,7 @@ def fast_dropout_moments(
     return backend.typed_product(moments[0], x.dtype), backend.typed_product(moments[1], x.dtype)
 
 
+@answering
 def expected_sigmoid(mean: Any, variance: Any) -> Any:
     """The mean of a logistic unit whose input is Gaussian: nearly sigmoid(mean / sqrt(...)).
 
@@ -176,6 +178,7 @@ def expected_sigmoid(mean: Any, variance: Any) -> Any:
     return typed(backend.namespace, y, mean.dtype)
 
 
+@answering
 def expected_relu(mean: Any, variance: Any) -> tuple[Any, Any]:
     """Mean and variance of a rectified unit whose input is Gaussian.
 

@@ -12,7 +12,7 @@ from thinned.methods.table import Method
 
 __all__ = ["Measured", "caption", "in_characters", "measured", "place", "tiles", "without_picture"]
 
-_TILES, _SIDE = 6, 40  # so many, and so many elements of each, are shown at most
+_TILES, _SIDE = 6, 40  # the most that are shown, and the most elements of each
 _FLAT = (8, 40)  # for a method of two axes, whatever their lengths
 _P = 0.3  # where the mask of a row without a sample is shown
 
@@ -96,7 +96,7 @@ class Measured(NamedTuple):
 
 
 def measured(row: Method, draws: int | None = None) -> Measured | None:
-    """The row's moments on its sample, over so many addresses; None where it has no sample."""
+    """The row's moments on its sample, over its number of addresses; None without a sample."""
     sample = row.sample
     if sample is None:
         return None

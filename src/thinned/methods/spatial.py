@@ -38,7 +38,7 @@ def channel_of(who: str, shape: tuple[int, ...], channel_axis: Any, ranks: range
 
 
 def require_channel(who: str, channel_axis: Any, axes: int = MOST_AXES) -> int:
-    """The channel axis of an array of so many, counted from 0; not the first."""
+    """The channel axis of an array with this many axes, counted from 0; not the first."""
     remedy = "1 is channels first, -1 channels last."
     axis = checks.integer(who, "channel_axis", channel_axis, -axes, axes, remedy) % axes
     if axis == 0:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from thinned.address import Address
 from thinned.checks import message, shown
 from thinned.laws import Law
+from thinned.methods.foreign_arguments import answering
 
 if TYPE_CHECKING:
     from thinned.methods.answers import Answer
@@ -331,6 +332,7 @@ def method(
     assert papers or source, title
 
     def put(function: F) -> F:
+        function = answering(function)
         known = function.__name__ if name is None else name
         assert known not in _TABLE, known
         _TABLE[known] = Method(
@@ -394,7 +396,7 @@ def find(name: str) -> Method:
             for row in rows:
                 if wanted in {_plainly(known) for known in names_of(row)}:
                     return row
-    answer = _answer(plain)
+    answer = _answer(name)
     if answer is not None and answer.row is not None:
         return _TABLE[answer.row]
     if answer is not None:
@@ -405,6 +407,15 @@ def find(name: str) -> Method:
         for row in rows:
             if core and wanted in {_plainly(known) for known in _own_names(row)}:
                 return row
+    from thinned.methods.answers import in_a_place, shortened
+
+    for shorter in shortened(name):
+        try:
+            return find(shorter)
+        except KeyError:
+            continue
+    if in_a_place(name) is not None:
+        return _TABLE["dropout"]
     for title, reason in LEFT_OUT.items():
         if _plainly(title) in (_plainly(name), _plainly(name + "dropout")):
             raise KeyError(f"find: {title} is not in the catalogue: {reason}")
@@ -420,14 +431,20 @@ def find(name: str) -> Method:
 
 
 def remark(name: str) -> str:
-    """What must be said to who asks `find` for this name, beside the row; or ""."""
-    answer = None if _plainly(name) in _TABLE else _answer(_plainly(name))
+    """The remark that `thinned methods` prints above the row for this name; or ""."""
+    from thinned.methods.answers import in_a_place, shortened
+
+    if _plainly(name) in _TABLE:
+        return ""
+    written = (_answer(form) for form in (name, *shortened(name)))
+    answer = next(filter(None, written), None) or in_a_place(name)
     return "" if answer is None else answer.remark
 
 
-def _answer(plain: str) -> Answer | None:
+def _answer(name: str) -> Answer | None:
     from thinned.methods.answers import ANSWERS
 
+    plain = _plainly(name)
     return next((a for a in ANSWERS if plain in {_plainly(known) for known in a.names}), None)
 
 

@@ -1,6 +1,6 @@
 """Variational dropout: Gaussian noise on weights, drawn where it is cheap: on what they add up to.
 
-The sum of independent normal terms is normal. So a mask per example and weight, which nobody could
+The sum of independent normal terms is normal. So a mask per example and weight, which could not
 hold, becomes one draw per example and output (the local reparametrisation).
 """
 
@@ -16,6 +16,7 @@ from thinned.laws import Law
 from thinned.methods.arguments import number, parameter, require_broadcast, typed
 from thinned.methods.concrete import sigmoid
 from thinned.methods.draws import NO_P, Draws
+from thinned.methods.foreign_arguments import answering
 from thinned.methods.table import Moments, Paper, Sample, method
 from thinned.methods.weights import require_layer
 from thinned.window import Window
@@ -227,6 +228,7 @@ def sparse_variational_dropout(
     return with_variance(draws, _linear(draws, x, w, bias), variance, x.dtype)
 
 
+@answering
 def variational_kl(log_alpha: Any) -> Any:
     """KL divergence of N(w, alpha w^2) from the log-uniform prior, added up over weights, in nats.
 

@@ -19,6 +19,7 @@ from thinned.backends.base import Draw, Located
 from thinned.backends.numpy import FLOATING, backend
 from thinned.checks import message, written
 from thinned.methods.equation import apply_noise
+from thinned.methods.foreign_arguments import answering
 from thinned.numpy.settings import choice, floats
 
 __all__ = ["Dropout", "Layer", "Linear", "Parameter", "ReLU", "Tanh"]
@@ -122,7 +123,7 @@ class Linear(Layer):
         suits tanh and an output layer. Biases begin at 0.
     at : Address or None. Where the weights are drawn: equal addresses give equal weights. None
         leaves the drawing to the Sequential that the layer is put into.
-    dtype : float type of W and b. float32 by default; a gradient check wants float64. Arithmetic
+    dtype : float type of W and b. float32 by default; a gradient check needs float64. Arithmetic
         runs in the wider of this and of x's type.
 
     Attributes
@@ -310,6 +311,7 @@ class Dropout(Layer):
 
     draws = True
 
+    @answering
     def __init__(
         self,
         p: float = 0.5,

@@ -76,7 +76,7 @@ def text_long(sentence: str) -> str:
 
 def clean(text: object, longest: int = 200) -> str:
     """Text from the data, fit to be shown: no control characters, and not without end. Long text is
-    cut in its middle, since names with one beginning are told apart by their ends."""
+    cut in its middle, since names that begin alike differ at their ends."""
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
     if len(shown) <= longest:
         return shown

@@ -62,7 +62,7 @@ class Schedule:
     def p_at(
         self, step: Any = 0, steps: Any = None, *, layer: Any = None, layers: Any = None
     ) -> float:
-        """p at this step of so many, in this layer of so many. What it is not over is ignored."""
+        """p at `step` of `steps`, in `layer` of `layers`. What it does not run over is ignored."""
         step = checks.integer(self.name, "step", step, 0, _STEPS)
         steps = self._steps(steps)
         if "layers" in self.over:
@@ -96,7 +96,7 @@ class Schedule:
         return turns_of(steps=steps)
 
     def _steps(self, steps: Any) -> int | None:
-        """The number of all steps, which must be told where p is relative to it."""
+        """The number of all steps, which must be given where p is relative to it."""
         if steps is not None:
             return checks.integer(self.name, "steps", steps, 1, _STEPS)
         if self.relative:

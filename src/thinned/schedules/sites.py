@@ -91,7 +91,7 @@ def require_allowed(site: str, rule: SiteRule, require_p: Callable[[float], None
         try:
             p = rule(step)
         except Exception:
-            # A function of the user's own was asked for a step that may never come.
+            # A user's function was called with a step that may never come.
             if rule.steps is None:
                 continue
             raise

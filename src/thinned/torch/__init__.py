@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from thinned import _later
+from thinned.methods import foreign
 from thinned.torch import functional, fused
 from thinned.torch.adoption.adopt import Report, adopt, release
 from thinned.torch.adoption.switching import no_dropout, set_p
@@ -60,7 +61,7 @@ from thinned.torch.thinning.thin import thin
 if TYPE_CHECKING:
     from thinned.torch import lightning as lightning, transformers as transformers
 
-# Modules for other libraries, which are loaded when they are asked for.
+# Modules for other libraries, which are loaded at their first use.
 _FRAMEWORKS = ("lightning", "transformers")
 
 __all__ = [
@@ -118,7 +119,7 @@ def __getattr__(name: str) -> Any:
     if name in _FRAMEWORKS:
         return import_module(f"thinned.torch.{name}")
     if name.startswith("_") or name not in from_rows.made():
-        raise AttributeError(f"module 'thinned.torch' has no attribute {name!r}")
+        raise AttributeError(foreign.no_name("thinned.torch", name, __dir__()))
     return from_rows.made()[name]
 
 

@@ -1,9 +1,9 @@
 """docs/audit-model.md: the output that it shows is what is printed, its table that of the kinds."""
 
-import doctest
 import re
 from pathlib import Path
 
+import examples_of
 import pytest
 import torch
 from pages import builder
@@ -58,6 +58,6 @@ def test_a_kind_stands_once():
 
 @pytest.mark.parametrize("module", [thinned.testing, thinned.torch.auditing.audit])
 def test_the_examples_run(module):
-    failed, tried = doctest.testmod(module)
+    failed, tried = examples_of.run(module)
     assert tried > 0
     assert failed == 0

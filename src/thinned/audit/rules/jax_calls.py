@@ -366,7 +366,7 @@ def _on(source: Source, call: ast.Call) -> str | None:
     for keyword in call.keywords:
         if keyword.arg == "deterministic" and source.value(keyword.value) is False:
             return "deterministic=False"
-        # self.training is a flag that a model is told, whatever it is at first.
+        # self.training is a flag that is set from outside, whatever its first value.
         is_flag = isinstance(keyword.value, ast.Attribute)
         if keyword.arg in ("train", "training", "is_training") and (
             source.value(keyword.value) is True and not is_flag

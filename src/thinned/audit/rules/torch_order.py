@@ -125,7 +125,7 @@ def _carries(source: Source, step: Step) -> bool:
 
 
 def _keeps_variance(name: str) -> bool:
-    """Whether the law of a dropout keeps the variance of what it is given."""
+    """Whether a dropout keeps the variance of its input."""
     return "alpha" in name.rpartition(".")[2].lower()
 
 

@@ -47,7 +47,7 @@ def is_traced(value: Any) -> bool:
     return isinstance(value, (jax.core.Tracer, Halves))
 
 
-# What a traced step or call is made where a coordinate is out of its range: beyond that of both, so
+# What a traced step or call becomes if a coordinate is out of its range: beyond that of both, so
 # that noise is NaN (backend.py), whatever else is narrowed to 32 bits.
 OUT_OF_RANGE = np.uint32(MASK32)
 

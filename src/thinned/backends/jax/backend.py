@@ -186,7 +186,7 @@ class JaxBackend(Backend):
         self.require_dense(who, x, name)
 
     def require_real(self, who: str, x: Any, name: str) -> None:
-        # Asked so of keys too, whose type is none of NumPy's.
+        # In this way for keys too, whose type is not NumPy's.
         if not any(jnp.issubdtype(x.dtype, k) for k in (jnp.floating, jnp.integer, jnp.bool_)):
             raise TypeError(message(who, name, "an array of real numbers", str(x.dtype)))
         self.require_dense(who, x, name)

@@ -30,7 +30,7 @@ def runs_kernel() -> bool:
                 jax.ffi.register_ffi_target(f"thinned_{name}", target, platform="cpu")
             _registered = True
         except Exception as error:  # of another major version of that interface
-            if os.environ.get("THINNED_KERNEL"):  # asked for, and nothing takes its place
+            if os.environ.get("THINNED_KERNEL"):  # required, and nothing takes its place
                 raise
             warnings.warn(
                 f"thinned: this JAX does not take the compiled kernel ({error}); dropout runs as "

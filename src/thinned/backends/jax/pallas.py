@@ -61,7 +61,7 @@ def decided(
 
 def _call(platform: str, tiles: int, scalars: tuple[int, ...]) -> Any:
     """The kernel for a platform: on TPUs its scalars lie in the memory for them."""
-    from jax.experimental import pallas as pl  # half a second to import, and seldom wanted
+    from jax.experimental import pallas as pl  # half a second to import, and seldom needed
 
     rows, columns = TILES[platform]
     options: dict[str, Any] = {"interpret": platform == "cpu"}

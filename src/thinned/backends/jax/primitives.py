@@ -175,7 +175,7 @@ jet_rules[draw_p] = partial(_no_terms, draw_p)
 def _batched(primitive: Any, args: Any, axes: Any, *, how: How) -> tuple[Any, int]:
     pairs = list(zip(args, axes, strict=True))
     size = next(x.shape[axis] for x, axis in pairs if axis is not None)
-    # One mask for all of them, if only arrays are many: along their axis no index moves on.
+    # One mask for all of them, if only arrays are batched: no index advances along their axis.
     one_mask = axes[1] is None and axes[2] is None
     at = how.batch if one_mask else 0
 
@@ -242,7 +242,7 @@ def _pure_draw(words: Any, how: HowDrawn) -> Any:
 
 def _is_for_export(ctx: Any) -> bool:
     """Whether the program is to be saved. jax.export saves operations of XLA and no call of ours:
-    whoever loads the program need not have Thinned."""
+    the program can be loaded without Thinned."""
     return bool(getattr(ctx.module_context.lowering_parameters, "for_export", False))
 
 
@@ -257,8 +257,8 @@ def _lowering(
         function = partial(kernel, how=how)
     else:
         function = partial(pure, how=how)
-    # What varies over which devices, or is divided how, is no matter of types any more: loops and
-    # reshapes would ask for it.
+    # Variance over devices, and division among them, are no longer part of types here: loops and
+    # reshapes would require it.
     keep = {"sharding": True} if division == "divided" else {}
     plain = [
         jax.core.ShapedArray(a.shape, a.dtype, **{name: getattr(a, name) for name in keep})

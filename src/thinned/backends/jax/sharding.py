@@ -44,8 +44,8 @@ def division_of(ctx: Any) -> str:
 
 
 class Division(NamedTuple):
-    """How a sharding divides the axes of an array: in so many parts, and which of them each device
-    holds, in the order of the program's own numbers of devices."""
+    """How a sharding divides the axes of an array: the number of parts, and the parts that each
+    device holds, in the order of the program's own numbers of devices."""
 
     mesh: Mesh
     parts: tuple[int, ...]
@@ -68,7 +68,7 @@ class Division(NamedTuple):
 def _division(sharding: Any, ndim: int) -> Division:
     """Of any kind of sharding: the compiler names a mesh only where the program's arguments do."""
     count = len(sharding.device_set)
-    # In an array of so many elements along each axis no part is empty, and all are as long.
+    # With this many elements along each axis no part is empty, and all are equally long.
     slices = sharding.devices_indices_map((count,) * ndim)
     bounds = np.array(
         [
@@ -105,7 +105,7 @@ def partitioned(primitive: Any, how: Any, operands: int) -> Any:
 
     def partition(mesh: Any, args: Any, result: Any) -> Any:
         sharding = result.sharding
-        if not is_draw and sharding.is_fully_replicated:  # nobody asks for a division: x's own
+        if not is_draw and sharding.is_fully_replicated:  # no division is required: x's own
             sharding = args[0].sharding
         division = _division(sharding, ndim)
         spec = getattr(sharding, "spec", None)

@@ -41,9 +41,9 @@ __all__ = [
 
 u32 = np.uint32
 WORD_TAG = 32
-PLANES = 4  # compared at a time; 1 starts too many small loops, 8 draws planes that nobody needs
-FEW = 16  # of so many blocks one goes on alone when the others are decided
-WORTH = 64  # from so many on that go on
+PLANES = 4  # compared at a time; 1 starts too many small loops, 8 draws planes that are not needed
+FEW = 16  # among this many blocks one continues alone when the others are decided
+WORTH = 64  # from this many continuing ones on
 
 # Whether what is traced is for one CPU alone.
 one_cpu: ContextVar[bool] = ContextVar("one_cpu", default=False)
@@ -91,7 +91,7 @@ def varies(x: Any) -> frozenset[Any]:
 def stacked(words: Iterable[Any]) -> Any:
     """Words, ints and traced ones, as one uint32 array; NumPy's own if all are ints.
 
-    By products and sums: a stack would want all of them divided among devices in one way.
+    By products and sums: a stack would require all of them to be divided in one way.
     """
     words = tuple(words)
     out: Any = np.array([w if isinstance(w, int) else 0 for w in words], np.uint32)
@@ -200,7 +200,7 @@ def decided(at: Words, low: Any, high: Any, threshold: tuple[Any, Any], mirror: 
     """Keep bits of blocks number low + 2^32 high, of one axis: uint32, shape (4, blocks)."""
     t, whole = threshold
     last = planes(t) - 1
-    # A zero that waits for the words, so that no memory is taken before they are there.
+    # A zero that depends on the words, so that no memory is taken before they are there.
     none = jnp.broadcast_to(whole & u32(2), (4, low.size))
     state = jnp.int32(0), none, ~none
     few = low.size // FEW
@@ -341,7 +341,7 @@ def words_at(at: Words, low: Any, high: Any, mirror: bool) -> Any:
     b_low, b_high = low >> u32(2) | high << u32(30), (high >> u32(2)) & u32(0xFF)
     table = _blocks(at, b_low, b_high, u32(WORD_TAG))
     which, word = low & u32(3), table[0]
-    for i in range(1, 4):  # no gather, which would not know how to follow its operand's sharding
+    for i in range(1, 4):  # not a gather, which could not follow its operand's sharding
         word = jnp.where(which == i, table[i], word)
     return ~word if mirror else word
 

@@ -117,7 +117,7 @@ def graph_address(at: Any, window: Window | None, shape: tuple[int, ...]) -> Gra
         assert isinstance(window.start, tuple)
         start = window.start + (0,) * (len(shape) - len(window.start))
         whole = window.global_shape or (-1, *shape[1:])
-        # Compilers put symbols in, which the types of a window do not know.
+        # Compilers pass symbols, which the types of a window do not admit.
         numbers = [*start, *whole]  # type: ignore[misc]
     return GraphAddress(wire.pack_address(at), wire.pack(numbers))
 

@@ -76,10 +76,10 @@ __all__ = [
 
 CPU = torch.device("cpu")
 QUANTIZED = (torch.qint8, torch.quint8, torch.qint32)
-# Tensors of which some elements, or all, are not there to be read.
+# Tensors of which some or all elements cannot be read.
 WITHOUT_VALUES = (MaskedTensor, UninitializedParameter, UninitializedBuffer)
 
-# Asked at every call: looked up once.
+# Used at every call: looked up once.
 _in_transform, _modes, _tracing = in_transform, modes, tracing
 _grad_enabled = torch.is_grad_enabled
 
@@ -329,7 +329,7 @@ def _seeded(how: Noise, seed: Tensor | None) -> Noise:
 
 
 def _seeded_unread(how: Noise, seed: Tensor | None) -> Noise:
-    """The same with the seed as a tensor, which nobody reads before the operator does."""
+    """The same with the seed as a tensor, which the operator is the first to read."""
     if seed is None:
         return how
     at = how.draw.at
@@ -371,8 +371,8 @@ class _Eager(Linear, torch.autograd.Function):
         return dx.copy_(moved) if ctx.inplace and dx is not None and moved is not None else moved
 
 
-# To 2.13 Function.apply is this and two microseconds of questions about transforms of torch.func,
-# which `noise` has asked before.
+# Up to 2.13 Function.apply is this and two microseconds of checks for transforms of torch.func,
+# which `noise` has made before.
 _eager: Any = super(torch.autograd.Function, _Eager).apply
 
 
@@ -513,7 +513,7 @@ def noise_(x: Tensor, seed: Tensor | None, how: Noise) -> Tensor:
     """The same into x itself."""
     if _in_transform() or _watched(x):
         return x.copy_(noise(x, seed, how))
-    # Asked before anything is written; PyTorch itself asks afterwards.
+    # Checked before anything is written; PyTorch itself checks afterwards.
     if x.requires_grad and x.is_leaf and _grad_enabled():
         raise RuntimeError(
             "thinned: a leaf tensor that requires grad cannot be written in place. "

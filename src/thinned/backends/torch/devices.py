@@ -37,7 +37,7 @@ def uses_triton(device: torch.device) -> bool:
 
 @lru_cache(maxsize=64)
 def _has_triton(index: int | None) -> bool:
-    # A fake tensor may lie on a device where there is none.
+    # A fake tensor may name a device that does not exist.
     if _triton() < LEAST_TRITON or not torch.cuda.is_available():
         return False
     return torch.version.hip is not None or (

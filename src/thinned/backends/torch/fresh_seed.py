@@ -24,7 +24,7 @@ from thinned.backends.torch.operators import DROPOUT
 
 __all__ = ["FRESH", "FRESH_SEED", "WORDS", "place_in_program"]
 
-# The half-open range of a seed's 64 bits, as int64; but for one, for the end must be one itself.
+# The half-open range of a seed's 64 bits, as int64, less one seed: the end must be an int64 too.
 WORDS = -(2**63), 2**63 - 1
 
 _LIBRARY: Any = torch.library.Library("thinned", "FRAGMENT")
@@ -38,7 +38,7 @@ SEED: Any = torch.ops.thinned.seed.default
 FRESH_SEED: Any = torch.ops.thinned.fresh_seed.default
 FRESH: Any = torch.ops.thinned.fresh.default
 
-# PyTorch before 2.8 repeats what is marked as one to be kept, too, where memory is short. (A
+# PyTorch before 2.8 repeats an operator that is marked to be kept, too, if memory is short. (A
 # TorchVersion compares as one: 2.13 is later.)
 _keeps_what_is_marked = torch.__version__ >= "2.8"
 

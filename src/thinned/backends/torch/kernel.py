@@ -74,7 +74,7 @@ def placed(shape: tuple[int, ...], offset: int, strides: Sequence[int]) -> Place
     return Placement(shape, offset, strides, in_order, None if in_order else strides)
 
 
-# A batch of gradients (is_grads_batched=True) has no memory to be read, but knows where and mul.
+# A batch of gradients (is_grads_batched=True) has no readable memory, but supports where and mul.
 _in_batch = in_legacy_batch
 
 

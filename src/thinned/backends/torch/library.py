@@ -15,7 +15,7 @@ __all__ = ["LIBRARY", "defined"]
 LIBRARY: Any = torch.library.Library("thinned", "FRAGMENT")
 
 # A CUDA graph would keep the numbers that operators read in Python while they run, and with them
-# one mask for good: none that does may stand in one. Inductor is told so by a tag, from 2.8 on;
+# one mask for good: a graph may hold no such operator. A tag tells Inductor so, from 2.8 on;
 # before, it makes no CUDA graph of a program that holds tensors on the CPU, as all with addresses
 # do.
 _CAPTURED: tuple[torch.Tag, ...] = (torch.Tag.pt2_compliant_tag,)
@@ -27,7 +27,7 @@ _UNSAFE = _CAPTURED + (
 def defined(
     schema: str, run: Callable[..., Any], fake: Callable[..., Any], captured: bool = False
 ) -> Any:
-    """A new operator of ours, which writes into none of its arguments and returns none of them.
+    """A new operator, which neither writes into its arguments nor returns one of them.
 
     run : the same for all devices, without derivatives. Dynamo does not look into it where a
         program with graph breaks calls it. fake : what it returns, without values. captured : it

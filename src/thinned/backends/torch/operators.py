@@ -170,7 +170,7 @@ class _Dropped(Linear):
         ctx.save_for_forward(seed)
         ctx.set_materialize_grads(False)
         with _below():
-            # Detached, for the compiled operator looks for a tangent.
+            # Detached, since the compiled operator looks for a tangent.
             return _drop(x if _in_transform() else x.detach(), seed, *how)
 
     @staticmethod

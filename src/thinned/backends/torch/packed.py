@@ -17,7 +17,7 @@ from thinned.backends.torch.values import lengths
 
 __all__ = ["packed_rows"]
 
-# Bits that are drawn as bytes before they are packed, so many at a time.
+# How many bits are drawn as bytes at a time, before they are packed.
 AT_A_TIME = 2**25
 
 

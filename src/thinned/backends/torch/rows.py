@@ -19,7 +19,7 @@ __all__ = ["Norm", "add", "arithmetic", "backward", "forward", "gradients", "nor
 # Elements of a row that a program of a device norms; longer ones go through PyTorch's operations.
 WIDEST_ON_DEVICES = 2**14
 
-# Sums over rows are made in so many parts at most, of at least so many elements each: the same
+# Sums over rows are made in at most this many parts, of at least this many elements each: the same
 # parts whichever threads take them.
 PARTS, OF_A_PART = 64, 2**15
 

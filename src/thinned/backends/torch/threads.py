@@ -25,7 +25,7 @@ def _addresses() -> tuple[int, int]:
     if not hasattr(os, "RTLD_NOLOAD") or not torch.backends.openmp.is_available():
         return 0, 0
     package = Path(torch.__file__).parent
-    # Only the copy that PyTorch itself loaded: other packages bring theirs.
+    # Only the copy that PyTorch itself loaded: other packages bring their own.
     for folder in (package / "lib", package.parent / "torch.libs"):
         for file in sorted(folder.glob("libgomp*.so*")):
             try:
@@ -46,7 +46,7 @@ def lend(wanted: bool = True) -> bool:
 
 
 def threads_for(n: int) -> int:
-    """How many threads noise on n elements is worth, as the kernel is told: lent ones negative."""
+    """How many threads noise on n elements is worth, as the kernel counts: lent ones negative."""
     return _native.threads_beside(n, torch.get_num_threads())
 
 

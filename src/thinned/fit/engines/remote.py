@@ -1,4 +1,4 @@
-"""What the clusters share: so many jobs on the way, the arrays of a split sent once, and jobs that
+"""What the clusters share: a limit of jobs on the way, arrays of a split sent once, and jobs that
 were lost begun again."""
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Remote(ABC):
 
     @abstractmethod
     def _forget(self, begun: list[Any]) -> None:
-        """Nobody waits for these any more."""
+        """Give up on these: their results are no longer needed."""
 
     def _started(self, do: Callable[[Any], Any], job: Any) -> Any:
         light, arrays = apart(job)

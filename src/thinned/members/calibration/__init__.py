@@ -5,6 +5,8 @@ Classification takes probabilities (N, C) or, for two classes, (N,) of class 1, 
 Everything is computed in binary64, and in nats.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from thinned.members.calibration.classification import (
     Reliability,
     RiskCoverage,
@@ -34,6 +36,7 @@ from thinned.members.calibration.regression import (
 )
 from thinned.members.calibration.resampling import WithError, with_error
 from thinned.members.calibration.scaling import fit_temperature, scale_by_temperature
+from thinned.methods import foreign
 
 __all__ = [
     "Reliability",
@@ -62,3 +65,8 @@ __all__ = [
     "test_log_likelihood",
     "with_error",
 ]
+
+if not TYPE_CHECKING:  # a type checker would accept every name
+
+    def __getattr__(name: str) -> Any:
+        raise AttributeError(foreign.no_name(__name__, name, __all__))

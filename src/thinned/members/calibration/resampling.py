@@ -93,7 +93,9 @@ def with_error(
     )
     rows = {array.shape[along] for array, along in zip(held, axes, strict=True)}
     if len(rows) != 1 or 0 in rows:
-        raise ValueError(message(who, "arrays", "of the same number of rows", sorted(rows)))
+        remedy = "axis names the axis of the rows of each: axis=(1, 0) for (members, rows)."
+        requirement = "of the same number of rows"
+        raise ValueError(message(who, "arrays", requirement, sorted(rows), remedy))
     (n,) = rows
     at = Address(seed=seed, site="bootstrap")
 

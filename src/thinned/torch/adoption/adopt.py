@@ -11,6 +11,7 @@ from torch import nn
 
 from thinned import checks
 from thinned.checks import message
+from thinned.methods.foreign_arguments import answering
 from thinned.pages.fragment import paragraph, rows_of
 from thinned.schedules.sites import EVERYWHERE, SiteRule, require_allowed, rules_of
 from thinned.torch.adoption import site as addressed
@@ -163,8 +164,8 @@ class _Plan:
     site: str | None = None
     p: float | None = None
     axis: int = 0
-    code: bool = False  # whether it is somebody's own code, which may drop as only a run shows
-    gates: dict[str, Any] = field(default_factory=dict)  # what it makes of numbers that it draws
+    code: bool = False  # whether it is user code, which may drop in ways that only a run shows
+    gates: dict[str, Any] = field(default_factory=dict)  # what it does with numbers that it draws
     held: Held | None = None  # the attribute that has its p, where code of its own draws
 
 
@@ -175,6 +176,7 @@ class _Adoption:
     rows: tuple[Row, ...] = ()
 
 
+@answering
 def adopt(
     model: nn.Module,
     *,

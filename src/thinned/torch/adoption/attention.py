@@ -34,7 +34,7 @@ def attend(
     enable_gqa: bool = False,
 ) -> Tensor:
     """Scaled dot-product attention, its weights (..., L, S) dropped; p None: the site's own p."""
-    # Rows lie in front where there is a leading axis at all.
+    # Rows lie along the leading axis, if there is one.
     return _attend(
         site, p, query, key, value, attn_mask, is_causal, scale, enable_gqa,
         0 if query.dim() > 2 else -1,
@@ -214,7 +214,7 @@ def multi_head(
     def split(x: Tensor, static: Tensor | None) -> Tensor:
         if static is not None:
             return static.view(rows, num_heads, *static.shape[1:])
-        # Said in full: of an empty batch there is nothing to tell a length by.
+        # All lengths are given: an empty batch does not determine one.
         return x.view(x.shape[0], rows, num_heads, x.shape[2] // num_heads).permute(1, 2, 0, 3)
 
     q, k, v = split(q, None), split(k, static_k), split(v, static_v)

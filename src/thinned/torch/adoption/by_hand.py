@@ -92,7 +92,7 @@ def held_rate(module: nn.Module, found: Reading) -> Held | None:
         ((name, value),) = rates.items()
         if _KEPT.search(name):
             return Held(name, value, True)
-        # Of a name that says neither, the code does: what is left of 1 is kept.
+        # If the name says neither, the code decides: 1 minus the number is kept.
         return Held(name, value, False) if _drops(name) or found.takes_from_one else None
     if len(found.against) != 1 or "bernoulli_" in found.reached or any(map(_KEPT.search, rates)):
         return None

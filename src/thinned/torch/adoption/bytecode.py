@@ -32,12 +32,12 @@ from thinned.torch.dropin.modules import _DropIn
 
 __all__ = ["NOISY", "Rate", "Reading", "has_own_forward", "hooked", "read", "read_hooks"]
 
-# torch.nn's modules that draw and are no dropout.
+# torch.nn's modules that draw and are not dropout.
 NOISY = (nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
 
-# Of this library: what draws by itself and is seen by nobody. Functions elsewhere in it are told
-# an address by whoever calls them.
-# Files of ours whose functions draw -> where users import them from.
+# Of this library: code that draws by itself, unseen. Functions elsewhere in it get
+# an address from their callers.
+# Files of Thinned whose functions draw -> where users import them from.
 _DRAWING = {
     "thinned.torch.dropin.functional": "thinned.torch.functional",
     "thinned.torch.attention.functional": "thinned.torch",
@@ -49,7 +49,7 @@ _STILL = ("seed", "get_state", "set_state", "getstate", "setstate", "bit_generat
 # The forwards of torch.nn's dropout, which subclasses call by super().
 _FORWARDS = {kind.forward: getattr(ADDRESSED[kind], "kind", "") for kind in ADDRESSED}
 
-# The functions whose numbers may be made gates of; those among them that are methods of tensors.
+# The functions whose numbers may become gates; those among them that are methods of tensors.
 _GATES = frozenset(GATES.values())
 _METHODS = frozenset({"bernoulli", "normal_", "uniform_"})
 
@@ -57,7 +57,7 @@ _CONTAINERS = (list, tuple, set, frozenset, dict)
 _HELD = (nn.ModuleList, nn.ModuleDict)
 # Two of them are two instructions in one, from Python 3.13 on.
 _STORES = ("STORE_FAST", "STORE_FAST_LOAD_FAST", "STORE_FAST_STORE_FAST")
-# A class's methods that making one of it, and using it, runs.
+# The methods of a class that run when an instance is made and used.
 _RUN = ("__init__", "__post_init__", "__call__", "forward", "__enter__", "__exit__", "__iter__",
         "__next__")  # fmt: skip
 _ELSEWHERE = frozenset([""])
@@ -167,7 +167,7 @@ def own_hooks(module: nn.Module) -> list[Any]:
 def has_own_forward(module: nn.Module) -> bool:
     """Whether a part of a module's forward was written outside PyTorch.
 
-    Decorators that copy a function's names hide where it was written: each layer is asked.
+    Decorators that copy a function's names hide where it was written: every layer is looked at.
     """
     if type(module).__call__ is not nn.Module.__call__:
         return True
@@ -300,7 +300,7 @@ class _Reader:
     def _held(self, value: Any) -> None:
         """What something that may be called holds, and so may call."""
         if not self._named("", value):
-            self.look(value, called=False)  # a table of classes is asked for types too
+            self.look(value, called=False)  # a table of classes is searched for types too
 
     def _function(self, function: types.FunctionType, owner: Any) -> None:
         cells = [_content(cell) for cell in function.__closure__ or ()]
@@ -338,7 +338,7 @@ class _Reader:
     ) -> None:
         first = code.co_varnames[:1] if code.co_argcount and owner is not None else ()
         local: dict[str, Any] = dict.fromkeys(first, owner)
-        # Whether it is the module's: what decorators wrap is bound to nothing.
+        # Whether it is a method of the module: a function inside a decorator is unbound.
         own = bool(code.co_argcount) and self._local(code.co_varnames[0], local) is self.module
         before = target = imported = None
         self.asks = self.asks or asked_in(code)[0]
@@ -425,7 +425,7 @@ class _Reader:
         if elsewhere and held in self.registered and name in ("forward", "__call__"):
             return
         if value is None:
-            if not _is_self(before):  # of what is not known here the name may tell
+            if not _is_self(before):  # for an unknown object the name may help
                 self._named(name, None, True, step.asked, step.gate, step.against)
             return
         self._read(name, held, value, step)
@@ -540,7 +540,7 @@ def _static(kind: type, name: str) -> Any:
 def _looked_up(target: Any, name: str) -> Any:
     """An attribute, found without running any code of the model's; None where it is not known."""
     if type(target).__module__ == "torch._ops":
-        return getattr(target, name, None)  # an operator, looked up when it is asked for
+        return getattr(target, name, None)  # an operator, looked up at its first use
     if isinstance(target, types.ModuleType):
         if name not in vars(target) and target.__name__.partition(".")[0] == "thinned":
             return getattr(target, name, None)  # Thinned's own names load at their first use

@@ -2,7 +2,7 @@
 bytecode.
 
 Python's instructions differ from version to version. One that is not known here ends the way, and
-whoever asks learns that nothing is known.
+the caller learns that nothing is known.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ _IN_PLACE = (
     torch.feature_alpha_dropout_,
     torch.feature_dropout_,
 )
-# Where `training` is left out, these do nothing and the others drop.
+# Without `training` these do nothing, and the others drop.
 _AWAKE_IF_TOLD = (functional.alpha_dropout, functional.feature_alpha_dropout)
 
 # Functions that draw numbers into the tensor that they are given.
@@ -98,7 +98,7 @@ PLACES: dict[Any, tuple[int, str]] = {
     functional.multi_head_attention_forward: (10, "dropout_p"),
     Tensor.bernoulli_: (1, "p"),
 }
-# All that a module's mode looks at: it meets every function of PyTorch, the shape of a tensor too.
+# All that a module's mode handles: it sees every function of PyTorch, the shape of a tensor too.
 _MET: dict[Any, None] = dict.fromkeys((*PLACES, *GATES))
 # The names under which source code calls what is reached here.
 REACHED = frozenset(f.__name__.partition(".")[0] for f in PLACES)
@@ -410,7 +410,7 @@ class AdoptedForward(Cover):
             return self.run(args, kwargs)
 
     def _first(self, site: Site, args: Any, kwargs: Any) -> Any:
-        # What a mode is belongs to a program: compiled parts would be compiled for each of the two.
+        # A program depends on the mode: compiled parts would be compiled for each of the two.
         kind = Calls if _has_compiled_parts(self.module) else WatchingCalls
         if site.gates and "torch._dynamo" in sys.modules:
             see_draws()

@@ -32,7 +32,7 @@ __all__ = [
     "rates_of_load",
 ]
 
-# The functions that are reached where a gate is made of what they return, and by which names.
+# The functions that are reached if their result becomes a gate, with their names.
 UNIFORM: dict[Any, str] = {
     torch.rand: "rand",
     torch.rand_like: "rand_like",
@@ -54,18 +54,18 @@ _COMPARING = (
 )  # fmt: skip
 _FLOORS = ("floor", "floor_")
 _ORDERS = ("argsort",)
-_SORTS = ("sort", "topk")  # values, which nobody may use, and their places
+_SORTS = ("sort", "topk")  # values, which must not be used, and their places
 _RECKONS = ("add", "add_", "div", "div_", "mul", "mul_", "sub", "sub_")
 _SUMS = ("add", "add_")
-# Methods that hand the numbers on as they are, or draw them again, and attributes that say nothing
-# about them.
+# Methods that pass the numbers on unchanged, or draw them again, and attributes that do not depend
+# on them.
 _SAME = (
     "bfloat16", "clone", "contiguous", "cpu", "cuda", "detach", "double", "expand", "expand_as",
     "float", "half", "item", "repeat", "reshape", "squeeze", "to", "type", "type_as", "uniform_",
     "unsqueeze", "view", "view_as",
 )  # fmt: skip
 _ABOUT = ("device", "dim", "dtype", "ndim", "numel", "shape", "size")
-# What a parameter of a function may be that brings no rows of a batch with it, as annotated.
+# Annotations of parameters that cannot hold rows of a batch.
 _ROWLESS = ("str", "bool", "float", "dtype", "device", "Generator", "None", "Optional", "Union")
 _WORDS = re.compile(r"[A-Za-z_][\w.]*")
 
@@ -89,8 +89,8 @@ class _DoubtError(Exception):
     """Something else may become of a number than a gate."""
 
 
-# What was found of calls, by the code that makes them and where: the code itself is kept too, so
-# that no other one is met under its number. To look a code up as what it is would read all of it.
+# Findings about calls, by the code that makes them and the place: the code itself is kept too, so
+# that no other code gets its number. A look-up by equality would compare the whole code.
 _at: dict[tuple[int, int, str], tuple[types.CodeType, Gate | None]] = {}
 
 
@@ -128,7 +128,7 @@ def rates_of_load(code: types.CodeType, offset: int, name: str) -> frozenset[str
     return frozenset(fate.against)
 
 
-# Functions whose parameters are annotated as none that has rows, by their code.
+# Functions whose annotated parameters cannot hold rows, by their code.
 _rowless: set[types.CodeType] = set()
 
 
@@ -316,7 +316,7 @@ class _Fate:
         return made
 
     def _after(self, name: str, state: str) -> str | None:
-        """What a number is after a function of this name; None where nobody knows."""
+        """What a number is after a function of this name; None where it is unknown."""
         if name in _SAME:
             return state
         if name in _SORTS and state == _NUMBER:
@@ -368,7 +368,7 @@ def _lengths(flow: Flow, function: int, call: int) -> tuple[bool, bool]:
         return False, step.argval == 1 and flow.positional(call) == 1
     if use is not None and flow.steps[use.at].opname in ("BUILD_TUPLE", "BUILD_LIST"):
         return False, step.argval == 1 and flow.steps[use.at].arg == 1
-    return True, False  # a number that something is reckoned with
+    return True, False  # a number that enters a computation
 
 
 def _is_another_axis(flow: Flow, i: int) -> bool:

@@ -42,7 +42,7 @@ class Sited(Leaf, nn.Module):
     p : float in [0, 1]. May be set; a compiled adopted model does not compile again for it. A
         module that learns its noise gives None to Sited and says so by `own_p`.
     site : Site or None. Put there by `adopt`.
-    several : bool. Whether `own_p` None means that the module has p's of its own that no schedule
+    several : bool. Whether `own_p` None means that the module has several rates that no schedule
         moves, instead of learned noise.
     """
 

@@ -35,7 +35,7 @@ def layers(site: Site | None, run: Callable[..., Any], args: tuple[Any, ...]) ->
     several = run is torch.lstm
     initial = tuple(states) if several else (states,)
     per_layer, ways = len(weights) // count, 2 if both_ways else 1
-    # No rows that could be a piece of a batch: packed sequences mix them.
+    # No rows to divide a batch by: packed sequences mix them.
     axis = -1 if packed or data.dim() < 3 else 0 if batch_first else 1
     last: list[tuple[Tensor, ...]] = []
     for i in range(count):

@@ -310,7 +310,9 @@ class Site:
                 "compiled program, which cannot count there. Call the transform outside of "
                 "torch.compile."
             )
-        if self.clock.awake is not None:  # its draws are no graph's: the code is run eagerly then
+        if (
+            self.clock.awake is not None
+        ):  # its draws are not part of a graph: the code runs eagerly then
             raise RuntimeError(
                 f"thinned: site {self.name!r} draws for a member of the network, which a compiled "
                 "program does not know. Leave out torch.compile's fullgraph=True."
@@ -329,7 +331,7 @@ class Site:
 
 
 def _rate_of(p: float) -> tuple[float, int, float]:
-    """p, and what a draw is told of it: the threshold below which is dropped, and the scale."""
+    """p, and what a draw needs of it: the threshold below which it drops, and the scale."""
     return p, reference.threshold(p), reference.scale_for(p)
 
 

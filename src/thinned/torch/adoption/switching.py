@@ -39,7 +39,7 @@ __all__ = ["no_dropout", "set_p"]
 
 _DROPOUT = tuple(ADDRESSED)
 _RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
-# torch.nn's modules that drop inside: their flag steers that and nothing else.
+# torch.nn's modules that drop inside: their flag decides that and nothing else.
 _INSIDE = (nn.MultiheadAttention, *_RECURRENT)
 _LEFT = (
     "set_p: masks are made by hand at {}, and the code does not show their p to be one attribute: "
@@ -192,11 +192,11 @@ def _require_none_beside(
 def _off(root: nn.Module, names: dict[nn.Module, list[str]]) -> Iterator[None]:
     quiet = [module for module in names if _has_flag(module)]
     own = [module for module in names if _runs_code(module)]
-    # Where random numbers are drawn by hand, only the flag that the code asks tells it not to.
+    # Only the flag that the code reads stops draws that it makes by hand.
     asking = [*own, *(m for m in names if isinstance(m, (nn.ModuleList, nn.ModuleDict)))]
     quiet += [m for m in asking if not _has_flag(m) and read(m, names).reached & BY_HAND]
     before = {module: module.training for module in quiet}
-    # Who changes the mode of the model meanwhile means these modules, too; another one shows it.
+    # A change of the model's mode meanwhile concerns these modules too; another module shows it.
     witness = next((module for module in root.modules() if module not in before), None)
     training = None if witness is None else witness.training
     with ExitStack() as stack:

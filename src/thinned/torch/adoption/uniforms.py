@@ -35,7 +35,7 @@ __all__ = [
 # Uniform numbers above, and below, every rate that drops and keeps.
 ABOVE, BELOW = 1.0 - 2.0**-24, 0.0
 
-# Where a module's mode hands on what it leaves to PyTorch: those of the modules around see it too.
+# Where a module's mode passes on what it leaves to PyTorch: the modes of outer modules see it too.
 _HANDING = "thinned.torch.adoption.functional_calls"
 
 # Those that are no methods of tensors: modes see methods in any program.
@@ -64,12 +64,12 @@ def gate_of_call(site: Site, func: Any, kwargs: dict[str, Any]) -> Gate | None:
     if torch.compiler.is_compiling():
         if site.clock.handing:
             return None
-        # No frame can be looked at while a program is traced. What counts is what the module's code
-        # was read, and seen, to make of such numbers.
+        # Frames cannot be inspected while a program is traced. What counts is how the module's code
+        # was found to use such numbers.
         made = site.gates.get(name, ())
         if len(made) > 1:
             break_graph()
-        return next(iter(made), None)
+        return made[0] if made else None
     gate = gate_here(func)
     if gate not in site.gates.get(name, ()):
         site.gates[name] = (*site.gates.get(name, ()), gate)
@@ -152,8 +152,8 @@ def _drawn(site: Site, gate: Gate, like: Tensor, shard: Shard | None, gaussian: 
     shape, axis = tuple(like.shape), site.axis if gate.rows else NO_ROWS
     alone = not shape or (gate.one and math.prod(shape) == 1)
     if alone:
-        # One number decides for the whole batch which way the code goes: every process and every
-        # piece of the batch has to go the same way, also where processes draw masks of their own.
+        # One number decides which branch the code takes for the whole batch: every process and
+        # every piece has to take the same one, also where processes draw different masks.
         like, axis, shard = like.reshape(1), NO_ROWS, Shard((0,), (1,), True)
     at, window, _ = site.located(tuple(like.shape), axis, shard)
     decided = decided_for(site) if alone else None

@@ -21,8 +21,8 @@ from thinned.torch.compat.without_modes import aside
 
 __all__ = ["MISSED", "TORCH", "Noticed", "generators", "innermost", "saw", "watched"]
 
-# Names of functions that draw what dropout may be made of, and that are not reached; some are where
-# code makes gates of what they return, see `adoption.gates`.
+# Names of functions whose draws may serve dropout, and that are not reached; some are, if
+# their result becomes a gate, see `adoption.gates`.
 MISSED = frozenset({
     "bernoulli", "binomial", "cauchy_", "exponential_", "flash_attn_func",
     "fractional_max_pool2d", "fractional_max_pool2d_with_indices", "fractional_max_pool3d",
@@ -45,7 +45,7 @@ class Noticed:
     kinds : the class's name of the module of each site.
     known : the names of draws that adoption does not reach, read in the code, by site.
     drew : those that were seen since, by site.
-    moved : of each site the generators that moved in it, nobody saw why.
+    moved : of each site the generators that moved in it for an unknown reason.
     called : the functions that draw and that were called, by site.
     ran, stirred : the sites whose first forward is over, and those where a generator moved in it
         and no function of PyTorch's was seen.
@@ -193,6 +193,6 @@ def saw(noticed: Noticed, site: str, func: Any, kwargs: Any, caller: Any) -> Non
         while "self" not in caller.f_locals:  # a function of theirs that a method calls
             caller = caller.f_back
         name = f"torch.distributions.{type(caller.f_locals['self']).__name__}"
-    # Initial values of what a lazy module makes are no dropout.
+    # The initial values of a lazy module are not dropout.
     if not home.startswith(("torch.nn.init", "torch.nn.modules.lazy")):
         noticed.saw(site, name)

@@ -25,6 +25,7 @@ from thinned.backends.torch.kernel import Drawn
 from thinned.backends.torch.packed import packed_rows
 from thinned.backends.torch.values import recorded
 from thinned.checks import message
+from thinned.methods.foreign_arguments import answering
 from thinned.torch.dropin.functional import REQUIRED, _probability, _training
 from thinned.torch.dropin.noise import check_mask, rate_in_program, wire_of
 from thinned.torch.dropin.seeds import seed_for
@@ -41,6 +42,7 @@ ScoreMod = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 DROPPED_KEY = -30720.0
 
 
+@answering
 def flex_attention(
     query: Tensor,
     key: Tensor,

@@ -184,7 +184,7 @@ _FORWARDS = 14
 
 
 def _noisy(model: nn.Module, inputs: Any, observer: Any, clock: Any) -> list[Observer]:
-    """More forwards in training: so many masks that a mean variance is known to some percent."""
+    """More forwards in training: enough masks to know a mean variance to some percent."""
     runs = []
     for _ in range(_FORWARDS):
         with observer() as run, torch.no_grad():
@@ -254,7 +254,7 @@ def _run(model: nn.Module, inputs: Any) -> Any:
 
 
 def _copied(held: Any) -> Any:
-    """The same with every tensor copied: a model may write into what it is given."""
+    """The same with every tensor copied: a model may write into its inputs."""
     if isinstance(held, Tensor):
         return held.detach().clone().requires_grad_(held.requires_grad)
     if isinstance(held, dict):

@@ -1,4 +1,4 @@
-"""What dropout costs a model's training step, now and adopted: measured where it is asked."""
+"""What dropout costs a model's training step, now and adopted: measured on request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an audit is made of: the runs that were observed, and what is said of them."""
+"""The parts of an audit: the observed runs, and the findings about them."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ __all__ = [
 
 _NATIVE = nn.modules.dropout._DropoutNd
 _WEIGHTED = (nn.MultiheadAttention, nn.LSTM, nn.GRU, nn.RNN)
-# What has a p of its own, by PyTorch's names.
+# Modules that have a p, by PyTorch's names.
 DROPPING = (_NATIVE, *_WEIGHTED)
 _P = ("p", "drop_prob", "drop_rate", "dropout_p", "rate", "prob", "keep_prob")
 
@@ -54,7 +54,7 @@ _P = ("p", "drop_prob", "drop_rate", "dropout_p", "rate", "prob", "keep_prob")
 _FOLDERS = Path(torch.__file__).parent, Path(__file__).parents[2]
 _OURS = tuple(str(folder) + os.sep for folder in _FOLDERS)
 
-# Beyond this file's frames stands whoever asked for the audit.
+# Beyond this file's frames is the caller of the audit.
 _AUDIT = str(Path(__file__).with_name("audit.py"))
 
 

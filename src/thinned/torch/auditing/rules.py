@@ -285,7 +285,7 @@ def _rates(seen: Observed) -> Iterator[Finding]:
     why="The next layer gets one mean in training and another in evaluation.",
 )
 def _scale(seen: Observed) -> Iterator[Finding]:
-    told = {one.site for one in _rates(seen)}  # one mistake is told once
+    told = {one.site for one in _rates(seen)}  # one mistake is reported once
     yield from (one for one in scales(seen) if one.site not in told)
 
 

@@ -275,7 +275,7 @@ class Scales:
         return module, number * (before if home == module else 1.0)
 
     def _end(self, name: str, args: tuple[Any, ...], given: set[int]) -> None:
-        """An operation that ends the trail of what it is given."""
+        """An operation that ends the trail of its input."""
         if not (self._gated or self._gates):
             return
         tensors = [

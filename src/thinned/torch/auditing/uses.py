@@ -1,7 +1,8 @@
 """What becomes of a dropped tensor, and what it was before: seen in the functions that are called.
 
-A tensor is known as the object that the model holds. What nobody holds any more and no function was
-given is thrown away. What a layer made is followed through functions that keep the axes.
+A tensor is known as the object that the model holds. A tensor that is no longer held and that no
+function was given is thrown away. A layer's output is followed through functions that keep the
+axes.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ _REMEDY = (
     f"Processes that are farther apart: {_TIMEOUT}=seconds in their environment."
 )
 
-# How many clocks of a seed began to agree in a group: they do so in the same order everywhere.
+# How many clocks of a seed began to agree in a group: the order is the same on every process.
 _begun: Counter[tuple[str, int]] = Counter()
 
 

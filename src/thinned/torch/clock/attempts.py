@@ -14,7 +14,7 @@ __all__ = ["attempted", "here"]
 
 
 class CountsCalls(Protocol):
-    """What is asked of a clock here."""
+    """The part of a clock that is used here."""
 
     def give_back(self, index: int, epoch: int, call: int) -> None: ...
 

@@ -59,7 +59,7 @@ _IN_TIME = (
     "piece of its forward."
 )
 
-# Under this name the hooks of a checkpoint keep the notes that are taken around them.
+# The name under which the hooks of a checkpoint keep their notes.
 _NOTES = "thinned_notes"
 
 Drawn = tuple[Any, int]
@@ -68,7 +68,7 @@ Drawn = tuple[Any, int]
 class _Here(threading.local):
     """Of one thread: checkpoints that run forward, and those that recompute, outermost first.
 
-    busy : how many of all these there are. Where there is none, nobody else wants to know of calls.
+    busy : how many of all these there are. Where there is none, no one else needs to know of calls.
     """
 
     def __init__(self) -> None:
@@ -166,8 +166,8 @@ def _checkpoint_below() -> Any:
     return None
 
 
-# What tells the checkpoints apart within which code runs: they set hooks. PyTorch before 2.8 does
-# not tell its hooks, and a checkpoint is seen by its frame, a number.
+# What distinguishes the checkpoints around running code: they set hooks. PyTorch before 2.8 does
+# not show its hooks, and a checkpoint is recognised by its frame, a number.
 hooks: Callable[[], Any] = _checkpoint_below if saved_hooks is None else partial(saved_hooks, True)
 
 
@@ -273,7 +273,7 @@ def _noting() -> list[_Notes]:
     until = _here.replaying[-1].hooks if _here.replaying else None
     top = hooks()
     if isinstance(top, tuple) and top != until:
-        # Of a checkpoint there are new hooks for each forward, which know what is around them.
+        # A checkpoint has new hooks for each forward, which know what is around them.
         noted = getattr(top[0], _NOTES, None) if is_of_checkpoint(top) else None
         if noted is None:
             noted = [_notes_of(kept) for kept in by_hooks(until)]
@@ -315,7 +315,7 @@ def checkpoint_context() -> tuple[Any, Any]:
     """
     if torch.compiler.is_compiling() or _functionalised():
         # In a graph every draw is a function of its inputs, and there is nothing to note. What
-        # PyTorch itself takes where no context_fn is given:
+        # PyTorch itself uses without a context_fn:
         contexts: Any = create_selective_checkpoint_contexts
         return contexts(_recompute_all)  # type: ignore[no-any-return]
     notes = _Notes()

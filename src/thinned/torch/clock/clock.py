@@ -43,7 +43,7 @@ __all__ = ["BUFFER", "HEAD", "SPEC_VERSION", "Clock", "Moment", "was_skipped", "
 
 _STEPS = 2**32 - 1
 
-# Asked at every call: looked up once.
+# Used at every call: looked up once.
 _backward_pass, _is_traced, _modes = graph_task, is_traced, modes
 _grad_enabled = torch.is_grad_enabled
 
@@ -70,27 +70,27 @@ class Clock:
     def __init__(self, model: nn.Module, seed: int, ranks: str | None, group: Any) -> None:
         self._model = model
         self._ranks, self._group = ranks, group
-        # Whether the processes were found to hold equal parts, where they split a batch.
+        # Whether the processes, if they split a batch, were found to hold equal parts.
         self.even = False
         self._lock = threading.RLock()
         self._epochs = itertools.count()
         self._place = (-1, -1, -1)
         self._outside: tuple[int, Tensor] | None = None
         self._epoch, self._counted = next(self._epochs), 0
-        # Seed and step when the buffer was last read: what holds where there is nothing to read.
+        # Seed and step when the buffer was last read: used where it cannot be read.
         self._said = (seed, 0)
         # In a piece: its epoch, a site that was called in it, and its entries along the rows' axis.
         self.entries: tuple[int, str, int] | None = None
         # While a graph is traced: the tensor it counts in. A Python number would be built into it.
         self.live: Tensor | None = None
-        # While members are asked: whose draws the sites make, in place of this clock's own.
+        # While members predict: whose draws the sites make, in place of this clock's own.
         self.awake: Awake | None = None
         # While a program is traced and a draw left to PyTorch: the modules around see that, too.
         self.handing = False
         # What the model's code and its first forwards showed: for the report.
         self.noticed: Any = None
         self.names: list[str] = []
-        # Sites that follow a schedule: their p as a function of the step, by name; and they.
+        # Sites that follow a schedule: p as a function of the step, by name; then the sites.
         self.rules: dict[str, Callable[[int], float]] = {}
         self.followers: list[FollowsSteps] = []
         self.counts = _zeros(0)
@@ -98,7 +98,7 @@ class Clock:
         self._drew_in: dict[int, int] = {}
         self._runs: dict[int, Run] = {}
         self._unrepeated: dict[int, set[int]] = {}
-        # Whether the clock goes on with an optimizer, so that a copy looks for one of its own.
+        # Whether the clock advances with an optimizer, so that a copy looks for another one.
         self._led = False
         self._enter_service()
         model.register_buffer(BUFFER, _integers(stamp(seed, 0)))
@@ -117,12 +117,12 @@ class Clock:
         self._viewed: Tensor | None = None
         self._moment: Moment | None = None
         self._turn: agreement.Turn | None = None
-        # Where the step began; None where somebody wrote it into the buffer, nobody knows when.
+        # Where the step began; None where it was written into the buffer at an unknown time.
         self._begun: checkpoints.Place | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
-        # A copy keeps time for itself, and the lock is not its own.
+        # A copy has its own time, and needs a lock of its own.
         for name in (
             "_lock",
             "_read",
@@ -192,7 +192,7 @@ class Clock:
             self._turn = self._turn or agreement.Turn.of(seed, self._group)
             try:
                 said = agreement.rows_of_all(self._turn, self._group, site, rows)
-            except RuntimeError:  # it was told to the others: they go on to the next, too
+            except RuntimeError:  # the others have received it: they advance to the next, too
                 self._turn = self._turn.next()
                 raise
             self._turn = self._turn.next()
@@ -231,7 +231,7 @@ class Clock:
                     "randomness='different' to vmap for a mask of its own for each."
                 )
             if buffer.is_inference():
-                # Its versions are not counted: who writes into it would not be seen.
+                # Its versions are not counted: a write into it would go unseen.
                 buffer = self._home[BUFFER] = buffer.clone()
             found = self._said if self._is_own(buffer) else self._found()
             found = found or self._step_by_hand(buffer)

@@ -55,7 +55,7 @@ def _clock(buffer: Tensor, identity: Tensor, counts: Tensor) -> Tensor:
     assert clock is not None
     known, moment = clock.counts, clock.moment()
     if clock.counts is not known:
-        # The buffer was written into, and this asking began its step: none of its calls was made.
+        # The buffer was written into, and this read began its step: no call was made yet.
         counts = torch.zeros_like(counts)
     words = torch.tensor(words_of(moment), dtype=torch.int64, device="cpu")
     return torch.cat([words, counts])

@@ -1,4 +1,4 @@
-"""Members of an adopted model: whose draws its sites make while thinned networks are asked.
+"""Members of an adopted model: whose draws its sites make while thinned networks predict.
 
 Number k of the networks that share a model's weights draws at Address(fold_in(seed, k), site,
 step 0, call), the call being that of the site within one forward. The clock stands still meanwhile.
@@ -35,7 +35,7 @@ class DrawingSite(Protocol):
 
 
 class Awake:
-    """What takes the place of a clock while members are asked.
+    """What takes the place of a clock while members predict.
 
     share : "member": all rows take the same draws. "row": each row its own, by its number.
     pool : the rows of all batches together, -1 where that is not known.
@@ -54,8 +54,8 @@ class Awake:
     slept : sites that were called in this forward and, by what members are, drew nothing.
     """
 
-    # Of each forward that shows where rows lie: how many there are, and whether the tokens of each
-    # are another number than they are.
+    # For each forward that shows where rows lie: the number of rows, and whether it differs from
+    # the number of tokens of each.
     looks: ClassVar[Sequence[tuple[int, bool]]] = ((2, False), (3, False))
     # Whether tokens share their draws as well as rows.
     over_tokens = False
@@ -149,7 +149,7 @@ class Awake:
         entries = self._entries(site, tuple(x.shape), axis)
         shape = x.shape
         if self.share == "member" and axis >= 0 and entries > 1:
-            # Several entries to a row, one after the other: rows and they get an axis each.
+            # Several entries to a row, one after the other: rows and entries get an axis each.
             wide, entries = x.unflatten(axis, (self.rows, entries)), 1
             own = (axis,) if axis in shared else ()
             shared = tuple(i + (i >= axis) for i in shared) + own
@@ -227,7 +227,7 @@ class Awake:
                 "all rows enters a row's masks, and this DataLoader does not tell it. Pass rows as "
                 "tensors, or share='member'."
             )
-        if self.share == "row" or not 0 <= axis < len(shape):  # the latter says what is wrong
+        if self.share == "row" or not 0 <= axis < len(shape):  # the latter raises the error
             return window_of(site.name, moment, shape, axis, shard)
         if entries > 1 and shape[axis] != self.rows:
             raise RuntimeError(
@@ -240,5 +240,5 @@ class Awake:
         return Repeated(shard.start, shard.shape, (axis,))
 
 
-# Every process asks its own pool: nothing is known of others, and nothing asked.
+# Every process uses its own pool, and asks nothing of the others.
 _ALONE = Ranks(ALONE, 0, 1, 1)

@@ -26,7 +26,7 @@ __all__ = ["follow", "forget", "optimizers_of", "wait"]
 
 
 class Follower(Protocol):
-    """What is asked of a clock here."""
+    """The part of a clock that is used here."""
 
     number: int
 
@@ -53,7 +53,7 @@ class _Leader:
 
 
 _lock = threading.RLock()
-# By identity: a class of optimizers may have an equality of its own, and no hash.
+# By identity: a class of optimizers may define equality, and no hash.
 _leaders: dict[int, _Leader] = {}
 _waiting: weakref.WeakSet[Follower] = weakref.WeakSet()
 _newest = -1  # the highest number of a clock that ever waited

@@ -13,8 +13,8 @@ __all__ = ["ALONE", "CHOICES", "PROCESSES", "UNSAID", "Ranks", "require_choice"]
 
 CHOICES = ("split", "independent", "replicated")
 ALONE, UNSAID = -1, -2
-# Where PyTorch keeps the group of all processes: every call asks, and its own question costs twice
-# as much.
+# Where PyTorch keeps the group of all processes. Every call needs it, and PyTorch's own function
+# costs twice as much.
 PROCESSES: Any = (
     torch.distributed.GroupMember
     if torch.distributed.is_available()

@@ -14,7 +14,7 @@ from thinned.window import Window
 
 __all__ = ["NO_ROWS", "address_of", "window_of"]
 
-# For an axis: the array is no part of a batch but belongs to all of it, as a weight does.
+# In place of an axis: the array belongs to the whole batch, as a weight does.
 NO_ROWS = -2
 
 _SPLIT, _INDEPENDENT = CHOICES.index("split"), CHOICES.index("independent")

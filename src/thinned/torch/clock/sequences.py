@@ -43,7 +43,7 @@ class SequencesAwake(Awake):
     slept : the sites that were called for pairs of tokens in this forward, and drew nothing.
     """
 
-    # Rows, and whether the text is another length than it is.
+    # The number of rows, and whether it differs from the text's length.
     looks = ((2, False), (3, False), (2, True))
     over_tokens = True
 

@@ -1,8 +1,8 @@
 """The stamp: seed and step as four integers, as a model's buffer and its state_dict hold them.
 
 The fourth word is the version of the mask spec and a check of the other three. Averages of weights
-run over buffers too, and what they make of a clock is a seed that nobody gave: it is told by the
-check. Stamps written before there was one have a 0 in its place, and are taken as they are.
+run over buffers too, and make of a clock a seed that was never given: the check detects that.
+Stamps written before there was one have a 0 in its place, and are taken as they are.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ SPEC_VERSION = 1
 STEP = 2
 
 _MASK32 = 0xFFFFFFFF
-# Of the fourth word: the lower bits are the version, and the check stands above them. Its 40 bits
+# The fourth word: the lower bits are the version, and the check is above them. Its 40 bits
 # leave room to add up the stamps of millions of models, as a mean does.
 _VERSION_BITS = 8
 _VERSIONS = 2**_VERSION_BITS
-# Types in which a mean of equal stamps comes out as all but the stamp: of which it is the check's
-# first 23 bits, or all of them.
+# Types in which a mean of equal stamps differs from the stamp: in the
+# check's first 23 bits, or in all of them.
 _MEANS = (torch.float32, torch.float64)
 
 

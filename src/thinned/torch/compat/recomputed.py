@@ -75,7 +75,7 @@ def is_of_checkpoint(hooks: Hooks) -> bool:
 def by_hooks(until: Hooks | None) -> list[Kept]:
     """The checkpoints whose forwards run, as their hooks tell, the innermost first.
 
-    until : the hooks below which nobody looks.
+    until : the hooks at which the search ends.
     """
     if not _LOOKS:
         return []
@@ -108,7 +108,7 @@ def by_frames(until: types.CodeType) -> list[Kept]:
     """The reentrant checkpoints whose forwards run, as the frames of Python tell, the innermost
     first; of a PyTorch that does not tell its hooks, the others as well.
 
-    until : the code below whose call nobody looks.
+    until : the code at whose call the search ends.
     """
     found = []
     passed: list[int] = []

@@ -1,7 +1,7 @@
 """The steps of an LSTM and of a GRU, one after another, with noise inside of them.
 
-PyTorch runs a whole layer in one call and lets nobody in. Here the input's product with its weight
-is one matrix product for all steps, masks were drawn before, and a step does the rest.
+PyTorch runs a whole layer in one call, which cannot be entered. Here one matrix product multiplies
+the input of all steps with its weight, masks were drawn before, and a step does the rest.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What each kind of dropout does to an array at an address: who shares a draw, which values.
 
 The kinds are named after the functions of `functional`, and what these check of a call was checked
-here by whoever made the site: what is left is whether noise can be put on the array at all.
+here by the code that made the site: what is left is whether noise can be put on the array at all.
 """
 
 from __future__ import annotations

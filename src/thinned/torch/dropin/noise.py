@@ -1,7 +1,8 @@
 """The noise under the drop-in's functions and under adopted sites, in eager code and in programs
 that are made: at an address, at a fresh seed or one from a generator, on the shards of a DTensor.
 
-It takes arguments that were checked, by the functions of `functional` or by whoever made the site.
+Its arguments were checked before: by the functions of `functional`, or by the code that made the
+site.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ def noisy(
 
 
 def check_mask(who: str, at: Any, generator: Any, mirror: Any) -> None:
-    """What says which mask: one thing at most, and what it is said to be."""
+    """What determines the mask: one argument at most, with its name."""
     if at is not None and generator is not None:
         raise ValueError(f"{who}: at and generator both say which mask. Pass one of them.")
     if at is not None and not isinstance(at, (Address, Drawn, Coordinates)):

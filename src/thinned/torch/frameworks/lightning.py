@@ -175,7 +175,7 @@ class Dropout(TrainingCallback, _Callback):  # type: ignore[misc]  # known when 
 
 
 def _steps(trainer: Any) -> int | None:
-    """All steps of the training; None where nobody knows."""
+    """All steps of the training; None where it is unknown."""
     steps = trainer.estimated_stepping_batches
     return int(steps) if 0 < steps < math.inf else None
 

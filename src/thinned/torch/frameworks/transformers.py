@@ -40,7 +40,7 @@ class Dropout(TrainingCallback, TrainerCallback):
         training's max_steps for all steps. What p was on the step before is logged beside the loss.
     ranks : "split", "independent", "replicated" or None. What the processes hold, as in `adopt`.
         None is "split" for the Trainer's data parallelism, by which each process has its part of
-        one batch; for other parallelism it has to be said unless the data are DTensors.
+        one batch; for other parallelism it must be given unless the data are DTensors.
 
     Attributes
     ----------

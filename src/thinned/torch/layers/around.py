@@ -85,7 +85,7 @@ class LayerDrop(Sited):
         at: Any = _NOWHERE
         p: Any = self.quiet_p
         if self.training:
-            # A DTensor is shown whole: its gates, which all share, are nobody's part.
+            # A DTensor is shown whole: its gates are shared by all and divided among none.
             whole = Shard((0,) * x.dim(), tuple(x.shape), True) if is_sharded(x) else None
             at, _, p = self.located(x, whole)
         skip = not _every_gradient_is_awaited() if self.skip is None else self.skip

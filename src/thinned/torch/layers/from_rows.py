@@ -92,7 +92,7 @@ class MethodModule(Sited):
 
         def draw(x: Tensor, at: Any, window: Any, p: Any) -> Tensor:
             if fixed and isinstance(p, Tensor):
-                p = self.p  # a number that the program holds: another one is another program
+                p = self.p  # a constant of the program: another value needs another program
             own = self._rates(p)
             y: Tensor = function(x, *arrays, *own, at, window=window, **self.options)
             return y
@@ -130,7 +130,7 @@ def _made(row: Method) -> type[MethodModule]:
     ----------{p}{options}
     """
     # __module__ is where the name can be imported from, so that pickle finds it. A module without
-    # a p is for `adopt` as one with several: there is none that a schedule could move.
+    # a p is treated by `adopt` as one with several: a schedule could change none.
     space = {
         "row": row, "has_p": row.has_p, "several": not row.has_p,
         "__doc__": doc, "__module__": __name__, "__qualname__": row.module,

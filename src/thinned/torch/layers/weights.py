@@ -444,7 +444,7 @@ class _NoisyForward(Cover):
     def covered(self, args: Any, kwargs: Any) -> Any:
         if torch.compiler.is_compiling():
             return self._noisily(args, kwargs)
-        # What stands in the weight's place, another thread must not take for the weight.
+        # Another thread must not take the stand-in for the weight.
         with self._lock:
             return self._noisily(args, kwargs)
 

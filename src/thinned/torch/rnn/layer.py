@@ -50,7 +50,7 @@ class Recurrent(Sited):
     """What LSTM and GRU have in common. See there."""
 
     # Each has its own: how many gates, torch.nn's name, its options that are probabilities,
-    # PyTorch's function for whole layers and ours for steps.
+    # PyTorch's function for whole layers and Thinned's for steps.
     gates: ClassVar[int]
     mode: ClassVar[str]
     rates: ClassVar[tuple[str, ...]]
@@ -191,7 +191,7 @@ class Recurrent(Sited):
             nn.init.uniform_(weight, -bound, bound)
 
     def flatten_parameters(self) -> None:
-        """Lay the parameters out as cuDNN wants them; nothing on other devices."""
+        """Lay the parameters out as cuDNN requires; nothing on other devices."""
         layer: Any = self  # torch.nn's own code, which reads what is here under the same names
         nn.RNNBase.flatten_parameters(layer)
 
@@ -254,7 +254,7 @@ class Recurrent(Sited):
         if self.site is None:
             at, window, p = fresh_address(who, x), None, self.p
         else:
-            # In any layout rows come first in what is drawn: see rnn_draws.
+            # In any layout rows come first in what is drawn: see rnn/masks.py.
             at, window, p = self.site.located((n, steps, features), -1 if alone else 0)
         return Masks(who, at, window, n, steps), p
 

@@ -1,4 +1,4 @@
-"""What a recurrent network is given, dense or packed, with a batch or alone, in one form."""
+"""The input of a recurrent network, dense or packed, with a batch or alone, in one form."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def traced(module: nn.Module) -> fx.Graph:
     module.train()
     recorder = _Recorder(module)
     for name, inner in module.named_modules():
-        # In the place where torch.compile puts what a module's call runs: no hook sees a proxy.
+        # Where torch.compile puts what a module's call runs, so that no hook sees a proxy.
         inner._compiled_call_impl = recorder.call(name, inner)
     args, kwargs = recorder.arguments(module)
     with OwnDraws():

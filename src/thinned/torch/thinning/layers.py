@@ -49,7 +49,7 @@ def _gathered(weight: Tensor, rows: Tensor | None, columns: Tensor | None) -> Te
 
 
 def _gathered_fast(weight: Tensor, rows: Tensor | None, columns: Tensor | None) -> Tensor:
-    # Of a matrix on a CPU, index_select takes columns 30 times slower than gather (2048 x 2048).
+    # On a CPU index_select takes columns of a matrix 30 times slower than gather (2048 x 2048).
     if columns is None or weight.dim() != 2:
         return _gathered(weight, rows, columns)
     weight = weight if rows is None else weight.index_select(0, rows)
@@ -136,7 +136,7 @@ class Drawn(NamedTuple):
     """kept : indices of the kept units, or None for all of them.
     scale : 1 / (1 - p), or 1 where nothing is kept.
     alive : bool, the length of `kept`, or None for all: which of them are kept indeed. The others
-        are there because convolutions, exporters and compilers want some units; they become 0.
+        are there because convolutions, exporters and compilers need some units; they become 0.
     """
 
     kept: Tensor | None
@@ -147,7 +147,7 @@ class Drawn(NamedTuple):
         """What dropout makes of a thin array, whose units lie on `axis`, counted from the end."""
         if self.kept is None:
             return x
-        # A 0-d tensor counts as a number does: the product has x's type.
+        # A 0-d tensor counts as a number: the product has x's type.
         scale = self.scale if isinstance(self.scale, float) else self.scale.to(x.device)
         scaled = x * scale
         if self.alive is None:
@@ -177,7 +177,7 @@ def drawn_of(kept: Tensor, p: float, device: torch.device | None = None, least: 
     return Drawn(indices.to(device), scale, kept[indices].to(device))
 
 
-# A compiler takes sizes that it does not know for none of 0 and 1, which it treats by themselves.
+# A compiler assumes that unknown sizes are neither 0 nor 1, which it treats apart.
 LEAST_IN_GRAPH = 2
 
 
@@ -343,7 +343,7 @@ def whole(site: Site, x: Tensor, axis: int) -> Tensor:
 
 
 def _for_each_row(site: Site) -> bool:
-    """Whether members are asked that shall be other ones for each row."""
+    """Whether each row is to be predicted by other members."""
     awake = site.clock.awake
     return awake is not None and awake.share == "row"
 

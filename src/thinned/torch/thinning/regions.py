@@ -31,7 +31,7 @@ DROPOUTS = tuple(ADDRESSED)
 
 # f(s x) = s f(x) for s > 0, so that a scale may be moved past them.
 _HOMOGENEOUS = (nn.Identity, nn.ReLU, nn.LeakyReLU)
-# f(0) = 0 as well, and each unit by itself: a dropped unit behind them is 0, as if not computed.
+# f(0) = 0 as well, and each unit by itself: a dropped unit stays 0 after them, as if not computed.
 _ZERO_KEPT = (
     nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU,
     nn.Mish, nn.Tanh, nn.Hardswish, nn.Softsign, nn.Tanhshrink, nn.Softshrink, nn.Hardshrink,

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from thinned import checks
 from thinned.backends.torch.internals import pytree
 from thinned.checks import message
+from thinned.methods.foreign_arguments import answering
 from thinned.torch.adoption.adopt import _MARK, Report, Row, adopt, release
 from thinned.torch.adoption.functional_calls import AdoptedForward
 from thinned.torch.adoption.names import unwrapped
@@ -41,6 +42,7 @@ class ThinReport(Report):
         return tuple(row for row in self.rows if row.reached and row.site not in self.thin)
 
 
+@answering
 def thin(
     model: nn.Module,
     *,
@@ -76,7 +78,7 @@ def thin(
     model : torch.nn.Module, or a wrapper of one.
     seed, optimizer, ranks, group, schedule, steps : as in `adopt`. With ranks="split" all processes
         share the draws, as the pieces of a batch do.
-    groups : int >= 1. The batch runs in so many parts, as equal as can be and the larger ones
+    groups : int >= 1. The batch runs in this many parts, as equal as can be and the larger ones
         first, each with masks of its own: part j of a model's only call in a step is call j of
         every site. All tensors that the model is given and gives back then have the batch's rows
         on their first axis.

@@ -12,10 +12,10 @@ import triton.language as tl
 
 __all__ = ["ADDED", "BOOLEAN", "NO_MASK", "forward", "keys_backward", "rows_backward"]
 
-# What a mask says: nothing, who takes part, or what is added to the scores.
+# The meaning of a mask: none, which keys take part, or what is added to the scores.
 NO_MASK, BOOLEAN, ADDED = 0, 1, 2
 
-# What is another number from call to call, and no reason for another kernel.
+# Arguments that change from call to call and need no other kernel.
 COUNTS = ["first_sample", "first_head", "heads", "all_heads", "group", "L", "S", "width"]
 
 

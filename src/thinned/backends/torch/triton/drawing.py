@@ -20,7 +20,7 @@ def _uniform(word):
 @triton.jit
 def _turned(v):
     """cos and sin of 2 pi v, v of 24 bits in (0, 1), within 1e-7: quarters of a turn are taken off
-    exactly, and what remains is at most an eighth. The library's sine wants memory for a stack."""
+    exactly, and what remains is at most an eighth. The library's sine needs memory for a stack."""
     quarter = tl.floor(v * 4.0 + 0.5)
     t = (v - quarter * 0.25) * 6.283185307179586
     s = t * t

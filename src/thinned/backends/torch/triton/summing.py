@@ -28,7 +28,7 @@ def _power(n: int) -> int:
 
 
 def _draws(how: Noise, width: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """What a kernel is told of the draws of rows."""
+    """The parameters of a kernel that concern the draws of rows."""
     draw = how.draw
     seed, place, law, scale, _, first = words.told(draw, how.scale)
     *shape, _ = draw.place.shape

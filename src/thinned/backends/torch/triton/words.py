@@ -1,4 +1,4 @@
-"""What a kernel is told: six 64-bit words, by value or in a tensor on the device.
+"""The parameters of a kernel: six 64-bit words, by value or in a tensor on the device.
 
     0  seed
     1  site | step << 32
