@@ -246,7 +246,7 @@ class Stack:
     trains it alone: products of matrices so small cost less than the calls around them.
 
     p : of each network. seed, decay, epochs : of all. init : of the hidden layer's weights;
-        Glorot's is Keras' default, as published, the estimator's for ReLU is "he".
+        Glorot's is Keras' default, as published, and the estimator's.
     """
 
     def __init__(
