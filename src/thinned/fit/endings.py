@@ -49,28 +49,25 @@ def below(rows: Sequence[Sequence[str]], width: int) -> int:
 
     rows : cells, those of an empty line none. width : the number of columns.
 
-    They are remarks, in one cell and behind a line without cells or as remarks begin, and a row
-    that is called the sum or the mean of the others.
+    They are remarks, in one cell and behind an empty line or as remarks begin, rows without a
+    value, and a row that is called the sum or the mean of the others.
     """
     if width < 2:
         return 0
-    found, remarks = 0, 0
+    found = 0
     for back, cells in enumerate(reversed(rows), 1):
         known = [cell.strip() for cell in cells if cell.strip()]
         if known and len(cells) < width:  # what separates cells can be a part of a remark
             known = [" ".join(known)]
-        if not known:
-            remarks = back
-            found = remarks
-        elif _is_sum(known, rows[: len(rows) - back]):
-            found = remarks = back
+        rest = found == back - 1  # whether all below this one is no part of it
+        if not cells or (not known and rest) or _is_sum(known, rows[: len(rows) - back]):
+            found = back
         elif len(known) == 1 and not is_number(known[0]):
-            remarks = back
-            words = len(known[0].split())
-            found = back if _REMARK.match(known[0]) or words >= _WORDS else found
+            remark = _REMARK.match(known[0]) or len(known[0].split()) >= _WORDS
+            found = back if remark and rest else found
         else:
             break
-    return found
+    return found if found < len(rows) else 0
 
 
 def _is_sum(known: Sequence[str], above: Sequence[Sequence[str]]) -> bool:
