@@ -245,26 +245,20 @@ class Stack:
     """Networks of one hidden layer that are trained side by side, each as DropoutMLPRegressor
     trains it alone: products of matrices so small cost less than the calls around them.
 
-    p : of each network. seed, decay, epochs : of all. init : of the hidden layer's weights;
-        Glorot's is Keras' default, as published, the estimator's for ReLU is "he".
+    p : of each network. seed, decay, epochs : of all. Weights begin as Glorot's: Keras' default, as
+        published.
     """
 
     def __init__(
-        self,
-        hidden: int,
-        p: Sequence[float],
-        decay: float,
-        epochs: int,
-        seed: int,
-        init: str = "glorot",
+        self, hidden: int, p: Sequence[float], decay: float, epochs: int, seed: int
     ) -> None:
         self.hidden, self.p, self.decay = hidden, p, decay
-        self.epochs, self.seed, self.init = epochs, seed, init
+        self.epochs, self.seed = epochs, seed
 
     def fit(self, x: Array, y: Array) -> Stack:
         n, width, seed = len(self.p), x.shape[1], self.seed
         self.layers = (
-            StackedLinear(n, width, self.hidden, self.init, Address(seed, "weights.0")),
+            StackedLinear(n, width, self.hidden, "glorot", Address(seed, "weights.0")),
             StackedLinear(n, self.hidden, 1, "glorot", Address(seed, "weights.1")),
         )
         masks = [StackedDropout(self.p, Address(seed, site)) for site in ("input", "hidden.1")]

@@ -205,7 +205,7 @@ def test_uci_side_by_side(monkeypatch):
 
     x = np.random.default_rng(0).normal(size=(150, 3))
     y, rates, decay = x[:, 0] + x[:, 1] ** 2, (0.01, 0.1, 0.5), 0.1
-    stack = uci.Stack(20, rates, decay, epochs=3, seed=7, init="he").fit(x, y)
+    stack = uci.Stack(20, rates, decay, epochs=3, seed=7).fit(x, y)
     for i, p in enumerate(rates):
         alone = DropoutMLPRegressor(
             (20,), p=p, batch_size=128, max_iter=3, weight_decay=decay, random_state=7

@@ -3,7 +3,7 @@
 import pytest
 
 from thinned.errors import InputError
-from thinned.fit.choices import Choices, read_missing, read_types
+from thinned.fit.choices import Choices, read_encoding, read_missing, read_types
 
 
 def test_kinds_of_columns():
@@ -37,3 +37,17 @@ def test_a_kind_for_no_column(refused, here):
     (here / "t.csv").write_text("a,b\n1,2\n")
     said = refused("fit", "t.csv", "--type", "c=text", "--out", "out")
     assert said == '--type: there is no column "c"; the columns are "a", "b".'
+
+
+def test_encodings_are_those_that_are_known():
+    assert read_encoding(None) is None
+    assert read_encoding("cp1251") == "cp1251"
+    for name in ("cp9999", "base64", "\0"):
+        with pytest.raises(InputError, match="--encoding: there is no encoding"):
+            read_encoding(name)
+
+
+def test_several_targets_are_refused(refused, here):
+    (here / "t.csv").write_text("a,b\n1,2\n")
+    said = refused("fit", "t.csv", "--target", "a", "--target", "b", "--out", "out")
+    assert said.startswith('--target: one column is predicted at a time, got "a", "b"')

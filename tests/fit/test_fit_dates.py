@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from thinned.errors import InputError
-from thinned.fit.dates import FORMS, part_names, parts, two_digit_years
+from thinned.fit.dates import FORMS, Counted, form_of_numbers, part_names, parts, two_digit_years
 from thinned.fit.detection import found
 from thinned.fit.files import read
 from thinned.fit.readings import applied
@@ -14,7 +14,8 @@ from thinned.fit.tables import load
 
 def meant(text):
     """What a text means under each form that it has."""
-    days = {form: way.days(pd.Series([text], dtype=object))[0] for form, way in FORMS.items()}
+    ways = {form: way for form, way in FORMS.items() if not isinstance(way, Counted)}
+    days = {form: way.days(pd.Series([text], dtype=object))[0] for form, way in ways.items()}
     return {form: day for form, day in days.items() if np.isfinite(day)}
 
 
@@ -44,6 +45,19 @@ def day(text):
         ("March 25, 2023", "Mar 25, 2023", day("2023-03-25")),
         ("Jan-1-1995", "Mar 25, 2023", day("1995-01-01")),
         ("29.02.2024", "25.03.2023", day("2024-02-29")),
+        ("2023-03-25 10:00 CET", "2023-03-25T10:00Z", day("2023-03-25") + 9 / 24),
+        ("2023-03-25 20:00 PDT", "2023-03-25T10:00Z", day("2023-03-26") + 3 / 24),
+        ("21 lutego 2023", "25 Mar 2023", day("2023-02-21")),
+        ("3 a\u011fustos 2023", "25 Mar 2023", day("2023-08-03")),
+        ("7 \u043c\u0430\u044f 2023", "25 Mar 2023", day("2023-05-07")),
+        ("2023\u5e743\u670825\u65e5", "2023\u5e743\u670825\u65e5", day("2023-03-25")),
+        ("25/Mar/2023:06:00:00 +0000", "25/Mar/2023:10:00", day("2023-03-25") + 0.25),
+        ("Sat Mar 25 06:00:00 2023", "Mar 25 10:00 2023", day("2023-03-25") + 0.25),
+        ("1. Quartal 2023", "Q1 2023", day("2023-01-01")),
+        ("3Q2023", "Q1 2023", day("2023-07-01")),
+        ("KW 2/2023", "W12/2023", day("2023-01-09")),
+        ("2023W2", "2023-W12", day("2023-01-09")),
+        ("202303", "202303", day("2023-03-01")),
         ("18:00", "14:05", 0.75),
         ("12:00 a.m.", "14:05", 0.0),
         ("12:30 PM", "14:05", 12.5 / 24),
@@ -250,3 +264,31 @@ def test_dates_are_no_target(tmp_path):
     frame.to_csv(path, index=False)
     with pytest.raises(InputError, match='the target "y" holds dates; name another with --target'):
         load(str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers", "form", "first"),
+    [
+        ("period", [202301, 202312, 202403, 202207], "202303", "2023-01-01"),
+        ("created_at", [1679702400, 1679788800], "1679702400", "2023-03-25"),
+        ("eventTime", [1679702400000, 1679788800000], "1679702400000", "2023-03-25"),
+        ("Date", [45010, 45011], "45010", "2023-03-25"),
+    ],
+)
+def test_numbers_that_are_dates(name, numbers, form, first):
+    assert form_of_numbers(name, pd.Series(numbers)) == form
+    days = FORMS[form].days(pd.Series([str(numbers[0])], dtype=object))
+    assert days.tolist() == [day(first)]
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [
+        ("price", [202301, 202312, 202403, 202313]),
+        ("id", [1679702400, 1679788800]),
+        ("time", [45010, 45011]),
+        ("Date", [12, 45011]),
+    ],
+)
+def test_numbers_that_are_none(name, numbers):
+    assert form_of_numbers(name, pd.Series(numbers)) is None

@@ -338,3 +338,58 @@ def test_texts_of_digits_in_a_typed_file_are_names_if_one_begins_with_a_zero(tmp
     assert source.frame["zip"].tolist() == ["01067", "80331"]
     assert source.frame["n"].tolist() == [1.5, 2.0]
     assert source.frame["m"].tolist() == [4.282, 396.0]
+
+
+@pytest.mark.parametrize(
+    ("cells", "numbers", "note"),
+    [
+        (["300.1K", "2M", "1.5B"], [300100, 2e6, 1.5e9], "K, M, B and the like multiplied out"),
+        (["\u20ac110.5M", "\u20ac0"], [110.5e6, 0], "left away, K, M, B and the like"),
+        (["12*", "7", "9[1]"], [12, 7, 9], "marks of footnotes left away"),
+        (["70 kg", "800 g"], [70000, 800], "in grams"),
+        ([f"{i}th" for i in range(4, 20)] + ["1st"], [*range(4, 20), 1], "st, nd, rd and th"),
+        (["1,200+", "50+"], [1200, 50], '"+" left away'),
+        (["%39", "%7"], [39, 7], '"%" left away'),
+        (["8/10", "3/10"], [8, 3], '"/10" left away'),
+        (["1.5x10^3", "2\u00d710\u2075", "3d+02"], [1500, 2e5, 300], "Numbers were read in"),
+        (["$39,569", "$1,200"], [39569, 1200], "Commas were read as marks between groups"),
+    ],
+)
+def test_what_stands_after_numbers_can_belong_together(table, cells, numbers, note):
+    source, (reading,) = table(cells, ";")
+    assert source.frame["a"].tolist() == numbers
+    assert any(note in said for said in source.notes)
+    assert not reading.lenient
+
+
+@pytest.mark.parametrize("cells", [["$1.459", "$1.500"], ["1.459 \u20ac", "1.500 \u20ac"]])
+def test_money_with_three_decimals_is_asked(table, cells):
+    assert "which can be" in sentence(table, cells)
+
+
+def test_several_words_among_numbers_are_all_named(table):
+    cells = [f"{i}.5" for i in range(20)] + ["n.a.", "k.A.", "unknown", "lost"]
+    assert '--missing "n.a.,k.A.,unknown,lost"' in sentence(table, cells, ";")
+
+
+def test_a_mark_in_most_cells_is_asked(table):
+    assert '--missing "--"' in sentence(table, [f"{i}.5" for i in range(12)] + ["--"] * 40)
+
+
+def test_texts_most_of_which_are_numbers_are_pointed_out(table):
+    cells = [str(i) for i in range(40)] + [f"V{i}" for i in range(15)]
+    source, readings = table(cells)
+    assert readings == ()
+    (note,) = source.notes
+    assert note == (
+        'Column "a" was read as texts: it holds numbers in 40 rows and others, as "V0", in 15; '
+        '--type "a=number" takes these for missing.'
+    )
+
+
+def test_a_clock_that_is_a_length_of_time(table):
+    cells = ["1:30:00", "2:05:10", "soon"]
+    source, (reading,) = table(cells, kinds={"a": "duration"})
+    assert source.frame["a"].tolist()[:2] == [5400, 7510]
+    assert reading.lenient
+    assert "is no duration, as --type says" in sentence(table, ["a", "b"], kinds={"a": "duration"})

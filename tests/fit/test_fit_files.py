@@ -77,8 +77,14 @@ def test_columns_taken_as_text_keep_their_zeros(csv):
         ("a,b\n1,2\n3,4,5\n", "line 3 has 3 fields where the header has 2."),
         ('a,b\n"x\ny",2\n3,4,5\n', "line 4 has 3 fields where the header has 2."),
         ('a,b\n1,"2\n3,4\n', "line 2 cannot be read as CSV (unexpected end of data)."),
-        ("a,a\n1,2\n", 'two columns are called "a".'),
-        ("a,,c\n1,2,3\n", "column 2 has no name in the header."),
+        ("a,a\n1,2\n", 'two columns are called "a"; give each its own name.'),
+        (
+            "a,,c\n1,2,3\n",
+            (
+                "column 2 has no name in the header, and row 1 (line 2) has a value there; write a "
+                "name."
+            ),
+        ),
         (
             "a b  c\n1 2 3\n4  5 6\n",
             (
@@ -86,7 +92,6 @@ def test_columns_taken_as_text_keep_their_zeros(csv):
                 "or vertical bars between them."
             ),
         ),
-        (",a\nx,1\nx,2\n", "column 1 has no name in the header."),
         (
             "1,2\n3,4\n",
             "the first line holds numbers only; a header that names the columns is needed.",

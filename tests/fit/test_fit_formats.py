@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from thinned.errors import InputError
+from thinned.fit import source
 from thinned.fit.files import STANDARD_INPUT, read
 
 FRAME = pd.DataFrame(
@@ -170,7 +171,7 @@ def test_excel_files_that_cannot_be_read(tmp_path, file, monkeypatch):
     broken = file("broken.xlsx", zipped(**{"[Content_Types].xml": "<x/>"}))
     assert sentence(broken) == "not a readable Excel file (.xlsx)."
     twice = excel(tmp_path / "twice.xlsx", [["a", "a"], [1, 2]])
-    assert sentence(twice) == 'two columns are called "a".'
+    assert sentence(twice) == 'two columns are called "a"; give each its own name.'
 
 
 def test_excel_without_openpyxl_names_the_extra(file, monkeypatch):
@@ -249,7 +250,9 @@ def test_what_is_not_read_is_named(file, name, content, what):
         ("t.jsonl", b'{"a": 1}\n[1]\n', "line 2 is no JSON object, as a row must be."),
         ("t.jsonl", b"\n", "the file is empty."),
         ("t.csv", b"a,b\n1,x\n2,\x81\n", (
-            "line 3 is neither UTF-8 nor Windows-1252 text; save the file as a CSV in UTF-8."
+            "line 3 is neither UTF-8 nor Windows-1252 text; save the file as a CSV in UTF-8, or "
+            "name its encoding with --encoding, as cp1250 (Central Europe), cp1251 (Cyrillic), "
+            "gb18030 (Chinese), shift_jis (Japanese)."
         )),
         ("t.csv", b"\xff\xfea\0,", "not readable as UTF-16 text."),
         ("t.csv", b"sep=;\n", "the file is empty."),
@@ -282,5 +285,50 @@ def test_rows_of_json_with_other_things_in_them(file, here, refused):
     file("t.jsonl", lines.encode())
     assert refused("fit", "t.jsonl") == (
         't.jsonl: column "a", row 1: cannot read a cell of type list beside the others; cells must '
-        "be numbers, texts or booleans."
+        'be numbers, texts or booleans. --drop "a" leaves the column out.'
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("\u0433\u043e\u0440\u043e\u0434;v\n\u041c\u043e\u0441\u043a\u0432\u0430;1\n", "cp1251"),
+        ("\u57ce\u5e02,v\n\u5317\u4eac,1\n", "gb18030"),
+        ("miasto;v\n\u0141\u00f3d\u017a;1\nMi\u0119dzyzdroje;2\nBia\u0142ystok;3\n", "cp1250"),
+    ],
+)
+def test_other_encodings_are_asked_and_told(file, text, encoding):
+    path = file("t.csv", text.encode(encoding))
+    assert "--encoding" in sentence(path)
+    source = read(path, encoding=encoding)
+    assert source.frame.columns[0] == text.split("\n")[0][:-2]
+
+
+def test_western_text_is_no_other_encoding(file):
+    text = "stadt;gr\u00f6\u00dfe\nK\u00f6ln;1\n\u00c5;2\nSt. P\u00f6lten;3\n"
+    assert read(file("t.csv", text.encode("cp1252"))).frame["stadt"].tolist()[1] == "\u00c5"
+    with pytest.raises(InputError, match="line 1 is no text in the encoding ascii"):
+        read(file("t.csv", text.encode("cp1252")), encoding="ascii")
+
+
+def test_a_long_table_is_read_in_pieces_as_it_is_at_once(monkeypatch):
+    frame = pd.DataFrame(
+        {
+            "whole": range(40),
+            "some": [*range(20), *np.linspace(0, 1, 20)],
+            "late": [None] * 10 + [*range(30)],
+            "text": [*"abcd"] * 10,
+            "rare": ["a"] * 8 + [None] * 32,
+            "empty": [None] * 40,
+            "truth": [True, False] * 20,
+            "mixed": [*map(str, range(30)), *"abcdefghij"],
+        }
+    )
+    for dropped in ([], ["mixed"]):  # which is of two types, and read at once
+        table = frame.drop(columns=dropped)
+        arguments = table.to_csv(index=False), ",", tuple(table.columns), frozenset()
+        once = source.parsed(*arguments)
+        monkeypatch.setattr(source, "PIECE", 10)
+        monkeypatch.setattr(source, "PIECE_ROWS", 7)
+        pd.testing.assert_frame_equal(source.parsed(*arguments), once)
+        monkeypatch.undo()

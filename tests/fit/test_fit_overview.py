@@ -36,7 +36,7 @@ def test_the_overview_is_what_the_table_holds(tmp_path):
     assert list(found) == [column.name for column in problem.columns]
     price, size, city, old = (found[name] for name in ("price", "size", "city", "old"))
     assert (price.kind, price.low, price.high, price.inputs) == ("number", 1.5, 7.5, 1)
-    assert price.done.startswith('read as 1.5 with "$"; scaled')
+    assert price.done.startswith('read as 1.5, "$" left away; scaled')
     assert (size.missing, size.different, size.middle, size.high) == (1, 6, 2.0, 1000.0)
     assert size.done == (
         "scaled to mean 0 and variance 1; missing cells became 2; beyond 5 deviations clipped"

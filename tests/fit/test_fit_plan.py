@@ -178,8 +178,7 @@ def test_what_is_set_aside_is_the_same_when_p_is_given():
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ({"rows": 401}, "rows=: with the 400 rows of frame it must be between"),
-        ({"rows": 3}, "rows=: with the 400 rows"),
+        ({"rows": 3}, "rows=: with the 400 rows of frame it must be between"),
         ({"aside": 399}, "aside=: with the 400 rows"),
         ({"aside": 2}, "aside=: with the 400 rows"),
         ({"time_limit": "soon"}, "time_limit=: "),
@@ -197,6 +196,13 @@ def test_samples_keep_the_shares():
     some = sampled(found, 200, 0)
     assert some.rows == 200
     assert some.target.mean() == pytest.approx(found.target.mean(), abs=0.01)
+
+
+def test_more_rows_than_there_are_is_all_of_them():
+    found = problem()
+    assert sampled(found, found.rows + 1, 0) is found
+    (note,) = found.notes
+    assert "asks for more rows than there are" in note
 
 
 def test_the_whole_of_it(here, command):

@@ -263,7 +263,7 @@ def test_cells_of_other_types_are_refused(tmp_path):
     pd.DataFrame({"a": [[1], [2]] * 10, "y": [0, 1] * 10}).to_parquet(path)
     assert sentence(str(path)) == (
         'lists.parquet: column "a", row 1: cannot read a cell of type ndarray beside the others; '
-        "cells must be numbers, texts or booleans."
+        'cells must be numbers, texts or booleans. --drop "a" leaves the column out.'
     )
 
 

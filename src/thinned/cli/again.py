@@ -31,7 +31,7 @@ def command(fit: Callable[..., Any], result: Result) -> list[str]:
     network = () if own is None else (f"{own.path}:{own.function}",)
     data = {
         "data": (*network, result.data.typed),
-        "target": result.data.target,
+        "target": (result.data.target,),
         "task": result.data.task,
     }
     values = data | vars(result.data.choices) | vars(result.settings)

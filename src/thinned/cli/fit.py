@@ -39,8 +39,10 @@ def fit(
         ),
     ],
     target: Annotated[
-        str | None,
-        typer.Option(help="Column to predict. Default: target, else the last column."),
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN", help="Column to predict. Default: target, else the last column."
+        ),
     ] = None,
     task: Annotated[_Task, typer.Option(help="What the target is.")] = _Task.auto,
     types: Annotated[
@@ -48,12 +50,16 @@ def fit(
         typer.Option(
             "--type",
             metavar="COLUMN=KIND",
-            help="What a column is: number, grouped, date, day/month/year, month/day/year or text. "
-            "May be given again.",
+            help="What a column is: number, grouped, date, day/month/year, month/day/year, "
+            "duration or text. May be given again.",
         ),
     ] = None,
     missing: Annotated[
         str | None, typer.Option(help='Texts that count as missing, as "?,-".')
+    ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(help="Of a file of separated text, as cp1251. Default: found out."),
     ] = None,
     keep: Annotated[
         list[str] | None,
@@ -146,8 +152,8 @@ def fit(
     """
     from thinned.cli.again import command
     from thinned.cli.progress import progress
-    from thinned.errors import InputError
-    from thinned.fit.choices import Choices, read_missing, read_types
+    from thinned.errors import InputError, listed
+    from thinned.fit.choices import Choices, read_encoding, read_missing, read_types
     from thinned.fit.engines import check_engine, engine_for
     from thinned.fit.folder import whole_folder
     from thinned.fit.job import least_bytes, read_hidden
@@ -181,7 +187,14 @@ def fit(
         check_engine(engine)
     lists = tuple(keep or ()), tuple(drop or ())
     columns = groups, time, weights
-    choices = Choices(read_types(types or ()), read_missing(missing), *lists, *columns)
+    choices = Choices(
+        read_types(types or ()), read_missing(missing), *lists, *columns, read_encoding(encoding)
+    )
+    if len(target or ()) > 1:
+        raise InputError(
+            f"--target: one column is predicted at a time, got {listed(target or ())}; fit each "
+            "one by itself, with --drop for the others."
+        )
     name = "data" if table == "-" else Path(table).stem
     folder = out or Path(f"thinned-{name or 'data'}")
 
@@ -196,7 +209,7 @@ def fit(
     kept = Kept(beside(folder, "jobs"))
     try:
         with whole_folder(folder, overwrite, least_bytes(settings.hidden)) as made:
-            problem = load(table, target, task.value, choices)
+            problem = load(table, target[0] if target else None, task.value, choices)
             metric_for(problem.task, metric)
             with engine_for(engine, jobs) as where:
                 result = run(
@@ -256,6 +269,9 @@ def predict(
             help="What builds the model's network, where that is your own: the file of the fit.",
         ),
     ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Of a file of separated text. Default: found out.")
+    ] = None,
     raw: Annotated[
         bool,
         typer.Option(
@@ -276,6 +292,7 @@ def predict(
 
     from thinned.errors import InputError
     from thinned.fit.cells import guarded
+    from thinned.fit.choices import read_encoding
     from thinned.fit.conformal import bounded
     from thinned.fit.folder import check_file, recover, whole_file
     from thinned.fit.model import Answers, write_predictions
@@ -297,7 +314,7 @@ def predict(
     model = load_model(folder, None if network is None else own_of(network))
 
     def write(stream: TextIO, spelled: Callable[[str], str]) -> None:
-        frame, target, notes = model.read(data)
+        frame, target, notes = model.read(data, read_encoding(encoding))
         for note in notes:
             typer.echo(f"thinned: {printable(note)}", err=True)
         if members is None:

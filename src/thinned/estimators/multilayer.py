@@ -50,7 +50,7 @@ class DropoutMLPClassifier(ClassifierMixin, DropoutMLP):  # type: ignore[misc]
         model.
     p : float in [0, 1], or a sequence of them. Probability of dropping a unit: one number for every
         layer, the input included, or one for the input and one for each hidden layer.
-    activation : "relu" or "tanh". Initial weights are He (relu) or Glorot (tanh, output layer).
+    activation : "relu" or "tanh". Initial weights are Glorot's.
     solver : "adam" or "sgd".
     learning_rate_init : float in (0, inf). Constant over training.
     batch_size : int >= 1, or "auto", which is min(200, n_samples). Larger than the number of rows

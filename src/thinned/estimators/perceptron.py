@@ -332,8 +332,7 @@ class DropoutMLP(MembersMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
             masks = Address(self.seed_, self.sites_[i], self.step_)
             layers.append((SparseDropout if i == 0 else Dropout)(settings.p[i], masks))
             hidden = i < len(settings.hidden)
-            init = "he" if hidden and self.activation == "relu" else "glorot"
-            layer = SparseLinear(n_in, n_out, init)
+            layer = SparseLinear(n_in, n_out, "glorot")
             if fresh:
                 layer.place(Address(self.seed_, f"weights.{i}"))
             else:

@@ -13,7 +13,7 @@ from typing import Any
 
 from thinned import checks
 from thinned.checks import message
-from thinned.fit.choices import Choices, read_types
+from thinned.fit.choices import Choices, read_encoding, read_types
 from thinned.fit.engines import check_engine, engine_for
 from thinned.fit.frames import as_frame, categories, table_of, with_column
 from thinned.fit.job import WIDEST
@@ -44,6 +44,7 @@ def fit(
     task: str = "auto",
     types: Mapping[str, str] | None = None,
     missing: Sequence[str] = (),
+    encoding: str | None = None,
     keep: Sequence[str] = (),
     drop: Sequence[str] = (),
     groups: Any = None,
@@ -82,8 +83,9 @@ def fit(
     task : "auto", "classification" or "regression". "auto" takes texts, booleans, and whole numbers
         with at most 20 different values, for classes.
     types : the kind of a column, by its name: "number", "grouped", "date", "day/month/year",
-        "month/day/year" or "text".
+        "month/day/year", "duration" or "text".
     missing : texts that count as missing.
+    encoding : of a file of separated text, as "cp1251". Default: found out.
     keep, drop : columns that are learned from, or left out, whatever they hold.
     groups : the name of a column, or one value for each row. Rows with equal values are all
         trained on, or all looked at. The column is not learned from.
@@ -160,7 +162,7 @@ def fit(
         requirement = "'auto', 'classification' or 'regression'"
         raise ValueError(message(WHO, "task", requirement, checks.shown(task)))
     with naming_arguments():
-        choices = _choices(types, missing, keep, drop)
+        choices = replace(_choices(types, missing, keep, drop), encoding=read_encoding(encoding))
         problem = problem_from(data, target, task, choices, groups, time, weights)
         metric_for(problem.task, metric)
     problem.notes[:] = map(in_arguments, problem.notes)

@@ -21,6 +21,7 @@ __all__ = [
     "check_marks",
     "is_number",
     "is_spaced",
+    "lines_of",
 ]
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
@@ -69,10 +70,15 @@ def beginning(name: str, text: str) -> tuple[str, str, list[str]]:
 
 def _first_lines(text: str) -> list[str]:
     """Whole lines from the start, with what ends them."""
-    lines = re.findall(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+$", text[:_CHARACTERS])
+    lines = lines_of(text[:_CHARACTERS])
     if len(text) > _CHARACTERS and len(lines) > 1:
         lines.pop()
     return lines[:_LINES]
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a text, with what ends them: line ends alone, and no other sign in a cell."""
+    return re.findall(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+$", text)
 
 
 def _rows(lines: list[str], mark: str) -> list[list[str]]:

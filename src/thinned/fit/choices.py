@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from thinned.errors import InputError, listed, quoted, short
 
-__all__ = ["KINDS", "Choices", "read_missing", "read_types"]
+__all__ = ["KINDS", "Choices", "read_encoding", "read_missing", "read_types"]
 
 # What --type takes, and what it makes of a column.
 KINDS = {
@@ -16,6 +16,7 @@ KINDS = {
     "date": "a date or a time of day; what is none is missing",
     "day/month/year": "a date whose day stands first; what is none is missing",
     "month/day/year": "a date whose month stands first; what is none is missing",
+    "duration": "a length of time, as 1:30:00; what is none is missing",
     "text": "a text, exactly as it stands",
 }
 
@@ -30,6 +31,7 @@ class Choices:
     groups : the column whose equal cells mark rows that must stay together.
     time : the column that puts the rows in order.
     weights : the column that says how much each row counts.
+    encoding : of separated text, a name that Python knows; None finds it out.
     """
 
     types: tuple[str, ...] = ()
@@ -39,6 +41,7 @@ class Choices:
     groups: str | None = None
     time: str | None = None
     weights: str | None = None
+    encoding: str | None = None
 
     @property
     def kinds(self) -> dict[str, str]:
@@ -76,6 +79,21 @@ def read_missing(text: str | None) -> tuple[str, ...]:
     if not all(marks):
         raise InputError('--missing: an empty place is no text; write "?,-" for two texts.')
     return marks
+
+
+def read_encoding(name: str | None) -> str | None:
+    """The name of --encoding, if there is a codec of it that makes texts of bytes."""
+    if name is None:
+        return None
+    try:
+        b"a".decode(name)
+    except (LookupError, ValueError):
+        raise InputError(
+            f"--encoding: there is no encoding {quoted(name)}; some are utf-8, utf-16, cp1250 "
+            "(Central Europe), cp1251 (Cyrillic), cp1252 (Western Europe), gb18030 (Chinese), "
+            "shift_jis (Japanese) and euc_kr (Korean)."
+        ) from None
+    return name
 
 
 def check_names(option: str, names: Sequence[str], there: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinned.errors import InputError, quoted
-from thinned.fit.dates import FORMS
+from thinned.fit.dates import FORMS, Counted
 from thinned.fit.doubt import are_few, differing, option, row_of, stray
 from thinned.fit.readings import Reading
 from thinned.fit.source import TableFile
@@ -22,7 +22,7 @@ __all__ = ["declared_dates", "form_of_dates"]
 
 # The forms that --type allows for what it says.
 _DECLARED = {
-    "date": tuple(FORMS),
+    "date": tuple(form for form, way in FORMS.items() if not isinstance(way, Counted)),
     "day/month/year": ("25/03/2023", "25.03.2023", "25 Mar 2023"),
     "month/day/year": ("03/25/2023", "Mar 25, 2023"),
 }
@@ -30,7 +30,8 @@ _DECLARED = {
 FIRST = 50
 # What every date and time has: to look for this takes less time than to look for each form.
 _HINT = re.compile(
-    r"[0-9]\s?[-/.:]\s?[0-9]|[^\W\d_]{3}.*[0-9]{4}|[0-9]-?[QqW]|^[Qq][0-9]|^[12][0-9]{7}$"
+    r"[0-9]\s?[-/.:]\s?[0-9]|[^\W\d_]{3}.*[0-9]{4}|[0-9][\s:/-]?[QqWTK]|^(?:[QqWT]|KW)\s?[0-9]"
+    r"|^[1-4]\.\s?Q|[0-9][\u5e74\ub144]|^[12][0-9]{5}(?:[0-9]{2})?$"
 )
 
 
@@ -60,7 +61,7 @@ def form_of_dates(source: TableFile, name: str, cells: pd.Series) -> str | None:
 
 def _days(texts: pd.Series) -> dict[str, NDArray[np.float64]]:
     """The days that texts stand for under each form that any of them has."""
-    found = {form: way.days(texts) for form, way in FORMS.items()}
+    found = {form: way.days(texts) for form, way in FORMS.items() if not isinstance(way, Counted)}
     return {form: days for form, days in found.items() if np.isfinite(days).any()}
 
 
@@ -93,7 +94,7 @@ def _check_strays(
         raise differing(source, name, one, other, "dates are written in several ways", "date")
     good = np.isfinite(fitting[best])
     if len(texts) - int(good.sum()) == len(words) and are_few(cells, list(texts[good]), words):
-        raise stray(source, name, "times" if FORMS[best].clock else "dates", words[0])
+        raise stray(source, name, "times" if FORMS[best].clock else "dates", words)
 
 
 def declared_dates(source: TableFile, name: str, cells: pd.Series, kind: str) -> Reading:

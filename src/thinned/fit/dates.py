@@ -2,49 +2,68 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from thinned.fit.months import MONTHS
+
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
     "FORMS",
-    "WHOLE",
+    "Counted",
     "Form",
-    "are_whole_dates",
     "days_of",
+    "form_of_numbers",
     "part_names",
     "parts",
     "two_digit_years",
 ]
 
-# English, German, French, Spanish, Italian, Portuguese and Dutch; accents are left away.
-_MONTHS = (
-    "jan january januar janvier janv enero ene gennaio gen janeiro januari",
-    "feb february februar fevrier fevr febrero febbraio fevereiro fev februari",
-    "mar march marz mars marzo marco maart mrt mrz",
-    "apr april avril avr abril abr aprile",
-    "may mai mayo maggio mag maio mei",
-    "jun june juni juin junio giugno giu junho",
-    "jul july juli juillet juil julio luglio lug julho",
-    "aug august aout agosto ago augustus",
-    "sep sept september septembre septiembre settembre set setembro",
-    "oct october oktober okt octobre octubre ottobre ott outubro out",
-    "nov november novembre noviembre novembro",
-    "dec december dezember dez decembre diciembre dic dicembre dezembro",
-)
 _CLOCK = (
     r"(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2}(?:[.,][0-9]{1,9})?))?"
     r"(?:\s*(?P<half>[AaPp])\.?[Mm]\.?)?"
 )
 _TIME = rf"(?:(?:[Tt]|,?\s+){_CLOCK})?"
-_ZONE = r"\s*(?P<zone>[Zz]|UTC|GMT|[-+][0-9]{2}:?[0-9]{2})"
+# Hours that a named zone is before UTC. Names that stand for several zones are none.
+_ZONES = {
+    "Z": 0,
+    "UTC": 0,
+    "UT": 0,
+    "GMT": 0,
+    "WET": 0,
+    "WEST": 1,
+    "BST": 1,
+    "CET": 1,
+    "MEZ": 1,
+    "CEST": 2,
+    "MESZ": 2,
+    "EET": 2,
+    "EEST": 3,
+    "MSK": 3,
+    "JST": 9,
+    "KST": 9,
+    "AEST": 10,
+    "AEDT": 11,
+    "NZST": 12,
+    "NZDT": 13,
+    "EST": -5,
+    "EDT": -4,
+    "CST": -6,
+    "CDT": -5,
+    "MST": -7,
+    "MDT": -6,
+    "PST": -8,
+    "PDT": -7,
+}
+_ZONE = rf"\s*(?P<zone>[Zz]|{'|'.join(list(_ZONES)[1:])}|[-+][0-9]{{2}}(?::?[0-9]{{2}})?)"
 _YEAR, _MONTH, _DAY = "(?P<year>[0-9]{4})", "(?P<month>[0-9]{1,2})", "(?P<day>[0-9]{1,2})"
-_NAME = r"(?P<name>[^\W\d_]{3,10})\.?"
+_NAME = r"(?P<name>[^\W\d_]{3,12})\.?"
 _WEEKDAY = r"(?:[^\W\d_]{2,10}\.?,?\s+)?"
 _ZONED = rf"(?:(?:[Tt]|,?\s+){_CLOCK}(?:{_ZONE})?)?"
 _PLAUSIBLE = "(?P<year>[12][0-9]{3})"
@@ -55,12 +74,13 @@ class Form:
     """How a date or a time of day is written.
 
     sentence : how a note on it begins. clock : a time of day, without a date. cycles : what goes
-    round in what such a column becomes.
+    round in what such a column becomes. whole : a file may hold such dates as numbers.
     """
 
     sentence: str
     pattern: str
     clock: bool = False
+    whole: bool = False
     cycles: tuple[str, ...] = ("month", "weekday", "hour")
 
     def days(self, texts: pd.Series) -> NDArray[np.float64]:
@@ -72,7 +92,10 @@ class Form:
             return np.where(valid & found["hour"].notna().to_numpy(), time, np.nan)
         month = _month_number(found) if "name" in found else _numbers(found, "month")
         if "quarter" in found:
-            month = 3 * _numbers(found, "quarter") - 2
+            quarter = _numbers(found, "quarter")
+            if "quarter2" in found:
+                quarter = np.fmax(quarter, _numbers(found, "quarter2"))
+            month = 3 * quarter - 2
         year, day = _numbers(found, "year"), _numbers(found, "day", 1.0)
         if "week" in found:
             return _week(year, _numbers(found, "week"), _numbers(found, "weekday", 1.0))
@@ -82,6 +105,19 @@ class Form:
         dates = months.astype("datetime64[D]") + (np.where(valid, day, 1) - 1).astype("m8[D]")
         valid &= dates.astype("datetime64[M]") == months  # no 30 February
         return np.where(valid, dates.astype(np.int64) + time, np.nan)
+
+
+@dataclass(frozen=True)
+class Counted(Form):
+    """Numbers that count from a day on. each : of them in a day; since : that day's number."""
+
+    each: float = 1.0
+    since: int = 0
+
+    def days(self, texts: pd.Series) -> NDArray[np.float64]:
+        """Days since 1970-01-01; NaN where a text is no such number."""
+        found = texts.str.strip().str.extract(f"^({self.pattern})$")[0]
+        return np.asarray(found.astype("float64"), np.float64) / self.each + self.since
 
 
 def _numbers(found: pd.DataFrame, part: str, missing: float = np.nan) -> NDArray[np.float64]:
@@ -103,10 +139,11 @@ def _week(
 
 
 def _month_number(found: pd.DataFrame) -> NDArray[np.float64]:
-    names = found["name"].str.normalize("NFKD").str.replace("[\u0300-\u036f]", "", regex=True)
-    names = names.str.lower()
-    known = {name: i for i, names in enumerate(_MONTHS, 1) for name in names.split()}
-    return np.asarray(names.map(known), dtype=np.float64)
+    names = found["name"].str.lower().str.normalize("NFKD")
+    names = names.str.replace("[\u0300-\u036f]", "", regex=True)
+    # Letters without an accent that can be taken away.
+    names = names.str.translate(str.maketrans("\u0131\u0142", "il"))
+    return np.asarray(names.map(MONTHS), dtype=np.float64)
 
 
 def _time(found: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -120,11 +157,11 @@ def _time(found: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     hour = np.where(named, hour % 12 + 12 * (half == "p").to_numpy(bool, na_value=False), hour)
     minutes = hour * 60 + minute
     if "zone" in found:
-        shift = found["zone"].str.extract(r"(?P<sign>[-+])(?P<hour>..):?(?P<minute>..)")
+        shift = found["zone"].str.extract(r"(?P<sign>[-+])(?P<hour>..):?(?P<minute>..)?")
         off = _numbers(shift, "hour", 0.0) * 60 + _numbers(shift, "minute", 0.0)
-        minutes = minutes - np.where(
-            (shift["sign"] == "-").to_numpy(bool, na_value=False), -off, off
-        )
+        west = (shift["sign"] == "-").to_numpy(bool, na_value=False)
+        named_zone = np.asarray(found["zone"].map(_ZONES), np.float64)
+        minutes = minutes - np.where(west, -off, off) - 60 * np.nan_to_num(named_zone)
     return (minutes * 60 + second) / 86400, valid
 
 
@@ -152,18 +189,68 @@ FORMS = {
     "20230325": Form(
         "Dates (year, month, day)",
         r"(?P<year>(?:19|20)[0-9]{2})(?P<month>[0-9]{2})(?P<day>[0-9]{2})",
+        whole=True,
+    ),
+    "2023年3月25日": Form(
+        "Dates (year, month, day)",
+        rf"{_YEAR}[\u5e74\ub144]\s?{_MONTH}[\u6708\uc6d4]\s?(?:{_DAY}[\u65e5\uc77c])?{_TIME}",
+    ),
+    "25/Mar/2023:10:00": Form(
+        "Dates (day, month, year) with a zone",
+        rf"\[?{_DAY}/{_NAME}/{_YEAR}:{_CLOCK}(?:{_ZONE})?\]?",
+    ),
+    "Mar 25 10:00 2023": Form(
+        "Dates (month, day, year)", rf"{_WEEKDAY}{_NAME}\s+{_DAY}\s+{_CLOCK}(?:{_ZONE})?\s+{_YEAR}"
     ),
     "Mar 2023": Form("Months", rf"{_NAME}[\s,./-]*{_PLAUSIBLE}", cycles=("month",)),
     "03/2023": Form("Months", rf"{_MONTH}/{_PLAUSIBLE}", cycles=("month",)),
-    "2023-Q1": Form("Quarters", rf"{_PLAUSIBLE}[\s-]?[Qq](?P<quarter>[1-4])", cycles=("month",)),
-    "Q1 2023": Form("Quarters", rf"[Qq](?P<quarter>[1-4])[\s/-]?{_PLAUSIBLE}", cycles=("month",)),
+    "2023-Q1": Form(
+        "Quarters", rf"{_PLAUSIBLE}[\s:/-]?[QqTK](?P<quarter>[1-4])", cycles=("month",)
+    ),
+    "Q1 2023": Form(
+        "Quarters",
+        rf"(?:[QqT](?P<quarter>[1-4])|(?P<quarter2>[1-4])(?:[Qq]|\.\s?Quartal))[\s/-]?{_PLAUSIBLE}",
+        cycles=("month",),
+    ),
     "2023-W12": Form(
-        "Weeks", rf"{_PLAUSIBLE}-?W(?P<week>[0-9]{{2}})(?:-(?P<weekday>[1-7]))?", cycles=("month",)
+        "Weeks",
+        rf"{_PLAUSIBLE}[\s/-]?(?:W|KW)\s?(?P<week>[0-9]{{1,2}})(?:-(?P<weekday>[1-7]))?",
+        cycles=("month",),
+    ),
+    "W12/2023": Form(
+        "Weeks", rf"(?:W|KW|Week)\s?(?P<week>[0-9]{{1,2}})[\s/-]{_PLAUSIBLE}", cycles=("month",)
+    ),
+    "202303": Form(
+        "Months", r"(?P<year>(?:19|20)[0-9]{2})(?P<month>[0-9]{2})", whole=True, cycles=("month",)
     ),
     "14:05": Form("Times of day", _CLOCK, clock=True, cycles=("hour",)),
+    # Only numbers are looked at for these, and where their column's name says so.
+    "1679702400": Counted("Seconds since 1970", r"[0-9]+(?:[.][0-9]+)?", whole=True, each=86400.0),
+    "1679702400000": Counted(
+        "Milliseconds since 1970", r"[0-9]+(?:[.][0-9]+)?", whole=True, each=86400e3
+    ),
+    "45010": Counted(
+        "Days as spreadsheets count them", r"[0-9]+(?:[.][0-9]+)?", whole=True, since=-25569
+    ),
 }
-# Dates that a file may hold as whole numbers.
-WHOLE = "20230325"
+# Numbers that are dates in themselves: the least and the most, and how many different ones are no
+# accident.
+_WHOLE = {"20230325": (19000101, 21000000, 2), "202303": (190001, 210000, 4)}
+# Numbers that are dates where the column is called so, from 1980 to 2080 or so.
+_COUNTED = {
+    "1679702400": (3e8, 3.5e9),
+    "1679702400000": (3e11, 3.5e12),
+    "45010": (29000.0, 66000.0),
+}
+_OF_DAYS = r"date|datum|fecha|dato|datetime|date_?time"
+_OF_TIMES = rf"{_OF_DAYS}|time|timestamp|time_?stamp|ts|epoch|unix|created|updated|modified"
+_CALLED = {
+    form: re.compile(
+        rf"(?i:(.*[_ .-])?({_OF_DAYS if form == '45010' else _OF_TIMES})([_ .-].*)?|.*_(at|on))"
+        r"|.*[a-z](Date|Time|Timestamp|At|On)"
+    )
+    for form in _COUNTED
+}
 # What all cells of a column fit whose years have two digits: which century is not ours to say.
 _TWO_DIGITS = (
     r"[0-9]{1,2}([./-])[0-9]{1,2}\1[0-9]{2}(?:\s.*)?"
@@ -176,19 +263,33 @@ def two_digit_years(texts: pd.Series) -> bool:
     return bool(texts.str.fullmatch(_TWO_DIGITS).all())
 
 
-def are_whole_dates(cells: pd.Series) -> bool:
-    """Whether a column of numbers holds dates as 20230325: all of them there in the calendar."""
-    if cells.dtype.kind not in "iuf":
-        return False
-    if not (cells.min() >= 19000101 and cells.max() < 21000000):  # at once for nearly all columns
-        return False
-    known = cells.dropna().unique()
-    if len(known) < 2 or (known != np.round(known)).any():
-        return False
+def form_of_numbers(name: str, cells: pd.Series, kind: str | None = None) -> str | None:
+    """The form of dates that all numbers of a column have, None if they are no dates.
+
+    name : the column's. kind : "date" if the user says that they are.
+    """
+    if cells.dtype.kind not in "iuf" or not cells.notna().any():
+        return None
+    low, high = cells.min(), cells.max()  # at once for nearly all columns
+    for form, (least, most, enough) in _WHOLE.items():
+        if least <= low and high < most and _are_all(form, cells, enough):
+            return form
+    for form, (first, last) in _COUNTED.items():
+        called = kind == "date" or _CALLED[form].fullmatch(name)
+        if called and first <= low < high <= last:
+            return form
+    return None
+
+
+def _are_all(form: str, cells: pd.Series, enough: int) -> bool:
+    """Whether all of these numbers are in the calendar."""
     import pandas as pd
 
+    known = cells.dropna().unique()
+    if len(known) < enough or (known != np.round(known)).any():
+        return False
     texts = pd.Series(known.astype(np.int64).astype(str), dtype=object)
-    return bool(np.isfinite(FORMS[WHOLE].days(texts)).all())
+    return bool(np.isfinite(FORMS[form].days(texts)).all())
 
 
 def days_of(cells: pd.Series) -> NDArray[np.float64] | None:

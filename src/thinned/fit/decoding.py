@@ -16,15 +16,23 @@ OTHER_TEXT = {
 }
 
 
-def decoded(name: str, raw: bytes) -> tuple[str, list[str]]:
-    """The text, and a note where its encoding is not UTF-8.
+# Letters and signs, with a letter on each side, that no language of Windows-1252 writes: other
+# encodings have letters there.
+_ODD = re.compile(r"(?<=[^\W\d_])[\u00a1-\u00bf\u00d7\u00f7](?=[^\W\d_])")
+# A word of Western Europe has letters of ASCII besides.
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_SOME = "cp1250 (Central Europe), cp1251 (Cyrillic), gb18030 (Chinese), shift_jis (Japanese)"
+
+
+def decoded(name: str, raw: bytes, encoding: str | None = None) -> tuple[str, list[str]]:
+    """The text, and a note where its encoding is not UTF-8. encoding : its name, if it is told.
 
     Raises
     ------
-    InputError if it is no text, or no separated text.
+    InputError if it is no text, or no separated text, or its encoding is in doubt.
     """
-    text, notes = _text(name, raw)
-    text = _without_declaration(text)
+    text, notes = _text(name, raw) if encoding is None else _told(name, raw, encoding)
+    text = _without_declaration(text).rstrip("\x1a")  # which ends a file of old systems
     if not text.strip():
         raise InputError(f"{name}: the file is empty.")
     for what, start in OTHER_TEXT.items():
@@ -47,6 +55,26 @@ def _text(name: str, raw: bytes) -> tuple[str, list[str]]:
         return raw.decode("utf-8").lstrip("\ufeff"), []
     except UnicodeDecodeError as place:
         return _mixed(name, raw) or _windows(name, raw, place.start)
+
+
+def _told(name: str, raw: bytes, encoding: str) -> tuple[str, list[str]]:
+    """The text in the encoding that the user names."""
+    try:
+        return raw.decode(encoding).lstrip("\ufeff"), []
+    except UnicodeError as wrong:
+        place = getattr(wrong, "start", 0)
+        line = raw.count(b"\n", 0, place) + 1
+        raise InputError(
+            f"{name}: line {line} is no text in the encoding {encoding}; name another one with "
+            "--encoding."
+        ) from None
+
+
+def _is_western(text: str) -> bool:
+    """Whether text that was read as Windows-1252 can be of a language that it was made for."""
+    words = [word for word in _WORD.findall(text[:1_000_000]) if not word.isascii()]
+    foreign = sum(not any(map(str.isascii, word)) for word in words)
+    return 2 * foreign < max(len(words), 1) and not _ODD.search(text)
 
 
 def _wide(raw: bytes) -> str | None:
@@ -97,10 +125,15 @@ def _windows(name: str, raw: bytes, place: int) -> tuple[str, list[str]]:
     except UnicodeDecodeError:
         raise InputError(
             f"{name}: line {line} is neither UTF-8 nor Windows-1252 text; save the file as a CSV "
-            "in UTF-8."
+            f"in UTF-8, or name its encoding with --encoding, as {_SOME}."
         ) from None
     # One byte is one character, so the place is the same.
     shown = _word(text, place)
+    if not _is_western(text):
+        raise InputError(
+            f"{name}: not UTF-8, and as Windows-1252 text line {line} has {shown}, which looks "
+            f"like another encoding; name it with --encoding, as {_SOME}; cp1252 if it is right."
+        )
     note = f"{name} is not UTF-8 and was read as Windows-1252 text: line {line} has {shown}."
     return text, [note]
 

@@ -12,11 +12,29 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thinned.errors import InputError, quoted
+from thinned.fit.compounds import COMPOUNDS, LENGTH, LENGTHS, compound_of
 from thinned.fit.date_detection import declared_dates, form_of_dates
-from thinned.fit.dates import FORMS, WHOLE, are_whole_dates, days_of
-from thinned.fit.doubt import MANY_VALUES, STRAY_WORDS, are_few, differing, option, row_of, stray
-from thinned.fit.lengths import LENGTH, are_lengths
-from thinned.fit.numerals import STYLES, Numeral, is_mark, taken_apart
+from thinned.fit.dates import FORMS, days_of, form_of_numbers
+from thinned.fit.doubt import (
+    MANY_VALUES,
+    STRAY_WORDS,
+    are_few,
+    count,
+    differing,
+    option,
+    row_of,
+    stray,
+)
+from thinned.fit.numerals import (
+    FAMILIES,
+    STYLES,
+    Numeral,
+    family_of,
+    in_company,
+    is_mark,
+    is_money,
+    taken_apart,
+)
 from thinned.fit.readings import VERBATIM, Reading, notes_on
 from thinned.fit.source import TableFile, text_of
 from thinned.fit.target import FEWEST_IN_CLASS, MOST_NUMBERED_CLASSES
@@ -119,8 +137,9 @@ def found(
             state.readings[name] = Reading(name, next(iter(FORMS)))
             state.examples[name] = str(source.frame[name].dropna().iloc[0])[:10]
             continue
-        if kind in (None, "date") and are_whole_dates(source.frame[name]):
-            state.readings[name] = Reading(name, WHOLE)
+        form = form_of_numbers(name, source.frame[name], kind) if kind in (None, "date") else None
+        if form is not None:
+            state.readings[name] = Reading(name, form)
             state.examples[name] = text_of(source.frame[name].dropna().iloc[0])
             continue
         if kind is None and source.frame[name].dtype.kind == "m":
@@ -134,12 +153,11 @@ def found(
             continue
         if kind in ("number", "grouped"):
             state.readings[name] = _declared(source, name, cells, kind)
+        elif kind == "duration":
+            state.readings[name] = _duration(source, name, cells)
         elif kind is not None:
             state.readings[name] = declared_dates(source, name, cells, kind)
-        elif are_lengths(cells):
-            state.readings[name] = Reading(name, LENGTH)
-            state.examples[name] = str(cells.iloc[0])
-        elif (form := form_of_dates(source, name, cells)) is not None:
+        elif form := compound_of(cells) or form_of_dates(source, name, cells):
             state.readings[name] = Reading(name, form)
             state.examples[name] = str(cells.iloc[0])
         else:
@@ -283,12 +301,25 @@ def _cell_by_cell(state: _Found, name: str, cells: pd.Series) -> _Numbers | None
         return None
     if name == state.target and _are_classes(cells, texts, good):
         return None
+    good = _as_families(good)
     company = {(one.before, one.after) for one in good}
     styles = _fitting(good) if len(good) == len(texts) and len(company) == 1 else []
     if not styles:
         _check_strays(state.source, name, cells, texts, numerals)
         return None
     return _Numbers(name, texts, good, styles)
+
+
+def _as_families(numerals: list[Numeral]) -> list[Numeral]:
+    """Numerals with the name of a family in place of what stands after them, where all of it
+    belongs to one."""
+    company = {(one.before, one.after) for one in numerals}
+    family = family_of(company) if len(company) > 1 else None
+    if family is None or len({one.digits for one in numerals}) < FAMILIES[family].many:
+        return numerals
+    (before,) = {one.before for one in numerals}
+    found = (in_company(one, before, family) for one in numerals)
+    return [one._replace(after=family) for one in found if one]
 
 
 def _are_classes(cells: pd.Series, texts: list[str], good: list[Numeral]) -> bool:
@@ -314,6 +345,10 @@ def _decide(state: _Found, numbers: _Numbers) -> None:
     assert rival is not None
     beside = any(mark not in one.digits for one in numbers.numerals)
     source, sure = state.source, state.decimals
+    # Money has no third decimal. A comma behind a currency ends a group; what else does so there
+    # differs between countries, and fuel has three decimals.
+    before, after = numbers.numerals[0].before, numbers.numerals[0].after
+    money = is_money(before, after)
     if sure == {mark}:
         if mark == "." and beside:
             cell = numbers.example(numbers.styles[0])
@@ -322,9 +357,9 @@ def _decide(state: _Found, numbers: _Numbers) -> None:
                 f"in other columns have; {option(numbers.name, 'grouped')} reads thousands."
             )
         state.take(numbers, numbers.styles[0])
-    elif (sure and mark not in sure) or (not sure and beside):
+    elif mark not in sure if sure else beside or (money and before and mark == ","):
         state.take(numbers, rival)
-    elif not sure and mark == "." and source.separator != ";":
+    elif not sure and mark == "." and source.separator != ";" and not money:
         state.take(numbers, numbers.styles[0])
     else:
         _ask(source, numbers, rival)
@@ -347,10 +382,12 @@ def _declared(source: TableFile, name: str, cells: pd.Series, kind: str) -> Read
     counts = Counter(cells)
     weights: Counter[tuple[str, str, str]] = Counter()
     grouped: set[str] = set()
-    for count, one in zip(counts.values(), taken_apart(counts), strict=True):
-        for style in _fitting([one]) if one else []:
-            assert one is not None
-            weights[style, one.before, one.after] += count
+    numerals = dict(zip(counts, taken_apart(counts), strict=True))
+    good = [text for text, one in numerals.items() if one and _fitting([one])]
+    known = zip(good, _as_families([one for t in good if (one := numerals[t])]), strict=True)
+    for text, one in known:
+        for style in _fitting([one]):
+            weights[style, one.before, one.after] += counts[text]
             grouped |= {style} if STYLES[style].shows_group(one) else set()
     possible = [key for key in weights if kind == "number" or key[0] in grouped]
     if not possible:
@@ -362,6 +399,18 @@ def _declared(source: TableFile, name: str, cells: pd.Series, kind: str) -> Read
     order = list(STYLES)
     best = max(possible, key=lambda key: (weights[key], -order.index(key[0])))
     return Reading(name, *best, lenient=kind == "number")
+
+
+def _duration(source: TableFile, name: str, cells: pd.Series) -> Reading:
+    """The reading of a column that the user says holds lengths of time."""
+    fitting = {form: int(np.isfinite(COMPOUNDS[form].values(cells)).sum()) for form in LENGTHS}
+    best = max(fitting, key=lambda form: fitting[form])
+    if not fitting[best]:
+        raise source.error(
+            f"column {quoted(name)} is no duration, as --type says it is; "
+            f"{row_of(source, name, cells.iloc[0])} holds {quoted(cells.iloc[0])}."
+        )
+    return Reading(name, best, lenient=True)
 
 
 # --------------------------------------------------------------------------------- what is mixed
@@ -377,21 +426,44 @@ def _check_strays(
     """Refuse a column that is numbers but for a few cells, or numbers written in several ways."""
     good = {t: one for t, one in zip(texts, numerals, strict=True) if one and _fitting([one])}
     words = [text for text in texts if text not in good]
+    good = dict(zip(good, _as_families(list(good.values())), strict=True))
     company = Counter((one.before, one.after) for one in cells.map(good.get) if one)
     if words:
         if len(company) == 1 and are_few(cells, good, words):
-            raise stray(source, name, "numbers", words[0])
+            raise stray(source, name, "numbers", words)
+        _note_numbers(source, name, cells, good, company)
     elif len(company) == 1:
         raise _mixed(source, name, good, "the marks between digits differ")
     elif len(company) <= STRAY_WORDS and (
         len({one.digits for one in good.values()}) >= MANY_VALUES or _are_money(company)
     ):
         raise _mixed(source, name, good, "what stands around the numbers differs")
+    else:
+        _note_numbers(source, name, cells, good, company)
+
+
+def _note_numbers(
+    source: TableFile,
+    name: str,
+    cells: pd.Series,
+    good: Mapping[str, Numeral],
+    company: Counter[tuple[str, str]],
+) -> None:
+    """Point out a column of texts most of which are numbers with the same company."""
+    (most, rows), *_ = company.most_common(1)
+    alike = {text for text, one in good.items() if (one.before, one.after) == most}
+    if len(alike) >= MANY_VALUES and 2 * rows >= len(cells):
+        other = next(text for text in cells if text not in alike)
+        source.notes.append(
+            f"Column {quoted(name)} was read as texts: it holds numbers in {count(rows, 'row')} "
+            f"and others, as {quoted(other)}, in {len(cells) - rows:,}; {option(name, 'number')} "
+            "takes these for missing."
+        )
 
 
 def _are_money(company: Iterable[tuple[str, str]]) -> bool:
     return all(
-        not is_mark(before) and (before or after in ("", "%", "€", "$", "£"))
+        not is_mark(before) and (before or after in ("", "%") or is_money(before, after))
         for before, after in company
     )
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thinned.errors import InputError, quoted
+from thinned.errors import InputError, listed, quoted
 from thinned.fit.source import TableFile
 
 if TYPE_CHECKING:
@@ -27,24 +27,32 @@ __all__ = [
 # A column of numbers with so few other words in it is a column of numbers with mistakes in it: so
 # few of its cells, or up to half of them where there are many different numbers.
 STRAY_WORDS, STRAY_SHARE, STRAY_HALF, MANY_VALUES = 3, 0.1, 0.5, 10
+# Among so many different numbers there can be more words: each who filled in a form has his own.
+MANY_WORDS = 12
 
 
 def are_few(cells: pd.Series, good: Collection[str], words: Collection[str]) -> bool:
     """Whether these words are mistakes, or marks for what is missing, beside the good texts."""
-    if len(words) > STRAY_WORDS:
-        return False
-    share = float(cells.isin(words).mean())
-    marks_only = not any(c.isalnum() for word in words for c in word)
     many = len(good) >= MANY_VALUES
+    if len(words) > (MANY_WORDS if many else STRAY_WORDS):
+        return False
+    share = float(cells.isin(list(words)).mean())
+    marks_only = not any(c.isalnum() for word in words for c in word)
+    if many and (marks_only or len(words) == 1):
+        return True
     return share <= STRAY_SHARE or (share <= STRAY_HALF and (marks_only or many))
 
 
-def stray(source: TableFile, name: str, what: str, word: str) -> InputError:
-    """The error of a column of numbers, or of dates, that holds a word too."""
+def stray(source: TableFile, name: str, what: str, words: Sequence[str]) -> InputError:
+    """The error of a column of numbers, or of dates, that holds some words too."""
+    first, *others = words
+    more = f", and in others {listed(others)}" if others else ""
+    told = [word for word in words if "," not in word]  # which separates them in the option
+    missing = f"--missing {quoted(','.join(told))} or " if told else ""
     return source.error(
-        f"column {quoted(name)} holds {what} except in {row_of(source, name, word)}, "
-        f"where it holds {quoted(word)}; leave cells without a value empty, or write "
-        f"--missing {quoted(word)} or {option(name, 'text')}."
+        f"column {quoted(name)} holds {what} except in {row_of(source, name, first)}, "
+        f"where it holds {quoted(first)}{more}; leave cells without a value empty, or write "
+        f"{missing}{option(name, 'text')}."
     )
 
 

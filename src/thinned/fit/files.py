@@ -24,7 +24,10 @@ STANDARD_INPUT = Path("-")
 
 
 def read(
-    path: Path, as_text: frozenset[str] = frozenset(), missing: tuple[str, ...] = ()
+    path: Path,
+    as_text: frozenset[str] = frozenset(),
+    missing: tuple[str, ...] = (),
+    encoding: str | None = None,
 ) -> TableFile:
     """Read a table.
 
@@ -37,6 +40,7 @@ def read(
         zip with one member, are read by what is in them.
     as_text : set of str. Columns of separated text whose cells are taken as they stand, "017" too.
     missing : texts that count as missing besides those that pandas knows.
+    encoding : of separated text; None finds it out.
 
     Raises
     ------
@@ -54,7 +58,7 @@ def read(
     check_readable(inside, raw)
     typed = table_of(inside, raw)
     if typed is None:
-        text, notes = decoded(name, raw)
+        text, notes = decoded(name, raw, encoding)
         del raw  # a large file is not held twice while it is parsed
         source = separated(name, text, notes, digest, as_text, missing)
     else:

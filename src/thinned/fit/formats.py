@@ -12,10 +12,13 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
+from datetime import date, datetime
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from thinned.errors import InputError, listed, quoted
+from thinned.fit.beginnings import is_number
+from thinned.fit.endings import below, line_of_units
 from thinned.fit.source import text_of
 
 if TYPE_CHECKING:
@@ -197,20 +200,32 @@ def _excel(name: str, raw: bytes) -> tuple[pd.DataFrame, list[str]]:
         raise InputError(f"{name}: the sheet {quoted(read)} is empty.")
     above = _titles(rows)
     header, *cells = rows[above:]
+    texts = [["" if cell is None else str(cell) for cell in row] for row in cells]
+    under = below(texts, len(header))
+    cells = cells[: len(cells) - under]
     used = [i for i in range(len(header)) if any(row[i] is not None for row in (header, *cells))]
     names = ["" if header[i] is None else text_of(header[i]).strip() for i in used]
     columns = [pd.Series([_cell(row[i]) for row in cells], dtype=object) for i in used]
     frame = pd.concat(columns, axis=1, keys=range(len(columns))).infer_objects()
     frame.columns = pd.Index(names)
     notes = []
+    units = line_of_units(frame) if len(frame) else []
+    if units:
+        frame = frame.iloc[1:].reset_index(drop=True).infer_objects()
+        notes.append(f"The first row below the header says {listed(units, 3)}, and is no row.")
     if len(sheets) > 1:
         which = "the first" if read == sheets[0] else "the first with a table"
-        notes = [f"{name} has {len(sheets)} sheets; {which}, {quoted(read)}, was read."]
+        notes.append(f"{name} has {len(sheets)} sheets; {which}, {quoted(read)}, was read.")
     if above:
         rows_above = "row is" if above == 1 else f"{above} rows that are not empty are"
         notes.append(
             f"The first {rows_above} no part of the table; the next one names its columns."
         )
+    if under:
+        rows_under = "row is" if under == 1 else f"{under} rows that are not empty are"
+        cells_under = (cell.strip() for row in texts[-under:] for cell in row)
+        left = listed([cell for cell in cells_under if cell and not is_number(cell)], 3)
+        notes.append(f"The last {rows_under} no part of the table: {left}.")
     return frame, notes
 
 
@@ -284,7 +299,7 @@ def _json_lines(name: str, raw: bytes) -> pd.DataFrame:
         records.append(record)
     if not records:
         raise InputError(f"{name}: the file is empty.")
-    return pd.DataFrame.from_records(records)
+    return pd.json_normalize(records)  # what a record has in an object becomes columns: "a.b"
 
 
 def of_one_kind(frame: pd.DataFrame) -> pd.DataFrame:
@@ -294,6 +309,6 @@ def of_one_kind(frame: pd.DataFrame) -> pd.DataFrame:
         if cells.dtype != object:
             continue
         types = {type(cell) for cell in cells.dropna()}
-        if str in types and types <= {str, int, float}:
+        if str in types and types <= {str, int, float, datetime, date}:
             frame[name] = cells.map(text_of, na_action="ignore")
     return frame

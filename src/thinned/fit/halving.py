@@ -40,14 +40,20 @@ def fewest_rows(problem: Problem) -> int:
 
 
 def sampled(problem: Problem, n: int, seed: int) -> Problem:
-    """n of the rows, as many of each class as its share is.
+    """n of the rows, as many of each class as its share is; all, with a note, if there are fewer.
 
     Raises
     ------
-    InputError if there are fewer, or n is too few.
+    InputError if n is too few.
     """
+    if n > problem.rows:
+        problem.notes.append(
+            f"--rows {n} asks for more rows than there are: all {problem.rows:,} are learned from."
+        )
+    if n >= problem.rows:
+        return problem
     _check(problem, "--rows", n, fewest_rows(problem), problem.rows)
-    return problem if n == problem.rows else _taken(problem, _drawn(problem, n, seed))
+    return _taken(problem, _drawn(problem, n, seed))
 
 
 def apart(problem: Problem, n: int, seed: int) -> tuple[Problem, Problem]:

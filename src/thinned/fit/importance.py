@@ -15,7 +15,7 @@ from thinned.fit.network import log_softmax
 from thinned.fit.own_network import OwnNetwork
 from thinned.fit.threads import one_blas_thread
 
-__all__ = ["Importance", "importance_of"]
+__all__ = ["Importance", "importance_of", "weighted_mean"]
 
 Array = NDArray[Any]
 
@@ -35,8 +35,12 @@ class Importance:
     error: float
 
 
-def importance_of(model: Model, frame: Any, target: Array, seed: int) -> tuple[Importance, ...]:
-    """Of all columns, the most important first. frame, target : the test part.
+def importance_of(
+    model: Model, frame: Any, target: Array, seed: int, weights: Array | None = None
+) -> tuple[Importance, ...]:
+    """Of all columns, the most important first.
+
+    frame, target : the test part. weights : how much each of its rows counts; None is alike.
 
     References
     ----------
@@ -48,13 +52,14 @@ def importance_of(model: Model, frame: Any, target: Array, seed: int) -> tuple[I
         rows = np.sort(rng.permutation(len(frame))[:MOST_ROWS])
     x = model.encoder.encode(frame.iloc[rows]).astype(np.float64)
     y = target[rows]
+    counts = np.ones(len(rows)) if weights is None else weights[rows]
     network = model.network
     if isinstance(network, OwnNetwork):
-        first, weights = x, np.eye(x.shape[1])
+        first, layer = x, np.eye(x.shape[1])
         say: Callable[[Array], Array] = network.outputs
     else:  # only the first layer's sums change with a column, and by little
-        weights = network.weights[0].astype(np.float64)
-        first = x @ weights + network.biases[0]
+        layer = network.weights[0].astype(np.float64)
+        first = x @ layer + network.biases[0]
         say = network.onwards
     whole = _losses(say(first), y)
     places = _places(model.encoder)
@@ -62,14 +67,21 @@ def importance_of(model: Model, frame: Any, target: Array, seed: int) -> tuple[I
     found = []
     with one_blas_thread():
         for name, place in places.items():
-            weight = weights[place]
+            weight = layer[place]
             more = np.zeros(len(rows))
             for _ in range(shuffles):
                 moved = x[rng.permutation(len(rows)), place] - x[:, place]
                 more += (_losses(say(first + moved @ weight), y) - whole) / shuffles
-            error = more.std(ddof=1) / np.sqrt(len(more)) if len(more) > 1 else 0.0
-            found.append(Importance(name, float(more.mean()), float(error)))
+            found.append(Importance(name, *weighted_mean(more, counts)))
     return tuple(sorted(found, key=lambda one: -one.value))
+
+
+def weighted_mean(values: Array, weights: Array) -> tuple[float, float]:
+    """The weighted mean of rows, and its standard error over them."""
+    share = weights / weights.sum()
+    mean, n = float(share @ values), len(values)
+    error = np.sqrt(n / (n - 1) * np.sum((share * (values - mean)) ** 2)) if n > 1 else 0.0
+    return mean, float(error)
 
 
 def _places(encoder: Encoder) -> dict[str, slice]:

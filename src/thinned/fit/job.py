@@ -103,9 +103,10 @@ def result_of(problem: Problem, search: Search) -> Result:
         data.unbalanced,
     )
     test, target = problem.features.iloc[search.test_rows], problem.target[search.test_rows]
+    weights = None if problem.weights is None else problem.weights[search.test_rows]
     return Result(
         uncertainty=uncertainty_of(model, test, target),
-        importance=importance_of(model, test, target, search.settings.seed),
+        importance=importance_of(model, test, target, search.settings.seed, weights),
         gap=search.gap,
         baselines=search.baselines,
         took=Took(search.seconds, machine()),

@@ -61,7 +61,8 @@ def kind_of(source: TableFile, name: str) -> tuple[Kind | Literal["date"], pd.Se
     odd = odd if len(odd) else known
     raise source.error(
         f"column {quoted(name)}, {source.row(int(odd.index[0]))}: cannot read a cell of type "
-        f"{type(odd.iloc[0]).__name__} beside the others; cells must be numbers, texts or booleans."
+        f"{type(odd.iloc[0]).__name__} beside the others; cells must be numbers, texts or "
+        f"booleans. --drop {quoted(name)} leaves the column out."
     )
 
 

@@ -105,9 +105,11 @@ class Model:
         network = Perceptron(layers, sites, rates, "relu", scale, mean)
         return predict_perceptron(who, network, inputs, asked, self.task == "regression")
 
-    def read(self, data: str) -> tuple[pd.DataFrame, NDArray[Any] | None, list[str]]:
+    def read(
+        self, data: str, encoding: str | None = None
+    ) -> tuple[pd.DataFrame, NDArray[Any] | None, list[str]]:
         """The model's columns in DATA, its target if it is there, and notes on what was met."""
-        return self.taken_from(open_data(data, self.verbatim, self.missing))
+        return self.taken_from(open_data(data, self.verbatim, self.missing, encoding))
 
     @property
     def verbatim(self) -> frozenset[str]:

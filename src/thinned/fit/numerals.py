@@ -7,7 +7,7 @@ the marks between them. A column of such cells then has one of the styles of `ST
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,14 +17,25 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["STYLES", "Numeral", "Style", "is_mark", "plainly", "taken_apart"]
+__all__ = [
+    "FAMILIES",
+    "STYLES",
+    "Numeral",
+    "Style",
+    "family_of",
+    "in_company",
+    "is_mark",
+    "is_money",
+    "plainly",
+    "taken_apart",
+]
 
 # What stands for a space, an apostrophe or a minus in tables from Excel, R, SAP and the web.
 _PLAIN = str.maketrans(
     dict.fromkeys("\u00a0\u2002\u2007\u2008\u2009\u200a\u202f\u2060", " ")
     | dict.fromkeys("\u2018\u2019\u02bc\u2032\u00b4`", "'")
     | dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d", "-")
-    | {"\u066b": ".", "\u066c": ",", "\uff0e": ".", "\uff0c": ","}
+    | {"\u066b": ".", "\u066c": ",", "\uff0e": ".", "\uff0c": ",", "\u2033": '"', "\u201d": '"'}
     # Digits of other scripts: wide, Arabic, Persian, Devanagari.
     | {chr(first + d): str(d) for first in (0xFF10, 0x660, 0x6F0, 0x966) for d in range(10)}
     | dict.fromkeys("\u200b\u200c\u200d\u200e\u200f\ufeff", "")  # nothing to see
@@ -37,25 +48,116 @@ _CODES = (
     r"Rs\.?|Fr\.?|kr\.?"
 )
 # Signs beside currencies that may precede a number: about, number, and the ends of a range.
-_MARKS = "[<>]=?|[\u2264\u2265\u2248~#\u2116]|ca\\.|approx\\."
+_MARKS = "[<>]=?|[\u2264\u2265\u2248~#\u2116%']|ca\\.|approx\\."
+# Tens that a number is multiplied by: 1.5x10^5, raised or not, and 1.5d+05 as Fortran writes it.
+_RAISED = str.maketrans(
+    "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207b", "0123456789-"
+)
+_TENS = re.compile(
+    r"\s?[x\u00d7*\u00b7]\s?10\s?(?:(?:\^|\*\*)\s?([-+]?[0-9]{1,3})|([-+][0-9]{1,3})"
+    r"|([\u2070\u00b9\u00b2\u00b3\u2074-\u2079\u207b]{1,4}))$|[dD]([-+][0-9]{2,3})$"
+)
+# What refers to a footnote.
+_NOTES = r"\*{1,4}|[\u2020\u2021\u00a7]{1,2}|\[[\w ]{1,8}\]"
 # After it any short word counts, if it is the same one in the whole column.
 _CELL = re.compile(
     r"(?P<sign>[-+]?)\s*"
     rf"(?P<before>[A-Z]{{0,3}}[{_SIGNS}]|(?:{_CODES})(?![A-Za-z])|{_MARKS})?\s*(?P<inner>[-+]?)\s*"
     r"(?P<digits>[0-9](?:[0-9.,' ]*[0-9.,])?|[.,][0-9]+)(?P<exponent>[eE][-+]?[0-9]{1,3})?\s*"
-    rf"(?P<after>[^\W\d_][\w%°²³/·*^]{{0,11}}\.?|[%‰°\"{_SIGNS}][\w/²³]{{0,11}})?(?P<trailing>-?)"
+    rf"(?P<after>[^\W\d_][\w%°²³/·*^]{{0,11}}\.?(?:\s?[{_SIGNS}])?|[%‰°\"{_SIGNS}][\w/²³]{{0,11}}"
+    rf"|\+|/\s?[0-9]{{1,4}}|{_NOTES})?(?P<trailing>-?)"
 )
 _IN_BRACKETS = re.compile(r"([^()]*)\(([^()]+)\)([^()]*)")
 
 
 class Numeral(NamedTuple):
-    """A cell taken apart. `digits` may have marks between them, `exponent` is as in 1e5."""
+    """A cell taken apart. `digits` may have marks between them, `exponent` is as in 1e5.
+
+    factor : what the number is multiplied by, as in 1.5K.
+    """
 
     negative: bool
     before: str
     after: str
     digits: str
     exponent: str
+    factor: float = 1.0
+
+
+class Family(NamedTuple):
+    """What can stand after the numbers of one column, and what each of it multiplies them by.
+
+    said : how a note names them. notes : marks that refer to a footnote belong to it too. enough :
+    how many of its members a column must show, to be sure; where it has a currency, one is enough.
+    many : how many different numbers it must have: fewer are names, as 1st, 2nd and 3rd.
+    """
+
+    said: str
+    factors: Mapping[str, float]
+    enough: int = 2
+    notes: bool = False
+    many: int = 1
+
+    def factor(self, after: str) -> float | None:
+        """By what it multiplies; None where it does not belong here."""
+        if self.notes and re.fullmatch(_NOTES, after):
+            return 1.0
+        return self.factors.get(after)
+
+    def holds(self, afters: Collection[str], money: bool) -> bool:
+        """Whether all of these are members, and enough of them to be no units of their own."""
+        factors = [self.factor(after) for after in afters]
+        telling = sum(after != "" for after in afters)
+        return None not in factors and telling >= (1 if money else self.enough)
+
+
+_THOUSANDS = dict.fromkeys(("k", "K", "Tsd", "Tsd.", "tsd", "thousand"), 1e3)
+_MILLIONS = dict.fromkeys(("m", "M", "mn", "Mn", "Mio", "Mio.", "mio", "MM", "million"), 1e6)
+_BILLIONS = dict.fromkeys(("B", "b", "bn", "Bn", "Mrd", "Mrd.", "bln", "billion"), 1e9)
+# A name is what is saved in a model as what stands after a number.
+FAMILIES = {
+    "*|[1]": Family("marks of footnotes left away", {"": 1.0}, 1, notes=True),
+    "K|M|B": Family(
+        "K, M, B and the like multiplied out",
+        {"": 1.0} | _THOUSANDS | _MILLIONS | _BILLIONS | {"T": 1e12, "tn": 1e12},
+    ),
+    "KB|MB": Family("in bytes", {"B": 1.0, "KB": 1e3, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}),
+    "g|kg": Family("in grams", {"mg": 1e-3, "g": 1.0, "kg": 1e3, "t": 1e6}),
+    "m|km": Family("in metres", {"mm": 1e-3, "cm": 1e-2, "m": 1.0, "km": 1e3}),
+    "st|nd|rd|th": Family(
+        "st, nd, rd and th left away", {"st": 1.0, "nd": 1.0, "rd": 1.0, "th": 1.0}, many=10
+    ),
+}
+
+
+def family_of(company: Collection[tuple[str, str]]) -> str | None:
+    """The family to which all that stands after the numbers of a column belongs; None where there
+    is none, or what stands before them differs."""
+    before = {before for before, _ in company}
+    if len(before) > 1:
+        return None
+    afters = {after for _, after in company}
+    money = all(map(is_money, before))
+    return next((name for name, one in FAMILIES.items() if one.holds(afters, money)), None)
+
+
+def is_money(before: str, after: str = "") -> bool:
+    """Whether a currency stands before a number, or after it."""
+    behind = after[:1] in set(_SIGNS) or re.fullmatch(_CODES, after) is not None
+    return bool(before and not is_mark(before)) or behind
+
+
+def in_company(numeral: Numeral | None, before: str, after: str) -> Numeral | None:
+    """A numeral that has this around it, multiplied where a family says so; else None.
+
+    after : what stands after it, or a key of `FAMILIES`.
+    """
+    if numeral is None or numeral.before != before:
+        return None
+    if after not in FAMILIES:
+        return numeral if numeral.after == after else None
+    factor = FAMILIES[after].factor(numeral.after)
+    return None if factor is None else numeral._replace(factor=factor)
 
 
 def is_mark(before: str) -> bool:
@@ -73,7 +175,18 @@ def taken_apart(cells: Iterable[str]) -> list[Numeral | None]:
     return [_apart(plainly(cell)) for cell in cells]
 
 
+def _with_tens(cell: str) -> str:
+    """A cell with 1.5x10^5 and the like as 1.5e5."""
+    found = _TENS.search(cell)
+    if found is None or not cell[: found.start()][-1:].isdigit():
+        return cell
+    tens = next(filter(None, found.groups())).translate(_RAISED)
+    return f"{cell[: found.start()]}e{tens}"
+
+
 def _apart(cell: str) -> Numeral | None:
+    if "10" in cell or "d" in cell or "D" in cell:
+        cell = _with_tens(cell)
     bracketed = _IN_BRACKETS.fullmatch(cell)  # an accountant's (12.50) is -12.50
     if bracketed:
         cell = "".join(bracketed.groups()).strip()
@@ -132,6 +245,8 @@ class Style:
         """What a numeral that fits is worth; infinite where it is beyond binary64."""
         digits = numeral.digits.replace(self.group, "") if self.group else numeral.digits
         size = float(digits.replace(self.decimal, ".") + numeral.exponent)
+        if numeral.factor != 1.0:  # 300.1K is 300100, and not a little more
+            size = float(f"{size * numeral.factor:.15g}")
         return -size if numeral.negative else size
 
     def values(self, numerals: Iterable[Numeral]) -> NDArray[np.float64]:

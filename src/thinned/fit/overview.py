@@ -9,6 +9,7 @@ import numpy as np
 
 from thinned.errors import quoted
 from thinned.fit.encoding import FURTHEST, MISSING, Encoder
+from thinned.fit.numerals import FAMILIES
 
 if TYPE_CHECKING:
     from thinned.fit.tables import Problem
@@ -88,8 +89,11 @@ def _reading(name: str, reading: Any) -> str:
         return ""
     if reading.dated:
         return f"made from the dates of {quoted(reading.column)}; "
-    around = " ".join(part for part in (reading.before, reading.after) if part.strip())
-    return f"read as {reading.form}{f' with {quoted(around)}' if around else ''}; "
+    family = FAMILIES.get(reading.after)
+    around = [part for part in (reading.before, "" if family else reading.after) if part.strip()]
+    said = f", {' and '.join(map(quoted, around))} left away" if around else ""
+    said += f", {family.said}" if family else ""
+    return f"read as {reading.form}{said}; "
 
 
 def _clipped(values: Any, number: Any) -> bool:

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinned.errors import listed, quoted
-from thinned.fit.dates import FORMS, WHOLE, days_of, part_names, parts
-from thinned.fit.lengths import LENGTH, SENTENCE, seconds_of
-from thinned.fit.numerals import STYLES, taken_apart
+from thinned.fit.compounds import COMPOUNDS
+from thinned.fit.dates import FORMS, days_of, part_names, parts
+from thinned.fit.numerals import FAMILIES, STYLES, in_company, taken_apart
 from thinned.fit.source import TableFile, text_of
 
 if TYPE_CHECKING:
@@ -28,8 +28,9 @@ VERBATIM = "text"
 class Reading:
     """How a column's texts become values.
 
-    form : a key of `STYLES` or of dates' `FORMS`, `LENGTH`, or "text".
-    before, after : what stands around each number: a currency, a unit.
+    form : a key of `STYLES`, of dates' `FORMS` or of `COMPOUNDS`, or "text".
+    before, after : what stands around each number: a currency, a unit; `after` can be a key of
+        `FAMILIES`.
     lenient : what has not this form is missing; else it is an error.
     """
 
@@ -62,23 +63,23 @@ class Reading:
             codes, texts = pd.factorize(cells)
             days = FORMS[self.form].days(pd.Series(texts, dtype=object))
             return np.append(days, np.nan)[codes]
-        if self.form == LENGTH:
-            return seconds_of(cells)
+        if self.form in COMPOUNDS:
+            return COMPOUNDS[self.form].values(cells)
         style = STYLES[self.form]
         if not self.before + self.after and (whole := style.at_once(cells)) is not None:
             return whole
         codes, texts = pd.factorize(cells)
         known = np.full(len(texts) + 1, np.nan)  # the last is for the code -1, a missing text
         for i, one in enumerate(taken_apart(texts)):
-            fits = one is not None and (one.before, one.after) == (self.before, self.after)
-            if one is not None and fits and style.fits(one):
+            one = in_company(one, self.before, self.after)
+            if one is not None and style.fits(one):
                 known[i] = style.value(one)
         return known[codes]
 
 
 def forms() -> tuple[str, ...]:
     """Every form that a reading can have."""
-    return (*STYLES, *FORMS, LENGTH, VERBATIM)
+    return (*STYLES, *FORMS, *COMPOUNDS, VERBATIM)
 
 
 def applied(source: TableFile, readings: Iterable[Reading]) -> None:
@@ -110,7 +111,7 @@ def _take_dates(source: TableFile, reading: Reading) -> None:
     days = None if form.clock else days_of(cells)
     if days is None:
         numbers = pd.api.types.is_numeric_dtype(cells.dtype) and cells.notna().any()
-        if numbers and reading.form != WHOLE:
+        if numbers and not form.whole:
             raise source.error(f"column {quoted(name)} holds numbers where the model has dates.")
         texts = cells.map(text_of, na_action="ignore").astype(object)
         days = _read(source, reading, texts.where(texts.notna(), None))
@@ -176,9 +177,12 @@ def notes_on(readings: Iterable[Reading], examples: dict[str, str]) -> list[str]
             said.append(_dates_note(group, cell))
             continue
         value = group[0].values(pd.Series([cell], dtype=object))[0]
-        sentence = SENTENCE if form == LENGTH else STYLES[form].sentence
-        around = " and ".join(quoted(mark) for mark in (before, after) if mark)
-        without = f", {around} left away," if around else ""
+        sentence = (COMPOUNDS | STYLES)[form].sentence
+        family = after in FAMILIES
+        around = " and ".join(quoted(m) for m in (before, "" if family else after) if m)
+        ways = [f"{around} left away"] if around else []
+        ways += [FAMILIES[after].said] if family else []
+        without = f", {', '.join(ways)}," if ways else ""
         said.append(
             f"{sentence}{without} in {listed([one.column for one in group], 3)}: "
             f"{quoted(cell)} is {value:.12g}."

@@ -24,6 +24,10 @@ __all__ = ["note_alike", "selected"]
 
 # A text column with more different values than this, most of them in one row only, names its rows.
 MANY_TEXTS, IDENTIFIER_SHARE = 50, 0.5
+# A share of texts that have the same form.
+SAME_FORM = 0.8
+# Whole numbers with so many digits each are codes more often than counts.
+_LONG, _LONGEST = 1e8, 1e17
 # Numbers that stand for no value in many tables, where they are far from all others.
 _NO_VALUES = frozenset(
     sign * number for number in (9, 99, 999, 9999, 99999, 999999) for sign in (1, -1)
@@ -80,6 +84,8 @@ def selected(
         if kind == "numeric":
             check_values(source, name, cells.to_numpy(np.float64))
             _note_no_values(source, name, cells.to_numpy(np.float64))
+            if name not in made:
+                _note_row_names(source, name, cells.to_numpy(np.float64))
         if kind == "text":
             note_alike(source, name, cells)
         if name not in made and not reason:
@@ -89,7 +95,7 @@ def selected(
     for reason, those in left_out.items():
         what = "Column" if len(those) == 1 else "Columns"
         source.notes.append(f"{what} left out: {listed(those)} ({reason}).")
-    return tuple(kept), pd.DataFrame(out)
+    return tuple(kept), pd.DataFrame(out, copy=False)  # a large table is not held twice
 
 
 def _useless(kind: str, cells: pd.Series) -> str:
@@ -108,8 +114,18 @@ def _useless(kind: str, cells: pd.Series) -> str:
         if two_digit_years(known):
             return "dates whose years have two digits; write all four to use it"
         if different > MANY_TEXTS and different > IDENTIFIER_SHARE * len(known):
-            return f"{different} different texts in {len(known)} rows, which name rows"
+            return f"{different} different texts in {len(known)} rows, {_what_texts_are(known)}"
     return ""
+
+
+def _what_texts_are(texts: pd.Series) -> str:
+    """What nearly as many different texts as rows are: names, or values of a form of their own."""
+    forms = texts.str.strip().str.replace(r"[0-9]+(?:\.[0-9]+)?", "9", regex=True)
+    form = str(forms.mode().iloc[0])
+    if (forms == form).mean() >= SAME_FORM and re.search("9[^A-Za-z0-9]+9", form):
+        cell = texts[forms == form].iloc[0]
+        return f"with several numbers in each, as {quoted(cell)}; a column for each could be used"
+    return "which name rows"
 
 
 def _telling(
@@ -186,6 +202,26 @@ def _note_no_values(source: TableFile, name: str, values: NDArray[np.float64]) -
                 "other "
                 f'numbers: if it says that there is none, write --missing "{extreme:g}".'
             )
+
+
+def _note_row_names(source: TableFile, name: str, values: NDArray[np.float64]) -> None:
+    """Point out whole numbers, each in one row, that may name or number rows: they rise from row to
+    row, or are long and have the same number of digits."""
+    if len(values) < MANY_TEXTS or not np.isfinite(values).all() or (values % 1).any():
+        return
+    steps = np.diff(values)
+    why = ""
+    if (steps > 0).all() and len({*steps[:FIRST_ORDERED].tolist()}) > 1:
+        why = "rises from each row to the next, as numbers of rows do"
+    elif values.min() >= _LONG and values.max() < _LONGEST:
+        digits = np.floor(np.log10(values))
+        if (digits == digits[0]).all() and len(np.unique(values)) == len(values):
+            why = f"has another number of {int(digits[0]) + 1} digits in each row, as codes are"
+    if why:
+        source.notes.append(
+            f"Column {quoted(name)} {why}, and is learned from as a quantity; if it only names "
+            f"rows, write --drop {quoted(name)}."
+        )
 
 
 def _note_telling(

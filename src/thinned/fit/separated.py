@@ -19,7 +19,15 @@ from thinned.fit.beginnings import (
     is_number,
     is_spaced,
 )
-from thinned.fit.source import TableFile, parsed
+from thinned.fit.endings import (
+    emptied,
+    line_of_units,
+    note_on_units,
+    with_even_header,
+    without_repeated_header,
+    without_rest,
+)
+from thinned.fit.source import TableFile, line_of, parsed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +54,9 @@ def separated(
     import pandas as pd
 
     text, separator, passed_over = beginning(name, text)
-    notes = [*notes, *passed_over]
+    text, rest = without_rest(text, separator)
+    text, again = without_repeated_header(with_even_header(text, separator))
+    notes = [*notes, *passed_over, *again, *rest]
     spaced = is_spaced(text, separator)
     header, rows = _structure(name, text, separator, spaced)
     if len(header) == 1:
@@ -64,15 +74,49 @@ def separated(
         notes=notes,
         spaced=spaced,
     )
-    check_names(source, header[1:] if numbered else header)
+    blank = _named(source)
+    check_names(source, list(source.header[1:] if numbered else source.header))
     if separator != ",":
         source.notes.append(f"The columns of {name} are separated by {SEPARATORS[separator]}.")
     frame = parsed(text, separator, source.header, as_text, missing, spaced=spaced)
     if len(frame) != rows:
         raise source.error(f"it cannot be read as a CSV: {rows} rows, of which {len(frame)} parse.")
+    units = line_of_units(frame) if rows else []
+    if units:
+        line = line_of(text, separator, 0, spaced)
+        source.text = text = emptied(text, line)
+        source.notes.append(note_on_units(line, units))
+        frame = parsed(text, separator, source.header, as_text, missing, spaced=spaced)
     check_is_header(source, frame)
+    frame = _without_blank(source, frame, blank)
     source.frame = without_row_numbers(source, frame) if numbered else frame
     return source
+
+
+def _named(source: TableFile) -> list[str]:
+    """Give each column without a name behind the first one a name of its own; return these."""
+    header, blank = list(source.header), []
+    for place, name in enumerate(header):
+        if place and not name:
+            header[place] = f"\0{place + 1}"  # which no file holds
+            blank.append(header[place])
+    source.header = tuple(header)
+    return blank
+
+
+def _without_blank(source: TableFile, frame: pd.DataFrame, blank: list[str]) -> pd.DataFrame:
+    """The table without its columns that have neither a name nor a value."""
+    for name in blank:
+        if frame[name].notna().any():
+            row = source.row(int(np.flatnonzero(frame[name].notna())[0]))
+            raise source.error(
+                f"column {name[1:]} has no name in the header, and {row} has a value there; "
+                "write a name."
+            )
+    if blank:
+        many = f"{len(blank)} columns have" if len(blank) > 1 else "A column has"
+        source.notes.append(f"{many} neither a name nor a value: left out.")
+    return frame.drop(columns=blank)
 
 
 def _structure(name: str, text: str, separator: str, spaced: bool) -> tuple[list[str], int]:
@@ -158,14 +202,24 @@ def check_names(source: TableFile, names: list[str]) -> None:
         if not name:
             raise source.error(f"column {number} has no name in the header.")
         if name in seen:
-            raise source.error(f"two columns are called {quoted(name)}.")
+            raise source.error(f"two columns are called {quoted(name)}; give each its own name.")
         seen.add(name)
 
 
 def without_row_numbers(source: TableFile, frame: pd.DataFrame) -> pd.DataFrame:
+    """The table without its first column, which has no name, where that names or numbers rows; else
+    with a name for it."""
     first = frame.iloc[:, 0]
+    if not first.notna().any():
+        source.notes.append("The first column has neither a name nor a value: left out.")
+        return frame.iloc[:, 1:]
     if first.dtype.kind == "f" or not first.is_unique or first.isna().any():
-        raise source.error("column 1 has no name in the header.")
+        name = "column 1"
+        if name in frame.columns:
+            raise source.error(f"column 1 has no name in the header, and {quoted(name)} is taken.")
+        source.notes.append(f"The first column has no name, and is called {quoted(name)} here.")
+        source.header = (name, *source.header[1:])
+        return frame.set_axis([name, *frame.columns[1:]], axis=1)
     what = "numbers" if first.dtype.kind == "i" else "names"
     source.notes.append(f"The first column has no name and holds row {what}: left out.")
     return frame.iloc[:, 1:]

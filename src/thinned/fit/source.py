@@ -6,14 +6,17 @@ import csv
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from thinned.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TableFile", "parsed", "text_of"]
+# Characters from which on a table is read in pieces, of so many rows.
+PIECE, PIECE_ROWS = 2**24, 20_000
+
+__all__ = ["TableFile", "line_of", "parsed", "text_of"]
 
 
 @dataclass
@@ -41,7 +44,7 @@ class TableFile:
         """How a person finds the row at this position: its number, and its line in a CSV."""
         if self.text is None:
             return f"row {position + 1}"
-        line = _line_of(self.text, self.separator, position, self.spaced)
+        line = line_of(self.text, self.separator, position, self.spaced)
         return f"row {position + 1} (line {line})"
 
     def error(self, sentence: str) -> InputError:
@@ -89,29 +92,59 @@ def parsed(
     """
     import pandas as pd
 
-    source: Any = _Pieces(
-        text
-    )  # a StringIO would hold the text once more, at four bytes a character
-    frame = pd.read_csv(
-        source,
-        sep=separator,
-        skipinitialspace=spaced,
-        header=0,
-        names=list(header),
-        index_col=False,
-        usecols=None if only is None else [only],
-        dtype={name: str for name in as_text if name in header},
-        na_values=list(missing) if only is None else ["", *missing],
-        keep_default_na=only is None,
-        nrows=rows,
-        low_memory=False,  # in chunks, one column could get two types
-    )
+    asked: dict[str, Any] = {
+        "sep": separator,
+        "skipinitialspace": spaced,
+        "header": 0,
+        "names": list(header),
+        "index_col": False,
+        "usecols": None if only is None else [only],
+        "dtype": {name: str for name in as_text if name in header},
+        "na_values": list(missing) if only is None else ["", *missing],
+        "keep_default_na": only is None,
+        "low_memory": False,  # within one piece no column gets two types
+    }
+    frame = None
+    if only is None and rows is None and len(text) > PIECE:
+        frame = _joined(text, asked)
+    if frame is None:
+        frame = cast("pd.DataFrame", pd.read_csv(_file(text), nrows=rows, **asked))
     for name in frame.columns:  # with spaces around it, a mark is still one, and nothing nothing
         cells = frame[name]
         if pd.api.types.is_string_dtype(cells.dtype) or cells.dtype == object:
             empty = cells.astype("str").str.strip().isin(["", *missing])
             frame[name] = cells.mask(empty) if empty.any() else cells
     return frame
+
+
+def _file(text: str) -> Any:
+    """A text as a file; a StringIO would hold it once more, at four bytes a character."""
+    return _Pieces(text)
+
+
+def _joined(text: str, asked: dict[str, Any]) -> pd.DataFrame | None:
+    """A long table, read piece by piece: a reader of all of it at once holds it three times. None
+    where a column is of one type in a piece and of another in the next, unless both are numbers."""
+    import pandas as pd
+
+    parts: dict[str, list[Any]] = {}
+    with pd.read_csv(_file(text), chunksize=PIECE_ROWS, **asked) as pieces:
+        for piece in pieces:
+            for name in piece.columns:
+                parts.setdefault(name, []).append(piece[name])
+    whole: dict[str, Any] = {}
+    for name in list(parts):
+        cells = parts.pop(name)
+        known = [one.dtype for one in cells if one.notna().any()]
+        numbers = all(dtype.kind in "if" for dtype in known)
+        if not numbers and len(set(known)) > 1:
+            return None
+        if not numbers:  # a piece without a value has the type of numbers
+            if known[0].kind == "b" and len(known) < len(cells):
+                return None
+            cells = [one.astype(known[0]) for one in cells]
+        whole[name] = pd.concat(cells, ignore_index=True) if len(cells) > 1 else cells[0]
+    return pd.DataFrame(whole, copy=False)
 
 
 class _Pieces:
@@ -135,7 +168,7 @@ class _Pieces:
         return self.read((end or len(self.text)) - self.at)
 
 
-def _line_of(text: str, separator: str, position: int, spaced: bool) -> int:
+def line_of(text: str, separator: str, position: int, spaced: bool) -> int:
     """The line (from 1) on which the data row at this position starts."""
     lines = io.StringIO(text, newline="")
     reader = csv.reader(lines, delimiter=separator, skipinitialspace=spaced)

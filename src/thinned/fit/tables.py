@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from thinned.errors import InputError, listed, quoted
 from thinned.fit.choices import Choices, check_names
+from thinned.fit.dates import FORMS
 from thinned.fit.detection import found, plainly_numbers
+from thinned.fit.doubt import option
 from thinned.fit.files import STANDARD_INPUT, read
 from thinned.fit.kinds import Column, Kind, as_kind, kind_of
 from thinned.fit.readings import Reading, applied
@@ -82,14 +84,17 @@ class Problem:
 
 
 def open_data(
-    data: str, as_text: frozenset[str] = frozenset(), missing: tuple[str, ...] = ()
+    data: str,
+    as_text: frozenset[str] = frozenset(),
+    missing: tuple[str, ...] = (),
+    encoding: str | None = None,
 ) -> TableFile:
     """DATA as the user names it: one of scikit-learn's data sets, a file, or "-"."""
     if data in DATASETS:
         return _dataset(data)
     path = Path(data)
     if path == STANDARD_INPUT:
-        return read(path, as_text, missing)
+        return read(path, as_text, missing, encoding)
     try:
         there = path.exists()
     except OSError as reason:  # a name too long, a loop of links
@@ -98,7 +103,7 @@ def open_data(
         near = difflib.get_close_matches(data, DATASETS, 1)
         hint = f"did you mean {near[0]}?" if near else f"data sets by name: {', '.join(DATASETS)}."
         raise InputError(f"{data}: no such file; {hint}")
-    return read(path, as_text, missing)
+    return read(path, as_text, missing, encoding)
 
 
 def load(
@@ -119,7 +124,7 @@ def load(
     InputError with one sentence.
     """
     choices = choices or Choices()
-    source = open_data(data, missing=choices.missing)
+    source = open_data(data, missing=choices.missing, encoding=choices.encoding)
     return problem_of(source, data, target, task, choices)
 
 
@@ -145,8 +150,14 @@ def problem_of(
     source.frame = source.frame.drop(columns=list(apart))
     names_read = list(source.frame.columns)
     readings = found(source, names_read, choices.kinds, name)
-    if any(one.dated and one.column == name for one in readings):
-        raise source.error(f"the target {quoted(name)} holds dates; name another with --target.")
+    for one in readings:
+        if one.column == name and one.dated:
+            clock = FORMS[one.form].clock
+            more = f", or write {option(name, 'duration')} if they are lengths of time"
+            raise source.error(
+                f"the target {quoted(name)} holds {'times of day' if clock else 'dates'}; name "
+                f"another with --target{more if clock else ''}."
+            )
     applied(source, readings)
     times = None if choices.time is None else times_of(source, choices.time, readings)
     _check_number(source, len(source.frame))
@@ -180,7 +191,7 @@ def problem_of(
     return Problem(
         data=source.name,
         typed=typed,
-        features=frame.iloc[rows].reset_index(drop=True),
+        features=frame if len(rows) == len(frame) else frame.iloc[rows].reset_index(drop=True),
         columns=kept,
         left_out=tuple(one for one in names if one not in learned),
         target_name=name,
@@ -210,19 +221,19 @@ def _check_number(source: TableFile, rows: int, which: str = "") -> None:
 def _check_choices(choices: Choices, target: str, names: list[str]) -> None:
     """Options name columns that are there, and do not contradict each other."""
     check_names("--type", list(choices.kinds), names)
-    for option, those in (("--keep", choices.keep), ("--drop", choices.drop)):
-        check_names(option, those, names)
+    for flag, those in (("--keep", choices.keep), ("--drop", choices.drop)):
+        check_names(flag, those, names)
         if target in those:
-            raise InputError(f"{option}: {quoted(target)} is the target.")
+            raise InputError(f"{flag}: {quoted(target)} is the target.")
     columns = (choices.groups, choices.time, choices.weights)
-    for option, one in zip(("--groups", "--time", "--weights"), columns, strict=True):
+    for flag, one in zip(("--groups", "--time", "--weights"), columns, strict=True):
         if one is None:
             continue
-        check_names(option, [one], names)
+        check_names(flag, [one], names)
         if one == target:
-            raise InputError(f"{option}: {quoted(target)} is the target.")
-        if one in choices.drop or (option != "--time" and one in choices.keep):
-            raise InputError(f"{option}: {quoted(one)} is named by --keep or --drop too.")
+            raise InputError(f"{flag}: {quoted(target)} is the target.")
+        if one in choices.drop or (flag != "--time" and one in choices.keep):
+            raise InputError(f"{flag}: {quoted(one)} is named by --keep or --drop too.")
     if choices.weights is not None and choices.weights in (choices.groups, choices.time):
         raise InputError(f"--weights: {quoted(choices.weights)} is named by another option too.")
     if choices.groups is not None and choices.time is not None:

@@ -84,12 +84,19 @@ def clean(text: object, longest: int = 200) -> str:
     return shown[: longest - 1 - last] + "\N{HORIZONTAL ELLIPSIS}" + shown[-last:]
 
 
-def table(head: list[tuple[str, str]], rows: list[str], caption: str, label: str) -> str:
+def table(
+    head: list[tuple[str, str]], rows: list[str], caption: str, label: str, stacked: bool = False
+) -> str:
+    """A table (HTML) that can be scrolled to the side.
+
+    stacked : on a narrow screen each row is a list, of which a cell's `data-name` says what it is.
+    """
     names = "".join(
         f'<th scope="col">{name}<small>{unit or "&nbsp;"}</small></th>' for name, unit in head
     )
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table>'
+        f'<div class="scroll{" stacked" * stacked}" tabindex="0" role="region" '
+        f'aria-label="{label}"><table>'
         f"<caption>{caption}</caption><thead><tr>{names}</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )

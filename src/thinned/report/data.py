@@ -58,7 +58,7 @@ def _columns(overview: tuple[ColumnFacts, ...]) -> str:
     caption = "Columns that are learned from. Scaling is learned from training rows alone."
     if len(overview) > MOST_LISTED:
         caption += f" The first {MOST_LISTED} of {len(overview)}; metrics.json has all."
-    shown = table(head, rows, caption, "Columns")
+    shown = table(head, rows, caption, "Columns", stacked=True)
     if len(overview) <= MOST_OPEN:
         return shown
     return f"<details><summary>{count(len(overview), 'column')}</summary>{shown}</details>"
@@ -69,7 +69,10 @@ def _row(one: ColumnFacts) -> str:
         values = f"{number(one.low, 4)}, {number(one.middle, 4)}, {number(one.high, 4)}"
     else:
         values = ", ".join(f"{clean(name, 24)} ({n:,})" for name, n in one.texts)
-    cells = [one.kind, f"{one.missing:,}", f"{one.different:,}"]
-    numbers = "".join(f"<td>{text(cell)}</td>" for cell in cells)
-    said = "".join(f'<td class="text">{text(cell)}</td>' for cell in (values, one.done))
+    cells = {
+        "Kind": one.kind, "Missing": f"{one.missing:,}", "Different": f"{one.different:,}",
+    }  # fmt: skip
+    numbers = "".join(f'<td data-name="{k}">{text(cell)}</td>' for k, cell in cells.items())
+    told = {"Values": values, "What was done": one.done}
+    said = "".join(f'<td class="text" data-name="{k}">{text(v)}</td>' for k, v in told.items())
     return f'<tr><th scope="row">{text(clean(one.name, 40))}</th>{numbers}{said}</tr>'

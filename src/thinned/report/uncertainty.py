@@ -51,6 +51,10 @@ def _bounds(result: Result, bounds: Bounds) -> str:
         )
     code = f"<code>thinned predict --level {bounds.level:g}</code>"
     on = f"by the {count(rows, 'row')} of the test part"
+    weights = result.data.choices.weights
+    alike = (
+        "" if weights is None else f"Every row counts alike here, whatever its {escape(weights)}. "
+    )
     if bounds.sizes is None:
         start = f"An interval of ± {number(bounds.limit)} around an answer holds the true value"
     else:
@@ -61,7 +65,7 @@ def _bounds(result: Result, bounds: Bounds) -> str:
     return (
         f"{start} with a probability of {level} or more (split conformal prediction, set {on}). "
         "That is so on average over rows like these, and whatever the model is worth; single "
-        f"groups of rows may be covered less. {code} gives them for new rows."
+        f"groups of rows may be covered less. {alike}{code} gives them for new rows."
     )
 
 

@@ -1,0 +1,113 @@
+"""Below, between and beside the rows of a table: what is no part of it is left out, and said."""
+
+import pytest
+
+from thinned.errors import InputError
+from thinned.fit.endings import below
+from thinned.fit.files import read
+
+ROWS = "".join(f"a{i % 3},{i},{i}.5\n" for i in range(20))
+
+
+@pytest.fixture
+def table(tmp_path):
+    def write(text, name="data.csv"):
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8", newline="")
+        return read(path)
+
+    return write
+
+
+def said(source):
+    return [note for note in source.notes if "separated" not in note]
+
+
+@pytest.mark.parametrize(
+    ("rest", "note"),
+    [
+        ("Total,190,200\n", 'The last line is no part of the table: "Total".'),
+        ("\nSource: the office, 2023\n", 'The last 2 lines are no part of the table: "Source: the'),
+        (
+            "# exported on Monday\n",
+            'The last line is no part of the table: "# exported on Monday".',
+        ),
+        (",,\n,,\n", "The last 2 lines are no part of the table."),
+        (
+            ",,\nSumme,190,200\n* without the islands,,\n",
+            'The last 3 lines are no part of the table: "Summe", "* without the islands".',
+        ),
+    ],
+)
+def test_what_stands_below_is_cut_off_and_named(table, rest, note):
+    source = table(f"shop,n,y\n{ROWS}{rest}")
+    assert len(source.frame) == 20
+    (first,) = said(source)
+    assert first.startswith(note)
+    assert source.spelled("n").tolist() == [str(i) for i in range(20)]
+
+
+@pytest.mark.parametrize("rest", ["a1\n", "a1,5\n"])
+def test_a_row_that_ends_too_soon_is_refused(table, rest):
+    with pytest.raises(InputError, match=r"line 22 has . fields? where the header has 3"):
+        table(f"shop,n,y\n{ROWS}{rest}")
+
+
+def test_a_class_that_is_called_total_is_none_that_adds_up():
+    rows = [["women", "3"], ["Total", "7"], ["men", "4"], ["Total", "8"]]
+    assert below(rows, 2) == 0
+    assert below(rows[:1] + rows[3:], 2) == 1
+
+
+def test_columns_without_a_name_and_a_value_are_left_out(table):
+    source = table("a,b,,y,\n" + "1,2,,3.5,\n" * 5)
+    assert list(source.frame.columns) == ["a", "b", "y"]
+    assert said(source) == ["2 columns have neither a name nor a value: left out."]
+    with pytest.raises(InputError, match=r"column 3 has no name in the header, and row 2 \(line 3"):
+        table("a,b,,y\n1,2,,3\n1,2,5,3\n")
+
+
+def test_rows_may_be_one_field_wider_than_the_header(table):
+    ends = table("a,y\n" + "1,2.5,\n" * 5)
+    assert list(ends.frame.columns) == ["a", "y"]
+    names = table("a,y\n" + "".join(f"r{i},{i},2.5\n" for i in range(5)))
+    assert list(names.frame.columns) == ["a", "y"]
+    assert names.frame["a"].tolist() == list(range(5))
+    assert said(names) == ["The first column has no name and holds row names: left out."]
+
+
+def test_a_first_column_without_a_name_that_names_no_rows_gets_one(table):
+    source = table(",y\n" + "red,1.5\nblue,2.5\n" * 3)
+    assert list(source.frame.columns) == ["column 1", "y"]
+    assert said(source) == ['The first column has no name, and is called "column 1" here.']
+
+
+def test_a_second_line_with_units_is_no_row(table):
+    source = table("name,height,weight,y\n,cm,kg,\n" + "x,180,70,1.5\ny,170,60,2.5\n" * 3)
+    assert source.frame["height"].tolist() == [180, 170] * 3
+    assert said(source) == ['Line 2 says more of the columns, as "cm", and is no row.']
+    assert source.row(0) == "row 1 (line 3)"
+
+
+def test_a_word_in_the_first_row_alone_is_a_cell(table):
+    source = table("name,height,y\nx,unknown,1.5\n" + "y,170,2.5\n" * 5)
+    assert len(source.frame) == 6
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_the_header_again_is_no_row(table, end):
+    rows = "".join(f"{i},{i}.5{end}" for i in range(5))
+    source = table(f"a,y{end}{rows}a,y{end}{rows}a,y{end}{rows}")
+    assert source.frame["a"].tolist() == [*range(5)] * 3
+    assert said(source) == ["2 lines are the header again, and no part of the table."]
+    assert source.row(5) == "row 6 (line 8)"
+
+
+def test_the_mark_that_ends_a_file_of_old_systems_is_no_row(table):
+    assert len(table("a,y\r\n1,2\r\n3,4\r\n\x1a").frame) == 2
+
+
+def test_the_end_of_a_cell_of_several_lines_is_a_cell(table):
+    source = table("n,text\n" + '1,"first\nand the last of its lines"\n' * 20)
+    assert len(source.frame) == 20
+    assert said(source) == []
