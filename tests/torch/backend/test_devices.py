@@ -56,6 +56,10 @@ def test_the_reference_draws_by_operations(monkeypatch):
     assert devices.path_of(CPU) == "reference"
 
 
+def raises():
+    raise RuntimeError("Cannot access accelerator device when none is available.")
+
+
 def test_kernel_info_names_what_pytorch_sees(monkeypatch):
     seen = SimpleNamespace(
         current_accelerator=lambda: torch.device("cuda"),
@@ -65,7 +69,7 @@ def test_kernel_info_names_what_pytorch_sees(monkeypatch):
     with_cuda(monkeypatch)
     monkeypatch.setattr(torch, "accelerator", seen, raising=False)
     assert thinned.kernel_info().devices == {"cuda:0": "triton", "cuda:1": "triton"}
-    seen.is_available = lambda: False
+    seen.is_available, seen.current_accelerator = lambda: False, raises
     assert thinned.kernel_info().devices == {}
 
 

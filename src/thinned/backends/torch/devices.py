@@ -64,10 +64,10 @@ def path_of(device: torch.device) -> str:
 
 def paths() -> dict[str, str]:
     """The way of each accelerator that PyTorch sees, by the name that PyTorch has for it."""
-    if not hasattr(torch, "accelerator"):
+    if not hasattr(torch, "accelerator") or not torch.accelerator.is_available():
         return {}
-    kind = torch.accelerator.current_accelerator()
-    if kind is None or not torch.accelerator.is_available():
+    kind = torch.accelerator.current_accelerator()  # 2.6 raises where it was built for one in vain
+    if kind is None:
         return {}
     names = [f"{kind.type}:{i}" for i in range(torch.accelerator.device_count())]
     return {name: path_of(torch.device(name)) for name in names}
