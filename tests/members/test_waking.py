@@ -239,6 +239,53 @@ def test_gates_by_bernoulli_are_woken(scaled):
         np.testing.assert_allclose(got[k], X.numpy() * kept * (2 if scaled else 1))
 
 
+class Scaled(Gate):
+    """Stochastic depth as old timm, transformers and many copies of them write it: what is let
+    through is divided by the rate's rest, also where the gate is open."""
+
+    def __init__(self, gate):
+        super().__init__()
+        self.gate = gate
+
+    def forward(self, x):
+        if self.drop_prob == 0.0 or not self.training:
+            return x
+        keep = 1 - self.drop_prob
+        return self.gate(x, (len(x), *(1,) * (x.dim() - 1)), keep)
+
+
+SCALED = {
+    "floor": lambda x, shape, keep: x / keep * torch.floor(keep + torch.rand(shape)),
+    "compared": lambda x, shape, keep: x / keep * (torch.rand(shape) < keep),
+    "filled": lambda x, shape, keep: (
+        x.div(keep) * (torch.zeros(shape).float().uniform_(0, 1) < keep).float()
+    ),
+}
+
+
+@pytest.mark.parametrize("gate", SCALED)
+def test_what_is_scaled_where_the_gate_is_open_is_woken(gate):
+    model = nn.Sequential(Scaled(SCALED[gate]), nn.Dropout(0.0))
+    got = predict(model, X, members=16, keep=True, share="row")
+    assert got.not_reached == ()
+    shares = np.unique(np.asarray(got.outputs) / X.numpy())
+    np.testing.assert_allclose(shares, [0.0, 2.0])
+    assert model[0].drop_prob == 0.5
+
+
+class Shifted(Scaled):
+    """Does more in training than to drop."""
+
+    def forward(self, x):
+        return super().forward(x) + self.training
+
+
+def test_a_scaled_gate_that_does_more_sleeps_on():
+    model = nn.Sequential(Shifted(SCALED["floor"]), nn.Dropout(0.5))
+    (told,) = predict(model, X, members=4).not_reached
+    assert "with it, and with p = 0, its results differ" in told
+
+
 class Windows(nn.Module):
     """Attention in windows, which lie with the rows on the leading axis."""
 

@@ -3,7 +3,9 @@
 `dropout_p=self.p if self.training else 0.0` draws nothing where the module is in evaluation. To
 set the flag of this module, during its own forward and with its children as they are, wakes it;
 but the flag may steer other things. So the forward is run twice on the same input, in evaluation
-and in training, with no dropout in either. Where results, inputs, attributes and generators are
+and in training, with no dropout in either: calls are told p = 0, gates drawn by hand are open, and
+where the code divides what they let through by what their rate leaves, the attribute that holds the
+rate is at p = 0, too. Where results, inputs, attributes and generators are
 the same to the bit afterwards, the flag steers nothing but dropout on such rows.
 """
 
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -21,6 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from thinned.torch.adoption.by_hand import Held, Moved, held_rate
+from thinned.torch.adoption.bytecode import read
 from thinned.torch.adoption.functional_calls import (
     PLACES,
     AdoptedForward,
@@ -107,9 +111,11 @@ def compare(twin: nn.Module, candidates: Iterable[str], run: Callable[[], object
     wanted = set(candidates)
     trial = _Trial(twin)
     covers = []
-    for module, called in modules_by_name(twin).items():
+    names = modules_by_name(twin)
+    for module, called in names.items():
         for name in wanted.intersection(called[:1]):
-            covers.append((name, _Compared(module, trial)))
+            held = held_rate(module, read(module, names))
+            covers.append((name, _Compared(module, trial, held)))
     before = {module: module.training for module in twin.modules()}
     for module in before:
         module.training = False
@@ -148,9 +154,9 @@ class _Trial:
 class _Compared(Cover):
     """A forward that is run in training first, on copies, and then in evaluation."""
 
-    def __init__(self, module: nn.Module, trial: _Trial) -> None:
+    def __init__(self, module: nn.Module, trial: _Trial, held: Held | None) -> None:
         super().__init__(module)
-        self.trial, self.why, self.ran = trial, "", False
+        self.trial, self.held, self.why, self.ran = trial, held, "", False
         self.told: set[float] = set()
 
     def covered(self, args: Any, kwargs: Any) -> Any:
@@ -159,7 +165,9 @@ class _Compared(Cover):
         self.ran = True
         given = args, kwargs
         try:
-            trained = [self._trained(copied, kept) for copied, kept in self._twice(given)]
+            trained = [self._trained(copied, kept) for copied, kept in self._copies(given)]
+            if self.gated and self.held is not None:
+                trained.append(self._trained_at_0(next(self._copies(given))[0], self.held))
         except _LeftAlone as error:
             self.why = str(error)
             return self.run(args, kwargs)
@@ -177,8 +185,8 @@ class _Compared(Cover):
             self.why = f"with it, and with p = 0, its {' and '.join(differing) or 'results'} differ"
         return result
 
-    def _twice(self, given: Any) -> Iterable[tuple[Any, _Gates]]:
-        """Copies of the arguments, and what gates are to be."""
+    def _copies(self, given: Any) -> Iterator[tuple[Any, _Gates]]:
+        """Copies of the arguments, and what gates are to be; one where no gate was drawn."""
         for kept in _OPEN:
             try:
                 copied = copy.deepcopy(given, dict(self.trial.same))
@@ -190,6 +198,15 @@ class _Compared(Cover):
                 return
 
     gated = False
+
+    def _trained_at_0(self, given: Any, held: Held) -> Any:
+        """The same where the attribute that holds the rate of gates says that nothing drops."""
+        moved = Moved(self.module, held)
+        moved.to(0.0)
+        try:
+            return self._trained(given, _OPEN[0])
+        finally:
+            moved.back()
 
     def _trained(self, given: Any, kept: _Gates) -> Any:
         """Results, arguments and changed attributes of a forward in training, all of it undone."""

@@ -115,9 +115,10 @@ def _matched(pattern: str, sites: Mapping[str, bool]) -> list[str]:
         if not sites[site]:
             raise ValueError(
                 f"adopt: schedule of {pattern!r} matches site {site!r}, whose p no schedule can "
-                "move: it draws a mask by hand, and the code does not show p to be one attribute; "
-                "or p is learned, or one of several that a module was given as numbers. Put a "
-                "module there, such as thinned.torch.Dropout, or let the pattern match less."
+                "move: it draws a mask by hand, and the code does not show p to be one attribute "
+                "of the module itself; or p is learned, or one of several that a module was given "
+                "as numbers. Put a module there, such as thinned.torch.Dropout, or let the "
+                "pattern match less."
             )
     return matched
 

@@ -3,6 +3,7 @@
 import copy
 import functools
 import pickle
+from types import SimpleNamespace
 
 import gated
 import pytest
@@ -130,6 +131,8 @@ def test_what_is_not_known_to_be_p_is_none(built):
     assert (row.p, row.reached) == (None, True)
     with pytest.raises(ValueError, match="does not show to be one attribute"):
         set_p(model, "/dropout", 0.1)
+    with pytest.warns(UserWarning, match="made by hand at '/dropout'"), set_p(model, "*", 0.1):
+        assert dropped(model) > 0.2
     release(model)
     with pytest.raises(ValueError, match="whose p no schedule can move"):
         adopt(model, schedule={"/dropout": 0.1})
@@ -263,3 +266,59 @@ def test_fault_a_recompute_with_the_p_of_now(monkeypatch):
     monkeypatch.setattr(site.Site, "_require_p_of_now", lambda self, step: None)
     with pytest.raises(pytest.fail.Exception):
         test_a_recompute_after_the_step_is_refused(False)
+
+
+class Configured(nn.Module):
+    """The stack of an encoder whose rates stand in a configuration, as other parts have it."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(6))
+
+    def forward(self, x):
+        for layer in self.layers:
+            chance = torch.rand([])
+            skip_the_layer = bool(self.training and chance < self.config.layerdrop)
+            if not skip_the_layer:
+                x = x + layer(x)
+        return functional.dropout(x, self.config.dropout, self.training)
+
+
+class TwoConfigured(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.config = SimpleNamespace(layerdrop=0.5, dropout=0.1, name="speech")
+        self.encoder, self.decoder = Configured(self.config), Configured(self.config)
+
+    def forward(self, x):
+        return self.decoder(self.encoder(x))
+
+
+@pytest.mark.parametrize("adopted", [True, False])
+def test_a_rate_in_a_configuration(adopted):
+    model = TwoConfigured()
+    if adopted:
+        report = adopt(model)
+        assert {row.held for row in report.rows} == {"config.layerdrop"}
+    with set_p(model, "*", 0.0):
+        assert torch.equal(model(X), copy.deepcopy(model).eval()(X))
+    assert not torch.equal(model(X), copy.deepcopy(model).eval()(X))
+    with set_p(model, "*coder/dropout", 1.0):
+        assert model.config.layerdrop == 1.0
+    assert model.config.layerdrop == 0.5
+    with pytest.raises(ValueError, match="in a configuration that site 'decoder/dropout' reads"):
+        set_p(model, "encoder/dropout", 0.1)
+    assert vars(model.config) == {"layerdrop": 0.5, "dropout": 0.1, "name": "speech"}
+
+
+def test_a_schedule_leaves_a_configuration_alone():
+    model = nn.Sequential(TwoConfigured(), nn.Dropout(0.5))
+    report = adopt(model, schedule={"*": RULE})
+    follows = [row.done.endswith("p follows no schedule") for row in report.rows]
+    assert follows == [True, True, False]
+    report.clock.step = 4
+    assert (model[0].config.layerdrop, model[1].p) == (0.5, 0.9)
+    release(model)
+    with pytest.raises(ValueError, match="whose p no schedule can move"):
+        adopt(model, schedule={"0.encoder/dropout": RULE})

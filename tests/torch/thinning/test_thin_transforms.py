@@ -169,6 +169,7 @@ def test_each_block_compiled_by_itself(how):
 
 
 def test_a_block_compiled_by_itself_runs_thin():
+    torch._dynamo.reset()
     fast, _, x = stacks(None)
     widths = []
 

@@ -209,7 +209,8 @@ def break_graph() -> None:
 
 def seen_in_programs(function: Any) -> bool:
     """Whether modes are shown the calls of a function in programs, as they are in eager code, from
-    now on. Of torch.rand_like Dynamo shows none by itself."""
+    now on. Of torch.rand_like Dynamo shows none by itself, and before
+    PyTorch 2.12 of torch.rand."""
     variables = import_module("torch._dynamo.variables.torch")
     shown = getattr(variables, "get_overridable_functions", None)
     if shown is None:

@@ -78,8 +78,9 @@ class Row(NamedTuple):
 
     @property
     def may_follow(self) -> bool:
-        """Whether a schedule can move p."""
-        return self.by_call or self.p is not None
+        """Whether a schedule can move p. It leaves alone what a configuration holds, which may be
+        saved while the training goes on."""
+        return self.by_call or (self.p is not None and "." not in self.held)
 
 
 @dataclass(frozen=True)
@@ -412,7 +413,7 @@ def _rows_of_code(
         p = held.p if held is not None and alone else None
         name = "" if held is None else held.name
         attention = found.reached == {_ATTENTION}
-        by_call = not by_hand or (held is not None and not alone)
+        by_call = not by_hand or (held is not None and held.is_own and not alone)
         rows.append(Row(site, kind, p, done, attention=attention, held=name, by_call=by_call))
     if found.missed:
         rows.append(_not_reached(site, kind, sorted(found.missed)))

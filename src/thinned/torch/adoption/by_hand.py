@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -24,6 +25,7 @@ _DROPPED = re.compile(r"drop|skip|stoch", re.IGNORECASE)
 class Held(NamedTuple):
     """An attribute that holds a module's p, or its probability to keep.
 
+    name : "config.p" where another object holds it, which other modules may have, too.
     moves : whether another p of the site is meant for it. LayerDrop that is off stays off where the
         site has other dropout as well.
     """
@@ -37,6 +39,16 @@ class Held(NamedTuple):
     def p(self) -> float:
         return 1.0 - self.value if self.kept else self.value
 
+    @property
+    def is_own(self) -> bool:
+        """Whether the module holds it itself."""
+        return "." not in self.name
+
+    def holder(self, module: nn.Module) -> tuple[Any, str]:
+        """The object that holds it, and its name there."""
+        way, _, last = self.name.rpartition(".")
+        return (attrgetter(way)(module) if way else module), last
+
     def of(self, p: float) -> float:
         """What the attribute holds at another p."""
         return 1.0 - p if self.kept else p
@@ -49,10 +61,10 @@ class Moved:
         self.module, self.held = module, held
 
     def to(self, p: float) -> None:
-        setattr(self.module, self.held.name, self.held.of(p))
+        setattr(*self.held.holder(self.module), self.held.of(p))
 
     def back(self) -> None:
-        setattr(self.module, self.held.name, self.held.value)
+        setattr(*self.held.holder(self.module), self.held.value)
 
 
 def drops_alone(module: nn.Module, found: Reading) -> bool:
@@ -95,11 +107,23 @@ def _drops(name: str) -> bool:
 
 
 def _rates(module: nn.Module, found: Reading) -> dict[str, float]:
-    """The module's own numbers that are named like rates, and that the code reads."""
+    """The module's own numbers that are named like rates, and that the code reads; of those that
+    other objects hold for it, what single numbers are compared with."""
     held: dict[str, Any] = {name: module.__dict__.get(name) for name in found.numbers}
+    held |= {name: _held_for(module, name) for name in found.against if "." in name}
     named = (_KEPT, _RATE, _DROPPED)
     return {
         name: float(value)
         for name, value in held.items()
         if type(value) in (int, float) and any(word.search(name) for word in named)
     }
+
+
+def _held_for(module: nn.Module, name: str) -> Any:
+    """self.config.p, where it is what somebody wrote there; None where it is reckoned."""
+    way, _, last = name.rpartition(".")
+    try:
+        holder = attrgetter(way)(module)
+    except AttributeError:
+        return None
+    return getattr(holder, "__dict__", {}).get(last)

@@ -136,14 +136,18 @@ class Flow:
 
     def attribute_at(self, i: int, depth: int) -> str:
         """The attribute of the function's first parameter that instruction i takes there, also by
-        way of a local variable that has no other value; "" where it is none."""
+        way of a local variable that has no other value; "config.p" for self.config.p, "" where it
+        is none."""
         source, code = self.source_of(i, depth), self.code
         if source is None:
             return ""
         step = self.steps[source.at]
         if step.opname == "LOAD_ATTR":
             owner = self._variable(self.source_of(source.at, 0))
-            return str(step.argval) if code.co_argcount and owner == code.co_varnames[0] else ""
+            if code.co_argcount and owner == code.co_varnames[0]:
+                return str(step.argval)
+            holder = self.attribute_at(source.at, 0)
+            return f"{holder}.{step.argval}" if holder else ""
         name = self._variable(source)
         if name in ("", *code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]):
             return ""

@@ -27,7 +27,7 @@ from thinned.torch.adoption.uniforms import (
     decided_for,
     gate_of_call,
     numbers_at,
-    see_likes,
+    see_draws,
 )
 from thinned.torch.clock import checkpoints
 from thinned.torch.clock.attempts import attempted
@@ -396,8 +396,8 @@ class AdoptedForward(Cover):
     def _addressed(self, args: Any, kwargs: Any) -> Any:
         site: Any = self.site
         if torch.compiler.is_compiling():
-            if "rand_like" in site.gates or "randn_like" in site.gates:
-                see_likes()
+            if site.gates:
+                see_draws()
             with Calls(site, self.own):
                 return self.run(args, kwargs)
         if not self.watched and self.clock.awake is None:
@@ -409,9 +409,8 @@ class AdoptedForward(Cover):
     def _first(self, site: Site, args: Any, kwargs: Any) -> Any:
         # What a mode is belongs to a program: compiled parts would be compiled for each of the two.
         kind = Calls if _has_compiled_parts(self.module) else WatchingCalls
-        likes = "rand_like" in site.gates or "randn_like" in site.gates
-        if likes and "torch._dynamo" in sys.modules:
-            see_likes()
+        if site.gates and "torch._dynamo" in sys.modules:
+            see_draws()
         seen = partial(kind, site, self.own)
         with (
             watching.watched(self, self.clock.noticed, site.name),

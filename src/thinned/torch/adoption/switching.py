@@ -8,6 +8,7 @@ mode that gives them their addresses.
 from __future__ import annotations
 
 import fnmatch
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
@@ -39,6 +40,10 @@ _DROPOUT = tuple(ADDRESSED)
 _RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
 # torch.nn's modules that drop inside: their flag steers that and nothing else.
 _INSIDE = (nn.MultiheadAttention, *_RECURRENT)
+_LEFT = (
+    "set_p: masks are made by hand at {}, and the code does not show their p to be one attribute: "
+    "they keep it. Set what holds it, or switch them off by no_dropout."
+)
 
 
 def no_dropout(model: nn.Module) -> AbstractContextManager[None]:
@@ -86,7 +91,7 @@ def set_p(model: nn.Module, pattern: str, p: float) -> AbstractContextManager[No
     pattern : which dropout: a pattern (as a shell's: *, ?, [..]) of sites' names, as the table of
         `adopt` has them. A module is called by its place in the model ("layers.0.drop"), the calls
         of F.dropout and its kin in a module's own code by the module's name and "/dropout". "*" is
-        all that has a p.
+        all that has a p; a warning names masks made by hand whose p is not known.
     p : float in [0, 1]. What is in evaluation drops nothing, as before. Sites that follow a
         schedule have this p meanwhile.
 
@@ -118,9 +123,14 @@ def set_p(model: nn.Module, pattern: str, p: float) -> AbstractContextManager[No
         listed = ", ".join(map(repr, places)) or "none"
         raise ValueError(f"set_p: pattern {pattern!r} matches no site. The sites are {listed}.")
     parts = [places[site] for site in found]
-    if pattern != "*":
+    if pattern == "*":
+        unknown = [s for s, m in places.items() if not _has_flag(m) and _by_hand(m, names)]
+        if unknown:
+            warnings.warn(_LEFT.format(", ".join(map(repr, unknown))), stacklevel=2)
+    else:
         for site, module in zip(found, parts, strict=True):
             _require_one_p(site, module, names)
+        _require_none_beside(found, places, names)
     for module in parts:
         require = getattr(module, "require_p", None)
         if require is not None:
@@ -142,15 +152,39 @@ def _require_one_p(site: str, module: nn.Module, names: Iterable[nn.Module]) -> 
             f"set_p: site {site!r}, a {type(module).__name__}, has no single p that could be set: "
             "its p is learned, or it has several. Use a pattern that does not match it."
         )
-    if _has_flag(module):
-        return
-    found = read(module, names)
-    by_hand = found.reached & BY_HAND
-    if by_hand and held_rate(module, found) is None:
+    by_hand = frozenset() if _has_flag(module) else _by_hand(module, names)
+    if by_hand:
         raise ValueError(
             f"set_p: site {site!r} draws a mask by {', '.join(sorted(by_hand))}, whose p the code "
             "does not show to be one attribute of the module. Set what holds it."
         )
+
+
+def _by_hand(module: nn.Module, names: Iterable[nn.Module]) -> frozenset[str]:
+    """What a module makes masks of by hand, where nobody knows what holds their p."""
+    found = read(module, names)
+    by_hand = found.reached & BY_HAND
+    return by_hand if by_hand and held_rate(module, found) is None else frozenset()
+
+
+def _require_none_beside(
+    found: list[str], places: dict[str, nn.Module], names: Iterable[nn.Module]
+) -> None:
+    """ValueError where what holds a site's p, a configuration, holds that of another site, too."""
+    holders: dict[tuple[int, str], list[str]] = {}
+    for site, module in places.items():
+        held = None if _has_flag(module) else held_rate(module, read(module, names))
+        if held is not None and not held.is_own:
+            holder, name = held.holder(module)
+            holders.setdefault((id(holder), name), []).append(site)
+    for sites in holders.values():
+        asked = [site for site in sites if site in found]
+        beside = [site for site in sites if site not in found]
+        if asked and beside:
+            raise ValueError(
+                f"set_p: site {asked[0]!r} has its p in a configuration that site {beside[0]!r} "
+                "reads, too. Use a pattern that matches both."
+            )
 
 
 @contextmanager
@@ -250,8 +284,9 @@ def _another_p_of_code(stack: ExitStack, module: nn.Module, p: float, found: Rea
     """The same for what a module's own code drops."""
     held = held_rate(module, found)
     if held is not None and held.moves:
-        stack.callback(setattr, module, held.name, getattr(module, held.name))
-        setattr(module, held.name, held.of(p))
+        holder, name = held.holder(module)
+        stack.callback(setattr, holder, name, getattr(holder, name))
+        setattr(holder, name, held.of(p))
     if not found.reached <= BY_HAND:
         _laid(stack, "set_p", _Met(module, _With(module, p)))
     for cover in covers_of(module):

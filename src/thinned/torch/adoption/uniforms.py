@@ -28,7 +28,7 @@ __all__ = [
     "gate_here",
     "gate_of_call",
     "numbers_at",
-    "see_likes",
+    "see_draws",
     "uniform_filled",
 ]
 
@@ -37,6 +37,9 @@ ABOVE, BELOW = 1.0 - 2.0**-24, 0.0
 
 # Where a module's mode hands on what it leaves to PyTorch: those of the modules around see it too.
 _HANDING = "thinned.torch.adoption.functional_calls"
+
+# Those that are no methods of tensors: modes see methods in any program.
+_FUNCTIONS = tuple(func for func in GATES if not hasattr(Tensor, GATES[func]))
 
 # Bits of a number that torch.rand draws in these types: as many as make it below 1.
 _BITS = {torch.float16: 11, torch.bfloat16: 8}
@@ -87,17 +90,17 @@ def gate_here(func: Any) -> Gate | None:
     return gate_at(frame.f_code, frame.f_lasti, GATES[func])
 
 
-def _see_likes() -> None:
-    if not all(map(seen_in_programs, (torch.rand_like, torch.randn_like))):
+def _see_draws() -> None:
+    if not all(map(seen_in_programs, _FUNCTIONS)):
         raise RuntimeError(
             f"thinned: torch.compile of PyTorch {torch.__version__} shows nobody the calls of "
-            "torch.rand_like, of which this model makes a mask: it would not be drawn at its "
-            "address. Write torch.rand(x.shape, dtype=x.dtype, device=x.device)."
+            "torch.rand and its kin, of which this model makes a mask: it would not be drawn at "
+            "its address. Put thinned.torch.DropPath there, or run the model without torch.compile."
         )
 
 
 # A constant to Dynamo, which runs it while it traces.
-see_likes: Callable[[], None] = torch.compiler.assume_constant_result(_see_likes)
+see_draws: Callable[[], None] = torch.compiler.assume_constant_result(_see_draws)
 
 
 def asked_for(
