@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 from libraries import is_there, library
+from pages import builder
 
 import thinned
 
@@ -212,6 +213,12 @@ def test_no_gradient_goes_to_rates():
 def test_what_does_not_fit_is_refused_in_a_sentence(call, sentence):
     with pytest.raises(WRONG, match=rf"^{sentence}"):
         call()
+
+
+def test_the_page_lists_what_rows_take():
+    build = builder("docs/build.py")
+    page = (build.HERE / "arrays.md").read_text(encoding="utf-8")
+    assert build.filled(page, build.takes) == page
 
 
 def test_a_part_with_another_mask_is_caught(monkeypatch):

@@ -131,7 +131,12 @@ class Draws:
     def probability(self, p: Any, name: str = "p") -> Any:
         """p checked: a float, or, where it is traced, a 0-d array as it is; an array, where the row
         takes one."""
-        if type(p) is not float and getattr(p, "ndim", 0) and name == "p" and self._takes("rates"):
+        if (
+            type(p) is not float
+            and getattr(p, "ndim", False)
+            and name == "p"
+            and self._takes("rates")
+        ):
             from thinned.methods import varying
 
             return varying.rates_for(self, p)
