@@ -89,9 +89,7 @@ def test_the_clock_is_a_stream_of_flaxs():
     clock = adopt(net, seed=2**40 + 1).clock
     _, params, streams = nnx.split(net, nnx.Param, nnx.RngState)
     assert not jax.tree.leaves(params)
-    assert (
-        len(jax.tree.leaves(streams)) == 10
-    )  # of both layers' streams and calls, and of the clock
+    assert len(jax.tree.leaves(streams)) == 12  # of both layers the streams, clocks and calls
     sites = "layers.0.drop", "layers.1.drop"
     np.testing.assert_array_equal(net(X), dropped(X, *sites, seed=2**40 + 1))
     tick(net)
@@ -100,9 +98,12 @@ def test_the_clock_is_a_stream_of_flaxs():
     first = net(X)
     nnx.reseed(net, dropout=7)
     np.testing.assert_array_equal(net(X), first)
-    at = thinned.jax.address(clock.key.get_value())
-    assert at.seed != 2**40 + 1
-    np.testing.assert_array_equal(first, dropped(X, *sites, seed=at.seed))
+    expected = X
+    for site, p, one in zip(sites, (0.5, 0.3), clock.clocks, strict=True):
+        at = thinned.jax.address(one.key.get_value(), site)
+        assert at.seed != 2**40 + 1
+        expected = thinned.dropout(expected, p, at)
+    np.testing.assert_array_equal(first, expected)
     nnx.reseed(net, dropout=8)
     assert not np.array_equal(net(X), first)
 

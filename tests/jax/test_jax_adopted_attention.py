@@ -94,6 +94,7 @@ def test_equinox():
     x = X[0]
     mask = jnp.tril(jnp.ones((6, 6), bool))
     y = ours(x, x, x, mask, at=AT)
+    assert bool((ours(x, x, x, mask.astype(jnp.float32), at=AT) == y).all())
     site = report.sites[0]
     keep = thinned.keep_mask((2, 6, 6), 0.5, AT.replace(site=site), like=x)
     q, k, v = (

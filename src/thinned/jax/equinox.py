@@ -185,7 +185,9 @@ class MultiheadAttention(eqx.nn.MultiheadAttention):
             shape = (1, heads[0].shape[2], heads[0].shape[1], heads[1].shape[1])
             how["window"] = row.window(shape)
         q, k, v = heads
-        mask = mask[None] if mask is not None and mask.ndim == 2 else mask
+        if mask is not None:  # of any type, as in Equinox: what is not 0 takes part
+            mask = mask.astype(bool)
+            mask = mask[None] if mask.ndim == 2 else mask
         out = dot_product_attention(q, k, v, None, mask, **how)
         return jax.vmap(self.output_proj)(out.reshape(query.shape[0], -1))
 

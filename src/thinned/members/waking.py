@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from thinned.backends.torch.values import inlined
 from thinned.torch.adoption.by_hand import Held, Moved, held_rate
 from thinned.torch.adoption.bytecode import read
 from thinned.torch.adoption.functional_calls import (
@@ -271,6 +272,7 @@ class _Mute(TorchFunctionMode):
         self.kept, self.gated = kept, False
         self.told: set[float] = set()
 
+    @inlined
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:

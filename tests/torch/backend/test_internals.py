@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch  # noqa: F401 - where it is absent, the whole file is skipped
 
 import thinned
 from thinned.backends.torch import internals

@@ -8,6 +8,7 @@ from observed import batch, build, gradients
 from own_checkpoints import ByName, Hidden, OnlyFunction, checkpointed as checkpoint
 from torch import nn
 from torch.utils.checkpoint import set_checkpoint_early_stop
+from versions import VERSION
 
 from thinned.torch import adopt, checkpoint_context
 from thinned.torch.clock import checkpoints
@@ -281,7 +282,8 @@ def test_a_functional_call_that_a_recompute_would_not_see_raises(monkeypatch):
     refused = "stands in a checkpoint that begins within its module's forward"
     with pytest.raises(RuntimeError, match=refused):
         drawn(TwoCalls, HIDDEN, inside=True)
-    monkeypatch.setattr(checkpoints, "by_hooks", lambda _: [])  # as before PyTorch 2.7
+    for found in ("by_hooks", "by_frames"):  # as if PyTorch had another checkpoint
+        monkeypatch.setattr(checkpoints, found, lambda _: [])
     with pytest.raises(RuntimeError, match=refused):
         drawn(TwoCalls, PLAIN, inside=True)
     assert same(drawn(TwoCalls, NOTED, inside=True), drawn(TwoCalls, inside=True))
@@ -484,6 +486,7 @@ def test_fault_the_notes_are_read_from_the_end(how, monkeypatch):
         test_a_module_that_draws_twice_and_runs_twice(how)
 
 
+@pytest.mark.skipif(VERSION < (2, 8), reason="PyTorch before 2.8 tells no hooks, which are missed")
 def test_fault_a_recompute_notes_for_the_checkpoint_around_it(monkeypatch):
     """A checkpoint whose forward runs a backward pass that recomputes another."""
     monkeypatch.setattr(checkpoints._Recompute, "__enter__", _without_a_border)

@@ -162,7 +162,7 @@ sequence: Any = _taken(
     "checkpoints in adopted models cannot be told apart",
     _minus_one,
 )
-# Before 2.7 there is none: a checkpoint is seen by its frame.
+# Before 2.8 there is none: a checkpoint is seen by its frame.
 saved_hooks: Any = _taken("torch._C:_autograd._top_saved_tensors_default_hooks", "", None)
 _ONE_CALL = (
     "checkpoints in adopted models need context_fn=thinned.torch.checkpoint_context where they "

@@ -22,7 +22,7 @@ from thinned.backends.torch.internals import (
     tracing,
 )
 
-__all__ = ["eager", "has_values", "lengths", "recorded", "unread"]
+__all__ = ["eager", "has_values", "inlined", "lengths", "recorded", "unread"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -60,7 +60,20 @@ def eager(function: _Function) -> _Function:
     """Of a function that runs where no program is made: Dynamo looks at no frame of it, nor at one
     within. It would where it gave up every frame around, as it does from 2.14 on with a tensor that
     has a tangent, and would warn of what it cannot trace. What it inlines is as it was."""
-    if hasattr(frames, "set_code_exec_strategy"):  # older ones have only the warning
-        skip = frames._FrameAction.SKIP
-        frames.set_code_exec_strategy(function.__code__, frames._FrameExecStrategy(skip, skip))
+    return _skipped(function, within=True)
+
+
+def inlined(function: _Function) -> _Function:
+    """Of a mode's method, which PyTorch calls: Dynamo makes no program of it by itself, where it
+    gave up the frame that called; what it inlines is as it was. What such a program asks of the
+    function that it was called for does not tell one attribute of a tensor from another, and 2.14
+    then gave `x.shape` for `x.device`."""
+    return _skipped(function, within=False)
+
+
+def _skipped(function: _Function, within: bool) -> _Function:
+    if hasattr(frames, "set_code_exec_strategy"):  # 2.6 has none
+        skip, as_ever = frames._FrameAction.SKIP, frames._FrameAction.DEFAULT
+        strategy = frames._FrameExecStrategy(skip, skip if within else as_ever)
+        frames.set_code_exec_strategy(function.__code__, strategy)
     return function

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from thinned.backends.jax.address import register_with_flax
-from thinned.jax.nnx.adoption import adopt
+from thinned.jax.nnx.adoption import adopt, release
 from thinned.jax.nnx.clock import Calls, Clock, Clocks, tick
 from thinned.jax.nnx.layers import Dropout, Layer, MultiHeadAttention, made
 
@@ -22,6 +22,7 @@ __all__ = [
     "MultiHeadAttention",
     "adopt",
     "made",
+    "release",
     "tick",
 ]
 

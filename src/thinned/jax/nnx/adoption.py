@@ -1,8 +1,9 @@
-"""adopt: every dropout layer of an NNX model at its own site, at the step of one clock."""
+"""adopt: every dropout layer of an NNX model at its own site, at the step of a clock."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,35 +13,36 @@ from flax.nnx import bridge
 
 from thinned.address import Address
 from thinned.backends.jax.address import words_of
-from thinned.checks import message
+from thinned.checks import integer, message
 from thinned.jax.flax_attention import attention_fn
 from thinned.jax.nnx.clock import Calls, Clock, Clocks, clocks_in
 from thinned.jax.nnx.lanes import folded_words, lanes_of, number_of
 from thinned.jax.nnx.layers import Drawn, Dropout, MultiHeadAttention
-from thinned.jax.nnx.optimizer import let_tick
+from thinned.jax.nnx.optimizer import let_tick, make, tick_no_more
 from thinned.methods.made import Report, Row, nothing_to_adopt
 from thinned.schedules.sites import require_allowed, rules_of
 
-__all__ = ["adopt", "rows_missed"]
+__all__ = ["adopt", "release", "rows_missed"]
 
 
 def adopt(
     model: nnx.Module,
     *,
     seed: int = 0,
+    step: int = 0,
     optimizer: Any = None,
     schedule: Any = None,
     steps: int | None = None,
     axes: Sequence[str] | None = None,
     separator: str = ".",
 ) -> Report:
-    """Give every dropout layer of a model an address: its site, at the step of one clock.
+    """Give every dropout layer of a model an address: its site, at the step of a clock.
 
     In place. `nnx.Dropout` becomes `thinned.jax.nnx.Dropout`, which is its subclass, and so does
     `nnx.MultiHeadAttention`, whose weights are dropped at "<its site>/dropout"; layers of
-    `thinned.jax.nnx` get sites and the clock. The clock is a part of the model's state, so that a
-    saved model goes on with the masks it would have had. Tick it once after each update, or let
-    the optimizer.
+    `thinned.jax.nnx` get sites and clocks. The clocks are a part of the model's state, so that a
+    saved model goes on with the masks it would have had. Tick them once after each update, by
+    `report.clock.tick()` or `tick(model)`, or let the optimizer.
 
     In a stack of layers, as `nnx.vmap` builds it and `nnx.scan` runs it, each layer draws masks of
     its own: the stack is recognised by the `rngs` of its dropout, or by the layers beside it, or,
@@ -52,6 +54,8 @@ def adopt(
     ----------
     model : nnx.Module.
     seed : int in [0, 2^64).
+    step : int in [0, 2^32 - 1). Where the clocks begin: 0, or where a run stood whose parameters
+        alone were saved.
     optimizer : nnx.Optimizer or None. Its `update` ticks the clocks of the model that it updates,
         inside of nnx.jit too; with optax.MultiSteps where the parameters change, so that each of
         the batches before draws masks of its own. Another optimizer: call `tick`.
@@ -67,7 +71,7 @@ def adopt(
 
     Returns
     -------
-    Report. Its `clock` is the model's, or `Clocks` where there are stacks. What is not reached is
+    Report. Its `clock` ticks those of all sites. What is not reached is
     listed: attention with an attention_fn of its own, subclasses of nnx.Dropout and of
     nnx.MultiHeadAttention, whose own code runs, and modules of Linen.
 
@@ -78,6 +82,7 @@ def adopt(
     if it is no nnx.Module, `optimizer` no nnx.Optimizer, or `axes` is one name, not a sequence.
     """
     words = words_of(Address(seed))[:2]
+    step = integer("adopt", "step", step, 0, 2**32 - 1)
     if isinstance(axes, str) or not all(isinstance(name, str) for name in axes or ()):
         raise TypeError(message("adopt", "axes", "a sequence of axis names", repr(axes)))
     if not isinstance(model, nnx.Module):
@@ -98,24 +103,59 @@ def adopt(
         require_allowed(site, rule, _law_of(sites[site]))
     if optimizer is not None:
         let_tick(optimizer)
-    number, clocks = number_of(model), dict[tuple[int, ...], Clock]()
+    number, seeds = number_of(model), dict[tuple[int, ...], Any]()
     for path, module in found:
         site, kind = _site_of(module, path, separator), type(module).__name__
         if module in new:
             lanes = lanes_of(path, module, modules)
-            if lanes not in clocks:
-                clocks[lanes] = _clock(words, number, lanes)
-            _give(module, clocks[lanes])
+            if lanes not in seeds:
+                seeds[lanes] = _seeds(words, number, lanes)
+            _give(module, seeds[lanes], step)
         module.site = site
         module.axes = None if axes is None else tuple(axes)
         done = "weights addressed" if kind == "MultiHeadAttention" else "addressed"
         module.rule = rules.get(site)
         p = _rate_of(module)
         if module.rule is not None:
-            p, done = module.rule(0), f"{done}, p follows {module.rule}"
+            p, done = module.rule(step), f"{done}, p follows {module.rule}"
         rows.append(Row(site, kind, p, done))
     every = clocks_in(model)
     return Report(tuple(rows), every[0] if len(every) == 1 else Clocks(every))
+
+
+def release(model: nnx.Module, *, optimizer: Any = None) -> None:
+    """Undo `adopt`: layers of Flax are of Flax's classes again, and clocks leave the model's state.
+
+    Layers of `thinned.jax.nnx` draw keys of their `rngs` again, at the sites that they had.
+
+    Parameters
+    ----------
+    model : nnx.Module that was adopted, as a whole or in parts.
+    optimizer : nnx.Optimizer or None. The one that `adopt` was given: it ticks no more.
+
+    Raises
+    ------
+    ValueError if the model is not adopted. TypeError if it is no nnx.Module, or `optimizer` no
+    nnx.Optimizer.
+    """
+    if not isinstance(model, nnx.Module):
+        raise TypeError(message("release", "model", "an nnx.Module", type(model).__name__))
+    adopted = [m for _, m in nnx.iter_modules(model) if getattr(m, "before", None) is not None]
+    if not adopted:
+        got = f"a {type(model).__name__} that is none"
+        raise ValueError(message("release", "model", "an adopted model", got))
+    if optimizer is not None:
+        tick_no_more(optimizer)
+    for module in adopted:
+        _undo(module)
+
+
+@dataclass(frozen=True)
+class Before:
+    """What a layer was before it was adopted: its class, and the site that it was made with."""
+
+    kind: type[nnx.Module]
+    site: int | str | None
 
 
 def _drops(module: nnx.Module) -> bool:
@@ -178,19 +218,34 @@ def _not_reached(modules: dict[tuple[Any, ...], nnx.Module], separator: str) -> 
             yield Row(site, kind, None, done, reached=False)
 
 
-def _clock(words: tuple[int, ...], number: Any, lanes: tuple[int, ...]) -> Clock:
-    """At step 0, of a finished model's part with these leading axes, or of a stack being built."""
+def _seeds(words: tuple[int, ...], number: Any, lanes: tuple[int, ...]) -> Any:
+    """Of a finished model's part with these leading axes, or of a stack being built."""
     if lanes:
         number = np.arange(1, 1 + np.prod(lanes), dtype=np.uint32).reshape(lanes)
-    return Clock(folded_words(words, number))
+    return folded_words(words, number)
 
 
-def _give(module: Any, clock: Clock) -> None:
+def _give(module: Any, seeds: Any, step: int) -> None:
+    module.before = Before(type(module), vars(module).get("site"))
     if type(module) is nnx.Dropout:
-        module.__class__ = Dropout
+        make(module, Dropout)
     elif isinstance(module, nnx.MultiHeadAttention):
         if type(module) is nnx.MultiHeadAttention:
-            module.__class__ = MultiHeadAttention
+            make(module, MultiHeadAttention)
         module.attention_fn = attention_fn
-    module.clock = clock
-    module.calls = Calls(clock.lanes)
+    # Of its own: in tree mode no two layers may hold one variable.
+    tag = module.rng_collection
+    module.clock = Clock.of(seeds, tag, step)
+    module.calls = Calls.of(tuple(module.clock.lanes), tag)
+
+
+def _undo(module: Any) -> None:
+    before: Before = module.before
+    for name in ("clock", "calls", "axes", "rule", "site", "before"):
+        if name in vars(module):
+            delattr(module, name)
+    make(module, before.kind)
+    if before.site is not None:
+        module.site = before.site
+    if before.kind is nnx.MultiHeadAttention:
+        module.attention_fn = nnx.dot_product_attention

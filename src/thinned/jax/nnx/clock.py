@@ -1,8 +1,11 @@
-"""The clock of an adopted NNX model: the seed, the step, and how often each site was called."""
+"""The clocks of an adopted NNX model: of each site the seed, the step, and how often it was called.
+
+Each site has its own: in tree mode (nnx.jit(..., graph=False)) no two layers may hold one variable.
+"""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 from weakref import WeakKeyDictionary
 
 import jax
@@ -26,16 +29,52 @@ def _key_of(words: Any) -> Any:
     return jax.random.wrap_key_data(words, impl="threefry2x32")
 
 
-class Clock(nnx.RngStream):
-    """The clock of an adopted model, a part of its state, as Flax's own streams are: `key` holds
-    the seed, `count` the step. So nnx.reseed(model, dropout=...) gives it another seed, at step 0.
+class Held(nnx.RngStream):
+    """A stream that makes no keys: what Flax would do by one leaves its numbers as they are."""
+
+    def broadcast(self, k: int | tuple[int, ...]) -> Self:
+        """The same, with leading axes of these lengths."""
+        axes = (k,) if isinstance(k, int) else tuple(k)
+        key, count = self.key.get_value(), self.count.get_value()
+        made = type(self)(jnp.broadcast_to(key, axes + key.shape), tag=self.tag)
+        made.count.set_value(jnp.broadcast_to(count, axes + count.shape))
+        return made
+
+    def split(self, k: int | tuple[int, ...]) -> Self:
+        """The same for each of so many lanes."""
+        return self.broadcast(k)
+
+    def fork(self, *, split: int | tuple[int, ...] | None = None) -> Self:
+        """A copy, or one for each of so many lanes."""
+        return self.broadcast(()) if split is None else self.split(split)
+
+
+class Clock(Held):
+    """The clock of a site in an adopted model, a part of its state, as Flax's own streams are:
+    `key` holds the seed, `count` the step. So nnx.reseed(model, dropout=...) gives it another seed,
+    at step 0.
 
     In a stack of layers it has the stack's leading axes, and each layer a seed of its own.
     """
 
-    def __init__(self, seeds: Any) -> None:
-        """seeds : uint32, shape (..., 2), the lower words first."""
-        super().__init__(_key_of(seeds[..., ::-1]), tag="dropout")
+    @classmethod
+    def of(cls, seeds: Any, tag: str, step: int) -> Self:
+        """At a step. seeds : uint32, shape (..., 2), the lower words first. tag : the name of the
+        stream that the layer drew from, by which Flax's filters and reseed know it."""
+        made = cls(_key_of(seeds[..., ::-1]), tag=tag)
+        made.count.set_value(jnp.full(made.lanes, step, jnp.uint32))
+        return made
+
+    def split(self, k: int | tuple[int, ...]) -> Self:
+        """For each of so many lanes a clock at this step, with a seed of its own."""
+        made = self.broadcast(k)
+        axes = made.lanes[: len(made.lanes) - len(self.lanes)]
+        number = np.arange(1, 1 + np.prod(axes), dtype=np.uint32).reshape(axes)
+        seeds = jax.random.key_data(self.key.get_value())[..., ::-1]
+        fold: Any = jnp.vectorize(folded_words, signature="(two),()->(two)")  # seeds by lanes
+        wide = number.reshape(*axes, *(1,) * len(self.lanes))
+        made.key.set_value(_key_of(fold(seeds, wide)[..., ::-1]))
+        return made
 
     def tick(self, when: Any = True) -> None:
         """Begin the next step: once after each update of the parameters. when : bool, which may be
@@ -76,7 +115,7 @@ class Clock(nnx.RngStream):
 
 
 class Clocks(NamedTuple):
-    """The clocks of a model that holds stacks of layers: one for each kind of stack."""
+    """The clocks of a model's sites, which advance together."""
 
     clocks: tuple[Clock, ...]
 
@@ -114,15 +153,17 @@ def clocks_in(model: nnx.Module) -> tuple[Clock, ...]:
     return tuple(node for _, node in nnx.iter_graph(model) if isinstance(node, Clock))
 
 
-class Calls(nnx.RngStream):
+class Calls(Held):
     """How often a site was called in the step of its last call.
 
     `count` holds the calls, and the words of `key` the step. No key is made of it: it is a stream
     so that nnx.reseed, which sets the clock back, sets this back, too.
     """
 
-    def __init__(self, lanes: tuple[int, ...]) -> None:
-        super().__init__(_key_of(jnp.zeros((*lanes, 2), jnp.uint32)), tag="dropout")
+    @classmethod
+    def of(cls, lanes: tuple[int, ...], tag: str) -> Self:
+        """Of a site that was never called, in a stack with these leading axes."""
+        return cls(_key_of(jnp.zeros((*lanes, 2), jnp.uint32)), tag=tag)
 
     def begin(self) -> None:
         """Go on as if no call had been made."""

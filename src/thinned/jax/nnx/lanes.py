@@ -45,9 +45,9 @@ def _words(leaf: Any) -> Any:
     return jax.random.key_data(leaf) if is_key else leaf
 
 
-def folded_words(words: tuple[int, ...], number: Any) -> Any:
+def folded_words(words: Any, number: Any) -> Any:
     """The two words of a seed, of the layers with these numbers: folded in, but for number 0."""
-    plain = jnp.array(words, jnp.uint32)
+    plain = jnp.asarray(words, jnp.uint32)
 
     def one(number: Any) -> Any:
         low, high = folded((plain[0], plain[1]), (number - 1, jnp.zeros_like(number)))

@@ -39,6 +39,7 @@ class Drawn:
     calls: Calls | None = None
     axes: tuple[str, ...] | None = None
     rule: SiteRule | None = None
+    before: Any = None  # what it was before it was adopted
 
     def _p(self, own: Any) -> Any:
         """p in this step: the layer's own, or that of the schedule that its site follows."""

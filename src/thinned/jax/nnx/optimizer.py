@@ -13,7 +13,13 @@ from flax import nnx
 from thinned.checks import message
 from thinned.jax.nnx.clock import tick
 
-__all__ = ["let_tick"]
+__all__ = ["let_tick", "make", "tick_no_more"]
+
+
+def make(node: Any, kind: type[Any]) -> None:
+    """Make an object of NNX's one of another class, in place: past NNX's own assignment, which
+    would count the class among the object's attributes."""
+    object.__setattr__(node, "__class__", kind)
 
 
 def let_tick(optimizer: Any) -> None:
@@ -24,12 +30,24 @@ def let_tick(optimizer: Any) -> None:
     ------
     TypeError if it is no nnx.Optimizer.
     """
+    _require_optimizer("adopt", optimizer)
+    if not isinstance(optimizer, Ticking):
+        kind: Any = type(optimizer)
+        make(optimizer, _ticking(kind))
+
+
+def tick_no_more(optimizer: Any) -> None:
+    """Undo `let_tick`, if it was done. In place. Raises as let_tick."""
+    _require_optimizer("release", optimizer)
+    if isinstance(optimizer, Ticking):
+        make(optimizer, type(optimizer).__bases__[0])
+
+
+def _require_optimizer(who: str, optimizer: Any) -> None:
     if not isinstance(optimizer, nnx.Optimizer):
         remedy = "Of optax alone: call thinned.jax.nnx.tick(model) after each update."
         got = type(optimizer).__name__
-        raise TypeError(message("adopt", "optimizer", "an nnx.Optimizer or None", got, remedy))
-    if not isinstance(optimizer, Ticking):
-        optimizer.__class__ = _ticking(type(optimizer))
+        raise TypeError(message(who, "optimizer", "an nnx.Optimizer or None", got, remedy))
 
 
 class Ticking:

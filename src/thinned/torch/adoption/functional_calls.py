@@ -18,6 +18,7 @@ from torch.overrides import BaseTorchFunctionMode, TorchFunctionMode
 
 from thinned import checks
 from thinned.backends.torch.internals import is_compiled
+from thinned.backends.torch.values import inlined
 from thinned.methods.draws import Draws
 from thinned.torch.adoption import attention, recurrent, watching
 from thinned.torch.adoption.gates import BERNOULLI, GATES
@@ -165,6 +166,7 @@ class Calls(TorchFunctionMode):
         super().__init__()
         self.site, self.own = site, own
 
+    @inlined
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
@@ -309,6 +311,7 @@ class Calls(TorchFunctionMode):
 class WatchingCalls(Calls):
     """The same in a module's first training forward, where draws that are not reached are noted."""
 
+    @inlined
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:

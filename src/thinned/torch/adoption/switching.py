@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from thinned import checks
+from thinned.backends.torch.values import inlined
 from thinned.checks import message
 from thinned.torch.adoption.by_hand import BY_HAND, held_rate
 from thinned.torch.adoption.bytecode import Reading, hooked, read
@@ -316,6 +317,7 @@ class _Meeting(TorchFunctionMode):
         super().__init__()
         self.met = met
 
+    @inlined
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
+from thinned.backends.torch.values import inlined
 from thinned.torch.adoption.adopt import _MARK, adopt, release
 from thinned.torch.adoption.functional_calls import PLACES, without_p
 from thinned.torch.adoption.module import Sited
@@ -91,6 +92,7 @@ class Off(TorchFunctionMode):
         super().__init__()
         self.on = on
 
+    @inlined
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from thinned.backends.torch.values import inlined
 from thinned.torch.adoption.functional_calls import PLACES, AdoptedForward, is_awake, p_of_call
 from thinned.torch.auditing.uses import Uses
 from thinned.torch.compat.covers import Cover, covers_of
@@ -61,6 +62,7 @@ class _Mode(TorchFunctionMode):
         super().__init__()
         self.heard, self.uses = heard, uses
 
+    @inlined
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:

@@ -485,8 +485,8 @@ def _recomputed(seen: Observed) -> Iterator[Finding]:
             "",
             "recomputes another mask",
             f"The backward pass raises: {seen.refused}",
-            "Use torch.utils.checkpoint.checkpoint; with PyTorch 2.6 pass it use_reentrant=False "
-            "and context_fn=thinned.torch.checkpoint_context.",
+            "Use torch.utils.checkpoint.checkpoint, or give what takes a context_fn "
+            "thinned.torch.checkpoint_context.",
         )
 
 

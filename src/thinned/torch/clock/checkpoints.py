@@ -30,6 +30,7 @@ from thinned.backends.torch.internals import (
     sequence,
 )
 from thinned.torch.compat.recomputed import (
+    CHECKPOINT,
     Kept,
     Wrapper,
     below,
@@ -155,17 +156,18 @@ class Running:
 
 
 def _checkpoint_below() -> Any:
-    """The innermost checkpoint that runs, by the number of its frame; None if there is none."""
+    """The innermost checkpoint whose forward runs, by the number of its frame; None if there is
+    none."""
     frame: types.FrameType | None = sys._getframe(1)
     while frame is not None:
-        if frame.f_code.co_filename == torch.utils.checkpoint.__file__:
+        if frame.f_code is CHECKPOINT:
             return id(frame)
         frame = frame.f_back
     return None
 
 
-# What tells the checkpoints apart within which code runs: they set hooks. PyTorch before 2.7 does
-# not tell its hooks, and a checkpoint is seen by its frame.
+# What tells the checkpoints apart within which code runs: they set hooks. PyTorch before 2.8 does
+# not tell its hooks, and a checkpoint is seen by its frame, a number.
 hooks: Callable[[], Any] = _checkpoint_below if saved_hooks is None else partial(saved_hooks, True)
 
 
@@ -278,7 +280,7 @@ def _noting() -> list[_Notes]:
             if is_of_checkpoint(top):
                 setattr(top[0], _NOTES, noted)
         found += noted
-    if not torch.is_grad_enabled():
+    if not torch.is_grad_enabled() or isinstance(top, int):
         found += [_notes_of(kept) for kept in by_frames(_Repeated._again.__code__)]
     return found
 
@@ -288,10 +290,11 @@ def _recompute_all(*_: Any, **__: Any) -> CheckpointPolicy:
 
 
 def checkpoint_context() -> tuple[Any, Any]:
-    """The `context_fn` of torch.utils.checkpoint for PyTorch 2.6, whose checkpoints are not found.
+    """The `context_fn` of torch.utils.checkpoint, for what lays its hooks by other code.
 
-    Newer releases need it for checkpoints of other libraries alone that take a context_fn and hide
-    the function that they run again; elsewhere it changes nothing.
+    Checkpoints of other libraries need it that take a context_fn and hide the function that they
+    run again; before PyTorch 2.8 also what begins no call of torch.utils.checkpoint.checkpoint.
+    Elsewhere it changes nothing.
 
     Returns
     -------
@@ -375,8 +378,8 @@ def unclear(name: str, calls: int, model: object) -> str:
 
 
 _REMEDY = (
-    "Use torch.utils.checkpoint.checkpoint, whose recompute knows; with PyTorch 2.6 pass it "
-    "use_reentrant=False and context_fn=thinned.torch.checkpoint_context."
+    "Use torch.utils.checkpoint.checkpoint, whose recompute knows; where something else "
+    "takes a context_fn, pass it thinned.torch.checkpoint_context."
 )
 
 

@@ -21,12 +21,22 @@ from torch.autograd.function import FunctionCtx
 
 from thinned.backends.torch.internals import checkpoint_hook, pop_hooks, push_hooks, saved_hooks
 
-__all__ = ["Hooks", "Kept", "Wrapper", "below", "by_frames", "by_hooks", "is_of_checkpoint"]
+__all__ = [
+    "CHECKPOINT",
+    "Hooks",
+    "Kept",
+    "Wrapper",
+    "below",
+    "by_frames",
+    "by_hooks",
+    "is_of_checkpoint",
+]
 
 # The two functions that pack and unpack what autograd saves.
 Hooks = tuple[Any, Any]
 
-_NAME = "run_function"
+_NAME, _RECOMPUTE = "run_function", "recompute_fn"
+CHECKPOINT = inspect.unwrap(torch.utils.checkpoint.checkpoint).__code__
 _LOOKS = None not in (saved_hooks, pop_hooks, push_hooks)
 _PACK = f"{checkpoint_hook.__qualname__}.__init__.<locals>.pack_hook"
 
@@ -81,7 +91,7 @@ def by_hooks(until: Hooks | None) -> list[Kept]:
     for i, hooks in enumerate(laid):
         frame = _frame_of(hooks[0]) if is_of_checkpoint(hooks) else None
         if frame is not None:
-            found.append(Kept(frame, "recompute_fn", tuple(laid[: i + 1]), frozenset()))
+            found.append(Kept(frame, _RECOMPUTE, tuple(laid[: i + 1]), frozenset()))
     return found
 
 
@@ -91,12 +101,12 @@ def _frame_of(pack: Any) -> Any:
     if "frame" not in names:
         return None
     frame = pack.__closure__[names.index("frame")].cell_contents
-    return frame if callable(getattr(frame, "recompute_fn", None)) else None
+    return frame if callable(getattr(frame, _RECOMPUTE, None)) else None
 
 
 def by_frames(until: types.CodeType) -> list[Kept]:
     """The reentrant checkpoints whose forwards run, as the frames of Python tell, the innermost
-    first.
+    first; of a PyTorch that does not tell its hooks, the others as well.
 
     until : the code below whose call nobody looks.
     """
@@ -107,10 +117,23 @@ def by_frames(until: types.CodeType) -> list[Kept]:
         passed.append(id(frame))
         context = _context_of(frame)
         name = None if context is None else _function_in(context)
-        if name is not None:
+        if context is None and not _LOOKS:
+            context, name = _record_of(frame), _RECOMPUTE
+        if context is not None and name is not None:
             found.append(Kept(context, name, (), frozenset(passed)))
         frame = frame.f_back
     return found
+
+
+def _record_of(frame: types.FrameType) -> Any:
+    """The record of a forward that PyTorch's checkpoint keeps, if this is a call of one without
+    reentrant autograd: a generator holds it."""
+    if frame.f_code is not CHECKPOINT:
+        return None
+    generator = frame.f_locals.get("gen")
+    suspended = getattr(generator, "gi_frame", None)
+    record = None if suspended is None else suspended.f_locals.get("new_frame")
+    return record if callable(getattr(record, _RECOMPUTE, None)) else None
 
 
 def _context_of(frame: types.FrameType) -> Any:
