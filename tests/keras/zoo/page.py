@@ -10,6 +10,7 @@ HEAD = """# KerasHub's models under adoption
 Made by `make zoo-keras`; not to be edited. The backbones of keras-hub {hub} with small sizes,
 random weights and rates of .2, under `thinned.keras.adopt`; Keras {keras} on {backends}.
 
+- **on**: the backends that the model was tried on.
 - **drops**: calls in training under different seeds of Keras differ.
 - **sites**: how many seed generators adoption made sites.
 - **replay**: four calls that are rewound give the same outputs bit for bit under other seeds, and
@@ -23,8 +24,8 @@ random weights and rates of .2, under `thinned.keras.adopt`; Keras {keras} on {b
 
 {summary}
 
-| model | drops | sites | replay | eval | resumed | release | apart | not reached |
-|---|---|---:|---|---|---|---|---:|---|
+| model | on | drops | sites | replay | eval | resumed | release | apart | not reached |
+|---|---|---|---:|---|---|---|---|---:|---|
 """
 CHECKS = ("replay", "eval", "resumed", "release")
 
@@ -33,22 +34,32 @@ def write(page, results, backends):
     """The table, whole: from what was found on each backend."""
     found = [read(results, backend) for backend in backends]
     names = sorted(set(found[0]).union(*found[1:]))
-    tried = [name for name in names if all("drops" in of.get(name, {}) for of in found)]
+    tried = [name for name in names if any(_ran(of, name) for of in found)]
     rows, faults = [], 0
     for name in tried:
-        answers = [of[name] for of in found]
+        ran = [(b, of[name]) for b, of in zip(backends, found, strict=True) if _ran(of, name)]
+        answers = [answer for _, answer in ran]
         drops = _both(answers, "drops")
         checks = [_both(answers, check) for check in CHECKS]
         faults += drops == "yes" and (answers[0]["adopted"] != "yes" or set(checks) != {"yes"})
         off = apart(results, name, backends) if drops == "yes" else None
         left = "; ".join(sorted({line for a in answers for line in a.get("not reached", ())}))
         sites = str(answers[0].get("sites", "-"))
-        cells = [name, drops, sites, *checks, "-" if off is None else f"{off:.0e}", left]
+        cells = [
+            name,
+            ", ".join(backend for backend, _ in ran),
+            drops,
+            sites,
+            *checks,
+            "-" if off is None else f"{off:.0e}",
+            left,
+        ]
         rows.append(f"| {' | '.join(cells)} |\n")
-    dropping = sum(row.split(" | ")[1] == "yes" for row in rows)
+    dropping = sum(row.split(" | ")[2] == "yes" for row in rows)
     summary = (
-        f"Of {len(names)} backbones {len(tried)} were built and run on both, {dropping} of them "
-        f"drop, and {dropping - faults} of these pass every check.\n"
+        f"Of {len(names)} backbones {len(tried)} were built and run, {dropping} of them drop, and "
+        f"{dropping - faults} of these pass every check where they were tried. A run that was "
+        "stopped shows in the second column.\n"
     )
     out = [_why(name, found, backends) for name in names if name not in tried]
     head = HEAD.format(
@@ -59,8 +70,12 @@ def write(page, results, backends):
     page.write_text(head + "".join(rows) + tail)
 
 
+def _ran(found, name):
+    return "drops" in found.get(name, {})
+
+
 def _both(answers, key):
-    """What both backends say, or each apart."""
+    """What all backends say, or each apart."""
     said = list(dict.fromkeys(answer.get(key, "-") for answer in answers))
     return said[0] if len(said) == 1 else ", ".join(said)
 

@@ -25,7 +25,9 @@ def tried(name, outputs):
         for weight, value in zip(model.weights, kept, strict=True):
             weight.assign(value)  # training moves the averages of batch normalization
         keras.utils.set_random_seed(seed)
-        found = keras.tree.flatten(model(given, training=training))
+        found = model(given, training=training)
+        found = [found[key] for key in sorted(found)] if isinstance(found, dict) else found
+        found = keras.tree.flatten(found)
         return [np.asarray(keras.ops.convert_to_numpy(y), np.float64) for y in found]
 
     try:
