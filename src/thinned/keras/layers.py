@@ -61,7 +61,7 @@ class _Told:
                 "Invalid value received for argument `seed`. Expected None or an integer in "
                 f"[0, 2^32). Received: seed={shown(seed)}"
             )
-        return super().__new__(cls, *args, **kwargs)  # type: ignore[call-arg]  # Keras's
+        return super().__new__(cls, *args, **kwargs)
 
 
 def _is_number(value: Any) -> bool:
