@@ -13,7 +13,7 @@ INSTALL := $(PIP) install -q --no-compile
 NATIVE := CMakeLists.txt $(wildcard native/*.cpp native/*.hpp native/pytorch/*)
 NATIVE_TESTS := $(wildcard native/tests/*.cpp native/tests/*.hpp)
 
-.PHONY: demo test test-all setup bench docs site wheel lint types native native-aarch64 tests tests-all gpu-code fuzz statistics zoo audit-public trial clean
+.PHONY: demo test test-all setup bench docs site wheel lint types native native-aarch64 tests tests-all gpu-code fuzz statistics zoo zoo-keras audit-public trial clean
 
 demo: .venv/.fit
 	$(BIN)/thinned fit digits --out demo --overwrite
@@ -168,6 +168,16 @@ zoo:
 		-C build-dir=build/$@/build .
 	TRANSFORMERS_VERBOSITY=error build/$@/bin/python -W ignore -m tests.zoo --only '$(ONLY)' $(ZOO_PART) \
 		--results build/zoo-results --page docs/zoo.md
+
+# The same for KerasHub's models under thinned.keras.adopt, on PyTorch and on JAX: some ten minutes,
+# and docs/zoo-keras.md at the end.
+zoo-keras: .venv/.dev
+	test -x build/$@/bin/python || $(BIN)/python -m venv build/$@
+	build/$@/bin/pip --disable-pip-version-check install -q --no-deps keras-hub
+	echo "import site; site.addsitedir('$$($(BIN)/python $(PURELIB))')" \
+		> $$(build/$@/bin/python $(PURELIB))/packages.pth
+	build/$@/bin/python -W ignore -m tests.keras.zoo --only '$(ONLY)' \
+		--results build/zoo-keras-results --page docs/zoo-keras.md
 
 clean:
 	rm -rf .venv build demo

@@ -50,12 +50,28 @@ def kinds() -> str:
     return "\n".join(lines)
 
 
+def takes() -> str:
+    """What rows of the catalogue take besides dense real arrays and one p."""
+    from thinned.methods.table import TAKES, every
+
+    words = {"complex": "complex numbers", "sparse": "sparse arrays", "rates": "p as an array"}
+    lines = ["| takes | rows |", "| --- | --- |"]
+    for what in TAKES:
+        names = sorted(f"`{row.name}`" for row in every() if what in row.takes)
+        lines.append(_line(f"{words[what]} (`{what}`)", ", ".join(names)))
+    return "\n".join(lines)
+
+
 def _line(*cells: str) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 # Page -> the part that is made there.
-PARTS: dict[str, Callable[[], str]] = {"audit.md": rules, "audit-model.md": kinds}
+PARTS: dict[str, Callable[[], str]] = {
+    "arrays.md": takes,
+    "audit.md": rules,
+    "audit-model.md": kinds,
+}
 
 
 def filled(text: str, part: Callable[[], str]) -> str:

@@ -550,6 +550,10 @@ WRONG = {
 # A window of a mask that every row shares, or of an axis that it does not reach, is not looked at.
 FREE = {"thinned.jax.address.step", "thinned.jax.address.call", "thinned.numpy.batches.at"}
 # Wrong for every other function.
-TAKEN = {("thinned.dropout", "x", "x((2, 3), 'complex64')")}
+TAKEN = {
+    (name, row.arrays[0], "x((2, 3), 'complex64')")
+    for name, row in rows().items()
+    if "complex" in row.takes
+}
 # Right, and more than this machine holds.
 HUGE = {("thinned.numpy.batches", "n", "2**31")}

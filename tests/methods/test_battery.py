@@ -11,25 +11,28 @@ from thinned.methods.table import method
 
 from .checks_law import ENDS, LAW
 from .checks_values import VALUES
-from .trying import KINDS, ROWS, name_of
+from .trying import KINDS, ROWS, chosen, name_of, told
 
 over_rows = pytest.mark.parametrize("row", ROWS, ids=name_of)
 
 
 @pytest.mark.one_in(3)
 @over_rows
-@pytest.mark.parametrize("check", LAW, ids=lambda check: check.__name__)
-def test_the_law(row, check):
-    check(row)
+def test_the_law(row):
+    """Whole for a row, whose draws the checks share."""
+    for check in LAW:
+        with told(check.__name__):
+            check(row)
 
 
-@pytest.mark.one_in(6)
 @over_rows
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-@pytest.mark.parametrize("check", [*ENDS, *VALUES], ids=lambda check: check.__name__)
-def test_the_values(row, kind, check):
+def test_the_values(request, row, kind):
     with kind.in_use():
-        check(row, kind)
+        for check in (*ENDS, *VALUES):
+            if chosen(request, 6, row.name, str(kind), check.__name__):
+                with told(check.__name__):
+                    check(row, kind)
 
 
 @pytest.mark.parametrize("row", every(), ids=name_of)

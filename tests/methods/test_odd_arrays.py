@@ -13,7 +13,7 @@ import thinned
 from thinned.members import calibration
 
 from .odd import NUMPY, TORCH, plain
-from .trying import AT, ROWS, as_numpy, call, name_of
+from .trying import AT, ROWS, as_numpy, call, chosen, name_of, told
 
 jax = library("jax")
 jnp = library("jax.numpy")
@@ -60,21 +60,27 @@ def _quiet():
         yield
 
 
-# What dropout takes as it is, and no plain array stands for: tests/methods/test_arrays.py.
-TAKEN = {"complex", "COO", "CSR"}
+# What some rows take as it is, and no plain array stands for: tests/methods/test_taken.py.
+TAKEN = {"complex": "complex", "COO": "sparse", "CSR": "sparse"}
 
 
-@pytest.mark.one_in(4)
 @over_rows
-@pytest.mark.parametrize("kind", KINDS, ids=" ".join)
-def test_a_row_is_right_or_refuses(row, kind):
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_a_row_is_right_or_refuses(request, row, library):
+    for kind in KINDS:
+        if kind[0] == library and chosen(request, 4, row.name, *kind):
+            with told(*kind):
+                right_or_refused(row, kind)
+
+
+def right_or_refused(row, kind):
     who = row.function.__name__
+    if TAKEN.get(kind[1]) in row.takes:
+        return
     for arrays in tries(row, kind):
         for training in (True, False):
             y = answer(who, lambda a=arrays, t=training: call(row, a, training=t))
             if y is None:
-                continue
-            if row.name == "dropout" and kind[1] in TAKEN:
                 continue
             wanted = call(row, [plain(a) for a in arrays], training=training)
             np.testing.assert_allclose(as_numpy(y), as_numpy(wanted), rtol=1e-12, atol=1e-12)
@@ -188,7 +194,7 @@ def test_an_empty_array_meets_the_checks(row):
     if row.has_p:
         with pytest.raises(ValueError, match=who + "p must be"):
             call(row, arrays, p=1.5)
-    if row.name != "dropout":  # which takes complex numbers
+    if "complex" not in row.takes:
         with pytest.raises(TypeError, match=who):
             call(row, [arrays[0].astype(complex), *arrays[1:]])
 

@@ -1,6 +1,8 @@
 """How a row is called: its sample's arrays as a kind's, and its function at an address."""
 
+from contextlib import contextmanager
 from functools import lru_cache
+from zlib import crc32
 
 import ml_dtypes
 import numpy as np
@@ -68,6 +70,22 @@ def outputs(name, ones=False):
     ats = (thinned.Address(seed=seed, site="battery") for seed in range(row.sample.draws))
     with DOUBLE.in_use():
         return np.stack([call(row, arrays, at) for at in ats])
+
+
+def chosen(request, n, *names):
+    """Whether a case within a test is tried: in the short run one in n, by its names alone. Tests
+    of many cases are quicker to collect and to set up than a test for each."""
+    return not request.config.getoption("--short") or crc32("/".join(names).encode()) % n == 0
+
+
+@contextmanager
+def told(*names):
+    """What fails inside says for which case."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"case: {', '.join(names)}")
+        raise
 
 
 def half(row):

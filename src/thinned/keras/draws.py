@@ -15,7 +15,8 @@ import keras
 import numpy as np
 
 from thinned.checks import message
-from thinned.keras.internals import DRAWS, DropoutRNNCell, in_training
+from thinned.keras.internals import DRAWS, DropoutRNNCell
+from thinned.keras.rematerialized import in_training, refuse_cells
 from thinned.keras.site import Site, next_address
 from thinned.methods.bernoulli import dropout
 from thinned.methods.draws import NO_P, Draws
@@ -101,6 +102,8 @@ def _only_in_training(plain: Any) -> Any:
     def create(cell: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(cell.seed_generator, Site) and not in_training():
             return None
+        if isinstance(cell.seed_generator, Site):
+            refuse_cells()
         return plain(cell, *args, **kwargs)
 
     create.__thinned__ = True  # type: ignore[attr-defined]

@@ -18,7 +18,12 @@ try:
 
     DRAWS: Any = _backend.random
     WORD: str = _backend.random_seed_dtype()
-    _NEEDED = DRAWS.dropout, DRAWS.normal, DRAWS.uniform, DropoutRNNCell._create_dropout_mask
+    # Where keras.remat finds how a function runs again; None where the library's compiler does it.
+    REMAT: Any = _backend.core if _backend.backend() == "torch" else None
+    _NEEDED = (
+        DRAWS.dropout, DRAWS.normal, DRAWS.uniform, DropoutRNNCell._create_dropout_mask,
+        _backend.core.remat,
+    )  # fmt: skip
 except (ImportError, AttributeError) as error:
     import keras
 
@@ -29,6 +34,7 @@ except (ImportError, AttributeError) as error:
 
 __all__ = [
     "DRAWS",
+    "REMAT",
     "WORD",
     "DropoutRNNCell",
     "KerasSaveable",

@@ -6,11 +6,15 @@ subclass of Keras's Dropout, or of the layer that it stands in for. What is draw
 
 from __future__ import annotations
 
+from inspect import signature
+from numbers import Real
 from typing import Any, ClassVar
 
 import keras
+import numpy as np
 
 from thinned.address import Address
+from thinned.checks import shown
 from thinned.keras.draws import shared_axes
 from thinned.keras.site import next_address
 from thinned.methods.alpha import alpha_dropout
@@ -37,8 +41,35 @@ _NOWHERE = Address()  # what evaluation, which draws nothing, is given
 _registered = keras.saving.register_keras_serializable("thinned")
 
 
+class _Told:
+    """Arguments of a type that Keras compares, or puts into an array, without looking."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        named = dict(zip(list(signature(cls.__init__).parameters)[1:], args, strict=False))
+        given = {**named, **kwargs}
+        for name in ("rate", "stddev"):
+            if name in given and not _is_number(value := given[name]):
+                if value is None and issubclass(cls, Layer):
+                    continue  # the row's own
+                raise ValueError(
+                    f"Invalid value received for argument `{name}`. Expected a float value between "
+                    f"0 and 1. Received: {name}={value!r:.80}"
+                )
+        seed = given.get("seed")
+        if isinstance(seed, int) and not 0 <= seed < 2**32:
+            raise ValueError(
+                "Invalid value received for argument `seed`. Expected None or an integer in "
+                f"[0, 2^32). Received: seed={shown(seed)}"
+            )
+        return super().__new__(cls, *args, **kwargs)
+
+
+def _is_number(value: Any) -> bool:
+    return np.ndim(value) == 0 and isinstance(np.asarray(value).item(), Real)
+
+
 @_registered
-class Dropout(keras.layers.Dropout):  # type: ignore[misc]
+class Dropout(_Told, keras.layers.Dropout):  # type: ignore[misc]
     """keras.layers.Dropout by address: the same masks on all of Keras's backends.
 
     Parameters
@@ -56,7 +87,7 @@ class Dropout(keras.layers.Dropout):  # type: ignore[misc]
         return dropout(inputs, self.rate, next_address(self.seed_generator), shared_axes=shared)
 
 
-class _Spatial:
+class _Spatial(_Told):
     """keras.layers.SpatialDropout by address, whole channels at a time."""
 
     rate: float
@@ -86,7 +117,7 @@ class SpatialDropout3D(_Spatial, keras.layers.SpatialDropout3D):  # type: ignore
     """keras.layers.SpatialDropout3D by address, of volumes. rate, data_format, seed."""
 
 
-class _NoiseShape:
+class _NoiseShape(_Told):
     """A `noise_shape` in the configuration of a layer whose Keras form may have none."""
 
     noise_shape: Any
@@ -134,7 +165,7 @@ class GaussianNoise(_NoiseShape, keras.layers.GaussianNoise):  # type: ignore[mi
 
 
 @_registered
-class AlphaDropout(keras.layers.AlphaDropout):  # type: ignore[misc]
+class AlphaDropout(_Told, keras.layers.AlphaDropout):  # type: ignore[misc]
     """keras.layers.AlphaDropout by address. rate, noise_shape, seed."""
 
     def __init__(
@@ -156,7 +187,7 @@ def _checked(noise_shape: Any) -> Any:
     return keras.layers.Dropout(0.0, noise_shape=noise_shape).noise_shape
 
 
-class Layer(keras.layers.Dropout):  # type: ignore[misc]
+class Layer(_Told, keras.layers.Dropout):  # type: ignore[misc]
     """A method of the catalogue as a layer of Keras's: a batch in, the method's y out."""
 
     row: ClassVar[Method]

@@ -15,10 +15,12 @@ import numpy as np
 from thinned.address import Address
 from thinned.keras.addresses import address_of, held, numbers_of
 from thinned.keras.internals import WORD, KerasSaveable
+from thinned.keras.rematerialized import drawn_once, install
 
 __all__ = ["Site", "next_address", "put", "take_off"]
 
 SPEC_VERSION = 1
+install()
 
 
 class Site(keras.random.SeedGenerator, KerasSaveable):  # type: ignore[misc]
@@ -104,6 +106,10 @@ def _advance(state: Any) -> Any:
     By a list of Python's, which PyTorch's compiler follows: it does not where an array of NumPy's
     becomes a tensor.
     """
+    return drawn_once(lambda: _next(state))
+
+
+def _next(state: Any) -> Any:
     now = state.value * 1
     one = keras.ops.convert_to_tensor([0] * (state.shape[0] - 1) + [1], state.dtype)
     state.assign(keras.ops.add(state.value, one))

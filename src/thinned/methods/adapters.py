@@ -42,6 +42,7 @@ LIN = Paper(
     module="RankDropout",
     check=lambda who, rank_axis: require_unit_axis(who, "rank_axis", rank_axis),
     sample=Sample(shape=(6, 4, 5), independent=(0, 2), splits=(0, 1, 2)),
+    takes=("complex", "sparse", "rates"),
     note="Between the two factors of an adapter, so that no rank carries the update alone; p = .1 "
     "to .3 in image models.",
 )
@@ -122,6 +123,7 @@ def _gates(p: float, at: Address) -> Any:
     module="ModuleDropout",
     picture=_gates,
     sample=Sample(shape=(4, 3), independent=()),
+    takes=("complex", "sparse"),
     note="So that each adapter of a network does its part without the others. In evaluation all "
     "updates are there at full size: with p = .5 twice what training saw on average.",
 )

@@ -34,7 +34,8 @@ def affine(p: Any, where: Any = None) -> tuple[Any, Any]:
     if isinstance(p, float):
         a = 0.0 if p == 1.0 else ((1.0 - p) * (1.0 + p * ALPHA**2)) ** -0.5
     else:
-        a = where(p == 1.0, 0.0, ((1.0 - p) * (1.0 + p * ALPHA**2)) ** -0.5)
+        q = where(p == 1.0, 1.0, 1.0 - p)
+        a = where(p == 1.0, 0.0, (q * (1.0 + p * ALPHA**2)) ** -0.5)
     return a, -a * ALPHA * p
 
 
@@ -82,6 +83,7 @@ def _dropped(draws: Draws, x: Any, shared: tuple[int, ...]) -> Any:
     sample=Sample(
         independent=(0, 1), splits=(0, 1), linear=False, dropped=None, dropped_as=_lowest
     ),
+    takes=("rates",),
     note="For networks with SELU activations only, with p = .05 or .1. After any other activation "
     "mean 0 and variance 1 are not guaranteed.",
 )
@@ -159,6 +161,7 @@ def alpha_dropout(
         dropped=None,
         dropped_as=_lowest,
     ),
+    takes=("rates",),
     note="Alpha dropout of whole feature maps, for convolutions with SELU.",
 )
 def feature_alpha_dropout(

@@ -58,6 +58,7 @@ LI = Paper(
     },
     module="AttentionDropout",
     sample=Sample(shape=(3, 4, 3, 5), independent=(0, 1, 2, 3), splits=(0, 1, 2, 3)),
+    takes=("complex", "sparse", "rates"),
     note="The default in transformers, p = .1. Rows of the result no longer sum to 1; with "
     "drop_key they do.",
 )
@@ -139,6 +140,7 @@ def _head_axis(who: str, head_axis: Any, axes: int = MOST_AXES) -> int:
     sample=Sample(
         shape=(4, 5, 3, 2), independent=(0, 1), coupled=(1,), splits=(0, 2, 3), draws=4000
     ),
+    takes=("complex", "rates"),
     note="For transformers with many heads that come to depend on a few. In the paper p falls and "
     "rises again over training (thinned.schedules).",
 )
@@ -230,6 +232,7 @@ def _key_moments(x: Any, p: float) -> tuple[Any, Any]:
         shape=(3, 4, 3, 5), independent=(0, 1, 2, 3), splits=(0, 1, 2, 3), p_one="finite",
         linear=False, dropped=None, dropped_as=DROPPED,
     ),
+    takes=("rates",),
     note="In place of attention dropout in vision transformers, where rows must sum to 1. In the "
     "paper p falls with depth.",
 )  # fmt: skip
@@ -311,6 +314,7 @@ def _without_keys(draws: Draws, x: Any, shared_axes: tuple[int, ...] = ()) -> An
         dropped=None,
         dropped_as=DROPPED,
     ),
+    takes=("rates",),
     note="For fine-tuning with low-rank adapters, together with dropout on the hidden states and, "
     "where its second pass is affordable, r_drop.",
 )

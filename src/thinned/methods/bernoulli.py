@@ -52,6 +52,7 @@ SRIVASTAVA = Paper(
     module="Dropout",
     check=require_axes,
     sample=Sample(independent=(0, 1), splits=(0, 1)),
+    takes=("complex", "sparse", "rates"),
     note="Before wide fully connected layers; p = .5 there, .1 in transformers.",
 )
 @without_foreign
@@ -145,6 +146,7 @@ def times_q(x: Any, p: float, **_: Any) -> Any:
     module="VanillaDropout",
     check=require_axes,
     sample=Sample(independent=(0, 1), splits=(0, 1), evaluation=times_q),
+    takes=("complex", "sparse", "rates"),
     note="The original form, which scales at test time. A network trained with it becomes an "
     "inverted-dropout network when the next layer's weights are multiplied by 1 - p.",
 )

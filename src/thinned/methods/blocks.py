@@ -204,6 +204,7 @@ def _spread_in_line(xp: Any, keep: Any, spatial: Sequence[int], block: Sequence[
     sample=Sample(
         shape=(3, 2, 6, 5), options={"block_size": (2, 3)}, dropped=None, splits=(0,), draws=500
     ),
+    takes=("complex",),
     note="For convolutions, where spatial dropout removes too much and dropout too little. The "
     "paper raises p from 0 over training.",
 )  # fmt: skip

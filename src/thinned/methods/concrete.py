@@ -67,6 +67,7 @@ def _moments(x: Any, p: float, temperature: float = 0.1, **_: Any) -> tuple[Any,
     aliases={"ConcreteDropout (the authors')": ("ConcreteDropout", "SpatialConcreteDropout")},
     module="ConcreteDropout",
     sample=Sample(independent=(0, 1), p_one="refused", dropped=None),
+    takes=("complex",),
     note="For a learned p, or calibrated uncertainty without a search over p. The added noise is "
     "worthwhile for large data sets, where a search is expensive; otherwise try three values of p.",
 )
@@ -118,12 +119,12 @@ def concrete_dropout(
     shared = checks.axes("concrete_dropout", shared_axes, len(draws.shape))
     if not draws.training or (isinstance(p, float) and p == 0.0):
         return x
-    xp, wide = draws.xp, draws.wide(x)
-    u = xp.astype(draws.uniform(shared), wide.dtype)
+    xp = draws.xp
+    u = xp.astype(draws.uniform(shared), draws.real_type)
     noise = xp.log(u) - xp.log1p(-u)
     odds = math.log(p / (1.0 - p)) if isinstance(p, float) else xp.log(p) - xp.log1p(-p)
     kept = sigmoid(xp, -(noise + odds) / t)
-    return xp.astype(wide * (kept / (1.0 - p)), x.dtype)
+    return draws.scaled(x, kept / (1.0 - p))
 
 
 def _learnable(draws: Draws, p: Any) -> Any:

@@ -76,6 +76,7 @@ def _replaced(
         dropped=None,
         dropped_as=lambda x, null, p: null,
     ),
+    takes=("rates",),
     note="For diffusion and flow models that are guided without a classifier, p = .1 to .2. Give "
     "the embedding of a caption, its pooled form and its mask the same address: they then go "
     "together.",
@@ -231,6 +232,7 @@ def _three(p: float, at: Address) -> Any:
         splits=(0,),
         dropped=None,
     ),
+    takes=("complex", "rates"),
     note="For models that must work when a sensor, a caption or the sound is missing. With "
     "keep_one no sample loses everything.",
 )

@@ -41,6 +41,7 @@ def _check(who: str, axis: Any, shared_axes: Any) -> None:
     module="KOfNDropout",
     check=_check,
     sample=Sample(shape=(6, 10), dropped="exact"),
+    takes=("complex", "rates"),
     note="Dropout with a fixed number of kept units: for narrow layers, and where every thinned "
     "network must have the same width. p is rounded to multiples of 1 / n.",
 )
@@ -111,6 +112,7 @@ def k_of_n_dropout(
         k: Any = n - round(draws.p * n)
         scale: Any = n / k if k else 1.0
     else:
+        draws.require_rates_along(along)
         k = n - xp.round(draws.p * n)
-        scale = xp.where(k > 0, n / k, 1.0)
+        scale = xp.where(k > 0, n / xp.where(k > 0, k, 1.0), 1.0)
     return draws.select(x, draws.keep_k_of_n(k, along, shared), scale)

@@ -6,14 +6,18 @@ address or a compiler's stand-in for one, a window, a mirror, this library or th
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from thinned import checks, reference
-from thinned.backends import backend_of
+from thinned.backends import Backend, backend_of, known
 from thinned.backends.base import Draw
 from thinned.checks import message
 from thinned.methods.arguments import require_alike, typed, wide
 from thinned.window import MOST_BITS, MOST_WORDS, Window
+
+if TYPE_CHECKING:
+    from thinned.methods.stored import Stored
 
 __all__ = ["NO_P", "Draws", "plain_rows"]
 
@@ -34,8 +38,12 @@ class Draws:
     Attributes
     ----------
     x : the array as its library's functions take it. The one that was given may be of a subclass of
-        NumPy's, or in another machine's byte order: its dtype is the result's.
-    p : float, or a 0-d array while a compiler reads the program. None where there is NO_P.
+        NumPy's, or in another machine's byte order: its dtype is the result's. Of a sparse array,
+        the values that it stores.
+    p : float, or a 0-d array while a compiler reads the program. None where there is NO_P. An array
+        of as many axes as x, where the row takes one and it was given.
+    stored : Stored, or None where x is dense.
+    is_complex : bool. This and `stored` only where the row takes such an x.
     training : bool.
     xp : the functions of x's library, under the names of the array API standard.
     """
@@ -51,10 +59,18 @@ class Draws:
         mirror: bool = False,
         integers: bool = False,
     ) -> None:
-        self.who, self.backend = who, backend_of(who, x)
-        require = self.backend.require_integers if integers else self.backend.require_floating
-        require(who, x, "x")
-        self.x, self.shape = self.backend.plain(x), self.backend.shape(x)
+        self.who, self.is_complex = who, False
+        self.stored: Stored | None = None
+        self.backend, numbers = self._held(x)
+        if integers:
+            self.backend.require_integers(who, numbers, "x")
+        elif self.backend.of_complex(numbers) and self._takes("complex"):
+            self.is_complex = True
+            self.backend.require_dense(who, numbers, "x")
+            self.backend.require_floating(who, self.xp.real(self.backend.plain(numbers)), "x")
+        else:
+            self.backend.require_floating(who, numbers, "x")
+        self.x, self.shape = self.backend.plain(numbers), self.backend.shape(x)
         self.training = training if training is True else checks.flag(who, "training", training)
         self.mirror = mirror if mirror is False else checks.flag(who, "mirror", mirror)
         if getattr(at, "mirrored", False):
@@ -62,9 +78,35 @@ class Draws:
         self.p: Any = None if p is NO_P else self.probability(p)
         self._at = self.backend.located(who, at, window, self.shape)
 
+    def _held(self, x: Any) -> tuple[Backend, Any]:
+        """The backend, and the array of numbers that x is; of a sparse x that it stores."""
+        if known(type(x)):
+            backend = backend_of(self.who, x)
+            if not backend.is_sparse(x):
+                return backend, x
+        from thinned.methods import stored  # which most programs have no use for
+
+        if stored.is_sparse(x) and self._takes("sparse"):
+            self.stored = stored.stored_in(self.who, x)
+            return backend_of(self.who, self.stored.values), self.stored.values
+        return backend_of(self.who, x), x
+
+    def _takes(self, what: str) -> bool:
+        """Whether the method's row says so."""
+        from thinned.methods.table import taken
+
+        return what in taken(self.who)
+
     @property
     def xp(self) -> Any:
         return self.backend.namespace
+
+    @property
+    def real_type(self) -> Any:
+        """The type of x's arithmetic: binary64 of what is as wide, binary32 of all else."""
+        xp = self.xp
+        wide = (xp.float64, xp.complex128) if self.is_complex else (xp.float64,)
+        return xp.float64 if self.x.dtype in wide else xp.float32
 
     @property
     def to_come(self) -> bool:
@@ -82,13 +124,22 @@ class Draws:
         array = self.alike(name, array)
         if tuple(array.shape) != shape:
             raise ValueError(message(self.who, name, f"of shape {shape}", tuple(array.shape)))
-        xp = self.xp
-        return xp.astype(array, xp.float64 if self.x.dtype == xp.float64 else xp.float32)
+        return self.xp.astype(array, self.real_type)
 
     # ------------------------------------------------------------------------------------------- p
 
     def probability(self, p: Any, name: str = "p") -> Any:
-        """p checked: a float, or, where it is traced, a 0-d array as it is."""
+        """p checked: a float, or, where it is traced, a 0-d array as it is; an array, where the row
+        takes one."""
+        if (
+            type(p) is not float
+            and getattr(p, "ndim", False)
+            and name == "p"
+            and self._takes("rates")
+        ):
+            from thinned.methods import varying
+
+            return varying.rates_for(self, p)
         if type(p) is not float and self.backend.traced(p):
             if p.shape != ():
                 got = f"shape {tuple(p.shape)}"
@@ -101,7 +152,25 @@ class Draws:
         p = self.p if p is None else p
         if isinstance(p, float):
             return reference.threshold(p), reference.scale_for(p)
-        return self.backend.rate(p)
+        return self.backend.rates(p) if self.differs(p) else self.backend.rate(p)
+
+    def differs(self, p: Any = None) -> bool:
+        """Whether p, by default the call's, is an array, with a rate for each row or element."""
+        return bool(getattr(self.p if p is None else p, "ndim", 0))
+
+    def require_rates_along(self, *axes: int) -> None:
+        """ValueError where p differs along an axis that shares its draws, or counts them."""
+        if self.differs():
+            lengths = tuple(1 if axis in axes else n for axis, n in enumerate(self.shape))
+            self._require_rates(lengths)
+
+    def _require_rates(self, drawn: tuple[int, ...]) -> None:
+        for axis, (n, length) in enumerate(zip(self.p.shape, drawn, strict=True)):
+            if n not in (1, length):
+                requirement = f"of length 1 along axis {axis}, which shares its draws"
+                raise ValueError(
+                    message(self.who, "p", requirement, f"shape {tuple(self.p.shape)}")
+                )
 
     # --------------------------------------------------------------------------------------- draws
 
@@ -145,7 +214,13 @@ class Draws:
         Along an axis where `shape` differs from x's, draws belong to the whole axis, which no
         window may split.
         """
-        draw = self.draw(self.rate(p)[0], shared_axes, shape, number)
+        threshold = self.rate(p)[0]
+        draw = self.draw(threshold, shared_axes, shape, number)
+        if self.differs(p):
+            from thinned.methods import varying
+
+            self._require_rates(draw.place.shape)
+            return varying.keep_each(self.who, self.x, threshold, draw)
         return self.backend.keep(draw, self.x)
 
     def gate(self) -> bool:
@@ -206,24 +281,55 @@ class Draws:
         """fill + scale m (x - fill) in one fused pass, nothing kept for backward; x of the call's
         shape. scale None is 1 / (1 - p)."""
         threshold, nominal = self.rate(p)
+        scale = nominal if scale is None else scale
+        if self.stored is not None or self.differs(p):
+            from thinned.methods import varying
+
+            if self.stored is not None and self.differs(p):
+                p = self.stored.at_entries(self.xp, self.p if p is None else p, len(self.shape))
+                threshold, scale = self.backend.rates(p)
+            keep = varying.keep_of(self, threshold, shared_axes, number, p)
+
+            def selected(part: Any, fill: Any) -> Any:
+                return self.backend.or_nan(self._at.at, self._selected(part, keep, scale, fill))
+
+            return self._over_numbers(x, fill, selected)
         draw = self.draw(threshold, shared_axes, None, number, reduced=False)
-        return self.backend.apply(x, draw, nominal if scale is None else scale, fill, None)
+        return self._over_numbers(
+            x, fill, lambda part, fill: self.backend.apply(part, draw, scale, fill, None)
+        )
 
     def gaussian_noise(self, x: Any, std: Any, shared_axes: tuple[int, ...] = ()) -> Any:
         """x (1 + std z) in one fused pass, z standard normal."""
+        if self.differs(std):
+            z = self.xp.astype(self.gaussian(shared_axes), std.dtype)
+            return self.scaled(x, 1.0 + std * z)
         draw = self._of_words(shared_axes, reduced=False)
-        return self.backend.apply_gaussian(x, draw, std, None)
+        return self._over_numbers(
+            x, 0.0, lambda part, _: self.backend.apply_gaussian(part, draw, std, None)
+        )
 
     def gradient_noise(self, x: Any, scale: Any = None, shared_axes: tuple[int, ...] = ()) -> Any:
         """scale m on x's gradient, and x itself as it is; scale None is 1 / (1 - p). Where the
         library differentiates nothing, x is that gradient."""
         threshold, nominal = self.rate()
         draw = self.draw(threshold, shared_axes, reduced=False)
-        return self.backend.on_gradient(x, draw, nominal if scale is None else scale)
+        scale = nominal if scale is None else scale
+        return self._over_numbers(
+            x, 0.0, lambda part, _: self.backend.on_gradient(part, draw, scale)
+        )
 
     def select(self, x: Any, keep: Any, scale: Any = 1.0, fill: Any = 0.0) -> Any:
         """fill + scale (x - fill) where `keep` holds and fill elsewhere, in x's type: selected, not
-        multiplied, half types in binary32 and rounded once. For masks that are made of draws."""
+        multiplied, half types in binary32 and rounded once. For masks that are made of draws.
+
+        keep, scale : of the shape of x, or broadcast to it; where x is sparse, of its entries.
+        """
+        return self._over_numbers(
+            x, fill, lambda part, fill: self._selected(part, keep, scale, fill)
+        )
+
+    def _selected(self, x: Any, keep: Any, scale: Any, fill: Any) -> Any:
         xp, given, x = self.xp, x.dtype, self.backend.plain(x)
         plain = isinstance(fill, (int, float)) and fill == 0.0
         if isinstance(scale, (int, float)) and scale == 1.0:
@@ -241,10 +347,29 @@ class Draws:
 
     def scaled(self, x: Any, scale: Any) -> Any:
         """scale x, in the type of the arithmetic, rounded once to x's."""
-        wide = self.wide(x)
-        if not isinstance(scale, (int, float)):
-            scale = self.xp.astype(scale, wide.dtype)
-        return self.xp.astype(wide * scale, x.dtype)
+        if self.stored is not None:
+            scale = self.stored.at_entries(self.xp, scale, len(self.shape))
+        if hasattr(scale, "dtype"):
+            scale = self.xp.astype(scale, self.real_type)
+
+        def times(part: Any, _: Any) -> Any:
+            return self.typed(self.wide(part) * scale, part.dtype)
+
+        return self._over_numbers(x, 0.0, times)
+
+    def _over_numbers(self, x: Any, fill: Any, function: Callable[[Any, Any], Any]) -> Any:
+        """function(x, fill) where x is dense and real. Else on the values that x stores, and on the
+        two parts of complex ones: they have the same draws, and the fill is a real number."""
+        numbers = x if self.stored is None else self.stored.values
+        if not self.is_complex:
+            y = function(numbers, fill)
+        elif not isinstance(fill, (int, float)):
+            raise TypeError(message(self.who, "x", "of real numbers beside such noise", x.dtype))
+        else:
+            numbers, xp = self.backend.plain(numbers), self.xp
+            parts = function(xp.real(numbers), fill), function(xp.imag(numbers), 0.0)
+            y = self.typed(self.backend.complex_of(*parts), x.dtype)
+        return y if self.stored is None else self.stored.with_values(y)
 
     def stop_gradient(self, x: Any) -> Any:
         """x, through which no gradient flows."""
@@ -272,6 +397,6 @@ def plain_rows(
 ) -> Any:
     """Noise with one draw for each index of the leading axes, where nothing is particular about the
     call; None where anything is, or is wrong, for Draws to say. A small array's cost is objects."""
-    if training is True and window is None and mirror is False:
+    if training is True and window is None and mirror is False and known(type(x)):
         return backend_of(who, x).plain_rows(x, p, at, axes, scale)
     return None

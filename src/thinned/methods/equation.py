@@ -7,6 +7,8 @@ from typing import Any
 from thinned import checks, reference
 from thinned.address import Address
 from thinned.backends import backend_of, known
+from thinned.checks import message
+from thinned.methods.draws import Draws
 from thinned.methods.placing import draw_for
 from thinned.window import Window
 
@@ -37,8 +39,7 @@ def apply_noise(
         from thinned.methods import stored  # which most programs have no use for
 
         if stored.is_sparse(x):
-            where = shared_axes, window, mirror, out
-            return stored.dropout_of_values(who, x, p, at, training, *where)
+            return _by_draws(who, x, p, at, training, shared_axes, window, mirror, out)
     backend = backend_of(who, x)
     if (
         training is True
@@ -53,18 +54,9 @@ def apply_noise(
         y = backend.plain_dropout(x, p, at, out)
         if y is not None:
             return y
-    if scale is None:
-        how = (who, x, p, at, training, shared_axes, window, mirror, out)
-        if backend.is_sparse(x) or backend.of_complex(x):
-            from thinned.methods import stored
-
-            if backend.is_sparse(x):
-                return stored.dropout_of_values(*how)
-            return stored.dropout_of_parts(apply_noise, *how)
-        if type(p) is not float and getattr(p, "ndim", False):
-            from thinned.methods import varying
-
-            return varying.dropout_at_rates(*how)
+    differs = type(p) is not float and getattr(p, "ndim", False)
+    if scale is None and (differs or backend.is_sparse(x) or backend.of_complex(x)):
+        return _by_draws(who, x, p, at, training, shared_axes, window, mirror, out)
     backend.require_floating(who, x)
     if out is not None:
         backend.require_out(who, x, out)
@@ -75,3 +67,20 @@ def apply_noise(
         traced = type(p) is not float and backend.traced(p)
         scale = backend.rate(p)[1] if traced else reference.scale_for(float(p))
     return backend.apply(x, draw, scale, fill, out)
+
+
+def _by_draws(
+    who: str, x: Any, p: Any, at: Any, training: Any, shared_axes: Any, window: Any, mirror: Any,
+    out: Any,
+) -> Any:  # fmt: skip
+    """Dropout of an x that is sparse or complex, or with a rate for each element."""
+    draws = Draws(who, x, p, at, training, window, mirror)
+    shared = checks.axes(who, shared_axes, len(draws.shape))
+    if out is not None and (draws.stored is not None or draws.is_complex):
+        kind = "a sparse x" if draws.is_complex is False else "complex numbers"
+        remedy = "Take what is returned."
+        raise TypeError(message(who, "out", f"None for {kind}", "an array", remedy))
+    if out is not None:
+        draws.backend.require_out(who, x, out)
+    y = draws.noise(x, shared_axes=shared) if draws.training else x
+    return y if out is None else draws.backend.copy(y, out)

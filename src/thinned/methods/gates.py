@@ -85,6 +85,7 @@ def _sample(rng: np.random.Generator) -> tuple[Any, ...]:
         dropped=None,
         evaluation=lambda x, log_alpha, p: x * _gate(sigmoid(np, log_alpha)),
     ),
+    takes=("complex",),
     note="Gates that are exactly 0 or 1 with a learned probability, so that whole inputs, heads "
     "or channels can be pruned. Sensitive to the weight of its penalty.",
 )
@@ -132,9 +133,9 @@ def hard_concrete(
     shared = checks.axes("hard_concrete", shared_axes, len(draws.shape))
     log_alpha = draws.alike("log_alpha", log_alpha)
     require_broadcast(draws.who, "log_alpha", log_alpha, "x", x)
-    xp, wide, a = draws.xp, draws.wide(x), draws.wide(log_alpha)
+    xp, a = draws.xp, draws.wide(log_alpha)
     if draws.training:
-        u = xp.astype(draws.uniform(shared), wide.dtype)
+        u = xp.astype(draws.uniform(shared), draws.real_type)
         s = sigmoid(xp, (xp.log(u) - xp.log1p(-u) + a) / t)
     else:
         s = sigmoid(xp, a)
@@ -142,9 +143,9 @@ def hard_concrete(
     z = xp.where(z > 1, xp.ones_like(z), z)
     # Both are selected before they meet, so that an infinity behind a closed gate is in neither
     # the value nor the gradient.
-    closed, zero = z <= 0, xp.zeros_like(wide)
+    closed = z <= 0
     z = xp.where(closed, xp.zeros_like(z), z)
-    return xp.astype(xp.where(closed, zero, wide) * z, x.dtype)
+    return draws.scaled(draws.select(x, ~closed), z)
 
 
 @answering

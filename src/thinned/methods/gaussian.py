@@ -8,7 +8,7 @@ from thinned import checks
 from thinned.address import Address
 from thinned.checks import message
 from thinned.laws import GAUSSIAN, UNIFORM
-from thinned.methods.arguments import number, require_axes
+from thinned.methods.arguments import anywhere, number, require_axes
 from thinned.methods.bernoulli import SRIVASTAVA
 from thinned.methods.draws import NO_P, Draws
 from thinned.methods.table import INVERTED, Moments, Paper, Sample, method
@@ -30,7 +30,8 @@ SHEN = Paper(
 def _std(draws: Draws) -> Any:
     """sqrt(p / (1 - p)); the law has no member at p = 1."""
     p = draws.p
-    if isinstance(p, float) and p == 1.0:
+    one = draws.differs() and anywhere(draws.backend, p, condition=lambda p: p == 1.0)
+    if one or (isinstance(p, float) and p == 1.0):
         requirement = "below 1, where the noise p / (1 - p) is infinite"
         raise ValueError(message(draws.who, "p", requirement, "1"))
     return (p / (1.0 - p)) ** 0.5
@@ -50,6 +51,7 @@ def _std(draws: Draws) -> Any:
     module="GaussianDropout",
     check=require_axes,
     sample=Sample(independent=(0, 1), p_one="refused", dropped=None),
+    takes=("complex", "rates"),
     note="Noise with the moments of dropout but without exact zeros. The variational methods are "
     "derived from it.",
 )
@@ -191,6 +193,7 @@ def gaussian_noise(
     "uniform and Gaussian masks; its code draws U(a, b) and scales by 2 / (a + b) in training.",
     module="UniformDropout",
     sample=Sample(independent=(0, 1), p_one="refused", dropped=None),
+    takes=("complex", "rates"),
     note="Bounded noise with the moments of dropout. Above p = 1/4 it can change a sign.",
 )
 def uniform_dropout(
@@ -230,6 +233,5 @@ def uniform_dropout(
     spread = 3.0**0.5 * _std(draws)
     if not draws.training:
         return x
-    xp, wide = draws.xp, draws.wide(x)
-    u = xp.astype(draws.uniform(), wide.dtype)
-    return xp.astype(wide * (1.0 + spread * (2.0 * u - 1.0)), x.dtype)
+    u = draws.xp.astype(draws.uniform(), draws.real_type)
+    return draws.scaled(x, 1.0 + spread * (2.0 * u - 1.0))

@@ -41,6 +41,7 @@ def _gradient(p: float, at: Address) -> Any:
     picture=_gradient,
     papers=(TSENG,),
     module="DropGrad",
+    takes=("complex",),
     note="For the inner steps of meta-learning, on the gradient of each parameter. Its use on "
     "activations has not been studied.",
 )
@@ -118,6 +119,7 @@ def _backward_passes(p: float, at: Address) -> Any:
     papers=(WOO,),
     aliases={"dropbp (the authors')": ("DropBP",)},
     module="DropBP",
+    takes=("complex",),
     note="For fine-tuning large models faster: the forward pass stays exact, and of the residual "
     "branches that are dropped no backward pass is run. Lower p for the layers that matter most.",
 )

@@ -324,6 +324,7 @@ def _keep(
     aliases={"PyTorch Geometric": ("dropout_node",), "DGL": ("DropNode",)},
     module="DropNode",
     sample=Sample(shape=(8, 5), independent=(0,)),
+    takes=("complex", "sparse", "rates"),
     note="For graphs with few labelled nodes. PyTorch Geometric's dropout_node removes a node's "
     "edges too, and does not scale; DGL's DropNode does the same.",
 )
@@ -378,6 +379,7 @@ def drop_node(
     papers=(FANG,),
     module="DropMessage",
     sample=Sample(shape=(7, 4), independent=(0, 1), splits=(0, 1)),
+    takes=("complex", "sparse", "rates"),
     note="For graph networks whose messages are accessible. Of the graph methods it has the "
     "lowest variance of a sum over neighbours.",
 )

@@ -181,6 +181,7 @@ def _inputs(p: float, at: Address) -> Any:
         dtypes=("float32", "float64"),
         keeps_shape=False,
     ),
+    takes=("rates",),
     note="For fine-tuning with few examples, p = .05 to .1. The frozen path has no noise, so "
     "training starts from the unchanged model.",
 )

@@ -42,6 +42,7 @@ WHOLE = 2**32
         ),
     },
     sample=Sample(options={"member": 1, "members": 3}, independent=(0, 1), splits=(0, 1)),
+    takes=("complex",),
     note="For a mean over K thinned networks with less noise than K independent masks give. For K "
     "= 2 at p = .5 the masks are complements of each other, as with mirror.",
 )  # fmt: skip

@@ -43,6 +43,7 @@ def _moments(x: Any, p: float, axis: int = -1, **_: Any) -> tuple[Any, Any]:
     module="NestedDropout",
     check=lambda who, axis: require_unit_axis(who, "axis", axis),
     sample=Sample(shape=(4, 6), dropped=None, p_one="finite", splits=(0,)),
+    takes=("complex", "rates"),
     note="For codes ordered by importance, which can be truncated at any length. The last units "
     "learn slowly; the paper freezes the first ones as they converge.",
 )
@@ -104,8 +105,9 @@ def nested_dropout(
     if not draws.training:
         return x
     draws.require_whole(along)
+    draws.require_rates_along(*range(1, n_axes))
     xp, n = draws.xp, draws.shape[along]
     places = xp.arange(n, dtype=xp.float64, device=getattr(x, "device", None))
-    reached = xp.reshape((1.0 - draws.p) ** places, (n,) + (1,) * (n_axes - along - 1))
+    reached = (1.0 - draws.p) ** xp.reshape(places, (n,) + (1,) * (n_axes - along - 1))
     u = draws.uniform(tuple(range(1, n_axes)))
     return draws.select(x, xp.astype(u, xp.float64) < reached)

@@ -45,6 +45,7 @@ LARSSON = Paper(
     },
     module="DropPath",
     sample=Sample(shape=(8, 3, 4), independent=(0,)),
+    takes=("complex", "sparse", "rates"),
     note="The default in ViT, Swin and ConvNeXt, on residual branches, with p growing with depth.",
 )
 def drop_path(
@@ -124,6 +125,7 @@ def _gates(p: float, at: Address) -> Any:
     module="StochasticDepth",
     picture=_gates,
     sample=Sample(shape=(4, 3), independent=(), dropped="binomial", evaluation=times_q),
+    takes=("complex", "sparse"),
     note="The original form. torchvision's batch mode scales in training instead. Current "
     "networks use drop_path.",
 )

@@ -64,6 +64,7 @@ def _batch_axis(options: Mapping[str, Any]) -> int:
     check=lambda who, time_axis: checks.integer(who, "time_axis", time_axis, 0, MOST_AXES),
     sample=Sample(shape=(4, 5, 3), independent=(0, 2), splits=(0, 2)),
     batch_axis=_batch_axis,
+    takes=("complex", "sparse", "rates"),
     note="Between the layers of a recurrent network, on its input and on its output. Plain "
     "dropout there draws a new mask at each time step.",
 )
@@ -142,6 +143,7 @@ def locked_dropout(
     module="RecurrentDropout",
     in_torch=("LSTM", "GRU"),
     sample=Sample(independent=(0, 1), splits=(0, 1)),
+    takes=("complex", "sparse", "rates"),
     note="For custom cells; thinned.torch.LSTM and GRU have it built in. Keras uses the name "
     "recurrent_dropout for masks on the state itself, as in Gal and Ghahramani.",
 )
@@ -219,6 +221,7 @@ def _states(rng: Any) -> tuple[Any, ...]:
         arrays=_states, independent=(0, 1), splits=(0, 1), p_one="finite", dropped=None,
         linear=False, evaluation=_expected, dropped_as=lambda x, h_previous, p: h_previous,
     ),
+    takes=("rates",),
     note="Keeps memory and gradients alive over many steps, where dropout of a state would cut "
     "them. thinned.torch.LSTM and GRU have it built in.",
 )  # fmt: skip

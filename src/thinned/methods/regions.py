@@ -90,6 +90,7 @@ def _cutout_check(who: str, size: Any, fill: Any, channel_axis: Any) -> None:
         shape=(3, 2, 5, 6), options={"size": (2, 3)}, p=0.7, dropped=None, splits=(0, 1),
         p_one="finite",
     ),
+    takes=("complex", "rates"),
     note="Augmentation of small images. The paper cuts every image (p = 1) and fills with the "
     "mean of the normalised data.",
 )  # fmt: skip
@@ -217,6 +218,7 @@ def _erasing_check(who: str, scale: Any, ratio: Any, fill: Any, channel_axis: An
     sample=Sample(
         shape=(4, 2, 6, 7), p=0.7, dropped=None, splits=(0, 1), p_one="finite", draws=500
     ),
+    takes=("complex", "rates"),
     note="Augmentation of images against occlusion. The paper erases half of the images (p = .5), "
     "and gets its best results with random noise in each pixel instead of one fill value.",
 )

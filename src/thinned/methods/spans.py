@@ -55,6 +55,7 @@ def _cut(x: NDArray[np.float64], p: float, axis: int = 1, **_: Any) -> tuple[Any
     sample=Sample(
         shape=(6, 7, 3), options={"axis": 1}, p=0.4, dropped=None, splits=(0, 2), fixed_p=True
     ),
+    takes=("complex",),
     note="For fine-tuning a language model on little data, behind each layer's feed-forward part, "
     "p = .05 to .1; dropout of single elements leaves their neighbours to tell what is missing.",
 )

@@ -68,6 +68,7 @@ def require_channel(who: str, channel_axis: Any, axes: int = MOST_AXES) -> int:
     check=require_channel,
     in_torch=("Dropout1d", "Dropout2d", "Dropout3d"),
     sample=Sample(shape=(4, 3, 2, 2), independent=(0, 1), splits=(0, 1, 2, 3)),
+    takes=("complex", "sparse", "rates"),
     note="Between convolutions. Neighbouring pixels are strongly correlated, so dropping single "
     "pixels removes little information.",
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Dropout on arrays that hold their numbers in others: sparse arrays, complex ones."""
+"""Sparse arrays: what they store, and where that lies in the dense array."""
 
 from __future__ import annotations
 
@@ -6,33 +6,9 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from thinned import checks, reference
-from thinned.backends import backend_of
 from thinned.checks import message
-from thinned.methods.draws import NO_P, Draws
-from thinned.methods.placing import draw_for
-from thinned.methods.varying import require_countable
 
-__all__ = ["dropout_of_parts", "dropout_of_values", "is_sparse"]
-
-
-def dropout_of_parts(
-    apply_noise: Callable[..., Any], who: str, x: Any, p: Any, at: Any, training: Any,
-    shared_axes: Any, window: Any, mirror: Any, out: Any,
-) -> Any:  # fmt: skip
-    """Dropout of complex numbers: of both parts at one address, so by one mask."""
-    backend = backend_of(who, x)
-    backend.require_dense(who, x, "x")
-    if out is not None:
-        remedy = "Take what is returned."
-        raise TypeError(message(who, "out", "None for complex numbers", "an array", remedy))
-    xp, given = backend.namespace, backend.plain(x)
-    how: Any = {"training": training, "shared_axes": shared_axes, "window": window}
-    parts = [apply_noise(who, f(given), p, at, mirror=mirror, **how) for f in (xp.real, xp.imag)]
-    return backend.complex_of(*parts) if training else x
-
-
-# ------------------------------------------------------------------------------------------- sparse
+__all__ = ["Stored", "is_sparse", "stored_in"]
 
 
 def is_sparse(x: Any) -> bool:
@@ -55,6 +31,26 @@ class Stored(NamedTuple):
     values: Any
     coordinates: tuple[Any, ...]
     with_values: Callable[[Any], Any]
+
+    def indices(self, xp: Any, place: Any) -> Any:
+        """The index of each entry's draw, in the shape of the values: that of its dense element."""
+        device = getattr(self.values, "device", None)
+        index = xp.full(self.values.shape[:1], 0, dtype=xp.int64, device=device) + place.offset
+        sparse = len(self.coordinates)
+        for i, stride in zip(self.coordinates, place.strides[:sparse], strict=True):
+            index = index + xp.astype(i, xp.int64) * stride
+        for n, stride in zip(self.values.shape[1:], place.strides[sparse:], strict=True):
+            index = index[..., None] + xp.arange(n, dtype=xp.int64, device=device) * stride
+        return index
+
+    def at_entries(self, xp: Any, array: Any, axes: int) -> Any:
+        """Of a dense array that broadcasts to the whole of so many axes the element of each entry;
+        what is no array, or has no axes, as it is."""
+        if not getattr(array, "ndim", 0):
+            return array
+        array = xp.reshape(array, (1,) * (axes - array.ndim) + tuple(array.shape))
+        sparse = zip(self.coordinates, array.shape[: len(self.coordinates)], strict=True)
+        return array[tuple(xp.astype(i, xp.int64) * int(n != 1) for i, n in sparse)]
 
 
 def stored_in(who: str, x: Any) -> Stored:
@@ -121,35 +117,3 @@ def _of_jax(who: str, x: Any, sparse: Any) -> Stored:
         return sparse.BCOO((values, x.indices), shape=x.shape, **flags)
 
     return Stored(x.data, tuple(x.indices[:, i] for i in range(x.n_sparse)), of_bcoo)
-
-
-def dropout_of_values(
-    who: str, x: Any, p: Any, at: Any, training: Any, shared_axes: Any, window: Any, mirror: Any,
-    out: Any,
-) -> Any:  # fmt: skip
-    """Dropout of the stored entries of x: each takes the draw that it has in the dense array."""
-    if out is not None:
-        remedy = "Take what is returned."
-        raise TypeError(message(who, "out", "None for a sparse x", "an array", remedy))
-    values, coordinates, with_values = stored_in(who, x)
-    backend = backend_of(who, values)
-    backend.require_floating(who, values)
-    if getattr(p, "ndim", 0):
-        raise TypeError(message(who, "p", "one number for a sparse x", f"shape {tuple(p.shape)}"))
-    draw = draw_for(who, tuple(x.shape), p, at, shared_axes, window, mirror, backend)
-    if training is not True and not checks.flag(who, "training", training):
-        return x
-    xp, place = backend.namespace, draw.place
-    require_countable(who, xp, place)
-    device = getattr(values, "device", None)
-    index = xp.full(values.shape[:1], place.offset, dtype=xp.int64, device=device)
-    strides = place.strides
-    for i, stride in zip(coordinates, strides[: len(coordinates)], strict=True):
-        index = index + xp.astype(i, xp.int64) * stride
-    for n, stride in zip(values.shape[1:], strides[len(coordinates) :], strict=True):
-        index = index[..., None] + xp.arange(n, dtype=xp.int64, device=device) * stride
-    keep = backend.keep_each(draw.at, draw.threshold, index, draw.mirror)
-    traced = type(p) is not float and backend.traced(p)
-    scale = backend.rate(p)[1] if traced else reference.scale_for(float(p))
-    y = Draws(who, values, NO_P, at).select(values, keep, scale)
-    return with_values(backend.or_nan(draw.at, y))

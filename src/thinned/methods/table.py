@@ -30,6 +30,7 @@ __all__ = [
     "LEFT_OUT",
     "PLAIN",
     "RANKS",
+    "TAKES",
     "Method",
     "Moments",
     "Paper",
@@ -39,10 +40,14 @@ __all__ = [
     "inverted",
     "method",
     "remark",
+    "taken",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
 RANKS = ("first", "second", "classic")
+# Complex numbers, whose two parts share a draw; the stored entries of a sparse x; p as an array
+# that broadcasts to x (docs/arrays.md).
+TAKES = ("complex", "sparse", "rates")
 
 _UNCONFIRMED = "no second source that is independent of the paper confirms its formula. It is {}."
 # Methods that were looked at and do not stand in the table: the name, and why.
@@ -202,6 +207,7 @@ class Method:
         a row are its own.
     picture : callable (p, at) -> array of two axes or more, or None. The mask, 0 where dropped, of
         a method whose y is no picture of it.
+    takes : of TAKES, what x and p may be besides a dense array of real numbers and one number.
     """
 
     name: str
@@ -227,6 +233,7 @@ class Method:
     in_torch: tuple[str, ...]
     apart: str
     picture: Callable[[float, Address], Any] | None
+    takes: tuple[str, ...]
 
     @property
     def parameters(self) -> Mapping[str, inspect.Parameter]:
@@ -320,6 +327,7 @@ def method(
     in_torch: tuple[str, ...] = (),
     apart: str = "",
     picture: Callable[[float, Address], Any] | None = None,
+    takes: tuple[str, ...] = (),
     name: str | None = None,
 ) -> Callable[[F], F]:
     """Put a function into the catalogue, with its row. Its name, unless another is given.
@@ -328,6 +336,7 @@ def method(
     or says why it has none.
     """
     assert rank in RANKS
+    assert set(takes) <= set(TAKES)
     assert (sample is None) == bool(apart), title
     assert papers or source, title
 
@@ -338,7 +347,7 @@ def method(
         _TABLE[known] = Method(
             known, title, rank, target, formula, law, shared, scale, fill, inference, moments,
             papers, source, dict(aliases or {}), module, sample, note, function, batch_axis, check,
-            in_torch, apart, picture,
+            in_torch, apart, picture, takes,
         )  # fmt: skip
         return function
 
@@ -353,6 +362,12 @@ def every() -> tuple[Method, ...]:
     for found in walk_packages([str(room)], "thinned.methods."):
         import_module(found.name)
     return tuple(sorted(_TABLE.values(), key=lambda row: (RANKS.index(row.rank), row.name)))
+
+
+def taken(name: str) -> tuple[str, ...]:
+    """What the row of this name takes besides; nothing where there is none."""
+    row = _TABLE.get(name)
+    return () if row is None else row.takes
 
 
 def _plainly(name: str) -> str:

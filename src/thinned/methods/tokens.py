@@ -101,6 +101,7 @@ def _stay(p: float, at: Address) -> Any:
         keeps_shape=False,
         fixed_p=True,
     ),
+    takes=("complex",),
     note="At p = .5 it halves the sequence of a vision transformer, and with it the cost of a "
     "training step. Put it after the position embedding.",
 )

@@ -1,63 +1,58 @@
-"""A rate for each row or element: p as an array."""
+"""A rate for each row or element: p as an array. And masks of the entries of a sparse one."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from thinned import checks
 from thinned.backends import backend_of
 from thinned.backends.base import Draw
 from thinned.checks import message
-from thinned.methods.arguments import anywhere, require_alike, require_broadcast
-from thinned.methods.draws import NO_P, Draws
-from thinned.methods.placing import draw_for
+from thinned.methods.arguments import anywhere, require_alike
 from thinned.window import Placement
 
-__all__ = ["dropout_at_rates", "keep_each"]
+if TYPE_CHECKING:
+    from thinned.methods.draws import Draws
+
+__all__ = ["keep_each", "keep_of", "rates_for"]
 
 
-def dropout_at_rates(
-    who: str, x: Any, p: Any, at: Any, training: Any, shared_axes: Any, window: Any, mirror: Any,
-    out: Any,
-) -> Any:  # fmt: skip
-    """y = x m / (1 - p), p an array that broadcasts to x's shape."""
-    backend = backend_of(who, x)
-    backend.require_floating(who, x)
-    if out is not None:
-        backend.require_out(who, x, out)
-    draw = draw_for(who, tuple(x.shape), 0.5, at, shared_axes, window, mirror, backend)
-    p = require_rates(who, x, p, checks.axes(who, shared_axes, len(x.shape)))
-    if training is not True and not checks.flag(who, "training", training):
-        return x if out is None else backend.copy(x, out)
-    threshold, scale = backend.rates(p)
-    keep = keep_each(who, x, threshold, draw)
-    y = backend.or_nan(draw.at, Draws(who, x, NO_P, at).select(x, keep, scale))
-    return y if out is None else backend.copy(y, out)
-
-
-def require_rates(who: str, x: Any, p: Any, shared: tuple[int, ...]) -> Any:
-    """p, an array of x's library of probabilities, of as many axes as x."""
-    backend = backend_of(who, x)
-    p = require_alike(who, "p", p, "x", x)
+def rates_for(draws: Draws, p: Any) -> Any:
+    """p, an array of probabilities of the library of a call's x that broadcasts to its shape: in
+    the type of p's arithmetic, of as many axes, without gradients."""
+    who, backend = draws.who, draws.backend
+    p = require_alike(who, "p", p, "x", draws.x)
     backend.require_floating(who, p, "p")
-    require_broadcast(who, "p", p, "x", x)
-    lengths = (1,) * (len(x.shape) - len(p.shape)) + tuple(p.shape)
-    for axis in shared:
-        if lengths[axis] != 1:
-            requirement = f"of length 1 along axis {axis}, which shares its draws"
-            raise ValueError(message(who, "p", requirement, f"shape {tuple(p.shape)}"))
+    found, shape = tuple(p.shape), tuple(draws.shape)
+    lengths = (1,) * (len(shape) - len(found)) + found
+    if len(found) > len(shape) or any(n not in (1, m) for n, m in zip(lengths, shape, strict=True)):
+        needed = f"a number, or an array that broadcasts to x's shape {shape}"
+        raise ValueError(message(who, "p", needed, f"shape {found}"))
     if anywhere(backend, p, condition=lambda p: ~((p >= 0) & (p <= 1))):
         raise ValueError(message(who, "p", "in [0, 1] in every element", "some outside"))
-    return backend.namespace.reshape(p, lengths)
+    xp = backend.namespace
+    return backend.stop_gradient(xp.astype(xp.reshape(p, lengths), xp.float64))
+
+
+def keep_of(draws: Draws, threshold: Any, shared_axes: tuple[int, ...], number: int, p: Any) -> Any:
+    """The keep mask of a call whose p differs from element to element, or whose x is sparse: then
+    of its stored entries."""
+    stored = draws.stored
+    if stored is None:
+        return draws.keep(p, shared_axes, number=number)
+    draw = draws.draw(threshold, shared_axes, None, number, reduced=False)
+    require_countable(draws.who, draws.xp, draw.place)
+    draws.require_rates_along(*shared_axes)
+    index = stored.indices(draws.xp, draw.place)
+    return draws.backend.keep_each(draw.at, threshold, index, draw.mirror)
 
 
 def keep_each(who: str, x: Any, threshold: Any, draw: Draw) -> Any:
-    """The keep mask at a threshold for each element, 1 along the axes that share a draw."""
+    """The keep mask at a threshold for each element, of the draw's shape."""
     backend = backend_of(who, x)
     xp, place = backend.namespace, draw.place
     require_countable(who, xp, place)
-    shape, device = place.drawn, getattr(x, "device", None)
-    index = xp.full(shape, place.offset, dtype=xp.int64, device=device)
+    shape, device = place.shape, getattr(x, "device", None)
+    index = xp.full((1,) * len(shape), 0, dtype=xp.int64, device=device) + place.offset
     for axis, (n, stride) in enumerate(zip(shape, place.strides, strict=True)):
         steps = xp.arange(n, dtype=xp.int64, device=device) * stride
         index = index + xp.reshape(steps, (n,) + (1,) * (len(shape) - axis - 1))
@@ -66,9 +61,11 @@ def keep_each(who: str, x: Any, threshold: Any, draw: Draw) -> Any:
 
 def require_countable(who: str, xp: Any, place: Any) -> None:
     """An error unless a placement's indices are known, and the library's integers hold them."""
-    if not isinstance(place, Placement):
+    if not hasattr(place, "strides"):
         remedy = "Give the part a thinned.Window, whose numbers are known."
         raise TypeError(message(who, "window", "known for such an x or p", "a traced one", remedy))
+    if not isinstance(place, Placement):
+        return  # of PyTorch's compiler, whose integers hold every index
     steps = zip(place.shape, place.strides, strict=True)
     last = place.offset + sum([(n - 1) * stride for n, stride in steps if n])
     if last > int(xp.iinfo(xp.asarray(0, dtype=xp.int64).dtype).max):

@@ -58,6 +58,7 @@ STEP, END = 0.125, 6.0
     },
     in_torch=("weight_drop", "LSTM", "GRU"),
     sample=Sample(independent=(0, 1), splits=(0, 1)),
+    takes=("complex", "sparse", "rates"),
     note="For the hidden-to-hidden weights of an LSTM, where noise on states would harm its "
     'memory: thinned.torch.weight_drop(module, "weight_hh_l0", p).',
 )
@@ -127,6 +128,7 @@ def _mixed(w: Any, u: Any, p: float, **_: Any) -> tuple[Any, Any]:
         dropped=None,
         dropped_as=lambda w, u, p: u,
     ),
+    takes=("rates",),
     note="For fine-tuning a large pretrained network on little data: a dropped weight becomes its "
     "pretrained value instead of 0. thinned.torch.mixout(module, name, p) stores u.",
 )

@@ -60,6 +60,7 @@ def _check(who: str, unk: Any, spare: Any, low: int = -(2**63), high: int = 2**6
         grad=False,
         dtypes=(),
     ),
+    takes=("rates",),
     note="For language models and text classifiers that rely on single words. The decoder of a "
     "variational autoencoder needs a high p, .3 and more.",
 )
@@ -132,6 +133,7 @@ def word_dropout(
     aliases={"awd-lstm-lm": ("embedded_dropout",), "fastai": ("EmbeddingDropout",)},
     module="EmbeddingDropout",
     sample=Sample(shape=(8, 5), independent=(0,)),
+    takes=("complex", "sparse", "rates"),
     note="For recurrent language models, p = .1, together with locked dropout.",
 )
 def embedding_dropout(

@@ -389,3 +389,39 @@ def test_bad_input_gets_its_sentence():
         tk.rewind(model, {"nowhere": thinned.Address()})
     with pytest.raises(TypeError, match=r"rewind: to\['dropout'\] must be a thinned.Address"):
         tk.rewind(model, {"dropout": 3})
+
+
+def _rematerialized(mode, *more):
+    """A model whose layers run again for the backward pass, or not."""
+    keras.utils.set_random_seed(5)
+    with keras.RematScope(mode=mode):
+        inner = [layers.Dense(6, activation="tanh"), tk.Dropout(0.4, seed=3), layers.Dropout(0.3)]
+        inner += [OwnDraws(), *(layer() for layer in more)]
+        model = keras.Sequential([keras.Input((4, 3)), *inner, layers.Dense(1)])
+    tk.adopt(model, seed=2)
+    return model
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="PyTorch's checkpoints run layers again")
+def test_what_runs_again_draws_once():
+    x = np.random.default_rng(1).standard_normal((8, 4, 3)).astype(np.float32)
+    found = []
+    for mode in (None, "full"):
+        model = _rematerialized(mode)
+        for _ in range(2):
+            model.zero_grad()
+            y = model(x, training=True)
+            y.square().sum().backward()
+        grads = [v.value.grad.numpy() for v in model.trainable_variables]
+        found.append((read(y), grads, tk.addresses(model)))
+        model(x, training=False).sum().backward()
+        assert tk.addresses(model) == found[-1][2]
+    (y, grads, steps), (again, others, after) = found
+    assert (y == again).all()
+    assert steps == after
+    for a, b in zip(grads, others, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    model = _rematerialized("full", lambda: layers.LSTM(5, dropout=0.3))
+    with pytest.raises(RuntimeError, match="a recurrent layer with dropout cannot run again"):
+        model(x, training=True)
+    model(x, training=False).sum().backward()

@@ -134,9 +134,12 @@ def test_mixed_precision(name, dtype):
 @over_layers
 def test_wrong_rates_have_kerass_own_text(name):
     word = "stddev" if name == "GaussianNoise" else "rate"
-    for wrong in (-0.1, 1.5, float("nan")):
+    for wrong in (-0.1, 1.5, float("nan"), "0.5", [0.5], np.ones(2), {}, 1j, 10**400):
         with pytest.raises(ValueError, match=rf"Invalid value received for argument `{word}`"):
             MADE[name](wrong)
+    for seed in (-1, 2**32, 10**400):
+        with pytest.raises(ValueError, match="Invalid value received for argument `seed`"):
+            made(name, seed=seed)
 
 
 @over_layers

@@ -52,6 +52,14 @@ class GraphPlace(NamedTuple):
     shape: tuple[int, ...]
     shared: tuple[int, ...] | None = None
 
+    @property
+    def offset(self) -> Tensor:
+        return self.words[5]
+
+    @property
+    def strides(self) -> tuple[Tensor, ...]:
+        return self.words[6:].unbind()
+
 
 class GraphAddress:
     """Stands for thinned.backends.base.Located in a compiled program.

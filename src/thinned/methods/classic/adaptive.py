@@ -66,6 +66,7 @@ def _two_normals(rng: np.random.Generator) -> tuple[Any, ...]:
         dropped=None,
         evaluation=lambda x, s, p, alpha=1.0: _standout_moments(x, s, p, alpha)[0],
     ),
+    takes=("complex", "rates"),
     note="The first dropout that depends on its input: strong units are kept more often. Of "
     "historical interest; attention and gates have replaced it.",
 )
@@ -157,6 +158,7 @@ def _units_and_evidence(rng: np.random.Generator) -> tuple[Any, ...]:
     papers=(ZUNINO,),
     module="ExcitationDropout",
     sample=Sample(arrays=_units_and_evidence, independent=(0, 1), dropped=None),
+    takes=("complex",),
     note="Drops the units that the prediction relies on most, so that other paths learn. The "
     "evidence costs another backward pass. Of historical interest.",
 )

@@ -49,6 +49,7 @@ def _units_and_sizes(rng: np.random.Generator) -> tuple[Any, ...]:
     sample=Sample(
         arrays=_units_and_sizes, independent=(0, 1), splits=(0, 1), dropped=None, draws=6000
     ),
+    takes=("complex",),
     note="Dropout as an information bottleneck: alpha is a second output of the layer, and "
     "information_cost is added to the loss. Of historical interest; the variational information "
     "bottleneck is better known.",
@@ -93,9 +94,8 @@ def information_dropout(
     alpha = draws.beside("alpha", alpha, draws.shape)
     if not draws.training:
         return x
-    xp, wide = draws.xp, draws.wide(x)
-    z = xp.astype(draws.gaussian(), wide.dtype)
-    return xp.astype(wide * xp.exp(alpha * z), x.dtype)
+    z = draws.xp.astype(draws.gaussian(), draws.real_type)
+    return draws.scaled(x, draws.xp.exp(alpha * z))
 
 
 def information_cost(alpha: Any, largest: float = 0.7) -> Any:

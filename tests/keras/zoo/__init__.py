@@ -1,0 +1,1 @@
+"""KerasHub's models under adoption: python -m tests.keras.zoo."""

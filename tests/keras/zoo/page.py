@@ -1,0 +1,89 @@
+"""The page of the zoo of Keras."""
+
+from importlib.metadata import version
+
+from .__main__ import read
+from .trial import apart
+
+HEAD = """# KerasHub's models under adoption
+
+Made by `make zoo-keras`; not to be edited. The backbones of keras-hub {hub} with small sizes,
+random weights and rates of .2, under `thinned.keras.adopt`; Keras {keras} on {backends}.
+
+- **on**: the backends that the model was tried on.
+- **drops**: calls in training under different seeds of Keras differ.
+- **sites**: how many seed generators adoption made sites.
+- **replay**: four calls that are rewound give the same outputs bit for bit under other seeds, and
+  not all are equal.
+- **eval**: evaluation gives what it gave before adoption, and moves no site.
+- **resumed**: the steps of the sites come back with the weights.
+- **release**: after it the layers' classes and evaluation are the original's.
+- **apart**: the first call's largest difference between the two backends at equal weights, relative
+  to the outputs' spread. One element with another mask would make it near 1; the rest is rounding.
+- **-**: nothing to check: the model does not drop.
+
+{summary}
+
+| model | on | drops | sites | replay | eval | resumed | release | apart | not reached |
+|---|---|---|---:|---|---|---|---|---:|---|
+"""
+CHECKS = ("replay", "eval", "resumed", "release")
+
+
+def write(page, results, backends):
+    """The table, whole: from what was found on each backend."""
+    found = [read(results, backend) for backend in backends]
+    names = sorted(set(found[0]).union(*found[1:]))
+    tried = [name for name in names if any(_ran(of, name) for of in found)]
+    rows, faults = [], 0
+    for name in tried:
+        ran = [(b, of[name]) for b, of in zip(backends, found, strict=True) if _ran(of, name)]
+        answers = [answer for _, answer in ran]
+        drops = _both(answers, "drops")
+        checks = [_both(answers, check) for check in CHECKS]
+        faults += drops == "yes" and (answers[0]["adopted"] != "yes" or set(checks) != {"yes"})
+        off = apart(results, name, backends) if drops == "yes" else None
+        left = "; ".join(sorted({line for a in answers for line in a.get("not reached", ())}))
+        sites = str(answers[0].get("sites", "-"))
+        cells = [
+            name,
+            ", ".join(backend for backend, _ in ran),
+            drops,
+            sites,
+            *checks,
+            "-" if off is None else f"{off:.0e}",
+            left,
+        ]
+        rows.append(f"| {' | '.join(cells)} |\n")
+    dropping = sum(row.split(" | ")[2] == "yes" for row in rows)
+    summary = (
+        f"Of {len(names)} backbones {len(tried)} were built and run, {dropping} of them drop, and "
+        f"{dropping - faults} of these pass every check where they were tried. A run that was "
+        "stopped shows in the second column.\n"
+    )
+    out = [_why(name, found, backends) for name in names if name not in tried]
+    head = HEAD.format(
+        hub=version("keras-hub"), keras=version("keras"), backends=" and ".join(backends),
+        summary=summary,
+    )  # fmt: skip
+    tail = "\n## Not tried\n\n" + "".join(out) if out else ""
+    page.write_text(head + "".join(rows) + tail)
+
+
+def _ran(found, name):
+    return "drops" in found.get(name, {})
+
+
+def _both(answers, key):
+    """What all backends say, or each apart."""
+    said = list(dict.fromkeys(answer.get(key, "-") for answer in answers))
+    return said[0] if len(said) == 1 else ", ".join(said)
+
+
+def _why(name, found, backends):
+    for backend, of in zip(backends, found, strict=True):
+        answer = of.get(name, {"raised": "not tried"})
+        if "drops" not in answer:
+            why = answer.get("not built") or answer.get("raised") or answer["died"]
+            return f"- {name}, on {backend}: {why.replace('|', '/')}\n"
+    raise AssertionError(name)

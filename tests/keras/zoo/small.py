@@ -1,0 +1,235 @@
+"""Small models of KerasHub's with random weights, by what their constructors ask for."""
+
+import inspect
+import re
+from zlib import crc32
+
+import keras
+import keras_hub
+import numpy as np
+
+# By the argument's name. Heads divide widths, and patches divide images.
+SIZES = {
+    "activation_sparsity_pattern": None,
+    "altup_num_inputs": 2,
+    "attention_bias": False,
+    "axes_dim": [2, 2, 4],
+    "bucket_size": 4,
+    "decoder_layer_types": ["sliding_attention", "full_attention"],
+    "depth": 1,
+    "depth_single_blocks": 1,
+    "dilation_rates": [2, 3],
+    "embed_dim": 16,
+    "embedding_dim": 16,
+    "encoder_layer_types": ["sliding_attention", "full_attention"],
+    "feedforward_expansion_factor": 2,
+    "filter_dim": 16,
+    "gate_lora": 8,
+    "global_attention_layer_indices": [1],
+    "head_dim": 8,
+    "head_size": 8,
+    "hidden_act": "relu",
+    "hidden_activation": "gelu_approximate",
+    "image_ids_shape": (4, 3),
+    "image_size": 16,
+    "layer_norm_epsilon": 1e-5,
+    "layer_types": ["sliding_attention", "full_attention"],
+    "laurel_rank": 2,
+    "mlp_bias": False,
+    "mlp_ratio": 2.0,
+    "num_groups": 1,
+    "num_key_value_heads": 1,
+    "num_mels": 8,
+    "pad_token_id": 0,
+    "partial_rotary_factor": 1.0,
+    "patch_size": 8,
+    "position_embedding_shape": (32, 32, 3),
+    "projection_dim": 8,
+    "rms_norm_eps": 1e-6,
+    "rope_layer_enabled_list": [True, False],
+    "rope_theta": 10000.0,
+    "rotary_percentage": 0.5,
+    "text_ids_shape": (4, 3),
+    "text_shape": (4, 16),
+    "theta": 10000,
+    "top_k": 1,
+    "use_bias": True,
+    "vit_patch_size": 8,
+    "window_size": 2,
+    "y_shape": (16,),
+}
+# By how a name ends, where it stands nowhere above: the first that fits.
+ENDS = (
+    ("image_shape", (32, 32, 3)),
+    ("vocabulary_size", 40),
+    ("vocab_size", 40),
+    ("vocab_size_per_layer_input", 40),
+    ("num_experts", 2),
+    ("num_frames", 2),
+    ("num_layers_enc", 2),
+    ("num_layers_dec", 2),
+    ("num_hidden_layers", 2),
+    ("_layers", 2),
+    ("key_value_heads", 1),
+    ("num_kv_heads", 1),
+    ("_heads", 2),
+    ("head_dim", 8),
+    ("sequence_length", 16),
+    ("position_embeddings", 16),
+    ("sliding_window", 4),
+    ("sliding_window_size", 4),
+    ("_lora", 4),
+    ("hidden_dim", 16),
+    ("hidden_size", 16),
+    ("intermediate_dim", 16),
+    ("intermediate_size", 16),
+    ("mlp_dim", 16),
+    ("size_per_layer_input", 8),
+    ("input_channels", 16),
+)
+RATES = ("dropout", "drop_path", "dropout_rate", "drop_path_rate", "jitter_noise")
+RATE = 0.2
+# What only this model means by a name, or has as lists that belong together.
+OWN = {
+    "CSPNetBackbone": {
+        "stem_filters": 8, "stem_kernel_size": 3, "stem_strides": 1, "stackwise_depth": [1, 1],
+        "stackwise_strides": [1, 2], "stackwise_num_filters": [8, 16], "block_type": "dark",
+    },
+    "DeepLabV3Backbone": {
+        "image_encoder": "ResNetBackbone", "spatial_pyramid_pooling_key": "P3",
+        "upsampling_size": [8, 8], "low_level_feature_key": "P2",
+    },
+    "DenseNetBackbone": {"stackwise_num_repeats": [1, 1], "growth_rate": 4},
+    "EfficientNetBackbone": {
+        "stackwise_kernel_sizes": [3, 3], "stackwise_num_repeats": [2, 2],
+        "stackwise_input_filters": [8, 8], "stackwise_output_filters": [8, 8],
+        "stackwise_expansion_ratios": [1, 2], "stackwise_strides": [1, 1],
+        "stackwise_squeeze_and_excite_ratios": [0.25, 0.25],
+        "stackwise_block_types": ["v1", "v1"], "stackwise_width_coefficients": [1.0, 1.0],
+        "stackwise_depth_coefficients": [1.0, 1.0], "stackwise_force_input_filters": [0, 0],
+        "stackwise_nores_option": [False, False], "input_shape": (32, 32, 3), "num_features": 16,
+    },
+    "HGNetV2Backbone": {
+        "depths": [1, 1], "embedding_size": 8, "hidden_sizes": [16, 16],
+        "stem_channels": [3, 8, 8], "use_learnable_affine_block": False,
+        "stackwise_stage_filters": [[8, 8, 16, 1, 1, 3], [16, 8, 16, 1, 1, 3]],
+        "apply_downsample": [False, True], "use_lightweight_conv_block": [False, False],
+    },
+    "MiTBackbone": {
+        "layerwise_depths": [2, 2], "num_layers": 2, "layerwise_num_heads": [1, 2],
+        "layerwise_sr_ratios": [2, 1], "layerwise_patch_sizes": [3, 3],
+        "layerwise_strides": [2, 2], "hidden_dims": [8, 16], "max_drop_path_rate": RATE,
+    },
+    "MoonshineBackbone": {"partial_rotary_factor": 0.5},
+    "DINOV3Backbone": {"hidden_activation": "gelu"},
+    "Qwen3_5Backbone": {"layer_types": ["full_attention", "full_attention"]},
+    "Qwen3_5MoeBackbone": {"layer_types": ["full_attention", "full_attention"]},
+    "PARSeqBackbone": {
+        "image_encoder": "ViTBackbone", "max_label_length": 8, "decoder_hidden_dim": 16,
+        "num_decoder_layers": 2, "num_decoder_heads": 2, "decoder_mlp_dim": 16,
+    },
+    "RWKV7Backbone": {"head_size": 8},
+    "ResNetBackbone": {
+        "input_conv_filters": [64], "input_conv_kernel_sizes": [3],
+        "stackwise_num_filters": [64, 64], "stackwise_num_blocks": [1, 1],
+        "stackwise_num_strides": [1, 2], "block_type": "basic_block",
+    },
+    "RetinaNetBackbone": {
+        "image_encoder": "ResNetBackbone", "min_level": 2, "max_level": 3, "use_p5": False,
+    },
+    "RoformerV2Backbone": {"head_size": 8},
+    "SegFormerBackbone": {"image_encoder": "MiTBackbone", "projection_filters": 8},
+    "SwinTransformerBackbone": {
+        "depths": [1, 1], "num_heads": [2, 2], "window_size": 4, "embed_dim": 8,
+        "image_shape": (64, 64, 3),
+    },
+    "T5Gemma2Backbone": {"sliding_window": 4},
+    "T5GemmaBackbone": {"sliding_window": 4},
+    "VGGBackbone": {"stackwise_num_repeats": [1, 1], "stackwise_num_filters": [4, 8]},
+    "XceptionBackbone": {
+        "stackwise_conv_filters": [[8, 8], [8, 8]], "stackwise_pooling": [True, False],
+    },
+    "T5Backbone": {"key_value_dim": 8},
+}  # fmt: skip
+NEEDED = inspect.Parameter.empty
+
+
+class NotBuiltError(Exception):
+    """No small model that runs: why."""
+
+
+def names():
+    """KerasHub's backbones, by name."""
+    found = [name for name in dir(keras_hub.models) if name.endswith("Backbone")]
+    return [name for name in found if name not in ("Backbone", "FeaturePyramidBackbone")]
+
+
+def small(name):
+    """The model, its weights a function of their places and shapes alone."""
+    kind = getattr(keras_hub.models, name)
+    how = {}
+    for argument, parameter in inspect.signature(kind.__init__).parameters.items():
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            continue
+        if argument in ("self", "dtype", "name", "data_format"):
+            continue
+        size = _size(name, argument, parameter.default)
+        if isinstance(size, str) and size.endswith("Backbone"):
+            how[argument] = small(size)
+        elif size is not NEEDED:
+            how[argument] = size
+        elif parameter.default is NEEDED:
+            raise NotBuiltError(f"no small value is known for {argument}")
+    keras.utils.set_random_seed(0)
+    try:
+        model = kind(**how)
+    except Exception as error:  # whatever a constructor says of these sizes
+        raise NotBuiltError(f"{type(error).__name__}: {line(error)}") from error
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        drawn = rng.standard_normal(tuple(weight.shape))
+        value = keras.ops.convert_to_numpy(weight)
+        if value.dtype.kind == "f" and value.size and np.ptp(value) > 0:  # ones and zeros stay
+            weight.assign((0.1 * drawn).astype(value.dtype))
+    return model
+
+
+def line(error):
+    """What an error says, on one line."""
+    return re.sub(r"\x1b\[\d*m", "", " ".join(str(error).split()))[:120]
+
+
+def _size(name, argument, default):
+    if argument in OWN.get(name, {}):
+        return OWN[name][argument]
+    if argument.endswith(RATES):
+        return RATE
+    if argument in SIZES and (default is NEEDED or default is not None):
+        return SIZES[argument]
+    if default is NEEDED or _is_large(default):
+        return next((size for end, size in ENDS if argument.endswith(end)), NEEDED)
+    return NEEDED
+
+
+def _is_large(default):
+    if isinstance(default, tuple):
+        return True
+    return isinstance(default, int) and not isinstance(default, bool) and default > 16
+
+
+def inputs_of(model):
+    """Arrays for the model's symbolic inputs: a batch of 4, 8 where a length is free, ids below 40,
+    and masks of ones. By their names: Keras's backends go through a dictionary in other orders."""
+
+    def made(spec):
+        rng = np.random.default_rng(crc32(spec.name.encode()))
+        shape = [4, *(8 if n is None else int(n) for n in spec.shape[1:])]
+        kind = keras.backend.standardize_dtype(spec.dtype)
+        if "mask" in spec.name and "mask_positions" not in spec.name:
+            return np.ones(shape, kind)
+        if "int" in kind:
+            ids = "segment" in spec.name or "position" in spec.name
+            return rng.integers(0, 2 if ids else 40, shape).astype(kind)
+        return rng.random(shape).astype(kind)
+
+    return keras.tree.map_structure(made, model.input)
