@@ -70,11 +70,14 @@ def test_p_of_another_kind(p, got):
 
 @pytest.mark.parametrize("shape", [(4,), (2, 3), (0,)])
 def test_p_as_an_array_that_does_not_fit(shape):
-    wanted = f"a number, or an array that broadcasts to x's shape {X.shape}"
+    wanted = f"an array that broadcasts to x's shape {X.shape}"
     text = f"dropout: p must be {wanted}, got shape {shape}."
     refused(lambda: dropout(X, np.full(shape, 0.5), AT), ValueError, text)
-    text = f"drop_path: p must be {wanted}, got shape {shape}."
-    refused(lambda: thinned.drop_path(X, np.full(shape, 0.5), AT), ValueError, text)
+    refused(
+        lambda: thinned.drop_path(X, np.full(shape, 0.5), AT), ValueError, "drop_path" + text[7:]
+    )
+    text = f"stochastic_depth: p must be one number in [0, 1], got an array of shape {shape}."
+    refused(lambda: thinned.stochastic_depth(X, np.full(shape, 0.5), AT), TypeError, text)
 
 
 # ---------------------------------------------------------------------------------------- addresses

@@ -247,7 +247,7 @@ def test_an_index_without_its_place_is_caught(monkeypatch):
         ),
         (
             lambda: thinned.dropout(HOLEY, np.ones(7), AT),
-            "p must be a number, or an array that broadcasts",
+            "p must be an array that broadcasts",
         ),
         (
             lambda: thinned.dropout(HOLEY, np.full((40, 1), 0.5), AT, shared_axes=0),

@@ -199,7 +199,7 @@ def test_no_gradient_goes_to_rates():
         ),
         (
             lambda: thinned.drop_path(np.ones((4, 5)), np.full((2, 5), 0.5), AT),
-            "drop_path: p must be a number, or an array that broadcasts",
+            "drop_path: p must be an array that broadcasts",
         ),
         (
             lambda: thinned.drop_block(

@@ -25,7 +25,7 @@ def rates_for(draws: Draws, p: Any) -> Any:
     found, shape = tuple(p.shape), tuple(draws.shape)
     lengths = (1,) * (len(shape) - len(found)) + found
     if len(found) > len(shape) or any(n not in (1, m) for n, m in zip(lengths, shape, strict=True)):
-        needed = f"a number, or an array that broadcasts to x's shape {shape}"
+        needed = f"an array that broadcasts to x's shape {shape}"
         raise ValueError(message(who, "p", needed, f"shape {found}"))
     if anywhere(backend, p, condition=lambda p: ~((p >= 0) & (p <= 1))):
         raise ValueError(message(who, "p", "in [0, 1] in every element", "some outside"))
