@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from thinned.backends import backend_of
 from thinned.backends.base import Draw
@@ -10,13 +10,37 @@ from thinned.checks import message
 from thinned.methods.arguments import anywhere, require_alike
 from thinned.window import Placement
 
-if TYPE_CHECKING:
-    from thinned.methods.draws import Draws
-
 __all__ = ["keep_each", "keep_of", "rates_for"]
 
 
-def rates_for(draws: Draws, p: Any) -> Any:
+class Call(Protocol):
+    """The draws of one call of a method, as far as rates are concerned."""
+
+    who: str
+    x: Any
+    shape: Any
+    backend: Any
+    stored: Any
+
+    @property
+    def xp(self) -> Any: ...
+
+    def draw(
+        self,
+        threshold: Any,
+        shared_axes: tuple[int, ...],
+        shape: Any,
+        number: int,
+        *,
+        reduced: bool = ...,
+    ) -> Draw: ...
+
+    def keep(self, p: Any, shared_axes: tuple[int, ...], *, number: int) -> Any: ...
+
+    def require_rates_along(self, *axes: int) -> None: ...
+
+
+def rates_for(draws: Call, p: Any) -> Any:
     """p, an array of probabilities of the library of a call's x that broadcasts to its shape: in
     the type of p's arithmetic, of as many axes, without gradients."""
     who, backend = draws.who, draws.backend
@@ -33,7 +57,7 @@ def rates_for(draws: Draws, p: Any) -> Any:
     return backend.stop_gradient(xp.astype(xp.reshape(p, lengths), xp.float64))
 
 
-def keep_of(draws: Draws, threshold: Any, shared_axes: tuple[int, ...], number: int, p: Any) -> Any:
+def keep_of(draws: Call, threshold: Any, shared_axes: tuple[int, ...], number: int, p: Any) -> Any:
     """The keep mask of a call whose p differs from element to element, or whose x is sparse: then
     of its stored entries."""
     stored = draws.stored
