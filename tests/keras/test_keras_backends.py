@@ -24,7 +24,7 @@ MODELS = (
 LONG = {
     "numpy": (),
     "jax": ("by_address", "adopted", "keras_own"),
-    "torch": ("by_address", "keras_own"),
+    "torch": ("by_address", "keras_own", "operations"),
     "tensorflow": ("by_address", "keras_own"),
 }
 pytestmark = needs("keras")

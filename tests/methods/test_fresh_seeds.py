@@ -111,8 +111,8 @@ KINDS = ["DropKey", "DropPath", "GaussianDropout", "ShakeDrop", "SpatialDropout"
 @pytest.mark.parametrize(
     ("how", "backend", "names"),
     [
-        ("non-reentrant", "aot_eager", None),
         ("reentrant", "aot_eager", KINDS),
+        pytest.param("non-reentrant", "aot_eager", None, marks=pytest.mark.long),
         ("non-reentrant", "inductor", KINDS),
         ("reentrant", "inductor", KINDS),
     ],

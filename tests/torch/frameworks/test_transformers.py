@@ -137,7 +137,7 @@ WITHOUT_CONTEXT = {
 }
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("how", RESUMED)
 def test_a_resumed_training_ends_as_the_one_that_was_not_stopped(tmp_path, how):
     ends_the_same(tmp_path, **RESUMED[how])
