@@ -11,13 +11,13 @@ there are any of these.
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tomllib
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from tests.packages import installed
 from thinned.audit import RULES, audit
 
 TABLE = Path(__file__).parent / "public.toml"
@@ -43,15 +43,6 @@ def by_rule(entries: list[dict[str, Any]]) -> dict[str, Counter[str]]:
     return dict(sorted(found.items()))
 
 
-def installed(name: str, version: str) -> Path:
-    """Return the folder that a package is installed in, after installing it where it is not."""
-    home = HOME / f"{name}-{version}"
-    if not home.is_dir():
-        command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-compile"]
-        subprocess.run([*command, "--target", str(home), f"{name}=={version}"], check=True)
-    return home
-
-
 def found_in(home: Path) -> tuple[Counter[tuple[str, str]], int]:
     """Return how often each code is found in each file of a folder, and the lines read."""
     report = audit([str(home)])
@@ -71,7 +62,7 @@ def main(names: list[str]) -> int:
         name = package["name"]
         if names and name not in names:
             continue
-        found, read = found_in(installed(name, package["version"]))
+        found, read = found_in(installed(HOME, name, package["version"]))
         lines += read
         entries = [entry for entry in known["finding"] if entry["package"] == name]
         judged = Counter((entry["path"], entry["code"]) for entry in entries)

@@ -56,7 +56,7 @@ def test_a_scan_is_compared_with_the_table(tmp_path, monkeypatch, capsys):
     judged = [{**entry, "path": path} for path in ("a.py", "c.py")]
     known = {"package": [{"name": "one", "version": "1"}], "finding": judged}
     monkeypatch.setattr(public, "table", lambda: known)
-    monkeypatch.setattr(public, "installed", lambda name, version: tmp_path)
+    monkeypatch.setattr(public, "installed", lambda below, name, version: tmp_path)
     assert public.main([]) == 1
     said = capsys.readouterr().out
     assert re.search(r"not judged: b\.py THN001 \(1\)", said)

@@ -79,7 +79,7 @@ def test_a_table_is_fitted_once_and_stands_on_the_page(tmp_path, monkeypatch, ca
     known = {"packages": {"one": "1"}, "table": tables}
     monkeypatch.setattr(trial, "known", lambda: known)
     monkeypatch.setattr(trial, "HOME", tmp_path)
-    monkeypatch.setattr(trial, "installed", lambda name, version: home)
+    monkeypatch.setattr(trial, "installed", lambda below, name, version: home)
     monkeypatch.setattr(trial, "SETTINGS", trial.SETTINGS | {"epochs": 2, "hidden": (4,)})
     page = tmp_path / "page.md"
     page.write_text(f"above\n{trial.BEGIN}old\n{trial.END}below\n")

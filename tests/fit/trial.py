@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import thinned.fit
+from tests.packages import installed
 from thinned.errors import InputError
 from thinned.fit.tables import load
 
@@ -64,15 +65,6 @@ def known() -> dict[str, Any]:
 def called(table: dict[str, Any]) -> str:
     """Return what a table is called on the page: its package and its file's name."""
     return f"{table['package']}: {table['path'].rsplit('/', 1)[-1]}"
-
-
-def installed(name: str, version: str) -> Path:
-    """Return the folder that a package is installed in, after installing it where it is not."""
-    home = HOME / f"{name}-{version}"
-    if not home.is_dir():
-        command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-compile"]
-        subprocess.run([*command, "--target", str(home), f"{name}=={version}"], check=True)
-    return home
 
 
 def file_of(table: dict[str, Any], home: Path) -> Path:
@@ -161,7 +153,7 @@ def main(arguments: list[str]) -> int:
         name = called(table)
         if options.only not in name or name in results:
             continue
-        home = installed(table["package"], known()["packages"][table["package"]])
+        home = installed(HOME, table["package"], known()["packages"][table["package"]])
         results[name] = found_in(file_of(table, home), table["target"])
         print(line(name, results[name]), end="", flush=True)
         partial = kept.with_suffix(".partial")

@@ -204,8 +204,8 @@ def is_model_class(source: Source, info: ClassInfo | None) -> bool:
 
 
 def is_in_model(source: Source, node: ast.AST) -> bool:
-    """Say whether a node runs with a model: in a method of one, or in a function that is told the
-    mode. Of other functions a training step and an evaluation may both be the caller."""
+    """Say whether a node runs with a model: in a method of one, or in a function that takes the
+    mode. A training step and an evaluation may both call any other function."""
     function, info = source.function_of(node), source.class_of(node)
     if function is None:
         return False

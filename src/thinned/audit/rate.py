@@ -158,7 +158,8 @@ def _kept_rate(source: Source, node: ast.Attribute, frame: Frame | None, depth: 
         return Says.ALWAYS if names_rate and source.class_of(node) is not None else Says.NOTHING
     info = source.class_of(node)
     if info is not None and "haiku.Module" in [b for m in info.family() for b in m.bases]:
-        # Built anew at each call, with a rate for the mode: a method that is told it would ask.
+        # Such a module is built at each call, and its caller may pick the rate for the mode. A
+        # method that takes the mode asks for it.
         function = source.function_of(node)
         arguments = () if function is None else (*function.args.args, *function.args.kwonlyargs)
         if not any(mode_by_name(a.arg) for a in arguments):

@@ -25,7 +25,9 @@ _SOME = "cp1250 (Central Europe), cp1251 (Cyrillic), gb18030 (Chinese), shift_ji
 
 
 def decoded(name: str, raw: bytes, encoding: str | None = None) -> tuple[str, list[str]]:
-    """The text, and a note where its encoding is not UTF-8. encoding : its name, if it is told.
+    """The text, and a note where its encoding is not UTF-8.
+
+    encoding : the name that the user gave, or None.
 
     Raises
     ------

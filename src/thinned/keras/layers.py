@@ -69,7 +69,7 @@ def _is_number(value: Any) -> bool:
 
 
 @_registered
-class Dropout(_Told, keras.layers.Dropout):  # type: ignore[misc]
+class Dropout(_Told, keras.layers.Dropout):  # type: ignore[misc] # Keras: no types
     """keras.layers.Dropout by address: the same masks on all of Keras's backends.
 
     Parameters
@@ -165,7 +165,7 @@ class GaussianNoise(_NoiseShape, keras.layers.GaussianNoise):  # type: ignore[mi
 
 
 @_registered
-class AlphaDropout(_Told, keras.layers.AlphaDropout):  # type: ignore[misc]
+class AlphaDropout(_Told, keras.layers.AlphaDropout):  # type: ignore[misc] # Keras: no types
     """keras.layers.AlphaDropout by address. rate, noise_shape, seed."""
 
     def __init__(
@@ -187,7 +187,7 @@ def _checked(noise_shape: Any) -> Any:
     return keras.layers.Dropout(0.0, noise_shape=noise_shape).noise_shape
 
 
-class Layer(_Told, keras.layers.Dropout):  # type: ignore[misc]
+class Layer(_Told, keras.layers.Dropout):  # type: ignore[misc] # Keras: no types
     """A method of the catalogue as a layer of Keras's: a batch in, the method's y out."""
 
     row: ClassVar[Method]
