@@ -61,7 +61,17 @@ _WORDS += (b"ernoulli", b"GradientTape", b".train(", b"def train(self", b"def ev
 _WORDS += (b"training_step", b"export.export(", b"LSTM(", b"GRU(", b"RNN(")
 # Nothing by itself; together with a gradient step, training that may go wrong.
 _WITH_STEPS = (b"no_grad", b"inference_mode", b".eval(", b"seed(", b"seed_everything", b"seed_all")
-_STEPS = (b"backward", b"apply_gradients", b"train_on_batch", b".fit(", b"def forward")
+_STEPS: tuple[bytes, ...] = (
+    b"backward",
+    b"apply_gradients",
+    b"train_on_batch",
+    b".fit(",
+    b"def forward",
+)
+_STEPS += (b"def on_train_batch_", b"def on_before_", b"def on_after_")
+# Weights that are loaded and run, in a file that sets no mode.
+_QUIET = (b"no_grad", b"inference_mode")
+_MODES = (b".eval(", b".train(")
 
 _NEWLINE = re.compile(r"\r\n|\r|\n")
 _NOQA = re.compile(
@@ -107,7 +117,10 @@ def may_matter(data: bytes) -> bool:
         return True
     if b"equinox" in data and b"vmap(" in data:
         return True
-    return any(word in data for word in _WITH_STEPS) and any(word in data for word in _STEPS)
+    if any(word in data for word in _WITH_STEPS) and any(word in data for word in _STEPS):
+        return True
+    loads = b".load_state_dict(" in data and any(word in data for word in _QUIET)
+    return loads and not any(word in data for word in _MODES)
 
 
 def parse(data: bytes) -> ast.Module:
