@@ -216,3 +216,13 @@ CASE(threads_at_work_do_not_hold_up_a_fork) {
     for (std::thread& caller : callers) caller.join();
     CHECK(wrong == 0, "%d wrong results in the parent", wrong.load());
 }
+
+CASE(threads_are_called_where_that_pays) {
+    using thinned::Whose;
+    const u64 hour = u64{3600} * 1000000000;
+    for (const Whose whose : {Whose::ours, Whose::ours_beside_others, Whose::team}) {
+        CHECK(!thinned::worth_others(100, whose), "a tenth of a microsecond is shared");
+        CHECK(thinned::worth_others(hour, whose), "an hour is not shared");
+        CHECK(thinned::worth_others(~u64{0}, whose), "five centuries are not shared");
+    }
+}
