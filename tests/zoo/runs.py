@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 ROUNDING = 1e-4  # of the largest number of a tensor: float32, through a few layers
-# Of the largest gradient: what is smaller is compared as if it were so large. A bias before BatchNorm
-# has a gradient of rounding alone.
+# Of the largest gradient: a smaller one is compared as if it were so large. That of a bias before
+# BatchNorm is rounding alone.
 SMALL = 0.1
 
 
