@@ -89,10 +89,9 @@ class Pool {
         {
             std::lock_guard<std::mutex> lock(mutex_);
             grow(threads - 1);
-            stand_aside();
             ranges_ = &ranges;
             lingers_ = lingers;
-            wanted_ = threads - 1 < workers_ ? threads - 1 : workers_;
+            wanted_ = stand_aside() ? std::min(threads - 1, workers_) : 0;
             sleeping = awake_ < wanted_;
             called_ = now();
             ++round_;
@@ -142,18 +141,22 @@ class Pool {
     }
 
     // Linux likes to wake a thread on the processor of the one that calls it. On two processors nine of
-    // ten calls had their second thread there, and waited for it.
-    void stand_aside() {
+    // ten calls had their second thread there, and waited for it. False where the caller may use one
+    // processor alone, which a worker would only take from it.
+    bool stand_aside() {
 #if defined(__linux__)
         const int here = sched_getcpu();
-        if (here == beside_ || here < 0 || here >= CPU_SETSIZE) return;
-        beside_ = here;
+        if (here == beside_ || here < 0 || here >= CPU_SETSIZE) return company_;
         cpu_set_t allowed;
-        if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
-        if (CPU_COUNT(&allowed) < 2) return;
+        if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return company_;
+        beside_ = here;
+        company_ = CPU_COUNT(&allowed) > 1;
         CPU_CLR(static_cast<unsigned>(here), &allowed);
-        for (const pthread_t worker : handles_) pthread_setaffinity_np(worker, sizeof allowed, &allowed);
+        for (const pthread_t worker : handles_) {
+            if (company_) pthread_setaffinity_np(worker, sizeof allowed, &allowed);
+        }
 #endif
+        return company_;
     }
 
     void work(std::size_t number) {
@@ -199,6 +202,7 @@ class Pool {
     std::vector<pthread_t> handles_;
 #endif
     int beside_ = -1;  // the caller's processor, which workers keep off
+    bool company_ = true;
 };
 
 // Never destroyed: its threads may outlive the statics of the module. A forked child has none of the
