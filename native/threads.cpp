@@ -5,8 +5,8 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <exception>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -127,12 +127,15 @@ class Pool {
     void grow(int workers) {
         while (workers_ < workers) {
             try {
+#if defined(__linux__)
+                handles_.reserve(handles_.size() + 1);
+#endif
                 std::thread worker(&Pool::work, this, static_cast<std::size_t>(workers_) + 1);
 #if defined(__linux__)
                 handles_.push_back(worker.native_handle());
 #endif
                 worker.detach();
-            } catch (const std::system_error&) {
+            } catch (const std::exception&) {
                 return;  // the system gives no more threads: the call runs on those there are
             }
             ++workers_;
