@@ -20,7 +20,7 @@ LIBRARIES = (
     "jax", "flax", "equinox", "haiku", "optax", "ml_dtypes", "keras", "tensorflow",
     "scipy", "sklearn", "pandas", "pyarrow", "matplotlib", "rich", "typer", "safetensors",
     "array_api_strict", "yaml", "timm", "triton", "sphinx", "myst_nb", "pygls", "lsprotocol",
-    "distributed", "ray", "optuna",
+    "distributed", "ray", "optuna", "flatbuffers", "pre_commit",
 )  # fmt: skip
 
 
