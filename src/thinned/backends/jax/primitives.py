@@ -22,7 +22,12 @@ from jax.interpreters import ad as _ad, batching, mlir
 from thinned.backends.jax import pallas, spec
 from thinned.backends.jax.internals import jet_rules
 from thinned.backends.jax.kernel import TYPES, kernel_draw, kernel_noise, runs_kernel
-from thinned.backends.jax.sharding import division_of, needs_devices, partitioned
+from thinned.backends.jax.sharding import (
+    division_of,
+    lowered_plainly,
+    needs_devices,
+    partitioned,
+)
 
 __all__ = ["How", "HowDrawn", "draw_p", "noise_p", "on_gradient_p"]
 
@@ -257,14 +262,12 @@ def _lowering(
         function = partial(kernel, how=how)
     else:
         function = partial(pure, how=how)
-    # Variance over devices, and division among them, are no longer part of types here: loops and
-    # reshapes would require it.
-    keep = {"sharding": True} if division == "divided" else {}
-    plain = [
-        jax.core.ShapedArray(a.shape, a.dtype, **{name: getattr(a, name) for name in keep})
-        for a in ctx.avals_in
-    ]
-    ctx = ctx.replace(avals_in=plain)
+    if division == "divided":
+        divided = [
+            jax.core.ShapedArray(a.shape, a.dtype, sharding=a.sharding) for a in ctx.avals_in
+        ]
+        lower = mlir.lower_fun(function, multiple_results=False)
+        return lower(ctx.replace(avals_in=divided), *operands)
     is_whole = division in ("alone", "whole")
     keep_bits = spec.decided
     if platform in pallas.PLATFORMS and is_whole and pallas.is_wanted():
@@ -272,7 +275,7 @@ def _lowering(
     before = spec.one_cpu.set(division == "alone" and platform == "cpu")
     before_bits = spec.keep_bits.set(keep_bits)
     try:
-        return mlir.lower_fun(function, multiple_results=False)(ctx, *operands)
+        return lowered_plainly(function, ctx, *operands)
     finally:
         spec.one_cpu.reset(before)
         spec.keep_bits.reset(before_bits)
