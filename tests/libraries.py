@@ -82,6 +82,11 @@ class Absent:
     def __instancecheck__(self, _):
         return False
 
+    def __or__(self, other):
+        return other  # of a union nothing more is an instance
+
+    __ror__ = __or__
+
     def __mro_entries__(self, _):
         return ()
 
