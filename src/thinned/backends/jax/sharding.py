@@ -8,6 +8,7 @@ device's part of x, with the offset moved by where the part lies.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -124,7 +125,15 @@ def partitioned(primitive: Any, how: Any, operands: int) -> Any:
                 words, *some = (_part(a, starts[:batch], lengths) for a in (words, *rest[:1]))
                 rest = (*some, *rest[1:])
             words = _moved(words, starts[batch:], how.strides)
-            here = local_how._replace(shape=lengths[batch:]) if is_draw else local_how
+            steps = (
+                n * stride
+                for start, n, stride in zip(
+                    starts, lengths, (0,) * batch + how.strides, strict=True
+                )
+                if start is not None
+            )
+            here = local_how._replace(multiple=math.gcd(how.multiple, *steps))
+            here = here._replace(shape=lengths[batch:]) if is_draw else here
             return primitive.bind(*front, words, *rest, how=here)
 
         taken = (of_words,) if is_draw else (sharding, of_words, of_words, sharding)[:operands]
