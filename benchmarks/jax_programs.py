@@ -75,8 +75,9 @@ def _step(kind: str, layers: int, rows: int, width: int) -> tuple[Any, tuple[Any
     if kind == OURS:
         adopt(model, seed=1)
     if kind == WITHOUT:
-        model.eval()
-    graph, weights, rest = nnx.split(model, nnx.Param, ...)
+        model.eval()  # type: ignore[no-untyped-call]
+    parts: Any = nnx.split(model, nnx.Param, ...)
+    graph, weights, rest = parts
 
     def loss(weights: Any, rest: Any, x: Any) -> Any:
         return (nnx.merge(graph, weights, rest, copy=True)(x) ** 2).sum()
@@ -94,7 +95,7 @@ def compiling(
     try:
         for _ in range(repeats):
             for kind, seconds in taken.items():
-                jax.clear_caches()
+                jax.clear_caches()  # type: ignore[no-untyped-call]
                 step, operands = _step(kind, layers, rows, width)
                 start = time.process_time()
                 step.lower(*operands).compile()
@@ -104,7 +105,9 @@ def compiling(
     return {kind: figure(seconds) for kind, seconds in taken.items()}
 
 
-def _microseconds(calls: dict[str, Callable[[], object]], repeats: int, figure: Figure) -> Any:
+def _microseconds(
+    calls: dict[str, Callable[[], object]], repeats: int, figure: Figure
+) -> dict[str, float]:
     timers = {name: of_call(call) for name, call in calls.items()}
     return {n: 1e6 * s for n, s in interleaved(timers, repeats, figure=figure).items()}
 
@@ -146,11 +149,12 @@ def per_sample(rows: int, width: int, repeats: int, figure: Figure) -> dict[str,
         finally:
             use_kernel(before)
     theirs = jax.jit(jax.vmap(lambda row, key: layer(row, key=key)))
-    calls: dict[str, Callable[[], object]] = {
-        name: lambda program=program: wait(program(x, numbers))
-        for name, program in compiled.items()
-    }
-    calls["Equinox"] = lambda: wait(theirs(x, keys))
+
+    def calling(program: Any, *operands: Any) -> Callable[[], object]:
+        return lambda: wait(program(*operands))
+
+    calls = {name: calling(program, x, numbers) for name, program in compiled.items()}
+    calls["Equinox"] = calling(theirs, x, keys)
     return _microseconds(calls, repeats, figure)
 
 
