@@ -8,6 +8,7 @@ device's part of x, with the offset moved by where the part lies.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -157,7 +158,15 @@ def partitioned(primitive: Any, how: Any, operands: int) -> Any:
                 words, *some = (_part(a, starts[:batch], lengths) for a in (words, *rest[:1]))
                 rest = (*some, *rest[1:])
             words = _moved(words, starts[batch:], how.strides)
-            mine = local_how._replace(shape=lengths[batch:]) if is_draw else local_how
+            steps = (
+                n * stride
+                for start, n, stride in zip(
+                    starts, lengths, (0,) * batch + how.strides, strict=True
+                )
+                if start is not None
+            )
+            mine = local_how._replace(multiple=math.gcd(how.multiple, *steps))
+            mine = mine._replace(shape=lengths[batch:]) if is_draw else mine
             return primitive.bind(*front, words, *rest, how=mine)
 
         def local(*parts: Any) -> Any:
