@@ -42,8 +42,8 @@ def fit(
         list[str] | None,
         typer.Option(
             metavar="COLUMN",
-            help="Column to predict. Default: target, else the last column. May be given again: "
-            "one network learns all.",
+            help="Column to predict; given again, one network learns all. Default: target, else "
+            "the last column.",
         ),
     ] = None,
     task: Annotated[_Task, typer.Option(help="What the target is.")] = _Task.auto,

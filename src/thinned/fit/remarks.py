@@ -87,7 +87,8 @@ def note_no_values(source: TableFile, name: str, values: NDArray[np.float64]) ->
 def note_row_names(source: TableFile, name: str, values: NDArray[np.float64]) -> None:
     """Point out numbers that may name something: their column is called so; they rise from row to
     row, or are long and have the same number of digits."""
-    if len(values) < FEW_ROWS or not np.isfinite(values).all() or (values % 1).any():
+    whole = not (values[:FIRST_ORDERED] % 1).any() and not (values % 1).any()
+    if len(values) < FEW_ROWS or not whole or not np.isfinite(values).all():
         _note_codes(source, name, values)
         return
     steps = np.diff(values)

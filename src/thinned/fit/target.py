@@ -92,7 +92,9 @@ def goals_of(
     _note_unknown(source, tuple(columns), known)
     while True:
         found = {
-            name: learnable(source, name, kind, values.where(known), tasks[name])
+            name: learnable(
+                source, name, kind, values if known.all() else values.where(known), tasks[name]
+            )
             for name, (kind, values) in columns.items()
         }
         # A class too rare takes its rows from the other targets too, whose classes may become so.
