@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractDevice, AbstractMesh
 
 import thinned
 from thinned import Address
@@ -12,16 +13,27 @@ from thinned.backends.jax import pallas, spec
 AT = Address(1, 2, 3)
 
 
+def deciding(at, count, first, mirror):
+    """Both, as functions of a threshold, for so many blocks from a number on."""
+
+    def by(decided, *platform):
+        def kept(*threshold):
+            with jax.enable_x64(True):
+                numbers = jnp.arange(count, dtype=jnp.uint64) + np.uint64(first)
+                return decided(at, numbers, threshold, mirror, *platform)
+
+        return jax.jit(kept)
+
+    return by(spec.decided), by(pallas.decided, "cpu")
+
+
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
 def test_the_tiles_of_each_platform_give_the_same_bits(platform, monkeypatch):
     """Numbers past 2^32 and tiles that are not full, by the shapes that a device is given."""
     monkeypatch.setitem(pallas.TILES, "cpu", pallas.TILES[platform])
-    at = tuple(jnp.uint32(v) for v in (0x76543210, 0xFEDCBA98, 7, 3, 2))
-    low = jnp.arange(1100, dtype=jnp.uint32) + jnp.uint32(2**32 - 100)
-    high = jnp.where(low < 2000, 5, 4).astype(jnp.uint32)
+    at = jnp.array((0x76543210, 0xFEDCBA98, 7, 3, 2), jnp.uint32)
     for mirror in (False, True):
-        of_spec = jax.jit(lambda *t, m=mirror: spec.decided(at, low, high, t, m))
-        of_kernel = jax.jit(lambda *t, m=mirror: pallas.decided(at, low, high, t, m, "cpu"))
+        of_spec, of_kernel = deciding(at, 1100, 4 * 2**32 + 2**32 - 100, mirror)
         for t in (0, 2**31, 2**29, 429496730, 2**32 - 1, 2**32):
             threshold = jnp.uint32(t % 2**32), jnp.uint32(t >> 32)
             np.testing.assert_array_equal(of_kernel(*threshold), of_spec(*threshold))
@@ -29,13 +41,12 @@ def test_the_tiles_of_each_platform_give_the_same_bits(platform, monkeypatch):
 
 def test_a_plane_too_few_is_seen(monkeypatch):
     """The planted fault: the last plane that decides is left out."""
-    at = tuple(jnp.uint32(v) for v in (1, 2, 3, 4, 5))
-    low = high = jnp.arange(64, dtype=jnp.uint32)
+    of_spec, of_kernel = deciding(jnp.arange(1, 6, dtype=jnp.uint32), 64, 0, False)
     threshold = jnp.uint32(3 << 29), jnp.uint32(0)
-    expected = spec.decided(at, low, high, threshold, False)
+    expected = of_spec(*threshold)
     planes = spec.planes
     monkeypatch.setattr(spec, "planes", lambda t: planes(t) - 1)
-    found = pallas.decided(at, low, high, threshold, False, "cpu")
+    found = of_kernel(*threshold)
     assert not np.array_equal(found, expected)
 
 
@@ -47,14 +58,21 @@ def test_rounds_written_out_are_the_same():
     np.testing.assert_array_equal(written, spec.philox(counter, key))
 
 
+# From 0.12 on JAX asks for which GPU it lowers where the machine has none.
+DEVICE = AbstractDevice("NVIDIA H100 80GB HBM3", None, "gpu")
+NO_MESH = AbstractMesh((), ())
+ANOTHER_MACHINE = AbstractMesh((), (), abstract_device=DEVICE)
+
+
 def lowered(function, platform, *args):
     """The program for a platform, traced anew: what a jit has traced, it lowers once."""
-    return (
-        jax.jit(lambda *args: function(*args))
-        .trace(*args)
-        .lower(lowering_platforms=(platform,))
-        .as_text()
-    )
+    with jax.sharding.use_abstract_mesh(ANOTHER_MACHINE if platform == "cuda" else NO_MESH):
+        return (
+            jax.jit(lambda *args: function(*args))
+            .trace(*args)
+            .lower(lowering_platforms=(platform,))
+            .as_text()
+        )
 
 
 CALLS = {"tpu": "@tpu_custom_call", "cuda": "triton"}

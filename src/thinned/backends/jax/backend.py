@@ -239,7 +239,8 @@ class JaxBackend(Backend):
         shape, strides, words = _words(draw)
         _note(words, law, shape)
         sharding = _sharding_like(shape, like)
-        how = HowDrawn(shape, strides, law, draw.mirror, 0, kernel.uses_reference(), sharding)
+        pure, multiple = kernel.uses_reference(), _multiple(draw)
+        how = HowDrawn(shape, strides, law, draw.mirror, 0, pure, sharding, multiple)
         return draw_p.bind(words, how=how)
 
     def keep(self, draw: Draw, like: Any = None) -> Array:
@@ -293,9 +294,8 @@ class JaxBackend(Backend):
         scale = lax.stop_gradient(jnp.asarray(scale, kind))
         words, scale = _poisoned(draw.at, words, scale)
         number = isinstance(fill, (int, float))
-        how = How(
-            strides, law, draw.mirror, float(fill) if number else 0.0, 0, kernel.uses_reference()
-        )
+        given, pure = float(fill) if number else 0.0, kernel.uses_reference()
+        how = How(strides, law, draw.mirror, given, 0, pure, _multiple(draw))
         rest = () if number else (_like(jnp.asarray(fill, x.dtype), x),)
         return primitive.bind(*spec.alike(x, words, scale, *rest), how=how)
 
@@ -385,6 +385,17 @@ def _words(draw: Draw) -> tuple[tuple[int, ...], tuple[int, ...], Any]:
         # A stride of an axis of length 1 moves nothing, and need not make another program.
         strides = tuple(s if n > 1 else min(s, 1) for n, s in zip(shape, strides, strict=True))
     return shape, strides, spec.stacked(words)
+
+
+def _multiple(draw: Draw) -> int:
+    """What the place's offset is known to be a multiple of; few numbers, since each makes another
+    program."""
+    where: Any = draw.place
+    offset = where.offset
+    if isinstance(where, JaxPlace) and not isinstance(offset.low, int):
+        return 1
+    offset = offset.low if isinstance(offset, Halves) else offset
+    return min(offset, spec.ALIGNED) if offset % spec.ALIGNED == 0 else 1
 
 
 def _is_in_range(at: Address) -> Any:

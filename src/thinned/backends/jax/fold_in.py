@@ -11,11 +11,12 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from thinned.backends.jax.spec import alike, philox, stacked
+from thinned.backends.jax.counter import narrow, rounds, wide
+from thinned.backends.jax.spec import alike, stacked
 
 __all__ = ["folded"]
 
-FOLD_STEP = np.uint32(2**32 - 1)
+FOLD_STEP = np.uint64(2**32 - 1)
 
 # Operands: seeds and numbers to fold in, uint32, both of shape (..., 2), the lower word first.
 fold_p: Any = Primitive("thinned_fold_in")
@@ -33,11 +34,12 @@ def _(seed: Any, n: Any) -> Any:
 
 
 def _pure(seed: Any, n: Any) -> Any:
-    low, high = n[..., 0], n[..., 1]
-    zero = jnp.zeros_like(low)
-    # The key is a word for each: of a batch of seeds, too.
-    out = philox((low, high, zero, zero + FOLD_STEP), (seed[..., 0], seed[..., 1]))
-    return jnp.stack([out[0], out[1]], -1)
+    with jax.enable_x64(True):
+        key, (low, high) = jnp.moveaxis(wide(seed), -1, 0), jnp.moveaxis(wide(n), -1, 0)
+        upper = low << np.uint64(32) | high
+        halves = jnp.stack([upper, jnp.full_like(upper, FOLD_STEP)])
+        # The key is a word for each: of a batch of seeds, too.
+        return jnp.moveaxis(narrow(rounds(halves, key))[:2], 0, -1)
 
 
 def _lowering(ctx: Any, seed: Any, n: Any) -> Any:

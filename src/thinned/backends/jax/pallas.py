@@ -41,10 +41,16 @@ def is_wanted() -> bool:
     return asked == "1"
 
 
-def decided(
+def decided(at: Any, numbers: Any, threshold: tuple[Any, Any], mirror: bool, platform: str) -> Any:
+    """Keep bits of blocks with these numbers: uint32, shape (4, blocks), as spec.decided."""
+    low, high = numbers.astype(jnp.uint32), (numbers >> np.uint64(32)).astype(jnp.uint32)
+    with jax.enable_x64(False):  # of which no 64-bit type is to reach the kernel
+        return _tiled(at, low, high, threshold, mirror, platform)
+
+
+def _tiled(
     at: Any, low: Any, high: Any, threshold: tuple[Any, Any], mirror: bool, platform: str
 ) -> Any:
-    """Keep bits of blocks number low + 2^32 high: uint32, shape (4, blocks), as spec.decided."""
     t, whole = threshold
     rows, columns = TILES[platform]
     count = low.size

@@ -9,7 +9,7 @@ one draws its own part (sharding.py).
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +22,12 @@ from jax.interpreters import ad as _ad, batching, mlir
 from thinned.backends.jax import pallas, spec
 from thinned.backends.jax.internals import jet_rules
 from thinned.backends.jax.kernel import TYPES, kernel_draw, kernel_noise, runs_kernel
-from thinned.backends.jax.sharding import division_of, needs_devices, partitioned
+from thinned.backends.jax.sharding import (
+    division_of,
+    lowered_plainly,
+    needs_devices,
+    partitioned,
+)
 
 __all__ = ["How", "HowDrawn", "draw_p", "noise_p", "on_gradient_p"]
 
@@ -38,6 +43,7 @@ class How(NamedTuple):
     law : "bernoulli", y = fill + scale m (x - fill); or "gaussian", y = x (1 + scale z).
     batch : number of leading axes of words.
     pure : whether the kernel is not to be used.
+    multiple : what the offset is known to be a multiple of: spec.ALIGNED, 1, or 0 if it is 0.
     """
 
     strides: tuple[int, ...]
@@ -46,6 +52,7 @@ class How(NamedTuple):
     fill: float = 0.0
     batch: int = 0
     pure: bool = False
+    multiple: int = 1
 
     @property
     def linear(self) -> How:
@@ -64,6 +71,7 @@ class HowDrawn(NamedTuple):
     batch: int = 0
     pure: bool = False
     sharding: Any = None
+    multiple: int = 1
 
 
 ad: Any = _ad  # which is typed in part
@@ -217,25 +225,30 @@ def _when_there_is(x: Any, words: Any) -> Any:
     them; or draw the masks of all layers at once, and keep them all. So they are made to depend on
     one element of x, by a zero that is not known to be one: no square has its second bit set. An
     optimization barrier does not last: it is taken away before the last common parts are merged.
+
+    The zero comes in by a reduction, which XLA does not repeat: what x is made of would else be
+    taken into everything that reads a word.
     """
     if not x.size:
         return words
     kind = {2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint64}[x.dtype.itemsize]
     bits = lax.bitcast_convert_type(x.reshape(-1)[0], kind).astype(jnp.uint32)
-    return words ^ (bits * bits & np.uint32(2))
+    is_word = lax.broadcasted_iota(jnp.uint32, (2, words.size), 0) == 0
+    both = jnp.where(is_word, words, bits * bits & np.uint32(2))
+    return lax.reduce(both, np.uint32(0), lax.bitwise_xor, (0,))
 
 
 def _pure_noise(*operands: Any, how: How) -> Any:
     def one(x: Any, words: Any, scale: Any, *fill: Any) -> Any:
         words = _when_there_is(x, words)
-        return spec.noise(x, tuple(words), scale, fill[0] if fill else None, how)
+        return spec.noise(x, words, scale, fill[0] if fill else None, how)
 
     return _over_batch(one, how.batch)(*operands)
 
 
 def _pure_draw(words: Any, how: HowDrawn) -> Any:
     def one(words: Any) -> Any:
-        return spec.draw(tuple(words), how)
+        return spec.draw(words, how)
 
     return _over_batch(one, how.batch)(words)
 
@@ -256,26 +269,39 @@ def _lowering(
     elif division in ("alone", "whole") and kernel is not None and not how.pure and runs_kernel():
         function = partial(kernel, how=how)
     else:
-        function = partial(pure, how=how)
-    # Variance over devices, and division among them, are no longer part of types here: loops and
-    # reshapes would require it.
-    keep = {"sharding": True} if division == "divided" else {}
-    plain = [
-        jax.core.ShapedArray(a.shape, a.dtype, **{name: getattr(a, name) for name in keep})
-        for a in ctx.avals_in
-    ]
-    ctx = ctx.replace(avals_in=plain)
-    is_whole = division in ("alone", "whole")
-    keep_bits = spec.decided
-    if platform in pallas.PLATFORMS and is_whole and pallas.is_wanted():
-        keep_bits = partial(pallas.decided, platform=platform)
-    before = spec.one_cpu.set(division == "alone" and platform == "cpu")
-    before_bits = spec.keep_bits.set(keep_bits)
-    try:
-        return mlir.lower_fun(function, multiple_results=False)(ctx, *operands)
-    finally:
-        spec.one_cpu.reset(before)
-        spec.keep_bits.reset(before_bits)
+        function = _traced_once(pure, how, _keep_bits(platform, division in ("alone", "whole")))
+    if division == "divided":
+        divided = [
+            jax.core.ShapedArray(a.shape, a.dtype, sharding=a.sharding) for a in ctx.avals_in
+        ]
+        lower = mlir.lower_fun(function, multiple_results=False)
+        return lower(ctx.replace(avals_in=divided), *operands)
+    return lowered_plainly(function, ctx, *operands)
+
+
+BY_PALLAS = {name: partial(pallas.decided, platform=name) for name in pallas.PLATFORMS}
+
+
+def _keep_bits(platform: str, is_whole: bool) -> Any:
+    """What decides the lanes of blocks there."""
+    if platform in BY_PALLAS and is_whole and pallas.is_wanted():
+        return BY_PALLAS[platform]
+    return spec.decided
+
+
+@lru_cache(maxsize=4096)
+def _traced_once(pure: Any, how: Any, keep_bits: Any) -> Any:
+    """The operations as a function that a program has once for all sites of one shape."""
+
+    @jax.jit
+    def drawn(*operands: Any) -> Any:
+        before = spec.keep_bits.set(keep_bits)
+        try:
+            return pure(*operands, how=how)
+        finally:
+            spec.keep_bits.reset(before)
+
+    return drawn
 
 
 def _same(ctx: Any, x: Any, words: Any, scale: Any, *, how: How) -> Any:

@@ -1,10 +1,13 @@
-"""The mask spec in JAX's operations: 32-bit arithmetic alone, for any device, under any transform.
+"""The mask spec in JAX's operations, for any device, under any transform.
 
-The same planes as in reference.py, as many as it takes until every lane is decided. Philox is a
-loop over its rounds: written out, XLA takes it into the expansion of each word to its 32 lanes and
-runs it for every one of them, 20 times slower. Products of 32-bit words are put together from
-16-bit halves, since lax.mulhi does not compile for more than one device; for one CPU it does, and
-saves a third of the time.
+The same planes as in reference.py. What programs with many sites cost to compile goes by the number
+of XLA's operations, and by its loops, more than by what they compute; so Philox is taken in 64 bits
+(counter.py), few blocks get all of their planes at once, and more of them as many as it takes until
+every lane is decided. 64-bit types stay inside: nothing that is returned has one, and none is asked
+for by a program whose JAX is set to 32 bits.
+
+Philox is a loop over its rounds: written out, XLA takes it into the expansion of each word to its
+32 lanes and runs it for every one of them, 20 times slower.
 """
 
 from __future__ import annotations
@@ -12,12 +15,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+
+from thinned.backends.jax.counter import Counter, narrow, u32, u64, wide
 
 __all__ = [
     "Words",
@@ -29,7 +34,6 @@ __all__ = [
     "keep_bits",
     "keep_each",
     "offset_plus",
-    "one_cpu",
     "philox",
     "planes",
     "stacked",
@@ -39,22 +43,16 @@ __all__ = [
     "words_at",
 ]
 
-u32 = np.uint32
 WORD_TAG = 32
 PLANES = 4  # compared at a time; 1 starts too many small loops, 8 draws planes that are not needed
-FEW = 16  # among this many blocks one continues alone when the others are decided
-WORTH = 64  # from this many continuing ones on
-
-# Whether what is traced is for one CPU alone.
-one_cpu: ContextVar[bool] = ContextVar("one_cpu", default=False)
-
+ALIGNED = 128  # draws that start at a multiple of it begin with a block
+AT_ONCE = 1024  # so many blocks get all of their planes at once, half a megabyte of them
 Words = tuple[Any, ...]  # seed_low, seed_high, site, step, call: uint32, 0-d
 
 
 def _multiply(a: Any, m: int) -> tuple[Any, Any]:
-    """The upper and the lower 32 bits of a times the constant m."""
-    if one_cpu.get():
-        return lax.mulhi(a, jnp.full_like(a, u32(m))), a * u32(m)
+    """The upper and the lower 32 bits of a times the constant m, put together from 16-bit halves:
+    lax.mulhi does not compile for more than one device."""
     low, high = u32(m & 0xFFFF), u32(m >> 16)
     a0, a1 = a & u32(0xFFFF), a >> u32(16)
     middle = a1 * low + (a0 * low >> u32(16))
@@ -163,28 +161,45 @@ def _drawn(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(1 if s == 0 and n != 0 else n for n, s in zip(shape, strides, strict=True))
 
 
-def _runs(
-    drawn: tuple[int, ...], strides: tuple[int, ...], offset: tuple[Any, Any]
-) -> tuple[Any, Any, int]:
-    """The draws as runs of consecutive indices: where each starts (two words, shape (runs, 1)),
-    and how long they are."""
-    length, axis = 1, len(drawn)
-    while axis > 0 and (drawn[axis - 1] == 1 or strides[axis - 1] == length):
-        axis -= 1
-        length *= drawn[axis]
-    low = jnp.broadcast_to(offset[0], drawn[:axis])
-    high = jnp.broadcast_to(offset[1], drawn[:axis])
-    for i in range(axis):
-        count = lax.broadcasted_iota(jnp.uint32, drawn[:axis], i)
-        low, high = offset_plus(low, high, count, strides[i])
-    return low.reshape(-1, 1), high.reshape(-1, 1), length
+class Runs(NamedTuple):
+    """The draws of an array as runs of consecutive indices.
 
+    first : uint64, shape (runs, 1), where each starts. length : how long they are.
+    multiple : what all of `first` are known to be multiples of; 0 if they are known to be 0.
+    """
 
-def _numbered(low: Any, high: Any, bits: int, count: int) -> tuple[Any, Any]:
-    """The numbers of `count` blocks of 2^bits elements, from the one on that holds the index."""
-    first = low >> u32(bits) | high << u32(32 - bits)
-    b = first + lax.iota(jnp.uint32, count)
-    return b, (high >> u32(bits)) + (b < first).astype(jnp.uint32)
+    first: Any
+    length: Any
+    multiple: int
+
+    @classmethod
+    def of(
+        cls, drawn: tuple[Any, ...], strides: tuple[int, ...], offset: Any, multiple: int
+    ) -> Runs:
+        length, axis = 1, len(drawn)
+        while axis > 0 and (drawn[axis - 1] == 1 or strides[axis - 1] == length):
+            axis -= 1
+            length *= drawn[axis]
+        offset = wide(offset)
+        start = offset[0] | offset[1] << u64(32) if multiple else u64(0)
+        first = jnp.broadcast_to(start, drawn[:axis])
+        for i in range(axis):
+            first = first + lax.broadcasted_iota(jnp.uint64, drawn[:axis], i) * u64(strides[i])
+            multiple = math.gcd(multiple, strides[i])
+        return cls(first.reshape(-1, 1), length, multiple)
+
+    @property
+    def aligned(self) -> bool:
+        """Whether each begins with a block, of keep bits or of words."""
+        return self.multiple % ALIGNED == 0
+
+    def blocks(self, bits: int) -> Any:
+        """The numbers of the blocks of 2^bits elements that each run touches: uint64, shape
+        (runs, blocks)."""
+        size = 1 << bits
+        more = 0 if self.aligned else size - 1
+        count = (self.length + more + size - 1) // size
+        return (self.first >> u64(bits)) + lax.iota(jnp.uint64, count)
 
 
 # -------------------------------------------------------------------------------------- Bernoulli
@@ -196,91 +211,108 @@ def planes(t: Any) -> Any:
     return jnp.where(t == 0, 0, 32 - lowest.astype(jnp.int32))
 
 
-def decided(at: Words, low: Any, high: Any, threshold: tuple[Any, Any], mirror: bool) -> Any:
-    """Keep bits of blocks number low + 2^32 high, of one axis: uint32, shape (4, blocks)."""
+def decided(at: Any, numbers: Any, threshold: tuple[Any, Any], mirror: bool) -> Any:
+    """Keep bits of the blocks with these numbers (uint64, one axis): uint32, shape (4, blocks)."""
     t, whole = threshold
-    last = planes(t) - 1
-    # A zero that depends on the words, so that no memory is taken before they are there.
-    none = jnp.broadcast_to(whole & u32(2), (4, low.size))
-    state = jnp.int32(0), none, ~none
-    few = low.size // FEW
-    if not has_symbols(low.shape) and few >= WORTH:
-        # Half of the lanes are left from one plane to the next, a few of the blocks after a dozen:
-        # these go on alone.
-        j, below, open_ = _compared(at, low, high, t, last, mirror, state, few)
-        (where,) = jnp.nonzero(jnp.any(open_ != 0, 0), size=few, fill_value=low.size)
-        some = [a.at[..., where].get(mode="fill", fill_value=0) for a in (low, high, below, open_)]
-        _, rest, _ = _compared(at, some[0], some[1], t, last, mirror, (j, some[2], some[3]), 0)
-        below = below.at[:, where].set(rest, mode="drop")
+    counter = Counter.of(at, numbers)
+    if not has_symbols(numbers.shape) and numbers.size <= AT_ONCE:
+        below = _below(counter.blocks(u32(0), 32), t, mirror)
     else:
-        _, below, _ = _compared(at, low, high, t, last, mirror, state, 0)
-    return ~(below | (u32(0) - whole))  # 2^32 has none of the 32 bits, and drops everything
+        below = _compared(counter, t, mirror)
+    kept = ~(below | (u64(0) - wide(whole)))  # 2^32 is not in t's 32 bits
+    return narrow(kept)
 
 
 # What decides the lanes of blocks, in what is traced: `decided`, or a kernel of the platform's.
 keep_bits: ContextVar[Callable[..., Any]] = ContextVar("keep_bits", default=decided)
 
 
-def _compared(
-    at: Words, low: Any, high: Any, t: Any, last: Any, mirror: bool, state: Any, enough: int
-) -> Any:
-    """Plane after plane compared with t, until no more than `enough` blocks have an open lane.
+def _ones(t: Any, first: Any, count: int) -> Any:
+    """Of each plane from `first` on its bit of t, in all lanes: uint64, shape (count, 1)."""
+    places = u32(31) - (first + lax.iota(jnp.uint32, count))
+    return (u64(0) - (t >> places & u32(1)).astype(jnp.uint64))[:, None]
 
-    state: the next plane, and the lanes that are below and those that are open, (4, blocks) each.
-    """
-    flip = u32(0xFFFFFFFF) if mirror else u32(0)
+
+def _paired(open_: Any, below: Any) -> tuple[Any, Any]:
+    """Each plane with the next one as one: a lane is what the upper says, or else the lower."""
+    upper = open_[:, ::2]
+    return upper & open_[:, 1::2], below[:, ::2] | upper & below[:, 1::2]
+
+
+def _lanes(planes: Any, t: Any, first: Any, mirror: bool) -> tuple[Any, Any]:
+    """Where planes are equal to t's bits, and where they are below them: as the planes."""
+    ones = _ones(t, first, planes.shape[1])
+    differ = planes ^ (~ones if mirror else ones)
+    return ~differ, differ & ones
+
+
+def _below(planes: Any, t: Any, mirror: bool) -> Any:
+    """The lanes below t by all 32 planes: uint64, shape (2, blocks)."""
+    open_, below = _lanes(planes, t, u32(0), mirror)
+    while below.shape[1] > 2:
+        open_, below = _paired(open_, below)
+    # The last two by a reduction, which XLA does not take into the expansion of a word to its
+    # lanes: it would compare the planes anew for each of them.
+    is_upper = lax.broadcasted_iota(jnp.uint32, below.shape, 1) == 0
+    decided = jnp.where(is_upper, below, below & open_[:, :1])
+    return lax.reduce(decided, u64(0), lax.bitwise_or, (1,))
+
+
+def _compared(counter: Counter, t: Any, mirror: bool) -> Any:
+    """The same, some planes at a time until no lane is open."""
+    end = planes(t).astype(jnp.uint32)
+    none = counter.first & u64(0)
+    none = jnp.stack([none, none])
 
     def undecided(state: tuple[Any, Any, Any]) -> Any:
         j, _, open_ = state
-        blocks = jnp.any(open_ != 0, 0)
-        return (j <= last) & (jnp.any(blocks) if not enough else jnp.sum(blocks) > enough)
+        return (j < end) & jnp.any(open_ != 0)
 
     def compare(state: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
         j, below, open_ = state
-        tag = (j.astype(jnp.uint32) + lax.iota(jnp.uint32, PLANES))[:, None]
-        planes = _blocks(at, low, high, tag) ^ flip
-        for i in range(PLANES):
-            bits = planes[:, i]
-            place = (31 - i - j).astype(jnp.uint32)
-            ones = u32(0) - (t >> place & u32(1))  # all lanes of a word, or none
-            below = below | open_ & ~bits & ones
-            open_ = open_ & ~(bits ^ ones)
-        return j + PLANES, below, open_
+        here = _lanes(counter.blocks(j, PLANES), t, j, mirror)
+        while here[0].shape[1] > 1:
+            here = _paired(*here)
+        return j + u32(PLANES), below | open_ & here[1][:, 0], open_ & here[0][:, 0]
 
-    return lax.while_loop(undecided, compare, state)
+    return lax.while_loop(undecided, compare, (u32(0) ^ (end ^ end), none, ~none))[1]
 
 
 def keep(
-    at: Words,
-    offset: tuple[Any, Any],
+    at: Any,
+    offset: Any,
     threshold: tuple[Any, Any],
     shape: tuple[int, ...],
     strides: tuple[int, ...],
     mirror: bool,
+    multiple: int = 1,
 ) -> Any:
     """Keep bits as placed: bool, of `shape` but 1 along shared axes.
 
-    offset, threshold: two uint32 words each, the lower first; they may be traced.
+    at, offset, threshold: uint32, 5 and two words each, the lower first. The offset is
+    known to be a multiple of `multiple`, or with 0 to be 0.
     """
     drawn = _drawn(shape, strides)
     if math.prod(drawn) == 0:
         return jnp.zeros(drawn, bool)
-    low, high, length = _runs(drawn, strides, offset)
-    b_low, b_high = _numbered(low, high, 7, (length + 254) // 128)
-    kept = keep_bits.get()(at, b_low.reshape(-1), b_high.reshape(-1), threshold, mirror)
-    table = kept.T.reshape(
-        low.shape[0], -1
-    )  # (runs, words), the run's first element in the first 4
-    # Whole words first, so that only a thirty-second of the elements goes through a gather.
-    count = -(-length // 32)
-    first = (low >> u32(5) & u32(3)).astype(jnp.int32) + lax.iota(jnp.int32, count)
-    lane = low & u32(31)
-    here = jnp.take_along_axis(table, first, 1, mode="clip")
-    after = jnp.take_along_axis(table, first + 1, 1, mode="clip")
-    # A shift by 32 is not defined: in two parts.
-    word = here >> lane | after << (u32(31) - lane) << u32(1)
+    with jax.enable_x64(True):
+        runs = Runs.of(drawn, strides, offset, multiple)
+        kept = keep_bits.get()(at, runs.blocks(7).reshape(-1), threshold, mirror)
+        lane = runs.first.astype(jnp.uint32)
+    # By run its words, the first element in one of the first four.
+    table = kept.T.reshape(runs.first.shape[0], -1)
+    count = -(-runs.length // 32)
+    if runs.aligned:
+        word = table[:, :count]
+    else:  # whole words first, so that only a thirty-second of the elements goes through a gather
+        first = (lane >> u32(5) & u32(3)).astype(jnp.int32) + lax.iota(jnp.int32, count)
+        lane = lane & u32(31)
+        here = jnp.take_along_axis(table, first, 1, mode="clip")
+        after = jnp.take_along_axis(table, first + 1, 1, mode="clip")
+        # A shift by 32 is not defined: in two parts.
+        word = here >> lane | after << (u32(31) - lane) << u32(1)
     bits = word[..., None] >> lax.iota(jnp.uint32, 32) & u32(1)
-    return (bits.reshape(low.shape[0], -1)[:, :length] != 0).reshape(drawn)
+    return (bits.reshape(table.shape[0], -1)[:, : runs.length] != 0).reshape(drawn)
 
 
 def keep_each(at: Words, threshold: tuple[Any, Any], low: Any, high: Any, mirror: bool) -> Any:
@@ -304,35 +336,35 @@ def keep_each(at: Words, threshold: tuple[Any, Any], low: Any, high: Any, mirror
 # ------------------------------------------------------------------------------------------- words
 
 
-def _selected(values: Any, low: Any, length: int) -> Any:
-    """Of values by block and word, shape (4, runs, blocks), those of each run's elements."""
-    table = jnp.moveaxis(values, 0, -1).reshape(low.shape[0], -1)
-    position = (low & u32(3)).astype(jnp.int32) + lax.iota(jnp.int32, length)
-    return jnp.take_along_axis(table, position, 1, mode="clip")
-
-
 def words(
-    at: Words,
-    offset: tuple[Any, Any],
+    at: Any,
+    offset: Any,
     shape: tuple[int, ...],
     strides: tuple[int, ...],
     mirror: bool,
     law: str = "words",
+    multiple: int = 1,
 ) -> Any:
     """The 32-bit words of the elements as placed: uint32, of `shape` but 1 along shared axes; or,
     with law "gaussian", the normal draws made of them, binary32."""
     drawn = _drawn(shape, strides)
     if math.prod(drawn) == 0:
         return jnp.zeros(drawn, jnp.float32 if law == "gaussian" else jnp.uint32)
-    low, high, length = _runs(drawn, strides, offset)
-    b_low, b_high = _numbered(low, high, 2, (length + 6) // 4)
-    table = _blocks(at, b_low, b_high, u32(WORD_TAG))
+    with jax.enable_x64(True):
+        runs = Runs.of(drawn, strides, offset, multiple)
+        halves = Counter.of(at, runs.blocks(2)).blocks(u32(WORD_TAG), 1)
+        table = narrow(halves[:, 0])
+        position = runs.first.astype(jnp.int32) & np.int32(3)
     if law == "gaussian":
         z = jnp.stack([*_normal(table[0], table[1]), *_normal(table[2], table[3])])
         table = -z if mirror else z
     elif mirror:
         table = ~table
-    return _selected(table, low, length).reshape(drawn)
+    table = jnp.moveaxis(table, 0, -1).reshape(runs.first.shape[0], -1)  # by run its words
+    if runs.aligned:
+        return table[:, : runs.length].reshape(drawn)
+    position = position + lax.iota(jnp.int32, runs.length)
+    return jnp.take_along_axis(table, position, 1, mode="clip").reshape(drawn)
 
 
 def words_at(at: Words, low: Any, high: Any, mirror: bool) -> Any:
@@ -366,26 +398,26 @@ def _normal(first: Any, second: Any) -> tuple[Any, Any]:
 # --------------------------------------------------------------------------------- the two together
 
 
-def draw(words_: tuple[Any, ...], how: Any) -> Any:
+def draw(words_: Any, how: Any) -> Any:
     """The values of primitives.draw_p at one address."""
     at, threshold, offset = words_[:5], words_[5:7], words_[7:9]
     if how.law == "mask":
-        drawn = keep(at, offset, threshold, how.shape, how.strides, how.mirror)
+        drawn = keep(at, offset, threshold, how.shape, how.strides, how.mirror, how.multiple)
     else:
-        drawn = words(at, offset, how.shape, how.strides, how.mirror, how.law)
+        drawn = words(at, offset, how.shape, how.strides, how.mirror, how.law, how.multiple)
     return jnp.broadcast_to(drawn, how.shape)
 
 
-def noise(x: Any, words_: tuple[Any, ...], scale: Any, fill: Any, how: Any) -> Any:
+def noise(x: Any, words_: Any, scale: Any, fill: Any, how: Any) -> Any:
     """The values of primitives.noise_p at one address: reference.apply and apply_gaussian."""
     at, threshold, offset = words_[:5], words_[5:7], words_[7:9]
     kind = scale.dtype
     wide = x.astype(kind)
     if how.law == "gaussian":
-        z = words(at, offset, x.shape, how.strides, how.mirror, "gaussian")
+        z = words(at, offset, x.shape, how.strides, how.mirror, "gaussian", how.multiple)
         factor = _rounded(scale * z.astype(kind), words_[6]) + np.asarray(1.0, kind)
         return (wide * factor).astype(x.dtype)
-    mask = keep(at, offset, threshold, x.shape, how.strides, how.mirror)
+    mask = keep(at, offset, threshold, x.shape, how.strides, how.mirror, how.multiple)
     if fill is None and how.fill == 0.0:
         kept, f = wide * scale, jnp.zeros((), x.dtype)
     else:
