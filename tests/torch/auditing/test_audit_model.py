@@ -484,3 +484,11 @@ def test_fault(monkeypatch, where, what, instead, name):
     monkeypatch.setattr(where, what, instead)
     with pytest.raises(AssertionError):
         test_a_planted_mistake_is_found_and_nothing_else(name)
+
+
+def test_noise_that_a_model_samples_by_design_may_stay():
+    model = body(lambda self, h: h + torch.randn_like(h))
+    (finding,) = audit(model, X, measure=False).findings
+    assert "A model that samples by design" in finding.mend
+    (finding,) = audit(body(lambda self, h: functional.dropout(h)), X, measure=False).findings
+    assert "training=self.training" in finding.mend

@@ -41,6 +41,10 @@ def _at(draws: list[Seen]) -> str:
 
 # ----------------------------------------------------------------------------------- in evaluation
 
+_NOISE_BY_MODE = (
+    "Draw it where self.training is True alone. A model that samples by design (a VAE, diffusion) "
+    "may go on: seed its generator to repeat an evaluation."
+)
 _PASS_MODE = (
     "Pass training=self.training (to attention dropout_p=p if self.training else 0.0); build "
     "dropout modules in __init__, not in forward."
@@ -81,6 +85,8 @@ def _evaluation(seen: Observed) -> Iterator[Finding]:
             mend = "Let train(mode) of this module, and of those above it, pass the mode on."
         elif module is not None and is_dropout(module) and site == draws[0].module:
             mend = "Let its forward return its input where self.training is False."
+        elif not dropping:
+            mend = _NOISE_BY_MODE
         yield Finding(site, "drops in evaluation", how + ".", mend)
 
 
