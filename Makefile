@@ -150,7 +150,8 @@ python-%:
 		scikit-build-core nanobind cmake ninja
 	build/$@/bin/pip --disable-pip-version-check install -q --upgrade --upgrade-strategy eager \
 		--no-build-isolation -C build-dir=build/$@/build '.[fit,jax,keras]' \
-		flax equinox dm-haiku optax ml_dtypes array-api-strict pyyaml pytest pytest-xdist hypothesis
+		flax equinox dm-haiku optax flatbuffers optuna ml_dtypes array-api-strict pyyaml \
+		pytest pytest-xdist hypothesis
 	build/$@/bin/python -m pytest -n 2 -o filterwarnings=default
 
 # The models of other libraries under adoption, in an environment of their newest releases: some two

@@ -17,12 +17,10 @@ using i64 = std::int64_t;
 
 constexpr u64 kSegment = KeepBits::kMost;  // draws made before they are applied
 constexpr u64 kNoiseSegment = 2048;    // the same for noise, 4 bytes a draw
-constexpr u64 kFusedSegment = 65536;   // elements a thread takes at a time
+constexpr u64 kThreadSegment = 16384;  // elements that one of several threads takes at a time
 constexpr u64 kTurnElements = 32768;   // the like where runs are short or draws are shared
-constexpr u64 kSerialBelow = 131072;   // elements; waking a second thread costs some 10 microseconds
-constexpr u64 kTeamSerialBelow = 32768;     // the same for threads that are awake
+constexpr u64 kBitsInOne = 8;          // draws of a mask in a nanosecond, where other noise is one
 constexpr u64 kTeamAlone = 65536;      // elements that noise beside a team is not worth a second thread
-constexpr u64 kTeamSegment = 16384;         // elements that such a thread takes at a time
 constexpr u64 kPiece = 256;            // elements copied together where memory is not contiguous
 constexpr u64 kFarBytes = 512u << 10;       // output of a thread that fills, with its input, its cache
 constexpr u64 kStreamingBytes = 24u << 20;  // outputs above this pass the cache by
@@ -134,13 +132,13 @@ Plan::Plan(const Kernel& k, const Job& j) : kernel(k), job(j), item(item_size(j)
     }
     contiguous = has_spread || dense(draws) || draws.n == 1;
 
-    if (elements < (job.on_team ? kTeamSerialBelow : kSerialBelow)) job.threads = 1;
     const bool alone = shared_count == 1 && !has_spread;
     fused = job.law == Law::bernoulli && alone && contiguous && draws.n >= 2 * kGroup &&
             !settled(job.stream);
     const bool is_noise = job.law != Law::bernoulli && job.law != Law::mask;
-    const u64 theirs = job.on_team ? kTeamSegment : kFusedSegment;
-    const u64 mine = job.threads > 1 ? theirs : draws.n;
+    const u64 work = is_noise ? elements : elements / kBitsInOne;
+    if (job.threads > 1 && !worth_others(work, job.whose)) job.threads = 1;
+    const u64 mine = job.threads > 1 ? kThreadSegment : draws.n;
     const u64 longest = is_noise ? kNoiseSegment : fused ? mine : kSegment;
     segment = std::min(draws.n, std::max<u64>(1, longest / std::min(spread.n, longest)));
     segments = (draws.n + segment - 1) / segment;
@@ -439,7 +437,7 @@ void pack(const Kernel& kernel, const Stream& stream, std::uint64_t offset, std:
           unsigned char* out, int threads) {
     Packing packing{kernel, stream, offset, n, out};
     const u64 turns = (n + kSegment - 1) / kSegment;
-    parallel(static_cast<std::size_t>(turns), n < kSerialBelow ? 1 : threads, pack_turn, &packing);
+    parallel(static_cast<std::size_t>(turns), worth_others(n / kBitsInOne, Whose::ours) ? threads : 1, pack_turn, &packing);
 }
 
 int threads_beside(const Kernel& kernel, std::uint64_t n, int allowed) {
@@ -450,7 +448,7 @@ int threads_beside(const Kernel& kernel, std::uint64_t n, int allowed) {
 void run(const Kernel& kernel, const Job& job) {
     Plan plan(kernel, job);
     const u64 turns = (plan.units + plan.turn - 1) / plan.turn;
-    parallel(static_cast<std::size_t>(turns), plan.job.threads, take_turn, &plan, plan.job.on_team);
+    parallel(static_cast<std::size_t>(turns), plan.job.threads, take_turn, &plan, plan.job.whose);
 }
 
 }  // namespace thinned

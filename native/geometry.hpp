@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "job.hpp"
+#include "threads.hpp"
 
 namespace thinned {
 
@@ -34,7 +35,7 @@ struct Job {
     int axes = 0;
     Axis axis[kMaxAxes];
     int threads = 1;
-    bool on_team = false;  // the threads are another runtime's: see threads.hpp
+    Whose whose = Whose::ours;
 };
 
 // Elements are independent: y may be x (the same memory and strides), and otherwise does not overlap

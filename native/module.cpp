@@ -51,9 +51,15 @@ std::uint64_t elements(const Job& job) {
     return n;
 }
 
-// threads: so many of this module's; 0 for its limit; below 0, so many of the team that was lent.
+// threads: 0 for this module's limit; so many of its own beside another runtime's; below 0, so many of
+// the team that was lent.
+Whose whose(int threads) {
+    if (threads < 0 && has_team()) return Whose::team;
+    return threads == 0 ? Whose::ours : Whose::ours_beside_others;
+}
+
 void run_on(Job& job, int threads) {
-    job.on_team = threads < 0 && has_team();
+    job.whose = whose(threads);
     job.threads = threads == 0 ? num_threads() : threads < 0 ? -threads : threads;
     run(*current.load(std::memory_order_relaxed), job);
 }
@@ -239,7 +245,7 @@ Rows rows_of(std::uint64_t n, nb::tuple shape, nb::tuple strides, Type type, boo
         rows.axis[a] = {nb::cast<std::uint64_t>(shape[a]), nb::cast<std::uint64_t>(strides[a])};
         rows.count *= rows.axis[a].n;
     }
-    rows.on_team = threads < 0 && has_team();
+    rows.whose = whose(threads);
     rows.threads = threads == 0 ? num_threads() : threads < 0 ? -threads : threads;
     return rows;
 }

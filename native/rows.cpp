@@ -12,7 +12,7 @@ using u64 = std::uint64_t;
 
 constexpr u64 kSegment = KeepBits::kMost;
 constexpr u64 kTurnElements = 32768;  // elements that a thread takes at a time
-constexpr u64 kSerialBelow = 32768;   // elements that a second thread is not worth
+constexpr u64 kInOne = 8;             // elements in a nanosecond
 
 const char* at(const void* p, u64 bytes) {
     return p == nullptr ? nullptr : static_cast<const char*>(p) + bytes;
@@ -44,8 +44,8 @@ struct Pass {
         return found;
     }
     void in_turns(u64 turns, void (*body)(void*, std::size_t), void* context) const {
-        const int threads = rows.count * rows.n < kSerialBelow ? 1 : rows.threads;
-        parallel(static_cast<std::size_t>(turns), threads, body, context, rows.on_team);
+        const bool more = rows.threads > 1 && worth_others(rows.count * rows.n / kInOne, rows.whose);
+        parallel(static_cast<std::size_t>(turns), more ? rows.threads : 1, body, context, rows.whose);
     }
 };
 

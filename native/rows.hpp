@@ -22,7 +22,7 @@ struct Rows {
         std::uint64_t n, index;
     } axis[kMaxAxes];
     int threads = 1;
-    bool on_team = false;
+    Whose whose = Whose::ours;
 };
 
 // Where there is no `out` nothing is normed. mean and rstd take one number a row.

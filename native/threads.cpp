@@ -1,14 +1,21 @@
 #include "threads.hpp"
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <exception>
 #include <mutex>
-#include <system_error>
 #include <thread>
+#include <vector>
 
 #if !defined(_WIN32)
 #include <pthread.h>
+#include <sched.h>
+#endif
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>
 #endif
 
 namespace thinned {
@@ -54,23 +61,64 @@ class Ranges {
     void* context_;
 };
 
+// What a processor is told in a loop that waits for another one.
+inline void relax() {
+#if defined(__x86_64__) || defined(_M_X64)
+    _mm_pause();
+#elif defined(__aarch64__) && !defined(_MSC_VER)
+    asm volatile("yield");
+#endif
+}
+
+std::int64_t now() {
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(
+               std::chrono::steady_clock::now().time_since_epoch())
+        .count();
+}
+
+constexpr std::int64_t kLinger = 100'000;  // nanoseconds a worker waits awake for the next call
+constexpr std::int64_t kAtOnce = 4'000;    // work for which a thread that is awake is worth calling
+constexpr std::int64_t kCall = 16'000;     // the least that is worth calling one that sleeps
+constexpr int kLastItem = 1000;  // turns of a loop in which the others' last items come to an end
+constexpr std::int64_t kLatest = 1'000'000;  // what takes longer to come was held up by other programs
+
 class Pool {
   public:
-    void run(Ranges& ranges, int threads) {
+    void run(Ranges& ranges, int threads, bool lingers) {
+        bool sleeping;
         {
             std::lock_guard<std::mutex> lock(mutex_);
             grow(threads - 1);
             ranges_ = &ranges;
-            wanted_ = threads - 1 < workers_ ? threads - 1 : workers_;
-            inside_ = 0;
+            lingers_ = lingers;
+            wanted_ = stand_aside() ? std::min(threads - 1, workers_) : 0;
+            sleeping = awake_ < wanted_;
+            called_ = now();
             ++round_;
         }
-        wake_.notify_all();
+        if (sleeping) wake_.notify_all();
         ranges.take(0);
-        // A worker that has not come by now need not come: nothing is left for it.
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            wanted_ = 0;  // who has not come by now need not come: nothing is left
+        }
+        // Those at work are at their last item.
+        for (int k = 0; k < kLastItem && inside_ > 0; ++k) relax();
         std::unique_lock<std::mutex> lock(mutex_);
-        wanted_ = 0;
         idle_.wait(lock, [this] { return inside_ == 0; });
+        if (lingers) left_ = now();
+    }
+
+    // With a worker awake little work is shared, else what takes longer than one takes to come, or
+    // what follows other work so closely that it pays to have one awake from the next call on.
+    bool worth(std::int64_t work, bool lingers) {
+        if (work < kAtOnce) return false;
+        const std::int64_t late = late_;
+        if (awake_ > 0 || work > 2 * late) return true;
+        if (lingers && work > kCall && now() - left_ < kLinger) return true;
+        late_ = std::max(kCall, late - late / 256);  // so that it is tried, and measured, again
+        if (lingers) left_ = now() + work;
+        return false;
     }
 
     std::mutex busy;
@@ -79,19 +127,60 @@ class Pool {
     void grow(int workers) {
         while (workers_ < workers) {
             try {
-                std::thread(&Pool::work, this, static_cast<std::size_t>(workers_) + 1).detach();
-            } catch (const std::system_error&) {
+#if defined(__linux__)
+                handles_.reserve(handles_.size() + 1);
+#endif
+                std::thread worker(&Pool::work, this, static_cast<std::size_t>(workers_) + 1);
+#if defined(__linux__)
+                handles_.push_back(worker.native_handle());
+#endif
+                worker.detach();
+            } catch (const std::exception&) {
                 return;  // the system gives no more threads: the call runs on those there are
             }
             ++workers_;
+            beside_ = -1;
         }
+    }
+
+    // Linux likes to wake a thread on the processor of the one that calls it. On two processors nine of
+    // ten calls had their second thread there, and waited for it. False where the caller may use one
+    // processor alone, which a worker would only take from it.
+    bool stand_aside() {
+#if defined(__linux__)
+        const int here = sched_getcpu();
+        if (here == beside_ || here < 0 || here >= CPU_SETSIZE) return company_;
+        cpu_set_t allowed;
+        if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return company_;
+        beside_ = here;
+        company_ = CPU_COUNT(&allowed) > 1;
+        CPU_CLR(static_cast<unsigned>(here), &allowed);
+        for (const pthread_t worker : handles_) {
+            if (company_) pthread_setaffinity_np(worker, sizeof allowed, &allowed);
+        }
+#endif
+        return company_;
     }
 
     void work(std::size_t number) {
         std::uint64_t seen = 0;
         std::unique_lock<std::mutex> lock(mutex_);
+        const auto called = [&] { return round_ != seen && wanted_ > 0; };
         for (;;) {
-            wake_.wait(lock, [&] { return round_ != seen && wanted_ > 0; });
+            if (lingers_ && !called()) {
+                const std::uint64_t round = round_;
+                ++awake_;
+                lock.unlock();
+                const std::int64_t end = now() + kLinger;
+                for (int k = 1; round_ == round && (k % 64 != 0 || now() < end); ++k) relax();
+                lock.lock();
+                --awake_;
+            }
+            while (!called()) {
+                wake_.wait(lock);
+                const std::int64_t took = now() - called_;
+                if (round_ != seen && took < kLatest) late_ = (3 * late_ + took) / 4;
+            }
             seen = round_;
             --wanted_;
             ++inside_;
@@ -106,8 +195,17 @@ class Pool {
     std::mutex mutex_;
     std::condition_variable wake_, idle_;
     Ranges* ranges_ = nullptr;
-    std::uint64_t round_ = 0;
-    int workers_ = 0, wanted_ = 0, inside_ = 0;
+    std::atomic<std::uint64_t> round_{0};
+    std::atomic<int> awake_{0}, inside_{0};
+    std::atomic<std::int64_t> late_{kCall}, left_{0};  // nanoseconds
+    std::int64_t called_ = 0;
+    int workers_ = 0, wanted_ = 0;
+    bool lingers_ = false;
+#if defined(__linux__)
+    std::vector<pthread_t> handles_;
+#endif
+    int beside_ = -1;  // the caller's processor, which workers keep off
+    bool company_ = true;
 };
 
 // Never destroyed: its threads may outlive the statics of the module. A forked child has none of the
@@ -150,12 +248,19 @@ void set_num_threads(int n) { limit.store(n < 1 ? 1 : n, std::memory_order_relax
 
 int num_threads() { return limit.load(std::memory_order_relaxed); }
 
+bool worth_others(std::uint64_t nanoseconds, Whose whose) {
+    if (whose == Whose::team && has_team()) return nanoseconds >= std::uint64_t{kAtOnce};
+    const std::uint64_t most = std::uint64_t{1} << 62;
+    const auto work = static_cast<std::int64_t>(nanoseconds < most ? nanoseconds : most);
+    return the_pool().worth(work, whose == Whose::ours);
+}
+
 void parallel(std::size_t items, int threads, void (*body)(void*, std::size_t), void* context,
-              bool on_team) {
+              Whose whose) {
     if (threads > 1 && items > 1) {
         const std::size_t most =
             items < static_cast<std::size_t>(threads) ? items : static_cast<std::size_t>(threads);
-        const Team others = on_team ? team.load(std::memory_order_acquire) : nullptr;
+        const Team others = whose == Whose::team ? team.load(std::memory_order_acquire) : nullptr;
         if (others != nullptr) {
             Ranges ranges(items, most, body, context);
             others(take_part, &ranges, static_cast<unsigned>(most), 0);
@@ -165,7 +270,7 @@ void parallel(std::size_t items, int threads, void (*body)(void*, std::size_t), 
         std::unique_lock<std::mutex> lock(mine.busy, std::try_to_lock);
         if (lock.owns_lock()) {
             Ranges ranges(items, most, body, context);
-            mine.run(ranges, static_cast<int>(most));
+            mine.run(ranges, static_cast<int>(most), whose == Whose::ours);
             return;
         }
     }

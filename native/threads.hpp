@@ -1,7 +1,8 @@
-// A small thread pool: lazy, survives fork, serial where a second thread would not pay.
+// A small thread pool: lazy, survives fork, and asked for help only where that pays.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace thinned {
 
@@ -18,10 +19,19 @@ using TeamNumber = int (*)();
 void set_team(Team team, TeamNumber number);
 bool has_team();
 
+// Whose threads a call is to run on. Ours stay awake for a moment after a call, so that the next one
+// has them at once; beside another runtime, whose own threads want the processors, they sleep at once.
+enum class Whose { ours, ours_beside_others, team };
+
+// Whether more threads than the caller's own are worth it for so many nanoseconds of work. What it
+// costs to call one that sleeps is measured whenever one is called.
+bool worth_others(std::uint64_t nanoseconds, Whose whose);
+
 // Calls body(context, i) for every i in [0, items), on the caller and up to `threads` - 1 others, and
-// returns when all are done. Each begins with a range of its own, the same in every call. A call that finds the pool at work for another thread runs alone.
-// `body` does not throw. With `on_team` the threads are the team's, where there is one.
+// returns when all are done. Each begins with a range of its own, the same in every call. A call that
+// finds the pool at work for another thread runs alone. `body` does not throw. Where no team was lent
+// its part is done by ours.
 void parallel(std::size_t items, int threads, void (*body)(void* context, std::size_t i),
-              void* context, bool on_team = false);
+              void* context, Whose whose = Whose::ours);
 
 }  // namespace thinned

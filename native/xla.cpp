@@ -116,6 +116,7 @@ void run_batch(const How& how, const Buffer& words, const Buffer& y, Job& job, F
         step *= static_cast<i64>(length);
     }
     job.threads = num_threads();
+    job.whose = Whose::ours_beside_others;
     const Kernel& kernel = kernel_in_use();
     const auto* word = static_cast<const std::uint32_t*>(words.data);
     for (u64 b = 0; b < count; ++b, word += kWords) {

@@ -20,7 +20,7 @@ LIBRARIES = (
     "jax", "flax", "equinox", "haiku", "optax", "ml_dtypes", "keras", "tensorflow",
     "scipy", "sklearn", "pandas", "pyarrow", "matplotlib", "rich", "typer", "safetensors",
     "array_api_strict", "yaml", "timm", "triton", "sphinx", "myst_nb", "pygls", "lsprotocol",
-    "distributed", "ray", "optuna",
+    "distributed", "ray", "optuna", "flatbuffers", "pre_commit",
 )  # fmt: skip
 
 
@@ -81,6 +81,11 @@ class Absent:
 
     def __instancecheck__(self, _):
         return False
+
+    def __or__(self, other):
+        return other  # of a union nothing more is an instance
+
+    __ror__ = __or__
 
     def __mro_entries__(self, _):
         return ()

@@ -71,6 +71,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "Thinned"
 html_static_path = ["static", "../draw"]
 html_css_files = ["thinned.css"]
+html_search_scorer = str(Path(__file__).with_name("scorer.js"))
 html_context = {"default_mode": "auto"}
 html_favicon = "static/mark.svg"
 html_show_sourcelink = False

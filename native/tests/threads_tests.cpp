@@ -1,4 +1,5 @@
 // The pool: every item once, many callers, limits that change meanwhile, fork before, after and during.
+#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -216,3 +217,40 @@ CASE(threads_at_work_do_not_hold_up_a_fork) {
     for (std::thread& caller : callers) caller.join();
     CHECK(wrong == 0, "%d wrong results in the parent", wrong.load());
 }
+
+CASE(threads_are_called_where_that_pays) {
+    using thinned::Whose;
+    const u64 hour = u64{3600} * 1000000000;
+    for (const Whose whose : {Whose::ours, Whose::ours_beside_others, Whose::team}) {
+        CHECK(!thinned::worth_others(100, whose), "a tenth of a microsecond is shared");
+        CHECK(thinned::worth_others(hour, whose), "an hour is not shared");
+        CHECK(thinned::worth_others(~u64{0}, whose), "five centuries are not shared");
+    }
+}
+
+#if defined(__linux__)
+CASE(threads_of_a_caller_with_one_processor_are_none) {
+    Call call(50, 1);
+    const std::vector<float> want = call.with(1);
+    const bool held = holds_in_a_child([&] {
+        cpu_set_t one;
+        CPU_ZERO(&one);
+        CPU_SET(static_cast<unsigned>(sched_getcpu()), &one);
+        if (sched_setaffinity(0, sizeof one, &one) != 0) return false;
+        struct Who {
+            std::thread::id caller;
+            std::atomic<int> others{0};
+        } who{std::this_thread::get_id()};
+        thinned::parallel(
+            1000, 4,
+            [](void* context, std::size_t) {
+                Who& w = *static_cast<Who*>(context);
+                if (std::this_thread::get_id() != w.caller) ++w.others;
+                std::this_thread::sleep_for(std::chrono::microseconds(10));
+            },
+            &who);
+        return who.others == 0 && call.gives(want, 4);
+    });
+    CHECK(held, "a worker took its caller's only processor");
+}
+#endif

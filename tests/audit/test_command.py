@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from libraries import needs
 
 from thinned.audit import RULES
 from thinned.cli.main import main
@@ -413,6 +414,7 @@ def test_jobs(at, capsys):
     assert run(capsys, ".", "--jobs", "2") == run(capsys, ".")
 
 
+@needs("pre_commit")
 def test_the_hook_runs_this_command():
     root = Path(__file__).parents[2]
     (hook,) = yaml.safe_load((root / ".pre-commit-hooks.yaml").read_text())

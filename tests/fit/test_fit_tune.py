@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from libraries import library
+from libraries import library, needs
 
 import thinned.fit
 from thinned.errors import InputError
@@ -52,6 +52,7 @@ def run_trials(names, trials, engine=None, settings=SETTINGS):
     return *tuned(problem(), settings, Tuning(names, trials), engine), engine
 
 
+@needs("optuna")
 def test_the_first_trial_is_what_was_given():
     chosen, said, engine = run_trials(tuple(TUNED), 1)
     assert chosen.hidden == (16, 16)  # the least that is tried
@@ -61,6 +62,7 @@ def test_the_first_trial_is_what_was_given():
     assert "(trial 1)" in said
 
 
+@needs("optuna")
 def test_trials_differ_and_the_best_one_is_chosen():
     chosen, said, engine = run_trials(tuple(TUNED), 8)
     tried = {(job.p, job.settings.hidden, job.settings.learning_rate) for job in engine.seen}
@@ -81,6 +83,7 @@ def test_trials_differ_and_the_best_one_is_chosen():
     assert re.search(r"Chosen in 8 trials on 160 rows", said)
 
 
+@needs("optuna")
 def test_all_trials_have_the_same_folds():
     _, _, engine = run_trials(("p",), 3)
     by_fold = {}
@@ -90,12 +93,14 @@ def test_all_trials_have_the_same_folds():
     assert all(len(one) == 1 for one in by_fold.values())
 
 
+@needs("optuna")
 def test_what_is_not_tuned_stays():
     chosen, _, engine = run_trials(("learning_rate",), 3)
     assert (chosen.p, chosen.hidden) == (SETTINGS.p, SETTINGS.hidden)
     assert {job.p for job in engine.seen} == {0.2}
 
 
+@needs("optuna")
 def test_a_run_that_goes_on_trains_nothing_twice(tmp_path):
     first, _, engine = run_trials(("p", "width"), 5, Kept(tmp_path / "kept").over(Counting()))
     again = Counting()
@@ -106,6 +111,7 @@ def test_a_run_that_goes_on_trains_nothing_twice(tmp_path):
     assert second.p[1] > 0
 
 
+@needs("optuna")
 def test_the_rows_of_trials_take_no_further_part():
     optuna.samplers  # noqa: B018
     left, settings = prepared(problem(), SETTINGS, Counting(), Tuning(("p",), 2))
@@ -115,6 +121,7 @@ def test_the_rows_of_trials_take_no_further_part():
     assert (again.places == left.places).all()
 
 
+@needs("optuna")
 def test_the_command(here, command, refused):
     optuna.samplers  # noqa: B018
     table().to_csv("table.csv", index=False)

@@ -100,6 +100,22 @@ def sharded_programs(kernel):
                 assert y.sharding.is_equivalent_to(x.sharding, 3), f"{what}: {y.sharding}"
 
 
+def within_a_mesh_that_is_set():
+    """jax.set_mesh puts the mesh into the types of all that is traced and lowered under it, also of
+    what each device does."""
+    for kind, spec in ((AxisType.Auto, P("a", "b")), (AxisType.Explicit, P("a"))):
+        mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(kind,) * 2)
+        with jax.set_mesh(mesh):
+            x = jax.device_put(X, NamedSharding(mesh, spec))
+            program = jax.jit(everything).lower(x, AT).compile()
+            assert_same(program(x, AT), expected(X), f"set_mesh {kind}")
+            assert not SENDING.search(program.as_text()), kind
+            steps = jax.device_put(np.arange(4), NamedSharding(mesh, P("a")))
+            at_each = jax.vmap(lambda x, i: thinned.dropout(x, 0.3, AT.replace(step=i)), (None, 0))
+            for i, y in enumerate(np.asarray(jax.jit(at_each)(jnp.asarray(X), steps))):
+                assert (y == thinned.dropout(X, 0.3, AT.replace(step=i))).all()
+
+
 def pure_programs_hold_a_part():
     """Of XLA's own operations, too, each device runs what its part takes: counted in arithmetic."""
     mesh = jax.make_mesh((8,), ("a",))
@@ -241,6 +257,7 @@ def faults_are_caught():
 if __name__ == "__main__":
     assert jax.device_count() == 8
     sharded_programs(thinned.kernel_info().name)
+    within_a_mesh_that_is_set()
     bodies_of_shard_map()
     members_on_devices()
     steps_of_training()
@@ -250,6 +267,7 @@ if __name__ == "__main__":
     use_kernel("reference")
     SPECS = SPECS[3:4]
     sharded_programs("reference")
+    within_a_mesh_that_is_set()
     pure_programs_hold_a_part()
     print("all masks are NumPy's")
     sys.exit(0)

@@ -5,9 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export
+from libraries import needs
 
 import thinned
 from thinned import Address, Window
+
+pytestmark = needs("flatbuffers")  # which JAX saves programs with
 
 AT = Address(3, "a", 5)
 METHODS = {

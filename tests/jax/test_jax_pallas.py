@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractDevice, AbstractMesh
 
 import thinned
 from thinned import Address
@@ -57,14 +58,21 @@ def test_rounds_written_out_are_the_same():
     np.testing.assert_array_equal(written, spec.philox(counter, key))
 
 
+# From 0.12 on JAX asks for which GPU it lowers where the machine has none.
+DEVICE = AbstractDevice("NVIDIA H100 80GB HBM3", None, "gpu")
+NO_MESH = AbstractMesh((), ())
+ANOTHER_MACHINE = AbstractMesh((), (), abstract_device=DEVICE)
+
+
 def lowered(function, platform, *args):
     """The program for a platform, traced anew: what a jit has traced, it lowers once."""
-    return (
-        jax.jit(lambda *args: function(*args))
-        .trace(*args)
-        .lower(lowering_platforms=(platform,))
-        .as_text()
-    )
+    with jax.sharding.use_abstract_mesh(ANOTHER_MACHINE if platform == "cuda" else NO_MESH):
+        return (
+            jax.jit(lambda *args: function(*args))
+            .trace(*args)
+            .lower(lowering_platforms=(platform,))
+            .as_text()
+        )
 
 
 CALLS = {"tpu": "@tpu_custom_call", "cuda": "triton"}

@@ -6,7 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
-from libraries import library
+from libraries import library, needs
 from scipy import integrate, stats
 from sklearn.datasets import load_digits
 
@@ -439,6 +439,7 @@ def test_the_convolution_has_the_moments_of_noisy_weights():
     within(ys, mean, variance)
 
 
+@needs("torch")
 def test_gates_of_a_module():
     layer = thinned.torch.L0Linear(5, 3)
     with torch.no_grad():
@@ -457,6 +458,7 @@ def test_gates_of_a_module():
         channels(torch.ones(2, 3))
 
 
+@needs("torch")
 def test_modules_refuse():
     m = thinned.torch
     with pytest.raises(TypeError, match=r"got float. p stands second"):

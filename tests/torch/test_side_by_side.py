@@ -17,6 +17,7 @@ from torch.nn import functional
 import thinned.torch
 from thinned.members import predict
 from thinned.torch import adopt, audit, drop_connect, release, thin
+from thinned.torch.compat.generators import OwnDraws
 from thinned.torch.thinning import graph as tracing, regions
 
 CALLS = 1000
@@ -113,6 +114,8 @@ def of_the_process():
         torch.backends.mha.get_fastpath_enabled(), torch.get_default_dtype(),
         torch.get_num_threads(), torch._dynamo.eval_frame._stance,
         getattr(torch.fx._symbolic_trace, "_is_fx_tracing_flag", None),
+        torch.utils._python_dispatch._is_in_torch_dispatch_mode,
+        torch.utils._python_dispatch._is_in_non_infra_torch_dispatch_mode,
         tuple(map(id, warnings.filters)),
     )  # fmt: skip
 
@@ -176,6 +179,66 @@ def test_nothing_of_the_process_changes_while_a_model_runs(call):
     call(model) if call is thin else call(model, X)
     assert Watched.seen
     assert all(one == before for one in Watched.seen)
+
+
+class Passing(torch.utils._python_dispatch.TorchDispatchMode):
+    """The planted fault: a mode as PyTorch has it, which the whole process is told of."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        return func(*args, **(kwargs or {}))
+
+
+def overlapping(mode):
+    """Whether the process is as it was after the modes of two threads that overlapped. What is of a
+    thread alone goes with it."""
+    before, entered, left = of_the_process(), threading.Event(), threading.Event()
+
+    def first():
+        with mode():
+            entered.set()
+            left.wait(60)
+
+    def second():
+        entered.wait(60)
+        with mode():
+            torch.rand(3)
+            left.set()
+            threads[0].join()
+
+    threads = [threading.Thread(target=first), threading.Thread(target=second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return of_the_process() == before
+
+
+def test_modes_of_two_threads_that_overlap_leave_nothing_behind(monkeypatch):
+    assert overlapping(OwnDraws)
+    told = "_is_in_torch_dispatch_mode", "_is_in_non_infra_torch_dispatch_mode"
+    for name in (*told, "_is_in_any_mode_without_ignore_compile_internals"):
+        if hasattr(torch.utils._python_dispatch, name):  # and puts them back
+            monkeypatch.setattr(torch.utils._python_dispatch, name, False)
+    assert not overlapping(Passing)
+
+
+def test_two_threads_that_predict_leave_programs_to_the_others():
+    """Where the process holds that a mode is on, Dynamo before 2.11 compiles nothing."""
+    models, made = [small(k) for k in range(3)], []
+    threads = [
+        threading.Thread(target=lambda m=m: [answers(m, k) for k in range(8)]) for m in models
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    def backend(graph, _):
+        made.append(graph)
+        return graph.forward
+
+    torch.compile(nn.Linear(4, 2), backend=backend)(X)
+    assert len(made) == 1
 
 
 class Stops(nn.Module):

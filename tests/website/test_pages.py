@@ -103,6 +103,14 @@ def test_the_search_finds_a_page_by_the_words_of_the_field(words, site, browser)
     assert any(FOUND[words] in link for link in links), links[:15]
 
 
+def test_the_search_shows_the_changelog_last(site, browser):
+    browser.open(f"{(site / 'search.html').as_uri()}?q=checkpoint")
+    browser.until(f"/{FINISHED}/.test(document.querySelector('.search-summary')?.textContent)")
+    links = browser.run("[...document.querySelectorAll('#search-results li a')].map(a => a.href)")
+    places = [k for k, link in enumerate(links) if "project/changelog" in link]
+    assert places == [len(links) - 1]
+
+
 def test_the_search_finds_nothing_where_nothing_is(site, browser):
     browser.open(f"{(site / 'search.html').as_uri()}?q=zyzzyva")
     browser.until("/did not match/.test(document.querySelector('.search-summary')?.textContent)")

@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 
 ROUNDING = 1e-4  # of the largest number of a tensor: float32, through a few layers
+# Of the largest gradient: a smaller one is compared as if it were so large. That of a bias before
+# BatchNorm is rounding alone.
+SMALL = 0.1
 
 
 @dataclass
@@ -130,7 +133,7 @@ def close(a: Any, b: Any) -> bool:
         if a.keys() != b.keys():
             return False
         most = max((float(t.abs().max()) for t in a.values() if t.numel()), default=0.0)
-        return all(_close(a[k], b[k], 1e-2 * most) for k in a)
+        return all(_close(a[k], b[k], SMALL * most) for k in a)
     if isinstance(a, list):
         return len(a) == len(b) and all(close(x, y) for x, y in zip(a, b, strict=True))
     return _close(a, b, 1e-2)
@@ -160,6 +163,6 @@ def compared(a, b):
     if lost:
         return f"differs: gradient of {lost[0]} is missing in one"
     most = max((float(t.abs().max()) for t in a.gradients.values() if t.numel()), default=0.0)
-    wrong = [k for k in a.gradients if not _close(a.gradients[k], b.gradients[k], 1e-2 * most)]
+    wrong = [k for k in a.gradients if not _close(a.gradients[k], b.gradients[k], SMALL * most)]
     first = wrong[0] if wrong else "the loss"
     return f"differs: {len(wrong)} of {len(a.gradients)} gradients, first {first}"

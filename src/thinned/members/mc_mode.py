@@ -12,12 +12,14 @@ from torch import nn
 
 from thinned.members.twins import twin_of
 from thinned.members.waking import Flags, compare, wake
-from thinned.torch.adoption.adopt import _MARK, Row, adopt, release
+from thinned.torch.adoption.adopt import adopt, release
 from thinned.torch.adoption.by_hand import drops_alone
 from thinned.torch.adoption.bytecode import Rate, Reading, read
+from thinned.torch.adoption.changes import MARK
 from thinned.torch.adoption.functional_calls import AdoptedForward
 from thinned.torch.adoption.module import Sited
 from thinned.torch.adoption.names import modules_by_name
+from thinned.torch.adoption.report import Row
 from thinned.torch.adoption.site import ADDRESSED, Addressed
 from thinned.torch.adoption.watching import TORCH
 from thinned.torch.clock.members import Awake
@@ -55,7 +57,7 @@ def adopted_twin(model: nn.Module) -> nn.Module:
 
 
 def _holders(model: nn.Module) -> list[nn.Module]:
-    return [module for module in model.modules() if _MARK in module.__dict__]
+    return [module for module in model.modules() if MARK in module.__dict__]
 
 
 @contextmanager
@@ -65,7 +67,7 @@ def woken(twin: nn.Module, awake: Awake) -> Iterator[tuple[Row, ...]]:
     Nothing is put back, and nothing need be: the twin is the question's own.
     """
     (holder,) = _holders(twin)
-    adoption = holder.__dict__[_MARK]
+    adoption = holder.__dict__[MARK]
     adoption.clock.awake = awake
     for module in twin.modules():
         module.training = _drops(module)
@@ -79,7 +81,7 @@ def member_of(twin: nn.Module, awake: Awake) -> nn.Module:
     network = twin_of(twin)
     with woken(network, awake):
         (holder,) = _holders(network)
-        holder.__dict__[_MARK].clock.keep_apart()  # its state is that of the plain model
+        holder.__dict__[MARK].clock.keep_apart()  # its state is that of the plain model
     network.__dict__["train"] = lambda mode=True: network
     return network
 
@@ -87,7 +89,7 @@ def member_of(twin: nn.Module, awake: Awake) -> nn.Module:
 def compared(twin: nn.Module, names: Iterable[str], run: Callable[[], object]) -> Flags:
     """For which of these modules the flag steers nothing but dropout: see `compare`."""
     (holder,) = _holders(twin)
-    clock = holder.__dict__[_MARK].clock
+    clock = holder.__dict__[MARK].clock
     awake, clock.awake = clock.awake, None
     try:
         return compare(twin, names, run)
@@ -309,7 +311,7 @@ def thin_twin(model: nn.Module, awake: Awake, flags: Iterable[str] = ()) -> nn.M
 def _plain_twin(model: nn.Module) -> tuple[nn.Module, dict[str, float] | None]:
     """A twin that is not adopted, and as a schedule the p of now of sites that follow one."""
     twin = twin_of(model)
-    adoption = twin.__dict__.get(_MARK)
+    adoption = twin.__dict__.get(MARK)
     if adoption is None:
         return twin, None
     clock = adoption.clock

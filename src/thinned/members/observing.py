@@ -9,7 +9,7 @@ from torch import nn
 from thinned.checks import message
 from thinned.members.arguments import Batches
 from thinned.members.mc_mode import Flags, Readings, asleep, compared, wake
-from thinned.torch.adoption.adopt import Row
+from thinned.torch.adoption.report import Row
 from thinned.torch.adoption.uniforms import ABOVE, BELOW
 from thinned.torch.clock.members import Awake
 from thinned.torch.compat.generators import OwnDraws

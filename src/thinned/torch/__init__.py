@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from thinned import _later
 from thinned.methods import foreign
 from thinned.torch import functional, fused
-from thinned.torch.adoption.adopt import Report, adopt, release
+from thinned.torch.adoption.adopt import adopt, release
+from thinned.torch.adoption.report import Report
 from thinned.torch.adoption.switching import no_dropout, set_p
 from thinned.torch.attention.flex import drop_key_mod, flex_attention
 from thinned.torch.attention.functional import scaled_dot_product_attention

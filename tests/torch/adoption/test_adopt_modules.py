@@ -432,7 +432,7 @@ def test_evaluation_is_untouched():
 
 @pytest.mark.parametrize("fails_at", [0, 3])
 def test_a_failure_in_the_middle_leaves_the_model_as_it_was(monkeypatch, fails_at):
-    import thinned.torch.adoption.adopt as file
+    import thinned.torch.adoption.changes as file
 
     model, site = everything(), file.Site
     before = kinds(model)

@@ -280,7 +280,7 @@ def test_what_was_laid_over_an_adopted_forward_is_to_be_lifted_first():
 def test_a_dead_forward_is_caught(monkeypatch):
     """The planted fault: noise is laid over whatever is there."""
     monkeypatch.setattr("thinned.torch.layers.weights.AdoptedForward", type(None))
-    monkeypatch.setattr("thinned.torch.adoption.adopt._require_on_top", lambda *_: None)
+    monkeypatch.setattr("thinned.torch.adoption.adopt.require_on_top", lambda *_: None)
     monkeypatch.setattr(Cover, "lift", lambda self: vars(self.module).pop("forward", None))
     with pytest.raises((AssertionError, RuntimeError)):
         check(("thin", "weight_drop"), (0, 1))

@@ -105,7 +105,8 @@ def poison(at: Address, given: dict[str, Any]) -> None:
     is_out = functools.reduce(operator.or_, strays)
     for name in ("step", "call"):  # both, because one of them may be replaced
         word = jnp.asarray(getattr(at, name), jnp.uint32)
-        object.__setattr__(at, name, jnp.where(is_out, OUT_OF_RANGE, word))
+        # Not by `where`: beside JAX 0.12 a choice of two constants forgets its mesh under vmap.
+        object.__setattr__(at, name, word | is_out.astype(jnp.uint32) * OUT_OF_RANGE)
 
 
 def _split(number: int) -> tuple[int, int]:

@@ -22,7 +22,12 @@ from jax.interpreters import ad as _ad, batching, mlir
 from thinned.backends.jax import pallas, spec
 from thinned.backends.jax.internals import jet_rules
 from thinned.backends.jax.kernel import TYPES, kernel_draw, kernel_noise, runs_kernel
-from thinned.backends.jax.sharding import division_of, needs_devices, partitioned
+from thinned.backends.jax.sharding import (
+    division_of,
+    lowered_plainly,
+    needs_devices,
+    partitioned,
+)
 
 __all__ = ["How", "HowDrawn", "draw_p", "noise_p", "on_gradient_p"]
 
@@ -265,15 +270,11 @@ def _lowering(
         function = partial(kernel, how=how)
     else:
         function = _traced_once(pure, how, _keep_bits(platform, division in ("alone", "whole")))
-    # Variance over devices, and division among them, are no longer part of types here: loops and
-    # reshapes would require it.
-    keep = {"sharding": True} if division == "divided" else {}
-    plain = [
-        jax.core.ShapedArray(a.shape, a.dtype, **{name: getattr(a, name) for name in keep})
-        for a in ctx.avals_in
-    ]
-    ctx = ctx.replace(avals_in=plain)
-    return mlir.lower_fun(function, multiple_results=False)(ctx, *operands)
+    if division != "divided":
+        return lowered_plainly(function, ctx, *operands)
+    divided = [jax.core.ShapedArray(a.shape, a.dtype, sharding=a.sharding) for a in ctx.avals_in]
+    lower = mlir.lower_fun(function, multiple_results=False)
+    return lower(ctx.replace(avals_in=divided), *operands)
 
 
 BY_PALLAS = {name: partial(pallas.decided, platform=name) for name in pallas.PLATFORMS}

@@ -12,18 +12,21 @@ import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.experimental.custom_partitioning import custom_partitioning
-from jax.sharding import Mesh, NamedSharding, PartitionSpec as _PartitionSpec
+from jax.extend.core import Primitive
+from jax.interpreters import mlir
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec as _PartitionSpec
 
 from thinned.backends.jax.internals import needing_devices
 from thinned.backends.jax.spec import offset_plus
 
 PartitionSpec: Any = _PartitionSpec  # which is not typed
 
-__all__ = ["division_of", "needs_devices", "partitioned"]
+__all__ = ["division_of", "lowered_plainly", "needs_devices", "partitioned"]
 
 
 def needs_devices(primitive: Any) -> None:
@@ -42,6 +45,36 @@ def division_of(ctx: Any) -> str:
     if set(manual) == set(axes.mesh.axis_names) or axes.mesh.size == 1:
         return "whole"
     return "mixed" if manual else "divided"
+
+
+def lowered_plainly(function: Any, ctx: Any, *operands: Any) -> Any:
+    """What a function lowers to where types say nothing of devices.
+
+    A mesh that jax.set_mesh set, or variance over its axes, would require loops and reshapes to say
+    how each array is divided, and on one device's part nobody reads what they say. Which kind of
+    device it will be stays known.
+    """
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    with jax.sharding.use_abstract_mesh(AbstractMesh((), (), abstract_device=device)):
+        plain = [jax.core.ShapedArray(a.shape, a.dtype) for a in ctx.avals_in]
+        lower = mlir.lower_fun(function, multiple_results=False)
+        return lower(ctx.replace(avals_in=plain), *operands)
+
+
+# A function of one device's parts, which is lowered plainly.
+_of_parts_p: Any = Primitive("thinned_of_parts")
+
+
+@_of_parts_p.def_abstract_eval  # type: ignore[untyped-decorator]
+def _(*parts: Any, function: Any, made: Any) -> Any:
+    return jax.core.ShapedArray(*made)
+
+
+def _lowered_parts(ctx: Any, *parts: Any, function: Any, made: Any) -> Any:
+    return lowered_plainly(function, ctx, *parts)
+
+
+mlir.register_lowering(_of_parts_p, _lowered_parts)
 
 
 class Division(NamedTuple):
@@ -117,7 +150,7 @@ def partitioned(primitive: Any, how: Any, operands: int) -> Any:
         shape = result.shape
         lengths = division.lengths(shape)
 
-        def local(*parts: Any) -> Any:
+        def here(*parts: Any) -> Any:
             starts = division.starts(lengths)
             *front, words = parts[:1] if is_draw else parts[:2]
             rest = parts[2:]
@@ -132,9 +165,12 @@ def partitioned(primitive: Any, how: Any, operands: int) -> Any:
                 )
                 if start is not None
             )
-            here = local_how._replace(multiple=math.gcd(how.multiple, *steps))
-            here = here._replace(shape=lengths[batch:]) if is_draw else here
-            return primitive.bind(*front, words, *rest, how=here)
+            mine = local_how._replace(multiple=math.gcd(how.multiple, *steps))
+            mine = mine._replace(shape=lengths[batch:]) if is_draw else mine
+            return primitive.bind(*front, words, *rest, how=mine)
+
+        def local(*parts: Any) -> Any:
+            return _of_parts_p.bind(*parts, function=here, made=(lengths, result.dtype))
 
         taken = (of_words,) if is_draw else (sharding, of_words, of_words, sharding)[:operands]
         return division.mesh, local, sharding, taken

@@ -108,6 +108,15 @@ without_modes: Any = _taken(
     "adopted models fail under dispatch modes",
     nullcontext,
 )
+_EVERY_THREAD = (
+    "Dynamo may compile nothing while a thread predicts or audits, or after two did at once"
+)
+push_mode: Any = _taken("torch._C:_push_on_torch_dispatch_stack", _EVERY_THREAD, None)
+pop_mode: Any = _taken("torch._C:_pop_torch_dispatch_stack", _EVERY_THREAD, None)
+# Before 2.10 there is none: whether a mode is on, programs then see from the tensors at hand.
+set_mode_seen: Any = _taken(
+    "torch._C._dynamo.guards:set_is_in_mode_without_ignore_compile_internals", "", _nothing
+)
 tracing: Any = _taken(
     "torch._C:_get_tracing_state", "torch.jit.trace is not noticed: traces keep one mask", _nothing
 )

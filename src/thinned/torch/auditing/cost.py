@@ -17,7 +17,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
 from thinned.backends.torch.values import inlined
-from thinned.torch.adoption.adopt import _MARK, adopt, release
+from thinned.torch.adoption.adopt import adopt, release
+from thinned.torch.adoption.changes import MARK
 from thinned.torch.adoption.functional_calls import PLACES, without_p
 from thinned.torch.adoption.module import Sited
 from thinned.torch.auditing.restore import clock_of
@@ -116,7 +117,7 @@ def measured(model: nn.Module, step: Callable[[nn.Module], None], functional_cal
         now, without, addressed = (copy.deepcopy(model) for _ in range(3))
     except Exception as error:  # a model's own __deepcopy__ may raise whatever it likes
         raise UnmeasuredError("the model cannot be copied") from error
-    already = _MARK in model.__dict__
+    already = MARK in model.__dict__
     # A site's p belongs to its clock; without one it is the module's.
     if already:
         release(without)

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from thinned.backends.torch.internals import graph_task
 from thinned.torch.adoption.module import Sited
@@ -30,6 +29,7 @@ from thinned.torch.auditing.scale import Scales
 from thinned.torch.auditing.uses import Uses
 from thinned.torch.clock.rows import NO_ROWS
 from thinned.torch.compat.covers import covers_of
+from thinned.torch.compat.thread_mode import ThreadMode
 from thinned.torch.dropin.modules import _DropIn
 from thinned.torch.thinning.layers import SHARING
 
@@ -115,7 +115,7 @@ class _Frame:
         self.draws: list[Seen] = []
 
 
-class Observer(TorchDispatchMode):
+class Observer(ThreadMode):
     """Runs parts of a model's step under hooks and a mode, and remembers what it saw.
 
     Attributes
@@ -183,7 +183,7 @@ class Observer(TorchDispatchMode):
                 return drawn
 
             clock.__dict__["take"] = noted
-        super().__enter__()  # type: ignore[no-untyped-call]
+        super().__enter__()
         self._hearing.begin()
         return self
 
@@ -195,7 +195,7 @@ class Observer(TorchDispatchMode):
     ) -> None:
         self._hearing.end()
         self.scales.finish()
-        super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
+        super().__exit__(kind, error, trace)
         for handle in self._handles:
             handle.remove()
         clock = clock_of(self.model)

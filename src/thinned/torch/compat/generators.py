@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from thinned.torch.compat.thread_mode import ThreadMode
 
 __all__ = ["OwnDraws"]
 
 _CPU = torch.device("cpu")
 
 
-class OwnDraws(TorchDispatchMode):
+class OwnDraws(ThreadMode):
     """Operations within draw what they would, and PyTorch's generators stay where they are.
 
     Only this thread's operations are looked at. One that takes no generator (CUDA's fused attention

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from thinned.torch.adoption.adopt import Report
 from thinned.torch.adoption.functional_calls import AdoptedForward
+from thinned.torch.adoption.report import Report
 from thinned.torch.adoption.site import Site
 from thinned.torch.clock.optimizers import optimizers_of
 from thinned.torch.frameworks.training import TrainingCallback

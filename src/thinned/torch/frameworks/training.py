@@ -17,7 +17,8 @@ from torch.optim import Optimizer
 from thinned import checks
 from thinned.checks import message
 from thinned.schedules.composed import schedule_of
-from thinned.torch.adoption.adopt import Report, adopt, release
+from thinned.torch.adoption.adopt import adopt, release
+from thinned.torch.adoption.report import Report
 from thinned.torch.clock import optimizers
 from thinned.torch.clock.clock import Clock, was_skipped
 from thinned.torch.clock.ranks import require_choice

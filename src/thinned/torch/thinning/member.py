@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from thinned import checks
 from thinned.address import Address
 from thinned.checks import message
-from thinned.torch.adoption.adopt import _MARK, release
+from thinned.torch.adoption.adopt import release
+from thinned.torch.adoption.changes import MARK
 from thinned.torch.adoption.names import unwrapped
 from thinned.torch.thinning.layers import Drawn, drawn_of, kept_of
 from thinned.torch.thinning.thin import PlacedRegion, regions_of
@@ -54,7 +55,7 @@ def kept_units(model: nn.Module, k: int) -> dict[str, Tensor]:
     ValueError if the model is not thin.
     """
     whole, regions = _checked("kept_units", model, k)
-    seed = Address(whole.__dict__[_MARK].clock.seed).fold_in(k).seed
+    seed = Address(whole.__dict__[MARK].clock.seed).fold_in(k).seed
     found = {}
     for region in (placed.region for placed in regions):
         drawn = kept_of(region.units, _p(region.site), Address(seed, region.site.name), least=0)
@@ -125,7 +126,7 @@ def member(
     if k is None:
         draws = _chosen(regions, keep)
     else:
-        seed = Address(whole.__dict__[_MARK].clock.seed).fold_in(k).seed
+        seed = Address(whole.__dict__[MARK].clock.seed).fold_in(k).seed
         draws = [
             kept_of(region.units, _p(region.site), Address(seed, region.site.name))
             for region in (placed.region for placed in regions)
@@ -228,7 +229,7 @@ def _require_thin(model: nn.Module, regions: tuple[PlacedRegion, ...]) -> None:
     p_now = {site.name: site.p for site in found if site is not None}
     others = [
         row.site
-        for row in model.__dict__[_MARK].rows
+        for row in model.__dict__[MARK].rows
         if row.reached and row.site not in thin and p_now.get(row.site, row.p) != 0.0
     ]
     if others:

@@ -14,9 +14,11 @@ from thinned import checks
 from thinned.backends.torch.internals import pytree
 from thinned.checks import message
 from thinned.methods.foreign_arguments import answering
-from thinned.torch.adoption.adopt import _MARK, Report, Row, adopt, release
+from thinned.torch.adoption.adopt import adopt, release
+from thinned.torch.adoption.changes import MARK
 from thinned.torch.adoption.functional_calls import AdoptedForward
 from thinned.torch.adoption.names import unwrapped
+from thinned.torch.adoption.report import Report, Row
 from thinned.torch.clock.clock import Clock
 from thinned.torch.clock.ranks import require_choice
 from thinned.torch.thinning.layers import Region, Scope, ThinDropout, ThinLayer, ThinScope
@@ -115,7 +117,7 @@ def thin(
     checks.one_of("thin", "execution", execution, _EXECUTIONS)
     require_choice("thin", ranks)
     whole = unwrapped(model)
-    if _MARK in whole.__dict__:
+    if MARK in whole.__dict__:
         raise ValueError("thin: the model is adopted already. Call release first.")
     if groups > 1:
         _require_groups(whole, ranks)
@@ -143,7 +145,7 @@ def thin(
         raise
     why = {names[module]: reason for module, reason in reasons.items()}
     raw = {_site_of(module): names[module] for module in names}
-    whole.__dict__[_MARK].rows = rows = tuple(
+    whole.__dict__[MARK].rows = rows = tuple(
         _told(row, done, why.get(raw.get(row.site, row.site))) for row in report.rows
     )
     return ThinReport(report.clock, rows, tuple(done))
@@ -171,7 +173,7 @@ def _changed(
     groups: int,
 ) -> dict[str, str]:
     """Give the modules of all regions their forwards. What was done, by site."""
-    adoption = model.__dict__[_MARK]
+    adoption = model.__dict__[MARK]
     regions: list[PlacedRegion] = []
     scopes: dict[nn.Module, Scope] = {}
     takes: dict[nn.Module, Region] = {}
@@ -218,7 +220,7 @@ class PlacedRegion(NamedTuple):
 
 def regions_of(model: nn.Module) -> tuple[PlacedRegion, ...]:
     """The regions of a thin model; none of another."""
-    adoption = model.__dict__.get(_MARK)
+    adoption = model.__dict__.get(MARK)
     return getattr(adoption, "regions", ())
 
 
