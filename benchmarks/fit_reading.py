@@ -6,7 +6,8 @@ Run from the root of the checkout. Each way of reading runs in a process of its 
 the other, `--repeats` times; the least of the seconds counts, of the processor, to which other
 programs matter little. "load" is all that `thinned fit` does with a file before it trains: reading,
 finding out how columns are written, and choosing those to learn from. Memory is the most that a
-process held, less what it held with the libraries loaded, over that of the table as float64.
+process held (Linux says it), less what it held with the libraries loaded, over that of the table
+as float64.
 """
 
 from __future__ import annotations
@@ -29,17 +30,20 @@ WAYS = {
     "load": "load(path, 'y')",
 }
 PROGRAM = """
-import resource, sys, time
+import sys, time
 from pathlib import Path
 import numpy as np, pandas as pd, pyarrow, pyarrow.compute, sklearn.model_selection
 from thinned.fit.files import read
 from thinned.fit.tables import load
 path = sys.argv[1]
 load(sys.argv[2], "y")
-least = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-before, start = least(), time.process_time()
+# The most that this program held; what getrusage says counts the one that started it too.
+held = lambda: next(
+    int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")
+)
+before, start = held(), time.process_time()
 kept = {way}
-print(time.process_time() - start, (least() - before) * 1024)
+print(time.process_time() - start, (held() - before) * 1024)
 """
 BOUND, MEMORY_BOUND = 3.0, 2.5
 

@@ -83,11 +83,11 @@ longer, because the application has fewer draws to hide behind. It draws group b
 
 A second thread that waits awake comes within 3 microseconds. One that sleeps came after 20 to 40
 microseconds here, and after 70 where nothing had run for ten milliseconds; the call that wakes it
-takes 5 to 20. Linux woke it on the caller's own processor in nine of ten calls, where it is no help,
-so the kernel's threads keep off that. How late a thread comes is measured whenever one is woken, and
-a call asks for one where it would take twice as long alone. After a call from NumPy the threads wait
-awake for a tenth of a millisecond; beside PyTorch without libgomp, and in programs of JAX, whose own
-threads want the processors, they sleep at once.
+takes 5 to 20. Linux woke it on the caller's own processor in nine of ten calls, where it is no
+help, so the kernel's threads keep off that. How late a thread comes is measured whenever one is
+woken, and a call asks for one where it would take twice as long alone. After a call from NumPy
+the threads wait awake for a tenth of a millisecond; beside PyTorch without libgomp, and in
+programs of JAX, whose own threads want the processors, they sleep at once.
 """
 
 AGAIN = """\

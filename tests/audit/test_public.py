@@ -1,6 +1,7 @@
 """The judged findings of public packages: the table is whole, and the page says what is in it."""
 
 import re
+import tomllib
 from collections import Counter
 from pathlib import Path
 
@@ -45,6 +46,28 @@ def test_the_page_says_what_was_measured():
     assert f"{verdicts['true']} are mistakes, {verdicts['harmless']} are harmless" in words(PAGE)
     good, of = public.precision(TABLE["finding"])
     assert f"{good} of {of}" in words(PAGE)
+
+
+def test_what_repositories_showed_at_first_sight():
+    """The table is whole, and the page says its figures."""
+    text = (Path(__file__).parent / "repositories.toml").read_text(encoding="utf-8")
+    table = tomllib.loads(text)
+    names = {entry["name"] for entry in table["repository"]}
+    found = table["finding"]
+    assert len(names) == len(table["repository"]) >= 40
+    assert all(re.fullmatch("[0-9a-f]{40}", entry["commit"]) for entry in table["repository"])
+    for entry in found:
+        needed = {"repository", "path", "line", "code", "verdict", "because"}
+        assert needed <= set(entry) <= {*needed, "cell"}
+        assert entry["repository"] in names
+        assert entry["code"] in RULES
+        assert entry["verdict"] in public.VERDICTS
+        assert entry["because"].endswith(".")
+    good, of = public.precision(found)
+    said = f"{len(names)} repositories | {table['lines'] / 1e6:.1f} million | {of} | {good} "
+    assert f"| {said}({good / of:.0%})".replace("%", " %") in PAGE
+    most = Counter(entry["repository"] for entry in found).most_common(1)[0][1]
+    assert f"Of the last set's findings {most} come from one course" in words(PAGE)
 
 
 def test_a_scan_is_compared_with_the_table(tmp_path, monkeypatch, capsys):

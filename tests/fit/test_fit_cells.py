@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from thinned.fit.cells import guarded, unguarded
-from thinned.fit.model import Answers, write_predictions
+from thinned.fit.model import Answers, Said, write_predictions
 
 from .test_fit_damage import small
 
@@ -69,7 +69,7 @@ def written(model, target=None, **more):
     stream = io.StringIO()
     n = len(model.classes)
     answers = Answers(np.eye(n), np.arange(n), np.eye(n))
-    write_predictions(stream, model, answers, np.arange(1, n + 1), target, **more)
+    write_predictions(stream, np.arange(1, n + 1), [Said(model, answers, target)], **more)
     return stream.getvalue()
 
 

@@ -45,9 +45,3 @@ def test_encodings_are_those_that_are_known():
     for name in ("cp9999", "base64", "\0"):
         with pytest.raises(InputError, match="--encoding: there is no encoding"):
             read_encoding(name)
-
-
-def test_several_targets_are_refused(refused, here):
-    (here / "t.csv").write_text("a,b\n1,2\n")
-    said = refused("fit", "t.csv", "--target", "a", "--target", "b", "--out", "out")
-    assert said.startswith('--target: one column is predicted at a time, got "a", "b"')

@@ -350,7 +350,7 @@ def test_a_fault_of_ours_is_not_hidden(here, monkeypatch):
     def broken(*arguments, **options):
         raise ImportError("no module of an extra", name="thinned.nothing")
 
-    monkeypatch.setattr("thinned.fit.tables.load", broken)
+    monkeypatch.setattr("thinned.fit.tables.loaded", broken)
     with pytest.raises(ImportError, match="no module of an extra"):
         main.main(["fit", "wine", *SMALL])
 

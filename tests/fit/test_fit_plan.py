@@ -9,7 +9,7 @@ import pytest
 import thinned.fit
 from thinned.errors import InputError
 from thinned.fit import plan
-from thinned.fit.api import problem_from
+from thinned.fit.api import problems_from
 from thinned.fit.choices import Choices
 from thinned.fit.engines.local import Local
 from thinned.fit.halving import apart, best_of, sampled
@@ -29,7 +29,7 @@ def table(rows=400):
 
 
 def problem(target="y", rows=400, **how):
-    return problem_from(table(rows), target, "auto", Choices(keep=("t",)), **how)
+    return problems_from(table(rows), target, "auto", Choices(keep=("t",)), **how)[0]
 
 
 # ------------------------------------------------------------------------------------------- times

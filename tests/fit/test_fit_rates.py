@@ -12,7 +12,7 @@ from sklearn import metrics as theirs
 
 import thinned.fit
 from thinned.errors import InputError
-from thinned.fit.api import problem_from
+from thinned.fit.api import problems_from
 from thinned.fit.choices import Choices
 from thinned.fit.engines.local import Local
 from thinned.fit.importance import weighted_mean
@@ -106,7 +106,7 @@ def test_equal_weights_change_nothing_and_others_do():
 
 def test_rows_of_weight_0_are_as_rows_without_a_target():
     weights = np.arange(80) % 4 * 1.0
-    problem = problem_from(frame(), "q", "auto", Choices(drop=("w",)), weights=weights)
+    problem = problems_from(frame(), "q", "auto", Choices(drop=("w",)), weights=weights)[0]
     assert problem.rows == 60
     assert problem.weights.mean() == pytest.approx(1.0)
     assert len(problem.unknown) == 20
@@ -124,7 +124,7 @@ def test_rows_of_weight_0_are_as_rows_without_a_target():
 )
 def test_weights_that_are_none(weights, said):
     with pytest.raises(InputError, match=said):
-        problem_from(frame(), "q", "auto", Choices(drop=("w",)), weights=weights)
+        problems_from(frame(), "q", "auto", Choices(drop=("w",)), weights=weights)[0]
 
 
 # -------------------------------------------------------------------------------------------- time
@@ -155,7 +155,7 @@ def searched(monkeypatch):
 
     def search(n, **how):
         clock[0] = 0.0
-        problem = problem_from(frame(), "q", "auto", Choices(drop=("w", "y")))
+        problem = problems_from(frame(), "q", "auto", Choices(drop=("w", "y")))[0]
         settings = replace(FitSettings((0.0, 0.2), (6,), 3, 2, 0), **how)
         made = Search(problem, settings, engine=Slow(n, clock), until=100.0)
         made.run()
@@ -190,7 +190,7 @@ def test_two_splits_are_trained_however_late_it_is(searched):
 def test_a_training_that_time_ends_is_not_kept(tmp_path):
     from thinned.fit.kept import Kept
 
-    problem = problem_from(frame(), "q", "auto", Choices(drop=("w", "y")))
+    problem = problems_from(frame(), "q", "auto", Choices(drop=("w", "y")))[0]
     settings = FitSettings((0.0, 0.2), (6,), 3, 1, 0)
     search = Search(problem, settings)
     search._split()

@@ -122,7 +122,7 @@ def test_other_rows_or_weights_are_not_tested_in_pairs(runs, tmp_path, command, 
 
 
 def test_groups_and_time_part_the_rows_in_other_ways():
-    from thinned.fit.api import problem_from
+    from thinned.fit.api import problems_from
     from thinned.fit.choices import Choices
     from thinned.fit.results import FitSettings
     from thinned.fit.search import Search
@@ -131,7 +131,7 @@ def test_groups_and_time_part_the_rows_in_other_ways():
     frame |= {"t": np.arange(90)[::-1] * 1.5, "y": np.random.default_rng(1).normal(size=90)}
     seen = []
     for how in ({}, {"groups": "g"}, {"time": "t"}):
-        problem = problem_from(frame, "y", "auto", Choices(keep=("t",)), **how)
+        problem = problems_from(frame, "y", "auto", Choices(keep=("t",)), **how)[0]
         search = Search(problem, FitSettings((0.0, 0.2), (4,), 1, 1, 0))
         search._split()
         seen.append({search._hash_of(one) for one in search.parts})

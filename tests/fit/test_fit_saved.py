@@ -16,7 +16,7 @@ from thinned.errors import InputError
 from thinned.fit.choices import Choices
 from thinned.fit.engines.local import Local
 from thinned.fit.job import read_hidden
-from thinned.fit.model import write_predictions
+from thinned.fit.model import Said, write_predictions
 from thinned.fit.rate import read_p
 from thinned.fit.results import FitSettings
 from thinned.fit.saved import load_model, save_model, sealed
@@ -371,7 +371,8 @@ def test_a_scale_of_zero_is_refused(saved):
 def test_predictions_as_csv(searched):
     model, frame = searched.model, searched.problem.features.iloc[:3]
     stream = io.StringIO()
-    write_predictions(stream, model, model.answers(frame), np.array([1, 2, 9]), [1.0, None, 2.5])
+    said = Said(model, model.answers(frame), [1.0, None, 2.5])
+    write_predictions(stream, np.array([1, 2, 9]), [said])
     table = pd.read_csv(io.StringIO(stream.getvalue()))
     assert table["row"].tolist() == [1, 2, 9]
     assert stream.getvalue().splitlines()[1].startswith("1,1,")  # a whole number stays one

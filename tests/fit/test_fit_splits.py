@@ -8,7 +8,7 @@ import pytest
 
 import thinned.fit
 from thinned.errors import InputError
-from thinned.fit.api import problem_from
+from thinned.fit.api import problems_from
 from thinned.fit.choices import Choices
 from thinned.fit.results import FitSettings
 from thinned.fit.splits import splits_of
@@ -32,7 +32,9 @@ def table(rows=200):
 
 
 def splits(target="y", settings=SETTINGS, frame=None, **how):
-    problem = problem_from(table() if frame is None else frame, target, "auto", Choices(), **how)
+    problem = problems_from(table() if frame is None else frame, target, "auto", Choices(), **how)[
+        0
+    ]
     return problem, splits_of(problem, settings)
 
 

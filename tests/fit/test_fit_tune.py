@@ -12,7 +12,7 @@ from libraries import library, needs
 
 import thinned.fit
 from thinned.errors import InputError
-from thinned.fit.api import problem_from
+from thinned.fit.api import problems_from
 from thinned.fit.choices import Choices
 from thinned.fit.engines.local import Local
 from thinned.fit.kept import Kept
@@ -32,7 +32,7 @@ def table(rows=160):
 
 
 def problem(rows=160):
-    return problem_from(table(rows), "y", "auto", Choices())
+    return problems_from(table(rows), "y", "auto", Choices())[0]
 
 
 class Counting(Local):

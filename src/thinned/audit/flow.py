@@ -160,7 +160,7 @@ def _chains_of(source: Source) -> Iterator[tuple[ast.Call | None, list[Step]]]:
     for block in source.blocks:
         run: list[Step] = []
         onto: str | None = None
-        for statement in block:
+        for statement in _flattened(block):
             name, layers = _added(statement)
             if name is None and run and _is_aside(statement):
                 continue
@@ -171,6 +171,22 @@ def _chains_of(source: Source) -> Iterator[tuple[ast.Call | None, list[Step]]]:
             run += [_step(source, layer) for layer in layers]
         if len(run) > 1:
             yield None, run
+
+
+def _flattened(block: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements of a block with those of branches that only add layers, as where every
+    condition holds: conditions that ask for the same apart, of which one may exclude the other."""
+    asked: set[str] = set()
+    for statement in block:
+        if isinstance(statement, ast.If) and not statement.orelse:
+            names = {n.id for n in walk(statement.test) if isinstance(n, ast.Name)}
+            names |= {n.attr for n in walk(statement.test) if isinstance(n, ast.Attribute)}
+            names.discard("self")
+            if names.isdisjoint(asked) and all(_added(s)[0] for s in statement.body):
+                asked |= names
+                yield from statement.body
+                continue
+        yield statement
 
 
 def _is_aside(statement: ast.stmt) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 from thinned.audit.binding import bind, default_of
 from thinned.audit.names import Binding, Scope, canonical
 from thinned.audit.nodes import walk
+from thinned.audit.outcomes import outcomes
 from thinned.audit.values import (
     NOTHING,
     Bound,
@@ -55,6 +56,8 @@ _SAME_FUNCTIONS = frozenset(
     # What is called with the function's own arguments, and gives back more.
     | {"jax.value_and_grad", "jax.grad", "equinox.filter_value_and_grad", "equinox.filter_grad"}
 )
+_HOLDERS = frozenset({"torch.nn.ModuleList", "torch.nn.ModuleDict", "flax.nnx.List"})
+_NESTED = 2
 _PARTIAL = "functools.partial"
 _NAMESPACE = Named("argparse.Namespace")
 _FIELDS = frozenset({"dataclasses.field", "equinox.field", "pydantic.Field", "flax.struct.field"})
@@ -69,12 +72,14 @@ _KEPT: dict[str, tuple[int, tuple[str, ...]]] = {
 class Interpreter:
     """Answers what the expressions of one file stand for."""
 
+    # Steps that the present question may still take: one may go through several files.
+    left = 0
+
     def __init__(self, source: Any) -> None:
         self.source = source
         self._known: dict[ast.AST, Value] = {}
         self._running: set[tuple[ast.AST, int]] = set()
         self._cut = 0  # answers that were given up: what rests on them is not kept
-        self._left = 0
         self._ordered: dict[int, list[Binding]] = {}
 
     def of(self, node: ast.AST | None, frame: Frame | None = None, depth: int = _DEPTH) -> Value:
@@ -89,10 +94,10 @@ class Interpreter:
         if frame is None and node in self._known:
             return self._known[node]
         if depth == _DEPTH:
-            self._left = _STEPS
-        self._left -= 1
+            Interpreter.left = _STEPS
+        Interpreter.left -= 1
         key = node, id(frame)
-        if depth <= 0 or self._left <= 0 or key in self._running:
+        if depth <= 0 or Interpreter.left <= 0 or key in self._running:
             self._cut += 1
             return NOTHING
         handle = _HANDLE.get(type(node))
@@ -133,7 +138,32 @@ class Interpreter:
             return self._parameter(where.owner, node, frame, depth)
         if binding.kind == "value":
             return self.of(node, frame, depth - 1)
+        if binding.kind == "each":
+            return self._element(node, frame, depth - 1)
         return NOTHING
+
+    def _element(self, over: ast.AST | None, frame: Frame | None, depth: int) -> Value:
+        """What each element of a list or dict of layers stands for, where all are alike."""
+        value = self.of(over, frame, depth)
+        for _ in range(_NESTED):
+            if not isinstance(value, Built) or value.called is None or not value.called.args:
+                break
+            if not isinstance(value.kind, Named) or value.kind.name not in _HOLDERS:
+                break
+            home = self.source.home(value.called.args[0]) or self.source
+            value = home.interpreter.of(value.called.args[0], None, depth - 1)
+        parts: list[ast.expr] = []
+        if isinstance(value, Items):
+            parts = list(value.elements)
+        elif isinstance(value, Dictionary) and value.whole:
+            parts = [part for _, part in value.entries]
+        if len(parts) > _OPTIONS:
+            return NOTHING
+        found = choice(self.of(part, None, depth - 1) for part in parts)
+        if isinstance(found, Choice) and all(isinstance(o, Built) for o in found.options):
+            kinds = {o.kind for o in found.options if isinstance(o, Built)}
+            return found.options[0] if len(kinds) == 1 else NOTHING
+        return found if isinstance(found, Built) else NOTHING
 
     def _reaching(self, use: ast.AST, where: Scope, bindings: list[Binding]) -> list[Binding]:
         """The bindings that a use may see: the last one before it that surely runs, and those of
@@ -357,15 +387,19 @@ class Interpreter:
                 return Built(target, self.source.called(node))
             return NOTHING
         if isinstance(func, Function):
-            made = _returned(func.node)
-            if made is not None and (
-                isinstance(func.node, ast.Lambda) or len(func.node.body) <= _LONG
-            ):
-                bound = bind(func.node, self.source.called(node), func.skip, frame)
-                if bound is not None and bound.depth < 4:
-                    there: Interpreter = func.source.interpreter
-                    return there.of(made, bound, depth - 1)
+            return self._outcome(func, node, frame, depth)
         return NOTHING
+
+    def _outcome(self, func: Function, node: ast.Call, frame: Frame | None, depth: int) -> Value:
+        """What a function of the tree gives back for what it is told here."""
+        if not isinstance(func.node, ast.Lambda) and len(func.node.body) > _LONG:
+            return NOTHING
+        bound = bind(func.node, self.source.called(node), func.skip, frame)
+        if bound is None or bound.depth >= 4:
+            return NOTHING
+        there: Interpreter = func.source.interpreter
+        made = outcomes(func.node, lambda part: there.of(part, bound, depth - 1))
+        return choice(there.of(part, bound, depth - 1) for part in made)
 
     def _of_package(self, func: Named, node: ast.Call, frame: Frame | None, depth: int) -> Value:
         name = func.name

@@ -34,7 +34,7 @@ _BERNOULLI = frozenset(
 _BERNOULLI_METHODS = frozenset({"bernoulli", "bernoulli_"})
 _SURE = frozenset(
     {"drop", "dropout", "layerdrop", "pdrop", "droprate", "dropprob", "dropouts", "keep"}
-    | {"survival", "keepprob", "dropoutrate"}
+    | {"survival", "keepprob", "dropoutrate", "zoneout"}
 )
 _NO_RATE = frozenset(
     {"freq", "count", "range", "length", "len", "size", "num", "low", "high", "start", "end", "idx"}

@@ -342,9 +342,10 @@ def branch(source: Source, node: ast.AST, frame: Frame | None) -> Says:
             if not (isinstance(at, ast.While) and not truth):
                 said = implied(source, at.test, truth, frame)
         elif isinstance(at, ast.BoolOp) and at is not node and child in at.values:
-            for before in at.values[: at.values.index(child)]:
+            # What stands behind it counts too: a draw that the other part outweighs is none.
+            for other in (value for value in at.values if value is not child):
                 truth = isinstance(at.op, ast.And)
-                said = implied(source, before, truth, frame)
+                said = implied(source, other, truth, frame)
                 if said is not Says.NOTHING:
                     break
         elif isinstance(at, ast.comprehension):

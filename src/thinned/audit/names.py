@@ -70,7 +70,8 @@ def canonical(name: str) -> str:
 
 @dataclass(slots=True)
 class Binding:
-    """One thing that a name is given. kind: import, value, class, function, parameter, other."""
+    """One thing that a name is given. kind: import, value, class, function, parameter, each (an
+    element of `node`), other."""
 
     kind: str
     target: str = ""
@@ -170,6 +171,22 @@ class Names:
                 ):
                     values = value.elts
                 waiting.extend(zip(target.elts, values, strict=True))
+
+    def enter_each(self, target: ast.expr, over: ast.expr, scope: Scope) -> None:
+        """What a loop binds: an element of what it runs over, or of one of the parts that zip,
+        enumerate and items() run over."""
+        if isinstance(target, ast.Name):
+            scope.bind(target.id, Binding("each", node=over, at=target))
+            return
+        parts = _parts(over) if isinstance(target, ast.Tuple) else []
+        if not isinstance(target, ast.Tuple) or len(parts) != len(target.elts):
+            self.enter_target(target, None, scope)
+            return
+        for element, part in zip(target.elts, parts, strict=True):
+            if part is not None and isinstance(element, (ast.Name, ast.Tuple)):
+                self.enter_each(element, part, scope)
+            else:
+                self.enter_target(element, None, scope)
 
     # -- asking --------------------------------------------------------------------------------
 
@@ -290,6 +307,20 @@ class Names:
         if isinstance(node.op, ast.Div) and right != 0:
             return left / right
         return UNKNOWN
+
+
+def _parts(over: ast.expr) -> list[ast.expr | None]:
+    """What the names of a loop run over side by side; None for one of something else."""
+    if not isinstance(over, ast.Call) or any(isinstance(a, ast.Starred) for a in over.args):
+        return []
+    name = over.func.id if isinstance(over.func, ast.Name) else ""
+    if name == "zip":
+        return list(over.args)
+    if name == "enumerate" and over.args:
+        return [None, over.args[0]]
+    if isinstance(over.func, ast.Attribute) and over.func.attr == "items" and not over.args:
+        return [None, over.func.value]
+    return []
 
 
 def _outwards(scope: Scope) -> Iterator[Scope]:

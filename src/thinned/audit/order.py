@@ -10,13 +10,35 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from weakref import WeakKeyDictionary
 
 from thinned.audit.binding import bind
 from thinned.audit.modes import Says, guard, says
-from thinned.audit.nodes import children, walk
+from thinned.audit.nodes import children
+from thinned.audit.phases import (
+    LEARN,
+    decorated,
+    is_alternative,
+    is_module_class,
+    is_no_grad,
+    learns_inputs,
+    matters,
+    only_method,
+    puts_back,
+    wrapper_of,
+    yields,
+)
 from thinned.audit.source import Source
-from thinned.audit.trained import among, freezes, is_optimizer, last_name, learners, stepping
+from thinned.audit.trained import (
+    among,
+    built_in,
+    freezes,
+    frozen,
+    is_optimizer,
+    last_name,
+    learners,
+    stepping,
+    steps_next,
+)
 from thinned.audit.values import NOTHING, Built, Frame, Function
 from thinned.audit.words import words_of
 
@@ -24,8 +46,6 @@ __all__ = ["Left", "Order", "walked"]
 
 _DEPTH = 4
 _STEPS = 6000
-_NO_GRAD = frozenset({"torch.no_grad", "torch.inference_mode"})
-_LEARN = frozenset({"backward", "manual_backward"})
 _SAME = frozenset({"to", "cuda", "cpu", "double", "half", "float", "train", "eval", "unwrap_model"})
 # What is done with a model by functions that do not run it, by the words of their names.
 _LOOKS = frozenset(
@@ -73,6 +93,8 @@ class _Context:
     depth: int
     top: ast.AST | None
     quiet: bool = False  # without gradients
+    # The function that a decorator runs, by the name that it has there.
+    wrapped: dict[str, _Context] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -91,6 +113,7 @@ class _Walk:
         self.trained: set[str] = set()
         self.kept: set[str] = set()  # copies, which nothing trains
         self.optimizers = owners
+        self.frozen = frozen(source)
         self.owners = {key for keys in owners.values() for key in keys}
         self.loops: list[ast.AST] = []
         self.active: list[ast.AST] = []
@@ -120,7 +143,7 @@ class _Walk:
             quiet = at.quiet
             for item in node.items:
                 self.expression(item.context_expr, at)
-                quiet |= _is_no_grad(at.source, item.context_expr)
+                quiet |= is_no_grad(at.source, item.context_expr)
             return self.block(node.body, replace(at, quiet=quiet))
         if isinstance(node, ast.Try):
             reached = self.block(node.body, at)
@@ -142,7 +165,7 @@ class _Walk:
     def _if(self, node: ast.If, at: _Context) -> bool:
         self.expression(node.test, at)
         said = says(at.source, node.test, at.frame)
-        if said is Says.ALWAYS or _puts_back(at.source, node):
+        if said is Says.ALWAYS or puts_back(at.source, node):
             return self.block(node.body, at)
         if said is Says.NEVER:
             return self.block(node.orelse, at)
@@ -245,12 +268,16 @@ class _Walk:
             if func.attr == "step" and "scaler" in last_name(func.value):
                 self.used = {}
                 return
-            if func.attr in _LEARN or (func.attr == "step" and is_optimizer(func.value)):
+            if func.attr in LEARN or (func.attr == "step" and is_optimizer(func.value)):
                 self._learn(node, at)
                 return
+        if isinstance(func, ast.Name) and func.id in at.wrapped:
+            inner = at.wrapped[func.id]
+            self.block(getattr(inner.function, "body", []), inner)
+            return
         target = at.source.called(node).target
         if target is NOTHING and isinstance(func, ast.Attribute):
-            target = _only_method(at.source, func) or target
+            target = decorated(at.source, func) or only_method(at.source, func) or target
         if (
             isinstance(target, Function)
             and at.depth < _DEPTH
@@ -266,13 +293,13 @@ class _Walk:
         if key is None or len(node.args) > 1 or is_optimizer(func.value):
             return key is None or is_optimizer(func.value)
         target = at.source.called(node).target
-        if isinstance(target, Function) and not _is_module_class(target):
+        if isinstance(target, Function) and not is_module_class(target):
             return False
         fact: _Fact = "T"
         if func.attr == "eval":
             if node.args or node.keywords:
                 return True
-            aside = _is_alternative(at.source, node) or freezes(at.function, func.value)
+            aside = is_alternative(at.source, node) or freezes(at.function, func.value)
             fact = "U" if aside else self._left_by(node, key, at)
         elif node.args or node.keywords:
             mode = node.args[0] if node.args else node.keywords[0].value
@@ -300,11 +327,14 @@ class _Walk:
         return Left(at.top or node, at.top is None, chosen, key, self.entry if at.depth else 0)
 
     def _learn(self, node: ast.Call, at: _Context) -> None:
-        if _learns_inputs(at.source, node):
+        if learns_inputs(at.source, node):
             return
         asked = guard(at.source, node, at.frame, around=False) is not Says.NOTHING
+        own = self._own(node, at)
         for key, facts in self.used.items():
             if key in self.kept or not _FOLLOWING.isdisjoint(words_of(key)):
+                continue
+            if (own and not among(key, own)) or key in self.frozen:
                 continue
             lefts = [fact for fact in facts if isinstance(fact, Left)]
             for left in lefts:
@@ -327,6 +357,19 @@ class _Walk:
         if isinstance(node.func, ast.Attribute) and node.func.attr == "step":
             self.used = {}
 
+    def _own(self, node: ast.Call, at: _Context) -> set[str]:
+        """The models of the optimizer that steps here, or next, where all of it is seen."""
+        name = steps_next(at.source, node)
+        built = built_in(at.function).get(name)
+        if built is not None:
+            rooms = [f"{at.depth}{id(at.function)}"] if at.depth else ["local", "global"]
+            own = {f"{room} {model}" for room in rooms for model in built}
+            return own | {at.names[model] for model in built if model in at.names}
+        owned = self.optimizers.get(name, set())
+        others = {key for other in self.optimizers for key in self.optimizers[other]} - owned
+        # Of several optimizers each has its own: another's models are not trained by this step.
+        return owned if others and all(key.startswith("self.") for key in owned) else set()
+
     def _is_trained(self, key: str) -> bool:
         """Whether a model is trained for sure: by an optimizer, by train(), or as the only one."""
         if key in self.trained or among(key, self.owners):
@@ -347,7 +390,7 @@ class _Walk:
         return list(self.source.loops_of(node))
 
     def _enter(self, node: ast.Call, target: Function, at: _Context) -> bool:
-        if isinstance(target.node, ast.Lambda) or _yields(target.node):
+        if isinstance(target.node, ast.Lambda) or yields(target.node):
             return False
         called = at.source.called(node)
         frame = bind(target.node, called, target.skip, at.frame)
@@ -364,16 +407,24 @@ class _Walk:
         me = ""
         if target.skip and isinstance(node.func, ast.Attribute):
             me = self.key(node.func.value, at) or "?"
-        quiet = at.quiet or any(_is_no_grad(target.source, d) for d in target.node.decorator_list)
+        quiet = at.quiet or any(is_no_grad(target.source, d) for d in target.node.decorator_list)
         inner = _Context(
             target.source, target.node, names, me, frame, at.depth + 1, at.top or node, quiet
         )
-        if not _matters(target.source, target.node):
+        body = target.node.body
+        around = wrapper_of(target)
+        if around is not None:
+            name, wrapper = around
+            inner = replace(
+                inner, source=wrapper.source, function=wrapper.node, wrapped={name: inner}
+            )
+            body = getattr(wrapper.node, "body", [])
+        elif not matters(target.source, target.node):
             return False
         before = set(self.used)
         if not at.depth:
             self.entry += 1
-        self.block(target.node.body, inner)
+        self.block(body, inner)
         own = f"{inner.depth}{id(target.node)} "
         for key in set(self.used) - before:
             if key.startswith(own):
@@ -411,110 +462,6 @@ class _Walk:
         self.used[key] = self.modes.get(outer, frozenset({"U"}))
 
 
-def _learns_inputs(source: Source, node: ast.Call) -> bool:
-    """Whether the gradient that is taken is that of an input, which is then read: an adversarial
-    example, say, for which a model stands in evaluation on purpose."""
-    loops = source.loops_of(node)
-    inside: ast.AST | None = loops[0] if loops else source.function_of(node)
-    if inside is None:
-        return False
-    each = {
-        n.id
-        for n in walk(inside)
-        if isinstance(n, (ast.For, ast.comprehension))
-        for n in walk(n.target)
-        if isinstance(n, ast.Name)
-    }
-    return any(
-        isinstance(n, ast.Attribute)
-        and n.attr == "grad"
-        and isinstance(n.value, ast.Name)
-        and n.value.id not in each
-        and n.value.id not in ("self", "torch", "jax")
-        for n in walk(inside)
-    )
-
-
-def _puts_back(source: Source, node: ast.If) -> bool:
-    """Whether a branch returns to the mode of before: `if was_training: model.train()`."""
-    test = node.test
-    value = source.given(test) if isinstance(test, ast.Name) else test
-    return (
-        isinstance(value, ast.Attribute)
-        and value.attr == "training"
-        and any(
-            isinstance(n, ast.Attribute) and n.attr == "train" for s in node.body for n in walk(s)
-        )
-    )
-
-
-def _yields(function: ast.AST) -> bool:
-    """Whether a function is a generator: a context manager that puts the mode back, say."""
-    return any(isinstance(n, (ast.Yield, ast.YieldFrom)) for n in walk(function))
-
-
-def _only_method(source: Source, func: ast.Attribute) -> Function | None:
-    """The method that sets a mode, where one class of the file alone has a method of this name, and
-    the object is not known: `model.val_start()`."""
-    if "_" not in func.attr or not isinstance(func.value, (ast.Name, ast.Attribute)):
-        return None
-    found = [i.methods[func.attr] for i in source.classes.values() if func.attr in i.methods]
-    if len(found) != 1 or not _matters(source, found[0]):
-        return None
-    return Function(source, found[0], 1)
-
-
-def _is_alternative(source: Source, node: ast.Call) -> bool:
-    """Whether train() stands in the other branch: a setting chooses what is frozen."""
-    written = ast.dump(node.func.value) if isinstance(node.func, ast.Attribute) else ""
-    statement = source.statement_of(node)
-    branch = source.parents.get(statement) if statement is not None else None
-    if not isinstance(branch, ast.If):
-        return False
-    other = branch.orelse if statement in branch.body else branch.body
-    return any(
-        isinstance(n, ast.Attribute) and n.attr == "train" and ast.dump(n.value) == written
-        for s in other
-        for n in walk(s)
-    )
-
-
-def _is_module_class(target: Function) -> bool:
-    info = target.source.class_of(target.node)
-    return info is not None and any(
-        (b or "").startswith(("torch.nn.", "lightning.")) for m in info.family() for b in m.bases
-    )
-
-
-_known: WeakKeyDictionary[Source, dict[ast.AST, bool]] = WeakKeyDictionary()
-
-
-def _matters(source: Source, function: ast.AST) -> bool:
-    """Whether a function sets a mode or learns, itself or through one that it calls."""
-    known = _known.setdefault(source, {})
-    if function not in known:
-        known[function] = _may_matter(function)
-    return known[function]
-
-
-def _may_matter(function: ast.AST) -> bool:
-    return any(
-        isinstance(n, ast.Call)
-        and (
-            isinstance(n.func, ast.Name)
-            or (isinstance(n.func, ast.Attribute) and (n.func.attr in _WORDS or _on_self(n.func)))
-        )
-        for n in walk(function)
-    )
-
-
-_WORDS = _LEARN | {"train", "eval", "step"}
-
-
-def _on_self(func: ast.Attribute) -> bool:
-    return isinstance(func.value, ast.Name) and func.value.id == "self"
-
-
 def _joined(ends: Iterable[_Modes]) -> _Modes:
     found: _Modes = {}
     ends = list(ends)
@@ -523,11 +470,6 @@ def _joined(ends: Iterable[_Modes]) -> _Modes:
             if key not in found:
                 found[key] = frozenset().union(*(m.get(key, frozenset({"U"})) for m in ends))
     return found
-
-
-def _is_no_grad(source: Source, node: ast.expr) -> bool:
-    inner = node.func if isinstance(node, ast.Call) else node
-    return source.resolve(inner) in _NO_GRAD
 
 
 def walked(source: Source, function: ast.AST) -> Order:

@@ -7,7 +7,7 @@ import ast
 from thinned.audit.binding import default_of
 from thinned.audit.modes import SETTERS, SURE, Says, branch, flipped, implied, mentions, says
 from thinned.audit.nodes import walk
-from thinned.audit.source import Source, is_self
+from thinned.audit.source import ClassInfo, Source, is_self
 from thinned.audit.values import Built, Class, Const, Frame, Function
 from thinned.audit.words import mode_by_name, words_of
 
@@ -145,6 +145,26 @@ def _is_setting(source: Source, node: ast.expr | None) -> bool:
     return found is not None and [b.kind for b in found[1]] == ["parameter"]
 
 
+def _is_default(source: Source, info: ClassInfo, name: str) -> bool:
+    """Whether all of a file that builds a class leaves a setting of it at a default above 0."""
+    init = info.methods.get("__init__")
+    given = info.given.get(name, [])
+    setting = given[0] if len(given) == 1 else None
+    if init is None or not isinstance(setting, ast.Name):
+        return False
+    default = source.value(default_of(init, setting.id))
+    if not isinstance(default, (int, float)) or isinstance(default, bool) or default <= 0:
+        return False
+    place = [a.arg for a in (*init.args.posonlyargs, *init.args.args)]
+    at = place.index(setting.id) - 1 if setting.id in place else None
+    made = [source.called(call) for call in source.calls if _builds(call, info.node.name)]
+    return bool(made) and not any(c.open or c.argument(at, setting.id) is not None for c in made)
+
+
+def _builds(call: ast.Call, name: str) -> bool:
+    return isinstance(call.func, ast.Name) and call.func.id == name
+
+
 def _kept_rate(source: Source, node: ast.Attribute, frame: Frame | None, depth: int) -> Says:
     inner = node.value
     if not is_self(inner):
@@ -163,7 +183,7 @@ def _kept_rate(source: Source, node: ast.Attribute, frame: Frame | None, depth: 
         function = source.function_of(node)
         arguments = () if function is None else (*function.args.args, *function.args.kwonlyargs)
         if not any(mode_by_name(a.arg) for a in arguments):
-            return Says.MAYBE
+            return Says.ALWAYS if _is_default(source, info, node.attr) else Says.MAYBE
     for member in info.family() if info is not None else ():
         method = member.methods.get(node.attr)
         if method is not None:

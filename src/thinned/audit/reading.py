@@ -45,7 +45,8 @@ _FRAMEWORKS: tuple[bytes, ...] = (
 _FRAMEWORKS += (b"timm", b"paddle", b"flash_attn", b"xformers")
 # Not the English word, which dropped tables and packets are spoken of with.
 _DROP = re.compile(
-    rb"[Dd]ropout|[Dd]rop(?!ped|ping|s\b|na\b|_last|_dup|_col|_index|\(| (?![=:])|[-\n.,;'\"`])"
+    rb"[Dd]ropout|[Dd]rop(?!ped|ping|s\b|na\b|_last|_dup|_col|_index|_unused|_removed|\("
+    rb"| (?![=:])|[-\n.,;'\"`])"
     rb"|(?:(?<!\.)|self\.\w*)[Dd]rop\("
 )
 _WORDS: tuple[bytes, ...] = (
@@ -57,11 +58,24 @@ _WORDS: tuple[bytes, ...] = (
 _WORDS += (b"stochastic_depth", b"StochasticDepth", b"mask_feature", b"MultiheadAttention")
 _WORDS += (b"TransformerEncoderLayer", b"TransformerDecoderLayer", b"keep_mask", b"KeepMask")
 _WORDS += (b"keep_prob", b"keepProb", b"train=True", b"training=True", b"deterministic=False")
-_WORDS += (b"ernoulli", b"GradientTape", b".train(", b"def train(self", b"def eval(self")
+_WORDS += (
+    b"ernoulli(",
+    b"ernoulli_(",
+    b"GradientTape",
+    b".train(",
+    b"def train(self",
+    b"def eval(self",
+)
 _WORDS += (b"training_step", b"export.export(", b"LSTM(", b"GRU(", b"RNN(")
 # Nothing by itself; together with a gradient step, training that may go wrong.
-_WITH_STEPS = (b"no_grad", b"inference_mode", b".eval(", b"seed(", b"seed_everything", b"seed_all")
-_STEPS = (b"backward", b"apply_gradients", b"train_on_batch", b".fit(", b"def forward")
+_WITH_STEPS = (b"no_grad", b"inference_mode", b".eval(")
+_SEEDS = re.compile(rb"(?<!load_)(?<!get_)seed(?:_\w+)?\(")
+_STEPS: tuple[bytes, ...] = (b".backward(", b"manual_backward(", b"apply_gradients", b".fit(")
+_STEPS += (b"train_on_batch", b"def forward")
+_STEPS += (b"def on_train_batch_", b"def on_before_", b"def on_after_")
+# Weights that are loaded and run, in a file that sets no mode.
+_QUIET = (b"no_grad", b"inference_mode")
+_MODES = (b".eval(", b".train(")
 
 _NEWLINE = re.compile(r"\r\n|\r|\n")
 _NOQA = re.compile(
@@ -107,7 +121,13 @@ def may_matter(data: bytes) -> bool:
         return True
     if b"equinox" in data and b"vmap(" in data:
         return True
-    return any(word in data for word in _WITH_STEPS) and any(word in data for word in _STEPS)
+    if any(word in data for word in _STEPS) and (
+        any(word in data for word in _WITH_STEPS)
+        or (b"seed" in data and _SEEDS.search(data) is not None)
+    ):
+        return True
+    loads = b".load_state_dict(" in data and any(word in data for word in _QUIET)
+    return loads and not any(word in data for word in _MODES)
 
 
 def parse(data: bytes) -> ast.Module:

@@ -189,7 +189,7 @@ class Source:
 
     def _enter_for(self, node: ast.For | ast.AsyncFor, scope: Scope) -> Scope:
         self.loops.append(node)
-        self.names.enter_target(node.target, None, scope)
+        self.names.enter_each(node.target, node.iter, scope)
         return scope
 
     def _enter_while(self, node: ast.While, scope: Scope) -> Scope:
@@ -197,7 +197,7 @@ class Source:
         return scope
 
     def _enter_generator(self, node: ast.comprehension, scope: Scope) -> Scope:
-        self.names.enter_target(node.target, None, scope)
+        self.names.enter_each(node.target, node.iter, scope)
         return scope
 
     def _enter_with_statement(self, node: ast.With, scope: Scope) -> Scope:

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from thinned.audit.nodes import walk
 from thinned.audit.source import Source
 
-__all__ = ["among", "freezes", "is_optimizer", "last_name", "learners", "stepping"]
+__all__ = ["among", "built_in", "freezes", "frozen", "is_optimizer", "last_name", "learners"]
+__all__ += ["stepping", "steps_next"]
 
 
 def learners(source: Source) -> dict[str, set[str]]:
@@ -51,6 +52,69 @@ def stepping(loop: ast.AST) -> set[str]:
             if scaled or is_optimizer(by):
                 found.add(last_name(by))
     return found
+
+
+def steps_next(source: Source, node: ast.Call) -> str:
+    """Return the last name of the optimizer that steps at a call, or next after it in the same list
+    of statements; "" where none does."""
+    statement = source.statement_of(node)
+    if statement is None:
+        return ""
+    block, place = source.block_of(statement)
+    for later in block[place:]:
+        found = stepping(later)
+        if found:
+            return found.pop() if len(found) == 1 else ""
+    return ""
+
+
+def built_in(function: ast.AST) -> dict[str, set[str]]:
+    """Return the names of what the optimizers that a function builds are given, by their own names:
+    of models whose parameters they get, and of single tensors."""
+    found: dict[str, set[str]] = {}
+    for node in walk(function):
+        if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Call):
+            continue
+        target, call = node.targets[0], node.value
+        first = next((k.value for k in call.keywords if k.arg == "params"), None)
+        first = call.args[0] if call.args else first
+        if not isinstance(target, ast.Name) or not is_optimizer(target) or first is None:
+            continue
+        given = first.elts if isinstance(first, (ast.List, ast.Tuple)) else [first]
+        names = set()
+        for part in given:
+            inner = _with_parameters(part) or part
+            names.add(inner.id if isinstance(inner, ast.Name) else "")
+        listed = isinstance(first, (ast.List, ast.Tuple)) or _with_parameters(first) is not None
+        found.setdefault(last_name(target), set()).update(names if listed else {""})
+    return {name: models for name, models in found.items() if "" not in models}
+
+
+def _with_parameters(node: ast.expr) -> ast.expr | None:
+    """The model of `model.parameters()`; None for anything else."""
+    func = node.func if isinstance(node, ast.Call) else None
+    return func.value if isinstance(func, ast.Attribute) and func.attr == "parameters" else None
+
+
+def frozen(source: Source) -> set[str]:
+    """Return the models of a script, as `global net`, whose parameters it takes from gradients at
+    its top level."""
+    found = set()
+    for loop in source.loops:
+        model = _with_parameters(loop.iter) if isinstance(loop, ast.For) else None
+        if not isinstance(model, ast.Name) or source.function_of(loop) is not None:
+            continue
+        if any(
+            isinstance(n, ast.Attribute) and n.attr == "requires_grad" and _is_false(source, n)
+            for n in walk(loop)
+        ):
+            found.add(f"global {model.id}")
+    return found
+
+
+def _is_false(source: Source, target: ast.Attribute) -> bool:
+    statement = source.parents[target]
+    return isinstance(statement, ast.Assign) and source.value(statement.value) is False
 
 
 def freezes(function: ast.AST, model: ast.expr) -> bool:

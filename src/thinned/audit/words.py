@@ -24,7 +24,7 @@ _EVALUATION = frozenset(
     {"deterministic", "is_deterministic", "inference", "is_inference", "inference_mode", "eval"}
     | {"is_eval", "eval_mode", "evaluating", "is_evaluating", "is_test", "is_testing", "test_mode"}
     | {"testing", "is_infer", "is_evaluation", "evaluation_mode", "do_eval", "in_eval"}
-    | {"eval_flag", "is_predict", "is_predicting", "test_time", "is_test_time"}
+    | {"eval_flag", "is_predict", "is_predicting", "test_time", "is_test_time", "evaluate"}
 )
 _MODE_WORDS = frozenset(
     {"train", "training", "eval", "evaluate", "evaluating", "evaluation", "infer", "inference"}

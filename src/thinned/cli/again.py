@@ -31,8 +31,8 @@ def command(fit: Callable[..., Any], result: Result) -> list[str]:
     network = () if own is None else (f"{own.path}:{own.function}",)
     data = {
         "data": (*network, result.data.typed),
-        "target": (result.data.target,),
-        "task": result.data.task,
+        "target": result.data.targets,
+        "task": result.data.tasks,
     }
     values = data | vars(result.data.choices) | vars(result.settings)
     without = WITHOUT | ({"hidden"} if network else set())

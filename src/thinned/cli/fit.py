@@ -41,7 +41,9 @@ def fit(
     target: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="COLUMN", help="Column to predict. Default: target, else the last column."
+            metavar="COLUMN",
+            help="Column to predict; given again, one network learns all. Default: target, else "
+            "the last column.",
         ),
     ] = None,
     task: Annotated[_Task, typer.Option(help="What the target is.")] = _Task.auto,
@@ -152,7 +154,7 @@ def fit(
     """
     from thinned.cli.again import command
     from thinned.cli.progress import progress
-    from thinned.errors import InputError, listed
+    from thinned.errors import InputError
     from thinned.fit.choices import Choices, read_encoding, read_missing, read_types
     from thinned.fit.engines import check_engine, engine_for
     from thinned.fit.folder import whole_folder
@@ -164,10 +166,11 @@ def fit(
     from thinned.fit.plan import read_duration
     from thinned.fit.rate import read_p
     from thinned.fit.results import FitSettings
-    from thinned.fit.running import Watch, run
-    from thinned.fit.tables import load
+    from thinned.fit.running import Watch
+    from thinned.fit.several import Pages, run_each
+    from thinned.fit.tables import loaded
     from thinned.fit.tune import Tuning, read_tune
-    from thinned.report import page
+    from thinned.report import page, page_of_targets
 
     start = monotonic()
     network, table = read_data(data)
@@ -190,16 +193,13 @@ def fit(
     choices = Choices(
         read_types(types or ()), read_missing(missing), *lists, *columns, read_encoding(encoding)
     )
-    if len(target or ()) > 1:
-        raise InputError(
-            f"--target: one column is predicted at a time, got {listed(target or ())}; fit each "
-            "one by itself, with --drop for the others."
-        )
     name = "data" if table == "-" else Path(table).stem
     folder = out or Path(f"thinned-{name or 'data'}")
 
-    def report(result: Result) -> str:
-        return page(result, command(fit, result))
+    pages = Pages(
+        lambda result: page(result, command(fit, result)),
+        lambda results: page_of_targets(results, command(fit, results[0])),
+    )
 
     def say(note: str) -> None:
         if not quiet:
@@ -209,11 +209,12 @@ def fit(
     kept = Kept(beside(folder, "jobs"))
     try:
         with whole_folder(folder, overwrite, least_bytes(settings.hidden)) as made:
-            problem = load(table, target[0] if target else None, task.value, choices)
-            metric_for(problem.task, metric)
+            problems = loaded(table, target or (), task.value, choices)
+            for problem in problems:
+                metric_for(problem.task, metric)
             with engine_for(engine, jobs) as where:
-                result = run(
-                    problem, settings, made, report, watch, kept.over(where), until, tuning
+                results = run_each(
+                    problems, settings, made, pages, watch, kept.over(where), until, tuning
                 )
     except KeyboardInterrupt:
         if kept.holds:
@@ -229,9 +230,11 @@ def fit(
     if not quiet:
         from thinned.fit.words import duration
 
-        typer.echo(_summary(result))
+        for result in results:
+            typer.echo(_summary(result))
         page_there = printable(str(folder / "report.html"))
-        took = f" in {duration(result.took.seconds)}" if result.took else ""
+        seconds = [result.took.seconds for result in results if result.took]
+        took = f" in {duration(sum(seconds))}" if seconds else ""
         typer.echo(f"\nWritten{took} to {printable(str(folder))}: open {page_there} in a browser.")
 
 
@@ -295,9 +298,9 @@ def predict(
     from thinned.fit.choices import read_encoding
     from thinned.fit.conformal import bounded
     from thinned.fit.folder import check_file, recover, whole_file
-    from thinned.fit.model import Answers, write_predictions
+    from thinned.fit.model import Answers, Said, read_for, write_predictions
     from thinned.fit.own import own_of
-    from thinned.fit.saved import load_model
+    from thinned.fit.saved import load_models
 
     if level is not None:
         if not 0.0 < level < 1.0:
@@ -311,19 +314,22 @@ def predict(
     if out is not None:
         check_file(out, overwrite)
     recover(folder)
-    model = load_model(folder, None if network is None else own_of(network))
+    models = load_models(folder, None if network is None else own_of(network))
 
     def write(stream: TextIO, spelled: Callable[[str], str]) -> None:
-        frame, target, notes = model.read(data, read_encoding(encoding))
-        for note in notes:
+        read = read_for(models, data, read_encoding(encoding))
+        for note in dict.fromkeys(note for *_, notes in read for note in notes):
             typer.echo(f"thinned: {printable(note)}", err=True)
-        if members is None:
-            answers = model.answers(frame)
-            answers = answers if level is None else bounded(model, answers, level)
-        else:
-            answers = Answers.of_members(model.members(frame, members, seed))
-        rows = np.arange(1, len(frame) + 1)
-        write_predictions(stream, model, answers, rows, target, spelled)
+        said = []
+        for model, (frame, target, _) in zip(models, read, strict=True):
+            if members is None:
+                answers = model.answers(frame)
+                answers = answers if level is None else bounded(model, answers, level)
+            else:
+                answers = Answers.of_members(model.members(frame, members, seed))
+            said.append(Said(model, answers, target))
+        rows = np.arange(1, len(read[0][0]) + 1)
+        write_predictions(stream, rows, said, spelled)
 
     def write_file(path: Path) -> None:
         with path.open("w", encoding="utf-8", newline="") as stream:
@@ -366,5 +372,7 @@ def _summary(result: Result) -> str:
     """The result for a terminal: the verdict, the tables, the sentences."""
     from thinned.fit.words import baseline_table, table
 
-    lines = ["", wrapped(result.headline), "", table(result), "", baseline_table(result), ""]
+    target = f"{printable(result.data.target)}: " if len(result.data.targets) > 1 else ""
+    head = wrapped(f"{target}{result.headline}")
+    lines = ["", head, "", table(result), "", baseline_table(result), ""]
     return "\n".join(lines + [wrapped(f"- {sentence}", "  ") for sentence in result.sentences])

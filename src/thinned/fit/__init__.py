@@ -12,17 +12,19 @@ from thinned import _later
 if TYPE_CHECKING:
     from thinned.fit.api import fit
     from thinned.fit.estimator import TableClassifier, TableRegressor
-    from thinned.fit.outcome import Result, load
+    from thinned.fit.outcome import Result
+    from thinned.fit.outcomes import Results, load
 
-__all__ = ["Result", "TableClassifier", "TableRegressor", "fit", "load"]
+__all__ = ["Result", "Results", "TableClassifier", "TableRegressor", "fit", "load"]
 
 # Loaded at first use: a name, and the file that holds it.
 _LATER = {
     "Result": "thinned.fit.outcome",
+    "Results": "thinned.fit.outcomes",
     "TableClassifier": "thinned.fit.estimator",
     "TableRegressor": "thinned.fit.estimator",
     "fit": "thinned.fit.api",
-    "load": "thinned.fit.outcome",
+    "load": "thinned.fit.outcomes",
 }
 
 

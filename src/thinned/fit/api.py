@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Real
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any
 
@@ -19,14 +20,16 @@ from thinned.fit.frames import as_frame, categories, table_of, with_column
 from thinned.fit.job import WIDEST
 from thinned.fit.kept import Kept
 from thinned.fit.metrics import metric_for
-from thinned.fit.outcome import Result, result_from
+from thinned.fit.outcome import Result
+from thinned.fit.outcomes import Results, results_from
 from thinned.fit.own import Own, own_of
 from thinned.fit.plan import read_duration
 from thinned.fit.rate import Rate, in_order, per_layer
 from thinned.fit.results import FitSettings, Result as Found
-from thinned.fit.running import Watch, run
+from thinned.fit.running import Watch
+from thinned.fit.several import Pages, run_each
 from thinned.fit.spoken import in_arguments, naming_arguments
-from thinned.fit.tables import Problem, load, problem_of
+from thinned.fit.tables import Problem, loaded, problems_of
 from thinned.fit.tune import Tuning, read_tune
 from thinned.numpy.settings import number
 
@@ -67,7 +70,7 @@ def fit(
     engine: str | None = None,
     resume: str | os.PathLike[str] | None = None,
     progress: Any = False,
-) -> Result:
+) -> Result | Results:
     """Say what dropout does for a table: cross-validate every p, refit at the best.
 
     The same job as the command `thinned fit`, with the same answers: docs/fit.md says what is done.
@@ -79,7 +82,8 @@ def fit(
         x0, x1, ...; the path of a file; or "digits", "wine", "breast_cancer", "diabetes".
         It is not changed. Columns of a data frame that are categories by their type count as texts.
     target : the name of the column to predict, or one value for each row: an array, a Series, a
-        list. Default: the column called "target", else the last one.
+        list. Several, of which one network learns all, are a list of names of columns, or a data
+        frame with a column for each. Default: the column called "target", else the last one.
     task : "auto", "classification" or "regression". "auto" takes texts, booleans, and whole numbers
         with at most 20 different values, for classes.
     types : the kind of a column, by its name: "number", "grouped", "date", "day/month/year",
@@ -121,7 +125,8 @@ def fit(
 
     Returns
     -------
-    Result: the verdict and its numbers, the report, and `model`, a scikit-learn estimator.
+    Result: the verdict and its numbers, the report, and `model`, a scikit-learn estimator. Of
+    several targets `Results`, a mapping from their names to a Result each.
 
     Raises
     ------
@@ -163,30 +168,45 @@ def fit(
         raise ValueError(message(WHO, "task", requirement, checks.shown(task)))
     with naming_arguments():
         choices = replace(_choices(types, missing, keep, drop), encoding=read_encoding(encoding))
-        problem = problem_from(data, target, task, choices, groups, time, weights)
-        metric_for(problem.task, metric)
-    problem.notes[:] = map(in_arguments, problem.notes)
-    columns = {"target": target, "groups": groups, "time": time, "weights": weights}
+        problems = problems_from(data, target, task, choices, groups, time, weights)
+        for problem in problems:
+            metric_for(problem.task, metric)
+            problem.notes[:] = map(in_arguments, problem.notes)
+    columns = {"groups": groups, "time": time, "weights": weights}
     given = {k for k, v in columns.items() if not (v is None or isinstance(v, str))}
+    if target is not None and _names(data, target) is None:
+        given.add("target")
 
-    def page(found: Found) -> str:
-        from thinned.report import page
+    from thinned.report import page, page_of_targets
 
-        return page(found, _again(found, given))
-
+    pages = Pages(
+        lambda found: page(found, _again(found, given)),
+        lambda found: page_of_targets(found, _again(found[0], given)),
+    )
     watch = Watch(progress=_told(progress))
-    with naming_arguments(), engine_for(engine, jobs) as where:
-        kept = None if resume is None else Kept(Path(resume)).over(where)
-        result = result_from(
-            lambda made: run(problem, settings, made, page, watch, kept or where, until, tuning),
-            own,
+    several = len(problems) > 1
+    with naming_arguments(), _kept(resume, several) as kept, engine_for(engine, jobs) as where:
+        over = where if kept is None else kept.over(where)
+        found = results_from(
+            lambda made: run_each(problems, settings, made, pages, watch, over, until, tuning), own
         )
         if kept is not None:
             kept.clear()
-        return result
+        return found
 
 
-def problem_from(
+@contextmanager
+def _kept(resume: str | os.PathLike[str] | None, several: bool) -> Iterator[Kept | None]:
+    """What keeps trainings: in a folder for later, or until the end where several targets share
+    them."""
+    if resume is not None or not several:
+        yield None if resume is None else Kept(Path(resume))
+        return
+    with TemporaryDirectory(prefix="thinned-") as folder:
+        yield Kept(Path(folder) / "jobs")
+
+
+def problems_from(
     data: Any,
     target: Any,
     task: str,
@@ -194,26 +214,55 @@ def problem_from(
     groups: Any = None,
     time: Any = None,
     weights: Any = None,
-) -> Problem:
-    """What there is to learn in data of any kind: see `fit`."""
-    columns = {"target": target, "groups": groups, "time": time, "weights": weights}
+) -> list[Problem]:
+    """What there is to learn in data of any kind, for each target: see `fit`."""
+    names = None if target is None else _names(data, target)
+    columns = {"groups": groups, "time": time, "weights": weights}
     given = {k: v for k, v in columns.items() if not (v is None or isinstance(v, str))}
     if isinstance(data, (str, os.PathLike)):
+        if names is None and target is not None:
+            given = {"target": target, **given}
         for name, values in given.items():
             requirement = "a column's name where data is a file"
             raise TypeError(message(WHO, name, requirement, type(values).__name__))
-        named = {name: columns[name] for name in BESIDE}
-        return load(os.fspath(data), target, task, replace(choices, **named))
-    known = {*choices.kinds, *choices.drop, *(v for v in columns.values() if isinstance(v, str))}
-    types = tuple(f"{one}=text" for one in categories(data) if one not in known)
+        return loaded(os.fspath(data), names or (), task, replace(choices, **columns))
     frame = as_frame(WHO, data)
+    if names is None and target is not None:
+        frame, names = _with_targets(frame, target)
+    known = {*choices.kinds, *choices.drop, *(names or ())}
+    known |= {v for v in columns.values() if isinstance(v, str)}
+    types = tuple(f"{one}=text" for one in categories(data) if one not in known)
     for name, values in given.items():
         frame, columns[name] = with_column(WHO, frame, name, values)
     source = table_of(WHO, frame, choices.missing)
-    more = {name: columns[name] for name in BESIDE}
-    choices = replace(choices, types=(*choices.types, *types), **more)
-    beside = {columns[name] for name in given if name != "target"}
-    return problem_of(source, source.name, columns["target"], task, choices, beside)
+    choices = replace(choices, types=(*choices.types, *types), **columns)
+    beside = {columns[name] for name in given}
+    return problems_of(source, source.name, names or (), task, choices, beside)
+
+
+def _names(data: Any, target: Any) -> tuple[str, ...] | None:
+    """The names of the columns that are the targets; None where they are given as values."""
+    if isinstance(target, str):
+        return (target,)
+    texts = isinstance(target, (list, tuple)) and all(isinstance(one, str) for one in target)
+    if not texts or not target:
+        return None
+    # As many texts as rows are values: one for each.
+    rows = None if isinstance(data, (str, os.PathLike)) else len(as_frame(WHO, data))
+    return None if len(target) == rows else tuple(target)
+
+
+def _with_targets(frame: Any, target: Any) -> tuple[Any, tuple[str, ...]]:
+    """The table with the values of one target, or of each column of a data frame."""
+    if not hasattr(target, "columns"):
+        frame, name = with_column(WHO, frame, "target", target)
+        return frame, (name,)
+    names = []
+    values = as_frame(WHO, target)
+    for name in values.columns:
+        frame, found = with_column(WHO, frame, "target", values[name])
+        names.append(found)
+    return frame, tuple(names)
 
 
 def _choices(
@@ -331,7 +380,9 @@ def _again(found: Found, given: Collection[str]) -> list[str]:
     """
     settings, choices = found.settings, found.data.choices
     data = repr(found.data.typed) if found.data.sha256 else found.data.name
-    said: dict[str, Any] = {"target": found.data.target, "task": found.data.task}
+    targets = found.data.targets
+    said: dict[str, Any] = {"target": list(targets) if len(targets) > 1 else targets[0]}
+    said["task"] = found.data.tasks
     if choices.types:
         said["types"] = choices.kinds
     for name in ("missing", "keep", "drop"):

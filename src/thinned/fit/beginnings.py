@@ -146,6 +146,7 @@ def check_is_header(source: TableFile, frame: pd.DataFrame) -> None:
     beside a text that its column has too."""
     import pandas as pd
 
+    _check_is_no_row(source, frame)
     numbers = [name for name in source.header if is_number(name)]
     scale = len(numbers) >= _SCALE and all(float(a) < float(b) for a, b in pairwise(numbers))
     if not numbers or scale:
@@ -166,6 +167,18 @@ def check_is_header(source: TableFile, frame: pd.DataFrame) -> None:
         source.notes.append(
             f"{what}: {listed(numbers)}. If the first line is none that names columns, write one "
             "above it."
+        )
+
+
+def _check_is_no_row(source: TableFile, frame: pd.DataFrame) -> None:
+    """Refuse a first line of which two texts or more, and no fewer than half, are cells of their
+    own columns too, as those of a row of classes are."""
+    texts = [name for name in source.header if name and frame[name].dtype.kind not in "biuf"]
+    found = [name for name in texts if (frame[name].head(1000) == name).any()]
+    if len(found) > 1 and 2 * len(found) >= len(texts):
+        raise source.error(
+            f"the first line holds {listed(found[:3])}, which stand in rows below too; a header "
+            "that names the columns is needed."
         )
 
 

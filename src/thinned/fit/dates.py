@@ -20,6 +20,7 @@ __all__ = [
     "Form",
     "days_of",
     "form_of_numbers",
+    "is_called_a_date",
     "part_names",
     "parts",
     "two_digit_years",
@@ -120,6 +121,19 @@ class Counted(Form):
         return np.asarray(found.astype("float64"), np.float64) / self.each + self.since
 
 
+@dataclass(frozen=True)
+class HoursMinutes(Counted):
+    """Times of day as one number: 1405, 905, and 5 for five minutes past midnight."""
+
+    def days(self, texts: pd.Series) -> NDArray[np.float64]:
+        """The part of a day since midnight; NaN where a text is no such number."""
+        found = texts.str.strip().str.extract(f"^({self.pattern})$")[0]
+        numbers = np.asarray(found.astype("float64"), np.float64)
+        hours, minutes = np.divmod(numbers, 100)
+        valid = (minutes < 60) & (numbers <= 2400)
+        return np.where(valid, (hours * 60 + minutes) / 1440, np.nan)
+
+
 def _numbers(found: pd.DataFrame, part: str, missing: float = np.nan) -> NDArray[np.float64]:
     if part not in found:
         return np.full(len(found), missing)
@@ -191,6 +205,13 @@ FORMS = {
         r"(?P<year>(?:19|20)[0-9]{2})(?P<month>[0-9]{2})(?P<day>[0-9]{2})",
         whole=True,
     ),
+    "20230325101500": Form(
+        "Dates (year, month, day)",
+        r"(?P<year>(?:19|20)[0-9]{2})(?P<month>[0-9]{2})(?P<day>[0-9]{2})[Tt]?"
+        r"(?P<hour>[0-9]{2})(?P<minute>[0-5][0-9])(?P<second>[0-9]{2})?(?P<half>(?!.))?"
+        rf"(?:{_ZONE})?",
+        whole=True,
+    ),
     "2023年3月25日": Form(
         "Dates (year, month, day)",
         rf"{_YEAR}[\u5e74\ub144]\s?{_MONTH}[\u6708\uc6d4]\s?(?:{_DAY}[\u65e5\uc77c])?{_TIME}",
@@ -232,10 +253,27 @@ FORMS = {
     "45010": Counted(
         "Days as spreadsheets count them", r"[0-9]+(?:[.][0-9]+)?", whole=True, since=-25569
     ),
+    "1405": HoursMinutes(
+        "Times of day, hours and minutes in one number,",
+        r"[0-9]{1,4}(?:[.]0)?",
+        clock=True,
+        whole=True,
+        cycles=("hour",),
+    ),
 }
 # Numbers that are dates in themselves: the least and the most, and how many different ones are no
 # accident.
-_WHOLE = {"20230325": (19000101, 21000000, 2), "202303": (190001, 210000, 4)}
+_WHOLE = {
+    "20230325": (19000101, 21000000, 2),
+    "202303": (190001, 210000, 4),
+    "20230325101500": (19000101000000, 21000000000000, 2),
+}
+# So many different numbers of hours and minutes whose last two digits are all below 60 are none by
+# accident, where the column is called a time.
+_ENOUGH_TIMES = 20
+_CLOCK_NAME = re.compile(
+    r"(?i:(.*[_ .-])?(time|hhmm|uhrzeit|zeit|heure|hora|orario|tijd)([_ .-].*)?)|.*[a-z]Time"
+)
 # Numbers that are dates where the column is called so, from 1980 to 2080 or so.
 _COUNTED = {
     "1679702400": (3e8, 3.5e9),
@@ -258,6 +296,11 @@ _TWO_DIGITS = (
 )
 
 
+def is_called_a_date(name: str) -> bool:
+    """Whether a column's name says that it holds dates or times."""
+    return any(called.fullmatch(name) for called in _CALLED.values())
+
+
 def two_digit_years(texts: pd.Series) -> bool:
     """Whether these are dates whose years have two digits."""
     return bool(texts.str.fullmatch(_TWO_DIGITS).all())
@@ -278,6 +321,11 @@ def form_of_numbers(name: str, cells: pd.Series, kind: str | None = None) -> str
         called = kind == "date" or _CALLED[form].fullmatch(name)
         if called and first <= low < high <= last:
             return form
+    if low >= 0 and 100 <= high <= 2400 and _CLOCK_NAME.fullmatch(name):
+        times = cells.dropna().unique()
+        times = times[times >= 100]
+        if len(times) >= _ENOUGH_TIMES and _are_all("1405", cells, 2):
+            return "1405"
     return None
 
 

@@ -18,7 +18,11 @@ OTHER_TEXT = {
 
 # Letters and signs, with a letter on each side, that no language of Windows-1252 writes: other
 # encodings have letters there.
-_ODD = re.compile(r"(?<=[^\W\d_])[\u00a1-\u00bf\u00d7\u00f7](?=[^\W\d_])")
+_ODD = re.compile(
+    r"(?<=[^\W\d_])[\u00a1-\u00bf\u00d7\u00f7](?=[^\W\d_])"
+    # Letters of Central Europe at a word's ends, which fractions and such marks are not beside.
+    r"|(?<=[^\W\d_])[\u00bc-\u00be](?!\w)|(?<!\w)[\u00a6\u00ac\u00af](?=[^\W\d_])"
+)
 # A word of Western Europe has letters of ASCII besides.
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _SOME = "cp1250 (Central Europe), cp1251 (Cyrillic), gb18030 (Chinese), shift_jis (Japanese)"
@@ -35,10 +39,10 @@ def decoded(name: str, raw: bytes, encoding: str | None = None) -> tuple[str, li
     """
     text, notes = _text(name, raw) if encoding is None else _told(name, raw, encoding)
     text = _without_declaration(text).rstrip("\x1a")  # which ends a file of old systems
-    if not text.strip():
+    if not text or text.isspace():  # without a copy, as a strip would make of a large file
         raise InputError(f"{name}: the file is empty.")
     for what, start in OTHER_TEXT.items():
-        if re.match(start, text.lstrip()[:200], re.IGNORECASE):
+        if re.match(start, text[:2000].lstrip()[:200], re.IGNORECASE):
             raise InputError(f"{name}: not a CSV file, it looks like {what}.")
     return text, notes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -46,6 +46,8 @@ __all__ = ["found", "plainly_numbers"]
 
 # Rows in which a decimal point shows itself, where a column has any.
 LOOKED_AT = 1000
+# Numbers from here on may be codes with an E in them.
+LARGE = 1e9
 
 
 @dataclass
@@ -90,7 +92,7 @@ class _Found:
     # Decimal marks that the file surely uses: what a doubtful mark is in other columns.
     decimals: set[str] = field(default_factory=set)
     doubtful: list[_Numbers] = field(default_factory=list)
-    target: str | None = None
+    targets: Collection[str] = ()
 
     def take(self, numbers: _Numbers, style: str) -> None:
         way, read = STYLES[style], self.source.frame[numbers.name].dtype.kind == "f"
@@ -107,7 +109,7 @@ def found(
     source: TableFile,
     names: Iterable[str],
     kinds: Mapping[str, str] | None = None,
-    target: str | None = None,
+    targets: Collection[str] = (),
 ) -> tuple[Reading, ...]:
     """How the texts of these columns are read; a column of plain numbers or texts has no reading.
 
@@ -118,7 +120,7 @@ def found(
     source : TableFile.
     names : columns.
     kinds : what the user says a column is, by its name: see `KINDS`.
-    target : the column that is predicted, if it is among them.
+    targets : the columns that are predicted.
 
     Raises
     ------
@@ -126,7 +128,7 @@ def found(
     """
     kinds = kinds or {}
     names = list(names)
-    state = _Found(source, target=target)
+    state = _Found(source, targets=targets)
     for name in names:
         kind = kinds.get(name)
         if kind == "text":
@@ -177,14 +179,21 @@ def _times_as_texts(source: TableFile, name: str) -> None:
 
 
 def _note_codes(source: TableFile, name: str) -> None:
-    """Point out whole numbers some of which begin with a zero, as postal codes do."""
-    if source.text is None or source.frame[name].dtype.kind not in "iu":
+    """Point out whole numbers some of which begin with a zero, as postal codes do, or all of which
+    are written as 61E09, as codes can be."""
+    kind = source.frame[name].dtype.kind
+    if source.text is None or kind not in "iuf":
         return
+    form, how = r"\s*0[0-9]+\s*", "some begin with 0"
+    if kind == "f":
+        if not source.frame[name].abs().max() >= LARGE:
+            return
+        form, how = r"\s*[0-9]+[eE][0-9]+\s*", "all have an exponent"
     first = source.spelled(name, LOOKED_AT).dropna()
-    codes = first[first.str.fullmatch(r"\s*0[0-9]+\s*")]
-    if len(codes):
+    codes = first[first.str.fullmatch(form)]
+    if len(codes) and (kind != "f" or len(codes) == len(first)):
         source.notes.append(
-            f"Column {quoted(name)} was read as numbers, and some begin with 0, as "
+            f"Column {quoted(name)} was read as numbers, and {how}, as "
             f"{quoted(codes.iloc[0].strip())}; if they are codes, write {option(name, 'text')}."
         )
 
@@ -299,7 +308,7 @@ def _cell_by_cell(state: _Found, name: str, cells: pd.Series) -> _Numbers | None
     good = [one for one in numerals if one and _fitting([one])]
     if not good or (state.source.typed and _is_code(texts)):
         return None
-    if name == state.target and _are_classes(cells, texts, good):
+    if name in state.targets and _are_classes(cells, texts, good):
         return None
     good = _as_families(good)
     company = {(one.before, one.after) for one in good}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "below",
     "emptied",
+    "is_sum",
     "line_of_units",
     "note_on_units",
     "with_even_header",
@@ -36,12 +37,20 @@ _REMARK = re.compile(
 )
 _WORDS = 4
 # What names the row that adds up the others, or is their mean.
-_SUM = re.compile(
-    r"(?i)(grand |sub|over)?(-?total|totals?|totale|totaal|suma|sum|summe|gesamt(summe)?|insgesamt|"
+_TOTAL = (
+    r"(grand |sub|over)?(-?total|totals?|totale|totaal|suma|summe|gesamt(summe)?|insgesamt|"
     r"zusammen|somme|soma|razem|celkem|yhteens\u00e4|toplam|\u0438\u0442\u043e\u0433\u043e|"
-    r"\u0432\u0441\u0435\u0433\u043e|\u5408\u8ba1|\u5408\u8a08|\u7dcf\u8a08|average|mean|mittelwert|"
-    r"durchschnitt|moyenne|promedio|media)( general| g\u00e9n\u00e9ral)?:?"
+    r"\u0432\u0441\u0435\u0433\u043e|\u5408\u8ba1|\u5408\u8a08|\u7dcf\u8a08)"
+    r"( general| g\u00e9n\u00e9ral)?:?"
 )
+_MEAN = r"(sum|average|mean|mittelwert|durchschnitt|moyenne|promedio|media)( general)?:?"
+_SUM = re.compile(rf"(?i){_TOTAL}|{_MEAN}")
+_TOTALS = re.compile(rf"(?i){_TOTAL}")
+
+
+def is_sum(text: str) -> bool:
+    """Whether a text is what sums are called, and hardly anything else."""
+    return _TOTALS.fullmatch(text.strip()) is not None
 
 
 def below(rows: Sequence[Sequence[str]], width: int) -> int:

@@ -25,7 +25,7 @@ from thinned.fit.rate import as_rate
 from thinned.fit.results import FitSettings
 from thinned.fit.source import TableFile
 from thinned.fit.spoken import naming_arguments
-from thinned.fit.tables import Problem, open_data, problem_of
+from thinned.fit.tables import Problem, open_data, problems_of
 from thinned.fit.threads import one_blas_thread
 from thinned.fit.training import Job, train
 
@@ -83,7 +83,8 @@ class _Table(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no type
         types = tuple(f"{one}=text" for one in categories(X))
         choices = Choices(types=types)
         with naming_arguments():
-            problem = problem_of(table_of(who, frame), NAME, name, self._task, choices)
+            source = table_of(who, frame)
+            problem = problems_of(source, NAME, (name,), self._task, choices)[0]
         self._take(self._trained(problem))
         return self
 

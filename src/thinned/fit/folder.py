@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import sys
@@ -18,9 +19,11 @@ from thinned.fit.lock import beside, locked
 
 __all__ = [
     "FILES",
+    "SEVERAL",
     "TOOK",
     "check_file",
     "check_folder",
+    "folders_of",
     "named",
     "recover",
     "whole_file",
@@ -33,6 +36,35 @@ TOOK = "took.json"
 FILES = frozenset(
     ("report.html", "metrics.json", "predictions.csv", "model.json", "model.safetensors", TOOK)
 )
+
+# What metrics.json says its format is: of one target, and of several with a folder for each.
+SINGLE, SEVERAL = "thinned.fit", "thinned.fit targets"
+_FOLDER = re.compile(r"[0-9]+(-[a-z0-9-]+)?")
+
+
+def folders_of(folder: Path) -> tuple[str, ...]:
+    """The names of the folders that a result of several targets has in it; of one it has none.
+
+    Raises
+    ------
+    InputError if it names others than `thinned fit` makes.
+    """
+    path = folder / "metrics.json"
+    try:
+        there = stat.S_ISREG(os.stat(path).st_mode)
+    except (OSError, ValueError):  # what is wrong with it is said by who reads a result of one
+        there = False
+    if not there:
+        return ()
+    facts = read_json(path)
+    if not isinstance(facts, dict) or facts.get("format") != SEVERAL:
+        return ()
+    targets = facts.get("targets")
+    found = [one.get("folder") for one in targets or [] if isinstance(one, dict)]
+    names = tuple(one for one in found if isinstance(one, str) and _FOLDER.fullmatch(one))
+    if not found or len(names) < len(found):
+        raise InputError(f"{path}: damaged or edited, the folders of the targets are not in it.")
+    return names
 
 
 def check_folder(out: Path, overwrite: bool, room: int = 0) -> None:
@@ -59,7 +91,10 @@ def check_folder(out: Path, overwrite: bool, room: int = 0) -> None:
     inside = {path.name for path in out.iterdir()}
     if inside and not _is_result(out):
         raise InputError(f"{out}: not a result of thinned fit, so it is not overwritten.")
-    strange = sorted(inside - FILES)
+    parts = folders_of(out)
+    within = {f"{part}/{path.name}" for part in parts for path in (out / part).glob("*")}
+    strange = sorted(inside - FILES - {*parts})
+    strange += sorted(path for path in within if path.partition("/")[2] not in FILES)
     if strange:
         raise InputError(
             f"{out}: holds {quoted(strange[0])}, which thinned fit did not write, so it is not "
@@ -139,7 +174,7 @@ def _is_result(folder: Path) -> bool:
         facts = read_json(folder / "metrics.json")
     except InputError:
         return False
-    return isinstance(facts, dict) and facts.get("format") == "thinned.fit"
+    return isinstance(facts, dict) and facts.get("format") in (SINGLE, SEVERAL)
 
 
 # ------------------------------------------------------------------------------------------ writing

@@ -11,8 +11,6 @@ Jamieson and Talwalkar, 2016, AISTATS, arXiv:1502.07943.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,7 +21,7 @@ from thinned.fit.rate import Rate
 from thinned.fit.results import FitSettings
 from thinned.fit.tables import FEWEST_ROWS, Problem
 from thinned.fit.target import FEWEST_IN_CLASS
-from thinned.fit.training import Job, train
+from thinned.fit.training import job_of, train
 
 __all__ = ["apart", "best_of", "fewest_rows", "sampled"]
 
@@ -33,9 +31,10 @@ LOOKED_AT = 0.25
 
 def fewest_rows(problem: Problem) -> int:
     """How many rows a sample must have: 7 of the rarest class."""
-    if problem.task == "regression":
+    if problem.strata is None:
         return FEWEST_ROWS
-    share = np.bincount(problem.target).min() / problem.rows
+    counts = np.bincount(problem.strata)
+    share = counts[counts > 0].min() / problem.rows
     return max(FEWEST_ROWS, int(np.ceil((FEWEST_IN_CLASS + 1) / share)))
 
 
@@ -53,7 +52,7 @@ def sampled(problem: Problem, n: int, seed: int) -> Problem:
     if n >= problem.rows:
         return problem
     _check(problem, "--rows", n, fewest_rows(problem), problem.rows)
-    return _taken(problem, _drawn(problem, n, seed))
+    return problem.taken(_drawn(problem, n, seed))
 
 
 def apart(problem: Problem, n: int, seed: int) -> tuple[Problem, Problem]:
@@ -76,7 +75,7 @@ def apart(problem: Problem, n: int, seed: int) -> tuple[Problem, Problem]:
     else:
         rows = _drawn(problem, n, seed)
     others = np.setdiff1d(np.arange(problem.rows), rows)
-    return _taken(problem, rows), _taken(problem, others)
+    return problem.taken(rows), problem.taken(others)
 
 
 def best_of(problem: Problem, settings: FitSettings, engine: Engine) -> Rate:
@@ -97,30 +96,18 @@ def best_of(problem: Problem, settings: FitSettings, engine: Engine) -> Rate:
         transformer.fit_transform(problem.features.iloc[trained_on]).astype(np.float32),
         transformer.transform(problem.features.iloc[looked_at]).astype(np.float32),
     )
-    target = problem.target[trained_on], problem.target[looked_at]
-    weights = None
-    if problem.weights is not None:
-        weights = problem.weights[trained_on], problem.weights[looked_at]
     rounds = max(int(np.ceil(np.log2(len(left)))), 1)
     for turn in range(rounds):
         if len(left) == 1:
             break
         epochs = max(settings.epochs >> (rounds - 1 - turn), 1)
         jobs = [
-            Job(
-                key=(i,),
-                task=problem.task,
-                n_classes=len(problem.classes),
-                inputs=inputs,
-                target=target,
-                p=settings.p[i],
-                random_state=settings.seed,
-                looks=(epochs,),
-                settings=settings,
-                weights=weights,
+            job_of(
+                problem, settings, (trained_on, looked_at), inputs, key=(i,), p=settings.p[i],
+                random_state=settings.seed, looks=(epochs,),
             )
             for i in left
-        ]
+        ]  # fmt: skip
         losses = {one.key[0]: one.measured[1, -1, 0] for one in engine.run(train, jobs, len(jobs))}
         left = sorted(left, key=lambda i: (losses[i], i))[: len(left) // 2]
     return settings.p[left[0]]
@@ -137,20 +124,7 @@ def _check(problem: Problem, option: str, n: int, low: int, high: int) -> None:
 def _drawn(problem: Problem, n: int, seed: int) -> NDArray[np.intp]:
     from sklearn.model_selection import train_test_split
 
-    classes = problem.target if problem.task == "classification" else None
     rows, _ = train_test_split(
-        np.arange(problem.rows), train_size=n, random_state=seed, stratify=classes
+        np.arange(problem.rows), train_size=n, random_state=seed, stratify=problem.strata
     )
     return np.sort(rows)
-
-
-def _taken(problem: Problem, rows: NDArray[np.intp]) -> Problem:
-    return replace(
-        problem,
-        features=problem.features.iloc[rows].reset_index(drop=True),
-        target=problem.target[rows],
-        places=problem.places[rows],
-        groups=None if problem.groups is None else problem.groups[rows],
-        times=None if problem.times is None else problem.times[rows],
-        weights=None if problem.weights is None else problem.weights[rows],
-    )

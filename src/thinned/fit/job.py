@@ -20,7 +20,7 @@ from thinned.fit.facts import MOST_DIGITS
 from thinned.fit.folder import TOOK, write_whole
 from thinned.fit.importance import importance_of
 from thinned.fit.machine import machine
-from thinned.fit.model import write_predictions
+from thinned.fit.model import Said, write_predictions
 from thinned.fit.overview import overview_of
 from thinned.fit.results import Data, FitSettings, Result, Took, metrics
 from thinned.fit.saved import MASK_SPEC, save_model
@@ -82,6 +82,8 @@ def result_of(problem: Problem, search: Search) -> Result:
         left_out=problem.left_out,
         inputs=model.encoder.inputs,
         target=problem.target_name,
+        targets=problem.targets,
+        tasks=problem.tasks,
         task=problem.task,
         classes=problem.classes,
         notes=tuple(problem.notes),
@@ -154,7 +156,7 @@ def write_result(result: Result, search: Search, folder: Path, report: str) -> N
         labels = [(labels + [None] * len(unknown))[i] for i in order]
         rows = rows[order]
     stream = io.StringIO(newline="")
-    write_predictions(stream, search.model, answers, rows, labels)
+    write_predictions(stream, rows, [Said(search.model, answers, labels)])
     write_whole(folder / "predictions.csv", stream.getvalue().encode("utf-8"))
     save_model(search.model, folder)
     text = json.dumps(metrics(result), indent=1, allow_nan=False, ensure_ascii=False)

@@ -29,6 +29,7 @@ from thinned.fit.engines.local import Local
 from thinned.fit.network import Network
 from thinned.fit.own_network import OwnNetwork
 from thinned.fit.own_training import device_of
+from thinned.fit.together import Head
 from thinned.fit.training import Job, Trained, train
 
 __all__ = ["Kept", "job_hash"]
@@ -154,8 +155,8 @@ def job_hash(job: Job, known: dict[int, tuple[Any, str]] | None = None) -> str:
         settings["network"] = [own.function, own.sha256, device_of()]
     facts = {
         "arrays": before[1],
-        "task": job.task,
-        "n_classes": job.n_classes,
+        # Of several targets each asks for the same training.
+        "learns": [asdict(one) for one in job.heads or (Head(job.task, job.n_classes),)],
         "p": job.p,
         "random_state": job.random_state,
         "looks": job.looks,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import numbers
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from thinned.members.prediction import Prediction
 
-__all__ = ["Answers", "Model", "Twin", "write_predictions"]
+__all__ = ["Answers", "Model", "Said", "Twin", "read_for", "write_predictions"]
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Model:
         self, data: str, encoding: str | None = None
     ) -> tuple[pd.DataFrame, NDArray[Any] | None, list[str]]:
         """The model's columns in DATA, its target if it is there, and notes on what was met."""
-        return self.taken_from(open_data(data, self.verbatim, self.missing, encoding))
+        return read_for([self], data, encoding)[0]
 
     @property
     def verbatim(self) -> frozenset[str]:
@@ -131,6 +131,19 @@ class Model:
             for name, new in self.encoder.unseen(frame).items()
         ]
         return frame, None if known is None else known.to_numpy(object), source.notes + notes
+
+
+def read_for(
+    models: Sequence[Model], data: str, encoding: str | None = None
+) -> list[tuple[pd.DataFrame, NDArray[Any] | None, list[str]]]:
+    """`Model.read` for models of several targets; DATA is opened once."""
+    verbatim = frozenset[str]().union(*(model.verbatim for model in models))
+    source = open_data(data, verbatim, models[0].missing, encoding)
+    copies = [
+        replace(source, frame=source.frame.copy(deep=False), notes=list(source.notes))
+        for _ in models
+    ]
+    return [model.taken_from(one) for model, one in zip(models, copies, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -176,35 +189,57 @@ class Answers:
         return Answers(answer.mean, best, answer.probabilities, more)
 
 
-def write_predictions(
-    stream: TextIO,
-    model: Model,
-    answers: Answers,
-    rows: NDArray[np.int64],
-    target: Sequence[Any] | NDArray[Any] | None = None,
-    spelled: Callable[[str], str] = guarded,
-) -> None:
-    """Write answers as CSV: row, target where it is known, prediction, a probability per class,
-    and what else the answers have.
+@dataclass(frozen=True)
+class Said:
+    """A model's answers, and its target where that is known, one for each row."""
 
-    Probabilities have six decimals, values eight digits. Texts of the data go through `spelled`.
-    """
-    write = _row_writer(stream)
-    head = ["row", *(["target"] if target is not None else []), "prediction"]
-    head += [spelled(f"probability of {name}") for name in model.classes]
-    classes = [_cell(label, spelled) for label in model.classes]
-    write([*head, *answers.more, *(["set"] if answers.sets is not None else [])])
-    for i, row in enumerate(rows):
-        line: list[Any] = [int(row)]
-        if target is not None:
-            line.append(_cell(target[i], spelled))
-        found = answers.prediction[i]
+    model: Model
+    answers: Answers
+    target: Sequence[Any] | NDArray[Any] | None = None
+
+    def head(self) -> list[str]:
+        """The names of the columns that they are written in."""
+        known = ["target"] if self.target is not None else []
+        shares = [f"probability of {name}" for name in self.model.classes]
+        sets = ["set"] if self.answers.sets is not None else []
+        return [*known, "prediction", *shares, *self.answers.more, *sets]
+
+    def cells(self, i: int, classes: list[Any], spelled: Callable[[str], str]) -> list[Any]:
+        """What is written of a row."""
+        answers, found = self.answers, self.answers.prediction[i]
+        line = [] if self.target is None else [_cell(self.target[i], spelled)]
         line.append(classes[found] if classes else f"{found:.8g}")
         if answers.probabilities is not None:
             line += [f"{share:.6f}" for share in answers.probabilities[i]]
         line += [f"{column[i]:.8g}" for column in answers.more.values()]
         if answers.sets is not None:
             line.append(" | ".join(str(classes[c]) for c in np.flatnonzero(answers.sets[i])))
+        return line
+
+
+def write_predictions(
+    stream: TextIO,
+    rows: NDArray[np.int64],
+    said: Sequence[Said],
+    spelled: Callable[[str], str] = guarded,
+) -> None:
+    """Write answers as CSV: row, target where it is known, prediction, a probability per class,
+    and what else the answers have. Those of several models stand side by side, each column after
+    the name of its target.
+
+    Probabilities have six decimals, values eight digits. Texts of the data go through `spelled`.
+    """
+    write = _row_writer(stream)
+    head = ["row"]
+    for one in said:
+        of = f"{one.model.target}: " if len(said) > 1 else ""
+        head += [spelled(f"{of}{name}") for name in one.head()]
+    write(head)
+    classes = [[_cell(label, spelled) for label in one.model.classes] for one in said]
+    for i, row in enumerate(rows):
+        line: list[Any] = [int(row)]
+        for one, labels in zip(said, classes, strict=True):
+            line += one.cells(i, labels, spelled)
         write(line)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import tempfile
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -16,9 +15,9 @@ from numpy.typing import NDArray
 from thinned.errors import InputError
 from thinned.fit.estimator import TableClassifier, TableRegressor, estimator_of
 from thinned.fit.facts import parsed, read_bytes
-from thinned.fit.folder import FILES, recover, whole_folder, write_whole
-from thinned.fit.model import Answers, Model, write_predictions
-from thinned.fit.own import Own, own_of
+from thinned.fit.folder import FILES, whole_folder, write_whole
+from thinned.fit.model import Answers, Model, Said, write_predictions
+from thinned.fit.own import Own
 from thinned.fit.rate import as_rate, spelled
 from thinned.fit.saved import load_model
 from thinned.fit.spoken import naming_arguments
@@ -27,7 +26,7 @@ from thinned.fit.threads import one_blas_thread
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Result", "load"]
+__all__ = ["Result", "result_in"]
 
 METRICS, PREDICTIONS, REPORT = "metrics.json", "predictions.csv", "report.html"
 
@@ -105,7 +104,7 @@ class Result:
         answers = self._of(frame, members, seed)
         stream = io.StringIO(newline="")
         rows = np.arange(1, len(frame) + 1)
-        write_predictions(stream, self._model, answers, rows, target, str)
+        write_predictions(stream, rows, [Said(self._model, answers, target)], str)
         return _predictions_frame(stream.getvalue(), unguard=False)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
@@ -122,8 +121,12 @@ class Result:
         """
         room = sum(map(len, self._files.values()))
         with naming_arguments(), whole_folder(Path(folder), overwrite, room) as made:
-            for name, content in self._files.items():
-                write_whole(made / name, content)
+            self.write(made)
+
+    def write(self, folder: Path) -> None:
+        """Write the files into an empty folder."""
+        for name, content in self._files.items():
+            write_whole(folder / name, content)
 
     def export(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the model with its encoder as an ONNX file: see `thinned export`.
@@ -181,26 +184,10 @@ class Result:
         )
 
 
-def load(folder: str | Path, network: str | None = None) -> Result:
-    """The result in a folder that `thinned fit` or `Result.save` wrote.
-
-    Parameters
-    ----------
-    folder : path.
-    network : "train.py:model", what builds the network, where that is your own. The file is run.
-
-    Returns
-    -------
-    Result, equal to the one that was saved.
-
-    Raises
-    ------
-    InputError, with one sentence, if it is no such folder, or anything in it is damaged.
-    """
-    folder = Path(folder)
-    recover(folder)
+def result_in(folder: Path, own: Own | None = None) -> Result:
+    """The result in a folder of one target. Raises InputError as `load`."""
     with naming_arguments():
-        model = load_model(folder, None if network is None else own_of(network))
+        model = load_model(folder, own)
     files = {path.name: read_bytes(path) for path in sorted(folder.iterdir()) if path.is_file()}
     for name in sorted(FILES & {METRICS, PREDICTIONS, REPORT}):
         if name not in files:
@@ -227,12 +214,3 @@ def _predictions_frame(text: str, unguard: bool = True) -> pd.DataFrame:
             if name in frame and pd.api.types.is_string_dtype(frame[name].dtype):
                 frame[name] = frame[name].map(unguarded, na_action="ignore")
     return frame
-
-
-def result_from(write: Any, own: Own | None = None) -> Result:
-    """The result whose files `write` writes into the folder that it is given."""
-    with tempfile.TemporaryDirectory(prefix="thinned-") as name:
-        folder = Path(name)
-        write(folder)
-        files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-        return Result(files, load_model(folder, own))

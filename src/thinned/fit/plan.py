@@ -20,7 +20,7 @@ from thinned.fit.halving import apart, best_of, fewest_rows, sampled
 from thinned.fit.rate import spelled
 from thinned.fit.results import FitSettings
 from thinned.fit.tables import Problem
-from thinned.fit.training import Job, train
+from thinned.fit.training import job_of, train
 from thinned.fit.tune import Tuning, tuned
 
 __all__ = ["prepared", "read_duration", "within"]
@@ -164,17 +164,10 @@ def _rates(problem: Problem, settings: FitSettings) -> _Rates:
     start = time.perf_counter()
     inputs = transformer.fit_transform(problem.features.iloc[rows]).astype(np.float32)
     encoding = (time.perf_counter() - start) / n
-    job = Job(
-        key=(0,),
-        task=problem.task,
-        n_classes=len(problem.classes),
-        inputs=(inputs, inputs[: n // 4 + 1]),
-        target=(problem.target[rows], problem.target[rows[: n // 4 + 1]]),
-        p=settings.p[-1],
-        random_state=settings.seed,
-        looks=(1,),
-        settings=settings,
-    )
+    job = job_of(
+        problem, settings, (rows, rows[: n // 4 + 1]), (inputs, inputs[: n // 4 + 1]), key=(0,),
+        p=settings.p[-1], random_state=settings.seed, looks=(1,),
+    )  # fmt: skip
     taken = []
     for _ in range(2):  # what is loaded at first use is no part of it
         start = time.perf_counter()

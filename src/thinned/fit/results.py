@@ -95,6 +95,10 @@ class Data:
     # Rows of each class, in the order of `classes`; mean, spread and ends of a quantity.
     class_rows: tuple[int, ...] = ()
     spread: dict[str, float] = field(default_factory=dict)
+    # All that one network has learned, in the order in which they were named, and what they are;
+    # "auto" where some are classes and some are quantities.
+    targets: tuple[str, ...] = ()
+    tasks: str = "auto"
 
     @property
     def unbalanced(self) -> bool:

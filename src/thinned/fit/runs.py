@@ -11,6 +11,7 @@ import numpy as np
 from thinned.errors import InputError
 from thinned.fit.compare import paired
 from thinned.fit.facts import read_json
+from thinned.fit.folder import folders_of
 from thinned.fit.metrics import METRICS, Metric, metric_for
 from thinned.fit.rate import as_rate, spelled
 from thinned.fit.results import Mean, Paired
@@ -72,6 +73,11 @@ def load_run(folder: Path) -> Run:
     if not path.is_file():
         raise InputError(f"{folder}: no {FILE} in it; thinned fit did not write this folder.")
     facts = read_json(path)
+    if parts := folders_of(folder):
+        raise InputError(
+            f"{folder}: holds a result for each of {len(parts)} targets; name one of them, such as "
+            f"{folder / parts[0]}."
+        )
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise InputError(f"{path}: not a result of thinned fit.")
     version = facts.get("format_version")

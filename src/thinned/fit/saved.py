@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from thinned.errors import InputError, listed
 from thinned.fit.encoding import Encoder, Numeric, Texts
 from thinned.fit.facts import parsed, read_bytes
-from thinned.fit.folder import write_whole
+from thinned.fit.folder import folders_of, write_whole
 from thinned.fit.form import (
     FormError,
     distinct_texts,
@@ -53,7 +53,7 @@ from thinned.fit.readings import VERBATIM, Reading, forms
 from thinned.fit.tables import Column, Task
 from thinned.version import __version__
 
-__all__ = ["MASK_SPEC", "load_model", "save_model", "sealed"]
+__all__ = ["MASK_SPEC", "load_model", "load_models", "save_model", "sealed"]
 
 FORMAT, FORMAT_VERSION = "thinned.model", 5
 # Version 2 has no readings and no further missing texts; up to 3 there are no networks beside a
@@ -157,6 +157,12 @@ def sealed(facts: Mapping[str, Any]) -> bytes:
     return head + SEAL % hashlib.sha256(head).hexdigest().encode("ascii")
 
 
+def load_models(folder: Path, own: Own | None = None) -> list[Model]:
+    """The models in a folder that `thinned fit` wrote: one, or one for each target. Raises as
+    `load_model`."""
+    return [load_model(folder / part, own) for part in folders_of(folder) or ("",)]
+
+
 def load_model(folder: Path, own: Own | None = None) -> Model:
     """Read a folder that `thinned fit` wrote.
 
@@ -227,6 +233,11 @@ def _check_folder(folder: Path) -> None:
     if not is_folder:
         what = "this is a file, not a folder"
         raise InputError(f"{folder}: {what}; name one that thinned fit wrote.")
+    if parts := folders_of(folder):
+        raise InputError(
+            f"{folder}: holds a model for each of {len(parts)} targets; name one of them, such as "
+            f"{folder / parts[0]}."
+        )
     if not has_facts:
         raise InputError(f"{folder}: no {FACTS} in it; thinned fit did not write this folder.")
 

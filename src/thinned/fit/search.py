@@ -28,7 +28,7 @@ from thinned.fit.scores import standard_errors
 from thinned.fit.splits import splits_of
 from thinned.fit.tables import Problem
 from thinned.fit.threads import one_blas_thread
-from thinned.fit.training import Job, Trained, train
+from thinned.fit.training import Job, Trained, job_of, train
 from thinned.methods.bernoulli import keep_mask
 
 __all__ = ["Search", "number_of_fits", "random_state"]
@@ -122,37 +122,33 @@ class Search:
     # ----------------------------------------------------------------------------------- training
 
     def _jobs(self) -> Iterator[Job]:
-        target, until = self.problem.target, self._until(SEARCHED)
-        for s, (rows, other) in enumerate(self.parts):
+        until = self._until(SEARCHED)
+        for s, parts in enumerate(self.parts):
             if s >= FEWEST_SPLITS and until is not None and time.time() > until:
                 return
-            inputs, _ = self._encoded(rows, other)
+            inputs, _ = self._encoded(*parts)
             for i in range(len(self.settings.p)):
-                known = target[rows], target[other]
-                yield self._job((i, s), inputs, known, i, s, self.looks, self._weights(rows, other))
+                yield self._job((i, s), parts, inputs, s, self.looks)
 
     def _job(
         self,
         key: tuple[int, ...],
+        parts: tuple[Array, Array],
         inputs: tuple[Array, Array],
-        target: tuple[Array, Array],
-        i: int,
         split: int | None,
         looks: tuple[int, ...],
-        weights: tuple[Array, Array] | None,
     ) -> Job:
+        """The training at the p of the key's first number."""
         least = split is not None and split < FEWEST_SPLITS
-        return Job(
+        return job_of(
+            self.problem,
+            self.settings,
+            parts,
+            inputs,
             key=key,
-            task=self.problem.task,
-            n_classes=len(self.problem.classes),
-            inputs=inputs,
-            target=target,
-            p=self.settings.p[i],
+            p=self.settings.p[key[0]],
             random_state=random_state(self.settings, split),
             looks=looks,
-            settings=self.settings,
-            weights=weights,
             # Without these splits there is no result, however late it is.
             until=None if least else self._until(REFITTED if split is None else SEARCHED),
         )
@@ -253,12 +249,11 @@ class Search:
 
     def _refit(self) -> None:
         target = self.problem.target
-        inputs, transformer = self._encoded(self.train_rows, self.test_rows)
-        known = target[self.train_rows], target[self.test_rows]
+        parts = self.train_rows, self.test_rows
+        inputs, transformer = self._encoded(*parts)
         pair = [0, self.settings.p.index(self.comparison.p)]
         epochs = {i: self.levels[i].epochs for i in pair}
-        weights = self._weights(self.train_rows, self.test_rows)
-        jobs = [self._job((i,), inputs, known, i, None, (epochs[i],), weights) for i in pair]
+        jobs = [self._job((i,), parts, inputs, None, (epochs[i],)) for i in pair]
         networks = {one.key[0]: one for one in self._train_all(jobs, len(jobs))}
         encoder = learned(transformer, self.problem.columns)
         models = {i: self._model(i, encoder, networks[i]) for i in pair}

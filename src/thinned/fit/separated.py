@@ -27,6 +27,7 @@ from thinned.fit.endings import (
     without_repeated_header,
     without_rest,
 )
+from thinned.fit.quotes import with_double_quotes
 from thinned.fit.source import TableFile, line_of, parsed
 
 if TYPE_CHECKING:
@@ -54,9 +55,10 @@ def separated(
     import pandas as pd
 
     text, separator, passed_over = beginning(name, text)
+    text, unquoted = with_double_quotes(text, separator)
     text, rest = without_rest(text, separator)
     text, again = without_repeated_header(with_even_header(text, separator))
-    notes = [*notes, *passed_over, *again, *rest]
+    notes = [*notes, *passed_over, *unquoted, *again, *rest]
     spaced = is_spaced(text, separator)
     header, rows = _structure(name, text, separator, spaced)
     if len(header) == 1:

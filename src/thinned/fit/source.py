@@ -132,11 +132,13 @@ def _joined(text: str, asked: dict[str, Any]) -> pd.DataFrame | None:
         for piece in pieces:
             for name in piece.columns:
                 parts.setdefault(name, []).append(piece[name])
+            del piece  # else the last one would stay while they are joined
     whole: dict[str, Any] = {}
     for name in list(parts):
         cells = parts.pop(name)
-        known = [one.dtype for one in cells if one.notna().any()]
-        numbers = all(dtype.kind in "if" for dtype in known)
+        numbers = all(one.dtype.kind in "if" for one in cells)
+        known = [] if numbers else [one.dtype for one in cells if one.notna().any()]
+        numbers = numbers or all(dtype.kind in "if" for dtype in known)
         if not numbers and len(set(known)) > 1:
             return None
         if not numbers:  # a piece without a value has the type of numbers

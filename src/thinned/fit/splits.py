@@ -50,25 +50,28 @@ def splits_of(problem: Problem, settings: FitSettings) -> Splits:
 def _of_rows(problem: Problem, settings: FitSettings) -> Splits:
     from sklearn.model_selection import train_test_split
 
-    classes = problem.task == "classification"
+    strata = problem.strata
     train_rows, test_rows = train_test_split(
         np.arange(problem.rows),
         test_size=settings.test_share,
         random_state=settings.seed,
-        stratify=problem.target if classes else None,
+        stratify=strata,
     )
     train_rows.sort()
     test_rows.sort()
-    target = problem.target[train_rows]
-    folds = _row_folds(problem, settings)
-    parts = [(train_rows[a], train_rows[b]) for a, b in folds.split(target, target)]
+    target = problem.target if strata is None else strata
+    folds = _row_folds(problem, settings).split(train_rows, target[train_rows])
+    parts = [(train_rows[a], train_rows[b]) for a, b in folds]
+    if problem.together is not None:  # whose classes are in proportion but for the rarest
+        for rows, _ in [(train_rows, test_rows), *parts]:
+            _check_classes(problem, rows, "rows")
     return Splits(train_rows, test_rows, parts)
 
 
 def _row_folds(problem: Problem, settings: FitSettings) -> Any:
     from sklearn.model_selection import RepeatedKFold, RepeatedStratifiedKFold
 
-    kind: Any = RepeatedStratifiedKFold if problem.task == "classification" else RepeatedKFold
+    kind: Any = RepeatedKFold if problem.strata is None else RepeatedStratifiedKFold
     return kind(n_splits=settings.folds, n_repeats=settings.repeats, random_state=settings.seed)
 
 
@@ -81,7 +84,8 @@ def folds_of(problem: Problem, settings: FitSettings) -> list[tuple[Rows, Rows]]
     if problem.groups is not None:
         _check_groups(problem, problem.groups, settings.folds)
         return _folds(problem, settings, problem.groups, rows, settings.seed)
-    return list(_row_folds(problem, settings).split(problem.target, problem.target))
+    target = problem.target if problem.strata is None else problem.strata
+    return list(_row_folds(problem, settings).split(rows, target))
 
 
 # ------------------------------------------------------------------------------------------ groups
@@ -98,7 +102,7 @@ def _of_groups(problem: Problem, settings: FitSettings, groups: Rows) -> Splits:
         parts += _folds(problem, settings, groups, train_rows, seed)
     if problem.task == "classification":
         for rows, _ in [(train_rows, test_rows), *parts]:
-            _check_classes(problem, rows, name)
+            _check_classes(problem, rows, f"groups of {name}")
     return Splits(train_rows, test_rows, parts)
 
 
@@ -109,10 +113,10 @@ def _folds(
     be."""
     from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
-    kind: Any = StratifiedGroupKFold if problem.task == "classification" else GroupKFold
+    kind: Any = GroupKFold if problem.strata is None else StratifiedGroupKFold
     folds = kind(n_splits=settings.folds, shuffle=True, random_state=seed)
-    target = problem.target[rows]
-    return [(rows[a], rows[b]) for a, b in folds.split(target, target, groups[rows])]
+    target = problem.target if problem.strata is None else problem.strata
+    return [(rows[a], rows[b]) for a, b in folds.split(rows, target[rows], groups[rows])]
 
 
 def _check_groups(problem: Problem, groups: Rows, fewest: int) -> None:
@@ -125,12 +129,12 @@ def _check_groups(problem: Problem, groups: Rows, fewest: int) -> None:
         )
 
 
-def _check_classes(problem: Problem, rows: Rows, name: str) -> None:
+def _check_classes(problem: Problem, rows: Rows, where: str) -> None:
     absent = np.setdiff1d(np.arange(len(problem.classes)), problem.target[rows])
     if absent.size:
         raise InputError(
             f"{problem.data}: class {quoted(problem.classes[absent[0]])} of the target "
-            f"{quoted(problem.target_name)} is in too few groups of {name}: some training part has "
+            f"{quoted(problem.target_name)} is in too few {where}: some training part has "
             "no row of it."
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +19,12 @@ from thinned.fit.doubt import option
 from thinned.fit.files import STANDARD_INPUT, read
 from thinned.fit.kinds import Column, Kind, as_kind, kind_of
 from thinned.fit.readings import Reading, applied
-from thinned.fit.selection import note_alike, selected
+from thinned.fit.remarks import note_alike, note_classes
+from thinned.fit.selection import selected
 from thinned.fit.source import TableFile
 from thinned.fit.structure import group_numbers, times_of, weights_of
-from thinned.fit.target import Task, check_target, learnable, target_column, task_of
+from thinned.fit.target import Task, goals_of, target_columns
+from thinned.fit.together import Together, together
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,8 +37,9 @@ __all__ = [
     "Task",
     "features_for",
     "load",
+    "loaded",
     "open_data",
-    "problem_of",
+    "problems_of",
 ]
 
 DATASETS = ("digits", "wine", "breast_cancer", "diabetes")
@@ -47,7 +50,8 @@ FEWEST_ROWS = 13
 
 @dataclass
 class Problem:
-    """What there is to learn: features by row, and one target each.
+    """What there is to learn: features by row, and one target each. Several targets are as many
+    problems, whose features, rows and order are the same.
 
     `features` has a column of float64 (NaN is missing) for each numeric column, and one of str
     (None is missing) for each other. `target` holds class numbers, or values in the target's units.
@@ -57,6 +61,7 @@ class Problem:
     with a mean of 1, say how much each counts, where there are such columns.
     `places` are the positions of the rows in the data, and `unknown` has the features of the rows
     without a target, its index being their positions.
+    `together` has all targets where there are several, of which one network learns all.
     """
 
     data: str
@@ -77,10 +82,41 @@ class Problem:
     groups: NDArray[np.intp] | None = None
     times: NDArray[np.float64] | None = None
     weights: NDArray[np.float64] | None = None
+    together: Together | None = None
 
     @property
     def rows(self) -> int:
         return len(self.target)
+
+    @property
+    def strata(self) -> NDArray[np.intp] | None:
+        """What splits keep in proportion; None where no target has classes."""
+        if self.together is not None:
+            return self.together.strata
+        return self.target if self.task == "classification" else None
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The names of all targets."""
+        return (self.target_name,) if self.together is None else self.together.names
+
+    @property
+    def tasks(self) -> str:
+        """What all targets are, as --task says it."""
+        return self.task if self.together is None else self.together.task or "auto"
+
+    def taken(self, rows: NDArray[np.intp]) -> Problem:
+        """The same for some of the rows."""
+        return replace(
+            self,
+            features=self.features.iloc[rows].reset_index(drop=True),
+            target=self.target[rows],
+            places=self.places[rows],
+            groups=None if self.groups is None else self.groups[rows],
+            times=None if self.times is None else self.times[rows],
+            weights=None if self.weights is None else self.weights[rows],
+            together=None if self.together is None else self.together.taken(rows),
+        )
 
 
 def open_data(
@@ -123,91 +159,109 @@ def load(
     ------
     InputError with one sentence.
     """
+    return loaded(data, () if target is None else (target,), task, choices)[0]
+
+
+def loaded(
+    data: str, targets: Sequence[str], task: str = "auto", choices: Choices | None = None
+) -> list[Problem]:
+    """`load` for several targets: a problem for each."""
     choices = choices or Choices()
     source = open_data(data, missing=choices.missing, encoding=choices.encoding)
-    return problem_of(source, data, target, task, choices)
+    return problems_of(source, data, targets, task, choices)
 
 
-def problem_of(
+def problems_of(
     source: TableFile,
     typed: str,
-    target: str | None,
+    targets: Sequence[str],
     task: str,
     choices: Choices,
     beside: Collection[str] = (),
-) -> Problem:
-    """What `load` makes of a table that was read.
+) -> list[Problem]:
+    """What `load` makes of a table that was read: a problem for each target.
 
     typed : how the user named it. beside : columns that new data will not have.
     """
     source.frame = source.frame.reset_index(drop=True)
-    name = target_column(source, target)
+    targets = target_columns(source, targets)
     names = list(source.frame.columns)
-    _check_choices(choices, name, names)
+    _check_choices(choices, targets, names)
     groups = None if choices.groups is None else group_numbers(source, choices.groups)
     weights = None if choices.weights is None else weights_of(source, choices.weights)
     apart = {*choices.drop, *filter(None, (choices.groups, choices.weights))}
     source.frame = source.frame.drop(columns=list(apart))
     names_read = list(source.frame.columns)
-    readings = found(source, names_read, choices.kinds, name)
+    readings = found(source, names_read, choices.kinds, targets)
     for one in readings:
-        if one.column == name and one.dated:
+        if one.column in targets and one.dated:
             clock = FORMS[one.form].clock
-            more = f", or write {option(name, 'duration')} if they are lengths of time"
+            more = f", or write {option(one.column, 'duration')} if they are lengths of time"
+            what = "times of day" if clock else "dates"
             raise source.error(
-                f"the target {quoted(name)} holds {'times of day' if clock else 'dates'}; name "
-                f"another with --target{more if clock else ''}."
+                f"the target {quoted(one.column)} holds {what}; name another with --target"
+                f"{more if clock else ''}."
             )
     applied(source, readings)
     times = None if choices.time is None else times_of(source, choices.time, readings)
     _check_number(source, len(source.frame))
-    kind, values = kind_of(source, name)
+    columns = {name: kind_of(source, name) for name in targets}
     if weights is not None and not weights.all():
-        values = values.where(weights > 0, np.nan if kind == "numeric" else None)
+        columns = {
+            name: (kind, values.where(weights > 0, np.nan if kind == "numeric" else None))
+            for name, (kind, values) in columns.items()
+        }
         source.notes.append(
             f"Rows to which {quoted(choices.weights)} gives a weight of 0 count as rows without a "
             "target."
         )
-    check_target(source, name, kind, values, task)
-    chosen = task_of(source, name, kind, values, task)
-    classes, y, rows = learnable(source, name, kind, values, chosen)
+    goals, rows = goals_of(source, columns, task)
     _check_number(source, len(rows), " with a target")
-    if kind == "text":
-        note_alike(source, name, values)
-    unlearned = {name, *beside}
+    for goal in goals:
+        if goal.kind == "text":
+            note_alike(source, goal.name, columns[goal.name][1])
+        note_classes(source, goal)
+    unlearned = {*targets, *beside}
     unlearned |= {part for one in readings if one.column in beside for part in one.makes}
     others = [one for one in source.frame.columns if one not in unlearned]
     made = {part for one in readings if one.dated for part in one.makes}
-    kept, frame = selected(source, others, y, rows, chosen, choices.keep, made)
+    kept, frame = selected(source, others, goals, rows, choices.keep, made)
     if not kept:
         why = f" {source.notes[-1]}" if others else ""
-        raise source.error(
-            f"there is no column to learn from beside the target {quoted(name)}.{why}"
+        what = f"target{'s' * (len(targets) > 1)} {listed(targets)}"
+        raise source.error(f"there is no column to learn from beside the {what}.{why}")
+    unknown = ~np.all([values.notna().to_numpy() for _, values in columns.values()], axis=0)
+    features = frame if len(rows) == len(frame) else frame.iloc[rows].reset_index(drop=True)
+    problems = []
+    for goal in goals:
+        # The columns that a date becomes can be left out one by one.
+        learned = {goal.name, *(column.name for column in kept)}
+        used = tuple(one for one in readings if learned & {one.column, *one.makes})
+        learned |= {one.column for one in used}
+        problems.append(
+            Problem(
+                data=source.name,
+                typed=typed,
+                features=features,
+                columns=kept,
+                left_out=tuple(one for one in names if one not in learned),
+                target_name=goal.name,
+                task=goal.task,
+                target=goal.target,
+                classes=goal.classes,
+                sha256=source.sha256,
+                notes=list(source.notes),
+                readings=used,
+                choices=choices,
+                places=rows,
+                groups=None if groups is None else groups[rows],
+                times=None if times is None else times[rows],
+                weights=None if weights is None else weights[rows] / weights[rows].mean(),
+                unknown=frame[unknown],
+                together=together(goals),
+            )
         )
-    # The columns that a date becomes can be left out one by one.
-    learned = {name, *(column.name for column in kept)}
-    used = tuple(one for one in readings if learned & {one.column, *one.makes})
-    learned |= {one.column for one in used}
-    return Problem(
-        data=source.name,
-        typed=typed,
-        features=frame if len(rows) == len(frame) else frame.iloc[rows].reset_index(drop=True),
-        columns=kept,
-        left_out=tuple(one for one in names if one not in learned),
-        target_name=name,
-        task=chosen,
-        target=y,
-        classes=classes,
-        sha256=source.sha256,
-        notes=source.notes,
-        readings=used,
-        choices=choices,
-        places=rows,
-        groups=None if groups is None else groups[rows],
-        times=None if times is None else times[rows],
-        weights=None if weights is None else weights[rows] / weights[rows].mean(),
-        unknown=frame[values.isna().to_numpy()],
-    )
+    return problems
 
 
 def _check_number(source: TableFile, rows: int, which: str = "") -> None:
@@ -218,20 +272,20 @@ def _check_number(source: TableFile, rows: int, which: str = "") -> None:
         )
 
 
-def _check_choices(choices: Choices, target: str, names: list[str]) -> None:
+def _check_choices(choices: Choices, targets: Collection[str], names: list[str]) -> None:
     """Options name columns that are there, and do not contradict each other."""
     check_names("--type", list(choices.kinds), names)
     for flag, those in (("--keep", choices.keep), ("--drop", choices.drop)):
         check_names(flag, those, names)
-        if target in those:
-            raise InputError(f"{flag}: {quoted(target)} is the target.")
+        if both := set(targets) & set(those):
+            raise InputError(f"{flag}: {quoted(min(both))} is {_target(targets)}.")
     columns = (choices.groups, choices.time, choices.weights)
     for flag, one in zip(("--groups", "--time", "--weights"), columns, strict=True):
         if one is None:
             continue
         check_names(flag, [one], names)
-        if one == target:
-            raise InputError(f"{flag}: {quoted(target)} is the target.")
+        if one in targets:
+            raise InputError(f"{flag}: {quoted(one)} is {_target(targets)}.")
         if one in choices.drop or (flag != "--time" and one in choices.keep):
             raise InputError(f"{flag}: {quoted(one)} is named by --keep or --drop too.")
     if choices.weights is not None and choices.weights in (choices.groups, choices.time):
@@ -241,6 +295,10 @@ def _check_choices(choices: Choices, target: str, names: list[str]) -> None:
     both = set(choices.keep) & set(choices.drop)
     if both:
         raise InputError(f"--keep and --drop: both name the column {quoted(min(both))}.")
+
+
+def _target(targets: Collection[str]) -> str:
+    return "a target" if len(targets) > 1 else "the target"
 
 
 def features_for(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -19,11 +21,10 @@ if TYPE_CHECKING:
 __all__ = [
     "FEWEST_IN_CLASS",
     "MOST_NUMBERED_CLASSES",
+    "Goal",
     "Task",
-    "check_target",
-    "learnable",
-    "target_column",
-    "task_of",
+    "goals_of",
+    "target_columns",
 ]
 
 Task = Literal["classification", "regression"]
@@ -37,20 +38,96 @@ FEWEST_IN_CLASS = 7
 RARE_SHARE = 0.1
 
 
-def target_column(source: TableFile, target: str | None) -> str:
+@dataclass(frozen=True)
+class Goal:
+    """One target: `target` has the numbers of its classes, or values in its units.
+
+    kind : of its column, as `kind_of` says it.
+    """
+
+    name: str
+    kind: str
+    task: Task
+    classes: tuple[Any, ...]
+    target: NDArray[Any]
+
+
+def target_columns(source: TableFile, targets: Sequence[str]) -> tuple[str, ...]:
+    """The names of the columns to predict, after looking for each; without any, the default."""
     names = list(source.frame.columns)
-    if target is None:
+    if not targets:
         if "target" in names:
-            return "target"
+            return ("target",)
         source.notes.append(
             f"No target was named: the last column, {quoted(names[-1])}, is predicted."
         )
-        return str(names[-1])
-    if target not in names:
-        near = difflib.get_close_matches(target, names, 1)
-        hint = f"did you mean {quoted(near[0])}?" if near else f"the columns are {listed(names)}."
-        raise source.error(f"no column {quoted(target)}; {hint}")
-    return target
+        return (str(names[-1]),)
+    for target in targets:
+        if target not in names:
+            near = difflib.get_close_matches(target, names, 1)
+            hint = (
+                f"did you mean {quoted(near[0])}?" if near else f"the columns are {listed(names)}."
+            )
+            raise source.error(f"no column {quoted(target)}; {hint}")
+    twice = [name for name in targets if targets.count(name) > 1]
+    if twice:
+        raise source.error(f"the target {quoted(twice[0])} is named twice.")
+    return tuple(targets)
+
+
+def goals_of(
+    source: TableFile, columns: Mapping[str, tuple[str, pd.Series]], task: str
+) -> tuple[list[Goal], NDArray[np.intp]]:
+    """What each target is, and the positions of the rows that are learned from: those with a value
+    of every target whose classes are not too rare.
+
+    columns : kind and values of each target, by its name.
+    """
+    for name, (kind, values) in columns.items():
+        check_target(source, name, kind, values, task)
+    tasks = {
+        name: task_of(source, name, kind, values, task) for name, (kind, values) in columns.items()
+    }
+    known = np.all([values.notna().to_numpy() for _, values in columns.values()], axis=0)
+    _note_unknown(source, tuple(columns), known)
+    while True:
+        found = {
+            name: learnable(
+                source, name, kind, values if known.all() else values.where(known), tasks[name]
+            )
+            for name, (kind, values) in columns.items()
+        }
+        # A class too rare takes its rows from the other targets too, whose classes may become so.
+        left = np.zeros(len(known), bool)
+        left[_in_all([rows for _, _, rows in found.values()])] = True
+        if all(len(rows) == left.sum() for _, _, rows in found.values()):
+            break
+        known = left
+    goals = [
+        Goal(name, columns[name][0], tasks[name], classes, y)
+        for name, (classes, y, _) in found.items()
+    ]
+    return goals, np.flatnonzero(left)
+
+
+def _in_all(parts: Sequence[NDArray[np.intp]]) -> NDArray[np.intp]:
+    rows = parts[0]
+    for other in parts[1:]:
+        rows = np.intersect1d(rows, other)
+    return rows
+
+
+def _note_unknown(source: TableFile, names: tuple[str, ...], known: NDArray[np.bool_]) -> None:
+    n = int((~known).sum())
+    if not n:
+        return
+    which = f"The target {quoted(names[0])} has no value"
+    if len(names) > 1:
+        which = "One of the targets, or more, has no value"
+    source.notes.append(
+        f"{which} in {count(n, 'row')}, the first {source.row(int(np.flatnonzero(~known)[0]))}: "
+        "not learned from, and predicted in predictions.csv, where the target is empty."
+    )
 
 
 def check_target(source: TableFile, name: str, kind: str, values: pd.Series, task: str) -> None:
@@ -112,13 +189,6 @@ def learnable(
     Rows without a target are not learned from, nor are those of a few classes that are too rare.
     """
     rows = np.flatnonzero(values.notna().to_numpy())
-    if len(rows) < len(values):
-        n = len(values) - len(rows)
-        source.notes.append(
-            f"The target {quoted(name)} has no value in {count(n, 'row')}, the first "
-            f"{source.row(int(np.flatnonzero(values.isna())[0]))}: not learned from, and predicted "
-            "in predictions.csv, where the target is empty."
-        )
     if kind == "numeric":
         most = LARGEST_TARGET if task == "regression" else LARGEST
         check_values(source, name, values.to_numpy(np.float64), most)

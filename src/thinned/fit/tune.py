@@ -21,7 +21,7 @@ from thinned.fit.rate import Rate, mean_of
 from thinned.fit.results import FitSettings
 from thinned.fit.splits import folds_of
 from thinned.fit.tables import Problem
-from thinned.fit.training import Job, train
+from thinned.fit.training import job_of, train
 
 __all__ = ["TUNED", "Tuning", "read_tune", "tuned"]
 
@@ -165,23 +165,21 @@ def _of_trial(trial: Any, settings: FitSettings, names: tuple[str, ...]) -> FitS
     return settings
 
 
-def _parts(problem: Problem, settings: FitSettings) -> Iterator[tuple[Any, Any, Any]]:
-    """Inputs, targets and weights of each fold."""
+def _parts(problem: Problem, settings: FitSettings) -> Iterator[tuple[Any, Any]]:
+    """The rows of each fold, and their inputs."""
     for rows, other in folds_of(problem, replace(settings, repeats=1)):
         transformer = column_transformer(problem.columns)
         inputs = (
             transformer.fit_transform(problem.features.iloc[rows]).astype(np.float32),
             transformer.transform(problem.features.iloc[other]).astype(np.float32),
         )
-        weights = problem.weights
-        of_rows = None if weights is None else (weights[rows], weights[other])
-        yield inputs, (problem.target[rows], problem.target[other]), of_rows
+        yield (rows, other), inputs
 
 
 def _loss(
     problem: Problem,
     tried: FitSettings,
-    parts: list[tuple[Any, Any, Any]],
+    parts: list[tuple[Any, Any]],
     number: int,
     engine: Engine,
 ) -> float:
@@ -189,20 +187,12 @@ def _loss(
     middle p above 0."""
     looks = looks_for(tried.epochs)
     jobs = [
-        Job(
-            key=(number, fold),
-            task=problem.task,
-            n_classes=len(problem.classes),
-            inputs=inputs,
-            target=target,
-            p=_middle_rate(tried),
-            random_state=tried.seed,
-            looks=looks,
-            settings=tried,
-            weights=weights,
+        job_of(
+            problem, tried, rows, inputs, key=(number, fold), p=_middle_rate(tried),
+            random_state=tried.seed, looks=looks,
         )
-        for fold, (inputs, target, weights) in enumerate(parts)
-    ]
+        for fold, (rows, inputs) in enumerate(parts)
+    ]  # fmt: skip
     # Looks after the end of a training are NaN.
     lowest = [np.nanmin(one.measured[1, :, 0]) for one in engine.run(train, jobs, len(jobs))]
     return float(np.sort(lowest).mean())  # in one order, the sum rounds in one way

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from thinned.errors import quoted
+from thinned.errors import listed, quoted
 from thinned.fit.baselines import called
 from thinned.fit.rate import spelled
 from thinned.fit.results import Level, Mean, Refit, Result
@@ -331,6 +331,10 @@ def _settings(result: Result) -> Section:
     ]
     if result.took is not None:  # a report is the same whenever it is made, and has no time in it
         facts.append(("Machine", f"{result.took.machine}; took.json says how long it took"))
+    if len(data.targets) > 1:
+        facts.insert(
+            1, ("Learned together", f"one network, with outputs for {listed(data.targets)}")
+        )
     if data.sha256:
         facts.insert(1, ("SHA-256 of the file", data.sha256))
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{text_long(said)}</dd>" for name, said in facts)

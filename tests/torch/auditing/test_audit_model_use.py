@@ -154,3 +154,11 @@ def test_lazy_layers_get_their_weights_and_nothing_else_changes():
     assert model[1].training
     assert torch.equal(before, torch.get_rng_state())
     assert torch.equal(model[2].running_mean, torch.zeros(8))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
+def test_a_scripted_model_is_audited_by_what_it_draws():
+    plain = torch.nn.Sequential(torch.nn.Linear(8, 64), torch.nn.Dropout(0.5))
+    report = tt.audit(torch.jit.script(plain), torch.randn(64, 8), measure=False)
+    assert report.clean
+    assert [(site.p, site.drawn) for site in report.sites] == [(0.5, 8192)]

@@ -13,6 +13,7 @@ from thinned.audit.nodes import children, walk
 from thinned.audit.order import Order, walked
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Function, Source
+from thinned.audit.trained import learners
 from thinned.audit.values import Built, Class
 from thinned.audit.words import words_of
 
@@ -24,6 +25,12 @@ _MODEL = re.compile(
     r"|resnet|transformer|backbone|student)\d*$"
 )
 _LOADER = re.compile(r"(?i)load|batch|data|iter|_dl$|^dl$|set$|graphs?$")
+# Classes of Lightning that have hooks, and the hooks after which the epoch goes on.
+_HOOKED = (".Callback", ".LightningModule")
+_WITHIN_EPOCH = re.compile(
+    r"^on_(?:train_batch_(?:start|end)|(?:before|after)_(?:backward|zero_grad))$"
+)
+_LEARN = frozenset({"backward", "manual_backward"})
 _OF_MODULES = frozenset(
     {"modules", "named_modules", "children", "named_children", "ModuleList", "values"}
 )
@@ -194,6 +201,7 @@ def evaluated_in_training_mode(source: Source) -> Iterator[Hit]:
         return
     if "backward" not in source.attributes:
         yield from _nnx_without_eval(source)
+        yield from _loaded_without_eval(source)
         return
     if _sets_mode_elsewise(source):
         return
@@ -242,6 +250,24 @@ def _nnx_without_eval(source: Source) -> Iterator[Hit]:
             if key is not None and _MODEL.match(key.rpartition(".")[2]):
                 yield node, f"{key} is evaluated here, and nothing in this file calls {key}.eval()."
                 break
+
+
+def _loaded_without_eval(source: Source) -> Iterator[Hit]:
+    """A model that drops, built and loaded in this file, which is run without gradients."""
+    loaded = {_key(a.value) for a in source.attributes.get("load_state_dict", ())} - {None}
+    if not loaded or "train" in source.attributes or _sets_mode_elsewise(source):
+        return
+    quiet: list[ast.AST] = [n for n in source.withs if _is_quiet(source, n)]
+    quiet += [f for f in source.functions if _without_gradient(source, f)]
+    handed = {_key(arg) for call in source.calls for arg in call.args}
+    for node in {n: None for at in quiet for n in walk(at)}:
+        if not isinstance(node, ast.Call) or (key := _key(node.func)) not in loaded - handed:
+            continue
+        if drops_inside(source, source.interpreter.of(node.func)) and not (
+            is_test_code(source, node) or is_monte_carlo(source, node)
+        ):
+            yield node, f"{key} is evaluated here, and nothing in this file calls {key}.eval()."
+            break
 
 
 def _script_without_eval(source: Source) -> Iterator[Hit]:
@@ -302,11 +328,33 @@ def _sets_mode_elsewise(source: Source) -> bool:
 )
 def left_in_evaluation(source: Source) -> Iterator[Hit]:
     told: set[ast.AST] = set()
+    yield from _hooks_of_lightning(source)
     for left in _order(source).inside:
         if left.node not in told and not is_test_code(source, left.node):
             told.add(left.node)
             what = "eval() is called" if left.direct else "A model is left in evaluation by a call"
             yield left.node, f"{what} in the loop that trains, and train() is not called after it."
+
+
+def _hooks_of_lightning(source: Source) -> Iterator[Hit]:
+    """A hook within the epoch that puts the module to evaluation, and not back."""
+    for info in source.classes.values():
+        bases = [base or "" for member in info.family() for base in member.bases]
+        if not any(b.startswith("lightning.") and b.endswith(_HOOKED) for b in bases):
+            continue
+        for name, method in info.methods.items():
+            if not _WITHIN_EPOCH.match(name) or _freezes(method):
+                continue
+            back = [_of(call) for call in _method_calls(method, "train")]
+            for call in _method_calls(method, "eval"):
+                whole = _of(call) in (
+                    "self",
+                    "pl_module",
+                    "trainer.model",
+                    "trainer.lightning_module",
+                )
+                if whole and _of(call) not in back and not call.args:
+                    yield call, "eval() is called within the epoch, and train() is not after it."
 
 
 _walks: WeakKeyDictionary[Source, Order] = WeakKeyDictionary()
@@ -317,7 +365,8 @@ def _order(source: Source) -> Order:
     found = _walks.get(source)
     if found is None:
         found = _walks[source] = Order()
-        learns = "backward" in source.attributes or "manual_backward" in source.attributes
+        files = (source, *(source.met if source.all_called else ()))
+        learns = any(not _LEARN.isdisjoint(file.attributes) for file in files)
         functions: list[ast.AST] = [source.tree, *source.functions]
         for function in functions if learns else ():
             loops = any(source.function_of(loop) is _or_none(function) for loop in source.loops)
@@ -356,10 +405,14 @@ def other_phase(source: Source) -> Iterator[Hit]:
     told: set[ast.AST] = set()
     for left in _order(source).before:
         function = source.function_of(left.node)
-        if left.node in told or is_test_code(source, left.node) or function is None:
+        if left.node in told or is_test_code(source, left.node):
             continue
-        words = words_of(function.name)
-        if {"train", "fit", "training", "finetune"} & set(words) and not _freezes(function):
+        if function is None:  # a script: its optimizer has the model
+            trains = any(left.key in keys for keys in learners(source).values())
+        else:
+            words = words_of(function.name)
+            trains = not {"train", "fit", "training", "finetune"}.isdisjoint(words)
+        if trains and not _freezes(source.tree if function is None else function):
             told.add(left.node)
             yield left.node, "eval() is called here, and the model is trained after it."
     yield from _lightning_steps(source)

@@ -38,10 +38,27 @@ def inverted(source: Source) -> Iterator[Hit]:
         if node not in told:
             told.add(node)
             yield node, f"{drop.label} drops in evaluation here, and not in training."
-    for call in source.calls:
-        word = _turned(source, call)
-        if word is not None and call not in told and not is_test_code(source, call):
+    turned = [(call, word) for call in source.calls if (word := _turned(source, call)) is not None]
+    if _cancel(source, [call for call, _ in turned]):
+        return
+    for call, word in turned:
+        if call not in told and not is_test_code(source, call):
             yield call, f"{word} is the wrong way round."
+
+
+def _cancel(source: Source, calls: list[ast.Call]) -> bool:
+    """Whether a class of the file takes what it calls the mode for its contrary, and is given that:
+    two mistakes in names that are none together."""
+    taking = {
+        info.node
+        for call in calls
+        for k in call.keywords
+        if k.arg in _EVALUATION and isinstance(k.value, ast.Name)
+        for info in [source.class_of(call)]
+        if info is not None
+    }
+    handing = [k for call in calls for k in call.keywords if k.arg in _TRAINING]
+    return bool(taking) and bool(handing)
 
 
 def _turned(source: Source, call: ast.Call) -> str | None:

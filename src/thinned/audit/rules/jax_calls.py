@@ -30,6 +30,8 @@ __all__ = ["always_on", "evaluated_with_dropout", "fixed_key", "key_twice", "no_
 
 _KEYS = frozenset({"jax.random.PRNGKey", "jax.random.key"})
 _FLAX = frozenset({"flax.linen.Dropout", "flax.nnx.Dropout"})
+_EQUINOX = frozenset({"equinox.nn.Dropout", "equinox.nn.MultiheadAttention"})
+_MAPS = frozenset({"jax.vmap", "equinox.filter_vmap"})
 _TRAINING = re.compile(r"(?i)train|(?:^|_)step$|update|loss|^forward$|^__call__$")
 _APPLY = frozenset({"apply", "apply_fn"})
 _HANDS = 3
@@ -71,10 +73,22 @@ def _uses(source: Source) -> Iterator[_Use]:
                 key = made if _in_training(source, call) else None
         elif called.name in _WITH_KEY:
             key = called.argument(0, "rng", "key")
+        elif isinstance(call.func, ast.Call):
+            key = _mapped_key(source, call, call.func)
         elif _draws(source, call, called.target):
             key = next((k.value for k in call.keywords if k.arg == "key"), None)
         if key is not None:
             yield _Use(key, call)
+
+
+def _mapped_key(source: Source, call: ast.Call, mapping: ast.Call) -> ast.expr | None:
+    """The keys that a model of Equinox, mapped over a batch, is given: vmap(model)(x, keys)."""
+    mapped = source.called(mapping)
+    if mapped.name not in _MAPS or not _uses_equinox(source) or not _runs_model(mapped):
+        return None
+    if not any(source.calls_of(_EQUINOX)):
+        return None
+    return next((arg for arg in reversed(call.args) if _is_key(arg)), None)
 
 
 def _handed_on(source: Source, uses: list[_Use]) -> list[_Use]:
@@ -87,8 +101,9 @@ def _handed_on(source: Source, uses: list[_Use]) -> list[_Use]:
         for use in uses:
             if isinstance(use.key, ast.Name):
                 for function in source.functions_of(use.call):
-                    if not _stores(source, use.key.id, function):
-                        draws[function].add(use.key.id)
+                    name = _split_of(use.key.id, function)
+                    if not _stores(source, name, function):
+                        draws[function].add(name)
         uses = []
         for call in source.calls if draws else ():
             called = source.called(call)
@@ -105,10 +120,29 @@ def _handed_on(source: Source, uses: list[_Use]) -> list[_Use]:
     return found
 
 
+def _split_of(name: str, function: Function) -> str:
+    """The name of the key that one was split off in a function; itself where it was not."""
+    given = [
+        node.value
+        for node in walk(function)
+        if isinstance(node, ast.Assign)
+        and any(isinstance(n, ast.Name) and n.id == name for t in node.targets for n in walk(t))
+    ]
+    made = given[0] if len(given) == 1 else None
+    first = made.args[0] if isinstance(made, ast.Call) and made.args else None
+    if isinstance(made, ast.Call) and isinstance(first, ast.Name) and _last(made.func) == "split":
+        return first.id
+    return name
+
+
+def _last(func: ast.expr) -> str:
+    return func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "")
+
+
 def _draws(source: Source, call: ast.Call, target: Value) -> bool:
     """Whether what is called is a module of Equinox that draws: dropout, or one that holds some."""
     if isinstance(target, Built) and isinstance(target.kind, Named):
-        return target.kind.name in ("equinox.nn.Dropout", "equinox.nn.MultiheadAttention")
+        return target.kind.name in _EQUINOX
     if isinstance(target, Built):
         return drops_inside(source, target) or _has_field(source, target)
     # self.attn(x, key=key), of which nothing is known but that it is part of a module
@@ -312,6 +346,9 @@ def fixed_key(source: Source) -> Iterator[Hit]:
         if _is_kept(source, use.key):
             yield use.call, "The key for dropout is kept in the module: every call draws one mask."
             continue
+        if _is_of_state(source, use):
+            yield use.call, "The key of the state is the same at each step: so is the mask."
+            continue
         if made is None or source.resolve(made.func) not in _KEYS or not made.args:
             continue
         if not isinstance(source.value(made.args[0]), int):
@@ -329,6 +366,23 @@ def _is_kept(source: Source, key: ast.expr) -> bool:
     places = info.at.get(key.attr, [])
     functions = [source.function_of(place) for place in places]
     return bool(places) and all(f is not None and f.name == "__init__" for f in functions)
+
+
+def _is_of_state(source: Source, use: _Use) -> bool:
+    """Whether a key is a field of the state that a step of training is given, and the step does not
+    put another one there."""
+    key = source.given(use.key) if isinstance(use.key, ast.Name) else use.key
+    functions = source.functions_of(use.call)
+    if not isinstance(key, ast.Attribute) or not isinstance(key.value, ast.Name) or not functions:
+        return False
+    state, step = key.value.id, functions[-1]
+    if state == "self" or state not in {a.arg for a in (*step.args.posonlyargs, *step.args.args)}:
+        return False
+    calls = [n for n in walk(step) if isinstance(n, ast.Call)]
+    if not any(getattr(c.func, "attr", "") == "apply_gradients" for c in calls):
+        return False
+    replaced = any(k.arg in (key.attr, None) for c in calls for k in c.keywords)
+    return not replaced and not _stores(source, state, step)
 
 
 def _is_inner(source: Source, function: Function | None) -> bool:
@@ -461,9 +515,15 @@ def same_generators(source: Source) -> Iterator[Hit]:
         if not isinstance(seed, int):
             continue
         key = source.function_of(called.node), seed
-        if key in seen:
+        if key in seen or _in_turns(source, called.node):
             yield called.node, f"nnx.Rngs({seed}) is made anew: this layer's masks are another's."
         seen.add(key)
+
+
+def _in_turns(source: Source, node: ast.AST) -> bool:
+    """Whether a layer is built in each turn of a loop or comprehension."""
+    turns = (ast.ListComp, ast.GeneratorExp, ast.DictComp, ast.SetComp)
+    return bool(source.loops_of(node)) or any(isinstance(at, turns) for at in source.above(node))
 
 
 @rule(
@@ -495,7 +555,7 @@ def shared_key(source: Source) -> Iterator[Hit]:
         if not isinstance(call.func, ast.Call):
             continue
         mapped = source.called(call.func)
-        if mapped.name not in ("jax.vmap", "equinox.filter_vmap"):
+        if mapped.name not in _MAPS:
             continue
         if is_test_code(source, call) or not _runs_model(mapped):
             continue

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from thinned.audit.binding import bind
+from thinned.audit.contents import drops_inside
 from thinned.audit.context import (
     is_evaluation,
     is_guarded,
@@ -16,13 +17,13 @@ from thinned.audit.context import (
 from thinned.audit.drops import is_chosen
 from thinned.audit.flow import operation
 from thinned.audit.layers import KERAS_DROPOUT
-from thinned.audit.modes import Says, guard
+from thinned.audit.modes import Says, guard, says
 from thinned.audit.nodes import walk
 from thinned.audit.rule import Hit, rule
 from thinned.audit.rules.rates import is_version_1, is_version_2, keep_word
 from thinned.audit.rules.torch_calls import unguarded as without_mode
 from thinned.audit.source import Called, Source
-from thinned.audit.values import Function
+from thinned.audit.values import NOTHING, Built, Class, Function
 from thinned.audit.words import mode_by_name
 
 __all__ = ["always_training", "integer_seed", "keep_prob", "never_drops"]
@@ -204,7 +205,7 @@ def _outermost(source: Source, node: ast.AST) -> ast.AST | None:
 
 def _model_calls(source: Source, call: ast.Call, trained: set[str]) -> Iterator[ast.Call]:
     """The calls of a trained model that a call inside the tape is, or makes, without a mode."""
-    if ast.dump(call.func) in trained and _says_no_mode(call):
+    if ast.dump(call.func) in trained and _says_no_mode(source, call):
         yield call
     called = source.called(call)
     if isinstance(called.target, Function) and called.target.source is source:
@@ -217,15 +218,27 @@ def _model_calls(source: Source, call: ast.Call, trained: set[str]) -> Iterator[
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Name)
                 and node.func.id in names
-                and _says_no_mode(node)
+                and _says_no_mode(source, node)
             ):
                 yield node
 
 
-def _says_no_mode(call: ast.Call) -> bool:
-    return len(call.args) == 1 and not any(
-        k.arg is None or mode_by_name(k.arg) for k in call.keywords
+def _says_no_mode(source: Source, call: ast.Call) -> bool:
+    if not call.args or any(k.arg is None or mode_by_name(k.arg) for k in call.keywords):
+        return False
+    more = call.args[1:]
+    if any(isinstance(a, ast.Starred) or says(source, a) is not Says.NOTHING for a in call.args):
+        return False
+    built = source.interpreter.of(call.func) if more else NOTHING
+    if not more or not isinstance(built, Built) or not isinstance(built.kind, Class):
+        return not more
+    method = next(
+        (m.methods["call"] for m in built.kind.info.family() if "call" in m.methods), None
     )
+    if method is None or not drops_inside(source, built):
+        return False
+    taken = [a.arg for a in (*method.args.posonlyargs, *method.args.args)][1 : 1 + len(call.args)]
+    return len(taken) == len(call.args) and not any(mode_by_name(name) for name in taken)
 
 
 def _changes_in_training(source: Source) -> bool:

@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
+from thinned.audit.binding import default_of
 from thinned.audit.context import is_test_code, mentions
 from thinned.audit.layers import ADDRESSED, FUNCTIONAL
 from thinned.audit.names import UNKNOWN
@@ -84,8 +85,8 @@ def _keywords(call: ast.Call) -> list[str]:
     right="torch.manual_seed(0)\nfor x in data: loss(model(x)).backward()",
 )
 def reseeded(source: Source) -> Iterator[Hit]:
-    for called in [*source.calls_of(_SEEDS), *_seeding(source)]:
-        seed = called.argument(0, "seed")
+    seeds = [(called, called.argument(0, "seed")) for called in source.calls_of(_SEEDS)]
+    for called, seed in [*seeds, *_seeding(source)]:
         node = called.node
         if seed is None or is_test_code(source, node) or not _is_fixed(source, seed, node):
             continue
@@ -117,10 +118,11 @@ def _is_one_address(source: Source, at: ast.expr) -> bool:
     return all(source.value(part) is not UNKNOWN for part in parts)
 
 
-def _seeding(source: Source) -> Iterator[Called]:
-    """Calls of the tree's own functions that hand their first argument to a seed of torch."""
+def _seeding(source: Source) -> Iterator[tuple[Called, ast.expr | None]]:
+    """Calls of the tree's own functions that hand their first argument, or its default, to a seed
+    of torch."""
     for call in source.calls:
-        if not call.args or len(call.args) + len(call.keywords) > 2 or not source.loops_of(call):
+        if len(call.args) + len(call.keywords) > 2 or not source.loops_of(call):
             continue
         name = getattr(call.func, "attr", getattr(call.func, "id", ""))
         if "seed" not in name.lower():
@@ -135,7 +137,9 @@ def _seeding(source: Source) -> Iterator[Called]:
                 for n in walk(target.node)
             )
         ):
-            yield called
+            first = next((a.arg for a in target.node.args.args[target.skip :]), "")
+            given = called.argument(0, "seed", first)
+            yield called, given if given is not None else default_of(target.node, first)
 
 
 def _is_fixed(source: Source, seed: ast.expr, node: ast.AST) -> bool:

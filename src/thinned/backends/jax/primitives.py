@@ -270,11 +270,13 @@ def _lowering(
         function = partial(kernel, how=how)
     else:
         function = _traced_once(pure, how, _keep_bits(platform, division in ("alone", "whole")))
-    if division != "divided":
-        return lowered_plainly(function, ctx, *operands)
-    divided = [jax.core.ShapedArray(a.shape, a.dtype, sharding=a.sharding) for a in ctx.avals_in]
-    lower = mlir.lower_fun(function, multiple_results=False)
-    return lower(ctx.replace(avals_in=divided), *operands)
+    if division == "divided":
+        divided = [
+            jax.core.ShapedArray(a.shape, a.dtype, sharding=a.sharding) for a in ctx.avals_in
+        ]
+        lower = mlir.lower_fun(function, multiple_results=False)
+        return lower(ctx.replace(avals_in=divided), *operands)
+    return lowered_plainly(function, ctx, *operands)
 
 
 BY_PALLAS = {name: partial(pallas.decided, platform=name) for name in pallas.PLATFORMS}

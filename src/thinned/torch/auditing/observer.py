@@ -169,6 +169,8 @@ class Observer(ThreadMode):
     def __enter__(self) -> Observer:
         hook: Any
         for module in self.names:
+            if isinstance(module, torch.jit.ScriptModule):
+                continue  # it takes no hooks: its draws are those of the module around it
             hook = module.register_forward_pre_hook(self._before, with_kwargs=True)
             self._handles.append(hook)
             hook = module.register_forward_hook(self._after, with_kwargs=True, always_call=True)

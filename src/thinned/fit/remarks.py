@@ -1,0 +1,320 @@
+"""What is pointed out of columns and rows that are learned from, and left as they are."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thinned.errors import listed, quoted
+from thinned.fit.dates import is_called_a_date
+from thinned.fit.doubt import count, option
+from thinned.fit.endings import is_sum
+from thinned.fit.source import TableFile
+from thinned.fit.target import Goal, Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "note_alike",
+    "note_classes",
+    "note_copies",
+    "note_far_date",
+    "note_no_values",
+    "note_row_names",
+    "note_telling",
+    "note_texts",
+    "several_numbers",
+]
+
+# Of fewer rows little can be told. Numbers from here on are no years and no lengths of time.
+FEW_ROWS, _LEAST_DATE = 50, 10_000
+# Whole numbers with so many digits each are codes more often than counts.
+_LONG, _LONGEST = 1e8, 1e19
+# Numbers that stand for no value in many tables, where they are far from all others.
+_NO_VALUES = frozenset(
+    sign * number for number in (9, 99, 999, 9999, 99999, 999999) for sign in (1, -1)
+)
+_NO_VALUES |= {-1}
+# From this correlation on a column looks as if it were computed from the quantity.
+NEARLY = 0.999
+# This many rows, or fewer, are put in order before all are.
+FIRST_ORDERED = 1000
+# Rows that a text must have on average for its class to be no accident.
+FEWEST_OF_TEXT = 5
+
+# Names of columns whose numbers are codes more often than quantities.
+_CODES = re.compile(
+    r"(?i:(.*[_ .-])?(zip|zip[_ ]?code|postal[_ ]?code|post[_ ]?code|plz|fips|naics|isbn|ean|"
+    r"code|codes|version|id|ids|uid|key)([_ .-]?(no|nr|number))?)|.*[a-z](I[dD]|Code|Key)"
+)
+# Texts that may say that there is no class.
+_NO_CLASS = re.compile(
+    r"(?i)[^\w\s]*|n\.?[ad]\.?|unknown|unspecified|not (known|available|given|specified|reported)|"
+    r"missing|unbekannt|k\. ?a\.|keine angabe|inconnu|desconocido|sconosciuto"
+)
+# What stands between several texts in a cell.
+_MARKS = ";|,/"
+# So many different texts show what a column is made of; with fewer each can be a class of its own.
+_MANY_OF_FORM, _MANY_JOINED = 12, 8
+# A share of texts that have the same form; of rows that are equal to others.
+SAME_FORM, COPIES_SHARE = 0.8, 0.01
+
+
+def note_no_values(source: TableFile, name: str, values: NDArray[np.float64]) -> None:
+    """Point out a number that may stand for no value: -999 where all others are from 0 to 50."""
+    known = values[np.isfinite(values)]
+    for extreme in (float(known.min()), float(known.max())):
+        if extreme not in _NO_VALUES:
+            continue
+        others = known[known != extreme]
+        rows = len(known) - len(others)
+        if rows < 2 or len(others) < 2 or len(np.unique(others)) < 3:
+            continue
+        if np.abs(others - extreme).min() > max(float(np.ptp(others)), 1.0):
+            source.notes.append(
+                f"Column {quoted(name)} holds {extreme:g} in {count(rows, 'row')}, far from all "
+                "other "
+                f'numbers: if it says that there is none, write --missing "{extreme:g}".'
+            )
+
+
+def note_row_names(source: TableFile, name: str, values: NDArray[np.float64]) -> None:
+    """Point out numbers that may name something: their column is called so; they rise from row to
+    row, or are long and have the same number of digits."""
+    whole = not (values[:FIRST_ORDERED] % 1).any() and not (values % 1).any()
+    if len(values) < FEW_ROWS or not whole or not np.isfinite(values).all():
+        _note_codes(source, name, values)
+        return
+    steps = np.diff(values)
+    why = ""
+    if (steps > 0).all() and len({*steps[:FIRST_ORDERED].tolist()}) > 1:
+        why = "rises from each row to the next, as numbers of rows do"
+    elif values.min() >= _LONG and values.max() < _LONGEST:
+        digits = np.floor(np.log10(values))
+        if (digits == digits[0]).all() and len(np.unique(values)) == len(values):
+            why = f"has another number of {int(digits[0]) + 1} digits in each row, as codes are"
+    if why:
+        source.notes.append(
+            f"Column {quoted(name)} {why}, and is learned from as a quantity; if it only names "
+            f"rows, write --drop {quoted(name)}."
+        )
+    else:
+        _note_codes(source, name, values)
+
+
+def _note_codes(source: TableFile, name: str, values: NDArray[np.float64]) -> None:
+    """Point out a column of numbers whose name says codes, or dates, and that is neither."""
+    known = values[np.isfinite(values)]
+    said = f"Column {quoted(name)} "
+    if any(said in note for note in source.notes) or len(np.unique(known[:FIRST_ORDERED])) < 3:
+        return
+    if _CODES.fullmatch(name):
+        source.notes.append(
+            f"{said}is called as codes are, and is learned from as a quantity; if its numbers are "
+            f"names, write {option(name, 'text')}, or --drop {quoted(name)}."
+        )
+    elif is_called_a_date(name) and not (known % 1).any() and known.min() >= _LEAST_DATE:
+        source.notes.append(
+            f"{said}is called as dates are, and its numbers are in no form of dates that is known "
+            f"here, as {known[0]:.0f}: learned from as a quantity. Write dates as 2023-03-25, or "
+            f"--drop {quoted(name)}."
+        )
+
+
+def note_far_date(source: TableFile, column: str, days: NDArray[np.float64]) -> None:
+    """Point out a date that may stand for none: 9999-12-31 where all others are of some years."""
+    known = days[np.isfinite(days)]
+    for extreme in {float(known.min()), float(known.max())}:
+        others = known[known != extreme]
+        rows = len(known) - len(others)
+        if rows < 2 or len(others) < 2 or len(np.unique(others)) < 3:
+            continue
+        if np.abs(others - extreme).min() > max(2 * float(np.ptp(others)), 365.0):
+            date = np.datetime64(int(extreme), "D")
+            source.notes.append(
+                f"Column {quoted(column)} holds {date} in {count(rows, 'row')}, far from all other "
+                "dates: if it says that there is none, name its cell by --missing."
+            )
+
+
+def note_texts(source: TableFile, name: str, cells: pd.Series) -> None:
+    """Point out texts with several numbers or texts in a cell, and names of sums among others."""
+    counts = cells.value_counts()
+    texts = counts.index.to_series()
+    sums = [text for text in texts if is_sum(text)]
+    if sums and len(sums) < len(texts):
+        rows = int(counts[sums].sum())
+        source.notes.append(
+            f"Column {quoted(name)} holds {listed(sums)} in {count(rows, 'row')}, which seem to be "
+            "sums of others: take these rows out if they are."
+        )
+    what = several_numbers(texts) if len(texts) > _MANY_OF_FORM else ""
+    if not what and len(texts) >= _MANY_JOINED:
+        what = _several_texts(texts)
+    if what:
+        source.notes.append(
+            f"Column {quoted(name)} has {what}; each cell counts as one text, and a column for "
+            "each could be used."
+        )
+
+
+def several_numbers(texts: pd.Series) -> str:
+    """What texts of one form with several numbers in each are, or an empty string."""
+    forms = texts.str.strip().str.replace(r"[0-9]+(?:\.[0-9]+)?", "9", regex=True)
+    form = str(forms.mode().iloc[0])
+    if (forms == form).mean() < SAME_FORM or not re.search("9[^A-Za-z0-9]+9", form):
+        return ""
+    return f"several numbers in each cell, as {quoted(texts[forms == form].iloc[0])}"
+
+
+def _several_texts(texts: pd.Series) -> str:
+    """What cells are that are made of few texts with a mark between them, or an empty string."""
+    for mark in _MARKS:
+        joined = texts[texts.str.contains(mark, regex=False)]
+        if len(joined) * 5 < len(texts):
+            continue
+        parts = {part.strip() for text in texts for part in text.split(mark)} - {""}
+        if 1 < len(parts) * 2 <= len(texts):
+            return f"several texts in a cell, as {quoted(joined.iloc[0])}, {len(parts)} in all"
+    return ""
+
+
+def note_classes(source: TableFile, goal: Goal) -> None:
+    """Point out a class that may say that there is none."""
+    found = [one for one in goal.classes if isinstance(one, str) and _NO_CLASS.fullmatch(one)]
+    if found and len(found) < len(goal.classes):
+        source.notes.append(
+            f"The target {quoted(goal.name)} has the class {quoted(found[0])}, which may say that "
+            f"there is none; then write --missing {quoted(found[0])}."
+        )
+
+
+def note_copies(source: TableFile, features: pd.DataFrame, goals: Sequence[Goal]) -> None:
+    """Point out rows that are equal to others: what is judged on was then trained on too.
+
+    Where a quantity tells nearly all rows apart, rows that are equal in all columns are copies, and
+    no accident. Columns are looked at one by one, and only the rows that are equal so far.
+    """
+    import pandas as pd
+
+    n = len(features)
+    columns = [features[name] for name in features] + [pd.Series(goal.target) for goal in goals]
+    columns.sort(key=lambda cells: cells.dtype.kind != "f")  # which leave the fewest rows, first
+    left, numbers = np.arange(n), np.zeros(n, np.int64)
+    for cells in columns:
+        codes = pd.factorize(cells.iloc[left], use_na_sentinel=False)[0].astype(np.int64)
+        numbers = np.unique(numbers * (codes.max() + 1) + codes, return_inverse=True)[1]
+        again = np.bincount(numbers)[numbers] > 1
+        left, numbers = left[again], numbers[again]
+        if not len(left):
+            return
+    copies = len(left) - len(np.unique(numbers))
+    if n < FEW_ROWS or copies < COPIES_SHARE * n:
+        return
+    if any(cells.dtype.kind == "f" and 2 * cells.nunique() > n - copies for cells in columns):
+        source.notes.append(
+            f"{count(copies, 'row')} of {n:,} are equal to others in all columns: a network is "
+            "then judged on rows that it was trained on. Take copies out, or keep them together "
+            "by --groups."
+        )
+
+
+def note_telling(
+    source: TableFile,
+    name: str,
+    kind: str,
+    cells: pd.Series,
+    goals: Sequence[Goal],
+) -> None:
+    """Point out a column that tells a target nearly or wholly, and may have been made of it."""
+    there = cells.notna().to_numpy()
+    known = cells[there]
+    if there.sum() * 2 < len(there) or len(known) < 3:
+        return
+    for goal in goals:
+        why = _tells(kind, known, goal.target[there], goal.task)
+        if why:
+            which = f" (of {quoted(goal.name)})" if len(goals) > 1 else ""
+            source.notes.append(
+                f"Column {quoted(name)} {why}{which}. If it is not known before the target is, "
+                f"leave it out: --drop {quoted(name)}."
+            )
+
+
+def _tells(kind: str, known: pd.Series, y: NDArray[Any], task: Task) -> str:
+    """How the known cells of a column tell the target, or an empty string."""
+    if kind == "numeric":
+        x = known.to_numpy(np.float64)
+        return _in_line(x, y) if task == "regression" else _in_ranges(x, y)
+    if task == "classification":
+        different = known.nunique()
+        pairs = len(set(zip(known, y.tolist(), strict=True)))
+        if pairs == different <= len(known) / FEWEST_OF_TEXT and len(np.unique(y)) > 1:
+            return "tells the class of each row: none of its texts goes with two classes"
+    return ""
+
+
+def _in_line(x: NDArray[np.float64], y: NDArray[np.float64]) -> str:
+    """The sentence about numbers that go with a quantity in a straight line, or in its order as a
+    logarithm does."""
+    r = _correlation(x, y)
+    if abs(r) > NEARLY:
+        return f"has a correlation of {r:.5f} with the target"
+    for rows in _some_then_all(x):
+        r = _correlation(_ranks(x[rows]), _ranks(y[rows]))
+        if abs(r) <= NEARLY:
+            return ""
+    return f"puts the rows in the target's order (a rank correlation of {r:.5f})"
+
+
+def _in_ranges(x: NDArray[np.float64], y: NDArray[np.intp]) -> str:
+    """The sentence about numbers with a range for each class, where no two ranges meet."""
+    for rows in _some_then_all(x):
+        order = np.argsort(x[rows], kind="stable")
+        numbers, classes = x[rows][order], y[rows][order]
+        changes = np.flatnonzero(np.diff(classes))
+        alone = len(changes) == len(np.unique(classes)) - 1
+        if not alone or (numbers[changes] == numbers[changes + 1]).any():
+            return ""
+    one = len(changes) == 0
+    return "" if one else "tells the class of each row: the classes' ranges do not overlap"
+
+
+def _some_then_all(x: NDArray[np.float64]) -> tuple[slice, slice]:
+    """To put all rows in order takes long: those of some show whether it is worth it."""
+    return slice(None, None, len(x) // FIRST_ORDERED + 1), slice(None)
+
+
+def _ranks(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    import pandas as pd
+
+    return np.asarray(pd.Series(x).rank(), np.float64)
+
+
+def _correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """Pearson's, of numbers of any size; 0 where one of both is constant."""
+    if not np.ptp(x) or not np.ptp(y):
+        return 0.0
+    a, b = ((v - v.mean()) / np.abs(v - v.mean()).max() for v in (x, y))
+    return float(a @ b / np.sqrt((a @ a) * (b @ b)))
+
+
+def note_alike(source: TableFile, name: str, cells: pd.Series) -> None:
+    """Point out texts of a column that differ in spaces or capitals only."""
+    alike: dict[str, list[str]] = {}
+    for text in cells.dropna().unique():
+        plain = unicodedata.normalize("NFKC", text).casefold()
+        alike.setdefault(" ".join(plain.split()), []).append(text)
+    groups = [listed(texts, 4) for texts in alike.values() if len(texts) > 1]
+    if groups:
+        more = f"; and {len(groups) - 3} more" if len(groups) > 3 else ""
+        source.notes.append(
+            f"Column {quoted(name)} has texts that differ in spaces or capitals only, and count as "
+            f"different: {'; '.join(groups[:3])}{more}."
+        )
