@@ -7,5 +7,7 @@ PARTICULARS: dict[str, dict] = {
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "cvt": {"depth": [1, 2, 3]},  # it takes a stage's rate by the stage's number among layers
     "diffllama": {"attention_dropout": 0.0},  # it refuses one
+    # Where its encoder skips a layer, transformers 5.24 hands None to the next one.
+    "pegasus_x": {"encoder_layerdrop": 0.0},
     "esm": {"vocab_size": 33, "pad_token_id": 1, "mask_token_id": 32},
 }
