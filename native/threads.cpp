@@ -78,7 +78,7 @@ std::int64_t now() {
 
 constexpr std::int64_t kLinger = 100'000;  // nanoseconds a worker waits awake for the next call
 constexpr std::int64_t kAtOnce = 4'000;    // work for which a thread that is awake is worth calling
-constexpr std::int64_t kCall = 16'000;     // the least that is worth calling one that sleeps
+constexpr std::int64_t kCall = 20'000;     // the least that is worth calling one that sleeps
 constexpr int kLastItem = 1000;  // turns of a loop in which the others' last items come to an end
 constexpr std::int64_t kLatest = 1'000'000;  // what takes longer to come was held up by other programs
 
