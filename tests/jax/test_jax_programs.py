@@ -1,6 +1,5 @@
 """What is compiled: nothing of a mask is kept for the backward pass; nothing leaks or grows."""
 
-
 import jax
 import jax.export
 import jax.numpy as jnp
