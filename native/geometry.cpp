@@ -19,7 +19,6 @@ constexpr u64 kSegment = KeepBits::kMost;  // draws made before they are applied
 constexpr u64 kNoiseSegment = 2048;    // the same for noise, 4 bytes a draw
 constexpr u64 kThreadSegment = 16384;  // elements that one of several threads takes at a time
 constexpr u64 kTurnElements = 32768;   // the like where runs are short or draws are shared
-constexpr u64 kBitsInOne = 8;          // draws of a mask in a nanosecond, where other noise is one
 constexpr u64 kTeamAlone = 65536;      // elements that noise beside a team is not worth a second thread
 constexpr u64 kPiece = 256;            // elements copied together where memory is not contiguous
 constexpr u64 kFarBytes = 512u << 10;       // output of a thread that fills, with its input, its cache
@@ -437,7 +436,8 @@ void pack(const Kernel& kernel, const Stream& stream, std::uint64_t offset, std:
           unsigned char* out, int threads) {
     Packing packing{kernel, stream, offset, n, out};
     const u64 turns = (n + kSegment - 1) / kSegment;
-    parallel(static_cast<std::size_t>(turns), worth_others(n / kBitsInOne, Whose::ours) ? threads : 1, pack_turn, &packing);
+    const bool more = worth_others(n / kBitsInOne, Whose::ours);
+    parallel(static_cast<std::size_t>(turns), more ? threads : 1, pack_turn, &packing);
 }
 
 int threads_beside(const Kernel& kernel, std::uint64_t n, int allowed) {

@@ -10,6 +10,10 @@ namespace thinned {
 
 constexpr int kMaxAxes = 64;
 
+// Draws of a mask in a nanosecond, roughly, where other noise is one: what calling more threads is
+// weighed against.
+constexpr std::uint64_t kBitsInOne = 8;
+
 // One axis of the arrays at hand: its length, the step in memory (bytes) of each array, and the step
 // of the logical index, 0 where all along the axis share one draw.
 struct Axis {

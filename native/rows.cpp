@@ -12,7 +12,6 @@ using u64 = std::uint64_t;
 
 constexpr u64 kSegment = KeepBits::kMost;
 constexpr u64 kTurnElements = 32768;  // elements that a thread takes at a time
-constexpr u64 kInOne = 8;             // elements in a nanosecond
 
 const char* at(const void* p, u64 bytes) {
     return p == nullptr ? nullptr : static_cast<const char*>(p) + bytes;
@@ -44,7 +43,7 @@ struct Pass {
         return found;
     }
     void in_turns(u64 turns, void (*body)(void*, std::size_t), void* context) const {
-        const bool more = rows.threads > 1 && worth_others(rows.count * rows.n / kInOne, rows.whose);
+        const bool more = rows.threads > 1 && worth_others(rows.count * rows.n / kBitsInOne, rows.whose);
         parallel(static_cast<std::size_t>(turns), more ? rows.threads : 1, body, context, rows.whose);
     }
 };

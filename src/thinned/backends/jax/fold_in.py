@@ -12,6 +12,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from thinned.backends.jax.counter import narrow, rounds, wide
+from thinned.backends.jax.sharding import lowered_plainly
 from thinned.backends.jax.spec import alike, stacked
 
 __all__ = ["folded"]
@@ -43,8 +44,7 @@ def _pure(seed: Any, n: Any) -> Any:
 
 
 def _lowering(ctx: Any, seed: Any, n: Any) -> Any:
-    plain = [jax.core.ShapedArray(a.shape, a.dtype) for a in ctx.avals_in]
-    return mlir.lower_fun(_pure, multiple_results=False)(ctx.replace(avals_in=plain), seed, n)
+    return lowered_plainly(_pure, ctx, seed, n)
 
 
 def _batched(args: Any, axes: Any) -> tuple[Any, int]:

@@ -51,8 +51,8 @@ def lowered_plainly(function: Any, ctx: Any, *operands: Any) -> Any:
     """What a function lowers to where types say nothing of devices.
 
     A mesh that jax.set_mesh set, or variance over its axes, would require loops and reshapes to say
-    how each array is divided, and on one device's part nobody reads what they say. Which kind of
-    device it will be stays known.
+    how each array is divided, which means nothing for one device's part. The kind of device
+    stays known.
     """
     device = jax.sharding.get_abstract_mesh().abstract_device
     with jax.sharding.use_abstract_mesh(AbstractMesh((), (), abstract_device=device)):
@@ -65,7 +65,7 @@ def lowered_plainly(function: Any, ctx: Any, *operands: Any) -> Any:
 _of_parts_p: Any = Primitive("thinned_of_parts")
 
 
-@_of_parts_p.def_abstract_eval  # type: ignore[untyped-decorator]
+@_of_parts_p.def_abstract_eval  # type: ignore[untyped-decorator]  # JAX: no types
 def _(*parts: Any, function: Any, made: Any) -> Any:
     return jax.core.ShapedArray(*made)
 
