@@ -75,7 +75,7 @@ def _step(kind: str, layers: int, rows: int, width: int) -> tuple[Any, tuple[Any
     if kind == OURS:
         adopt(model, seed=1)
     if kind == WITHOUT:
-        model.eval()  # type: ignore[no-untyped-call]
+        model.eval()  # type: ignore[no-untyped-call]  # Flax: no types
     parts: Any = nnx.split(model, nnx.Param, ...)
     graph, weights, rest = parts
 
@@ -95,7 +95,7 @@ def compiling(
     try:
         for _ in range(repeats):
             for kind, seconds in taken.items():
-                jax.clear_caches()  # type: ignore[no-untyped-call]
+                jax.clear_caches()  # type: ignore[no-untyped-call]  # JAX: no types
                 step, operands = _step(kind, layers, rows, width)
                 start = time.process_time()
                 step.lower(*operands).compile()

@@ -67,8 +67,8 @@ registers hold three planes. Their 21 operations take 7.4 cycles of a round, mea
 
 What did not pay with AVX2 (time against the kernel as it is):
 
-- four planes side by side, with one word of each in memory: draws 6 % longer, for a word comes back
-  from memory later than the next round wants it;
+- four planes side by side, with one word of each in memory: draws take 6 % longer, because the next
+  round waits for the word to return from memory;
 - shuffles in place of shifts: 2 % longer;
 - another order of the operations of three planes, of nine tried: within 5 % of each other;
 - masked loads in place of a blend: 28 % longer at 256k elements and p = 0.5;

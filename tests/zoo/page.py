@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 from collections import Counter
 
 from .results import LIBRARIES, Results, versions
@@ -57,6 +58,11 @@ def _drops(row):
     return row["drops"] == "yes"
 
 
+def without_paths(text):
+    """An error's text, in which a module's file is named from its package on."""
+    return re.sub(r"(?:[A-Za-z]:)?[/\\\\][^'\" ]*site-packages[/\\\\]", "", text)
+
+
 def summary(answer):
     """One line of the run."""
     head = f"{answer['name']}, {answer['seconds']} s: "
@@ -83,7 +89,7 @@ def write(target, folder, libraries=LIBRARIES, every=1, quick=False):
                 f"{library}: {len(missing)} models not tried yet, first {missing[0]}"
             )
         answers[library] = [known[name] for name in names]
-    text = page(answers, versions(), every, quick)
+    text = without_paths(page(answers, versions(), every, quick))
     beside = target.with_suffix(".new")
     beside.write_text(text, encoding="utf-8")
     os.replace(beside, target)

@@ -80,6 +80,7 @@ class _Trial:
         return True
 
     def replay(self):
+        self.replays = False
         try:
             self._replay()
         except Exception as error:

@@ -391,7 +391,7 @@ class Interpreter:
         return NOTHING
 
     def _outcome(self, func: Function, node: ast.Call, frame: Frame | None, depth: int) -> Value:
-        """What a function of the tree gives back for what it is told here."""
+        """The value that a function of the tree returns for the arguments of this call."""
         if not isinstance(func.node, ast.Lambda) and len(func.node.body) > _LONG:
             return NOTHING
         bound = bind(func.node, self.source.called(node), func.skip, frame)

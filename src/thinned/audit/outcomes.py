@@ -1,4 +1,4 @@
-"""What a function gives back, where what it is told decides: branches on constants, and `match`."""
+"""The value a function returns where its arguments decide: branches on constants, and `match`."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 The network's last layer has outputs for each target: a logit for each class, or one value. Its loss
 is the sum of the targets' own: the cross-entropy of the classes, and half the squared error of a
-quantity whose variance is 1. What a target's part says is what a network of its own would say whose
-hidden layers are these.
+quantity whose variance is 1. A target's part gives the outputs of a network that has these hidden
+layers and that target alone.
 """
 
 from __future__ import annotations

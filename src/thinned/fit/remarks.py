@@ -60,7 +60,7 @@ _NO_CLASS = re.compile(
 )
 # What stands between several texts in a cell.
 _MARKS = ";|,/"
-# So many different texts show what a column is made of; with fewer each can be a class of its own.
+# A column with at least this many different texts shows its form; fewer can each be a class.
 _MANY_OF_FORM, _MANY_JOINED = 12, 8
 # A share of texts that have the same form; of rows that are equal to others.
 SAME_FORM, COPIES_SHARE = 0.8, 0.01

@@ -96,7 +96,7 @@ def separated(
 
 
 def _named(source: TableFile) -> list[str]:
-    """Give each column without a name behind the first one a name of its own; return these."""
+    """Name each unnamed column after the first; return the new names."""
     header, blank = list(source.header), []
     for place, name in enumerate(header):
         if place and not name:

@@ -23,7 +23,7 @@ class ThreadMode(TorchDispatchMode):
 
     def __enter__(self) -> Any:
         if push_mode is None or pop_mode is None:
-            return super().__enter__()  # type: ignore[no-untyped-call]
+            return super().__enter__()  # type: ignore[no-untyped-call]  # PyTorch: no types
         push_mode(self)
         set_mode_seen(True)
         return self
@@ -35,7 +35,7 @@ class ThreadMode(TorchDispatchMode):
         trace: TracebackType | None,
     ) -> None:
         if push_mode is None or pop_mode is None:
-            super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
+            super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]  # PyTorch: no types
             return
         pop_mode(None)
         set_mode_seen(modes() > 0)
