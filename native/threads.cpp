@@ -88,10 +88,9 @@ class Pool {
         bool sleeping;
         {
             std::lock_guard<std::mutex> lock(mutex_);
-            grow(threads - 1);
             ranges_ = &ranges;
             lingers_ = lingers;
-            wanted_ = stand_aside() ? std::min(threads - 1, workers_) : 0;
+            wanted_ = others(threads - 1);
             sleeping = awake_ < wanted_;
             called_ = now();
             ++round_;
@@ -139,27 +138,32 @@ class Pool {
                 return;  // the system gives no more threads: the call runs on those there are
             }
             ++workers_;
-            beside_ = -1;
         }
     }
 
-    // Linux likes to wake a thread on the processor of the one that calls it. On two processors nine of
-    // ten calls had their second thread there, and waited for it. False where the caller may use one
-    // processor alone, which a worker would only take from it.
-    bool stand_aside() {
+    // So many workers as there are to call, up to `most`: none where the caller may use one processor
+    // alone, which a worker would only take from it. Workers keep off the caller's processor, on which
+    // Linux likes to wake them: on two processors nine of ten calls had their second thread there, and
+    // waited for it.
+    int others(int most) {
 #if defined(__linux__)
         const int here = sched_getcpu();
-        if (here == beside_ || here < 0 || here >= CPU_SETSIZE) return company_;
+        const bool known = here == beside_ || here < 0 || here >= CPU_SETSIZE;
+        if (known && (!company_ || workers_ >= most)) return company_ ? most : 0;
         cpu_set_t allowed;
-        if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return company_;
+        if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) CPU_ZERO(&allowed);
         beside_ = here;
-        company_ = CPU_COUNT(&allowed) > 1;
-        CPU_CLR(static_cast<unsigned>(here), &allowed);
+        company_ = CPU_COUNT(&allowed) != 1;
+        if (!company_) return 0;
+        grow(most);
+        if (here >= 0 && here < CPU_SETSIZE) CPU_CLR(static_cast<unsigned>(here), &allowed);
         for (const pthread_t worker : handles_) {
-            if (company_) pthread_setaffinity_np(worker, sizeof allowed, &allowed);
+            if (CPU_COUNT(&allowed) > 0) pthread_setaffinity_np(worker, sizeof allowed, &allowed);
         }
+#else
+        grow(most);
 #endif
-        return company_;
+        return std::min(most, workers_);
     }
 
     void work(std::size_t number) {
