@@ -6,6 +6,8 @@ coordinates as Python's numbers, becomes constants; what is traced becomes 32-bi
 
 from __future__ import annotations
 
+import functools
+import operator
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -405,7 +407,7 @@ def _is_in_range(at: Address) -> Any:
         for word, end in ((at.step, 2**32 - 1), (at.call, 2**16))
         if not isinstance(word, int)
     ]
-    return asked[0] & asked[-1] if asked else None
+    return functools.reduce(operator.and_, asked) if asked else None
 
 
 def _poisoned(at: Address, words: Any, scale: Any) -> tuple[Any, Any]:
