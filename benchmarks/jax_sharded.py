@@ -54,7 +54,8 @@ def _time(process: int, processes: int, address: str, calls: int, repeats: int) 
     import jax
 
     if processes > 1:
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        settings: Any = jax.config
+        settings.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize(address, processes, process)
     import jax.numpy as jnp
     from jax.sharding import NamedSharding, PartitionSpec

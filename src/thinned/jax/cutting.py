@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -70,7 +71,8 @@ def _cut(who: str, chain: Sequence[Part]) -> Callable[[Any], Any]:
                 steps.append(part)
             continue
         end = next((j for j in lines if j > i), len(chain))
-        inputs, (kept, between) = kept, _between(who, part.width, chain[i + 1 : end])
+        behind: Any = chain[i + 1 : end]  # and no Line
+        inputs, (kept, between) = kept, _between(who, part.width, behind)
         steps += [part.cut(inputs, kept), *between]
 
     def network(x: Any) -> Any:
@@ -81,7 +83,9 @@ def _cut(who: str, chain: Sequence[Part]) -> Callable[[Any], Any]:
     return network
 
 
-def _between(who: str, width: int, parts: Sequence[Part]) -> tuple[Any, list[Any]]:
+def _between(
+    who: str, width: int, parts: Sequence[Drop | Callable[[Any], Any]]
+) -> tuple[Any, list[Any]]:
     """The units that are kept behind a layer, None for all, and what is done to them."""
     factors: list[Any] = []
     for part in parts:
@@ -139,15 +143,19 @@ def _of_nnx(who: str, model: Any, at: Address) -> list[Part]:
     chain: list[Part] = []
     for layer in twin.layers:
         if type(layer) is nnx.Linear:
-            chain.append(Line(layer.out_features, lambda *kept, of=layer: _nnx_cut(of, *kept)))
+            chain.append(Line(layer.out_features, partial(_nnx_cut, layer)))
         elif isinstance(layer, Drawn):
-            # A row by itself: draws that rows share are those of one row alone.
-            chain.append(_drop(who, layer, lambda ones, of=layer: of(ones[None])[0]))
+            chain.append(_drop(who, layer, partial(_of_one_row, layer)))
         elif isinstance(layer, nnx.Module):
             raise _refusal(who, f"it holds {type(layer).__name__}")
         else:
             chain.append(layer)
     return chain
+
+
+def _of_one_row(layer: Any, x: Any) -> Any:
+    """A row by itself: draws that rows share are those of one row alone."""
+    return layer(x[None])[0]
 
 
 def _nnx_cut(layer: Any, inputs: Any, units: Any) -> Callable[[Any], Any]:
@@ -172,10 +180,9 @@ def _of_equinox(who: str, model: Any) -> list[Part]:
     chain: list[Part] = []
     for layer in twin.layers:
         if type(layer) is eqx.nn.Linear and isinstance(layer.out_features, int):
-            chain.append(Line(layer.out_features, lambda *kept, of=layer: _equinox_cut(of, *kept)))
+            chain.append(Line(layer.out_features, partial(_equinox_cut, layer)))
         elif isinstance(layer, Layer):
-            key = jax.random.key(0)
-            chain.append(_drop(who, layer, lambda ones, of=layer, key=key: of(ones, key=key)))
+            chain.append(_drop(who, layer, partial(layer, key=jax.random.key(0))))
         elif type(layer) is eqx.nn.Lambda:
             chain.append(layer.fn)
         elif isinstance(layer, eqx.Module) and type(layer) is not eqx.nn.Identity:

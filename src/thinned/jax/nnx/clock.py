@@ -113,12 +113,13 @@ class Clock(Held):
         An address has room for 65,536 calls. Each such lot of those that follow has a seed of its
         own, so that a clock that is never ticked repeats no mask.
         """
-        at: Any = address(self.key.get_value(), site, self.step)
+        at = address(self.key.get_value(), site, self.step)
         call = jnp.asarray(call, jnp.uint32)
         low, high, *_ = words_of(at)
         moved = (call >> np.uint32(16)) * LOT
         seed: Any = Halves(low, jnp.asarray(high, jnp.uint32) + moved)
-        return at.replace(seed=seed, call=call & np.uint32(2**16 - 1))
+        room: Any = call & np.uint32(2**16 - 1)
+        return at.replace(seed=seed, call=room)
 
 
 class Clocks(NamedTuple):
