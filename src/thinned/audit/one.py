@@ -12,13 +12,7 @@ from thinned.audit.document import Document
 from thinned.audit.finding import Edit, Finding
 from thinned.audit.fixes import FIXES
 from thinned.audit.opening import document_of
-from thinned.audit.reading import (
-    UnreadableError,
-    is_silenced,
-    may_matter,
-    package_of,
-    read,
-)
+from thinned.audit.reading import UnreadableError, is_silenced, may_matter, package_of, read
 from thinned.audit.rule import PARSE, RULES
 from thinned.audit.source import Source
 from thinned.audit.tree import parsed
