@@ -18,6 +18,7 @@ from thinned import checks
 from thinned.address import Address
 from thinned.backends.jax.backend import backend
 from thinned.checks import message
+from thinned.foreign_arguments import answering
 from thinned.methods.draws import Draws
 
 __all__ = ["Kept", "is_elementwise", "kept_units", "thin_mlp"]
@@ -60,6 +61,7 @@ class Kept(NamedTuple):
         return jnp.moveaxis(rows, 0, axis)
 
 
+@answering
 def kept_units(n: int, p: float, at: Address, *, mirror: bool = False) -> Kept:
     """The units that `thinned.k_of_n_dropout(x, p, at, shared_axes=...)` keeps of n, where all rows
     of x share one draw.
@@ -106,6 +108,7 @@ def _rate(who: str, p: Any) -> float:
     return checks.probability(who, p)
 
 
+@answering
 def thin_mlp(
     x: Any,
     layers: Sequence[tuple[Any, Any]],
