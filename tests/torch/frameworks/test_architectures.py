@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pytest
 from libraries import needs
 
@@ -44,3 +45,17 @@ def test_what_adoption_promises_holds(zoo, name):
     assert faults_of(row) == []
     assert row["sites"] >= CHOSEN[name]
     assert row["replayed"] == "yes"
+
+
+def test_timesformer_takes_class_tokens_from_the_frames_of_the_first_row_and_is_told(zoo):
+    from thinned.members import predict
+    from thinned.torch import set_p
+
+    (subject,) = zoo.subjects("timesformer")
+    model, how = subject.model, {"members": 3, "keep": True, "output": lambda y: y[0]}
+    with pytest.raises(RuntimeError, match=r"dropped at 'embeddings\.pos_drop' that.*batch_size=1"):
+        predict(model, subject.given, **how)
+    assert predict(model, subject.given, batch_size=1, **how).outputs.shape[:2] == (3, 2)
+    with set_p(model, "embeddings.pos_drop", 0.0):
+        whole, alone = (predict(model, subject.given, batch_size=n, **how) for n in (None, 1))
+    np.testing.assert_allclose(alone.outputs, whole.outputs, atol=1e-4)
