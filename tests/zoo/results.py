@@ -41,6 +41,11 @@ def _digest(library):
     return digest.hexdigest()[:16]
 
 
+def is_whole(answer):
+    """Whether all was tried. Of what could not be built there is nothing more to try."""
+    return not answer["quick"] or "not built" in answer
+
+
 class Results:
     def __init__(self, library, folder):
         self.file = Path(folder) / f"{library}.jsonl"
@@ -55,6 +60,10 @@ class Results:
         ]
         answers = [json.loads(line) for line in whole]
         return {a["name"]: a for a in answers if a["of"] == self.digest}
+
+    def done(self, quick):
+        """The names that a run, a quick one or a whole one, need not try."""
+        return {name for name, a in self.read().items() if quick or is_whole(a)}
 
     def add(self, answer):
         """In one write, so that lines of two processes do not mix."""
