@@ -34,9 +34,17 @@ def main():
         "--quick", action="store_true", help="one kind of attention, and without torch.compile"
     )
     parser.add_argument("--again", action="store_true", help="also what has results")
+    parser.add_argument(
+        "--earlier",
+        action="store_true",
+        help="try nothing: the page is made of what was tried, by earlier codes too",
+    )
     parser.add_argument("--share", help="K/N: this process alone, the K-th of N parts")
     asked = parser.parse_args()
     asked.results.mkdir(parents=True, exist_ok=True)
+    if asked.earlier:
+        page.write(asked.page, asked.results, every=asked.every, earlier=True)
+        return 0
     if asked.share:
         k, n = map(int, asked.share.split("/"))
         return alone(asked, k - 1, n)

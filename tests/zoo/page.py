@@ -5,7 +5,7 @@ import os
 import re
 from collections import Counter
 
-from .results import LIBRARIES, Results, is_whole, versions
+from .results import LIBRARIES, Results, is_built, is_whole, versions
 
 CHECKPOINTS = ("checkpoint default", "checkpoint reentrant", "checkpoint not reentrant")
 CHECKS = (
@@ -77,11 +77,15 @@ def summary(answer):
 # --------------------------------------------------------------------------------------- the page
 
 
-def write(target, folder, libraries=LIBRARIES, every=1):
-    """The whole page in one step, or nothing: IncompleteError says what is missing."""
-    answers = {}
+def write(target, folder, libraries=LIBRARIES, every=1, earlier=False):
+    """The whole page in one step, or nothing: IncompleteError says what is missing.
+
+    earlier : what this code has not tried is taken from earlier runs, and counted at the top.
+    """
+    answers, ours = {}, 0
     for library, file in libraries.items():
-        known = Results(library, folder).read()
+        results = Results(library, folder)
+        known = results.read(earlier)
         names = importlib.import_module(f"{__package__}.{file}").names()[::every]
         missing = [name for name in names if name not in known]
         if missing:
@@ -89,14 +93,16 @@ def write(target, folder, libraries=LIBRARIES, every=1):
                 f"{library}: {len(missing)} models not tried yet, first {missing[0]}"
             )
         answers[library] = [known[name] for name in names]
-    text = without_paths(page(answers, versions(), every))
+        ours += sum(is_built(a) and results.is_ours(a) for a in answers[library])
+    text = without_paths(page(answers, versions(), every, ours if earlier else None))
     beside = target.with_suffix(".new")
     beside.write_text(text, encoding="utf-8")
     os.replace(beside, target)
 
 
-def page(answers, of, every=1):
-    parts = [_head(of, every, _how(answers)), _by_library(answers), _faults(answers)]
+def page(answers, of, every=1, ours=None):
+    """ours : how many of the models that were built this code has tried, unless all."""
+    parts = [_head(of, every, _how(answers, ours)), _by_library(answers), _faults(answers)]
     for library, found in answers.items():
         parts.append(_rows(library, found))
     for library, found in answers.items():
@@ -104,17 +110,17 @@ def page(answers, of, every=1):
     return "\n".join(part for part in parts if part)
 
 
-def _how(answers):
-    """How many of the models that were built were tried whole, where not all were."""
-    built = [a for found in answers.values() for a in found if "not built" not in a]
-    whole = sum(map(is_whole, built))
-    if whole == len(built):
-        return ""
-    few = "one kind of attention each, and no torch.compile"
-    if not whole:
-        return f" They were tried quickly: {few}."
-    share = f"{whole} of the {len(built)} models that were built"
-    return f" {share} were tried whole, the others quickly: {few} (*not tried*)."
+def _how(answers, ours):
+    """How many of the models that were built were tried whole, and of which code, unless all."""
+    built = [a for found in answers.values() for a in found if is_built(a)]
+    whole, all_of_them = sum(map(is_whole, built)), f"{len(built)} models that were built"
+    text = ""
+    if whole < len(built):
+        quickly = "quickly: one kind of attention each, and no torch.compile (*not tried*)"
+        text = f" Of the {all_of_them} {whole} were tried whole, the others {quickly}."
+    if ours is not None and ours < len(built):
+        text += f" {ours} of the {all_of_them} were tried by this code, the others by earlier code."
+    return text
 
 
 def _head(of, every, how):

@@ -102,8 +102,28 @@ def test_the_page_says_what_was_tried_quickly():
     quick = {"name": "B", "quick": True, "rows": [row_of("sdpa")]}
     absent = {"name": "C", "quick": True, "not built": "why"}
     text = page({"transformers": [whole, quick, absent]}, {"torch": "2"})
-    assert "1 of the 2 models that were built were tried whole, the others quickly" in text
+    assert "Of the 2 models that were built 1 were tried whole, the others quickly" in text
     assert "| B | Net | sdpa | 1 | yes | yes | yes | yes | - | not tried | yes |  |" in text
     assert "| A | Net | sdpa | 1 | yes | yes | yes | yes | - | yes | yes |  |" in text
     assert "quickly" not in page({"transformers": [whole, absent]}, {"torch": "2"})
-    assert "They were tried quickly" in page({"transformers": [quick]}, {"torch": "2"})
+    assert "1 models that were built 0 were tried whole" in page({"peft": [quick]}, {"torch": "2"})
+
+
+def test_a_page_of_earlier_codes_says_so(tmp_path):
+    from zoo.graphs import names
+
+    results = Results("torch_geometric", tmp_path)
+    first, second, *rest = names()
+    results.digest, ours = "another code", results.digest
+    for name in names():
+        results.add({"name": name, "quick": False, "rows": [row_of(name)]})
+    results.digest = ours
+    results.add({"name": first, "quick": False, "rows": [row_of("newer")]})
+    with pytest.raises(IncompleteError, match=f"first {second}"):
+        write(tmp_path / "zoo.md", tmp_path, GRAPHS)
+    write(tmp_path / "zoo.md", tmp_path, GRAPHS, earlier=True)
+    text = (tmp_path / "zoo.md").read_text()
+    told = f"1 of the {2 + len(rest)} models that were built were tried by this code"
+    assert told in text
+    assert f"| {first} | Net | newer |" in text
+    assert f"| {second} | Net | {second} |" in text
