@@ -94,6 +94,20 @@ class Twice(nn.Module):
         return torch.cat([self.one(x), self.other(x)], 1)
 
 
+class Scaled(nn.Module):
+    """Scales by what is kept of all rows, as DropBlock is defined."""
+
+    def __init__(self, p=0.5):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x):
+        if not self.training:
+            return x
+        kept = torch.empty_like(x).bernoulli_(1.0 - self.p)
+        return x * kept * (kept.numel() / kept.sum())
+
+
 class Mixed(nn.Module):
     """Rows see each other without dropout, too."""
 
@@ -134,7 +148,7 @@ def frames(n=4):
 @pytest.mark.parametrize("share", ["member", "row"])
 @pytest.mark.parametrize("kind", WRONG)
 def test_an_answer_that_depends_on_other_rows_is_an_error_that_names_the_site(kind, share):
-    told = rf"depends on the rows beside it.*dropped at '{WRONG[kind]}' .*Pass batch_size=1"
+    told = rf"depends on the rows beside it.* At '{WRONG[kind]}' the .*Pass batch_size=1"
     with pytest.raises(RuntimeError, match=told):
         predict(made(kind), frames(), members=4, share=share)
 
@@ -149,13 +163,21 @@ def test_rows_are_asked_alone_where_that_is_what_the_caller_says(kind):
     np.testing.assert_array_equal(loaded.outputs, answer.outputs)
 
 
+def test_a_scale_that_all_rows_share_is_told_where_their_masks_differ():
+    model, x = nn.Sequential(Scaled(), nn.Flatten(), nn.Linear(24, 3)), frames()
+    with pytest.raises(RuntimeError, match=r"At '0/dropout' the .* or scales by what"):
+        predict(model, x, members=4, share="row")
+    assert predict(model, x, members=4, share="row", batch_size=1).members == 4
+    check_batches(model, x)
+
+
 def test_a_loader_of_larger_batches_is_an_error():
     with pytest.raises(RuntimeError, match="DataLoader: batches of one row"):
         predict(made(Video), DataLoader(frames(), batch_size=2), members=4)
 
 
 def test_all_sites_that_may_be_the_cause_are_named_where_none_alone_is():
-    with pytest.raises(RuntimeError, match=r"dropped at 'one\.drop', 'other\.drop' that"):
+    with pytest.raises(RuntimeError, match=r"At 'one\.drop', 'other\.drop' the"):
         predict(made(Twice), frames(), members=4)
 
 
@@ -197,7 +219,7 @@ def test_rounding_of_a_coarse_type_is_no_dependence(dtype):
 
 
 def test_a_coarse_type_hides_no_dependence():
-    with pytest.raises(RuntimeError, match="dropped at 'drop'"):
+    with pytest.raises(RuntimeError, match="At 'drop' the"):
         predict(made(Video).to(torch.bfloat16), frames().to(torch.bfloat16), members=4)
 
 

@@ -2,15 +2,16 @@
 
 Of an array that holds several entries of each row along one axis (frames, windows, heads folded
 into the batch) a model's code may take a row's entries from another place than the row's own. The
-same happens where rows go one after the other through a site, whose calls are counted. Without
-dropout such entries may be equal, and nobody sees it. With dropout they are not, and then a
-member's answer for a row would depend on how rows are batched. No shape shows it: the same row is
-asked alone and beside another.
+same happens where rows go one after the other through a site, whose calls are counted, and where
+what is left is scaled by how much of all rows was dropped. Without dropout nobody sees it. With
+dropout a member's answer for a row would depend on how rows are batched. No shape shows it: the
+same row is asked alone and beside another.
 """
 
 from __future__ import annotations
 
 import glob
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -74,14 +75,14 @@ def require_apart(
     least = max(SHARE * effect, TIMES * plain.apart)
     if plain.apart > _rounding(model, plain.beside) or not found.apart > least:
         return
-    suspects = asking.suspects
-    causes = [s for s in suspects if asking.is_right_without(s, least)]
-    named = ", ".join(map(repr, causes[:NAMED] or suspects[:NAMED]))
-    at = f" It is what is dropped at {named} that" if named else " It is dropout that"
+    sites = asking.sites
+    cause = next((site for site in sites if asking.is_right_without(site, least)), None)
+    named = ", ".join(map(repr, sites[:NAMED] if cause is None else [cause]))
     raise RuntimeError(
         f"{who}: what a member answers for a row depends on the rows beside it, and without "
-        f"dropout it does not.{at} the model's code takes from another row's place, so that one "
-        f"number would be other networks in other batches. {remedy}"
+        f"dropout it does not. At {named} the model's code takes what was dropped of another row, "
+        "or scales by what is dropped of all, so that one number would be other networks in other "
+        f"batches. {remedy}"
     )
 
 
@@ -92,7 +93,7 @@ class _Asking:
         self, twin: nn.Module, awake: Awake, two: Given, seed: int, take: Callable[[Any, int], Any]
     ) -> None:
         self.twin, self.awake, self.two, self.seed, self.take = twin, awake, two, seed, take
-        self.suspects: list[str] = []
+        self.sites: list[str] = []  # where it draws, the likeliest ones first
 
     def answers(self) -> _Answers | None:
         """None where the model draws what is not a member's, or does not answer."""
@@ -102,17 +103,17 @@ class _Asking:
             alone, single = self._asked(self.two.part(1, 1), 1)
         if moved(before, generators(), own):
             return None
-        self.suspects = self._suspects(together, single)
+        self.sites = self._sites(together, single)
         return _of(beside, alone)
 
     def _asked(self, given: Given, first: int) -> tuple[Any, dict[Key, Any]]:
         self.awake.begin(self.seed, False, first, given.rows)
         return _result(self.twin, given, self.take), self.awake.seen
 
-    def _suspects(self, together: dict[Key, Any], single: dict[Key, Any]) -> list[str]:
-        """Sites that hold several entries of a row along one axis, or are called for each row."""
-        found = [key for key in together if self.awake.is_folded(key) or key not in single]
-        return list(dict.fromkeys(site for site, _ in found))
+    def _sites(self, together: dict[Key, Any], single: dict[Key, Any]) -> list[str]:
+        """First those that hold several entries of a row along one axis, or are called for each."""
+        likely = [key for key in together if self.awake.is_folded(key) or key not in single]
+        return list(dict.fromkeys(site for site, _ in (*likely, *together)))
 
     def is_right_without(self, site: str, least: float) -> bool:
         """Whether nothing is wrong where this site alone drops nothing."""
@@ -167,4 +168,4 @@ def _rounding(model: nn.Module, answer: Tensor) -> float:
         if torch.is_autocast_enabled(device)
     }
     eps: float = max(torch.finfo(kind).eps for kind in kinds)
-    return eps**0.5 * _largest(answer)
+    return math.sqrt(eps) * _largest(answer)

@@ -54,7 +54,7 @@ def test_timesformer_takes_class_tokens_from_the_frames_of_the_first_row_and_is_
 
     (subject,) = zoo.subjects("timesformer")
     model, how = subject.model, {"members": 3, "keep": True, "output": lambda y: y[0]}
-    with pytest.raises(RuntimeError, match=r"dropped at 'embeddings\.pos_drop' that.*batch_size=1"):
+    with pytest.raises(RuntimeError, match=r"At 'embeddings\.pos_drop' the.*batch_size=1"):
         predict(model, subject.given, **how)
     assert predict(model, subject.given, batch_size=1, **how).outputs.shape[:2] == (3, 2)
     with set_p(model, "embeddings.pos_drop", 0.0):
