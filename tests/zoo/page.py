@@ -129,7 +129,7 @@ def _head(of, every, how):
     part += how
     return f"""# The zoo: adoption tried on the models of other libraries
 
-Made by `make zoo` from one run; not to be edited. Models have random weights and small sizes, and
+Made by `make zoo`; not to be edited. Models have random weights and small sizes, and
 their rates are .1 to .3. {text}.{part}
 
 - **drop**: two training steps under different seeds of PyTorch differ.
