@@ -26,7 +26,7 @@ COUNTED = [("bits", "0.1", 0), ("bits", "0.5", 0)]
 COUNTED += [("fused", p, kind) for kind in (0, 2, 3) for p in ("0.1", "0.5")]
 
 
-def built(folder, compiler):
+def built(folder: Path, compiler: str) -> Path:
     """The program, for the processor that the compiler compiles for."""
     program = folder / "instructions"
     files = [str(NATIVE / name) for name in [*SOURCES, "tests/instructions.cpp"]]
@@ -36,7 +36,7 @@ def built(folder, compiler):
     return program
 
 
-def under_qemu(command, folder):
+def under_qemu(command: list[str], folder: Path) -> int:
     log = folder / "log"
     subprocess.run(
         ["qemu-aarch64", "-singlestep", "-d", "nochain,exec", "-D", str(log), *command],
@@ -47,15 +47,15 @@ def under_qemu(command, folder):
         return sum(line.startswith(b"Trace") for line in file)
 
 
-def under_valgrind(command, folder):
+def under_valgrind(command: list[str], folder: Path) -> int:
     out = f"--callgrind-out-file={folder / 'out'}"
     done = subprocess.run(
         ["valgrind", "--tool=callgrind", out, *command], check=True, capture_output=True, text=True
     )
-    return int(re.search(r"Collected : (\d+)", done.stderr)[1])
+    return int(re.findall(r"Collected : (\d+)", done.stderr)[0])
 
 
-def main():
+def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.instructions", description=__doc__)
     parser.add_argument("--arm", action="store_true", help="NEON's kernel, by QEMU")
     parser.add_argument("--json", type=Path, help="where the figures go")
