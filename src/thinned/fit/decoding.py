@@ -158,4 +158,5 @@ def _word_start(text: str, place: int) -> int:
 
 def _without_declaration(text: str) -> str:
     """The text with Excel's first line, as `sep=;`, emptied: it says what the header shows too."""
-    return re.sub(r"\A\"?sep=[,;\t|]\"?(?=\r?\n)", "", text, count=1, flags=re.IGNORECASE)
+    found = re.match(r"\"?sep=[,;\t|]\"?(?=\r?\n)", text, re.IGNORECASE)
+    return text[found.end() :] if found else text

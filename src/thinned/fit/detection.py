@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from thinned.errors import InputError, quoted
 from thinned.fit.compounds import COMPOUNDS, LENGTH, LENGTHS, compound_of
@@ -252,20 +253,26 @@ def _could_be_thousands(state: _Found, name: str, kind: str | None) -> bool:
     assert source.text is not None
     cells = source.frame[name]
     numbers = cells.to_numpy(np.float64, na_value=np.nan)
-    known = numbers[np.isfinite(numbers)]
-    fractions = known[known != np.round(known)]
     if kind is None:
-        thousands = fractions * 1000
-        near = (np.abs(thousands - np.round(thousands)) < 1e-6) & (np.abs(fractions) >= 1)
-        if not near.all() or (np.abs(known) >= 1000).any():
+        # Most columns show what they are in their first rows.
+        if _are_decimals(numbers[:LOOKED_AT]) or _are_decimals(numbers):
             state.decimals.add(".")
             return False
-        # Most columns show what they are in their first rows.
         first = [text for text in source.spelled(name, LOOKED_AT) if text is not None]
         if any(re.search(r"\.(?![0-9]{3}\D*$)", text) for text in first):
             state.decimals.add(".")
             return False
-    return bool(fractions.size) or ".000" in source.text
+    return bool((numbers % 1 > 0).any()) or ".000" in source.text
+
+
+def _are_decimals(numbers: NDArray[np.float64]) -> bool:
+    """Whether one of these is too large, too small or has too many digits for a grouped integer
+    that was read 1000 times too small."""
+    known = numbers[np.isfinite(numbers)]
+    fractions = known[known != np.round(known)]
+    thousands = fractions * 1000
+    near = (np.abs(thousands - np.round(thousands)) < 1e-6) & (np.abs(fractions) >= 1)
+    return not near.all() or bool((np.abs(known) >= 1000).any())
 
 
 # ---------------------------------------------------------------------------------- one column

@@ -205,15 +205,17 @@ def note_copies(source: TableFile, features: pd.DataFrame, goals: Sequence[Goal]
 
     n = len(features)
     columns = [features[name] for name in features] + [pd.Series(goal.target) for goal in goals]
-    columns.sort(key=lambda cells: cells.dtype.kind != "f")  # which leave the fewest rows, first
-    left, numbers = np.arange(n), np.zeros(n, np.int64)
+    # Which leave the fewest rows, first.
+    columns.sort(key=lambda c: (c.dtype.kind != "f", -c.head(FIRST_ORDERED).nunique()))
+    left = _with_equals(columns[0])
+    numbers = np.zeros(len(left), np.int64)
     for cells in columns:
+        if not len(left):
+            return
         codes = pd.factorize(cells.iloc[left], use_na_sentinel=False)[0].astype(np.int64)
         numbers = np.unique(numbers * (codes.max() + 1) + codes, return_inverse=True)[1]
         again = np.bincount(numbers)[numbers] > 1
         left, numbers = left[again], numbers[again]
-        if not len(left):
-            return
     copies = len(left) - len(np.unique(numbers))
     if n < FEW_ROWS or copies < COPIES_SHARE * n:
         return
@@ -223,6 +225,22 @@ def note_copies(source: TableFile, features: pd.DataFrame, goals: Sequence[Goal]
             "then judged on rows that it was trained on. Take copies out, or keep them together "
             "by --groups."
         )
+
+
+def _with_equals(cells: pd.Series) -> NDArray[np.intp]:
+    """The positions of cells that are equal to others; of texts, all positions.
+
+    Numbers are put in order for it: codes for all of them would take six times their memory.
+    """
+    if cells.dtype.kind != "f":
+        return np.arange(len(cells))
+    order = np.argsort(cells.to_numpy(np.float64))
+    values = cells.to_numpy(np.float64)[order]
+    same = (values[1:] == values[:-1]) | np.isnan(values[:-1])  # of which none is before a number
+    again = np.zeros(len(values), bool)
+    again[1:] |= same
+    again[:-1] |= same
+    return np.sort(order[again])
 
 
 def note_telling(
