@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from thinned.errors import InputError, quoted
-from thinned.fit.encoding import column_transformer
+from thinned.fit.encoding import fitted
 from thinned.fit.engines import Engine
 from thinned.fit.epochs import looks_for
+from thinned.fit.heads import validated
 from thinned.fit.rate import Rate, mean_of
 from thinned.fit.results import FitSettings
 from thinned.fit.splits import folds_of
@@ -168,12 +169,9 @@ def _of_trial(trial: Any, settings: FitSettings, names: tuple[str, ...]) -> FitS
 def _parts(problem: Problem, settings: FitSettings) -> Iterator[tuple[Any, Any]]:
     """The rows of each fold, and their inputs."""
     for rows, other in folds_of(problem, replace(settings, repeats=1)):
-        transformer = column_transformer(problem.columns)
-        inputs = (
-            transformer.fit_transform(problem.features.iloc[rows]).astype(np.float32),
-            transformer.transform(problem.features.iloc[other]).astype(np.float32),
-        )
-        yield (rows, other), inputs
+        frame = problem.features
+        encoder = fitted(frame, problem.columns, rows)
+        yield (rows, other), (encoder.encode(frame, rows), encoder.encode(frame, other))
 
 
 def _loss(
@@ -193,6 +191,8 @@ def _loss(
         )
         for fold, (rows, inputs) in enumerate(parts)
     ]  # fmt: skip
+    of_key = {job.key: job for job in jobs}
     # Looks after the end of a training are NaN.
-    lowest = [np.nanmin(one.measured[1, :, 0]) for one in engine.run(train, jobs, len(jobs))]
+    found = engine.run(train, jobs, len(jobs))
+    lowest = [np.nanmin(validated(of_key[one.key], one)) for one in found]
     return float(np.sort(lowest).mean())  # in one order, the sum rounds in one way
