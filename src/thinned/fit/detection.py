@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from thinned.errors import InputError, quoted
 from thinned.fit.compounds import COMPOUNDS, LENGTH, LENGTHS, compound_of
@@ -30,6 +29,7 @@ from thinned.fit.numerals import (
     FAMILIES,
     STYLES,
     Numeral,
+    are_decimals,
     family_of,
     in_company,
     is_mark,
@@ -162,7 +162,9 @@ def found(
             state.readings[name] = declared_dates(source, name, cells, kind)
         elif form := compound_of(cells) or form_of_dates(source, name, cells):
             state.readings[name] = Reading(name, form)
-            state.examples[name] = str(cells.iloc[0])
+            # Of a quantity in several units the longest cell shows the most of them.
+            shows = max(cells.iloc[:LOOKED_AT], key=len) if form in COMPOUNDS else cells.iloc[0]
+            state.examples[name] = str(shows)
         else:
             _look_at(state, name, cells)
     for numbers in state.doubtful:
@@ -255,24 +257,15 @@ def _could_be_thousands(state: _Found, name: str, kind: str | None) -> bool:
     numbers = cells.to_numpy(np.float64, na_value=np.nan)
     if kind is None:
         # Most columns show what they are in their first rows.
-        if _are_decimals(numbers[:LOOKED_AT]) or _are_decimals(numbers):
+        if are_decimals(numbers[:LOOKED_AT]) or are_decimals(numbers):
             state.decimals.add(".")
             return False
         first = [text for text in source.spelled(name, LOOKED_AT) if text is not None]
         if any(re.search(r"\.(?![0-9]{3}\D*$)", text) for text in first):
             state.decimals.add(".")
             return False
-    return bool((numbers % 1 > 0).any()) or ".000" in source.text
-
-
-def _are_decimals(numbers: NDArray[np.float64]) -> bool:
-    """Whether one of these is too large, too small or has too many digits for a grouped integer
-    that was read 1000 times too small."""
     known = numbers[np.isfinite(numbers)]
-    fractions = known[known != np.round(known)]
-    thousands = fractions * 1000
-    near = (np.abs(thousands - np.round(thousands)) < 1e-6) & (np.abs(fractions) >= 1)
-    return not near.all() or bool((np.abs(known) >= 1000).any())
+    return bool((known % 1 > 0).any()) or ".000" in source.text
 
 
 # ---------------------------------------------------------------------------------- one column

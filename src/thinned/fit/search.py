@@ -35,9 +35,9 @@ __all__ = ["Search", "number_of_fits", "random_state"]
 
 Array = NDArray[Any]
 
-# Shares of a limited time: for the splits, and until the refits are done. The rest is
-# for the simple models and the report.
-SEARCHED, REFITTED = 0.65, 0.8
+# Shares of a limited time: for the splits, until the refits are done, and until the last simple
+# model is begun. The rest is for those that were begun and the report.
+SEARCHED, REFITTED, COMPARED = 0.65, 0.8, 0.9
 # Splits that are always trained, since without them no difference has an error.
 FEWEST_SPLITS = 2
 
@@ -342,6 +342,20 @@ class Search:
                 tested[name] = one
             else:
                 scored[name][one.key[1]] = one.measured
+        for name, measured in scored.items():
+            known = np.isfinite(measured[:, 0])
+            n = len(known) if known.all() else int(known.argmin())
+            scored[name] = measured[:n]
+            if n < len(known):
+                self.problem.notes.append(
+                    f"The time ended the simple models: {name}, on the first {n} of {len(known)} "
+                    "splits."
+                )
+        if len(self.train_rows) * (1 - 1 / settings.folds) > baselines.MOST_TREE_ROWS:
+            self.problem.notes.append(
+                f"Boosted trees learn from {baselines.MOST_TREE_ROWS:,} rows of each split, drawn "
+                "from those that the networks are trained on."
+            )
         self.baselines = tuple(
             baselines.found(
                 name, problem.task, self.metric, scored[name], tested[name], self.scored,
@@ -351,10 +365,12 @@ class Search:
         )  # fmt: skip
 
     def _baseline_jobs(self, counts: dict[baselines.Name, int]) -> Iterator[baselines.BaselineJob]:
-        """Those on the splits, and at -1 those on all training rows, for the test part."""
-        problem, target = self.problem, self.problem.target
-        parts = [*enumerate(self.parts), (-1, (self.train_rows, self.test_rows))]
+        """At -1 those on all training rows, for the test part, and those on the splits."""
+        problem, target, until = self.problem, self.problem.target, self._until(COMPARED)
+        parts = [(-1, (self.train_rows, self.test_rows)), *enumerate(self.parts)]
         for s, (rows, other) in parts:
+            if s >= FEWEST_SPLITS and until is not None and time.time() > until:
+                return
             inputs, _ = self._encoded(rows, other)
             for i, (name, n) in enumerate(counts.items()):
                 if s < n:

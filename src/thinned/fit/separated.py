@@ -21,14 +21,17 @@ from thinned.fit.beginnings import (
     is_spaced,
 )
 from thinned.fit.endings import (
+    adds_up,
     emptied,
     line_of_units,
+    note_on_sums,
     note_on_units,
     with_even_header,
+    without_last_line,
     without_repeated_header,
     without_rest,
 )
-from thinned.fit.quotes import with_double_quotes
+from thinned.fit.quotes import with_double_quotes, without_formulas
 from thinned.fit.source import TableFile, line_of, parsed
 
 if TYPE_CHECKING:
@@ -57,9 +60,10 @@ def separated(
 
     text, separator, passed_over = beginning(name, text)
     text, unquoted = with_double_quotes(text, separator)
+    text, formulas = without_formulas(text, separator)
     text, rest = without_rest(text, separator)
     text, again = without_repeated_header(with_even_header(text, separator))
-    notes = [*notes, *passed_over, *unquoted, *again, *rest]
+    notes = [*notes, *passed_over, *unquoted, *formulas, *again, *rest]
     spaced = is_spaced(text, separator)
     header, rows = _structure(name, text, separator, spaced)
     if len(header) == 1:
@@ -89,6 +93,17 @@ def separated(
         line = line_of(text, separator, 0, spaced)
         source.text = text = emptied(text, line)
         source.notes.append(note_on_units(line, units))
+        frame = parsed(text, separator, source.header, as_text, missing, spaced=spaced)
+    summing = adds_up(frame.iloc[::-1])
+    if summing and rows:
+        line = line_of(text, separator, 0, spaced)
+        source.text = text = emptied(text, line)
+        source.notes.append(note_on_sums(summing, f"Line {line}", "below"))
+        frame = parsed(text, separator, source.header, as_text, missing, spaced=spaced)
+    summing = adds_up(frame)
+    if summing and '"' not in (shorter := without_last_line(text))[-1:] + text[len(shorter) :]:
+        source.text = text = shorter
+        source.notes.append(note_on_sums(summing))
         frame = parsed(text, separator, source.header, as_text, missing, spaced=spaced)
     check_is_header(source, frame)
     frame = _without_blank(source, frame, blank)
