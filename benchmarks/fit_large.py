@@ -45,18 +45,29 @@ def held(root: int) -> int:
     return total
 
 
+def is_stopped(process: int) -> bool:
+    """Whether another program has stopped this one, which no limit can foresee."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except OSError:
+        return False
+
+
 def fitted(path: Path, limit: str, out: Path) -> tuple[float, int, str]:
-    """Seconds of a run, the most bytes that it held, and what it printed."""
+    """Seconds of a run, without those in which it was stopped from outside, the most bytes that it
+    held, and what it printed."""
     command = [sys.executable, "-m", "thinned", "fit", str(path), "--target", "y"]
     command += ["--time-limit", limit, "--out", str(out)]
-    start, most = time.monotonic(), 0
+    start, most, stopped = time.monotonic(), 0, 0.0
     said = out.with_suffix(".txt")
     with said.open("w", encoding="utf-8") as lines:
         run = subprocess.Popen(command, stdout=lines, stderr=subprocess.STDOUT)
         while run.poll() is None:
+            looked = time.monotonic()
             most = max(most, held(run.pid))
             time.sleep(LOOK)
-    seconds = time.monotonic() - start
+            stopped += (time.monotonic() - looked) * is_stopped(run.pid)
+    seconds = time.monotonic() - start - stopped
     text = said.read_text(encoding="utf-8")
     if run.returncode:
         raise SystemExit(text)

@@ -186,7 +186,7 @@ def found(
     verdict: Literal["beaten", "as well", "better"] = "as well"
     if against.clear:
         verdict = "beaten" if metric.cost(against.difference) < 0 else "better"
-    if name == "constant" and verdict == "as well" and _tells(task, scored, ours, folds):
+    if name == "constant" and verdict == "as well" and _tells(task, scored, ours[:n], folds):
         verdict = "beaten"
     validation: dict[str, Mean] = {one: mean(scored[:, i]) for i, one in enumerate(names)}
     return Baseline(

@@ -302,11 +302,12 @@ def note_telling(
 ) -> None:
     """Point out a column that tells a target nearly or wholly, and may have been made of it."""
     there = cells.notna().to_numpy()
-    known = cells[there]
+    whole = bool(there.all())
+    known = cells if whole else cells[there]
     if there.sum() * 2 < len(there) or len(known) < 3:
         return
     for goal in goals:
-        why = _tells(kind, known, goal.target[there], goal.task)
+        why = _tells(kind, known, goal.target if whole else goal.target[there], goal.task)
         if why:
             which = f" (of {quoted(goal.name)})" if len(goals) > 1 else ""
             source.notes.append(

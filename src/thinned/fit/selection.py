@@ -35,6 +35,8 @@ __all__ = ["selected"]
 # A text column with more different values than this, most of them in one row only, names its rows;
 # and so does one with another text in each of so many rows.
 MANY_TEXTS, IDENTIFIER_SHARE, MANY_ROWS = 50, 0.5, 13
+# Rows that show what most columns are not, before all are looked at.
+FIRST_ROWS = 100
 # Names under which different whole numbers in all rows are numbers of rows, and no quantity.
 _ID = re.compile(
     r"(?i:(.*[_ .-])?(id|uid|uuid|index|idx|key|no\.?|nr\.?|row|row[_ .-]?(names?|no|nr|id|number)|"
@@ -106,6 +108,8 @@ def _note_numbers(source: TableFile, name: str, values: NDArray[np.float64], mad
 
 def _useless(kind: str, cells: pd.Series) -> str:
     """Why a column has nothing to learn from, or an empty string."""
+    if kind == "numeric" and cells.iloc[:FIRST_ROWS].nunique() > 1:  # as nearly all show at once
+        return ""
     known = cells.dropna()
     if not len(known):
         return "no value in any row"
@@ -178,6 +182,8 @@ def _counts(name: str, values: NDArray[np.float64]) -> bool:
 
 def _is_copy(cells: pd.Series, target: NDArray[Any], task: Task) -> bool:
     """Whether the known cells of a column are the target's, in other words or units perhaps."""
+    if task == "classification" and cells.iloc[:FIRST_ROWS].nunique() > target.max() + 1:
+        return False
     there = cells.notna().to_numpy()
     if there.sum() * 2 < len(there):
         return False
