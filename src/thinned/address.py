@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import zlib
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Never
 
 from thinned import traced
 from thinned.checks import integer, message
+from thinned.foreign_arguments import unknown_to, without_foreign
 from thinned.philox import fold_in
 from thinned.traced import Traced
 
@@ -101,7 +102,17 @@ class Address:
     # Whether draws here are those of `mirror=True`.
     mirrored: ClassVar[bool] = False
 
-    def __init__(self, seed: int = 0, site: int | str = 0, step: int = 0, call: int = 0) -> None:
+    @without_foreign
+    def __init__(
+        self,
+        seed: int = 0,
+        site: int | str = 0,
+        step: int = 0,
+        call: int = 0,
+        **foreign: Never,
+    ) -> None:
+        if foreign:
+            raise unknown_to(Address.__init__, foreign)
         if _jax is None and "jax" in sys.modules:
             _meet_jax()
         put = object.__setattr__

@@ -34,8 +34,8 @@ from numpy.typing import NDArray
 from thinned import checks
 from thinned.backends.numpy import as_array
 from thinned.checks import message, written
+from thinned.foreign_arguments import answering
 from thinned.methods import foreign
-from thinned.methods.foreign_arguments import answering
 
 __all__ = ["dropout_backward", "dropout_forward", "stochastic_deactivation", "vanilla_dropout"]
 

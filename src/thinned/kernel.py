@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from thinned.checks import integer
+from thinned.foreign_arguments import answering
 
 try:
     from thinned import _native as _native  # from here on it is as set below
@@ -66,6 +67,7 @@ def tell_devices(paths: Callable[[], dict[str, str]]) -> None:
     _of_devices.append(paths)
 
 
+@answering
 def set_num_threads(n: int) -> None:
     """Let one call use at most `n` threads, the calling one among them.
 

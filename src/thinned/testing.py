@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from thinned import checks
 from thinned.address import Address
 from thinned.checks import message
+from thinned.foreign_arguments import answering
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,6 +27,7 @@ _IN_EVALUATION = ("drops in evaluation", "differs in evaluation", "modes left ch
 _WAYS = ("checkpoint", "compile")
 
 
+@answering
 def assert_deterministic_eval(model: nn.Module, inputs: Any) -> None:
     """Assert that a model in evaluation draws nothing and gives equal outputs twice.
 
@@ -81,6 +83,7 @@ def _line(finding: Any) -> str:
     return f"  {finding.site!r} {finding.kind}: {finding.detail} {finding.mend}"
 
 
+@answering
 def assert_expectation_kept(
     fn: Callable[[Any, Address], Any],
     x: Any,
@@ -177,6 +180,7 @@ def _array(who: str, name: str, x: Any) -> NDArray[np.float64]:
         raise TypeError(message(who, name, "an array of numbers", checks.shown(x))) from None
 
 
+@answering
 def assert_same_masks(
     model: nn.Module,
     inputs: Any,

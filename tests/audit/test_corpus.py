@@ -84,7 +84,7 @@ FAULTS = {
         "THN006 a constant of the file",
     ),
     "branches run both": (
-        lambda patch: patch.setattr("thinned.audit.rules.jax_calls._apart", lambda *a: False),
+        lambda patch: patch.setattr("thinned.audit.rules.jax_keys._apart", lambda *a: False),
         "THN060 one branch or the other",
     ),
     "loops run once": (

@@ -62,7 +62,7 @@ def test_a_bare_import_loads_no_row_and_no_kernel():
 
 
 def test_a_method_loads_its_own_file_alone():
-    under_all = ["arguments", "draws", "equation", "foreign_arguments", "placing", "table"]
+    under_all = ["arguments", "draws", "equation", "placing", "table"]
     assert rooms_after("import thinned; thinned.dropout") == sorted(["bernoulli", *under_all])
     again = rooms_after("from thinned.methods import dropout")
     assert again == rooms_after("from thinned.methods.bernoulli import dropout")

@@ -1,5 +1,6 @@
 """Arguments by the names of other libraries: which sentence answers them, and what it costs."""
 
+import importlib
 import inspect
 import pickle
 
@@ -8,7 +9,7 @@ import pytest
 from libraries import needs
 
 import thinned
-from thinned.methods.foreign_arguments import DROPS, KEEPS, SEEDS
+from thinned.foreign_arguments import DROPS, KEEPS, SEEDS
 from thinned.methods.table import every
 
 AT = thinned.Address(seed=0, site="fc1", step=7)
@@ -130,6 +131,76 @@ def test_what_takes_a_model_answers(name, given):
     with pytest.raises(TypeError, match=rf"^{name}: '{given}' is no argument\. ") as caught:
         getattr(room, name)(None, **{given: 0.5})
     assert OF_MODELS[name, given] in str(caught.value)
+
+
+OTHERS = [
+    ("thinned", "Address", "layer", "Use site."),
+    ("thinned", "Address", "epoch", "Use step."),
+    ("thinned", "set_num_threads", "threads", "The arguments are n."),
+    ("thinned.schedules", "linear", "keep_prob", "The arguments are "),
+    ("thinned.classic", "dropout_forward", "keep_prob", "its p is the probability to keep."),
+]
+OF_TORCH = [
+    ("thinned.torch", "set_p", "keep_prob", "Use p=1 - keep_prob"),
+    ("thinned.torch", "no_dropout", "zyzzyva", "The arguments are model."),
+    ("thinned.torch", "audit", "zyzzyva", "The arguments are model, "),
+    ("thinned.torch", "weight_drop", "dropout", "Use p, the probability to drop."),
+    ("thinned.torch.functional", "dropout", "keep_prob", "Use p=1 - keep_prob"),
+    ("thinned.torch.functional", "dropout", "train", "Use training=train."),
+    ("thinned.torch.functional", "dropout", "noise_shape", "Use shared_axes, "),
+    ("thinned.torch.functional", "dropout2d", "drop_prob", "Use p, the probability to drop."),
+    ("thinned.torch.functional", "feature_alpha_dropout", "seed", "at=thinned.Address(seed=0"),
+    ("thinned.torch.fused", "dropout_add_norm", "dropout_p", "Use p, the probability to drop."),
+    ("thinned.torch.fused", "bias_dropout_add", "prob", "Use p, the probability to drop."),
+]
+OF_MEMBERS = [
+    ("thinned.members.calibration", "expected_calibration_error", "n_bins", "Did you mean bins?"),
+    ("thinned.members.calibration", "reliability", "num_bins", "Did you mean bins?"),
+    ("thinned.members.calibration", "conformal_sets", "zyzzyva", "The arguments are "),
+]
+OF_ESTIMATORS = [
+    ("thinned", "DropoutMLPClassifier", "dropout", "Use p, the probability to drop."),
+    ("thinned", "DropoutMLPClassifier", "seed", "Use random_state."),
+    ("thinned", "DropoutMLPRegressor", "epochs", "Use max_iter."),
+    ("thinned", "DropoutMLPRegressor", "lr", "Use learning_rate_init."),
+    ("thinned", "DropoutMLPRegressor", "alpha", "Use weight_decay."),
+    ("thinned", "DropoutMLPClassifier", "hidden_units", "Use hidden_layer_sizes."),
+    ("thinned.fit", "fit", "zyzzyva", "The arguments are data, target, "),
+]
+OF_JAX = [
+    ("thinned.jax", "dot_product_attention", "dropout_rate", "Use p, the probability to drop."),
+    ("thinned.jax.nnx", "adopt", "rngs", "Use seed."),
+    ("thinned.jax.linen", "adopt", "zyzzyva", "The arguments are model, separator."),
+    ("thinned.jax.equinox", "adopt", "zyzzyva", "The arguments are model, separator."),
+    ("thinned.jax.haiku", "adopt", "zyzzyva", "The arguments are transformed."),
+]
+
+
+def _of(library, cases):
+    return [pytest.param(*case, marks=needs(library)) for case in cases]
+
+
+@pytest.mark.parametrize(
+    ("room", "name", "given", "sentence"),
+    [
+        *OTHERS,
+        *_of("torch", OF_TORCH),
+        *OF_MEMBERS,
+        *_of("sklearn", OF_ESTIMATORS),
+        *_of("flax", OF_JAX),
+    ],
+)
+def test_what_is_no_row_answers_too(room, name, given, sentence):
+    function = getattr(importlib.import_module(room), name)
+    first = [] if isinstance(function, type) else [None]
+    with pytest.raises(TypeError, match=rf"^{name}: '{given}' is no argument\. ") as caught:
+        function(*first, **{given: 0.5})
+    assert sentence in str(caught.value)
+
+
+def test_the_signatures_are_what_they_were():
+    assert list(inspect.signature(thinned.Address).parameters) == ["seed", "site", "step", "call"]
+    assert pickle.loads(pickle.dumps(AT)) == AT
 
 
 MODULES = {

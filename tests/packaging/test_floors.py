@@ -5,7 +5,17 @@ from packaging_imports import circles, imports
 
 # From the ground up. A file imports files of its own floor and of those below it.
 FLOORS = (
-    ("philox", "checks", "errors", "printable", "traced", "version", "pages", "_later"),
+    (
+        "philox",
+        "checks",
+        "foreign_arguments",
+        "errors",
+        "printable",
+        "traced",
+        "version",
+        "pages",
+        "_later",
+    ),
     ("address", "window", "kernel", "laws", "reference"),
     ("backends",),
     ("schedules", "methods"),

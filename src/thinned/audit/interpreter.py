@@ -8,16 +8,17 @@ that of what the function returns. Nothing is run, and what cannot be followed i
 from __future__ import annotations
 
 import ast
-from bisect import bisect_right
-from collections.abc import Iterable
 from typing import Any
 
 from thinned.audit.binding import bind, default_of
+from thinned.audit.expressions import HANDLERS
 from thinned.audit.names import Binding, Scope, canonical
-from thinned.audit.nodes import walk
+from thinned.audit.nodes import is_none, walk
 from thinned.audit.outcomes import outcomes
+from thinned.audit.reaching import Reaching
 from thinned.audit.values import (
     NOTHING,
+    OPTIONS,
     Bound,
     Built,
     Choice,
@@ -31,15 +32,15 @@ from thinned.audit.values import (
     Module,
     Named,
     Value,
+    choice,
+    is_number,
 )
 
-__all__ = ["Interpreter", "choice"]
+__all__ = ["Interpreter"]
 
 # How far a question is followed, and how many steps it may take altogether.
 _DEPTH = 9
 _STEPS = 400
-_OPTIONS = 4
-_NEAR = 24
 # Functions of more statements than these build nothing that is followed.
 _LONG = 12
 
@@ -80,7 +81,7 @@ class Interpreter:
         self._known: dict[ast.AST, Value] = {}
         self._running: set[tuple[ast.AST, int]] = set()
         self._cut = 0  # answers that were given up: what rests on them is not kept
-        self._ordered: dict[int, list[Binding]] = {}
+        self.reaching = Reaching(source)
 
     def of(self, node: ast.AST | None, frame: Frame | None = None, depth: int = _DEPTH) -> Value:
         """Return what an expression stands for, seen from a call of its function."""
@@ -122,7 +123,7 @@ class Interpreter:
             name = self.source.names.resolve(node, scope)
             return self.dotted(name or node.id, depth - 1)
         where, bindings = found
-        chosen = self._reaching(node, where, bindings)
+        chosen = self.reaching.of(node, where, bindings)
         inner = frame if frame is not None and where.owner is frame.function else None
         return choice(self._bound(b, where, inner, depth) for b in chosen)
 
@@ -157,73 +158,13 @@ class Interpreter:
             parts = list(value.elements)
         elif isinstance(value, Dictionary) and value.whole:
             parts = [part for _, part in value.entries]
-        if len(parts) > _OPTIONS:
+        if len(parts) > OPTIONS:
             return NOTHING
         found = choice(self.of(part, None, depth - 1) for part in parts)
         if isinstance(found, Choice) and all(isinstance(o, Built) for o in found.options):
             kinds = {o.kind for o in found.options if isinstance(o, Built)}
             return found.options[0] if len(kinds) == 1 else NOTHING
         return found if isinstance(found, Built) else NOTHING
-
-    def _reaching(self, use: ast.AST, where: Scope, bindings: list[Binding]) -> list[Binding]:
-        """The bindings that a use may see: the last one before it that surely runs, and those of
-        branches between."""
-        if len(bindings) == 1:
-            return bindings
-        if len(bindings) <= _NEAR and any(b.kind == "import" for b in bindings):
-            # try: from x import f; except ImportError: f = None
-            kept = [b for b in bindings if not _is_none(b.node)][: _NEAR + 1]
-            return kept if len({b.target for b in kept}) == 1 else bindings
-        line = getattr(use, "lineno", 0)
-        if self.source.scope(use) is not where and where.owner is not self.source.tree:
-            return bindings
-        above = {id(at) for at in self.source.above(use)}
-        reached: list[Binding] = []
-        # Names of generated functions are given anew thousands of times: the last ones count.
-        ordered = self._in_order(bindings)
-        until = bisect_right(ordered, line, key=lambda b: b.line)
-        inside = self.source.scope(use) is where
-        near = ordered[max(0, until - _NEAR) : until if inside else until + _NEAR]
-        for binding in near:
-            if (
-                binding.line > line or (binding.line == line and binding.kind != "parameter")
-            ) and self.source.scope(use) is where:
-                continue
-            statement = self._statement(binding)
-            block = self._block(statement)
-            sure = statement is None or block is None or id(block) in above
-            if sure and block is not None and statement is not None:
-                sure = self._same_branch(statement, use, block)
-            reached = [binding] if sure else [*reached, binding]
-        return reached or (bindings if len(bindings) <= _NEAR else [Binding("other")])
-
-    def _in_order(self, bindings: list[Binding]) -> list[Binding]:
-        known = self._ordered.get(id(bindings))
-        if known is None or len(known) != len(bindings):
-            known = self._ordered[id(bindings)] = sorted(bindings, key=lambda b: b.line)
-        return known
-
-    def _block(self, statement: ast.stmt | None) -> ast.AST | None:
-        if statement is None:
-            return None
-        return next((a for a in self.source.above(statement) if isinstance(a, _BLOCKS)), None)
-
-    def _statement(self, binding: Binding) -> ast.stmt | None:
-        node = binding.at or binding.node
-        if binding.kind == "parameter" or node is None:
-            return None
-        found: ast.stmt | None = self.source.statement_of(node)
-        return found
-
-    def _same_branch(self, statement: ast.stmt, use: ast.AST, block: ast.AST) -> bool:
-        """Whether a use stands in the same list of statements of a compound as one before it."""
-        mine = self.source.block_of(statement)[0]
-        child = use
-        for at in self.source.above(use):
-            if at is block:
-                return not isinstance(child, ast.stmt) or (self.source.block_of(child)[0] is mine)
-            child = at
-        return False
 
     def _parameter(self, owner: ast.AST, node: ast.arg, frame: Frame | None, depth: int) -> Value:
         if frame is not None and frame.function is owner:
@@ -262,9 +203,9 @@ class Interpreter:
         """Return what a name of this file's top level stands for."""
         top = self.source.names.scopes[self.source.tree]
         bindings = top.bindings.get(name)
-        if not bindings or len(bindings) > _OPTIONS:
+        if not bindings or len(bindings) > OPTIONS:
             return NOTHING
-        kept = [b for b in bindings if not _is_none(b.node)] or bindings
+        kept = [b for b in bindings if not is_none(b.node)] or bindings
         return choice(self._bound(b, top, None, depth - 1) for b in kept)
 
     # -- attributes ----------------------------------------------------------------------------
@@ -306,14 +247,14 @@ class Interpreter:
         home = self.source.home(parsed)
         default = None if home is None else home.options.get(name)
         found = self.of(default, None, depth - 1)
-        return found if isinstance(found, Const) and _is_number(found.value) else NOTHING
+        return found if isinstance(found, Const) and is_number(found.value) else NOTHING
 
     def _of_instance(self, base: Built, info: ClassInfo, name: str, depth: int) -> Value:
         for member in info.family():
             init = member.methods.get("__init__")
             if name in member.given:
                 values = member.given[name]
-                if len(values) > _OPTIONS:
+                if len(values) > OPTIONS:
                     return NOTHING
                 frame = None
                 if base.called is not None and member is info and init is not None:
@@ -430,145 +371,17 @@ class Interpreter:
             return Built(func, self.source.called(node))
         return NOTHING
 
-    # -- the rest ------------------------------------------------------------------------------
-
-    def _subscript(self, node: ast.Subscript, frame: Frame | None, depth: int) -> Value:
-        base = self.of(node.value, frame, depth - 1)
-        key = self.of(node.slice, frame, depth - 1)
-        if not isinstance(key, Const):
-            return NOTHING
-        if isinstance(base, Dictionary):
-            return self.of(base.get(key.value), frame, depth - 1)
-        if (
-            isinstance(base, Items)
-            and base.whole
-            and isinstance(key.value, int)
-            and -len(base.elements) <= key.value < len(base.elements)
-        ):
-            return self.of(base.elements[key.value], frame, depth - 1)
-        return NOTHING
-
-    def _either(self, node: ast.IfExp, frame: Frame | None, depth: int) -> Value:
-        return choice(self.of(part, frame, depth - 1) for part in (node.body, node.orelse))
-
-    def _boolean(self, node: ast.BoolOp, frame: Frame | None, depth: int) -> Value:
-        values = [self.of(part, frame, depth - 1) for part in node.values]
-        if isinstance(node.op, ast.Or):
-            values = [v for v in values[:-1] if v != Const(None)] + values[-1:]
-        return choice(values)
-
-    def _items(self, node: ast.List | ast.Tuple, frame: Frame | None, depth: int) -> Value:
-        found: list[ast.expr] = []
-        whole = True
-        for element in node.elts:
-            if isinstance(element, ast.Starred):
-                inner = self.of(element.value, frame, depth - 1)
-                if isinstance(inner, Items):
-                    found += inner.elements
-                    whole &= inner.whole
-                else:
-                    whole = False
-            else:
-                found.append(element)
-        return Items(tuple(found), whole)
-
-    def _comprehension(
-        self, node: ast.ListComp | ast.GeneratorExp, frame: Frame | None, depth: int
-    ) -> Value:
-        return Items((node.elt,), False)
-
-    def _dictionary(self, node: ast.Dict, frame: Frame | None, depth: int) -> Value:
-        entries: list[tuple[object, ast.expr]] = []
-        whole = True
-        for name, value in zip(node.keys, node.values, strict=True):
-            if name is None:
-                inner = self.of(value, frame, depth - 1)
-                if isinstance(inner, Dictionary):
-                    entries += inner.entries
-                    whole &= inner.whole
-                else:
-                    whole = False
-                continue
-            key = self.of(name, frame, depth - 1)
-            if isinstance(key, Const):
-                entries.append((key.value, value))
-            else:
-                whole = False
-        return Dictionary(tuple(entries), whole)
-
     def _lambda(self, node: ast.Lambda, frame: Frame | None, depth: int) -> Value:
         return Function(self.source, node)
 
-    def _walrus(self, node: ast.NamedExpr, frame: Frame | None, depth: int) -> Value:
-        return self.of(node.value, frame, depth - 1)
-
-    def _sign(self, node: ast.UnaryOp, frame: Frame | None, depth: int) -> Value:
-        inner = self.of(node.operand, frame, depth - 1)
-        if isinstance(inner, Const):
-            if isinstance(node.op, ast.Not) and isinstance(inner.value, (bool, int, type(None))):
-                return Const(not inner.value)
-            if isinstance(node.op, ast.USub) and _is_number(inner.value):
-                # A number, as _is_number found; types do not follow it.
-                return Const(-inner.value)  # type: ignore[operator]
-        return NOTHING
-
-    def _arithmetic(self, node: ast.BinOp, frame: Frame | None, depth: int) -> Value:
-        left, right = (self.of(n, frame, depth - 1) for n in (node.left, node.right))
-        if not (isinstance(left, Const) and isinstance(right, Const)):
-            return NOTHING
-        a: Any = left.value
-        b: Any = right.value
-        # Only these, and only of moderate numbers: nothing that a file says may cost much.
-        if not (_is_number(a) and _is_number(b)) or max(abs(a), abs(b)) > 2**53:
-            return NOTHING
-        if isinstance(node.op, ast.Add):
-            return Const(a + b)
-        if isinstance(node.op, ast.Sub):
-            return Const(a - b)
-        if isinstance(node.op, ast.Mult):
-            return Const(a * b)
-        if isinstance(node.op, ast.Div) and b != 0:
-            return Const(a / b)
-        return NOTHING
-
-
-_BLOCKS = (
-    *(ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.With, ast.AsyncWith, ast.Match),
-    *(ast.match_case, ast.ExceptHandler, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef),
-    *(ast.Module, ast.Lambda),
-)
 
 _HANDLE: dict[type[ast.AST], Any] = {
     ast.Name: Interpreter._name,
     ast.Attribute: Interpreter._attribute,
     ast.Call: Interpreter._call,
-    ast.Subscript: Interpreter._subscript,
-    ast.IfExp: Interpreter._either,
-    ast.BoolOp: Interpreter._boolean,
-    ast.List: Interpreter._items,
-    ast.Tuple: Interpreter._items,
-    ast.ListComp: Interpreter._comprehension,
-    ast.GeneratorExp: Interpreter._comprehension,
-    ast.Dict: Interpreter._dictionary,
     ast.Lambda: Interpreter._lambda,
-    ast.NamedExpr: Interpreter._walrus,
-    ast.UnaryOp: Interpreter._sign,
-    ast.BinOp: Interpreter._arithmetic,
+    **HANDLERS,
 }
-
-
-def choice(values: Iterable[Value]) -> Value:
-    """Return the one value, or the choice among few known ones; else NOTHING."""
-    found: list[Value] = []
-    for value in values:
-        if value is NOTHING:
-            return NOTHING
-        for option in value.options if isinstance(value, Choice) else (value,):
-            if option not in found:
-                found.append(option)
-    if len(found) == 1:
-        return found[0]
-    return Choice(tuple(found)) if 0 < len(found) <= _OPTIONS else NOTHING
 
 
 def _returned(function: ast.AST) -> ast.expr | None:
@@ -594,11 +407,3 @@ def _last(node: ast.AST) -> str:
     if isinstance(node, ast.Call):
         node = node.func
     return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
-
-
-def _is_none(node: ast.AST | None) -> bool:
-    return isinstance(node, ast.Constant) and node.value is None
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -126,7 +126,7 @@ def _name(source: Source, node: ast.Name, frame: Frame | None, depth: int) -> Sa
             said = says(source, default_of(where.owner, node.id), None, depth - 1)
             return said if said is not Says.NOTHING else by_name
         return by_name if by_name in SURE else _maybe(node.id)
-    reached = home.interpreter._reaching(node, where, bindings)
+    reached = home.interpreter.reaching.of(node, where, bindings)
     if len(reached) == 1 and reached[0].kind == "value":
         value = reached[0].node
         inner = frame if frame is not None and frame.function is where.owner else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-__all__ = ["children", "fields_of", "walk"]
+__all__ = ["children", "fields_of", "is_none", "walk"]
 
 # Fields that hold no nodes, or the same few (contexts, operators) in every tree: no code asks where
 # these stand, and they are a third of all.
@@ -48,3 +48,8 @@ def walk(node: ast.AST) -> Iterator[ast.AST]:
     for inner in found:
         yield inner
         found += children(inner)
+
+
+def is_none(node: ast.AST | None) -> bool:
+    """Whether an expression is the constant None."""
+    return isinstance(node, ast.Constant) and node.value is None

@@ -12,16 +12,11 @@ from thinned.audit.document import Document
 from thinned.audit.finding import Edit, Finding
 from thinned.audit.fixes import FIXES
 from thinned.audit.opening import document_of
-from thinned.audit.reading import (
-    UnreadableError,
-    is_silenced,
-    may_matter,
-    package_of,
-    read,
-)
+from thinned.audit.reading import UnreadableError, is_silenced, may_matter, package_of, read
 from thinned.audit.rule import PARSE, RULES
 from thinned.audit.source import Source
 from thinned.audit.tree import parsed
+from thinned.foreign_arguments import answering
 
 __all__ = [
     "audit_document",
@@ -62,6 +57,7 @@ def _collect_at_times(size: int) -> None:
         gc.collect()
 
 
+@answering
 def audit_file(path: str, codes: Sequence[str] | None = None) -> tuple[list[Finding], int]:
     """Return the findings in one file, and its number of lines."""
     codes = tuple(RULES) if codes is None else codes
@@ -80,6 +76,7 @@ def lines_in(data: bytes) -> int:
     return data.count(b"\n") + (not data.endswith(b"\n") and bool(data))
 
 
+@answering
 def audit_source(
     data: bytes, path: str = "", package: str = "", codes: Sequence[str] | None = None
 ) -> list[Finding]:

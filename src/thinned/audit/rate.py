@@ -111,7 +111,7 @@ def _named_rate(source: Source, node: ast.Name, frame: Frame | None, depth: int)
             return rate(source, frame.given[node.id], frame.outer, depth - 1)
         return rate(source, default_of(where.owner, node.id), None, depth - 1)
     inner = frame if frame is not None and frame.function is where.owner else None
-    reached = source.interpreter._reaching(node, where, bindings)
+    reached = source.interpreter.reaching.of(node, where, bindings)
     seen: list[tuple[Says, Says]] = []
     for binding in reached:
         if binding.kind == "parameter":

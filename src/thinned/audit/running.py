@@ -12,6 +12,7 @@ from thinned.audit.reading import may_matter, package_of
 from thinned.audit.settings import Settings, chosen, ignored_codes
 from thinned.audit.tree import forget
 from thinned.audit.walking import files_under
+from thinned.foreign_arguments import answering
 
 __all__ = ["Report", "audit", "audit_bytes", "reported"]
 
@@ -40,6 +41,7 @@ class Report:
         return told + rows_of(("place", "code", "what is wrong"), rows) if rows else told
 
 
+@answering
 def audit(
     paths: Sequence[str],
     settings: Settings | None = None,

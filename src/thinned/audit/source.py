@@ -1,8 +1,6 @@
 """A parsed file, and the questions that rules ask of it.
 
-The tree is walked once, without recursion: every node learns its parent, every name its scope, and
-calls, classes and functions are sorted into lists. A rule asks for what it starts from and looks
-around from there, so that a file costs one walk however many rules there are.
+A rule asks for what it starts from, calls of a name or functions, and looks around from there.
 """
 
 from __future__ import annotations
@@ -16,9 +14,9 @@ from typing import Any
 from weakref import WeakSet
 
 from thinned.audit import tree as files
+from thinned.audit.entering import BLOCKS, OUTSIDE, enter_tree
 from thinned.audit.interpreter import Interpreter
-from thinned.audit.names import UNKNOWN, Binding, Names, Scope
-from thinned.audit.nodes import fields_of
+from thinned.audit.names import UNKNOWN, Names, Scope
 from thinned.audit.values import (
     KNOWN,
     NOTHING,
@@ -37,16 +35,9 @@ from thinned.audit.values import (
 __all__ = ["Called", "ClassInfo", "Function", "Source"]
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
-
-
-# What is written at a definition and read around it, and the lists of statements.
-_OUTSIDE = frozenset({"decorator_list", "bases", "keywords"})
-_BLOCKS = frozenset({"body", "orelse", "finalbody"})
 _WITHIN = (ast.stmt, ast.arguments)
-# By class of node: its fields, whether each is read around it, and whether it is a block.
-_WALKED: dict[type[ast.AST], tuple[tuple[str, bool, bool], ...]] = {}
+
 
 # The files in memory: one file may look up an expression of another.
 _alive: WeakSet[Source] = WeakSet()
@@ -85,148 +76,8 @@ class Source:
         self._imported: dict[str, tuple[Source, str] | None] = {}
         self.operations: dict[ast.Call, Any] = {}  # what calls do, as flow has found
         _alive.add(self)
-        self._walk()
+        enter_tree(self)
         self._describe_classes()
-
-    # -- the walk ------------------------------------------------------------------------------
-
-    def _walk(self) -> None:
-        module = Scope(self.tree, None)
-        self.names.scopes[self.tree] = module
-        stack: list[tuple[ast.AST, Scope]] = [(self.tree, module)]
-        parents, loads = self.parents, self.loads
-        while stack:
-            node, scope = stack.pop()
-            kind = type(node)
-            enter = _ENTER.get(kind)
-            inner = scope if enter is None else enter(self, node, scope)
-            fields = _WALKED.get(kind)
-            if fields is None:
-                fields = _WALKED[kind] = tuple(
-                    (field, field in _OUTSIDE, field in _BLOCKS) for field in fields_of(kind)
-                )
-            fresh: list[tuple[ast.AST, Scope]] = []
-            for field, is_outside, is_block in fields:
-                value = getattr(node, field)
-                if value is None:
-                    continue
-                items = value
-                at = inner
-                if type(value) is not list:
-                    items = (value,)
-                elif is_outside:
-                    at = scope
-                elif is_block and value:
-                    self.blocks.append(value)
-                for item in items:
-                    # Names and constants are half of a tree, and nothing is inside them.
-                    what = type(item)
-                    if what is ast.Name:
-                        parents[item] = node
-                        if type(item.ctx) is ast.Load:
-                            loads[item.id].append(item)
-                        elif type(item.ctx) is ast.Del:
-                            at.bind(item.id, Binding("other", at=item))
-                    elif item is not None:
-                        parents[item] = node
-                        if what is not ast.Constant:
-                            fresh.append((item, at))
-            fresh.reverse()
-            stack += fresh
-
-    def _new_scope(self, node: ast.AST, scope: Scope) -> Scope:
-        inner = Scope(node, scope)
-        self.names.scopes[node] = inner
-        return inner
-
-    def _enter_function(self, node: Function, scope: Scope) -> Scope:
-        self.functions.append(node)
-        scope.bind(node.name, Binding("function", node=node))
-        return self._enter_parameters(node, scope)
-
-    def _enter_parameters(self, node: Function | ast.Lambda, scope: Scope) -> Scope:
-        inner = self._new_scope(node, scope)
-        for arg in _parameters(node.args):
-            inner.bind(arg.arg, Binding("parameter", node=arg))
-        return inner
-
-    def _enter_class(self, node: ast.ClassDef, scope: Scope) -> Scope:
-        scope.bind(node.name, Binding("class", node=node))
-        inner = self._new_scope(node, scope)
-        self.classes[node] = ClassInfo(node, inner, self)
-        return inner
-
-    def _enter_call(self, node: ast.Call, scope: Scope) -> Scope:
-        self.calls.append(node)
-        return scope
-
-    def _enter_attribute(self, node: ast.Attribute, scope: Scope) -> Scope:
-        self.attributes[node.attr].append(node)
-        return scope
-
-    def _enter_assign(self, node: ast.Assign, scope: Scope) -> Scope:
-        for target in node.targets:
-            self.names.enter_target(target, node.value, scope)
-        return scope
-
-    def _enter_annotated(self, node: ast.AnnAssign, scope: Scope) -> Scope:
-        if node.value is not None or scope.is_class:
-            self.names.enter_target(node.target, node.value, scope)
-            if isinstance(node.target, ast.Name) and node.target.id in scope.bindings:
-                scope.bindings[node.target.id][-1].annotation = node.annotation
-        return scope
-
-    def _enter_augmented(self, node: ast.AugAssign, scope: Scope) -> Scope:
-        self.names.enter_target(node.target, None, scope)
-        return scope
-
-    def _enter_walrus(self, node: ast.NamedExpr, scope: Scope) -> Scope:
-        at = scope
-        while isinstance(at.owner, _COMPREHENSIONS) and at.parent is not None:
-            at = at.parent
-        self.names.enter_target(node.target, node.value, at)
-        return scope
-
-    def _enter_for(self, node: ast.For | ast.AsyncFor, scope: Scope) -> Scope:
-        self.loops.append(node)
-        self.names.enter_each(node.target, node.iter, scope)
-        return scope
-
-    def _enter_while(self, node: ast.While, scope: Scope) -> Scope:
-        self.loops.append(node)
-        return scope
-
-    def _enter_generator(self, node: ast.comprehension, scope: Scope) -> Scope:
-        self.names.enter_each(node.target, node.iter, scope)
-        return scope
-
-    def _enter_with_statement(self, node: ast.With, scope: Scope) -> Scope:
-        self.withs.append(node)
-        return scope
-
-    def _enter_with(self, node: ast.withitem, scope: Scope) -> Scope:
-        if node.optional_vars is not None:
-            self.names.enter_target(node.optional_vars, None, scope)
-        return scope
-
-    def _enter_named(
-        self, node: ast.ExceptHandler | ast.MatchAs | ast.MatchStar, scope: Scope
-    ) -> Scope:
-        if node.name:
-            scope.bind(node.name, Binding("other", at=node))
-        return scope
-
-    def _enter_elsewhere(self, node: ast.Global | ast.Nonlocal, scope: Scope) -> Scope:
-        scope.elsewhere.update(node.names)
-        return scope
-
-    def _enter_import(self, node: ast.Import, scope: Scope) -> Scope:
-        self.names.enter_import(node, scope)
-        return scope
-
-    def _enter_import_from(self, node: ast.ImportFrom, scope: Scope) -> Scope:
-        self.names.enter_import_from(node, scope)
-        return scope
 
     # -- classes -------------------------------------------------------------------------------
 
@@ -330,7 +181,7 @@ class Source:
     def _place_of(self, statement: ast.stmt) -> tuple[list[ast.stmt], int]:
         if statement not in self._places:
             above = self.parents[statement]
-            for field in _BLOCKS:
+            for field in BLOCKS:
                 block = getattr(above, field, None)
                 if isinstance(block, list):
                     self._places.update((s, (block, i)) for i, s in enumerate(block))
@@ -486,41 +337,4 @@ def _is_outside(child: ast.AST, definition: ast.AST) -> bool:
     """Whether a part of a definition is read around it: a decorator, a base."""
     if isinstance(child, _WITHIN):
         return False
-    return any(child in getattr(definition, field, ()) for field in _OUTSIDE)
-
-
-def _parameters(arguments: ast.arguments) -> list[ast.arg]:
-    found = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-    found += [a for a in (arguments.vararg, arguments.kwarg) if a is not None]
-    return found
-
-
-_ENTER: dict[type[ast.AST], Any] = {
-    ast.FunctionDef: Source._enter_function,
-    ast.AsyncFunctionDef: Source._enter_function,
-    ast.Lambda: Source._enter_parameters,
-    ast.ClassDef: Source._enter_class,
-    ast.ListComp: Source._new_scope,
-    ast.SetComp: Source._new_scope,
-    ast.DictComp: Source._new_scope,
-    ast.GeneratorExp: Source._new_scope,
-    ast.Call: Source._enter_call,
-    ast.Attribute: Source._enter_attribute,
-    ast.Assign: Source._enter_assign,
-    ast.AnnAssign: Source._enter_annotated,
-    ast.AugAssign: Source._enter_augmented,
-    ast.NamedExpr: Source._enter_walrus,
-    ast.For: Source._enter_for,
-    ast.AsyncFor: Source._enter_for,
-    ast.While: Source._enter_while,
-    ast.comprehension: Source._enter_generator,
-    ast.With: Source._enter_with_statement,
-    ast.withitem: Source._enter_with,
-    ast.ExceptHandler: Source._enter_named,
-    ast.MatchAs: Source._enter_named,
-    ast.MatchStar: Source._enter_named,
-    ast.Global: Source._enter_elsewhere,
-    ast.Nonlocal: Source._enter_elsewhere,
-    ast.Import: Source._enter_import,
-    ast.ImportFrom: Source._enter_import_from,
-}
+    return any(child in getattr(definition, field, ()) for field in OUTSIDE)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from thinned.audit.names import Scope
 __all__ = [
     "KNOWN",
     "NOTHING",
+    "OPTIONS",
     "Bound",
     "Built",
     "Called",
@@ -32,6 +33,8 @@ __all__ = [
     "Module",
     "Named",
     "Value",
+    "choice",
+    "is_number",
 ]
 
 
@@ -41,6 +44,8 @@ KNOWN = (
     *("numpy.", "functools.", "thinned.", "math.", "os.", "typing.", "lightning.", "dataclasses."),
 )
 
+# A choice among more values than these is no knowledge.
+OPTIONS = 4
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -227,3 +232,22 @@ class ClassInfo:
                 if isinstance(value, Class) and value.info not in self._bases_here:
                     self._bases_here.append(value.info)
         return self._bases_here
+
+
+def choice(values: Iterable[Value]) -> Value:
+    """Return the one value, or the choice among few known ones; else NOTHING."""
+    found: list[Value] = []
+    for value in values:
+        if value is NOTHING:
+            return NOTHING
+        for option in value.options if isinstance(value, Choice) else (value,):
+            if option not in found:
+                found.append(option)
+    if len(found) == 1:
+        return found[0]
+    return Choice(tuple(found)) if 0 < len(found) <= OPTIONS else NOTHING
+
+
+def is_number(value: object) -> bool:
+    """Whether a constant is a number, which True and False are not here."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

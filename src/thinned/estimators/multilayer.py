@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinned.checks import message
+from thinned.foreign_arguments import telling
 from thinned.numpy import (
     sigmoid_cross_entropy,
     softmax,
@@ -35,6 +36,7 @@ __all__ = ["DropoutMLPClassifier", "DropoutMLPRegressor"]
 Array = NDArray[Any]
 
 
+@telling
 class DropoutMLPClassifier(ClassifierMixin, DropoutMLP):  # type: ignore[misc]
     """A multilayer perceptron classifier, trained with dropout.
 

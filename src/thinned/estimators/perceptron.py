@@ -21,6 +21,7 @@ from thinned.checks import message, shown
 from thinned.estimators.members import MembersMixin
 from thinned.estimators.thin import ThinLinear, UnitDropout
 from thinned.estimators.weights import row_weights
+from thinned.foreign_arguments import telling
 from thinned.methods.placing import draw_for
 from thinned.numpy import (
     SGD,
@@ -109,6 +110,7 @@ def _has_columns(y: Any) -> bool:
     return len(shape) == 2 and shape[1] != 1
 
 
+@telling
 class DropoutMLP(MembersMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """What the classifier and the regressor share: everything but the meaning of y."""
 

@@ -31,6 +31,7 @@ from thinned.fit.several import Pages, run_each
 from thinned.fit.spoken import in_arguments, naming_arguments
 from thinned.fit.tables import Problem, loaded, problems_of
 from thinned.fit.tune import Tuning, read_tune
+from thinned.foreign_arguments import answering
 from thinned.numpy.settings import number
 
 __all__ = ["fit"]
@@ -40,6 +41,7 @@ WHO = "thinned.fit.fit"
 BESIDE = ("groups", "time", "weights")
 
 
+@answering
 def fit(
     data: Any,
     target: Any = None,

@@ -14,6 +14,7 @@ from thinned.fit.folder import folders_of, recover, whole_folder, write_whole
 from thinned.fit.outcome import METRICS, REPORT, Result, result_in
 from thinned.fit.own import Own, own_of
 from thinned.fit.spoken import naming_arguments
+from thinned.foreign_arguments import answering
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,6 +98,7 @@ class Results(Mapping[str, Result]):
         return f"<div>{''.join(parts)}</div>"
 
 
+@answering
 def load(folder: str | Path, network: str | None = None) -> Result | Results:
     """The result in a folder that `thinned fit` or `Result.save` wrote.
 

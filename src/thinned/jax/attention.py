@@ -13,6 +13,7 @@ from thinned import checks, reference
 from thinned.address import Address
 from thinned.backends.jax.backend import backend
 from thinned.checks import message, real
+from thinned.foreign_arguments import answering
 from thinned.jax.blocks import Inputs, Plan, attend
 from thinned.methods.placing import draw_for
 
@@ -21,6 +22,7 @@ __all__ = ["dot_product_attention"]
 WHO = "dot_product_attention"
 
 
+@answering
 def dot_product_attention(
     query: Any,
     key: Any,

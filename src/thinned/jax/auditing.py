@@ -17,6 +17,7 @@ from thinned import checks
 from thinned.address import Address
 from thinned.backends.jax.backend import Drawn, noted
 from thinned.checks import message
+from thinned.foreign_arguments import answering
 from thinned.jax.asking import kind_of
 from thinned.jax.networks import Given
 
@@ -63,6 +64,7 @@ class Runs(NamedTuple):
     missed: tuple[tuple[str, str], ...] = ()
 
 
+@answering
 def audit(model: Any, x: Any, *, steps: int = 2) -> Audit:
     """Run a model in training and evaluation, and tell where its dropout is wrong.
 

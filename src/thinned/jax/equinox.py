@@ -16,6 +16,7 @@ from jax.tree_util import keystr, tree_flatten_with_path, tree_unflatten
 from thinned import checks
 from thinned.address import Address
 from thinned.checks import message
+from thinned.foreign_arguments import answering
 from thinned.jax.attention import dot_product_attention
 from thinned.jax.awake import awake, awake_row, in_lane
 from thinned.jax.keys import address
@@ -217,6 +218,7 @@ def __getattr__(name: str) -> Any:
     return made()[name]
 
 
+@answering
 def adopt(model: Any, *, separator: str = ".") -> tuple[Any, Report]:
     """The model with every `eqx.nn.Dropout` in it replaced by an addressed one at its own site, and
     `eqx.nn.MultiheadAttention` by `thinned.jax.equinox.MultiheadAttention`.

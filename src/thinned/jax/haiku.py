@@ -16,6 +16,7 @@ import haiku as hk
 
 from thinned.address import Address
 from thinned.checks import message
+from thinned.foreign_arguments import answering
 from thinned.jax.awake import mirrored
 from thinned.jax.keys import address, key_of
 
@@ -42,6 +43,7 @@ def dropout(rng: Any, rate: Any, x: Any, broadcast_dims: Any = ()) -> Any:
     return dropout(x, rate, at, training=True, shared_axes=tuple(broadcast_dims))
 
 
+@answering
 def adopt(transformed: Any) -> Adopted:
     """A transformed function of Haiku's whose dropout draws at an address:
     `apply(params, x, at=...)`.

@@ -14,10 +14,12 @@ from thinned.address import Address
 from thinned.backends.jax.address import Halves, is_traced, words_of
 from thinned.backends.jax.backend import PartOf
 from thinned.checks import message
+from thinned.foreign_arguments import answering
 
 __all__ = ["address", "key_of", "window"]
 
 
+@answering
 def address(key: Any, site: int | str = 0, step: Any = 0, call: Any = 0) -> Address:
     """The address of a key of jax.random's, so that code which threads keys can stay as it is.
 
@@ -72,6 +74,7 @@ def key_of(at: Address) -> Any:
     return jax.random.fold_in(jax.random.fold_in(key, step), call)
 
 
+@answering
 def window(x: Any, spec: PartitionSpec) -> Any:
     """Where x lies in the whole array, in the body of a `jax.shard_map`.
 

@@ -16,6 +16,7 @@ from flax import linen as nn
 from thinned.address import Address
 from thinned.backends.jax.address import Halves, at_one_of
 from thinned.checks import message
+from thinned.foreign_arguments import answering
 from thinned.jax.awake import awake
 from thinned.jax.flax_attention import with_address
 from thinned.jax.keys import key_of
@@ -30,6 +31,7 @@ def __getattr__(name: str) -> Any:
     return made()[name]
 
 
+@answering
 def adopt(model: nn.Module, *, separator: str = ".") -> Adopted:
     """A Linen model whose dropout draws at an address: `apply(variables, x, at=...)`.
 

@@ -13,12 +13,14 @@ from thinned import checks, reference
 from thinned.address import Address
 from thinned.backends.jax.address import Halves
 from thinned.checks import message
+from thinned.foreign_arguments import answering
 from thinned.jax.asking import Asking, asking_of
 from thinned.jax.awake import Row, mirrored
 
 __all__ = ["Given", "member", "program_of", "words_of_seeds"]
 
 
+@answering
 def member(model: Any, k: int, *, seed: int = 0) -> Callable[..., Any]:
     """One thinned network of a model, by its number: a compiled function of what the model takes.
 

@@ -9,6 +9,7 @@ import keras
 
 from thinned.address import Address
 from thinned.checks import integer, message
+from thinned.foreign_arguments import answering
 from thinned.keras import draws
 from thinned.keras.internals import KerasSaveable, forget_programs
 from thinned.keras.parts import generators_of, unseeded_draws, walk
@@ -20,6 +21,7 @@ __all__ = ["addresses", "adopt", "release", "rewind"]
 _RATES = ("rate", "stddev", "dropout", "dropout_rate", "drop_rate", "_dropout")
 
 
+@answering
 def adopt(model: Any, *, seed: int = 0) -> Report:
     """Give every draw of a model in training an address: its site, at the step of that site.
 
@@ -88,6 +90,7 @@ def adopt(model: Any, *, seed: int = 0) -> Report:
     return Report(tuple(rows))
 
 
+@answering
 def release(model: Any) -> None:
     """Undo adopt: the model draws as Keras has it, and is saved as before.
 
@@ -102,6 +105,7 @@ def release(model: Any) -> None:
     _forget(model)
 
 
+@answering
 def addresses(model: Any) -> dict[str, Address]:
     """The address of the next draw at each site of an adopted model.
 
@@ -115,6 +119,7 @@ def addresses(model: Any) -> dict[str, Address]:
     return {name: site.address for name, site in _required("addresses", model).items()}
 
 
+@answering
 def rewind(model: Any, to: Mapping[str, Address] | None = None) -> None:
     """Set the sites of an adopted model back, so that the draws that followed come again.
 

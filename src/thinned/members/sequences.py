@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from thinned import checks, reference
 from thinned.checks import message
+from thinned.foreign_arguments import answering
 
 if TYPE_CHECKING:
     from torch import nn
@@ -15,6 +16,7 @@ __all__ = ["SequenceMembers", "sequence_members"]
 WHO = "sequence_members"
 
 
+@answering
 def sequence_members(model: nn.Module, x: Any, *, seed: int = 0) -> SequenceMembers:
     """The thinned networks of a model of sequences, by number: each writes text, as the model does.
 

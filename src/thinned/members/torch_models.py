@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from thinned import checks
 from thinned.checks import message
+from thinned.foreign_arguments import answering
 from thinned.members.arguments import Batches, Given, batches_of
 from thinned.members.outputs import numbers_of
 from thinned.members.prediction import Gathered, Prediction, joined
 from thinned.members.progress import shown
 from thinned.members.request import SHARES, Asked, Members, checked, in_blocks
-from thinned.methods.foreign_arguments import answering
 
 if TYPE_CHECKING:
     from torch import nn

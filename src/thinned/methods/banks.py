@@ -13,8 +13,8 @@ from thinned import checks, reference
 from thinned.address import Address
 from thinned.backends import backend_of
 from thinned.checks import message, shown, written
+from thinned.foreign_arguments import answering
 from thinned.methods.arguments import number, require_alike
-from thinned.methods.foreign_arguments import answering
 from thinned.methods.table import Moments, Paper, method
 from thinned.window import Window
 

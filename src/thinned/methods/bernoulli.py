@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from inspect import signature
 from typing import Any, Never
 
 import numpy as np
@@ -11,11 +10,11 @@ from numpy.typing import NDArray
 from thinned import checks
 from thinned.address import Address
 from thinned.backends import backend_of
+from thinned.foreign_arguments import answering, unknown_to, without_foreign
 from thinned.laws import BERNOULLI, PLAIN_BERNOULLI
 from thinned.methods.arguments import require_axes
 from thinned.methods.draws import Draws
 from thinned.methods.equation import apply_noise
-from thinned.methods.foreign_arguments import answering, no_argument, without_foreign
 from thinned.methods.placing import draw_for
 from thinned.methods.table import INVERTED, PLAIN, Paper, Sample, method
 from thinned.window import Window
@@ -112,7 +111,7 @@ def dropout(
     array([2., 0., 2., 0., 0., 0., 2., 0.], dtype=float32)
     """
     if foreign:
-        raise no_argument("dropout", foreign, tuple(signature(dropout).parameters))
+        raise unknown_to(dropout, foreign)
     return apply_noise(
         "dropout",
         x,
@@ -242,7 +241,7 @@ def keep_mask(
     array([ True, False,  True, False, False, False,  True, False])
     """
     if foreign:
-        raise no_argument("keep_mask", foreign, tuple(signature(keep_mask).parameters))
+        raise unknown_to(keep_mask, foreign)
     empty: NDArray[np.bool_] = np.empty(0, np.bool_)
     backend = backend_of("keep_mask", empty if like is None else like, "like")
     lengths = checks.shape("keep_mask", shape)

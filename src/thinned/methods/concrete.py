@@ -11,10 +11,10 @@ import numpy as np
 from thinned import checks
 from thinned.address import Address
 from thinned.checks import message
+from thinned.foreign_arguments import answering
 from thinned.laws import Law
 from thinned.methods.arguments import parameter, positive, require_axes, typed
 from thinned.methods.draws import NO_P, Draws
-from thinned.methods.foreign_arguments import answering
 from thinned.methods.table import Moments, Paper, Sample, method
 from thinned.window import Window
 

@@ -9,11 +9,11 @@ import numpy as np
 
 from thinned import checks
 from thinned.address import Address
+from thinned.foreign_arguments import answering
 from thinned.laws import Law
 from thinned.methods.arguments import parameter, positive, require_axes, require_broadcast, typed
 from thinned.methods.concrete import over_uniform, sigmoid
 from thinned.methods.draws import NO_P, Draws
-from thinned.methods.foreign_arguments import answering
 from thinned.methods.table import Moments, Paper, Sample, method
 from thinned.window import Window
 

@@ -15,9 +15,9 @@ from thinned import checks
 from thinned.address import Address
 from thinned.backends import Backend, backend_of
 from thinned.checks import message
+from thinned.foreign_arguments import answering
 from thinned.laws import BERNOULLI, PLAIN_BERNOULLI
 from thinned.methods.draws import Draws
-from thinned.methods.foreign_arguments import answering
 from thinned.methods.table import INVERTED, Moments, Paper, Sample, method
 from thinned.window import Window
 

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from thinned.methods.foreign_arguments import no_argument
+from thinned.foreign_arguments import no_argument
 from thinned.methods.table import Method, every
 from thinned.pages.fragment import rows_of
 

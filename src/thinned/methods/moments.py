@@ -11,6 +11,7 @@ from typing import Any
 from thinned import checks
 from thinned.backends import Backend, backend_of
 from thinned.checks import message
+from thinned.foreign_arguments import answering
 from thinned.laws import PLAIN_BERNOULLI
 from thinned.methods.arguments import (
     anywhere,
@@ -20,7 +21,6 @@ from thinned.methods.arguments import (
     typed,
     wide,
 )
-from thinned.methods.foreign_arguments import answering
 from thinned.methods.table import Moments, Paper, method
 
 __all__ = ["expected_relu", "expected_sigmoid", "fast_dropout_moments"]

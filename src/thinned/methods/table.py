@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from thinned.address import Address
 from thinned.checks import message, shown
+from thinned.foreign_arguments import answering
 from thinned.laws import Law
-from thinned.methods.foreign_arguments import answering
 
 if TYPE_CHECKING:
     from thinned.methods.answers import Answer

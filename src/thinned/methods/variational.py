@@ -12,11 +12,11 @@ import numpy as np
 
 from thinned.address import Address
 from thinned.checks import message
+from thinned.foreign_arguments import answering
 from thinned.laws import Law
 from thinned.methods.arguments import number, parameter, require_broadcast, typed
 from thinned.methods.concrete import sigmoid
 from thinned.methods.draws import NO_P, Draws
-from thinned.methods.foreign_arguments import answering
 from thinned.methods.table import Moments, Paper, Sample, method
 from thinned.methods.weights import require_layer
 from thinned.window import Window

@@ -18,8 +18,8 @@ from thinned.address import Address
 from thinned.backends.base import Draw, Located
 from thinned.backends.numpy import FLOATING, backend
 from thinned.checks import message, written
+from thinned.foreign_arguments import answering
 from thinned.methods.equation import apply_noise
-from thinned.methods.foreign_arguments import answering
 from thinned.numpy.settings import choice, floats
 
 __all__ = ["Dropout", "Layer", "Linear", "Parameter", "ReLU", "Tanh"]

@@ -11,12 +11,14 @@ from typing import Any
 
 from thinned import checks
 from thinned.checks import message, shown
+from thinned.foreign_arguments import answering, telling
 from thinned.schedules.over_time import constant
 from thinned.schedules.schedule import Schedule, keep
 
 __all__ = ["as_schedule", "custom", "maximum", "minimum", "product", "schedule_of"]
 
 
+@answering
 def as_schedule(value: Any) -> Schedule:
     """A schedule as it is, a number as `constant`, a function of (step, steps) as `custom`.
 
@@ -145,6 +147,7 @@ class maximum(_Composed):
         return max(self._ps(step, steps, layer, layers))
 
 
+@telling
 @dataclass(frozen=True)
 class custom(Schedule):
     """A function of your own as a schedule. It must depend on its arguments alone.

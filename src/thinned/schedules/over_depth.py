@@ -6,11 +6,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from thinned import checks
+from thinned.foreign_arguments import telling
 from thinned.schedules.schedule import Schedule, keep, share_of
 
 __all__ = ["depth_linear", "scheduled_drop_path", "stochastic_depth_rule"]
 
 
+@telling
 @dataclass(frozen=True)
 class depth_linear(Schedule):
     """From 0 in the first layer to p in the last: the rule of ConvNeXt's and timm's ViT's DropPath.
@@ -45,6 +47,7 @@ class depth_linear(Schedule):
         return layer * (self.p / (layers - 1))
 
 
+@telling
 @dataclass(frozen=True)
 class stochastic_depth_rule(Schedule):
     """From p / L in the first layer to p in the last: the rule of stochastic depth.
@@ -77,6 +80,7 @@ class stochastic_depth_rule(Schedule):
         return self.p * ((layer + 1) / layers)
 
 
+@telling
 @dataclass(frozen=True)
 class scheduled_drop_path(Schedule):
     """DropPath whose p grows over training, more in deep layers: NASNet's ScheduledDropPath.

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 from thinned import checks
 from thinned.checks import message, shown
+from thinned.foreign_arguments import telling
 from thinned.schedules.schedule import Schedule, in_steps, keep, share_of, time_of, turns_of
 
 __all__ = ["annealed", "constant", "curriculum", "early", "late", "linear", "piecewise"]
 
 
+@telling
 @dataclass(frozen=True)
 class constant(Schedule):
     """The same p always.
@@ -41,6 +43,7 @@ class constant(Schedule):
         return self.p
 
 
+@telling
 @dataclass(frozen=True)
 class early(Schedule):
     """Dropout at the beginning only: against underfitting.
@@ -86,6 +89,7 @@ class early(Schedule):
         return self.p if self.shape == "constant" else self.p * (1.0 - step / end)
 
 
+@telling
 @dataclass(frozen=True)
 class late(Schedule):
     """Dropout at the end only: against overfitting.
@@ -123,6 +127,7 @@ class late(Schedule):
         return self.p if step >= in_steps(self.after, steps) else 0.0
 
 
+@telling
 @dataclass(frozen=True)
 class linear(Schedule):
     """A straight line from one p to another, and then that one.
@@ -166,6 +171,7 @@ class linear(Schedule):
         return min(max((1.0 - share) * self.start + share * self.end, low), high)
 
 
+@telling
 @dataclass(frozen=True)
 class annealed(Schedule):
     """Dropout that decreases to zero: `linear` from p to 0.
@@ -205,6 +211,7 @@ class annealed(Schedule):
         return self.p * (1.0 - share_of(step, in_steps(self.until, steps)))
 
 
+@telling
 @dataclass(frozen=True)
 class curriculum(Schedule):
     """Dropout that grows from 0 to p, quickly at first: training begins with the easier task.
@@ -251,6 +258,7 @@ class curriculum(Schedule):
         return -self.p * math.expm1(-self.gamma * step)
 
 
+@telling
 @dataclass(frozen=True)
 class piecewise(Schedule):
     """One p after the other.

@@ -8,12 +8,7 @@ from collections.abc import Iterator
 
 from thinned.audit.binding import bind
 from thinned.audit.contents import drops_inside
-from thinned.audit.context import (
-    is_evaluation,
-    is_guarded,
-    is_monte_carlo,
-    is_test_code,
-)
+from thinned.audit.context import is_evaluation, is_guarded, is_monte_carlo, is_test_code
 from thinned.audit.drops import is_chosen
 from thinned.audit.flow import operation
 from thinned.audit.layers import KERAS_DROPOUT

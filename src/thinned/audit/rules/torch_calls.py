@@ -5,13 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from thinned.audit.context import (
-    is_guarded,
-    is_in_model,
-    is_module,
-    is_monte_carlo,
-    is_test_code,
-)
+from thinned.audit.context import is_guarded, is_in_model, is_module, is_monte_carlo, is_test_code
 from thinned.audit.drops import WITHOUT_MODE, Drop, Verdict, drop_of, passed_on, short, verdict
 from thinned.audit.layers import ADDRESSED, FUNCTIONAL
 from thinned.audit.modes import Says

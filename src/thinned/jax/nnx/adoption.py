@@ -14,6 +14,7 @@ from flax.nnx import bridge
 from thinned.address import Address
 from thinned.backends.jax.address import words_of
 from thinned.checks import integer, message
+from thinned.foreign_arguments import answering
 from thinned.jax.flax_attention import attention_fn
 from thinned.jax.nnx.clock import Calls, Clock, Clocks, clocks_in
 from thinned.jax.nnx.lanes import folded_words, lanes_of, number_of
@@ -25,6 +26,7 @@ from thinned.schedules.sites import require_allowed, rules_of
 __all__ = ["adopt", "release", "rows_missed"]
 
 
+@answering
 def adopt(
     model: nnx.Module,
     *,
@@ -123,6 +125,7 @@ def adopt(
     return Report(tuple(rows), every[0] if len(every) == 1 else Clocks(every))
 
 
+@answering
 def release(model: nnx.Module, *, optimizer: Any = None) -> None:
     """Undo `adopt`: layers of Flax are of Flax's classes again, and clocks leave the model's state.
 

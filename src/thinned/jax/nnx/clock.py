@@ -18,6 +18,7 @@ from thinned.address import Address
 from thinned.backends.jax.address import Halves, at_one_of, words_of
 from thinned.backends.jax.internals import outermost_program
 from thinned.checks import message
+from thinned.foreign_arguments import answering
 from thinned.jax.keys import address
 from thinned.jax.nnx.lanes import folded_words
 
@@ -129,6 +130,7 @@ class Clocks(NamedTuple):
         return self.clocks[0].step.reshape(-1)[0]
 
 
+@answering
 def tick(model: nnx.Module, when: Any = True) -> None:
     """Begin the next step of an adopted model, inside of nnx.jit too: every clock that it holds.
 

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from thinned import checks
 from thinned.checks import one_of
+from thinned.foreign_arguments import answering
 from thinned.members.calibration.arguments import Array, classes, same_length
 
 __all__ = [
@@ -52,6 +53,7 @@ class Reliability(NamedTuple):
         return float((gap * self.rows[filled]).sum() / self.rows.sum())
 
 
+@answering
 def reliability(
     probabilities: ArrayLike, labels: Any, bins: int = 15, binning: str = "width"
 ) -> Reliability:
@@ -99,6 +101,7 @@ def _reliability(who: str, p: ArrayLike, labels: Any, bins: int, binning: str) -
     return Reliability(edges, claimed, true, count)
 
 
+@answering
 def expected_calibration_error(probabilities: ArrayLike, labels: Any, bins: int = 15) -> float:
     """Expected calibration error: mean over rows of |accuracy - confidence| of their bins.
 
@@ -123,6 +126,7 @@ def expected_calibration_error(probabilities: ArrayLike, labels: Any, bins: int 
     return _reliability("expected_calibration_error", probabilities, labels, bins, "width").error
 
 
+@answering
 def adaptive_calibration_error(probabilities: ArrayLike, labels: Any, bins: int = 15) -> float:
     """The same over bins that hold equal numbers of rows.
 
@@ -146,6 +150,7 @@ def adaptive_calibration_error(probabilities: ArrayLike, labels: Any, bins: int 
     return _reliability("adaptive_calibration_error", probabilities, labels, bins, "mass").error
 
 
+@answering
 def classwise_calibration_error(probabilities: ArrayLike, labels: Any, bins: int = 15) -> float:
     """Classwise ECE: the mean over classes of |frequency - probability| of the bins of that class.
 
@@ -180,6 +185,7 @@ def classwise_calibration_error(probabilities: ArrayLike, labels: Any, bins: int
     return float(np.mean(errors))
 
 
+@answering
 def brier_score(probabilities: ArrayLike, labels: Any) -> float:
     """Mean over rows of the squared distance between probabilities and the true class's indicator.
 
@@ -206,6 +212,7 @@ def brier_score(probabilities: ArrayLike, labels: Any) -> float:
     return float((distance**2).sum(1).mean())
 
 
+@answering
 def negative_log_likelihood(probabilities: ArrayLike, labels: Any) -> float:
     """Mean over rows of -ln of the true class's probability, in nats.
 
@@ -245,6 +252,7 @@ class RiskCoverage(NamedTuple):
         return float(self.risk.mean())
 
 
+@answering
 def risk_coverage(uncertainty: ArrayLike, loss: ArrayLike) -> RiskCoverage:
     """Risk against coverage, the surest rows first.
 
@@ -275,6 +283,7 @@ def risk_coverage(uncertainty: ArrayLike, loss: ArrayLike) -> RiskCoverage:
     return RiskCoverage(n / len(u), np.cumsum(ordered) / n)
 
 
+@answering
 def area_under_risk_coverage(uncertainty: ArrayLike, loss: ArrayLike) -> float:
     """AURC: the mean risk over all coverages, `risk_coverage(uncertainty, loss).area`.
 

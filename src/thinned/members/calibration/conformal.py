@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from thinned import checks, reference
 from thinned.address import Address
 from thinned.checks import message
+from thinned.foreign_arguments import answering
 from thinned.members.calibration.arguments import Array, classes, floats, level, same_length
 
 __all__ = [
@@ -58,6 +59,7 @@ def _known_and_asked(
     return calibration, y, p
 
 
+@answering
 def conformal_sets(
     probabilities: ArrayLike,
     calibration_probabilities: ArrayLike,
@@ -100,6 +102,7 @@ def conformal_sets(
     return found
 
 
+@answering
 def adaptive_conformal_sets(
     probabilities: ArrayLike,
     calibration_probabilities: ArrayLike,
@@ -182,6 +185,7 @@ def _adaptive_scores(p: Array, penalty: float, free: int) -> Array:
     return scores
 
 
+@answering
 def conformal_quantile_interval(
     lower: ArrayLike,
     upper: ArrayLike,
@@ -231,6 +235,7 @@ def conformal_quantile_interval(
     return np.where(crossed, middle, low - limit), np.where(crossed, middle, high + limit)
 
 
+@answering
 def conformal_interval(
     mean: ArrayLike,
     calibration_mean: ArrayLike,

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from thinned import checks
 from thinned.checks import message
+from thinned.foreign_arguments import answering
 from thinned.members.calibration.arguments import Array, floats, same_length
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
 ]
 
 
+@answering
 def crps(members: ArrayLike, y: ArrayLike, *, fair: bool = False) -> Array:
     """Continuous ranked probability score of an ensemble, a row at a time.
 
@@ -73,6 +75,7 @@ def crps(members: ArrayLike, y: ArrayLike, *, fair: bool = False) -> Array:
     return score
 
 
+@answering
 def gaussian_crps(mean: ArrayLike, std: ArrayLike, y: ArrayLike) -> Array:
     """Continuous ranked probability score of N(mean, std^2), a row at a time.
 
@@ -103,6 +106,7 @@ def gaussian_crps(mean: ArrayLike, std: ArrayLike, y: ArrayLike) -> Array:
     return score
 
 
+@answering
 def pit(members: ArrayLike, y: ArrayLike) -> Array:
     """Probability integral transform (PIT) of an ensemble: the share of members below y.
 
@@ -140,6 +144,7 @@ def pit(members: ArrayLike, y: ArrayLike) -> Array:
     return found
 
 
+@answering
 def gaussian_pit(mean: ArrayLike, std: ArrayLike, y: ArrayLike) -> Array:
     """Probability integral transform of N(mean, std^2): its distribution function at y.
 
@@ -168,6 +173,7 @@ def gaussian_pit(mean: ArrayLike, std: ArrayLike, y: ArrayLike) -> Array:
     return found
 
 
+@answering
 def interval_coverage(lower: ArrayLike, upper: ArrayLike, y: ArrayLike) -> float:
     """Prediction interval coverage probability (PICP): the share of y inside [lower, upper].
 
@@ -187,6 +193,7 @@ def interval_coverage(lower: ArrayLike, upper: ArrayLike, y: ArrayLike) -> float
     return float(((low <= truth) & (truth <= high)).mean())
 
 
+@answering
 def interval_width(lower: ArrayLike, upper: ArrayLike) -> float:
     """Mean prediction interval width (MPIW), in the units of y: of equal coverage, less is better.
 
@@ -213,6 +220,7 @@ def _interval(who: str, lower: ArrayLike, upper: ArrayLike, y: ArrayLike) -> lis
     return found
 
 
+@answering
 def test_log_likelihood(members: ArrayLike, y: ArrayLike, tau: float) -> Array:
     """Log-likelihood of y under the mixture of N(m_t, 1 / tau) over members t, a row at a time.
 

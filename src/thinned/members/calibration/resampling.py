@@ -12,6 +12,7 @@ from thinned import checks, reference
 from thinned.address import Address
 from thinned.backends.numpy import as_array
 from thinned.checks import message
+from thinned.foreign_arguments import answering
 from thinned.members.calibration.arguments import level
 
 __all__ = ["WithError", "with_error"]
@@ -36,6 +37,7 @@ class WithError(NamedTuple):
         return f"{self.value:.4g} ± {self.standard_error:.2g}"
 
 
+@answering
 def with_error(
     score: Callable[..., Any],
     *arrays: Any,

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from thinned import checks
 from thinned.checks import message
+from thinned.foreign_arguments import answering
 from thinned.members.calibration.arguments import Array, classes, floats
 
 __all__ = ["fit_temperature", "scale_by_temperature"]
@@ -33,6 +34,7 @@ def _softmax(z: Array) -> Array:
     return found
 
 
+@answering
 def scale_by_temperature(logits: ArrayLike, temperature: float) -> Array:
     """Probabilities of logits divided by a temperature: softmax(logits / T).
 
@@ -63,6 +65,7 @@ def scale_by_temperature(logits: ArrayLike, temperature: float) -> Array:
     return _softmax(_logits(who, logits) / t)
 
 
+@answering
 def fit_temperature(logits: ArrayLike, labels: Any) -> float:
     """The temperature of the smallest negative log-likelihood on rows that were not trained on.
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from thinned import checks
 from thinned.checks import message
-from thinned.methods.foreign_arguments import answering
+from thinned.foreign_arguments import answering
 from thinned.schedules.sites import EVERYWHERE, SiteRule, require_allowed, rules_of
 from thinned.torch.adoption.changes import MARK, Adoption, Plan, require_on_top, undo
 from thinned.torch.adoption.module import Sited
@@ -113,6 +113,7 @@ def adopt(
     return Report(adoption.clock, adoption.rows)
 
 
+@answering
 def release(model: nn.Module) -> None:
     """Undo `adopt`: the modules are what they were, with the p that they have now.
 

@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from thinned import checks
 from thinned.backends.torch.values import inlined
 from thinned.checks import message
+from thinned.foreign_arguments import answering
 from thinned.torch.adoption.by_hand import BY_HAND, held_rate
 from thinned.torch.adoption.bytecode import Reading, hooked, read
 from thinned.torch.adoption.functional_calls import (
@@ -47,6 +48,7 @@ _LEFT = (
 )
 
 
+@answering
 def no_dropout(model: nn.Module) -> AbstractContextManager[None]:
     """Every dropout of a model off, as in evaluation, and nothing else: batch norm trains on.
 
@@ -83,6 +85,7 @@ def no_dropout(model: nn.Module) -> AbstractContextManager[None]:
     return _off(*_modules("no_dropout", model))
 
 
+@answering
 def set_p(model: nn.Module, pattern: str, p: float) -> AbstractContextManager[None]:
     """Another p for dropout of a model, for a while.
 

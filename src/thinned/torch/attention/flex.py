@@ -25,7 +25,7 @@ from thinned.backends.torch.kernel import Drawn
 from thinned.backends.torch.packed import packed_rows
 from thinned.backends.torch.values import recorded
 from thinned.checks import message
-from thinned.methods.foreign_arguments import answering
+from thinned.foreign_arguments import answering
 from thinned.torch.dropin.functional import REQUIRED, _probability, _training
 from thinned.torch.dropin.noise import check_mask, rate_in_program, wire_of
 from thinned.torch.dropin.seeds import seed_for
@@ -149,6 +149,7 @@ def flex_attention(
     return (y, lse) if return_lse else y
 
 
+@answering
 def drop_key_mod(
     p: float,
     at: Address,

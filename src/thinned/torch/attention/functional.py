@@ -33,7 +33,7 @@ from thinned.backends.torch.kernel import Drawn, _in_batch
 from thinned.backends.torch.library import LIBRARY, defined
 from thinned.backends.torch.values import recorded
 from thinned.checks import message, real
-from thinned.methods.foreign_arguments import answering
+from thinned.foreign_arguments import answering
 from thinned.torch.attention import blockwise, flash, sharded
 from thinned.torch.attention.blockwise import Plan, grouped
 from thinned.torch.attention.derivatives import derived

@@ -14,6 +14,7 @@ from torch.nn.parameter import is_lazy
 from thinned import checks
 from thinned.backends.torch.internals import is_compiled
 from thinned.checks import message
+from thinned.foreign_arguments import answering
 from thinned.torch.adoption.names import modules_by_name, unwrapped
 from thinned.torch.auditing.arguments import numbers_of
 from thinned.torch.auditing.cost import Off, UnmeasuredError, measured
@@ -27,6 +28,7 @@ from thinned.torch.clock.checkpoints import RecomputeError
 __all__ = ["audit"]
 
 
+@answering
 def audit(
     model: nn.Module,
     inputs: Any,

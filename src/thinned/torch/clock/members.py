@@ -188,7 +188,8 @@ class Awake:
         self.ever.add(site.name)
         require_call(call, site.name)
         self._counts[site.name] = call + 1
-        return (Mirrored if self.mirrored else Address)(self.seed, site.name, 0, call)
+        kind: type[Address] = Mirrored if self.mirrored else Address
+        return kind(self.seed, site.name, 0, call)
 
     def _axis(self, site: DrawingSite, axis: int) -> int:
         """Along which axis the rows lie in the array of the site's next call."""

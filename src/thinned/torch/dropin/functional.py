@@ -7,7 +7,7 @@ dropout bug there is. And a mask can be named: by `generator=`, or by `at=`, its
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, Never
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from thinned.address import Address
 from thinned.backends.torch.internals import in_transform
 from thinned.backends.torch.values import unread
 from thinned.checks import message
+from thinned.foreign_arguments import unknown_to, without_foreign
 from thinned.torch.dropin import noise
 from thinned.window import Window, fitting
 
@@ -96,6 +97,7 @@ def _checked(who: str, x: Any, p: Any, training: Any) -> tuple[Any, bool]:
     return p, training
 
 
+@without_foreign
 def dropout(
     input: Tensor,
     p: float = 0.5,
@@ -107,6 +109,7 @@ def dropout(
     shared_axes: int | tuple[int, ...] = (),
     window: Window | None = None,
     mirror: bool = False,
+    **foreign: Never,
 ) -> Tensor:
     """Drop elements with probability p and scale the others by 1 / (1 - p).
 
@@ -140,6 +143,8 @@ def dropout(
     ----------
     Hinton et al., 2012, arXiv:1207.0580; Srivastava et al., 2014, JMLR 15, 1929-1958.
     """
+    if foreign:
+        raise unknown_to(dropout, foreign)
     if inplace is not False and inplace is not True:
         inplace = _truth("dropout", inplace)
     if (
@@ -182,6 +187,7 @@ def _channels(
     return noise.noisy(who, x, p, inplace, mask.get("generator"), mask.get("at"), shared)
 
 
+@without_foreign
 def dropout1d(
     input: Tensor,
     p: float = 0.5,
@@ -190,6 +196,7 @@ def dropout1d(
     *,
     generator: torch.Generator | None = None,
     at: Address | None = None,
+    **foreign: Never,
 ) -> Tensor:
     """Drop whole channels of sequences: input (N, C, L) or (C, L), one draw per channel.
 
@@ -199,6 +206,8 @@ def dropout1d(
     ----------
     Tompson et al., 2015, arXiv:1411.4280.
     """
+    if foreign:
+        raise unknown_to(dropout1d, foreign)
     if isinstance(input, Tensor) and input.dim() not in (2, 3):
         raise RuntimeError(
             f"dropout1d: input must be of shape (N, C, L) or (C, L), got {input.dim()} axes."
@@ -207,6 +216,7 @@ def dropout1d(
     return _channels("dropout1d", input, p, training, inplace, batched, generator=generator, at=at)
 
 
+@without_foreign
 def dropout2d(
     input: Tensor,
     p: float = 0.5,
@@ -215,6 +225,7 @@ def dropout2d(
     *,
     generator: torch.Generator | None = None,
     at: Address | None = None,
+    **foreign: Never,
 ) -> Tensor:
     """Drop whole channels of images: input (N, C, H, W), one draw per channel.
 
@@ -227,6 +238,8 @@ def dropout2d(
     ----------
     Tompson et al., 2015, arXiv:1411.4280.
     """
+    if foreign:
+        raise unknown_to(dropout2d, foreign)
     rank = input.dim() if isinstance(input, Tensor) else 4
     if rank == 3:
         warnings.warn(
@@ -243,6 +256,7 @@ def dropout2d(
     return _channels("dropout2d", input, p, training, inplace, True, generator=generator, at=at)
 
 
+@without_foreign
 def dropout3d(
     input: Tensor,
     p: float = 0.5,
@@ -251,6 +265,7 @@ def dropout3d(
     *,
     generator: torch.Generator | None = None,
     at: Address | None = None,
+    **foreign: Never,
 ) -> Tensor:
     """Drop whole channels of volumes: input (N, C, D, H, W) or (C, D, H, W), one draw per channel.
 
@@ -261,6 +276,8 @@ def dropout3d(
     ----------
     Tompson et al., 2015, arXiv:1411.4280.
     """
+    if foreign:
+        raise unknown_to(dropout3d, foreign)
     rank = input.dim() if isinstance(input, Tensor) else 5
     if rank not in (4, 5):
         warnings.warn(
@@ -289,6 +306,7 @@ def _alpha(
     return noise.self_normalising(who, x, p, inplace, generator, at, shared)
 
 
+@without_foreign
 def alpha_dropout(
     input: Tensor,
     p: float = 0.5,
@@ -297,6 +315,7 @@ def alpha_dropout(
     *,
     generator: torch.Generator | None = None,
     at: Address | None = None,
+    **foreign: Never,
 ) -> Tensor:
     """Dropout for self-normalising networks: dropped elements take SELU's lowest value.
 
@@ -309,9 +328,12 @@ def alpha_dropout(
     ----------
     Klambauer et al., 2017, arXiv:1706.02515.
     """
+    if foreign:
+        raise unknown_to(alpha_dropout, foreign)
     return _alpha("alpha_dropout", input, p, training, inplace, generator, at, ())
 
 
+@without_foreign
 def feature_alpha_dropout(
     input: Tensor,
     p: float = 0.5,
@@ -320,6 +342,7 @@ def feature_alpha_dropout(
     *,
     generator: torch.Generator | None = None,
     at: Address | None = None,
+    **foreign: Never,
 ) -> Tensor:
     """`alpha_dropout` with one draw per channel: input (N, C, ...).
 
@@ -329,6 +352,8 @@ def feature_alpha_dropout(
     ----------
     Klambauer et al., 2017, arXiv:1706.02515.
     """
+    if foreign:
+        raise unknown_to(feature_alpha_dropout, foreign)
     rank = input.dim() if isinstance(input, Tensor) else 2
     if rank < 2 and training:
         raise RuntimeError(

@@ -12,7 +12,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from thinned import checks
-from thinned.methods.foreign_arguments import told
+from thinned.foreign_arguments import told
 from thinned.torch.compat.fx_leaf import Leaf
 from thinned.torch.dropin import functional, noise
 

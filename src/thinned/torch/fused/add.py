@@ -13,6 +13,7 @@ from thinned.backends.torch.backend import Noise, _again
 from thinned.backends.torch.library import LIBRARY, defined
 from thinned.backends.torch.operators import BERNOULLI, NOISED
 from thinned.checks import message
+from thinned.foreign_arguments import answering
 from thinned.torch.dropin.functional import REQUIRED
 from thinned.torch.dropin.noise import noisy, wire_of
 from thinned.torch.fused.drawing import (
@@ -29,6 +30,7 @@ __all__ = ["bias_dropout_add"]
 WHO = "bias_dropout_add"
 
 
+@answering
 def bias_dropout_add(
     x: Tensor,
     bias: Tensor | None,

@@ -17,6 +17,7 @@ from thinned.backends.torch.kernel import _in_batch
 from thinned.backends.torch.library import LIBRARY, defined
 from thinned.backends.torch.rows import Norm
 from thinned.checks import message, real
+from thinned.foreign_arguments import answering
 from thinned.torch.dropin.functional import REQUIRED
 from thinned.torch.dropin.noise import noisy, wire_of
 from thinned.torch.fused.drawing import (
@@ -70,6 +71,7 @@ def dropout_add_norm(
     window: Window | None = None,
     mirror: bool = False,
 ) -> tuple[Tensor, Tensor]: ...
+@answering
 def dropout_add_norm(
     x: Tensor,
     residual: Tensor | None,

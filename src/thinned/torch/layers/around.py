@@ -13,8 +13,8 @@ from thinned import checks
 from thinned.address import Address
 from thinned.backends.torch.internals import active_ddp
 from thinned.checks import message
+from thinned.foreign_arguments import told
 from thinned.methods.draws import Draws
-from thinned.methods.foreign_arguments import told
 from thinned.methods.gradients import drop_bp, drop_grad
 from thinned.methods.graphs import drop_edge
 from thinned.methods.layers import alpha_of, layer_drop

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from thinned import checks, methods
 from thinned.address import Address
-from thinned.methods.foreign_arguments import told
+from thinned.foreign_arguments import told
 from thinned.methods.weights import connect_options
 from thinned.torch.adoption.module import Sited
 

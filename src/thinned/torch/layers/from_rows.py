@@ -10,8 +10,8 @@ from torch.compiler import is_compiling
 
 from thinned import checks
 from thinned.address import Address
+from thinned.foreign_arguments import no_argument
 from thinned.methods.draws import NO_P
-from thinned.methods.foreign_arguments import no_argument
 from thinned.methods.table import Method, every
 from thinned.torch.adoption.module import Sited, fresh_address, put
 from thinned.torch.adoption.site import p_of, set_p

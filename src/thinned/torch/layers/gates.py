@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from thinned import checks, methods
 from thinned.checks import message
+from thinned.foreign_arguments import told
 from thinned.methods.arguments import MOST_AXES, positive
-from thinned.methods.foreign_arguments import told
 from thinned.torch.clock.rows import NO_ROWS
 from thinned.torch.layers.drop_connect import affine_parameters
 from thinned.torch.layers.learned import NOWHERE, Learned

@@ -16,9 +16,9 @@ from torch.nn import functional
 from thinned import checks, methods
 from thinned.address import Address
 from thinned.checks import message
+from thinned.foreign_arguments import told
 from thinned.methods.arguments import number, positive, require_axes
 from thinned.methods.draws import NO_P, Draws
-from thinned.methods.foreign_arguments import told
 from thinned.methods.variational import log_alpha_of, with_variance
 from thinned.torch.adoption.module import Sited
 from thinned.torch.layers.drop_connect import affine_parameters

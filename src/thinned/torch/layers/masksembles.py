@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from thinned.address import Address
+from thinned.foreign_arguments import told
 from thinned.methods.arguments import require_unit_axis
 from thinned.methods.banks import masksembles, masksembles_bank
-from thinned.methods.foreign_arguments import told
 from thinned.torch.compat.fx_leaf import Leaf
 
 __all__ = ["Masksembles"]

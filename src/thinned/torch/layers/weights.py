@@ -20,6 +20,7 @@ from thinned import checks, methods
 from thinned.address import Address
 from thinned.backends.torch.backend import backend
 from thinned.checks import message
+from thinned.foreign_arguments import answering
 from thinned.methods.draws import Draws
 from thinned.torch.adoption.functional_calls import AdoptedForward
 from thinned.torch.adoption.module import Sited
@@ -145,6 +146,7 @@ class TargetedDropout(WeightNoise):
 M = TypeVar("M", bound=nn.Module)
 
 
+@answering
 def weight_drop(module: M, name: str, p: float = 0.5) -> M:
     """Drop elements of a weight, anew at each forward in training (weight drop, AWD-LSTM).
 
@@ -192,6 +194,7 @@ def weight_drop(module: M, name: str, p: float = 0.5) -> M:
     return _put("weight_drop", module, name, lambda w: WeightDrop(p))
 
 
+@answering
 def drop_connect(module: M, name: str, p: float = 0.5) -> M:
     """Drop elements of a weight without rescaling: DropConnect, one mask for a forward.
 
@@ -218,6 +221,7 @@ def drop_connect(module: M, name: str, p: float = 0.5) -> M:
     return _put("drop_connect", module, name, lambda w: DropConnectWeight(p))
 
 
+@answering
 def mixout(module: M, name: str, p: float = 0.5, reference: Tensor | None = None) -> M:
     """Replace elements of a weight by the pretrained ones, anew at each forward in training.
 
@@ -260,6 +264,7 @@ def mixout(module: M, name: str, p: float = 0.5, reference: Tensor | None = None
     return _put("mixout", module, name, noise)
 
 
+@answering
 def targeted_dropout(
     module: M,
     name: str,
@@ -301,6 +306,7 @@ def targeted_dropout(
     return _put("targeted_dropout", module, name, noise)
 
 
+@answering
 def remove_noise(module: M, name: str) -> M:
     """Take the noise from a weight again: the module is what it was, its weight as it is now.
 

@@ -8,7 +8,7 @@ import torch
 
 from thinned import checks
 from thinned.checks import message
-from thinned.methods.foreign_arguments import told
+from thinned.foreign_arguments import told
 from thinned.torch.compat import recurrence
 from thinned.torch.rnn.layer import Recurrent, option
 

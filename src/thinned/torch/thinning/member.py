@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from thinned import checks
 from thinned.address import Address
 from thinned.checks import message
+from thinned.foreign_arguments import answering
 from thinned.torch.adoption.adopt import release
 from thinned.torch.adoption.changes import MARK
 from thinned.torch.adoption.names import unwrapped
@@ -64,6 +65,7 @@ def kept_units(model: nn.Module, k: int) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
+@answering
 def member(
     model: nn.Module, k: int | None = None, *, keep: Mapping[str, Any] | None = None
 ) -> nn.Module:

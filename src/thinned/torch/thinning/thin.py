@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from thinned import checks
 from thinned.backends.torch.internals import pytree
 from thinned.checks import message
-from thinned.methods.foreign_arguments import answering
+from thinned.foreign_arguments import answering
 from thinned.torch.adoption.adopt import adopt, release
 from thinned.torch.adoption.changes import MARK
 from thinned.torch.adoption.functional_calls import AdoptedForward

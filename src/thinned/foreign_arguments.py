@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable
 from functools import wraps
 from typing import Any, TypeVar
 
-__all__ = ["answering", "no_argument", "remedy", "told", "without_foreign"]
+__all__ = ["answering", "no_argument", "remedy", "telling", "told", "unknown_to", "without_foreign"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=type)
@@ -22,8 +22,8 @@ DROPS = {
     "hidden_dropout_prob", "noise_level", "p_drop", "pdrop", "prob", "probability", "rate", "ratio",
 }  # fmt: skip
 SEEDS = {
-    "generator", "key", "op_seed", "prng_key", "random_seed", "random_state", "rng", "rng_key",
-    "rngs", "seed",
+    "dropout_rng", "generator", "key", "op_seed", "prng_key", "random_seed", "random_state", "rng",
+    "rng_key", "rngs", "seed",
 }  # fmt: skip
 MODES = {"is_training", "train", "training", "train_mode"}
 MEMBERS = {
@@ -31,6 +31,12 @@ MEMBERS = {
     "n_samples", "num_estimators", "num_members", "num_samples", "passes", "samples",
 }  # fmt: skip
 QUIET = {"deterministic", "eval", "evaluate", "inference"}
+SITES = {"layer", "layer_name", "module", "name", "scope"}
+STEPS = {"epoch", "global_step", "iteration", "t"}
+EPOCHS = {"epochs", "max_epochs", "n_epochs", "n_iter", "num_epochs"}
+LEARNING_RATES = {"eta", "learning_rate", "lr"}
+PENALTIES = {"alpha", "l2", "l2_reg", "wd"}
+LAYERS = {"hidden", "hidden_layers", "hidden_sizes", "hidden_units", "layers", "units"}
 SHARED = {"batch_dims", "broadcast_axes", "broadcast_dims", "noise_shape", "shared_dims"}
 
 
@@ -61,6 +67,17 @@ def remedy(name: str, known: Collection[str], of_pytorch: bool = False) -> str:
         return "Use rng=numpy.random.default_rng(0)."
     if name in SEEDS and "seed" in known:
         return "Use seed."
+    for names, own in (
+        (SEEDS, "random_state"),
+        (SITES, "site"),
+        (STEPS, "step"),
+        (EPOCHS, "max_iter"),
+        (LEARNING_RATES, "learning_rate_init"),
+        (PENALTIES, "weight_decay"),
+        (LAYERS, "hidden_layer_sizes"),
+    ):
+        if name in names and own in known:
+            return f"Use {own}."
     p = next((own for own in ("p", "rate") if own in known), None)
     if name in KEEPS and p is not None:
         return f"Use {p}=1 - {name}: {p} is the probability to drop."
@@ -90,6 +107,7 @@ def remedy(name: str, known: Collection[str], of_pytorch: bool = False) -> str:
     import difflib
 
     near = difflib.get_close_matches(name, list(known), 1, 0.7)
+    near = near or [word for word in name.split("_") if word in known]
     return f"Did you mean {near[0]}?" if near else ""
 
 
@@ -103,15 +121,30 @@ def no_argument(
     return TypeError(" ".join(filter(None, said)))
 
 
+def unknown_to(function: Callable[..., Any], given: Iterable[str]) -> TypeError:
+    """The error of a function for the arguments that its `**foreign` met."""
+    known = tuple(name for name in inspect.signature(function).parameters if name != "self")
+    return no_argument(function.__qualname__.removesuffix(".__init__"), given, known)
+
+
 def told(kind: C) -> C:
     """A class of modules of PyTorch: its constructor answers unknown arguments by `no_argument`."""
+    return _constructed(kind, of_pytorch=True)
+
+
+def telling(kind: C) -> C:
+    """The same for any other class."""
+    return _constructed(kind, of_pytorch=False)
+
+
+def _constructed(kind: C, of_pytorch: bool) -> C:
     own = kind.__dict__["__init__"]
     known = tuple(inspect.signature(own).parameters)[1:]
 
     @wraps(own)
     def init(self: Any, *args: Any, **named: Any) -> None:
         if not named.keys() <= set(known):
-            raise no_argument(type(self).__name__, named, known, of_pytorch=True)
+            raise no_argument(type(self).__name__, named, known, of_pytorch)
         own(self, *args, **named)
 
     kind.__init__ = init  # type: ignore[misc]  # the same signature
@@ -149,15 +182,12 @@ def answering(function: F) -> F:
     if isinstance(function, type) or hasattr(function, "__signature__"):
         return function
     found = inspect.signature(function)
-    who = function.__qualname__.removesuffix(".__init__")
-    known = tuple(name for name in found.parameters if name != "self")
     _may_lack(function, found)
 
     @wraps(function)
     def answer(*given: Any, **named: Any) -> Any:
-        for name in named:
-            if name not in known:
-                raise no_argument(who, named, known)
+        if not named.keys() <= found.parameters.keys():
+            raise unknown_to(function, named)
         return function(*given, **named)
 
     made: Any = answer

@@ -1,0 +1,170 @@
+"""The mode of one phase taken into the other: training after eval(), evaluation after train()."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from weakref import WeakKeyDictionary
+
+from thinned.audit.context import is_evaluation, is_monte_carlo, is_test_code
+from thinned.audit.model_calls import (
+    forward_calls,
+    freezes,
+    is_of_modules,
+    is_repeated,
+    key_of,
+    learns,
+    method_calls,
+    owner_of,
+    sets_training,
+    without_gradient,
+)
+from thinned.audit.nodes import walk
+from thinned.audit.order import Order, walked
+from thinned.audit.rule import Hit, rule
+from thinned.audit.source import Source
+from thinned.audit.trained import learners
+from thinned.audit.words import words_of
+
+__all__ = ["left_in_evaluation", "other_phase"]
+
+# Classes of Lightning that have hooks, and the hooks after which the epoch goes on.
+_HOOKED = (".Callback", ".LightningModule")
+_WITHIN_EPOCH = re.compile(
+    r"^on_(?:train_batch_(?:start|end)|(?:before|after)_(?:backward|zero_grad))$"
+)
+_LEARN = frozenset({"backward", "manual_backward"})
+
+
+@rule(
+    "THN042",
+    "training-mode-not-restored",
+    sentence="A training loop evaluates with eval() and never returns to train().",
+    why="After the first evaluation dropout is off: the rest of the training runs without it.",
+    mend="Call model.train() at the start of each epoch.",
+    wrong="model.train()\nfor epoch in range(9): step(model); model.eval(); validate(model)",
+    right="for epoch in range(9): model.train(); step(model); model.eval(); validate(model)",
+)
+def left_in_evaluation(source: Source) -> Iterator[Hit]:
+    told: set[ast.AST] = set()
+    yield from _hooks_of_lightning(source)
+    for left in _order(source).inside:
+        if left.node not in told and not is_test_code(source, left.node):
+            told.add(left.node)
+            what = "eval() is called" if left.direct else "A model is left in evaluation by a call"
+            yield left.node, f"{what} in the loop that trains, and train() is not called after it."
+
+
+def _hooks_of_lightning(source: Source) -> Iterator[Hit]:
+    """A hook within the epoch that puts the module to evaluation, and not back."""
+    for info in source.classes.values():
+        bases = [base or "" for member in info.family() for base in member.bases]
+        if not any(b.startswith("lightning.") and b.endswith(_HOOKED) for b in bases):
+            continue
+        for name, method in info.methods.items():
+            if not _WITHIN_EPOCH.match(name) or freezes(method):
+                continue
+            back = [owner_of(call) for call in method_calls(method, "train")]
+            for call in method_calls(method, "eval"):
+                whole = owner_of(call) in (
+                    "self",
+                    "pl_module",
+                    "trainer.model",
+                    "trainer.lightning_module",
+                )
+                if whole and owner_of(call) not in back and not call.args:
+                    yield call, "eval() is called within the epoch, and train() is not after it."
+
+
+_walks: WeakKeyDictionary[Source, Order] = WeakKeyDictionary()
+
+
+def _order(source: Source) -> Order:
+    """What all functions of a file that learn in a loop say, in one."""
+    found = _walks.get(source)
+    if found is None:
+        found = _walks[source] = Order()
+        files = (source, *(source.met if source.all_called else ()))
+        trains = any(not _LEARN.isdisjoint(file.attributes) for file in files)
+        functions: list[ast.AST] = [source.tree, *source.functions]
+        for function in functions if trains else ():
+            loops = any(source.function_of(loop) is _or_none(function) for loop in source.loops)
+            if loops or _is_step(function):
+                walk = walked(source, function)
+                found.inside += walk.inside
+                found.before += walk.before
+    return found
+
+
+def _is_step(function: ast.AST) -> bool:
+    """Whether a function is one step of training, whose loop is elsewhere."""
+    words = set(words_of(getattr(function, "name", "")))
+    is_named = bool({"train", "training"} & words) and bool({"step", "batch", "iteration"} & words)
+    return is_named and any(
+        isinstance(n, ast.Attribute)
+        and n.attr == "step"
+        and "opt" in (key_of(n.value) or "").lower()
+        for n in walk(function)
+    )
+
+
+def _or_none(node: ast.AST) -> ast.AST | None:
+    return None if isinstance(node, ast.Module) else node
+
+
+@rule(
+    "THN046",
+    "mode-of-the-other-phase",
+    sentence="A model is trained after eval(), or evaluated after train().",
+    why="In the first case the model is trained without dropout, in the second its figures are "
+    "those of a model with units missing.",
+    mend="Call model.train() before training and model.eval() before evaluating.",
+    wrong="def validate(model, data): model.train(); ...",
+    right="def validate(model, data): model.eval(); ...",
+)
+def other_phase(source: Source) -> Iterator[Hit]:
+    told: set[ast.AST] = set()
+    for left in _order(source).before:
+        function = source.function_of(left.node)
+        if left.node in told or is_test_code(source, left.node):
+            continue
+        if function is None:  # a script: its optimizer has the model
+            trains = any(left.key in keys for keys in learners(source).values())
+        else:
+            words = words_of(function.name)
+            trains = not {"train", "fit", "training", "finetune"}.isdisjoint(words)
+        if trains and not freezes(source.tree if function is None else function):
+            told.add(left.node)
+            yield left.node, "eval() is called here, and the model is trained after it."
+    yield from _lightning_steps(source)
+    for function in source.functions:
+        if not is_evaluation(function.name) or is_monte_carlo(source, function):
+            continue
+        if learns(function) or not without_gradient(source, function):
+            continue
+        if is_test_code(source, function) or method_calls(function, "eval"):
+            continue
+        for call in method_calls(function, "train"):
+            of = owner_of(call)
+            if of is None or not sets_training(source, call) or is_of_modules(source, call):
+                continue
+            if "drop" in of.rpartition(".")[2].lower():
+                continue  # dropout alone, as it should be
+            later = [c for c in forward_calls(function, of) if c.lineno > call.lineno]
+            if later and not any(is_repeated(source, c) for c in later):
+                yield call, f"{function.name} evaluates {of}, and puts it to training first."
+                break
+
+
+def _lightning_steps(source: Source) -> Iterator[Hit]:
+    """A step of a LightningModule that puts the module to evaluation: its loop is Lightning's, and
+    sets the mode once for each epoch."""
+    for info in source.classes.values():
+        step = info.methods.get("training_step")
+        if step is None or "lightning.LightningModule" not in info.bases or freezes(step):
+            continue
+        if not method_calls(step, "train"):
+            for call in method_calls(step, "eval"):
+                if owner_of(call) == "self":
+                    yield call, "eval() is called here, and the model is trained after it."
