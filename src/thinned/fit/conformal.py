@@ -36,7 +36,8 @@ def strangeness(model: Model, answers: Answers, target: Array) -> NDArray[np.flo
         off = 1.0 - answers.probabilities[np.arange(len(target)), target]
     short = off.astype(np.float32)
     up = np.where(short < off, np.nextafter(short, np.float32(np.inf)), short)
-    return up.astype(np.float64)
+    found: NDArray[np.float64] = up.astype(np.float64)
+    return found
 
 
 def with_scores(model: Model, answers: Answers, target: Array, weights: Array | None) -> Model:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -206,7 +206,7 @@ def adds_up(frame: pd.DataFrame) -> str:
     if len(frame) <= _FEWEST_ABOVE:
         return ""
     numbers = [place for place, kind in enumerate(frame.dtypes) if kind.kind in "iuf"]
-    ends = {place: float(frame.iat[len(frame) - 1, place]) for place in numbers}
+    ends = {place: float(cast(Any, frame.iat[len(frame) - 1, place])) for place in numbers}
     written = {place: _decimals(last) for place, last in ends.items()}
     for place, last in ends.items():
         values = frame.iloc[:-1, place].to_numpy(np.float64)

@@ -93,7 +93,8 @@ def best_of(problem: Problem, settings: FitSettings, engine: Engine) -> Rate:
         order = np.argsort(problem.times, kind="stable")
         trained_on, looked_at = order[: len(trained_on)], order[len(trained_on) :]
     encoder = fitted(problem.features, problem.columns, trained_on)
-    inputs = tuple(encoder.encode(problem.features, part) for part in (trained_on, looked_at))
+    frame = problem.features
+    inputs = encoder.encode(frame, trained_on), encoder.encode(frame, looked_at)
     rounds = max(int(np.ceil(np.log2(len(left)))), 1)
     for turn in range(rounds):
         if len(left) == 1:

@@ -181,7 +181,7 @@ class _Cells:
             self.parts.append(cells)
             return
         if self.numbers is None:
-            self.numbers = np.empty(self.count, cells.dtype)
+            self.numbers = np.empty(self.count, cells.to_numpy().dtype)
         elif cells.dtype.kind == "f":
             self.numbers = self.numbers.astype(np.float64, copy=False)
         self.numbers[at : at + len(cells)] = cells
