@@ -120,7 +120,7 @@ def test_what_is_loaded_at_first_use_is_no_part_of_a_rate(monkeypatch):
 def test_rates_are_measured():
     found = plan._rates(problem(), SETTINGS)
     assert 0 < found.epoch < 1
-    assert 0 < found.encoding < 1
+    assert 0 <= found.encoding < 1  # of so few rows the time of each is not to be told
 
 
 # ----------------------------------------------------------------------------------------- halving

@@ -92,6 +92,23 @@ def test_findings(name):
     assert kinds(model) == expected
 
 
+class Asked(linen.Module):
+    """Dropout that the call switches on, as most models of Linen have it."""
+
+    @linen.compact
+    def __call__(self, image, *, train=False):
+        return linen.Dropout(0.5)(image, deterministic=not train), {"of": image}
+
+
+def test_a_call_that_takes_the_mode_is_told_of_and_taken():
+    model = Asked().bind({})
+    (found,) = thinned.jax.audit(model, X).findings
+    assert found.kind == "never drops"
+    assert "train=True" in found.mend
+    found = thinned.jax.audit(model, {"image": X, "train": True})
+    assert (found.findings, found.sites) == ((), {"Dropout_0": 1})
+
+
 def test_the_table_and_that_nothing_is_touched():
     model = adopted(nnx.Sequential(nnx.Dropout(0.5), nnx.Dropout(0.5)))
     before = jax.tree.map(np.asarray, nnx.state(model, nnx.RngCount))

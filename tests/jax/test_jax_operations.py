@@ -1,10 +1,12 @@
 """The XLA path by what its programs consist of: loops and gathers, which cost most to compile."""
 
+import math
 import re
 from collections import Counter
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import thinned
@@ -63,3 +65,43 @@ def test_what_x_is_made_of_is_computed_twice():
     """For its place in the draw and where it is dropped; not in each part of the draw again."""
     _, program = operations(lambda x: thinned.dropout(-x, 0.1, AT), jnp.ones(1000))
     assert program.compile().as_text().count(" negate(") == 2
+
+
+def test_addresses_of_many_rows_are_drawn_at_once():
+    """Two loops for all of them, that end when the last lane of all is decided."""
+
+    def rows(x, step, p):
+        return jax.vmap(lambda x, step, p: thinned.dropout(x, p, AT.replace(step=step)))(x, step, p)
+
+    x, steps = jnp.ones((64, 8)), jnp.arange(64)
+    found, _ = operations(rows, x, steps, jnp.full(64, 0.1))
+    assert (found["while"], found["gather"]) == (2, 0)
+
+
+@pytest.mark.parametrize("shape", [(5,), (3, 130), (2, 3, 50), (0,)])
+@pytest.mark.parametrize("law", ["dropout", "gaussian_dropout", "alpha_dropout", "uniform_dropout"])
+def test_a_batch_of_addresses_is_each_by_itself(shape, law):
+    """Of two axes, with a p for each, on windows that begin within a block, with shared axes."""
+    steps, rates = jnp.arange(6).reshape(2, 3), jnp.linspace(0.0, 1.0, 6).reshape(2, 3)
+    if law in ("gaussian_dropout", "uniform_dropout"):
+        rates = rates * 0.9
+    window = Window((3,), (shape[0] + 4, *shape[1:])) if len(shape) < 3 else None
+
+    def one(x, step, p):
+        at = AT.replace(step=step)
+        how = {"shared_axes": (1,)} if law == "dropout" and len(shape) == 3 else {}
+        if law == "alpha_dropout":
+            return thinned.alpha_dropout(x, 0.3, at, window=window)
+        return getattr(thinned, law)(x, p, at, window=window, **how)
+
+    before = thinned.kernel_info().name
+    thinned.kernel.use_kernel("reference")
+    try:
+        x = jnp.linspace(-1.0, 1.0, 6 * math.prod(shape)).reshape(2, 3, *shape)
+        batch = jax.jit(jax.vmap(jax.vmap(one)))(x, steps, rates)
+        for i in range(2):
+            for j in range(3):
+                alone = jax.jit(one)(x[i, j], steps[i, j], rates[i, j])
+                np.testing.assert_array_equal(batch[i, j], alone)
+    finally:
+        thinned.kernel.use_kernel(before)

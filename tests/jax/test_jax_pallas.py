@@ -19,7 +19,7 @@ def deciding(at, count, first, mirror):
     def by(decided, *platform):
         def kept(*threshold):
             with jax.enable_x64(True):
-                numbers = jnp.arange(count, dtype=jnp.uint64) + np.uint64(first)
+                numbers = (jnp.arange(count, dtype=jnp.uint64) + np.uint64(first))[None]
                 return decided(at, numbers, threshold, mirror, *platform)
 
         return jax.jit(kept)

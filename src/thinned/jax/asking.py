@@ -16,7 +16,7 @@ from thinned.checks import message
 from thinned.jax.awake import Row, being_asked
 from thinned.methods.made import Report
 
-__all__ = ["Asking", "asking_of", "is_jax_model", "kind_of"]
+__all__ = ["Asking", "asking_of", "awoken_equinox", "awoken_nnx", "is_jax_model", "kind_of"]
 
 
 class Asking(NamedTuple):
@@ -84,10 +84,15 @@ def _missed(report: Report) -> tuple[str, ...]:
     return tuple(f"{row.site or 'the model itself'}: {row.done}" for row in report.not_reached)
 
 
-def _of_nnx(who: str, model: Any) -> Asking:
+def awoken_nnx(who: str, model: Any) -> tuple[Any, Callable[[Any, Address], None]]:
+    """A copy of an NNX model around the same arrays, adopted and otherwise as in evaluation; and a
+    function that sets the clocks of it, or of its merged parts, to an address.
+
+    ValueError if it holds nothing that can be woken.
+    """
     from flax import nnx
 
-    from thinned.jax.nnx.adoption import adopt, rows_missed
+    from thinned.jax.nnx.adoption import adopt
     from thinned.jax.nnx.clock import Calls, Clock, clocks_in
 
     twin = nnx.clone(model)
@@ -97,17 +102,31 @@ def _of_nnx(who: str, model: Any) -> Asking:
             adopt(twin)
         except ValueError as error:
             raise _equal(who, error) from None
+
+    def begin(network: Any, at: Address) -> None:
+        for _, node in nnx.iter_graph(network):
+            if isinstance(node, Clock):
+                node.begin(at)
+            elif isinstance(node, Calls):
+                node.begin()
+
+    return twin, begin
+
+
+def _of_nnx(who: str, model: Any) -> Asking:
+    from flax import nnx
+
+    from thinned.jax.nnx.adoption import rows_missed
+    from thinned.jax.nnx.clock import clocks_in
+
+    twin, begin = awoken_nnx(who, model)
     step = np.asarray(clocks_in(twin)[0].step).reshape(-1)[0]  # schedules go on from there
     graph, state = nnx.split(twin)
 
     def call(args: Any, kwargs: Any, at: Address, row: Row | None) -> Any:
         # Variables of this program's own, which may change in it.
         network = nnx.merge(graph, jax.tree.map(lambda leaf: leaf, state))
-        for _, node in nnx.iter_graph(network):
-            if isinstance(node, Clock):
-                node.begin(at)
-            elif isinstance(node, Calls):
-                node.begin()
+        begin(network, at)
         with being_asked(at, step=step):
             return network(*args, **kwargs)
 
@@ -131,7 +150,11 @@ def _of_linen(who: str, model: Any) -> Asking:
     return Asking(call)
 
 
-def _of_equinox(who: str, model: Any) -> Asking:
+def awoken_equinox(who: str, model: Any) -> tuple[Any, Report]:
+    """An Equinox model, adopted and otherwise as in inference, and what adopting it reported.
+
+    ValueError if it holds nothing that can be woken.
+    """
     import equinox as eqx
 
     from thinned.jax.equinox import adopt
@@ -140,7 +163,11 @@ def _of_equinox(who: str, model: Any) -> Asking:
         twin, report = adopt(model)
     except ValueError as error:
         raise _equal(who, error) from None
-    twin = eqx.nn.inference_mode(twin)
+    return eqx.nn.inference_mode(twin), report
+
+
+def _of_equinox(who: str, model: Any) -> Asking:
+    twin, report = awoken_equinox(who, model)
     try:
         takes_key = "key" in inspect.signature(type(model).__call__).parameters
     except (TypeError, ValueError):

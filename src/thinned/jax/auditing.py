@@ -75,7 +75,8 @@ def audit(model: Any, x: Any, *, steps: int = 2) -> Audit:
     ----------
     model : a model of Flax NNX, or of Equinox, whose call takes a key; a bound one of Linen or a
         function of (x, address), run as they are, in training. Not touched: copies are run.
-    x : array of at least two rows, a tuple of arguments or a mapping of keywords.
+    x : array of at least two rows, a tuple of arguments or a mapping of keywords: what training
+        passes, {"x": x, "train": True} of a model of Linen whose call takes `train`.
     steps : int >= 2. Training steps, without updates: a clock ticks after each, keys are fresh.
 
     Returns
@@ -138,6 +139,13 @@ def _repeats(runs: Runs, given: Given, trained: Any, drawn: list[Drawn]) -> Find
             "", "never drops", "Training gives what evaluation does.",
             "Is p = 0, deterministic=True or inference=True passed on, or no layer called?",
         )  # fmt: skip
+    if not drawn and runs.evaluate is None:
+        return Finding(
+            "", "never drops", "Two steps of training give the same output, and nothing was drawn.",
+            "Is p = 0, or does the call take train=True or deterministic=False? Pass it on: "
+            "audit(model, {'x': x, 'train': True}), by the call's own names. Is it drawn by hand? "
+            "Pass the step on.",
+        )  # fmt: skip
     return Finding(
         "", "one mask for all steps", "Two steps of training give the same output.",
         "Pass the step on: at.replace(step=...), the clock's tick, or a key split for each step.",
@@ -147,9 +155,10 @@ def _repeats(runs: Runs, given: Given, trained: Any, drawn: list[Drawn]) -> Find
 def _doubled(drawn: list[Drawn], names: tuple[str, ...]) -> list[Finding]:
     """Draws of one step at one address and place."""
     counts = Counter((d.words[:5], d.words[7:], d.shape) for d in drawn if d.words is not None)
+    known = _known(drawn, names)
     return [
         Finding(
-            _name_of(words[2], names), "one mask for two calls",
+            _name_of(words[2], known), "one mask for two calls",
             f"{n} draws of shape {shape} in one step are at one address.",
             "Give each call its own site, at.replace(site=...), or call number.",
         )
@@ -191,8 +200,9 @@ def in_evaluation(
 ) -> list[Finding]:
     """Sites that draw in evaluation, or that two evaluations differ."""
     first, drawn = _watched(lambda: evaluate(given))
+    known = _known(drawn, names)
     found = {
-        _name_of(d.words[2], names) if d.words is not None else "a site in traced code"
+        _name_of(d.words[2], known) if d.words is not None else "a site in traced code"
         for d in drawn
     }
     mend = "Let model.eval() or inference_mode reach it; pass no deterministic=False there."
@@ -206,14 +216,19 @@ def in_evaluation(
     return findings
 
 
-def _name_of(number: int, names: tuple[str, ...]) -> str:
+def _known(drawn: list[Drawn], names: tuple[str, ...]) -> dict[int, str]:
+    """Names of sites by their numbers: the model's, and those that its draws were given."""
     known = {zlib.crc32(name.encode()): name for name in names}
+    return known | {d.words[2]: d.name for d in drawn if d.words is not None and d.name is not None}
+
+
+def _name_of(number: int, known: dict[int, str]) -> str:
     return known.get(number, f"site {number}")
 
 
 def _sites(drawn: list[Drawn], names: tuple[str, ...]) -> dict[str, int]:
-    known = [_name_of(d.words[2], names) for d in drawn if d.words is not None]
-    return dict(Counter(known))
+    known = _known(drawn, names)
+    return dict(Counter(_name_of(d.words[2], known) for d in drawn if d.words is not None))
 
 
 # ----------------------------------------------------------------------------------- ways to run

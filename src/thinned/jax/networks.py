@@ -16,12 +16,13 @@ from thinned.checks import message
 from thinned.foreign_arguments import answering
 from thinned.jax.asking import Asking, asking_of
 from thinned.jax.awake import Row, mirrored
+from thinned.jax.cutting import smaller
 
 __all__ = ["Given", "member", "program_of", "words_of_seeds"]
 
 
 @answering
-def member(model: Any, k: int, *, seed: int = 0) -> Callable[..., Any]:
+def member(model: Any, k: int, *, seed: int = 0, execution: str = "whole") -> Callable[..., Any]:
     """One thinned network of a model, by its number: a compiled function of what the model takes.
 
     It draws at Address(fold_in(seed, k), site, step 0, call), with all rows sharing their draws:
@@ -33,6 +34,9 @@ def member(model: Any, k: int, *, seed: int = 0) -> Callable[..., Any]:
         (model.bind(variables)). It is not touched.
     k : int in [0, 2^64). The member's number.
     seed : int in [0, 2^64). Which networks.
+    execution : "whole", or "thin": a function of a batch that holds the weights of the kept units
+        alone, equal to the whole network to rounding. Of a Sequential of Flax NNX or Equinox:
+        Linear layers, elementwise functions, and dropout of units between Linear layers.
 
     Returns
     -------
@@ -41,7 +45,8 @@ def member(model: Any, k: int, *, seed: int = 0) -> Callable[..., Any]:
 
     Raises
     ------
-    TypeError if model is none of these. ValueError if it holds nothing that can be woken.
+    TypeError if model is none of these. ValueError if it holds nothing that can be woken, or
+    execution="thin" does not apply, and why.
 
     Examples
     --------
@@ -53,6 +58,9 @@ def member(model: Any, k: int, *, seed: int = 0) -> Callable[..., Any]:
     """
     k = checks.integer("member", "k", k, 0, 2**64)
     seed = checks.integer("member", "seed", seed, 0, 2**64)
+    checks.one_of("member", "execution", execution, ("whole", "thin"))
+    if execution == "thin":
+        return jax.jit(smaller("member", model, Address(reference.fold_in(seed, k))))
     asking = asking_of("member", model)
     (words,) = words_of_seeds([reference.fold_in(seed, k)])
     programs: dict[Any, Any] = {}

@@ -45,7 +45,9 @@ def predict(
     """As thinned.members.predict, which calls it."""
     asked = checked(WHO, members, seed, share, antithetic, until, keep, quantiles, task, SHARES)
     if execution == "thin":
-        raise ValueError(message(WHO, "execution", "'auto' or 'elementwise' under JAX", "'thin'"))
+        remedy = "thinned.jax.member(model, k, execution='thin') is one network at its true size."
+        requirement = "'auto' or 'elementwise' under JAX"
+        raise ValueError(message(WHO, "execution", requirement, "'thin'", remedy))
     given = Given.of(WHO, x)
     if batch_size is not None:
         batch_size = checks.integer(WHO, "batch_size", batch_size, 1, 2**47)

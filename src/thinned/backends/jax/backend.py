@@ -6,6 +6,8 @@ coordinates as Python's numbers, becomes constants; what is traced becomes 32-bi
 
 from __future__ import annotations
 
+import functools
+import operator
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -237,7 +239,7 @@ class JaxBackend(Backend):
 
     def _draw(self, draw: Draw, law: str, like: Any) -> Any:
         shape, strides, words = _words(draw)
-        _note(words, law, shape)
+        _note(draw.at, words, law, shape)
         sharding = _sharding_like(shape, like)
         pure, multiple = kernel.uses_reference(), _multiple(draw)
         how = HowDrawn(shape, strides, law, draw.mirror, 0, pure, sharding, multiple)
@@ -289,7 +291,7 @@ class JaxBackend(Backend):
 
     def _noise(self, x: Any, draw: Draw, scale: Any, law: str, fill: Any, primitive: Any) -> Any:
         _, strides, words = _words(draw)
-        _note(words, law, x.shape)
+        _note(draw.at, words, law, x.shape)
         kind = jnp.float64 if x.dtype == jnp.float64 else jnp.float32
         scale = lax.stop_gradient(jnp.asarray(scale, kind))
         words, scale = _poisoned(draw.at, words, scale)
@@ -327,22 +329,24 @@ class JaxBackend(Backend):
 
 
 class Drawn(NamedTuple):
-    """A draw that was looked at: its words, as in primitives.py, None where they are traced."""
+    """A draw that was looked at: its words, as in primitives.py, None where they are traced; and
+    the name of its site, None where that is a number."""
 
     words: Any
     law: str
     shape: tuple[int, ...]
+    name: str | None = None
 
 
 # Where draws are noted while a model is looked at.
 noted: ContextVar[list[Drawn] | None] = ContextVar("noted", default=None)
 
 
-def _note(words: Any, law: str, shape: Any) -> None:
+def _note(at: Address, words: Any, law: str, shape: Any) -> None:
     seen = noted.get()
     if seen is not None:
         known = None if is_tracer(words) else tuple(int(word) for word in np.asarray(words))
-        seen.append(Drawn(known, law, tuple(shape)))
+        seen.append(Drawn(known, law, tuple(shape), at._name))
 
 
 def _inverse(p: Any) -> Any:
@@ -405,7 +409,7 @@ def _is_in_range(at: Address) -> Any:
         for word, end in ((at.step, 2**32 - 1), (at.call, 2**16))
         if not isinstance(word, int)
     ]
-    return asked[0] & asked[-1] if asked else None
+    return functools.reduce(operator.and_, asked) if asked else None
 
 
 def _poisoned(at: Address, words: Any, scale: Any) -> tuple[Any, Any]:

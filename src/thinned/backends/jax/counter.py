@@ -21,8 +21,8 @@ class Counter(NamedTuple):
     the next round multiplies. So a round is one product on an array of two rows, where products put
     together of 32-bit words take some fifty operations.
 
-    first : the upper half of each block's counter without its tag; second : the lower, of all.
-    key : its two words.
+    first : the upper half of each block's counter without its tag. second : the lower, of all or of
+    each. key : its two words, of all or of each.
     """
 
     first: Any
@@ -31,6 +31,8 @@ class Counter(NamedTuple):
 
     @classmethod
     def of(cls, at: Any, numbers: Any) -> Counter:
+        """Of the blocks with these numbers (uint64, one axis) at an address, or each at its own:
+        uint32, shape (5,) or (5, blocks)."""
         words = wide(at)
         first = numbers << u64(32) | numbers >> u64(32) | words[4] << u64(8)
         return cls(first, words[2] << u64(32) | words[3], words[:2])
@@ -53,9 +55,10 @@ def narrow(halves: Any) -> Any:
 
 
 def rounds(state: Any, key: Any) -> Any:
-    """Philox's ten, on the halves of blocks: shape (2, ...), and a key of shape (2,) or theirs."""
+    """Philox's ten, on the halves of blocks: shape (2, ...), and a key of shape (2,), or that has
+    their last axes."""
     column = (2,) + (1,) * (state.ndim - 1)
-    key = key if key.ndim == state.ndim else key.reshape(column)
+    key = key.reshape(2, *(1,) * (state.ndim - key.ndim), *key.shape[1:])
     factors, steps = FACTORS.reshape(column), STEPS.reshape(column)
 
     def turn(i: Any, state: Any) -> Any:

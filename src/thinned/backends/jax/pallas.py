@@ -43,6 +43,14 @@ def is_wanted() -> bool:
 
 def decided(at: Any, numbers: Any, threshold: tuple[Any, Any], mirror: bool, platform: str) -> Any:
     """Keep bits of blocks with these numbers: uint32, shape (4, blocks), as spec.decided."""
+    if at.ndim > 1:
+        over = jax.vmap(
+            partial(decided, mirror=mirror, platform=platform),
+            in_axes=(1, 0 if numbers.ndim > 2 else None, 0),
+            out_axes=1,
+        )
+        return over(at, numbers, threshold).reshape(4, -1)
+    numbers = numbers.reshape(-1)
     low, high = numbers.astype(jnp.uint32), (numbers >> np.uint64(32)).astype(jnp.uint32)
     with jax.enable_x64(False):  # of which no 64-bit type is to reach the kernel
         return _tiled(at, low, high, threshold, mirror, platform)

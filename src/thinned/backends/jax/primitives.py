@@ -9,6 +9,7 @@ one draws its own part (sharding.py).
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -212,12 +213,6 @@ batching.primitive_batchers[draw_p] = _draw_batched
 # ---------------------------------------------------------------------------------------- lowering
 
 
-def _over_batch(function: Any, batch: int) -> Any:
-    for _ in range(batch):
-        function = jax.vmap(function)
-    return function
-
-
 def _when_there_is(x: Any, words: Any) -> Any:
     """The same words, but not before x is there.
 
@@ -233,24 +228,28 @@ def _when_there_is(x: Any, words: Any) -> Any:
         return words
     kind = {2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint64}[x.dtype.itemsize]
     bits = lax.bitcast_convert_type(x.reshape(-1)[0], kind).astype(jnp.uint32)
-    is_word = lax.broadcasted_iota(jnp.uint32, (2, words.size), 0) == 0
-    both = jnp.where(is_word, words, bits * bits & np.uint32(2))
+    is_word = lax.broadcasted_iota(jnp.uint32, (2, *words.shape), 0) == 0
+    zero = jnp.broadcast_to(bits * bits & np.uint32(2), is_word.shape)
+    both = lax.select(is_word, jnp.broadcast_to(words, is_word.shape), zero)
     return lax.reduce(both, np.uint32(0), lax.bitwise_xor, (0,))
 
 
-def _pure_noise(*operands: Any, how: How) -> Any:
-    def one(x: Any, words: Any, scale: Any, *fill: Any) -> Any:
-        words = _when_there_is(x, words)
-        return spec.noise(x, words, scale, fill[0] if fill else None, how)
+def _merged(operand: Any, batch: int) -> Any:
+    """With its axes of a batch of addresses as one, where there are any."""
+    if not batch:
+        return operand
+    return operand.reshape(math.prod(operand.shape[:batch]), *operand.shape[batch:])
 
-    return _over_batch(one, how.batch)(*operands)
+
+def _pure_noise(*operands: Any, how: How) -> Any:
+    x, words, scale, *fill = (_merged(operand, how.batch) for operand in operands)
+    words = _when_there_is(x, words)
+    return spec.noise(x, words, scale, fill[0] if fill else None, how).reshape(operands[0].shape)
 
 
 def _pure_draw(words: Any, how: HowDrawn) -> Any:
-    def one(words: Any) -> Any:
-        return spec.draw(words, how)
-
-    return _over_batch(one, how.batch)(words)
+    drawn = spec.draw(_merged(words, how.batch), how)
+    return drawn.reshape(*words.shape[: how.batch], *how.shape)
 
 
 def _is_for_export(ctx: Any) -> bool:

@@ -164,7 +164,8 @@ def _drawn(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...]:
 class Runs(NamedTuple):
     """The draws of an array as runs of consecutive indices.
 
-    first : uint64, shape (runs, 1), where each starts. length : how long they are.
+    first : uint64, shape (runs, 1), where each starts, or for each of many addresses, shape
+        (addresses, runs, 1). length : how long they are.
     multiple : what all of `first` are known to be multiples of; 0 if they are known to be 0.
     """
 
@@ -181,12 +182,18 @@ class Runs(NamedTuple):
             axis -= 1
             length *= drawn[axis]
         offset = wide(offset)
-        start = offset[0] | offset[1] << u64(32) if multiple else u64(0)
-        first = jnp.broadcast_to(start, drawn[:axis])
+        start = offset[0] | offset[1] << u64(32) if multiple else jnp.uint64(0)
+        batch = start.shape
+        first = jnp.broadcast_to(start.reshape(*batch, *(1,) * axis), (*batch, *drawn[:axis]))
         for i in range(axis):
             first = first + lax.broadcasted_iota(jnp.uint64, drawn[:axis], i) * u64(strides[i])
             multiple = math.gcd(multiple, strides[i])
-        return cls(first.reshape(-1, 1), length, multiple)
+        return cls(first.reshape(*batch, math.prod(drawn[:axis]), 1), length, multiple)
+
+    def starts(self, at: Any, kind: Any) -> Any:
+        """`first` of all runs at all addresses, shape (runs, 1)."""
+        first = self.first.astype(kind)
+        return jnp.broadcast_to(first, (*at.shape[1:], *first.shape[-2:])).reshape(-1, 1)
 
     @property
     def aligned(self) -> bool:
@@ -194,28 +201,52 @@ class Runs(NamedTuple):
         return self.multiple % ALIGNED == 0
 
     def blocks(self, bits: int) -> Any:
-        """The numbers of the blocks of 2^bits elements that each run touches: uint64, shape
-        (runs, blocks)."""
+        """The numbers of the blocks of 2^bits elements that each run touches: uint64, of first's
+        shape, but the last axis are a run's blocks."""
         size = 1 << bits
         more = 0 if self.aligned else size - 1
         count = (self.length + more + size - 1) // size
         return (self.first >> u64(bits)) + lax.iota(jnp.uint64, count)
 
 
+def _of_each(value: Any, shape: tuple[Any, ...]) -> Any:
+    """What addresses have, shape (..., addresses), by block: (..., addresses times blocks), where
+    each has blocks of this shape."""
+    axes = tuple(range(value.ndim))
+    every = lax.broadcast_in_dim(value, (*value.shape, *shape), axes)
+    return every.reshape(*value.shape[:-1], value.shape[-1] * math.prod(shape))
+
+
+def _counter(at: Any, numbers: Any) -> Counter:
+    """Of the blocks with these numbers, uint64, shape (..., runs, blocks): one after another, those
+    of one address after another's. at : uint32, shape (5,) or (5, addresses)."""
+    if at.ndim > 1:
+        shape = numbers.shape[-2:]
+        numbers = jnp.broadcast_to(numbers, (at.shape[1], *shape))
+        at = _of_each(at, shape)
+    return Counter.of(at, numbers.reshape(-1))
+
+
 # -------------------------------------------------------------------------------------- Bernoulli
 
 
 def planes(t: Any) -> Any:
-    """How many planes decide: under the lowest set bit of t nothing can fall below it any more."""
+    """How many planes decide: under the lowest set bit of t nothing can fall below it any more, and
+    below 0 there is nothing."""
     lowest = lax.population_count((t & (~t + u32(1))) - u32(1))
-    return jnp.where(t == 0, 0, 32 - lowest.astype(jnp.int32))
+    return 32 - lowest.astype(jnp.int32)
 
 
 def decided(at: Any, numbers: Any, threshold: tuple[Any, Any], mirror: bool) -> Any:
-    """Keep bits of the blocks with these numbers (uint64, one axis): uint32, shape (4, blocks)."""
-    t, whole = threshold
-    counter = Counter.of(at, numbers)
-    if not has_symbols(numbers.shape) and numbers.size <= AT_ONCE:
+    """Keep bits of the blocks with these numbers: uint32, shape (4, blocks).
+
+    at : uint32, shape (5,), or (5, addresses), one after another. numbers : uint64, shape
+    (..., runs, blocks), of all addresses or of each. threshold : two words, of all or of each.
+    """
+    t, whole = (_of_each(word, numbers.shape[-2:]) if at.ndim > 1 else word for word in threshold)
+    counter = _counter(at, numbers)
+    # Of many addresses most blocks have few elements, and are decided by few planes.
+    if at.ndim == 1 and not has_symbols(numbers.shape) and numbers.size <= AT_ONCE:
         below = _below(counter.blocks(u32(0), 32), t, mirror)
     else:
         below = _compared(counter, t, mirror)
@@ -228,9 +259,10 @@ keep_bits: ContextVar[Callable[..., Any]] = ContextVar("keep_bits", default=deci
 
 
 def _ones(t: Any, first: Any, count: int) -> Any:
-    """Of each plane from `first` on its bit of t, in all lanes: uint64, shape (count, 1)."""
-    places = u32(31) - (first + lax.iota(jnp.uint32, count))
-    return (u64(0) - (t >> places & u32(1)).astype(jnp.uint64))[:, None]
+    """Of each plane from `first` on its bit of t, in all lanes: uint64, shape (count, 1), or
+    (count, blocks) where each has its own t."""
+    places = u32(31) - (first + lax.iota(jnp.uint32, count))[:, None]
+    return u64(0) - (t >> places & u32(1)).astype(jnp.uint64)
 
 
 def _paired(open_: Any, below: Any) -> tuple[Any, Any]:
@@ -260,7 +292,7 @@ def _below(planes: Any, t: Any, mirror: bool) -> Any:
 
 def _compared(counter: Counter, t: Any, mirror: bool) -> Any:
     """The same, some planes at a time until no lane is open."""
-    end = planes(t).astype(jnp.uint32)
+    end = jnp.max(planes(t)).astype(jnp.uint32)
     none = counter.first & u64(0)
     none = jnp.stack([none, none])
 
@@ -287,20 +319,22 @@ def keep(
     mirror: bool,
     multiple: int = 1,
 ) -> Any:
-    """Keep bits as placed: bool, of `shape` but 1 along shared axes.
+    """Keep bits as placed: bool, of `shape` but 1 along shared axes, at one address or at each of
+    many, whose axis stands in front.
 
-    at, offset, threshold: uint32, 5 and two words each, the lower first. The offset is
-    known to be a multiple of `multiple`, or with 0 to be 0.
+    at, offset, threshold: uint32, 5 and two words each, the lower first; behind that their axis of
+    addresses. The offset is known to be a multiple of `multiple`, or with 0 to be 0.
     """
     drawn = _drawn(shape, strides)
-    if math.prod(drawn) == 0:
-        return jnp.zeros(drawn, bool)
+    made = (*at.shape[1:], *drawn)
+    if math.prod(made) == 0:
+        return jnp.zeros(made, bool)
     with jax.enable_x64(True):
         runs = Runs.of(drawn, strides, offset, multiple)
-        kept = keep_bits.get()(at, runs.blocks(7).reshape(-1), threshold, mirror)
-        lane = runs.first.astype(jnp.uint32)
+        kept = keep_bits.get()(at, runs.blocks(7), threshold, mirror)
+        lane = runs.starts(at, jnp.uint32)
     # By run its words, the first element in one of the first four.
-    table = kept.T.reshape(runs.first.shape[0], -1)
+    table = kept.T.reshape(lane.shape[0], -1)
     count = -(-runs.length // 32)
     if runs.aligned:
         word = table[:, :count]
@@ -312,7 +346,7 @@ def keep(
         # A shift by 32 is not defined: in two parts.
         word = here >> lane | after << (u32(31) - lane) << u32(1)
     bits = word[..., None] >> lax.iota(jnp.uint32, 32) & u32(1)
-    return (bits.reshape(table.shape[0], -1)[:, : runs.length] != 0).reshape(drawn)
+    return (bits.reshape(table.shape[0], -1)[:, : runs.length] != 0).reshape(made)
 
 
 def keep_each(at: Words, threshold: tuple[Any, Any], low: Any, high: Any, mirror: bool) -> Any:
@@ -346,25 +380,27 @@ def words(
     multiple: int = 1,
 ) -> Any:
     """The 32-bit words of the elements as placed: uint32, of `shape` but 1 along shared axes; or,
-    with law "gaussian", the normal draws made of them, binary32."""
+    with law "gaussian", the normal draws made of them, binary32. Addresses and offset: as in
+    keep."""
     drawn = _drawn(shape, strides)
-    if math.prod(drawn) == 0:
-        return jnp.zeros(drawn, jnp.float32 if law == "gaussian" else jnp.uint32)
+    made = (*at.shape[1:], *drawn)
+    if math.prod(made) == 0:
+        return jnp.zeros(made, jnp.float32 if law == "gaussian" else jnp.uint32)
     with jax.enable_x64(True):
         runs = Runs.of(drawn, strides, offset, multiple)
-        halves = Counter.of(at, runs.blocks(2)).blocks(u32(WORD_TAG), 1)
+        halves = _counter(at, runs.blocks(2)).blocks(u32(WORD_TAG), 1)
         table = narrow(halves[:, 0])
-        position = runs.first.astype(jnp.int32) & np.int32(3)
+        position = runs.starts(at, jnp.int32) & np.int32(3)
     if law == "gaussian":
         z = jnp.stack([*_normal(table[0], table[1]), *_normal(table[2], table[3])])
         table = -z if mirror else z
     elif mirror:
         table = ~table
-    table = jnp.moveaxis(table, 0, -1).reshape(runs.first.shape[0], -1)  # by run its words
+    table = table.T.reshape(position.shape[0], -1)  # by run its words
     if runs.aligned:
-        return table[:, : runs.length].reshape(drawn)
+        return table[:, : runs.length].reshape(made)
     position = position + lax.iota(jnp.int32, runs.length)
-    return jnp.take_along_axis(table, position, 1, mode="clip").reshape(drawn)
+    return jnp.take_along_axis(table, position, 1, mode="clip").reshape(made)
 
 
 def words_at(at: Words, low: Any, high: Any, mirror: bool) -> Any:
@@ -399,32 +435,49 @@ def _normal(first: Any, second: Any) -> tuple[Any, Any]:
 
 
 def draw(words_: Any, how: Any) -> Any:
-    """The values of primitives.draw_p at one address."""
-    at, threshold, offset = words_[:5], words_[5:7], words_[7:9]
+    """The values of primitives.draw_p, at one address or at each of an axis of them."""
+    at, threshold, offset = _parts(words_)
     if how.law == "mask":
         drawn = keep(at, offset, threshold, how.shape, how.strides, how.mirror, how.multiple)
     else:
         drawn = words(at, offset, how.shape, how.strides, how.mirror, how.law, how.multiple)
-    return jnp.broadcast_to(drawn, how.shape)
+    return jnp.broadcast_to(drawn, (*at.shape[1:], *how.shape))
 
 
 def noise(x: Any, words_: Any, scale: Any, fill: Any, how: Any) -> Any:
-    """The values of primitives.noise_p at one address: reference.apply and apply_gaussian."""
-    at, threshold, offset = words_[:5], words_[5:7], words_[7:9]
+    """The values of primitives.noise_p, at one address or at each of an axis of them:
+    reference.apply and apply_gaussian."""
+    at, threshold, offset = _parts(words_)
+    shape = x.shape[scale.ndim :]
     kind = scale.dtype
     wide = x.astype(kind)
+    # Of each address, beside its elements.
+    scale, word = (v.reshape(*v.shape, *(1,) * len(shape)) for v in (scale, threshold[1]))
     if how.law == "gaussian":
-        z = words(at, offset, x.shape, how.strides, how.mirror, "gaussian", how.multiple)
-        factor = _rounded(scale * z.astype(kind), words_[6]) + np.asarray(1.0, kind)
+        z = words(at, offset, shape, how.strides, how.mirror, "gaussian", how.multiple)
+        factor = _rounded(scale * z.astype(kind), word) + np.asarray(1.0, kind)
         return (wide * factor).astype(x.dtype)
-    mask = keep(at, offset, threshold, x.shape, how.strides, how.mirror, how.multiple)
+    mask = keep(at, offset, threshold, shape, how.strides, how.mirror, how.multiple)
     if fill is None and how.fill == 0.0:
         kept, f = wide * scale, jnp.zeros((), x.dtype)
     else:
         given = jnp.full((), how.fill, kind) if fill is None else fill.astype(kind)
-        kept = given + _rounded(scale * (wide - given), words_[6])
+        kept = given + _rounded(scale * (wide - given), word)
         f = given.astype(x.dtype)
-    return jnp.where(mask, jnp.where(scale == 1.0, x, kept.astype(x.dtype)), f)
+    return _chosen(mask, _chosen(scale == 1.0, x, kept.astype(x.dtype)), f)
+
+
+def _parts(words: Any) -> tuple[Any, Any, Any]:
+    """Address, threshold and offset of the operand `words`, its axis of words in front."""
+    front = jnp.moveaxis(words, -1, 0)
+    return front[:5], (front[5], front[6]), front[7:9]
+
+
+def _chosen(which: Any, x: Any, y: Any) -> Any:
+    """jnp.where, without the function of its own that it is to a program: of many sites these are
+    most of what is inlined."""
+    shape = x.shape
+    return lax.select(*(jnp.broadcast_to(operand, shape) for operand in (which, x, y)))
 
 
 def _rounded(product: Any, word: Any) -> Any:

@@ -15,14 +15,21 @@ from flax import nnx
 from flax.errors import TraceContextError
 
 from thinned.address import Address
-from thinned.backends.jax.address import Halves, at_one_of, words_of
+from thinned.backends.jax.address import Halves, words_of
 from thinned.backends.jax.internals import outermost_program
 from thinned.checks import message
 from thinned.foreign_arguments import answering
 from thinned.jax.keys import address
 from thinned.jax.nnx.lanes import folded_words
 
-__all__ = ["Calls", "Clock", "Clocks", "clocks_in", "tick"]
+__all__ = ["LOT", "Calls", "Clock", "Clocks", "clocks_in", "tick"]
+
+
+# What the seed's upper word is moved by from one lot of calls to the next: Knuth's odd number by
+# the golden ratio, whose first multiples lie far apart, so that models with neighbouring seeds do
+# not meet. By fold_in a program with many sites would take a third longer to compile, for calls
+# that hardly one makes.
+LOT = np.uint32(2654435761)
 
 
 def _key_of(words: Any) -> Any:
@@ -109,10 +116,11 @@ class Clock(Held):
         """
         at = address(self.key.get_value(), site, self.step)
         call = jnp.asarray(call, jnp.uint32)
-        lot = call >> np.uint32(16)
-        number: Any = Halves(lot, jnp.zeros_like(lot))
-        at = at_one_of(lot == 0, at, at.fold_in(number))
-        return at.replace(call=call & np.uint32(2**16 - 1))
+        low, high, *_ = words_of(at)
+        moved = (call >> np.uint32(16)) * LOT
+        seed: Any = Halves(low, jnp.asarray(high, jnp.uint32) + moved)
+        room: Any = call & np.uint32(2**16 - 1)
+        return at.replace(seed=seed, call=room)
 
 
 class Clocks(NamedTuple):
