@@ -156,7 +156,8 @@ python-%:
 
 # The models of other libraries under adoption, in an environment of their newest releases: some two
 # hours, and docs/zoo.md at the end. A run that was stopped goes on where it stood. make zoo ONLY='timm:*'
-# tries some, and make zoo ZOO_PART='--every 4 --quick' one in four, with one kind of attention.
+# tries some, and make zoo ZOO_PART='--every 4 --quick' one in four, with one kind of attention. After
+# a change all is tried again; ZOO_PART=--earlier makes the page of what was tried until now.
 ONLY ?= *
 ZOO_TORCH := torch==2.14.1 torchvision==0.29.1
 zoo:

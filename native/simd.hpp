@@ -14,12 +14,15 @@
 
 #if defined(THINNED_AVX512) || defined(THINNED_AVX2)
 #include <immintrin.h>
+#elif defined(__aarch64__) || defined(_M_ARM64)
+#define THINNED_NEON
+#include <arm_neon.h>
 #endif
 
 // What a compiler must not weigh: as calls, these pass whole vectors through memory, and the draws of the
 // AVX2 kernel take three times as long. GCC gives up inlining where a file has grown by a few uses. The
 // plain version has nothing to lose by calls, and would grow by twice its size.
-#if !defined(THINNED_AVX512) && !defined(THINNED_AVX2)
+#if !defined(THINNED_AVX512) && !defined(THINNED_AVX2) && !defined(THINNED_NEON)
 #define THINNED_INLINE inline
 #elif defined(_MSC_VER)
 #define THINNED_INLINE __forceinline
@@ -102,6 +105,8 @@ THINNED_INLINE u16 to_f16(float x) {
 #include "simd_avx512.hpp"
 #elif defined(THINNED_AVX2)
 #include "simd_avx2.hpp"
+#elif defined(THINNED_NEON)
+#include "simd_neon.hpp"
 #else
 #include "simd_plain.hpp"
 #endif

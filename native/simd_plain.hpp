@@ -1,4 +1,4 @@
-// The vector operations as loops over arrays, which compilers turn into SSE2 or NEON. Included by simd.hpp.
+// The vector operations as loops over arrays, which compilers turn into SSE2. Included by simd.hpp.
 #pragma once
 
 #include "simd.hpp"

@@ -299,8 +299,9 @@ def test_the_prefix_runs_once_a_batch_with_the_weights_of_now():
     model = nn.Sequential(Counting(8, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 2))
     Counting.calls = 0
     answer = predict(model, rows(), members=8, batch_size=5, execution="elementwise")
-    # Two looks at few rows; the first forward of all, looked at; then once for each batch.
-    assert Counting.calls == 2 + 1 + 2
+    # Two looks at few rows, a row beside another and alone; the first forward of all, looked at;
+    # then once for each batch.
+    assert Counting.calls == 2 + 2 + 1 + 2
     assert answer.prefix == ("0", "1")
     check_fresh_prefix(model)
 
@@ -364,7 +365,7 @@ def test_a_batchnorm_that_is_awake_is_caught(monkeypatch):
 @pytest.mark.parametrize("share", SHARES)
 def test_masks_by_place_in_the_batch_are_caught(monkeypatch, share):
     monkeypatch.setattr(members.Awake, "_window", lambda *_: None)
-    with pytest.raises(AssertionError):
+    with pytest.raises((AssertionError, RuntimeError)):
         check_batching(everything(), rows(), share)
 
 
@@ -442,3 +443,43 @@ def test_numpy_dicts_and_results_of_other_kinds():
     done = []
     predict(everything(), rows(), members=3, batch_size=4, progress=lambda *a: done.append(a))
     assert done == [(i + 1, 9) for i in range(9)]
+
+
+class Longer(nn.Module):
+    """As long an answer as what was dropped says, as a model that speaks has it."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x):
+        kept = int((self.drop(torch.ones(1, 64)) > 0).sum())
+        return self.drop(x).sum(1, keepdim=True).expand(-1, kept)
+
+
+def test_members_whose_answers_have_several_shapes_are_an_error_that_says_what_to_do():
+    told = r"results must be of one shape, got \(10, \d+\) and \(10, \d+\)\. Pass output="
+    with pytest.raises(ValueError, match=told):
+        predict(Longer(), rows(), members=8)
+    assert predict(Longer(), rows(), members=8, output=lambda y: y[:, 0]).mean.shape == (10,)
+
+
+class Overwriting(nn.Module):
+    """Gives the same tensor each time."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop, self.given = nn.Dropout(0.5), torch.empty(0)
+
+    def forward(self, x):
+        y = self.drop(x)
+        self.given = y.clone() if self.given.shape != y.shape else self.given.copy_(y)
+        return self.given
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_a_member_answered_is_kept_where_the_next_one_writes_over_it(dtype):
+    x = rows().to(dtype)
+    kept = outputs(Overwriting(), x)
+    masks = outputs(Masks(), x)
+    np.testing.assert_allclose(kept, masks * x.numpy(), rtol=1e-6)

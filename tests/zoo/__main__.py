@@ -1,8 +1,9 @@
 """Models of other libraries under adoption: python -m tests.zoo [--only PATTERN] [--page FILE].
 
 What was found of each is kept in files of JSON lines, so that a run that was stopped goes on where
-it stood. Two processes share the models; each model is tried in a process of its own. The page is
-written where everything has been tried, whole or not at all.
+it stood. A quick run leaves what was tried whole as it is, and a whole one tries anew what a quick
+run has tried. Two processes share the models; each model is tried in a process of its own. The page
+is written where everything has been tried, whole or not at all.
 """
 
 import argparse
@@ -33,9 +34,17 @@ def main():
         "--quick", action="store_true", help="one kind of attention, and without torch.compile"
     )
     parser.add_argument("--again", action="store_true", help="also what has results")
+    parser.add_argument(
+        "--earlier",
+        action="store_true",
+        help="try nothing: the page is made of what was tried, by earlier codes too",
+    )
     parser.add_argument("--share", help="K/N: this process alone, the K-th of N parts")
     asked = parser.parse_args()
     asked.results.mkdir(parents=True, exist_ok=True)
+    if asked.earlier:
+        page.write(asked.page, asked.results, every=asked.every, earlier=True)
+        return 0
     if asked.share:
         k, n = map(int, asked.share.split("/"))
         return alone(asked, k - 1, n)
@@ -50,7 +59,7 @@ def main():
     if any(codes):
         return 1
     if asked.page and asked.only == "*":
-        page.write(asked.page, asked.results, every=asked.every, quick=asked.quick)
+        page.write(asked.page, asked.results, every=asked.every)
     return 0
 
 
@@ -69,14 +78,15 @@ def alone(asked, k, n):
 def one_library(library, pattern, asked, k, n):
     models = importlib.import_module(f"{__package__}.{LIBRARIES[library]}")
     results = Results(library, asked.results)
-    done = set() if asked.again else set(results.read())
+    done = set() if asked.again else results.done(asked.quick)
     wanted = [n for n in models.names()[:: asked.every] if fnmatch.fnmatch(n, pattern)]
     for name in wanted[k::n]:
         if name in done:
             continue
         begun = time.monotonic()
         answer = in_child(lambda said, name=name: one_model(models, name, asked, said))
-        answer = {"name": name, **answer, "seconds": round(time.monotonic() - begun, 1)}
+        seconds = round(time.monotonic() - begun, 1)
+        answer = {"name": name, "quick": asked.quick, **answer, "seconds": seconds}
         results.add(answer)
         print(f"{library}: {page.summary(answer)}", flush=True)
 

@@ -5,7 +5,7 @@ import os
 import re
 from collections import Counter
 
-from .results import LIBRARIES, Results, versions
+from .results import LIBRARIES, Results, is_built, is_whole, versions
 
 CHECKPOINTS = ("checkpoint default", "checkpoint reentrant", "checkpoint not reentrant")
 CHECKS = (
@@ -77,11 +77,15 @@ def summary(answer):
 # --------------------------------------------------------------------------------------- the page
 
 
-def write(target, folder, libraries=LIBRARIES, every=1, quick=False):
-    """The whole page in one step, or nothing: IncompleteError says what is missing."""
-    answers = {}
+def write(target, folder, libraries=LIBRARIES, every=1, earlier=False):
+    """The whole page in one step, or nothing: IncompleteError says what is missing.
+
+    earlier : what this code has not tried is taken from earlier runs, and counted at the top.
+    """
+    answers, ours = {}, 0
     for library, file in libraries.items():
-        known = Results(library, folder).read()
+        results = Results(library, folder)
+        known = results.read(earlier)
         names = importlib.import_module(f"{__package__}.{file}").names()[::every]
         missing = [name for name in names if name not in known]
         if missing:
@@ -89,14 +93,16 @@ def write(target, folder, libraries=LIBRARIES, every=1, quick=False):
                 f"{library}: {len(missing)} models not tried yet, first {missing[0]}"
             )
         answers[library] = [known[name] for name in names]
-    text = without_paths(page(answers, versions(), every, quick))
+        ours += sum(is_built(a) and results.is_ours(a) for a in answers[library])
+    text = without_paths(page(answers, versions(), every, ours if earlier else None))
     beside = target.with_suffix(".new")
     beside.write_text(text, encoding="utf-8")
     os.replace(beside, target)
 
 
-def page(answers, of, every=1, quick=False):
-    parts = [_head(of, every, quick), _by_library(answers), _faults(answers)]
+def page(answers, of, every=1, ours=None):
+    """ours : how many of the models that were built this code has tried, unless all."""
+    parts = [_head(of, every, _how(answers, ours)), _by_library(answers), _faults(answers)]
     for library, found in answers.items():
         parts.append(_rows(library, found))
     for library, found in answers.items():
@@ -104,13 +110,26 @@ def page(answers, of, every=1, quick=False):
     return "\n".join(part for part in parts if part)
 
 
-def _head(of, every, quick):
+def _how(answers, ours):
+    """How many of the models that were built were tried whole, and of which code, unless all."""
+    built = [a for found in answers.values() for a in found if is_built(a)]
+    whole, all_of_them = sum(map(is_whole, built)), f"{len(built)} models that were built"
+    text = ""
+    if whole < len(built):
+        quickly = "quickly: one kind of attention each, and no torch.compile (*not tried*)"
+        text = f" Of the {all_of_them} {whole} were tried whole, the others {quickly}."
+    if ours is not None and ours < len(built):
+        text += f" {ours} of the {all_of_them} were tried by this code, the others by earlier code."
+    return text
+
+
+def _head(of, every, how):
     text = ", ".join(f"{name} {number}" for name, number in of.items())
     part = "" if every == 1 else f" Tried was one model in {every}, by the order of their names."
-    part += " One kind of attention of each, and no torch.compile." if quick else ""
+    part += how
     return f"""# The zoo: adoption tried on the models of other libraries
 
-Made by `make zoo` from one run; not to be edited. Models have random weights and small sizes, and
+Made by `make zoo`; not to be edited. Models have random weights and small sizes, and
 their rates are .1 to .3. {text}.{part}
 
 - **drop**: two training steps under different seeds of PyTorch differ.
@@ -221,14 +240,14 @@ def _rows(library, found):
         if not any(_drops(row) for row in rows):
             still.append(answer["name"])
             continue
-        lines.append(_row(answer["name"], rows))
+        lines.append(_row(answer["name"], rows, is_whole(answer)))
     text = "\n".join(lines) + "\n"
     if still:
         text += f"\nBuilt, and nothing drops in training: {', '.join(still)}.\n"
     return text
 
 
-def _row(name, rows):
+def _row(name, rows, whole):
     def cell(*checks):
         words = {_word(check, row[check]) for row in rows for check in checks if check in row}
         words = words - {"-"} if len(words) > 1 else words
@@ -241,8 +260,9 @@ def _row(name, rows):
         for told in row.get("not reached", []):
             missed[_source(told)] += 1
     not_reached = ", ".join(f"{n} x {source}" for source, n in missed.items())
-    found = [cell(*checks) for checks in COLUMNS.values()]
-    return _line(name, rows[0]["class"], kinds, sites, *found, not_reached)
+    found = {name: cell(*checks) for name, checks in COLUMNS.items()}
+    found |= {} if whole else {"compile": "not tried"}
+    return _line(name, rows[0]["class"], kinds, sites, *found.values(), not_reached)
 
 
 def _word(check, value):

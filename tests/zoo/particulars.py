@@ -9,5 +9,7 @@ PARTICULARS: dict[str, dict] = {
     "diffllama": {"attention_dropout": 0.0},  # it refuses one
     # Where its encoder skips a layer, transformers 5.24 hands None to the next one.
     "pegasus_x": {"encoder_layerdrop": 0.0},
+    # 16 samples of sound for each frame, where 256 take minutes.
+    "vits": {"upsample_rates": [4, 4], "upsample_kernel_sizes": [8, 8]},
     "esm": {"vocab_size": 33, "pad_token_id": 1, "mask_token_id": 32},
 }

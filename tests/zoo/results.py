@@ -41,20 +41,41 @@ def _digest(library):
     return digest.hexdigest()[:16]
 
 
+def is_built(answer):
+    return "not built" not in answer
+
+
+def is_whole(answer):
+    """Whether all was tried. Of what could not be built there is nothing more to try."""
+    return not answer["quick"] or not is_built(answer)
+
+
 class Results:
     def __init__(self, library, folder):
         self.file = Path(folder) / f"{library}.jsonl"
         self.digest = _digest(library)
 
-    def read(self):
-        """The answers of this code and these versions by name; of two the later one."""
+    def read(self, earlier=False):
+        """The answers of this code and these versions by name; of two the later one.
+
+        earlier : with those of earlier codes, where this one has none.
+        """
         if not self.file.exists():
             return {}
         whole = [
             line for line in self.file.read_text().splitlines(keepends=True) if line[-1] == "\n"
         ]
         answers = [json.loads(line) for line in whole]
-        return {a["name"]: a for a in answers if a["of"] == self.digest}
+        ours = [a for a in answers if self.is_ours(a)]
+        return {a["name"]: a for a in [*(answers if earlier else []), *ours]}
+
+    def is_ours(self, answer):
+        """Whether it is an answer of this code and these versions."""
+        return answer["of"] == self.digest
+
+    def done(self, quick):
+        """The names that a run, a quick one or a whole one, need not try."""
+        return {name for name, a in self.read().items() if quick or is_whole(a)}
 
     def add(self, answer):
         """In one write, so that lines of two processes do not mix."""

@@ -79,13 +79,14 @@ def step(model, call, seed, clock_step=None):
     seed_all(seed)
     with buffers_kept(model):
         outputs = floating(call(model))
+        given = [t.detach().clone() for t in outputs]  # a backward pass may free what it inverts
         loss = loss_of(outputs)
         if not loss.requires_grad:
             raise NoLossError("no output requires a gradient")
         loss.backward()
     gradients = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
     model.zero_grad(set_to_none=True)
-    return Run(loss.detach(), [t.detach().clone() for t in outputs], gradients)
+    return Run(loss.detach(), given, gradients)
 
 
 class NoLossError(RuntimeError):

@@ -232,6 +232,11 @@ class Batches:
         """How many batches there are, if that is known."""
         raise NotImplementedError
 
+    @property
+    def alone(self) -> bool:
+        """Whether no row has another one beside it."""
+        raise NotImplementedError
+
     def few(self, n: int) -> Given:
         """Some rows to look at."""
         raise NotImplementedError
@@ -268,6 +273,10 @@ class _Cut(Batches):
     @property
     def count(self) -> int:
         return -(-self.rows // self.size)
+
+    @property
+    def alone(self) -> bool:
+        return min(self.rows, self.size) == 1
 
     def few(self, n: int) -> Given:
         return self.taking.ready(self.all.few(n))
@@ -337,6 +346,10 @@ class _Loaded(Batches):
             return len(self.loader)
         except TypeError:  # of an iterable data set without a length
             return None
+
+    @property
+    def alone(self) -> bool:
+        return getattr(self.loader, "batch_size", None) == self.head.rows == 1
 
     def few(self, n: int) -> Given:
         return self.taking.ready(self.head.few(n))

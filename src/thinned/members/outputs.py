@@ -17,8 +17,8 @@ __all__ = ["answers_of", "in_binary64", "numbers_of"]
 WHO = "predict"
 
 
-def numbers_of(result: Any, rows: int, task: str | None) -> Any:
-    """The tensor that is the answer, in binary64: of two of them for task="mean_variance" a pair.
+def answers_of(result: Any, rows: int, task: str | None) -> Any:
+    """The tensor or array that is the answer, of two of them for task="mean_variance" a pair.
 
     Of a result with names that is "logits", or else the only floating tensor with a row for each
     row of the batch.
@@ -27,21 +27,20 @@ def numbers_of(result: Any, rows: int, task: str | None) -> Any:
     ------
     TypeError if there is no such tensor, or several. ValueError if it has not as many rows.
     """
-    answers = answers_of(result, rows, task)
-    return tuple(map(in_binary64, answers)) if isinstance(answers, tuple) else in_binary64(answers)
-
-
-def answers_of(result: Any, rows: int, task: str | None) -> Any:
-    """The same as the library's own arrays. Errors: as `numbers_of`."""
     if task == "mean_variance":
         return _pair(result, rows)
     return _array(_answer(result, rows), rows)
 
 
+def numbers_of(answers: Any) -> Any:
+    """The same in binary64."""
+    return tuple(map(in_binary64, answers)) if isinstance(answers, tuple) else in_binary64(answers)
+
+
 def in_binary64(array: Any) -> NDArray[np.float64]:
-    """A tensor's or array's numbers."""
+    """A tensor's or array's numbers: a copy, since a model may write into what it returned."""
     if hasattr(array, "detach"):
-        array = array.detach().to("cpu").double().numpy()
+        array = array.detach().to("cpu", copy=True).double().numpy()
     return np.asarray(array, np.float64)
 
 

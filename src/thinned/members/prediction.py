@@ -157,6 +157,10 @@ class Gathered:
         y = self._read(output)
         if self._first is None:
             self._first = y
+        elif y.shape != self._first.shape:
+            remedy = "Pass output=, a function that takes from them what all members have."
+            got = f"{self._first.shape} and {y.shape}"
+            raise ValueError(message(self.who, "the members' results", "of one shape", got, remedy))
         elif self.equal:
             self.equal = bool(np.array_equal(self._first, y, equal_nan=True))
         self.all.add(y)

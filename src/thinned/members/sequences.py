@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from thinned import checks, reference
 from thinned.checks import message
 from thinned.foreign_arguments import answering
+from thinned.members.outputs import answers_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["SequenceMembers", "sequence_members"]
 
 WHO = "sequence_members"
+_LEAVE_OUT = "Leave that dropout out (p = 0), or ask predict(share='sequence', batch_size=1)."
 
 
 @answering
@@ -42,7 +44,8 @@ def sequence_members(model: nn.Module, x: Any, *, seed: int = 0) -> SequenceMemb
     Raises
     ------
     ValueError if all networks would be equal: nothing in the model draws. TypeError if model is no
-    torch.nn.Module, or x has no tokens. RuntimeError if the model does not run on parts of x.
+    torch.nn.Module, or x has no tokens. RuntimeError if the model does not run on parts of x, or if
+    dropout makes what it says of a row depend on the rows beside it.
 
     References
     ----------
@@ -61,6 +64,7 @@ def sequence_members(model: nn.Module, x: Any, *, seed: int = 0) -> SequenceMemb
     """
     import torch
 
+    from thinned.members.apart import require_apart
     from thinned.members.arguments import batches_of
     from thinned.members.mc_mode import adopted_twin, missed, moved, woken
     from thinned.members.observing import Observed
@@ -82,6 +86,7 @@ def sequence_members(model: nn.Module, x: Any, *, seed: int = 0) -> SequenceMemb
         raise ValueError(f"{WHO}: all networks would be equal: {told}") from None
     with woken(twin, awake) as rows:
         observed = Observed(WHO, twin, awake, rows, pool, seed)
+        require_apart(WHO, root, twin, awake, pool.few(2), seed, _answers, _LEAVE_OUT)
         awake.begin(reference.fold_in(seed, 0), False, 0, 0)
         before = generators()
         with OwnDraws() as own:
@@ -96,6 +101,10 @@ def sequence_members(model: nn.Module, x: Any, *, seed: int = 0) -> SequenceMemb
             f"evaluation{f' ({told})' if told else ''}."
         )
     return SequenceMembers(twin, awake, seed, sites, not_reached)
+
+
+def _answers(result: Any, rows: int) -> Any:
+    return answers_of(result, rows, None)
 
 
 class SequenceMembers:

@@ -11,7 +11,7 @@ from thinned import checks
 from thinned.checks import message
 from thinned.foreign_arguments import answering
 from thinned.members.arguments import Batches, Given, batches_of
-from thinned.members.outputs import numbers_of
+from thinned.members.outputs import answers_of, numbers_of
 from thinned.members.prediction import Gathered, Prediction, joined
 from thinned.members.progress import shown
 from thinned.members.request import SHARES, Asked, Members, checked, in_blocks
@@ -25,6 +25,10 @@ __all__ = ["predict"]
 
 WHO = "predict"
 EXECUTIONS = ("auto", "thin", "elementwise")
+_ALONE = (
+    "Pass batch_size=1, by which each row is asked alone (of a DataLoader: batches of one row), or "
+    "leave that dropout out: p = 0."
+)
 
 
 @answering
@@ -102,10 +106,11 @@ def predict(
     Raises
     ------
     ValueError if all members' answers are equal, so that nothing was dropped; if the model has no
-    dropout; if a number is out of range; if a DataLoader shuffles, or its batches give results of
-    several shapes; or for execution="thin" where it is impossible. TypeError if model is no
-    torch.nn.Module, x holds what has neither rows nor is a constant, or a result is no tensor.
-    RuntimeError if a site's rows cannot be told, or a DataLoader gives other rows the second time.
+    dropout; if a number is out of range; if a DataLoader shuffles, or batches or members give
+    results of several shapes; or for execution="thin" where it is impossible. TypeError if model is
+    no torch.nn.Module, x holds what has neither rows nor is a constant, or a result is no tensor.
+    RuntimeError if a site's rows cannot be told, if dropout makes a row's answer depend on the rows
+    beside it (batch_size=1 asks each alone), or if a DataLoader gives other rows the second time.
     ModuleNotFoundError if progress=True and rich is not installed.
 
     References
@@ -196,6 +201,7 @@ class _Question:
         self.observed: Any = None  # what the first forwards showed
 
     def answer(self) -> Prediction:
+        from thinned.members.apart import require_apart
         from thinned.members.mc_mode import adopted_twin, woken
         from thinned.members.observing import Observed
         from thinned.torch.adoption.adopt import NothingToAdoptError
@@ -208,6 +214,11 @@ class _Question:
             raise ValueError(f"predict: all members would be equal: {told}") from None
         with woken(twin, awake) as rows:
             self.observed = Observed(WHO, twin, awake, rows, self.pool, self.asked.seed)
+            if not self.pool.alone:
+                require_apart(
+                    WHO, self.model, twin, awake, self.pool.few(2), self.asked.seed, self._taken,
+                    _ALONE,
+                )  # fmt: skip
         model, execution = self._executed(twin, awake)
         with woken(model, awake) as rows:
             reached, prefix = self._members(model, awake, rows)
@@ -342,6 +353,10 @@ class _Question:
         if self.pool.count == 1 and not awake.seen and not sources:
             raise ValueError(self._nothing_drew())
 
+    def _taken(self, result: Any, rows: int) -> Any:
+        result = result if self.output is None else self.output(result)
+        return answers_of(result, rows, self.asked.task)
+
     def _forward(self, model: nn.Module, awake: Awake, given: Given, gathered: Gathered) -> None:
         copied = self.spoils or gathered.all.count == 0
         given = given.copied() if copied else given
@@ -350,8 +365,7 @@ class _Question:
         self.drew = self.drew or bool(awake.seen) or self.generator_used
         # A model that writes into its input gets a copy each time.
         self.spoils = self.spoils or versions != given.versions
-        result = result if self.output is None else self.output(result)
-        gathered.add(numbers_of(result, given.rows, self.asked.task))
+        gathered.add(numbers_of(self._taken(result, given.rows)))
         self.done += 1
         if self.progress is not None:
             self.progress(self.done, self.all)

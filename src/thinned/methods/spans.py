@@ -49,7 +49,9 @@ def _cut(x: NDArray[np.float64], p: float, axis: int = 1, **_: Any) -> tuple[Any
     ),
     papers=(CHEN,),
     source="The paper's random form. Its other form starts the span at a word that receives much "
-    "attention, and needs the attention's weights.",
+    "attention, and needs the attention's weights. The authors' code takes a text's own length "
+    "without its padding, at least one position of it, and never the last place for a span: "
+    "floor(u (L - s)).",
     module="HiddenCut",
     check=lambda who, axis: require_unit_axis(who, "axis", axis),
     sample=Sample(

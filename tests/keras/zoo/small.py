@@ -165,7 +165,8 @@ def names():
 
 
 def small(name):
-    """The model, its weights a function of their places and shapes alone."""
+    """The model, its weights a function of their paths and shapes alone: in which order a model
+    lists them is another on each backend."""
     kind = getattr(keras_hub.models, name)
     how = {}
     for argument, parameter in inspect.signature(kind.__init__).parameters.items():
@@ -186,7 +187,7 @@ def small(name):
     except Exception as error:  # whatever a constructor says of these sizes
         raise NotBuiltError(f"{type(error).__name__}: {line(error)}") from error
     rng = np.random.default_rng(0)
-    for weight in model.weights:
+    for weight in sorted(model.weights, key=lambda weight: (weight.path, tuple(weight.shape))):
         drawn = rng.standard_normal(tuple(weight.shape))
         value = keras.ops.convert_to_numpy(weight)
         if value.dtype.kind == "f" and value.size and np.ptp(value) > 0:  # ones and zeros stay

@@ -52,7 +52,8 @@ def tried(name, outputs):
     row["replay"] = word(replayed and not all(same(first, other) for other in others))
     row["eval"] = word(same(run(False), evaluation) and thinned.keras.addresses(model) == steps)
     row["resumed"] = word(resumed(model, steps))
-    np.savez(Path(outputs) / f"{name}-{keras.config.backend()}.npz", *first)
+    file = Path(outputs) / f"{name}-{keras.config.backend()}.npz"
+    np.savez(file, *first, **{f"evaluation {i}": y for i, y in enumerate(evaluation)})
     thinned.keras.release(model)
     as_before = [type(layer) for layer in model._flatten_layers()] == classes
     row["release"] = word(as_before and same(run(False), evaluation))
@@ -75,18 +76,3 @@ def same(a, b):
 
 def word(holds):
     return "yes" if holds else "no"
-
-
-def apart(outputs, name, backends):
-    """How far the outputs of backends are apart: 0 where every mask is the same, but for rounding.
-    Relative to their spread; None unless all backends left some."""
-    files = [Path(outputs) / f"{name}-{backend}.npz" for backend in backends]
-    if not all(file.exists() for file in files):
-        return None
-    first, *others = ([found[key] for key in found] for found in map(np.load, files))
-    spread = max(float(np.std(y)) for y in first)
-    return max(
-        float(np.max(np.abs(x - y))) / (spread or 1.0)
-        for other in others
-        for x, y in zip(first, other, strict=True)
-    )

@@ -1,5 +1,7 @@
 """The table that adopt gives: what it calls addressed is drawn by address; all else is named."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -57,14 +59,14 @@ TABLE = {"loss": torch.square, "noise": lambda x: x + torch.randn_like(x)}
 
 
 class ByName(nn.Module):
-    """A table of functions, of which the model's own setting chooses one."""
+    """A table of functions, of which a setting that lies elsewhere chooses one."""
 
     def __init__(self, which):
         super().__init__()
-        self.which = which
+        self.settings = SimpleNamespace(which=which)
 
     def forward(self, x):
-        return TABLE[self.which](F.dropout(x, 0.25, self.training))
+        return TABLE[self.settings.which](F.dropout(x, 0.25, self.training))
 
 
 @pytest.mark.parametrize("which", TABLE)

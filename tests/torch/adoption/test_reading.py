@@ -349,3 +349,82 @@ def test_gates_in_one_line_with_a_name_for_their_function(name):
     first = model(torch.ones(64, 2))
     report.clock.step = 0
     assert torch.equal(model(torch.ones(64, 2)), first)
+
+
+# ---------------------------------------------------------------------------- tables of functions
+
+
+def quiet(x):
+    return x * 2.0
+
+
+def jittered(x):
+    return x + torch.rand(x.shape)
+
+
+def sampled(x):
+    return x + torch.randn(x.shape)
+
+
+LOSSES = {"plain": quiet, "spoken": jittered, "elsewhere": sampled}
+
+
+class Chosen(nn.Module):
+    """Takes a function from a table by a name that it holds, as transformers' losses are taken."""
+
+    def __init__(self, kind, also=None):
+        super().__init__()
+        self.drop, self.kind = nn.Dropout(0.5), kind
+        if also is not None:
+            self.also = also
+
+    @property
+    def loss(self):
+        kind = getattr(self, "kind", None)
+        return LOSSES[kind] if kind in LOSSES else LOSSES["plain"]
+
+    def forward(self, x):
+        return self.loss(self.drop(x))
+
+
+class AlsoSpelled(Chosen):
+    def forward(self, x):
+        return LOSSES["spoken"](self.loss(self.drop(x)))
+
+
+class Nested(nn.Module):
+    """A list that holds itself is read to its end."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop, self.functions = nn.Dropout(0.5), [quiet]
+        self.functions.append(self.functions)
+
+    def forward(self, x):
+        return self.functions[0](self.drop(x))
+
+
+@pytest.mark.parametrize(
+    ("model", "missed"),
+    [
+        (Chosen("plain"), ""),
+        (Chosen("spoken"), "rand"),
+        (Chosen("plain", also="elsewhere"), "randn"),
+        (AlsoSpelled("plain"), "rand"),
+        (Chosen("unknown"), "rand, randn"),  # nobody knows which, so that all may be called
+        (Chosen(None), "rand, randn"),
+        (Nested(), ""),
+    ],
+)
+def test_of_a_table_what_is_asked_for_by_name_is_read(model, missed):
+    told = f"not reached: {missed} draws from a generator, and may be dropout"
+    assert named(adopt(model)) == (told if missed else "")
+
+
+def test_an_entry_that_is_read_by_another_name_is_named_when_it_runs():
+    model = Chosen("plain")
+    report = adopt(model)
+    assert report.not_reached == ()
+    model.kind = "spoken"
+    model(X)
+    assert "rand draws from a generator" in named(report)

@@ -239,3 +239,31 @@ def test_the_body_is_audited_with_a_tuple_and_a_dict():
     ]
     assert found[0] == found[1]
     assert [one.kind for one in found[0]] == ["never drops"]
+
+
+class Freeing(torch.autograd.Function):
+    """Frees its input's memory, as layers do whose backward pass computes it again."""
+
+    @staticmethod
+    def forward(ctx, x):
+        y = x + 1.0
+        x.untyped_storage().resize_(0)
+        return y
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
+class Inverted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear, self.drop = nn.Linear(8, 8), nn.Dropout(0.5)
+
+    def forward(self, x):
+        return Freeing.apply(self.drop(self.linear(x)))
+
+
+def test_memory_that_was_looked_at_can_still_be_freed():
+    report = tt.audit(Inverted(), torch.randn(8, 8), measure=False)
+    assert [row.site for row in report.sites] == ["drop"]

@@ -8,7 +8,7 @@ import time
 import pytest
 from libraries import needs
 from zoo.children import in_child
-from zoo.page import IncompleteError, write
+from zoo.page import IncompleteError, page, write
 from zoo.results import Results
 
 pytestmark = [
@@ -57,8 +57,8 @@ def test_a_child_has_bounded_memory():
 
 def test_results_are_kept_for_one_code_and_the_later_counts(tmp_path):
     results = Results("torch_geometric", tmp_path)
-    results.add({"name": "GCN", "rows": []})
-    results.add({"name": "GCN", "not built": "why"})
+    results.add({"name": "GCN", "quick": False, "rows": []})
+    results.add({"name": "GCN", "quick": False, "not built": "why"})
     with results.file.open("a") as file:
         file.write(json.dumps({"name": "GAT", "of": "another code"}) + "\n")
         file.write('{"name": "cut o')
@@ -68,15 +68,62 @@ def test_results_are_kept_for_one_code_and_the_later_counts(tmp_path):
 def test_the_page_is_written_whole_or_not_at_all(tmp_path):
     from zoo.graphs import names
 
-    page, results = tmp_path / "zoo.md", Results("torch_geometric", tmp_path)
-    page.write_text("as it was")
+    target, results = tmp_path / "zoo.md", Results("torch_geometric", tmp_path)
+    target.write_text("as it was")
     *most, last = names()
     for name in most:
-        results.add({"name": name, "not built": "not tried here"})
+        results.add({"name": name, "quick": False, "not built": "not tried here"})
     with pytest.raises(IncompleteError, match=f"1 models not tried yet, first {last}"):
-        write(page, tmp_path, GRAPHS)
-    assert page.read_text() == "as it was"
-    results.add({"name": last, "not built": "not tried here"})
-    write(page, tmp_path, GRAPHS)
-    assert last in page.read_text()
+        write(target, tmp_path, GRAPHS)
+    assert target.read_text() == "as it was"
+    results.add({"name": last, "quick": False, "not built": "not tried here"})
+    write(target, tmp_path, GRAPHS)
+    assert last in target.read_text()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["torch_geometric.jsonl", "zoo.md"]
+
+
+def row_of(variant):
+    checks = ("replayed", "next step differs", "pieces", "evaluation", "released", "predict")
+    kept = {"variant": variant, "class": "Net", "drops": "yes", "adopted": "yes", "sites": 1}
+    return {**kept, **dict.fromkeys(checks, "yes")}
+
+
+def test_a_quick_run_leaves_what_was_tried_whole_and_a_whole_one_tries_again(tmp_path):
+    results = Results("torch_geometric", tmp_path)
+    results.add({"name": "whole", "quick": False, "rows": []})
+    results.add({"name": "quick", "quick": True, "rows": []})
+    results.add({"name": "absent", "quick": True, "not built": "why"})
+    assert results.done(quick=True) == {"whole", "quick", "absent"}
+    assert results.done(quick=False) == {"whole", "absent"}
+
+
+def test_the_page_says_what_was_tried_quickly():
+    whole = {"name": "A", "quick": False, "rows": [{**row_of("sdpa"), "compiled": "yes"}]}
+    quick = {"name": "B", "quick": True, "rows": [row_of("sdpa")]}
+    absent = {"name": "C", "quick": True, "not built": "why"}
+    text = page({"transformers": [whole, quick, absent]}, {"torch": "2"})
+    assert "Of the 2 models that were built 1 were tried whole, the others quickly" in text
+    assert "| B | Net | sdpa | 1 | yes | yes | yes | yes | - | not tried | yes |  |" in text
+    assert "| A | Net | sdpa | 1 | yes | yes | yes | yes | - | yes | yes |  |" in text
+    assert "quickly" not in page({"transformers": [whole, absent]}, {"torch": "2"})
+    assert "1 models that were built 0 were tried whole" in page({"peft": [quick]}, {"torch": "2"})
+
+
+def test_a_page_of_earlier_codes_says_so(tmp_path):
+    from zoo.graphs import names
+
+    results = Results("torch_geometric", tmp_path)
+    first, second, *rest = names()
+    results.digest, ours = "another code", results.digest
+    for name in names():
+        results.add({"name": name, "quick": False, "rows": [row_of(name)]})
+    results.digest = ours
+    results.add({"name": first, "quick": False, "rows": [row_of("newer")]})
+    with pytest.raises(IncompleteError, match=f"first {second}"):
+        write(tmp_path / "zoo.md", tmp_path, GRAPHS)
+    write(tmp_path / "zoo.md", tmp_path, GRAPHS, earlier=True)
+    text = (tmp_path / "zoo.md").read_text()
+    told = f"1 of the {2 + len(rest)} models that were built were tried by this code"
+    assert told in text
+    assert f"| {first} | Net | newer |" in text
+    assert f"| {second} | Net | {second} |" in text

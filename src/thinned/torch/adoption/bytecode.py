@@ -8,7 +8,6 @@ where they lie, and nothing of the model's is run: properties and __getattr__ ar
 from __future__ import annotations
 
 import functools
-import itertools
 import random
 import re
 import sys
@@ -24,6 +23,16 @@ from thinned.torch.adoption.branches import Instruction, asked_in, steps_of
 from thinned.torch.adoption.dataflow import flow_of
 from thinned.torch.adoption.functional_calls import REACHED, AdoptedForward
 from thinned.torch.adoption.gates import GATES, Gate, function_read
+from thinned.torch.adoption.lookups import (
+    Made,
+    content,
+    looked_up,
+    named_generator,
+    parts,
+    probability_of,
+    static,
+    table_parts,
+)
 from thinned.torch.adoption.module import Sited
 from thinned.torch.adoption.site import ADDRESSED, Addressed
 from thinned.torch.adoption.watching import MISSED
@@ -124,7 +133,7 @@ def read(module: nn.Module, registered: Iterable[nn.Module] = ()) -> Reading:
 def _own_iteration(module: nn.Module) -> Any:
     """How a list of modules is gone through, where that was written outside PyTorch: LayerDrop may
     leave out some."""
-    found = _static(type(module), "__iter__")
+    found = static(type(module), "__iter__")
     return None if _foreign(home_of(found)) else found
 
 
@@ -228,12 +237,6 @@ def _methods(kind: Any) -> dict[str, list[types.FunctionType]]:
     return found
 
 
-class _Made(NamedTuple):
-    """An object of a class that code makes: of its own attributes nothing is known."""
-
-    kind: type
-
-
 class _Reader:
     def __init__(self, module: nn.Module, registered: Iterable[nn.Module]) -> None:
         self.module, self.registered = module, set(registered) | set(module.modules())
@@ -248,6 +251,7 @@ class _Reader:
         self.against: set[str] = set()
         self.takes_from_one = False
         self.seen: set[Any] = set()
+        self.words: set[str] = set()
         self.kept: list[Any] = []  # so that no number of an object is used twice
 
     def read(self) -> Reading:
@@ -287,8 +291,9 @@ class _Reader:
             names = ("__func__", "fget", "func")
             self.look(next(getattr(value, n) for n in names if hasattr(value, n)), owner)
         elif isinstance(value, _CONTAINERS):
-            for part in _parts(value):
+            for part in table_parts(value, vars(self.module).values(), self.words):
                 self._held(part)
+            self.seen.discard(key)  # other code may read other entries of it
         elif isinstance(value, nn.Module):
             self._unregistered(value, "that is registered nowhere", "that is registered nowhere")
         elif isinstance(value, type):
@@ -303,7 +308,7 @@ class _Reader:
             self.look(value, called=False)  # a table of classes is searched for types too
 
     def _function(self, function: types.FunctionType, owner: Any) -> None:
-        cells = [_content(cell) for cell in function.__closure__ or ()]
+        cells = [content(cell) for cell in function.__closure__ or ()]
         given = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
         for value in (*cells, *given):
             if not isinstance(value, type):
@@ -318,7 +323,7 @@ class _Reader:
             for name in _RUN:
                 for base in kind.__mro__:
                     if name in vars(base) and not _foreign(base.__module__):
-                        self.look(vars(base)[name], _Made(kind))
+                        self.look(vars(base)[name], Made(kind))
 
     def _object(self, value: Any) -> None:
         """An object that may be called or entered; a decorator's of the standard library holds
@@ -329,13 +334,14 @@ class _Reader:
                 self._held(held)
         elif not _foreign(kind.__module__):
             for name in ("__call__", "__enter__", "__exit__"):
-                found = _static(kind, name)
+                found = static(kind, name)
                 if found is not None and home_of(found) != "builtins":
                     self.look(found, value)
 
     def _code(
         self, code: types.CodeType, scope: dict[str, Any], cells: dict[str, Any], owner: Any
     ) -> None:
+        self.words.update(one for one in code.co_consts if isinstance(one, str))
         first = code.co_varnames[:1] if code.co_argcount and owner is not None else ()
         local: dict[str, Any] = dict.fromkeys(first, owner)
         # Whether it is a method of the module: a function inside a decorator is unbound.
@@ -361,12 +367,12 @@ class _Reader:
                     above, target = False, None
                     self._above(name, owner)
                 else:
-                    held, target = target, _looked_up(target, name)
+                    held, target = target, looked_up(target, name)
                     self._attribute(name, held, target, step, before)
             elif op == "IMPORT_NAME":
                 target = imported = sys.modules.get(name)
             elif op == "IMPORT_FROM":
-                target = _looked_up(imported, name)
+                target = looked_up(imported, name)
                 if target is None and imported is not None:
                     whole = getattr(imported, "__name__", "")
                     target = imported if whole.endswith(f".{name}") else None
@@ -389,7 +395,7 @@ class _Reader:
 
     def _above(self, name: str, owner: Any) -> None:
         """super().name: one of the methods of this name, of this class or of one above it."""
-        kind = owner.kind if isinstance(owner, _Made) else type(owner)
+        kind = owner.kind if isinstance(owner, Made) else type(owner)
         for method in _methods(kind).get(name, ()):
             if not self._named("", method):
                 self.look(method, owner)
@@ -402,7 +408,7 @@ class _Reader:
     def _constant(self, value: Any, target: Any, step: Instruction) -> None:
         if isinstance(value, str) and isinstance(target, types.ModuleType):
             step = step._replace(called=True)
-            self._read(value, target, _looked_up(target, value), step)  # getattr(F, "dropout")
+            self._read(value, target, looked_up(target, value), step)  # getattr(F, "dropout")
         elif isinstance(value, float) and step.asked and 0.0 < value < 1.0:
             self.rates.add(Rate(f"{value:g}", value, True))
 
@@ -410,9 +416,9 @@ class _Reader:
         self, name: str, held: Any, value: Any, step: Instruction, before: Instruction | None
     ) -> None:
         if isinstance(held, _GENERATORS) and name not in _STILL:
-            self.missed.add(f"{_named_generator(held)}.{name}")
+            self.missed.add(f"{named_generator(held)}.{name}")
             return
-        number = _number(value)
+        number = probability_of(value)
         if number is not None and held is self.module:
             self.numbers.add(name)
         if number is not None and _RATE.search(name):
@@ -468,7 +474,7 @@ class _Reader:
 
     def listed(self, held: Any) -> None:
         """Modules in lists and the like, which PyTorch does not find."""
-        for one in _parts(held):
+        for one in parts(held):
             if isinstance(one, nn.Module):
                 self._unregistered(one, "in a plain list", "in a plain list, not an nn.ModuleList,")
 
@@ -499,7 +505,7 @@ def _draws(name: str, value: Any, called: bool) -> Iterator[tuple[str, bool]]:
         yield _FORWARDS[value], True
     elif isinstance(getattr(value, "__self__", None), _GENERATORS):
         if own not in _STILL:
-            yield f"{_named_generator(value.__self__)}.{own}", False
+            yield f"{named_generator(value.__self__)}.{own}", False
     elif own == "default_rng" and home.startswith("numpy"):
         yield "numpy.random.default_rng", False
     elif home.startswith("thinned."):
@@ -519,61 +525,6 @@ def _draws_of_class(kind: type, name: str, home: str) -> Iterator[tuple[str, boo
         yield name, kind in ADDRESSED
     elif home.startswith("thinned.torch") and issubclass(kind, (_DropIn, Sited)):
         yield f"thinned.torch.{name} made in the code", False
-
-
-def _parts(held: Any) -> list[Any]:
-    """What a container holds; of a long one, data rather than a table, the beginning."""
-    return list(itertools.islice(held.values() if isinstance(held, dict) else held, 1000))
-
-
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not filled yet
-        return None
-
-
-def _static(kind: type, name: str) -> Any:
-    return next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), None)
-
-
-def _looked_up(target: Any, name: str) -> Any:
-    """An attribute, found without running any code of the model's; None where it is not known."""
-    if type(target).__module__ == "torch._ops":
-        return getattr(target, name, None)  # an operator, looked up at its first use
-    if isinstance(target, types.ModuleType):
-        if name not in vars(target) and target.__name__.partition(".")[0] == "thinned":
-            return getattr(target, name, None)  # Thinned's own names load at their first use
-        return vars(target).get(name)
-    if target is None or isinstance(target, _Made):
-        return None if target is None else _static(target.kind, name)
-    if isinstance(target, type):
-        return _static(target, name)
-    held = getattr(target, "__dict__", {})
-    if name in held:
-        return held[name]
-    if isinstance(target, nn.Module):
-        for kept in (target._modules, target._parameters, target._buffers):
-            if name in kept:
-                return kept[name]
-    return _static(type(target), name)
-
-
-def _number(value: Any) -> float | None:
-    """A number that may be a probability."""
-    if isinstance(value, Tensor) and value.dim() == 0 and value.device.type == "cpu":
-        value = value.item()
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating)):
-        return None
-    return float(value) if 0.0 <= value <= 1.0 else None
-
-
-def _named_generator(generator: Any) -> str:
-    if isinstance(generator, random.Random):
-        return "random" if generator is getattr(random, "_inst", None) else "random.Random"
-    if generator is getattr(np.random.mtrand, "_rand", None):
-        return "numpy.random"
-    return f"numpy.random.{type(generator).__name__}"
 
 
 def _is_self(step: Instruction | None) -> bool:

@@ -11,6 +11,7 @@ import sys
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -36,6 +37,7 @@ from thinned.torch.clock.checkpoints import Running
 from thinned.torch.clock.clock import Clock
 from thinned.torch.clock.reading import HEAD
 from thinned.torch.clock.rows import NO_ROWS
+from thinned.torch.compat.arrays_in_graphs import as_written
 from thinned.torch.compat.covers import Cover
 from thinned.torch.compat.dtensor import is_sharded
 from thinned.torch.compat.recording import require_no_proxy
@@ -172,6 +174,8 @@ class Calls(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func not in _MET:
+            if args and isinstance(args[0], np.ndarray):
+                return as_written(func, *args, **kwargs)
             return func(*args, **kwargs)
         if func in _KINDS:
             return self._dropout(func, *args, **kwargs)

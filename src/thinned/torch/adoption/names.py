@@ -10,7 +10,10 @@ from thinned.torch.adoption.bytecode import has_own_forward
 __all__ = ["has_own_code", "is_script", "modules_by_name", "unwrapped"]
 
 # Children under which wrappers keep the module itself: no part of its name.
-_WRAPPED = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")
+_WRAPPED = (
+    *("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"),
+    "_forward_module",  # Lightning Fabric's
+)
 # These call it "module", which is a fine name for a child of anything else.
 _CONTAINERS = (
     nn.parallel.DistributedDataParallel,

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
@@ -34,6 +35,7 @@ from thinned.torch.adoption.functional_calls import (
 from thinned.torch.adoption.module import Sited
 from thinned.torch.adoption.names import has_own_code, is_script, modules_by_name, unwrapped
 from thinned.torch.adoption.site import ADDRESSED, Addressed
+from thinned.torch.compat.arrays_in_graphs import as_written
 from thinned.torch.compat.covers import Cover, covers_of
 
 __all__ = ["no_dropout", "set_p"]
@@ -327,6 +329,8 @@ class _Meeting(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in PLACES and func is not Tensor.bernoulli_:
             return self.met(func, args, kwargs)
+        if args and isinstance(args[0], np.ndarray):
+            return as_written(func, *args, **kwargs)
         return func(*args, **kwargs)
 
 

@@ -180,7 +180,8 @@ def identified(read: Read) -> dict[str, Any]:
     if values is None:
         return {}
     shape, n = tuple(values.shape), values.numel()
-    array = values.detach().contiguous().cpu()
+    # A copy: the storage of a tensor that NumPy has seen can no longer be resized.
+    array = values.detach().cpu().clone(memory_format=torch.contiguous_format)
     if read.law == SeenLaw.mask:
         bits = np.packbits(array.numpy().reshape(-1))
         raw, head = bits.tobytes(), bits[: _HEAD // 8].tobytes()

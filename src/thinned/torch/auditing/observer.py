@@ -443,8 +443,9 @@ def _digest(tensors: list[Tensor]) -> bytes:
     for tensor in tensors:
         found.update(repr(tuple(tensor.shape)).encode())
         if tensor.layout == torch.strided and not tensor.is_nested:
-            dense = tensor.detach().contiguous().cpu().reshape(-1)
-            found.update(dense.resolve_conj().resolve_neg().view(torch.uint8).numpy().data)
+            # A copy: the storage of a tensor that NumPy has seen can no longer be resized.
+            dense = tensor.detach().resolve_conj().resolve_neg().cpu().flatten().clone()
+            found.update(dense.view(torch.uint8).numpy().data)
     return found.digest()
 
 

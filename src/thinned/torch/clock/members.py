@@ -108,6 +108,10 @@ class Awake:
         some = {key: 0 <= axis < len(shape) for key, (shape, axis) in few.items()}
         return {key[0] for key, has_rows in some.items() if has_rows and key not in self.entries}
 
+    def is_folded(self, key: Key) -> bool:
+        """Whether the array of a site's call holds several entries of each row along one axis."""
+        return self.entries is not None and self.entries.get(key, 1) > 1
+
     def told(self, site: DrawingSite, what: str, p: Any) -> None:
         """A function was given this p: where 0, it may be more in training."""
         if not p:

@@ -80,6 +80,9 @@ class SequencesAwake(Awake):
         assert self.lies is not None
         return {key[0] for key in few if key not in self.lies}
 
+    def is_folded(self, key: Key) -> bool:
+        return self.lies is not None and key in self.lies and bool(self.lies[key].split)
+
     @contextmanager
     def forward(self) -> Iterator[None]:
         """A forward of an adopted module. In the outermost one calls count from 0."""
