@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from thinned.fit import baselines
 from thinned.fit.baselines import BASELINES, BaselineJob, _outputs, found, score, splits_of
 from thinned.fit.engines.local import Local
 from thinned.fit.job import result_of
@@ -70,6 +71,39 @@ def test_a_class_without_rows_in_a_part_is_no_fault():
         said = scored(name, "classification", x, y, 3)
         assert all(np.isfinite(list(said.values())))
         assert said["loss"] > 50  # what came was held for impossible
+
+
+def test_trees_learn_from_so_many_rows_at_the_most(monkeypatch):
+    """Of many rows as of few drawn from them; all others learn from all."""
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(300, 2))
+    y = np.sign(x[:, 0])
+    whole = {name: scored(name, "regression", x, y) for name in BASELINES}
+    seen = []
+    model = baselines._model
+
+    def noted(job, rows):
+        seen.append((job.name, rows))
+        return model(job, rows)
+
+    monkeypatch.setattr(baselines, "_model", noted)
+    monkeypatch.setattr(baselines, "MOST_TREE_ROWS", 100)
+    some = {name: scored(name, "regression", x, y) for name in BASELINES}
+    assert dict(seen)["trees"] == 100
+    assert dict(seen)["linear"] > 100
+    assert some["linear"] == whole["linear"]
+    assert some["trees"]["r2"] > 0.8
+
+
+def test_simple_models_that_time_has_ended_are_compared_on_their_splits():
+    rng = np.random.default_rng(3)
+    names = MEASURES["classification"]
+    ours = np.full((10, len(names)), 0.5) + 0.02 * rng.normal(size=(10, len(names)))
+    data = np.random.default_rng(0).normal(size=(40, 2)), np.arange(40) % 2, 2
+    test = score(job("constant", "classification", *data))
+    for name in BASELINES:
+        said = found(name, "classification", LOSS, ours[:2] + 0.1, test, ours, 5)
+        assert said.splits == 2
 
 
 def test_trees_run_on_one_repeat():

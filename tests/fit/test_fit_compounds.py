@@ -46,3 +46,36 @@ def test_units_that_follow_each_other_are_added_up(texts, form, values):
 )
 def test_others_are_none(texts):
     assert read(*texts) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("texts", "form", "values"),
+    [
+        (["19 1/2", "20", "7/8", "-2 3/8"], "19 1/2", [19.5, 20, 0.875, -2.375]),
+        (["1½", "½", "3-1/4", "2"], "19 1/2", [1.5, 0.5, 3.25, 2]),
+        (["1/2", "3/4", "5"], "19 1/2", [0.5, 0.75, 5]),
+        (["1 1\N{FRACTION SLASH}3", "2/3"], "19 1/2", [4 / 3, 2 / 3]),
+        (['1-1/2"', '2"'], "19 1/2", [1.5, 2]),
+        (["6 lb 5 oz", "7 lbs 8 oz", "9 oz"], "6 lb 5 oz", [6.3125, 7.5, 0.5625]),
+        (["11 st 4 lb", "9 st"], "6 lb 5 oz", [158, 126]),
+    ],
+)
+def test_fractions_and_pounds(texts, form, values):
+    found, numbers = read(*texts)
+    assert found == form
+    assert numbers == pytest.approx(values)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["1/2", "1/4"],  # days and months, perhaps
+        ["19 3/2", "20"],  # nobody writes it so
+        ["19 1/2", "x"],
+        ["3/25", "4 1/2"],
+        ["19 5", "1 1/2"],
+        ["6 lb 17 oz", "2 lb 3 oz"],
+    ],
+)
+def test_what_is_no_fraction(texts):
+    assert read(*texts) == (None, None)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from thinned.fit.encoding import FURTHEST, MOST_INPUTS, column_transformer, learned
+from thinned.fit.encoding import FURTHEST, MOST_INPUTS, column_transformer, fitted, learned
 from thinned.fit.tables import Column, load
 
 
@@ -79,3 +79,17 @@ def test_what_is_far_off_is_clipped():
     transformer = column_transformer(columns).fit(frame)
     assert transformer.transform(frame).max() == FURTHEST
     assert learned(transformer, columns).encode(frame).max() == FURTHEST
+
+
+def test_a_large_table_is_learned_from_column_by_column(mixed_csv, monkeypatch):
+    problem = load(str(mixed_csv), "target")
+    rows, other = np.arange(problem.rows)[::2], np.arange(problem.rows)[1::2]
+    theirs, _, whole = both(problem, rows, other)
+    for cells in (1, 2 * len(rows), 10**9):
+        monkeypatch.setattr("thinned.fit.encoding.CELLS", cells)
+        found = fitted(problem.features, problem.columns, rows)
+        assert [one.name for one in found.numeric] == [one.name for one in whole.numeric]
+        assert found.texts == whole.texts
+        ours = found.encode(problem.features, other)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)
+        np.testing.assert_array_equal(ours, found.encode(problem.features.iloc[other]))

@@ -1,5 +1,6 @@
 """Below, between and beside the rows of a table: what is no part of it is left out, and said."""
 
+import pandas as pd
 import pytest
 
 from thinned.errors import InputError
@@ -111,3 +112,81 @@ def test_the_end_of_a_cell_of_several_lines_is_a_cell(table):
     source = table("n,text\n" + '1,"first\nand the last of its lines"\n' * 20)
     assert len(source.frame) == 20
     assert said(source) == []
+
+
+# ------------------------------------------------------------------------------ sums without a name
+
+N = 20
+A = [round(0.37 * i * i % 11, 2) for i in range(N)]
+B = [(7 * i) % 13 for i in range(N)]
+C = [round(1.1 * i % 5, 1) for i in range(N)]
+
+
+def lines(*rows):
+    body = [f"k{i % 3},{a},{b},{c}" for i, (a, b, c) in enumerate(zip(A, B, C, strict=True))]
+    return ["t,a,b,c", *body, *rows]
+
+
+def sums(name=""):
+    return f"{name},{sum(A):.2f},{sum(B)},{sum(C):.1f}"
+
+
+def means(digits=2):
+    return f",{sum(A) / N:.{digits}f},{sum(B) / N:.{digits}f},{sum(C) / N:.{digits}f}"
+
+
+@pytest.mark.parametrize(
+    ("row", "kind"),
+    [(sums(), "sums"), (sums("K"), "sums"), (means(), "means"), (means(5), "means")],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n", ""])
+def test_a_last_row_that_adds_up_the_others_is_none(table, row, kind, end):
+    source = table(("\r\n" if end == "\r\n" else "\n").join(lines(row)) + end)
+    assert said(source) == [
+        f"The last row holds the {kind} of the rows above it, and is no part of the table."
+    ]
+    assert source.frame["b"].tolist() == B
+    assert source.frame["b"].dtype.kind == "i"
+    assert source.spelled("b").tolist() == [str(b) for b in B]
+    assert source.row(N - 1) == f"row {N} (line {N + 1})"
+
+
+def test_a_first_row_that_adds_up_the_others_is_none(table):
+    head, *rows = lines()
+    source = table("\n".join([head, sums("All"), *rows]) + "\n")
+    assert said(source) == [
+        "Line 2 holds the sums of the rows below it, and is no part of the table."
+    ]
+    assert source.frame["b"].tolist() == B
+    assert source.row(0) == "row 1 (line 3)"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        f",{sum(A):.2f},,",  # one column alone can be so by chance
+        f",{sum(A):.2f},{sum(B)},{sum(C) + 1:.1f}",
+        f",{sum(A) / N:.2f},{sum(B) / N:.2f},{sum(C) / N + 1:.2f}",
+        f",{sum(A):.2f},{sum(B)},{sum(C) / N:.2f}",
+        f",{round(sum(A) / N)},{round(sum(B) / N)},{round(sum(C) / N)}",
+        "k1,1.5,3,2.0",
+    ],
+)
+def test_a_last_row_that_does_not_is_one(table, row):
+    source = table("\n".join(lines(row)) + "\n")
+    assert not said(source)
+    assert len(source.frame) == N + 1
+
+
+def test_columns_that_are_zero_or_few_rows_add_up_to_nothing(table):
+    zeros = "a,b,c\n" + "0,0,1\n" * 12 + "0,0,5\n"
+    assert len(table(zeros).frame) == 13
+    assert len(table("a,b\n1,2\n3,4\n4,6\n").frame) == 3
+
+
+def test_sums_below_a_table_with_types(tmp_path):
+    frame = pd.DataFrame({"a": [*A, sum(A)], "b": [*B, sum(B)], "c": [*C, sum(C)]})
+    frame.to_parquet(tmp_path / "t.parquet")
+    source = read(tmp_path / "t.parquet")
+    assert len(source.frame) == N
+    assert "The last row holds the sums" in source.notes[0]

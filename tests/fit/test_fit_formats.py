@@ -1,6 +1,7 @@
 """Files in the formats that people have: the same table from each, a name for what is not read."""
 
 import bz2
+import csv
 import gzip
 import io
 import json
@@ -15,6 +16,7 @@ import pytest
 from thinned.errors import InputError
 from thinned.fit import source
 from thinned.fit.files import STANDARD_INPUT, read
+from thinned.fit.separated import _even_rows
 
 FRAME = pd.DataFrame(
     {"a": [1.5, np.nan, -2.0], "t": ["größe", "x", None], "n": [1, 2, 3], "b": [True, False, True]}
@@ -316,19 +318,57 @@ def test_a_long_table_is_read_in_pieces_as_it_is_at_once(monkeypatch):
         {
             "whole": range(40),
             "some": [*range(20), *np.linspace(0, 1, 20)],
+            "first": [*np.linspace(0, 1, 20), *range(20)],
+            "large": [2**53 + 1, 0.5, *range(38)],
             "late": [None] * 10 + [*range(30)],
             "text": [*"abcd"] * 10,
             "rare": ["a"] * 8 + [None] * 32,
             "empty": [None] * 40,
             "truth": [True, False] * 20,
             "mixed": [*map(str, range(30)), *"abcdefghij"],
+            "word": [*"ab", *(f"{i}.50" for i in range(37)), "NA"],
         }
     )
-    for dropped in ([], ["mixed"]):  # which is of two types, and read at once
-        table = frame.drop(columns=dropped)
-        arguments = table.to_csv(index=False), ",", tuple(table.columns), frozenset()
-        once = source.parsed(*arguments)
-        monkeypatch.setattr(source, "PIECE", 10)
-        monkeypatch.setattr(source, "PIECE_ROWS", 7)
-        pd.testing.assert_frame_equal(source.parsed(*arguments), once)
-        monkeypatch.undo()
+    arguments = frame.to_csv(index=False), ",", tuple(frame.columns), frozenset()
+    once = source.parsed(*arguments)
+    monkeypatch.setattr(source, "PIECE", 10)
+    monkeypatch.setattr(source, "PIECE_CELLS", 7 * frame.shape[1])
+    at_once, reader = [], pd.read_csv
+
+    def noted(*args, **asked):
+        at_once.append("chunksize" not in asked)
+        return reader(*args, **asked)
+
+    monkeypatch.setattr(pd, "read_csv", noted)
+    pd.testing.assert_frame_equal(source.parsed(*arguments, count=40), once)
+    assert at_once == [False, False]  # the columns of numbers and texts are read again, as texts
+    at_once.clear()
+    for other in (39, 41):  # the count is wrong
+        pd.testing.assert_frame_equal(source.parsed(*arguments, count=other), once)
+    assert at_once == [False, True] * 2
+
+
+def test_a_column_of_truths_with_gaps_is_read_at_once(monkeypatch):
+    text = "a,b\n" + "True,1\n" * 20 + ",2\n" * 20
+    once = source.parsed(text, ",", ("a", "b"), frozenset())
+    monkeypatch.setattr(source, "PIECE", 10)
+    monkeypatch.setattr(source, "PIECE_CELLS", 14)
+    pd.testing.assert_frame_equal(source.parsed(text, ",", ("a", "b"), frozenset(), count=40), once)
+
+
+def test_rows_of_a_long_text_are_counted_as_a_reader_of_csv_counts_them():
+    rows = ["a,b", *(f"{i},x" for i in range(9))]
+    for end in ("\n", "\r\n"):
+        for text in (
+            end.join(rows),
+            end.join(rows) + end,
+            end + end.join(rows) + end + end,
+            end.join([*rows[:4], "", *rows[4:]]),
+            end.join([*rows, "\u20ac,\u00e9"]),
+        ):
+            expected = sum(1 for fields in csv.reader(io.StringIO(text, newline="")) if fields)
+            assert _even_rows(text, ",") == expected - 1
+    assert _even_rows("a\n1\n\n2\n", ",") == 2
+    assert _even_rows("a,b\n1,2\n3\n", ",") is None
+    assert _even_rows("a,b\n1,2\n3,4,5\n", ",") is None
+    assert _even_rows("a,b\n1,2\r3,4\n", ",") is None

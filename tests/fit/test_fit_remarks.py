@@ -5,9 +5,11 @@ import pandas as pd
 import pytest
 
 from thinned.errors import InputError
+from thinned.fit.choices import Choices
 from thinned.fit.dates import FORMS, HoursMinutes, form_of_numbers
+from thinned.fit.decoding import decoded
 from thinned.fit.endings import is_sum
-from thinned.fit.quotes import with_double_quotes
+from thinned.fit.quotes import with_double_quotes, without_formulas
 from thinned.fit.tables import load
 
 ROWS = 80
@@ -248,3 +250,134 @@ def test_letters_of_central_europe_are_asked_about(problem):
         problem([towns[n] for n in numbers(0, 3)], encoding="iso-8859-2")
     west = ["Orléans", "1½ l", "Sète", "5 m²"]
     assert problem([west[n] for n in numbers(0, 4)], encoding="cp1252").rows == ROWS
+
+
+# ---------------------------------------------------------------------------- texts of spreadsheets
+
+
+@pytest.mark.parametrize("quoted", [False, True])
+def test_formulas_that_give_texts(tmp_path, quoted):
+    def cell(text):
+        return f'"=""{text}"""' if quoted else f'="{text}"'
+
+    rows = [f"{cell(f'{7 * i:04d}')},{cell('a b')},{i % 5}" for i in range(40)]
+    (tmp_path / "t.csv").write_text("\n".join([f"code,{cell('n')},y", *rows]) + "\n")
+    choices = Choices(types=("code=text",), keep=("n", "code"))
+    found = load(str(tmp_path / "t.csv"), "y", choices=choices)
+    assert found.features["code"].tolist() == [f"{7 * i:04d}" for i in range(40)]
+    assert found.features["n"].tolist() == ["a b"] * 40
+    assert (
+        'Cells such as ="n", formulas of a spreadsheet, were read as what they give.' in found.notes
+    )
+    found = load(str(tmp_path / "t.csv"), "y")
+    assert found.features["code"].tolist() == [7.0 * i for i in range(40)]
+    assert any('some begin with 0, as "0000"; if they are codes' in note for note in found.notes)
+
+
+def test_what_only_looks_like_a_formula():
+    for text in ("a,b\n=A1,2\n", 'a,b\nx="y",2\n', 'a,b\n"say =""x""",2\n', 'a\n="x"y\n'):
+        assert without_formulas(text, ",") == (text, [])
+
+
+def test_days_without_a_year(problem):
+    days = [f"{i % 28 + 1}-{'Mar' if i % 2 else 'Apr'}" for i in range(ROWS)]
+    (note,) = noted(problem(days), "days without a year")
+    assert note.startswith('Column "a" holds days without a year, as "1-Apr", which count as texts')
+    (note,) = noted(problem(["Sep 1", "October. 2"] * 40), "days without a year")
+    genes = ["TP53", "BRCA1", "1-Sep", "2-Mar", "EGFR"] * 16
+    (note,) = noted(problem(genes), "a spreadsheet makes")
+    assert '"1-Sep", "2-Mar" among other texts' in note
+    assert not noted(problem(["10-a", "b-2", "May", "x 1"] * 20), "days")
+
+
+# -------------------------------------------------------------------------------- what looks alike
+
+
+def test_letters_that_look_alike_are_pointed_out(problem):
+    (note,) = noted(problem(["Na", "N\u0430", "K", "\u041a"] * 20), "look the same")
+    assert '"Na", "N\u0430" (with U+0430); "K", "\u041a" (with U+041A)' in note
+    assert "spaces, capitals or letters that look the same only" in note
+    (note,) = noted(problem(["no", "n\u200bo", "yes", "yes"] * 20), "look the same")
+    assert "U+200B" in note
+    (note,) = noted(problem(["no", "No ", "yes", "yes"] * 20), "differ in")
+    assert "differ in spaces or capitals only" in note
+    assert not noted(
+        problem(["\u041c\u043e\u0441\u043a\u0432\u0430", "\u041a\u0438\u0435\u0432"] * 40), "differ"
+    )
+
+
+# ------------------------------------------------------------------------------------- other dates
+
+
+@pytest.mark.parametrize(("first", "years"), [(2560, "2560 to 2566"), (1400, "1400 to 1406")])
+def test_years_of_other_calendars(problem, first, years):
+    cells = [f"{i % 28 + 1:02d}/{i % 12 + 1:02d}/{first + i % 7}" for i in range(ROWS)]
+    (note,) = noted(problem(cells, "day"), "another calendar")
+    assert f'Column "day" holds dates of the years {years}.' in note
+    cells = [f"{i % 28 + 1:02d}/{i % 12 + 1:02d}/{1990 + i % 40}" for i in range(ROWS)]
+    assert not noted(problem(cells, "day"), "another calendar")
+
+
+def test_weekdays_of_months_are_left_out(problem):
+    months = [f"{1990 + i // 12}-{i % 12 + 1:02d}-01" for i in range(ROWS)]
+    found = problem(months, "when")
+    assert not any("weekday" in column.name for column in found.columns)
+    assert noted(found, '"when: weekday (cosine)" (each date is the first of a month)')
+    months[3] = "1990-04-02"
+    assert any("weekday" in column.name for column in problem(months, "when").columns)
+
+
+@pytest.mark.parametrize("name", ["fcode", "cowcode2", "nr", "occ_codes"])
+def test_more_names_of_codes(problem, name):
+    assert noted(problem(numbers(100, 120), name), "is called as codes are")
+
+
+# ---------------------------------------------------------------------------------- encoded twice
+
+
+def twice(text):
+    return text.encode().decode("cp1252")
+
+
+def test_text_that_was_encoded_twice(problem):
+    cells = [*map(twice, ["café", "thé \u2013 noir", "naïve", "Łódź".replace("Ł", "L")]), "x"] * 16
+    found = problem(cells)
+    assert set(found.features["a"]) == {"café", "thé \u2013 noir", "naïve", "Lódź", "x"}
+    (note,) = noted(found, "encoded twice")
+    start = 'data.csv was encoded twice: line 2 has "cafÃ©", which was read as "café"'
+    assert note == f"{start}, and so are others."
+
+
+def test_text_of_which_some_was_encoded_twice(problem):
+    found = problem([twice("café"), "thé", "naïve", "x"] * 20)
+    assert set(found.features["a"]) == {"cafÃ©", "thé", "naïve", "x"}
+    (note,) = noted(found, "encoded twice")
+    assert note.endswith('is read as it stands; once it would be "café".')
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["MEN\u00dc\u2013KARTE", "\u201eMEN\u00dc\u201c", "\u00c4\u00d6", "x"],
+        ["\u201cMA\u00c7\u00c3\u201d", "S\u00c3O", "\u00e2mbar", "\u00c2ngulo"],
+        ["\u041f\u0440\u0438\u0432\u0435\u0442", "\u00a3 5", "\u00b0", "\u20ac"],
+    ],
+)
+def test_text_that_was_not(problem, texts):
+    found = problem(texts * 20)
+    assert set(found.features["a"]) == set(texts)
+    assert not noted(found, "twice")
+
+
+def test_cyrillic_that_was_encoded_twice():
+    text = "a,b\n" + "".join(f"Привет мир,{i}\n" for i in range(5))
+    raw = b"".join(
+        letter.encode("cp1252", "ignore") or letter.encode("latin-1")
+        for letter in text.encode().decode("latin-1")
+    )
+    wrong = "".join(
+        bytes([byte]).decode("cp1252", "ignore") or bytes([byte]).decode("latin-1") for byte in raw
+    )
+    found, notes = decoded("t.csv", wrong.encode())
+    assert found == text
+    assert "Привет" in notes[0]

@@ -6,6 +6,7 @@ import json
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -129,6 +130,7 @@ def test_models_of_earlier_versions_still_load(searched, saved):
     weights.write_bytes(save(own, metadata={"mask_spec": "1"}))
     facts["weights_sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
     frame = searched.problem.features
+    del facts["weighted"]
     parts = {4: ("own", "sha256"), 3: ("twin", "scores"), 2: ("readings", "missing")}
     for version, without in parts.items():
         for name in without:
@@ -148,6 +150,26 @@ def test_models_of_earlier_versions_still_load(searched, saved):
         path.write_bytes(sealed(facts | {"format_version": 2}))
         with pytest.raises(InputError, match="saved no other network beside it"):
             load_model(saved).members(frame, 4)
+
+
+def test_scores_come_back_with_their_weights(searched, saved, tmp_path):
+    assert load_model(saved).score_weights is None
+    weights = np.linspace(0.01, 1, len(searched.test_rows)).astype(np.float32)
+    model = replace(searched.model, score_weights=weights.astype(np.float64))
+    save_model(model, tmp_path)
+    np.testing.assert_array_equal(load_model(tmp_path).score_weights, weights)
+    save_model(replace(model, score_weights=0 * model.score_weights), tmp_path)
+    assert "score_weights must be above 0" in sentence(tmp_path)
+
+
+def test_a_model_whose_scores_count_the_same_is_read(searched, saved):
+    path = saved / "model.json"
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    del facts["weighted"], facts["sha256"]
+    path.write_bytes(sealed(facts | {"format_version": 5}))
+    model = load_model(saved)
+    assert model.score_weights is None
+    np.testing.assert_array_equal(model.strangeness, searched.model.strangeness)
 
 
 def test_what_stands_beside_the_network_comes_back(searched, saved):
@@ -272,7 +294,7 @@ def test_another_version_of_the_mask_spec_is_refused(saved):
     changed(saved, mask_spec=1, format_version=9)
     assert sentence(saved) == (
         f"{saved / 'model.json'}: a model of format version 9; this thinned "
-        f"({thinned.__version__}) reads versions 2 to 5."
+        f"({thinned.__version__}) reads versions 2 to 6."
     )
 
 
@@ -285,7 +307,7 @@ def test_a_model_from_before_there_was_a_checksum_is_refused(saved):
     path.write_text(json.dumps(facts | {"format_version": 1}, indent=1) + "\n", encoding="utf-8")
     assert sentence(saved) == (
         f"{path}: a model of format version 1, which has no checksum that would show damage; this "
-        f"thinned ({thinned.__version__}) reads versions 2 to 5. Fit it again: its "
+        f"thinned ({thinned.__version__}) reads versions 2 to 6. Fit it again: its "
         "report.html holds the command."
     )
 

@@ -9,13 +9,14 @@ from html import unescape
 import numpy as np
 import pandas as pd
 import pytest
+from libraries import library, needs
 
 import thinned.fit
 from thinned.errors import InputError
 from thinned.fit import kept, several, training
 from thinned.fit.api import problems_from
 from thinned.fit.choices import Choices
-from thinned.fit.heads import part_of, parts_of
+from thinned.fit.heads import part_of, parts_of, validated
 from thinned.fit.jobs import job_of
 from thinned.fit.network import MEASURES
 from thinned.fit.results import FitSettings
@@ -26,6 +27,7 @@ from thinned.fit.together import Head
 
 from .material import SMALL
 
+optuna = library("optuna")
 QUICK = {"p": (0, 0.3), "hidden": (8,), "epochs": 4, "repeats": 1, "jobs": 1}
 SETTINGS = FitSettings((0.0, 0.3), (8,), 3, 1, 0)
 
@@ -371,7 +373,39 @@ def test_options_that_go_with_several(how):
     rows = {tuple(one["rows"] for one in r.metrics["splits"]) for r in found.values()}
     assert len(rows) == 1
     if "aside" in how:
-        assert all(len(r.metrics["levels"]) == 2 for r in found.values())
+        settings = [r.metrics["settings"] for r in found.values()]
+        assert settings[0]["p"] == settings[1]["p"]  # chosen once, for all
+        assert len(settings[0]["p"]) == 2
+        chosen = [n for r in found.values() for n in r.metrics["data"]["notes"] if "halving" in n]
+        assert len(chosen) == 2
+        again = thinned.fit.fit(frame, ["small", "sick"], **quick | {"p": settings[0]["p"]}, **how)
+        assert [r.metrics["levels"] for r in again.values()] == [
+            r.metrics["levels"] for r in found.values()
+        ]
+
+
+@needs("optuna")
+def test_settings_are_tuned_once_for_all_targets(monkeypatch):
+    optuna.samplers  # noqa: B018
+    quick = {**QUICK, "tune": "learning_rate,width", "trials": 2, "p": (0, 0.2, 0.4)}
+    found = thinned.fit.fit(table(200), ["small", "sick"], **quick)
+    settings = [one.metrics["settings"] for one in found.values()]
+    assert settings[0] == settings[1]
+    assert len(settings[0]["p"]) == 2  # the p of several is chosen on these rows too
+    for one in found.values():
+        assert sum("Chosen in 2 trials on 50 rows" in note for note in one.metrics["data"]["notes"])
+
+
+def test_what_is_looked_at_when_settings_are_chosen_is_what_is_trained():
+    several_ = job(["large", "sick"])
+    trained = training.train(several_)
+    large, sick = parts_of(several_)
+    found = validated(several_, trained)
+    own = [one.taken(trained).measured[1, :, 0] for one in (large, sick)]
+    np.testing.assert_allclose(found, own[0] / (2 * large.scale**2) + own[1])
+    alone = job("sick")
+    trained = training.train(alone)
+    np.testing.assert_array_equal(validated(alone, trained), trained.measured[1, :, 0])
 
 
 @pytest.mark.long

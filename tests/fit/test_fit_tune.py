@@ -4,6 +4,7 @@ import html
 import json
 import re
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -109,6 +110,100 @@ def test_a_run_that_goes_on_trains_nothing_twice(tmp_path):
     assert run_trials(("p", "width"), 5)[0] == first
     assert engine.found == 0
     assert second.p[1] > 0
+
+
+class Ended(Counting):
+    """A process that ends in the middle of a trial."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.after = after
+
+    def run(self, do, jobs, count):
+        for answer in super().run(do, jobs, count):
+            if len(self.seen) > self.after:
+                raise KeyboardInterrupt
+            yield answer
+
+
+def journal(folder):
+    (path,) = folder.glob("*.trials")
+    return path
+
+
+@needs("optuna")
+@pytest.mark.parametrize("after", [0, 7, 62])
+def test_optunas_storage_is_gone_on_from(tmp_path, after):
+    """Ended in the first trial, in the second, and when the sampler knows enough to choose."""
+    names, trials = ("p", "learning_rate"), 14
+    whole, said, _ = run_trials(names, trials)
+    folder = tmp_path / "kept"
+    with pytest.raises(KeyboardInterrupt):
+        run_trials(names, trials, Kept(folder).over(Ended(after)))
+    states = [one.state.name for one in study(folder).trials]
+    assert states == ["COMPLETE"] * (after // 5) + ["RUNNING"]
+    again = Counting()
+    kept = Kept(folder).over(again)
+    assert run_trials(names, trials, kept)[:2] == (whole, said)
+    assert kept.found == after % 5  # trials that were told are not looked at again
+    assert len(again.seen) == 5 * trials - after
+    assert [one.state.name for one in study(folder).trials].count("COMPLETE") == trials
+
+
+def study(folder):
+    from optuna.storages.journal import JournalFileBackend, JournalStorage
+
+    storage = JournalStorage(JournalFileBackend(str(journal(folder))))
+    return optuna.load_study(study_name="trials", storage=storage)
+
+
+@needs("optuna")
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda raw: raw[:-7],
+        lambda raw: raw[: len(raw) // 2] + b"?" + raw[len(raw) // 2 + 1 :],
+        lambda raw: re.sub(rb'("values":\[[0-9]*\.)[0-9]', rb"\g<1>0", raw),
+        lambda raw: b"\0\xff\n" + raw,
+        lambda raw: b"",
+    ],
+)
+def test_a_damaged_journal_counts_as_none(tmp_path, damage):
+    folder = tmp_path / "kept"
+    whole = run_trials(("p",), 3, Kept(folder).over(Counting()))[:2]
+    raw = journal(folder).read_bytes()
+    journal(folder).write_bytes(damage(raw))
+    assert journal(folder).read_bytes() != raw
+    again = Counting()
+    assert run_trials(("p",), 3, Kept(folder).over(again))[:2] == whole
+    assert not again.seen  # its trainings are kept by themselves
+
+
+@needs("optuna")
+def test_a_journal_is_of_one_table_and_what_is_tuned(tmp_path):
+    folder = tmp_path / "kept"
+    for names, settings in ((("p",), SETTINGS), (("p", "width"), SETTINGS)):
+        run_trials(names, 2, Kept(folder).over(Counting()), settings)
+    run_trials(("p",), 2, Kept(folder).over(Counting()), replace(SETTINGS, seed=1))
+    run_trials(("p",), 3, Kept(folder).over(Counting()))
+    assert len([*folder.glob("*.trials")]) == 3
+
+
+@needs("optuna")
+def test_a_disk_without_room_for_a_journal(tmp_path, monkeypatch):
+    from optuna.storages.journal import JournalFileBackend
+
+    whole, said, _ = run_trials(("p",), 4)
+    calls, append = [], JournalFileBackend.append_logs
+
+    def full(self, logs):
+        calls.append(logs)
+        if len(calls) > 12:
+            raise OSError(28, "No space left on device")
+        append(self, logs)
+
+    monkeypatch.setattr(JournalFileBackend, "append_logs", full)
+    assert run_trials(("p",), 4, Kept(tmp_path / "kept").over(Counting()))[:2] == (whole, said)
 
 
 @needs("optuna")

@@ -210,8 +210,8 @@ def fit(
     try:
         with whole_folder(folder, overwrite, least_bytes(settings.hidden)) as made:
             problems = loaded(table, target or (), task.value, choices)
-            for problem in problems:
-                metric_for(problem.task, metric)
+            for kind in [problem.task for problem in problems]:
+                metric_for(kind, metric)
             with engine_for(engine, jobs) as where:
                 results = run_each(
                     problems, settings, made, pages, watch, kept.over(where), until, tuning

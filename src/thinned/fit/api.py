@@ -171,9 +171,9 @@ def fit(
     with naming_arguments():
         choices = replace(_choices(types, missing, keep, drop), encoding=read_encoding(encoding))
         problems = problems_from(data, target, task, choices, groups, time, weights)
-        for problem in problems:
-            metric_for(problem.task, metric)
-            problem.notes[:] = map(in_arguments, problem.notes)
+        for kind, notes in [(problem.task, problem.notes) for problem in problems]:
+            metric_for(kind, metric)
+            notes[:] = map(in_arguments, notes)
     columns = {"groups": groups, "time": time, "weights": weights}
     given = {k for k, v in columns.items() if not (v is None or isinstance(v, str))}
     if target is not None and _names(data, target) is None:

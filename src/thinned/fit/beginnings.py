@@ -76,6 +76,12 @@ def _first_lines(text: str) -> list[str]:
     return lines[:_LINES]
 
 
+def first_line(text: str) -> str:
+    """The first line that is not empty, without what ends it, and without a copy of the others."""
+    found = re.search(r"[^\r\n]+", text)
+    return found[0] if found else ""
+
+
 def lines_of(text: str) -> list[str]:
     """The lines of a text, with what ends them: line ends alone, and no other sign in a cell."""
     return re.findall(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+$", text)
@@ -129,7 +135,7 @@ def is_spaced(text: str, separator: str) -> bool:
 def check_marks(name: str, text: str) -> None:
     """Refuse a table of one column that other marks cut into the same number of fields in every
     row."""
-    lines = [line for line in text.split("\n", 21)[:20] if line.strip()]
+    lines = [line for line in _first_lines(text)[:20] if line.strip()]
     called, widths = "spaces", [len(line.split()) for line in lines]
     for mark, what in _OTHER_MARKS.items():
         if lines and lines[0].count(mark):

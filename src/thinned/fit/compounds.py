@@ -1,4 +1,4 @@
-"""Quantities written in several units at once: 26:05:30, 4 yrs 8 mos, 47°12'30"N, 6'2"."""
+"""Quantities written in several units at once: 26:05:30, 4 yrs 8 mos, 47°12'30"N, 6'2", 19 1/2."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ class Compound:
 
     sentence : how a note on it begins. patterns : with a group for each unit, and `side` for a
     quarter of the compass. units : what each is worth in the one that is read. below : the largest
-    count of a unit beside a larger one.
+    count of a unit beside a larger one. needs : a unit that some cell of a column must have.
     """
 
     sentence: str
     patterns: tuple[str, ...]
     units: Mapping[str, float]
     below: Mapping[str, float]
+    needs: str = ""
 
     def __post_init__(self) -> None:
         compiled = tuple(re.compile(one, re.IGNORECASE) for one in self.patterns)
@@ -61,7 +62,7 @@ class Compound:
         if not all(parts):
             return False
         units = {unit for one in parts for unit in one}
-        return len(units) > 1
+        return len(units) > 1 and (not self.needs or self.needs in units)
 
     def parts(self, text: Any) -> dict[str, float]:
         """What a text names of each unit; nothing where it is no such quantity."""
@@ -114,6 +115,16 @@ _SIDE_FIRST = rf"(?P<side>[NSEW])\s*(?P<d>{_N})(?:\s*[°º]{_ARC})"
 _INCH = r"\s*(?:\"|''|in(?:ch(?:es)?)?\.?)"
 _FEET = rf"-?(?P<f>[0-9]+)\s*(?:'|ft\.?|feet|foot)(?:[,\s]*(?P<i>{_N})(?:{_INCH})?)?"
 _INCHES = rf"(?P<i>{_N}){_INCH}"
+_POUNDS = (
+    rf"(?:(?P<t>{_N})\s*st(?:ones?)?\.?[,\s]*)?(?:(?P<p>{_N})\s*(?:lbs?|pounds?)\.?[,\s]*)?"
+    rf"(?:(?P<z>{_N})\s*(?:oz|ounces?)\.?)?"
+)
+# The number below the line of a fraction, and the name of its unit.
+_LINES = {f"o{n}": n for n in (2, 3, 4, 5, 6, 8, 16, 32, 64)}
+_FRACTION = "|".join(rf"(?P<{unit}>[0-9]{{1,2}})\s*/\s*{n}" for unit, n in _LINES.items())
+_MIXED = (
+    rf"[-+]?(?:(?P<w>[0-9]+)(?:$|(?=\s*\")|(?:\s+|\s*-\s*)(?=[0-9])))?(?:{_FRACTION})?(?:\s*\")?"
+)
 
 # In the order in which they are tried. A name is what is saved in a model.
 COMPOUNDS = {
@@ -140,6 +151,19 @@ COMPOUNDS = {
         (_FEET, _INCHES),
         {"f": 12.0, "i": 1.0},
         {"i": 12.0},
+    ),
+    "6 lb 5 oz": Compound(
+        "Stones, pounds and ounces were read, in pounds,",
+        (_POUNDS,),
+        {"t": 14.0, "p": 1.0, "z": 1 / 16},
+        {"z": 16.0},
+    ),
+    "19 1/2": Compound(
+        "Fractions were read",
+        (_MIXED,),
+        {"w": 1.0} | {unit: 1 / n for unit, n in _LINES.items()},
+        {unit: float(n) for unit, n in _LINES.items()},
+        needs="w",  # else they could be days and months
     ),
 }
 # Those that are lengths of time.

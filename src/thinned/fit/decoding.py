@@ -25,6 +25,20 @@ _ODD = re.compile(
 )
 # A word of Western Europe has letters of ASCII besides.
 _WORD = re.compile(r"[^\W\d_]{2,}")
+# Bytes of UTF-8 as Windows-1252 shows them: the first of a letter, and those that follow it. Some
+# are dashes and quotes, which follow letters in other texts too.
+_SIGNS = (
+    "\u0080-\u00bf\u20ac\u201a\u0192\u201e\u2026\u2020\u2021\u02c6\u2030\u0160\u2039\u0152\u017d"
+)
+_SIGNS += "\u2022\u02dc\u2122\u0161\u203a\u0153\u017e\u0178"
+_NEXT = f"[{_SIGNS}\u2018\u2019\u201c\u201d\u2013\u2014]"
+_TWICE = re.compile(
+    rf"[\u00c2-\u00df]{_NEXT}|[\u00e0-\u00ef]{_NEXT}{{2}}|[\u00f0-\u00f4]{_NEXT}{{3}}"
+)
+_SURELY_TWICE = re.compile(
+    rf"[\u00c2-\u00c5][{_SIGNS}]|\u00e2\u20ac|(?:[\u00d0\u00d1]{_NEXT}){{3}}"
+    rf"|(?:[\u00ce\u00cf]{_NEXT}){{3}}"
+)
 _SOME = "cp1250 (Central Europe), cp1251 (Cyrillic), gb18030 (Chinese), shift_jis (Japanese)"
 
 
@@ -39,6 +53,8 @@ def decoded(name: str, raw: bytes, encoding: str | None = None) -> tuple[str, li
     """
     text, notes = _text(name, raw) if encoding is None else _told(name, raw, encoding)
     text = _without_declaration(text).rstrip("\x1a")  # which ends a file of old systems
+    text, twice = _decoded_again(name, text)
+    notes = [*notes, *twice]
     if not text or text.isspace():  # without a copy, as a strip would make of a large file
         raise InputError(f"{name}: the file is empty.")
     for what, start in OTHER_TEXT.items():
@@ -61,6 +77,43 @@ def _text(name: str, raw: bytes) -> tuple[str, list[str]]:
         return raw.decode("utf-8").lstrip("\ufeff"), []
     except UnicodeDecodeError as place:
         return _mixed(name, raw) or _windows(name, raw, place.start)
+
+
+def _decoded_again(name: str, text: str) -> tuple[str, list[str]]:
+    """The text as it was before UTF-8 was taken for Windows-1252 and encoded once more, and a note.
+
+    It is decoded where all letters beyond ASCII are of that kind; where others are among them, it
+    is pointed out.
+    """
+    if text.isascii() or (found := _SURELY_TWICE.search(text[:1_000_000])) is None:
+        return text, []
+    line = text.count("\n", 0, found.start()) + 1
+    start = _word_start(text, found.start())
+    shown = re.compile(r"[^\s,;\t|]{1,40}").match(text, start)
+    assert shown is not None
+    cell = shown[0].strip("\"'")
+    said = f"line {line} has {quoted(cell)}"
+    once = quoted(_TWICE.sub(_once, cell))
+    if not _TWICE.sub("", text).isascii():
+        looks = "looks like UTF-8 text that was encoded twice, and is read as it stands"
+        return text, [f"{name}: {said}, which {looks}; once it would be {once}."]
+    note = f"{name} was encoded twice: {said}, which was read as {once}, and so are others."
+    return _TWICE.sub(_once, text), [note]
+
+
+def _once(found: re.Match[str]) -> str:
+    """The letter whose bytes of UTF-8 were taken for these of Windows-1252."""
+    try:
+        return b"".join(map(_byte, found[0])).decode("utf-8")
+    except UnicodeError:
+        return found[0]
+
+
+def _byte(letter: str) -> bytes:
+    try:
+        return letter.encode("cp1252")
+    except UnicodeEncodeError:
+        return letter.encode("latin-1")
 
 
 def _told(name: str, raw: bytes, encoding: str) -> tuple[str, list[str]]:
@@ -158,4 +211,5 @@ def _word_start(text: str, place: int) -> int:
 
 def _without_declaration(text: str) -> str:
     """The text with Excel's first line, as `sep=;`, emptied: it says what the header shows too."""
-    return re.sub(r"\A\"?sep=[,;\t|]\"?(?=\r?\n)", "", text, count=1, flags=re.IGNORECASE)
+    found = re.match(r"\"?sep=[,;\t|]\"?(?=\r?\n)", text, re.IGNORECASE)
+    return text[found.end() :] if found else text

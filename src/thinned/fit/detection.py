@@ -29,6 +29,7 @@ from thinned.fit.numerals import (
     FAMILIES,
     STYLES,
     Numeral,
+    are_decimals,
     family_of,
     in_company,
     is_mark,
@@ -161,7 +162,9 @@ def found(
             state.readings[name] = declared_dates(source, name, cells, kind)
         elif form := compound_of(cells) or form_of_dates(source, name, cells):
             state.readings[name] = Reading(name, form)
-            state.examples[name] = str(cells.iloc[0])
+            # Of a quantity in several units the longest cell shows the most of them.
+            shows = max(cells.iloc[:LOOKED_AT], key=len) if form in COMPOUNDS else cells.iloc[0]
+            state.examples[name] = str(shows)
         else:
             _look_at(state, name, cells)
     for numbers in state.doubtful:
@@ -252,20 +255,17 @@ def _could_be_thousands(state: _Found, name: str, kind: str | None) -> bool:
     assert source.text is not None
     cells = source.frame[name]
     numbers = cells.to_numpy(np.float64, na_value=np.nan)
-    known = numbers[np.isfinite(numbers)]
-    fractions = known[known != np.round(known)]
     if kind is None:
-        thousands = fractions * 1000
-        near = (np.abs(thousands - np.round(thousands)) < 1e-6) & (np.abs(fractions) >= 1)
-        if not near.all() or (np.abs(known) >= 1000).any():
+        # Most columns show what they are in their first rows.
+        if are_decimals(numbers[:LOOKED_AT]) or are_decimals(numbers):
             state.decimals.add(".")
             return False
-        # Most columns show what they are in their first rows.
         first = [text for text in source.spelled(name, LOOKED_AT) if text is not None]
         if any(re.search(r"\.(?![0-9]{3}\D*$)", text) for text in first):
             state.decimals.add(".")
             return False
-    return bool(fractions.size) or ".000" in source.text
+    known = numbers[np.isfinite(numbers)]
+    return bool((known % 1 > 0).any()) or ".000" in source.text
 
 
 # ---------------------------------------------------------------------------------- one column

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from sklearn.compose import ColumnTransformer
 
-__all__ = ["Encoder", "Numeric", "Texts", "column_transformer", "learned"]
+__all__ = ["Encoder", "Numeric", "Texts", "column_transformer", "fitted", "learned"]
 
 # A number scaled to variance 1 counts as at most this far from the mean. A column that is nearly
 # constant in the training rows sends single rows hundreds of deviations off, and the loss with
@@ -28,6 +28,8 @@ __all__ = ["Encoder", "Numeric", "Texts", "column_transformer", "learned"]
 FURTHEST = 5.0
 # Inputs that one column of texts can make. Past it, its rarest texts share one input.
 MOST_INPUTS = 100
+# Cells that are learned from at once: scikit-learn's steps make half a dozen copies of them.
+CELLS = 2**22
 # What a missing text counts as: a category, because its absence can matter.
 MISSING = ""
 
@@ -116,16 +118,22 @@ class Encoder:
         """How many inputs the network has."""
         return len(self.numeric) + sum(column.inputs for column in self.texts)
 
-    def encode(self, frame: pd.DataFrame) -> NDArray[np.float32]:
-        """The network's inputs, shape (rows, inputs): numbers first, then texts, as in fitting."""
-        out = np.zeros((len(frame), self.inputs), np.float64)
+    def encode(
+        self, frame: pd.DataFrame, rows: NDArray[np.intp] | None = None
+    ) -> NDArray[np.float32]:
+        """The network's inputs, shape (rows, inputs): numbers first, then texts, as in fitting.
+
+        rows : positions of the rows; None is all. Column by column, so that no copy is made of all.
+        """
+        places = slice(None) if rows is None else rows
+        out = np.zeros((len(frame) if rows is None else len(rows), self.inputs), np.float32)
         for j, number in enumerate(self.numeric):
-            cells = frame[number.name].to_numpy(np.float64)
+            cells = frame[number.name].to_numpy(np.float64)[places]
             cells = np.where(np.isnan(cells), number.median, cells)
             out[:, j] = np.clip((cells - number.mean) / number.scale, -FURTHEST, FURTHEST)
         first = len(self.numeric)
         for column in self.texts:
-            texts = frame[column.name]
+            texts = frame[column.name].iloc[places]
             place = {text: i for i, text in enumerate(column.own)}
             where = texts.where(texts.notna(), MISSING).map(place).to_numpy(np.float64)
             if column.rare:
@@ -133,7 +141,7 @@ class Encoder:
             known = np.flatnonzero(~np.isnan(where))
             out[known, first + where[known].astype(np.intp)] = 1.0
             first += column.inputs
-        return out.astype(np.float32)
+        return out
 
     def unseen(self, frame: pd.DataFrame) -> dict[str, list[str]]:
         """For each column of texts, those that fitting did not see."""
@@ -143,6 +151,23 @@ class Encoder:
             if new:
                 found[column.name] = sorted(new)
         return found
+
+
+def fitted(
+    frame: pd.DataFrame, columns: Sequence[Column], rows: NDArray[np.intp] | None = None
+) -> Encoder:
+    """What some rows of a table teach, all where `rows` is None."""
+    n = len(frame) if rows is None else len(rows)
+    at_once = max(1, CELLS // max(n, 1))
+    parts = []
+    for some in (columns[i : i + at_once] for i in range(0, len(columns), at_once)):
+        cells = frame[[column.name for column in some]]
+        known = cells if rows is None else cells.iloc[rows]
+        parts.append(learned(column_transformer(some).fit(known), some))
+    return Encoder(
+        tuple(one for part in parts for one in part.numeric),
+        tuple(one for part in parts for one in part.texts),
+    )
 
 
 def learned(transformer: Any, columns: Sequence[Column]) -> Encoder:

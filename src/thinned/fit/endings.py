@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -17,18 +17,23 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "adds_up",
     "below",
     "emptied",
     "is_sum",
     "line_of_units",
+    "note_on_sums",
     "note_on_units",
     "with_even_header",
+    "without_last_line",
     "without_repeated_header",
     "without_rest",
 ]
 
 # Lines, and characters, at the end that are looked at; rows that are looked at for their kind.
 _LINES, _CHARACTERS, _ROWS = 30, 100_000, 200
+# Rows that a row of sums has above it.
+_FEWEST_ABOVE = 3
 # How a remark begins, and words of which it has more than a cell that ended too soon.
 _REMARK = re.compile(
     r"(?i)[#*\u00a9(\u2020\u2021]|(source|note|notes|footnote|quelle|hinweis|anmerkung|stand|fuente|"
@@ -188,3 +193,52 @@ def emptied(text: str, line: int) -> str:
 def note_on_units(line: int, units: Sequence[str]) -> str:
     """The sentence on a line with units."""
     return f"Line {line} says more of the columns, as {quoted(units[0])}, and is no row."
+
+
+def adds_up(frame: pd.DataFrame) -> str:
+    """What the last row is where it is none but holds the sums of those above it, or their means,
+    in two columns or more and in each that has numbers; an empty text where it is a row.
+
+    Means of whole numbers are found by chance: two columns must have decimals in theirs.
+    """
+    known, decimals = 0, 0
+    kinds = {"sums", "means"}
+    if len(frame) <= _FEWEST_ABOVE:
+        return ""
+    numbers = [place for place, kind in enumerate(frame.dtypes) if kind.kind in "iuf"]
+    ends = {place: float(cast(Any, frame.iat[len(frame) - 1, place])) for place in numbers}
+    written = {place: _decimals(last) for place, last in ends.items()}
+    for place, last in ends.items():
+        values = frame.iloc[:-1, place].to_numpy(np.float64)
+        above = values[np.isfinite(values)]
+        if not np.isfinite(last) or len(above) < _FEWEST_ABOVE or np.ptp(above) == 0.0:
+            continue
+        digits = written[place]
+        # A mean that is rounded to 5.00 is read as 5: the others say to how many digits.
+        to = digits or max(written.values())
+        off = 0.5 * 10.0**-to if to else 0.0
+        slack = 1e-9 * float(np.abs(above).sum())
+        if abs(above.sum() - last) > slack:
+            kinds.discard("sums")
+        if abs(above.mean() - last) > max(off * 1.001, slack / len(above)):
+            kinds.discard("means")
+        if not kinds:
+            return ""
+        known, decimals = known + 1, decimals + (digits > 0)
+    kind = min(kinds, key=["sums", "means"].index)
+    return kind if min(known, decimals if kind == "means" else known) > 1 else ""
+
+
+def _decimals(number: float) -> int:
+    """Digits behind the decimal mark."""
+    return len(repr(number).partition(".")[2]) if np.isfinite(number) and number % 1 else 0
+
+
+def note_on_sums(kind: str, which: str = "The last row", where: str = "above") -> str:
+    """The sentence on a row that is none."""
+    return f"{which} holds the {kind} of the rows {where} it, and is no part of the table."
+
+
+def without_last_line(text: str) -> str:
+    """The text without its last line that is not empty."""
+    return text[: text.rstrip("\r\n").rfind("\n") + 1]

@@ -18,7 +18,7 @@ except ModuleNotFoundError as missing:
 
 from thinned.checks import integer
 from thinned.fit.choices import Choices
-from thinned.fit.encoding import column_transformer, learned
+from thinned.fit.encoding import fitted
 from thinned.fit.frames import NAME, categories, table_of, with_column
 from thinned.fit.model import Answers, Model
 from thinned.fit.rate import as_rate
@@ -101,8 +101,8 @@ class _Table(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no type
             learning_rate=float(self.learning_rate_init),
             weight_decay=float(self.weight_decay),
         )
-        transformer = column_transformer(problem.columns)
-        inputs = transformer.fit_transform(problem.features).astype(np.float32)
+        encoder = fitted(problem.features, problem.columns)
+        inputs = encoder.encode(problem.features)
         job = Job(
             key=(0,),
             task=problem.task,
@@ -120,7 +120,7 @@ class _Table(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no type
             classes=problem.classes,
             columns=problem.columns,
             left_out=problem.left_out,
-            encoder=learned(transformer, problem.columns),
+            encoder=encoder,
             network=train(job).network,
             readings=problem.readings,
             missing=problem.choices.missing,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from thinned.errors import InputError
 from thinned.fit.decoding import decoded
+from thinned.fit.endings import adds_up, note_on_sums
 from thinned.fit.formats import check_readable, of_one_kind, parquet, table_of, unpacked
 from thinned.fit.separated import check_names, separated, without_row_numbers
 from thinned.fit.source import TableFile, text_of
@@ -100,6 +101,9 @@ def typed_table(
     """A table whose columns have types of their own, its columns' names as texts."""
     frame.columns = frame.columns.map(text_of)
     source = TableFile(name, frame, digest, missing=missing, typed=True)
+    if digest is not None and frame.columns.is_unique and (summing := adds_up(frame)):
+        source.frame = frame = frame.iloc[:-1]
+        source.notes.append(note_on_sums(summing))
     if frame.shape[1] > 1 and frame.columns[0] == "":  # an index that pandas wrote
         source.frame = frame = without_row_numbers(source, frame)
     check_names(source, list(frame.columns))

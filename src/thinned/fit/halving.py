@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinned.errors import InputError
-from thinned.fit.encoding import column_transformer
+from thinned.fit.encoding import fitted
 from thinned.fit.engines import Engine
+from thinned.fit.heads import validated
 from thinned.fit.rate import Rate
 from thinned.fit.results import FitSettings
 from thinned.fit.tables import FEWEST_ROWS, Problem
@@ -91,11 +92,9 @@ def best_of(problem: Problem, settings: FitSettings, engine: Engine) -> Rate:
     if problem.times is not None:  # what is looked at is later
         order = np.argsort(problem.times, kind="stable")
         trained_on, looked_at = order[: len(trained_on)], order[len(trained_on) :]
-    transformer = column_transformer(problem.columns)
-    inputs = (
-        transformer.fit_transform(problem.features.iloc[trained_on]).astype(np.float32),
-        transformer.transform(problem.features.iloc[looked_at]).astype(np.float32),
-    )
+    encoder = fitted(problem.features, problem.columns, trained_on)
+    frame = problem.features
+    inputs = encoder.encode(frame, trained_on), encoder.encode(frame, looked_at)
     rounds = max(int(np.ceil(np.log2(len(left)))), 1)
     for turn in range(rounds):
         if len(left) == 1:
@@ -108,7 +107,9 @@ def best_of(problem: Problem, settings: FitSettings, engine: Engine) -> Rate:
             )
             for i in left
         ]  # fmt: skip
-        losses = {one.key[0]: one.measured[1, -1, 0] for one in engine.run(train, jobs, len(jobs))}
+        of_key = {job.key: job for job in jobs}
+        found = engine.run(train, jobs, len(jobs))
+        losses = {one.key[0]: validated(of_key[one.key], one)[-1] for one in found}
         left = sorted(left, key=lambda i: (losses[i], i))[: len(left) // 2]
     return settings.p[left[0]]
 

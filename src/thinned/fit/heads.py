@@ -23,7 +23,7 @@ from thinned.fit.network import MEASURES, Network, measures
 from thinned.fit.together import Head
 from thinned.numpy import softmax_cross_entropy, squared_error
 
-__all__ = ["Joint", "Part", "part_of"]
+__all__ = ["Joint", "Part", "part_of", "validated"]
 
 Array = NDArray[Any]
 
@@ -76,6 +76,19 @@ def parts_of(job: Job) -> Iterator[Part]:
 def part_of(job: Job, column: int) -> Part:
     """The part of one target."""
     return list(parts_of(job))[column]
+
+
+def validated(job: Job, trained: Trained) -> Array:
+    """The validation loss at each look. Of several targets it is the sum that is trained: nats, and
+    half the squared errors of quantities whose variance is 1."""
+    measured = trained.measured[1]
+    if not job.heads:
+        loss: Array = measured[:, 0]
+        return loss
+    units = (1.0 if one.head.n_classes else 2.0 * one.scale**2 for one in parts_of(job))
+    firsts = (one.measures.start for one in parts_of(job))
+    losses = [measured[:, first] / unit for first, unit in zip(firsts, units, strict=True)]
+    return np.asarray(np.sum(losses, axis=0))
 
 
 class Joint:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from thinned.errors import InputError, quoted
 from thinned.fit.cells import guarded
 from thinned.fit.encoding import Encoder
-from thinned.fit.network import Network, probabilities
+from thinned.fit.network import ROWS, Network, probabilities
 from thinned.fit.own_network import OwnNetwork
 from thinned.fit.rate import each_layer, mean_of
 from thinned.fit.readings import Reading
@@ -55,6 +55,7 @@ class Model:
     twin: Twin | None = None
     # How far answers for rows that were not trained on are from the truth: see `fit.conformal`.
     strangeness: NDArray[np.float64] | None = None
+    score_weights: NDArray[np.float64] | None = None
 
     @property
     def thinned(self) -> Twin | None:
@@ -67,7 +68,9 @@ class Model:
         """What the model says of each row of a table whose columns are the model's."""
         # In binary64 an answer does not depend, in the digits shown, on the other rows of the
         # prediction; a binary32 product of another size rounds differently.
-        outputs = self.network.outputs(self.encoder.encode(frame).astype(np.float64))
+        parts = [slice(i, i + ROWS) for i in range(0, max(len(frame), 1), ROWS)]
+        encoded = (self.encoder.encode(frame.iloc[part]) for part in parts)
+        outputs = np.concatenate([self.network.outputs(x.astype(np.float64)) for x in encoded])
         if self.task == "regression":
             return Answers(outputs, outputs[:, 0])
         return Answers(outputs, outputs.argmax(axis=1), probabilities(outputs))

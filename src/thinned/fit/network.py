@@ -21,6 +21,10 @@ Array = NDArray[Any]
 MEASURES: dict[Task, tuple[str, ...]] = {task: tuple(those) for task, those in METRICS.items()}
 
 
+# Rows that go through a network together: what its layers make of them has to be held.
+ROWS = 4096
+
+
 @dataclass(frozen=True)
 class Network:
     """Layers of weights, ReLU between them, and nothing dropped.
@@ -36,7 +40,8 @@ class Network:
 
     def outputs(self, inputs: Array) -> Array:
         """Logits, shape (rows, classes), or values in the target's units, shape (rows, 1)."""
-        return self.onwards(inputs @ self.weights[0] + self.biases[0])
+        parts = (inputs[i : i + ROWS] for i in range(0, max(len(inputs), 1), ROWS))
+        return np.concatenate([self.onwards(x @ self.weights[0] + self.biases[0]) for x in parts])
 
     def onwards(self, first: Array) -> Array:
         """The outputs, from the sums that the first layer makes: shape (rows, its units)."""

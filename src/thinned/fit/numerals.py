@@ -22,6 +22,7 @@ __all__ = [
     "STYLES",
     "Numeral",
     "Style",
+    "are_decimals",
     "family_of",
     "in_company",
     "is_mark",
@@ -30,12 +31,15 @@ __all__ = [
     "taken_apart",
 ]
 
+_FRACTIONS = "1/2 1/4 3/4 1/3 2/3 1/8 3/8 5/8 7/8"
 # What stands for a space, an apostrophe or a minus in tables from Excel, R, SAP and the web.
 _PLAIN = str.maketrans(
     dict.fromkeys("\u00a0\u2002\u2007\u2008\u2009\u200a\u202f\u2060", " ")
     | dict.fromkeys("\u2018\u2019\u02bc\u2032\u00b4`", "'")
     | dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d", "-")
     | {"\u066b": ".", "\u066c": ",", "\uff0e": ".", "\uff0c": ",", "\u2033": '"', "\u201d": '"'}
+    | {"\u2044": "/"}
+    | {sign: f" {text}" for sign, text in zip("½¼¾⅓⅔⅛⅜⅝⅞", _FRACTIONS.split(), strict=True)}
     # Digits of other scripts: wide, Arabic, Persian, Devanagari.
     | {chr(first + d): str(d) for first in (0xFF10, 0x660, 0x6F0, 0x966) for d in range(10)}
     | dict.fromkeys("\u200b\u200c\u200d\u200e\u200f\ufeff", "")  # nothing to see
@@ -158,6 +162,16 @@ def in_company(numeral: Numeral | None, before: str, after: str) -> Numeral | No
         return numeral if numeral.after == after else None
     factor = FAMILIES[after].factor(numeral.after)
     return None if factor is None else numeral._replace(factor=factor)
+
+
+def are_decimals(numbers: NDArray[np.float64]) -> bool:
+    """Whether one of these is too large, too small or has too many digits for a grouped integer
+    that was read 1000 times too small."""
+    known = numbers[np.isfinite(numbers)]
+    fractions = known[known != np.round(known)]
+    thousands = fractions * 1000
+    near = (np.abs(thousands - np.round(thousands)) < 1e-6) & (np.abs(fractions) >= 1)
+    return not near.all() or bool((np.abs(known) >= 1000).any())
 
 
 def is_mark(before: str) -> bool:

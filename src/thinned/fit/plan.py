@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from thinned.errors import InputError, quoted
 from thinned.fit import baselines
-from thinned.fit.encoding import column_transformer
+from thinned.fit.encoding import fitted
 from thinned.fit.engines import Engine
 from thinned.fit.halving import apart, best_of, fewest_rows, sampled
 from thinned.fit.rate import spelled
@@ -70,13 +73,12 @@ def prepared(
         problem = sampled(problem, settings.rows, settings.seed)
     if tuning is not None:
         settings = replace(settings, aside=tuning.rows(problem, settings))
-        chosen_on, problem = apart(problem, settings.aside, settings.seed)
-        settings, said = tuned(chosen_on, settings, tuning, engine)
-        problem.notes.append(said)
-        return problem, settings
     if not settings.aside:
         return problem, settings
     chosen_on, problem = apart(problem, settings.aside, settings.seed)
+    if tuning is not None:
+        settings, said = tuned(chosen_on, settings, tuning, engine)
+        problem.notes.append(said)
     if len(settings.p) > 2:
         best = best_of(chosen_on, settings, engine)
         problem.notes.append(
@@ -159,21 +161,42 @@ def _cost(rates: _Rates, settings: FitSettings, rows: int, workers: int) -> floa
 def _rates(problem: Problem, settings: FitSettings) -> _Rates:
     """Measured on a few rows, at the largest p."""
     n = min(problem.rows, PROBED_ROWS)
-    rows = np.linspace(0, problem.rows - 1, n).astype(np.intp)
-    transformer = column_transformer(problem.columns)
-    start = time.perf_counter()
-    inputs = transformer.fit_transform(problem.features.iloc[rows]).astype(np.float32)
-    encoding = (time.perf_counter() - start) / n
+    rows = _spread(problem, n)
+    inputs = _encoded(problem, rows)
     job = job_of(
         problem, settings, (rows, rows[: n // 4 + 1]), (inputs, inputs[: n // 4 + 1]), key=(0,),
         p=settings.p[-1], random_state=settings.seed, looks=(1,),
     )  # fmt: skip
-    taken = []
-    for _ in range(2):  # what is loaded at first use is no part of it
+    return _Rates(
+        _taken(lambda: train(job)) / n, _encoding(problem), *_of_baselines(problem, settings)
+    )
+
+
+def _taken(do: Callable[[], object]) -> float:
+    """Seconds: the less of two times, since what is loaded at first use is no part of it."""
+    found = []
+    for _ in range(2):
         start = time.perf_counter()
-        train(job)
-        taken.append(time.perf_counter() - start)
-    return _Rates(min(taken) / n, encoding, *_of_baselines(problem, settings))
+        do()
+        found.append(time.perf_counter() - start)
+    return min(found)
+
+
+def _spread(problem: Problem, n: int) -> NDArray[np.intp]:
+    """n rows from the first to the last."""
+    return np.linspace(0, problem.rows - 1, n).astype(np.intp)
+
+
+def _encoded(problem: Problem, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+    return fitted(problem.features, problem.columns, rows).encode(problem.features, rows)
+
+
+def _encoding(problem: Problem) -> float:
+    """Seconds for each further row of an encoder that is fitted and used."""
+    n = min(problem.rows, 4 * PROBED_ROWS)
+    few, many = (_spread(problem, rows) for rows in (n // 4, n))
+    more = _taken(lambda: _encoded(problem, many)) - _taken(lambda: _encoded(problem, few))
+    return max(more, 0.0) / (len(many) - len(few))
 
 
 def _of_baselines(problem: Problem, settings: FitSettings) -> tuple[float, float]:
@@ -186,16 +209,13 @@ def _of_baselines(problem: Problem, settings: FitSettings) -> tuple[float, float
     for name in baselines.BASELINES:
         taken = []
         for rows in (n // 4, n):
-            some = np.linspace(0, problem.rows - 1, rows).astype(np.intp)
-            transformer = column_transformer(problem.columns)
-            inputs = transformer.fit_transform(problem.features.iloc[some]).astype(np.float32)
+            some = _spread(problem, rows)
+            inputs = _encoded(problem, some)
             parts = (inputs, inputs[:1]), (problem.target[some], problem.target[some[:1]])
             job = baselines.BaselineJob(
                 (0, 0), name, problem.task, len(problem.classes), *parts, settings.seed
             )
-            start = time.perf_counter()
-            baselines.score(job)
-            taken.append(time.perf_counter() - start)
+            taken.append(_taken(partial(baselines.score, job)))
         slopes[name] = max(taken[1] - taken[0], 0.0) / (n - n // 4)
     return sum(slopes.values()), sum(slopes.values()) - slopes["trees"]
 

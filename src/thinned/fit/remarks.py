@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from thinned.errors import listed, quoted
 from thinned.fit.dates import is_called_a_date
 from thinned.fit.doubt import count, option
 from thinned.fit.endings import is_sum
+from thinned.fit.months import MONTHS
 from thinned.fit.source import TableFile
 from thinned.fit.target import Goal, Task
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "note_alike",
+    "note_calendar",
     "note_classes",
     "note_copies",
     "note_far_date",
@@ -34,6 +36,8 @@ __all__ = [
 
 # Of fewer rows little can be told. Numbers from here on are no years and no lengths of time.
 FEW_ROWS, _LEAST_DATE = 50, 10_000
+# Dates before or after these years are seldom of the Gregorian calendar.
+OLD, FAR = 1500, 2400
 # Whole numbers with so many digits each are codes more often than counts.
 _LONG, _LONGEST = 1e8, 1e19
 # Numbers that stand for no value in many tables, where they are far from all others.
@@ -51,13 +55,23 @@ FEWEST_OF_TEXT = 5
 # Names of columns whose numbers are codes more often than quantities.
 _CODES = re.compile(
     r"(?i:(.*[_ .-])?(zip|zip[_ ]?code|postal[_ ]?code|post[_ ]?code|plz|fips|naics|isbn|ean|"
-    r"code|codes|version|id|ids|uid|key)([_ .-]?(no|nr|number))?)|.*[a-z](I[dD]|Code|Key)"
+    r"version|id|ids|uid|pid|nr|key)([_ .-]?(no|nr|number))?|.*(?<!en)(?<!de)codes?[0-9]?)"
+    r"|.*[a-z](I[dD]|Key)"
 )
 # Texts that may say that there is no class.
 _NO_CLASS = re.compile(
     r"(?i)[^\w\s]*|n\.?[ad]\.?|unknown|unspecified|not (known|available|given|specified|reported)|"
     r"missing|unbekannt|k\. ?a\.|keine angabe|inconnu|desconocido|sconosciuto"
 )
+# Cyrillic and Greek letters that look like Latin ones, and signs that are not to be seen.
+_LOOKS = str.maketrans(
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u0410\u0412\u0415\u041a\u041c\u041d\u041e"
+    "\u0420\u0421\u0422\u0425\u0406\u0408\u0405\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f"
+    "\u03a1\u03a4\u03a5\u03a7\u03bf\u03bd",
+    "aeopcyxijsABEKMHOPCTXIJSABEZHIKMNOPTYXov",
+    "\u200b\u200c\u200d\u2060\ufeff\u00ad",
+)
+_DAY = re.compile(r"[0-9]{1,2}[-. ]{1,2}([^\W\d_]{3,12})\.?|([^\W\d_]{3,12})\.?[-. ][0-9]{1,2}")
 # What stands between several texts in a cell.
 _MARKS = ";|,/"
 # A column with at least this many different texts shows its form; fewer can each be a class.
@@ -143,6 +157,20 @@ def note_far_date(source: TableFile, column: str, days: NDArray[np.float64]) -> 
             )
 
 
+def note_calendar(source: TableFile, column: str, days: NDArray[np.float64]) -> None:
+    """Point out dates that are of another calendar, as their years show: 2566 is 2023 in Thailand,
+    1402 in Iran, and 1445 in Arabia."""
+    known = days[np.isfinite(days)]
+    ends = np.array([known.min(), known.max()]).astype("datetime64[D]").astype("datetime64[Y]")
+    low, high = (int(year) for year in ends.astype(np.int64) + 1970)
+    if low > FAR or high < OLD:
+        source.notes.append(
+            f"Column {quoted(column)} holds dates of the years {low} to {high}. If they are of "
+            "another calendar (Buddhist, Persian, Islamic), their months and weekdays are not "
+            "those that were read: convert them."
+        )
+
+
 def note_texts(source: TableFile, name: str, cells: pd.Series) -> None:
     """Point out texts with several numbers or texts in a cell, and names of sums among others."""
     counts = cells.value_counts()
@@ -154,6 +182,7 @@ def note_texts(source: TableFile, name: str, cells: pd.Series) -> None:
             f"Column {quoted(name)} holds {listed(sums)} in {count(rows, 'row')}, which seem to be "
             "sums of others: take these rows out if they are."
         )
+    _note_days(source, name, texts)
     what = several_numbers(texts) if len(texts) > _MANY_OF_FORM else ""
     if not what and len(texts) >= _MANY_JOINED:
         what = _several_texts(texts)
@@ -162,6 +191,27 @@ def note_texts(source: TableFile, name: str, cells: pd.Series) -> None:
             f"Column {quoted(name)} has {what}; each cell counts as one text, and a column for "
             "each could be used."
         )
+
+
+def _note_days(source: TableFile, name: str, texts: pd.Series) -> None:
+    """Point out days without a year, and those that a spreadsheet has made of names: 1-Mar."""
+    days = [text for text in texts if _is_day(text)]
+    if len(days) == len(texts) > 1:
+        source.notes.append(
+            f"Column {quoted(name)} holds days without a year, as {quoted(days[0])}, which count "
+            "as texts; with a year they would be read as dates."
+        )
+    elif days and 2 * len(days) <= len(texts):
+        source.notes.append(
+            f"Column {quoted(name)} holds {listed(days)} among other texts: a spreadsheet makes "
+            "such days of names like MARCH1 or DEC2."
+        )
+
+
+def _is_day(text: str) -> bool:
+    """Whether a text is a day and a month's name, and no more."""
+    found = _DAY.fullmatch(text.strip())
+    return found is not None and (found[1] or found[2]).lower() in MONTHS
 
 
 def several_numbers(texts: pd.Series) -> str:
@@ -205,15 +255,17 @@ def note_copies(source: TableFile, features: pd.DataFrame, goals: Sequence[Goal]
 
     n = len(features)
     columns = [features[name] for name in features] + [pd.Series(goal.target) for goal in goals]
-    columns.sort(key=lambda cells: cells.dtype.kind != "f")  # which leave the fewest rows, first
-    left, numbers = np.arange(n), np.zeros(n, np.int64)
+    # Which leave the fewest rows, first.
+    columns.sort(key=lambda c: (c.dtype.kind != "f", -c.head(FIRST_ORDERED).nunique()))
+    left = _with_equals(columns[0])
+    numbers = np.zeros(len(left), np.int64)
     for cells in columns:
+        if not len(left):
+            return
         codes = pd.factorize(cells.iloc[left], use_na_sentinel=False)[0].astype(np.int64)
         numbers = np.unique(numbers * (codes.max() + 1) + codes, return_inverse=True)[1]
         again = np.bincount(numbers)[numbers] > 1
         left, numbers = left[again], numbers[again]
-        if not len(left):
-            return
     copies = len(left) - len(np.unique(numbers))
     if n < FEW_ROWS or copies < COPIES_SHARE * n:
         return
@@ -225,6 +277,22 @@ def note_copies(source: TableFile, features: pd.DataFrame, goals: Sequence[Goal]
         )
 
 
+def _with_equals(cells: pd.Series) -> NDArray[np.intp]:
+    """The positions of cells that are equal to others; of texts, all positions.
+
+    Numbers are put in order for it: codes for all of them would take six times their memory.
+    """
+    if cells.dtype.kind != "f":
+        return np.arange(len(cells))
+    order = np.argsort(cells.to_numpy(np.float64))
+    values = cells.to_numpy(np.float64)[order]
+    same = (values[1:] == values[:-1]) | np.isnan(values[:-1])  # of which none is before a number
+    again = np.zeros(len(values), bool)
+    again[1:] |= same
+    again[:-1] |= same
+    return np.sort(order[again])
+
+
 def note_telling(
     source: TableFile,
     name: str,
@@ -234,11 +302,12 @@ def note_telling(
 ) -> None:
     """Point out a column that tells a target nearly or wholly, and may have been made of it."""
     there = cells.notna().to_numpy()
-    known = cells[there]
+    whole = bool(there.all())
+    known = cells if whole else cells[there]
     if there.sum() * 2 < len(there) or len(known) < 3:
         return
     for goal in goals:
-        why = _tells(kind, known, goal.target[there], goal.task)
+        why = _tells(kind, known, goal.target if whole else goal.target[there], goal.task)
         if why:
             which = f" (of {quoted(goal.name)})" if len(goals) > 1 else ""
             source.notes.append(
@@ -306,15 +375,35 @@ def _correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
 
 
 def note_alike(source: TableFile, name: str, cells: pd.Series) -> None:
-    """Point out texts of a column that differ in spaces or capitals only."""
+    """Point out texts of a column that differ in spaces, capitals or letters of other scripts that
+    look the same only."""
     alike: dict[str, list[str]] = {}
     for text in cells.dropna().unique():
-        plain = unicodedata.normalize("NFKC", text).casefold()
+        plain = unicodedata.normalize("NFKC", text.translate(_LOOKS)).casefold().translate(_LOOKS)
         alike.setdefault(" ".join(plain.split()), []).append(text)
-    groups = [listed(texts, 4) for texts in alike.values() if len(texts) > 1]
+    groups = [_side_by_side(texts) for texts in alike.values() if len(texts) > 1]
     if groups:
         more = f"; and {len(groups) - 3} more" if len(groups) > 3 else ""
         source.notes.append(
-            f"Column {quoted(name)} has texts that differ in spaces or capitals only, and count as "
+            f"Column {quoted(name)} has texts that differ in {_how(alike)} only, and count as "
             f"different: {'; '.join(groups[:3])}{more}."
         )
+
+
+def _side_by_side(texts: Sequence[str]) -> str:
+    """Texts that look alike, with the number of a letter that looks like another one."""
+    odd = {text: next((c for c in text if ord(c) in _LOOKS), "") for text in texts}
+    if not any(odd.values()):
+        return listed(texts, 4)
+    shown = [
+        f"{quoted(text)} (with U+{ord(c):04X})" if c else quoted(text) for text, c in odd.items()
+    ]
+    return ", ".join(shown[:4])
+
+
+def _how(alike: Mapping[str, Sequence[str]]) -> str:
+    """In what the texts of a group differ."""
+    several = [texts for texts in alike.values() if len(texts) > 1]
+    if any(len({text.translate(_LOOKS) for text in texts}) < len(texts) for texts in several):
+        return "spaces, capitals or letters that look the same"
+    return "spaces or capitals"

@@ -16,7 +16,7 @@ from thinned.fit.search import Search, number_of_fits
 from thinned.fit.tables import Problem
 from thinned.fit.tune import Tuning
 
-__all__ = ["Watch", "run"]
+__all__ = ["Watch", "completed", "run"]
 
 Progress = Callable[[int], AbstractContextManager[Callable[[], None]]]
 
@@ -37,6 +37,17 @@ class Watch:
 
     say: Callable[[str], object] = lambda note: None
     progress: Progress = _silent
+
+
+def completed(problem: Problem, settings: FitSettings) -> FitSettings:
+    """The settings with what follows from the problem: the epochs where there are 0 of them, and
+    one repeat for rows in the order of time."""
+    if not settings.epochs:
+        known = replace(settings, epochs=1)
+        settings = replace(settings, epochs=default_epochs(problem.rows, known))
+    if problem.times is not None and settings.repeats > 1:
+        settings = replace(settings, repeats=1)  # in one order there is one way to draw them
+    return settings
 
 
 def run(
@@ -62,11 +73,7 @@ def run(
     tuning : what is chosen before the search, if anything.
     until : by this time of time.monotonic() it is to be done; the settings make way for it.
     """
-    if not settings.epochs:
-        known = replace(settings, epochs=1)
-        settings = replace(settings, epochs=default_epochs(problem.rows, known))
-    if problem.times is not None and settings.repeats > 1:
-        settings = replace(settings, repeats=1)  # in one order there is one way to draw them
+    settings = completed(problem, settings)
     if until is not None:
         left = max(until - time.monotonic(), 1.0)
         settings, said = within(left, problem, settings, engine.workers)

@@ -29,47 +29,28 @@ from thinned.fit.facts import parsed, read_bytes
 from thinned.fit.folder import folders_of, write_whole
 from thinned.fit.form import (
     FormError,
-    distinct_texts,
-    each,
-    either,
-    labels,
-    number,
-    one_of,
-    perhaps,
-    positive,
     received,
-    record,
-    share,
-    text,
-    truth,
-    whole,
 )
 from thinned.fit.model import Model, Twin
 from thinned.fit.network import Network
 from thinned.fit.own import Own
 from thinned.fit.own_network import OwnNetwork
 from thinned.fit.rate import as_rate, mean_of
-from thinned.fit.readings import VERBATIM, Reading, forms
+from thinned.fit.readings import VERBATIM, Reading
 from thinned.fit.tables import Column, Task
+from thinned.fit.versions import DTYPES, FORMAT, FORMAT_VERSION, FORMS, MASK_SPEC, checked
 from thinned.version import __version__
 
 __all__ = ["MASK_SPEC", "load_model", "load_models", "save_model", "sealed"]
 
-FORMAT, FORMAT_VERSION = "thinned.model", 5
-# Version 2 has no readings and no further missing texts; up to 3 there are no networks beside a
-# model at p = 0, and no scores for intervals; up to 4 no networks of the user's own.
-WITHOUT_READINGS, WITHOUT_SCORES, WITHOUT_OWN = 2, 3, 4
-# The version of the mask spec under which the network was trained.
-MASK_SPEC = 1
 FACTS, WEIGHTS = "model.json", "model.safetensors"
 # The end of model.json: the SHA-256 of all bytes before it.
 SEAL = b',\n "sha256": "%s"\n}\n'
 SEALED = re.compile(rb'(?s)(.*),\n "sha256": "([0-9a-f]{64})"\n\}\n')
 # The arrays beside the model's own layers.
-TWIN, SCORES = "twin.", "scores"
-# Those of a network of the user's own, and the types that they may have.
+TWIN, SCORES, SCORE_WEIGHTS = "twin.", "scores", "score_weights"
+# Those of a network of the user's own, and the bytes of a number of each type.
 OWN = "own."
-DTYPES = {"float32": "F32", "float64": "F64", "int64": "I64", "int32": "I32", "bool": "BOOL"}
 WIDTHS = {"F32": 4, "F64": 8, "I64": 8, "I32": 4, "BOOL": 1}
 # The names and shapes before the numbers of model.safetensors take some 100 bytes a layer.
 MOST_HEADER = 2**20
@@ -85,6 +66,8 @@ def save_model(model: Model, folder: Path) -> None:
     scores = np.zeros(0) if model.strangeness is None else model.strangeness
     if len(scores):
         arrays[SCORES] = scores.astype(np.float32)
+    if model.score_weights is not None:
+        arrays[SCORE_WEIGHTS] = model.score_weights.astype(np.float32)
     # One entry only: safetensors writes several in an order that differs from run to run.
     raw = save(arrays, metadata={"mask_spec": str(MASK_SPEC)})
     write_whole(folder / WEIGHTS, raw)
@@ -110,6 +93,7 @@ def save_model(model: Model, folder: Path) -> None:
         "training": model.training,
         "twin": None if model.twin is None else _twin_facts(model.twin),
         "scores": len(scores),
+        "weighted": model.score_weights is not None,
     }
     write_whole(folder / FACTS, sealed(facts))
 
@@ -176,14 +160,7 @@ def load_model(folder: Path, own: Own | None = None) -> Model:
     _check_folder(folder)
     facts = _facts(folder / FACTS)
     with _sentence(folder / FACTS, "a model"):
-        version = facts["format_version"]
-        _FORMS[version](facts, "")
-        if version <= WITHOUT_READINGS:
-            facts |= {"readings": [], "missing": []}
-        if version <= WITHOUT_SCORES:
-            facts |= {"twin": None, "scores": 0}
-        if version <= WITHOUT_OWN:
-            facts |= {"own": None}
+        facts |= checked(facts)
         _check_agreement(facts)
     _check_own(folder, facts["own"], own)
     with _sentence(folder / WEIGHTS, "weights"):
@@ -266,9 +243,9 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def _check_version(path: Path, version: Any) -> None:
-    if any(_is(version, known) for known in _FORMS):
+    if any(_is(version, known) for known in FORMS):
         return
-    reads = f"this thinned ({__version__}) reads versions {min(_FORMS)} to {max(_FORMS)}."
+    reads = f"this thinned ({__version__}) reads versions {min(FORMS)} to {max(FORMS)}."
     if _is(version, 1):
         raise InputError(
             f"{path}: a model of format version 1, which has no checksum that would show damage; "
@@ -279,63 +256,6 @@ def _check_version(path: Path, version: Any) -> None:
 
 def _is(value: Any, version: int) -> bool:
     return type(value) is int and value == version
-
-
-# The widest layer and the longest training that the command line takes, and far more.
-_LARGEST = 2**31 - 1
-_TRAINING = record(
-    p=either(share, each(share)),
-    epochs=whole(1, _LARGEST),
-    random_state=whole(0, 2**32 - 1),
-    hidden_layer_sizes=each(whole(1, _LARGEST)),
-    batch_size=whole(1, _LARGEST),
-    learning_rate_init=positive,
-    weight_decay=number,
-)
-_PARTS = {
-    "format": one_of(FORMAT),
-    "format_version": one_of(FORMAT_VERSION, WITHOUT_READINGS, WITHOUT_SCORES, WITHOUT_OWN),
-    "mask_spec": one_of(MASK_SPEC),
-    "thinned": text,
-    "weights_sha256": text,
-    "task": one_of("classification", "regression"),
-    "target": text,
-    "classes": labels,
-    "columns": each(record(name=text, kind=one_of("numeric", "text", "bool"))),
-    "left_out": distinct_texts,
-    "encoder": record(
-        numeric=each(record(name=text, median=number, mean=number, scale=positive)),
-        texts=each(record(name=text, own=distinct_texts, rare=distinct_texts)),
-    ),
-    "layers": whole(0, _LARGEST),
-    "activation": one_of("relu"),
-    "target_mean": number,
-    "target_scale": positive,
-    "training": _TRAINING,
-    "sha256": text,
-}
-_READINGS = {
-    "readings": each(
-        record(column=text, form=one_of(*forms()), before=text, after=text, lenient=truth)
-    ),
-    "missing": distinct_texts,
-}
-_SCORES = {
-    "twin": perhaps(record(target_mean=number, target_scale=positive, training=_TRAINING)),
-    "scores": whole(0, _LARGEST),
-}
-_STATE = record(name=text, dtype=one_of(*DTYPES.values()), shape=each(whole(0, _LARGEST)))
-_OWN = {
-    "own": perhaps(
-        record(path=text, function=text, sha256=text, inputs=whole(1, _LARGEST), state=each(_STATE))
-    )
-}
-_FORMS = {
-    WITHOUT_READINGS: record(**_PARTS),
-    WITHOUT_SCORES: record(**_PARTS, **_READINGS),
-    WITHOUT_OWN: record(**_PARTS, **_READINGS, **_SCORES),
-    FORMAT_VERSION: record(**_PARTS, **_READINGS, **_SCORES, **_OWN),
-}
 
 
 def _check_agreement(facts: dict[str, Any]) -> None:
@@ -403,6 +323,8 @@ def _shapes(facts: dict[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
         found |= {f"{TWIN}{name}": one for name, one in found.items()}
     if facts["scores"]:
         found[SCORES] = "F32", (facts["scores"],)
+    if facts["weighted"]:
+        found[SCORE_WEIGHTS] = "F32", (facts["scores"],)
     return found
 
 
@@ -439,6 +361,8 @@ def _arrays(path: Path, facts: dict[str, Any]) -> dict[str, NDArray[Any]]:
     arrays = {name: _array(name, stored[name], *form) for name, form in shapes.items()}
     if facts["scores"] and (arrays[SCORES][0] < 0 or (np.diff(arrays[SCORES]) < 0).any()):
         raise FormError(f"{SCORES} must be 0 or more, in ascending order")
+    if facts["weighted"] and not (arrays[SCORE_WEIGHTS] > 0).all():
+        raise FormError(f"{SCORE_WEIGHTS} must be above 0")
     return arrays
 
 
@@ -498,4 +422,5 @@ def _model(facts: dict[str, Any], arrays: dict[str, NDArray[Any]], own: Own | No
         missing=tuple(facts["missing"]),
         twin=twin and Twin(network(twin, TWIN), twin["training"]),
         strangeness=arrays[SCORES].astype(np.float64) if facts["scores"] else None,
+        score_weights=arrays[SCORE_WEIGHTS].astype(np.float64) if facts["weighted"] else None,
     )

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from thinned import reference
 from thinned.fit import baselines
 from thinned.fit.compare import carried_on, compare, judged, level, paired
-from thinned.fit.conformal import strangeness
-from thinned.fit.encoding import Encoder, column_transformer, learned
+from thinned.fit.conformal import with_scores
+from thinned.fit.encoding import Encoder, fitted
 from thinned.fit.engines import Engine
 from thinned.fit.engines.local import Local
 from thinned.fit.epochs import constant_cost, looks_for
@@ -35,9 +35,9 @@ __all__ = ["Search", "number_of_fits", "random_state"]
 
 Array = NDArray[Any]
 
-# Shares of a limited time: for the splits, and until the refits are done. The rest is
-# for the simple models and the report.
-SEARCHED, REFITTED = 0.65, 0.8
+# Shares of a limited time: for the splits, until the refits are done, and until the last simple
+# model is begun. The rest is for those that were begun and the report.
+SEARCHED, REFITTED, COMPARED = 0.65, 0.8, 0.9
 # Splits that are always trained, since without them no difference has an error.
 FEWEST_SPLITS = 2
 
@@ -110,14 +110,11 @@ class Search:
         self.train_rows, self.test_rows = found.train_rows, found.test_rows
         self.parts = found.parts
 
-    def _encoded(self, rows: Array, other: Array) -> tuple[tuple[Array, Array], Any]:
-        """Inputs of both parts, by a transformer that has seen the first part only."""
-        transformer = column_transformer(self.problem.columns)
+    def _encoded(self, rows: Array, other: Array) -> tuple[tuple[Array, Array], Encoder]:
+        """Inputs of both parts, by an encoder that has seen the first part only."""
         frame = self.problem.features
-        return (
-            transformer.fit_transform(frame.iloc[rows]).astype(np.float32),
-            transformer.transform(frame.iloc[other]).astype(np.float32),
-        ), transformer
+        encoder = fitted(frame, self.problem.columns, rows)
+        return (encoder.encode(frame, rows), encoder.encode(frame, other)), encoder
 
     # ----------------------------------------------------------------------------------- training
 
@@ -250,12 +247,11 @@ class Search:
     def _refit(self) -> None:
         target = self.problem.target
         parts = self.train_rows, self.test_rows
-        inputs, transformer = self._encoded(*parts)
+        inputs, encoder = self._encoded(*parts)
         pair = [0, self.settings.p.index(self.comparison.p)]
         epochs = {i: self.levels[i].epochs for i in pair}
         jobs = [self._job((i,), parts, inputs, None, (epochs[i],)) for i in pair]
         networks = {one.key[0]: one for one in self._train_all(jobs, len(jobs))}
-        encoder = learned(transformer, self.problem.columns)
         models = {i: self._model(i, encoder, networks[i]) for i in pair}
         for i in pair:
             if not networks[i].finished:
@@ -269,8 +265,10 @@ class Search:
             some = models[pair[1]]
             self.model = replace(self.model, twin=Twin(some.network, some.training))
         self.predictions = self._predicted()
-        scores = strangeness(self.model, self.predictions.answers, target[self.test_rows])
-        self.model = replace(self.model, strangeness=scores)
+        (weights,) = self._weights(self.test_rows) or (None,)
+        self.model = with_scores(
+            self.model, self.predictions.answers, target[self.test_rows], weights
+        )
         self.masks = tuple(
             ShownMask(site, repr(at), p, shape, keep_mask(shape, p, at))
             for site, at, p, shape in networks[pair[1]].masks
@@ -344,6 +342,20 @@ class Search:
                 tested[name] = one
             else:
                 scored[name][one.key[1]] = one.measured
+        for name, measured in scored.items():
+            known = np.isfinite(measured[:, 0])
+            n = len(known) if known.all() else int(known.argmin())
+            scored[name] = measured[:n]
+            if n < len(known):
+                self.problem.notes.append(
+                    f"The time ended the simple models: {name}, on the first {n} of {len(known)} "
+                    "splits."
+                )
+        if len(self.train_rows) * (1 - 1 / settings.folds) > baselines.MOST_TREE_ROWS:
+            self.problem.notes.append(
+                f"Boosted trees learn from {baselines.MOST_TREE_ROWS:,} rows of each split, drawn "
+                "from those that the networks are trained on."
+            )
         self.baselines = tuple(
             baselines.found(
                 name, problem.task, self.metric, scored[name], tested[name], self.scored,
@@ -353,10 +365,12 @@ class Search:
         )  # fmt: skip
 
     def _baseline_jobs(self, counts: dict[baselines.Name, int]) -> Iterator[baselines.BaselineJob]:
-        """Those on the splits, and at -1 those on all training rows, for the test part."""
-        problem, target = self.problem, self.problem.target
-        parts = [*enumerate(self.parts), (-1, (self.train_rows, self.test_rows))]
+        """At -1 those on all training rows, for the test part, and those on the splits."""
+        problem, target, until = self.problem, self.problem.target, self._until(COMPARED)
+        parts = [(-1, (self.train_rows, self.test_rows)), *enumerate(self.parts)]
         for s, (rows, other) in parts:
+            if s >= FEWEST_SPLITS and until is not None and time.time() > until:
+                return
             inputs, _ = self._encoded(rows, other)
             for i, (name, n) in enumerate(counts.items()):
                 if s < n:

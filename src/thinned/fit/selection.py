@@ -15,6 +15,7 @@ from thinned.fit.dates import two_digit_years
 from thinned.fit.kinds import Column, Kind, check_values, kind_of
 from thinned.fit.remarks import (
     note_alike,
+    note_calendar,
     note_copies,
     note_far_date,
     note_no_values,
@@ -34,6 +35,8 @@ __all__ = ["selected"]
 # A text column with more different values than this, most of them in one row only, names its rows;
 # and so does one with another text in each of so many rows.
 MANY_TEXTS, IDENTIFIER_SHARE, MANY_ROWS = 50, 0.5, 13
+# Rows that show what most columns are not, before all are looked at.
+FIRST_ROWS = 100
 # Names under which different whole numbers in all rows are numbers of rows, and no quantity.
 _ID = re.compile(
     r"(?i:(.*[_ .-])?(id|uid|uuid|index|idx|key|no\.?|nr\.?|row|row[_ .-]?(names?|no|nr|id|number)|"
@@ -68,7 +71,7 @@ def selected(
     for name in names:
         kind, cells = kind_of(source, name)
         learned = cells.iloc[rows]
-        reason = _useless(kind, learned)
+        reason = _useless(kind, learned) or _of_a_month(source, name, made)
         if not reason and name not in made:
             reason = _telling(name, kind, cells, learned, goals)
         if reason and not (name in keep and kind != "date" and learned.notna().any()):
@@ -100,10 +103,13 @@ def _note_numbers(source: TableFile, name: str, values: NDArray[np.float64], mad
         note_row_names(source, name, values)
     elif name.endswith(": days"):
         note_far_date(source, name.removesuffix(": days"), values)
+        note_calendar(source, name.removesuffix(": days"), values)
 
 
 def _useless(kind: str, cells: pd.Series) -> str:
     """Why a column has nothing to learn from, or an empty string."""
+    if kind == "numeric" and cells.iloc[:FIRST_ROWS].nunique() > 1:  # as nearly all show at once
+        return ""
     known = cells.dropna()
     if not len(known):
         return "no value in any row"
@@ -123,6 +129,18 @@ def _useless(kind: str, cells: pd.Series) -> str:
             what = f"with {what}; a column for each could be used" if what else "which name rows"
             return f"{different} different texts in {len(known)} rows, {what}"
     return ""
+
+
+def _of_a_month(source: TableFile, name: str, made: Collection[str]) -> str:
+    """Why the weekday of dates says nothing: each is the first of a month, for which it stands."""
+    column, _, part = name.rpartition(": ")
+    days = f"{column}: days"
+    if name not in made or not part.startswith("weekday") or days not in source.frame.columns:
+        return ""
+    known = source.frame[days].dropna().to_numpy(np.float64)
+    dates = np.floor(known).astype("datetime64[D]")
+    first = (known == np.floor(known)).all() and (dates == dates.astype("datetime64[M]")).all()
+    return "each date is the first of a month" if first else ""
 
 
 def _telling(
@@ -164,6 +182,8 @@ def _counts(name: str, values: NDArray[np.float64]) -> bool:
 
 def _is_copy(cells: pd.Series, target: NDArray[Any], task: Task) -> bool:
     """Whether the known cells of a column are the target's, in other words or units perhaps."""
+    if task == "classification" and cells.iloc[:FIRST_ROWS].nunique() > target.max() + 1:
+        return False
     there = cells.notna().to_numpy()
     if there.sum() * 2 < len(there):
         return False

@@ -10,14 +10,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from thinned.errors import InputError
 from thinned.fit.engines import Engine
 from thinned.fit.folder import SEVERAL, write_whole
+from thinned.fit.plan import prepared
 from thinned.fit.results import FitSettings, Result
-from thinned.fit.running import Watch, run
+from thinned.fit.running import Watch, completed, run
 from thinned.fit.tables import Problem
 from thinned.fit.training import train
 from thinned.fit.tune import Tuning
@@ -66,7 +68,7 @@ class Pages:
 
 
 def run_each(
-    problems: Sequence[Problem],
+    problems: list[Problem],
     settings: FitSettings,
     folder: Path,
     pages: Pages,
@@ -78,6 +80,8 @@ def run_each(
     """`running.run` for each target. The files of one are written into the folder itself, those of
     several into a folder for each in it, beside a page and a metrics.json on all.
 
+    problems : the list is empty afterwards: a large table, of which a sample is learned from, is
+        held by nobody then.
     kept : what trains, and of several targets keeps it: see `Kept`.
 
     Raises
@@ -85,8 +89,7 @@ def run_each(
     InputError for what goes with one target alone.
     """
     if len(problems) == 1:
-        only = problems[0]
-        return [run(only, settings, folder, pages.of_one, watch, kept, until, tuning)]
+        return [run(problems.pop(), settings, folder, pages.of_one, watch, kept, until, tuning)]
     if settings.network is not None:
         raise InputError(
             f"--target: {settings.network.called} builds a network for one target; name one, or "
@@ -97,6 +100,7 @@ def run_each(
             "--time-limit: what is left out for time would differ from target to target; with "
             "several targets write --repeats, --epochs or --rows."
         )
+    settings = _chosen(problems, settings, kept, tuning)
     said: set[str] = set()
 
     def once(note: str) -> None:
@@ -112,7 +116,7 @@ def run_each(
         # What the first has said and trained, the others repeat.
         way = Watch(once) if column else Watch(once, watch.progress)
         one = OneOf(kept, column)
-        results.append(run(problem, settings, made, pages.of_one, way, one, None, tuning))
+        results.append(run(problem, settings, made, pages.of_one, way, one))
     facts = {
         "format": SEVERAL,
         "format_version": 1,
@@ -131,7 +135,23 @@ def run_each(
     text = json.dumps(facts, indent=1, allow_nan=False, ensure_ascii=False)
     write_whole(folder / "metrics.json", f"{text}\n".encode())
     write_whole(folder / "report.html", pages.of_all(results).encode("utf-8"))
+    problems.clear()
     return results
+
+
+def _chosen(
+    problems: Sequence[Problem], settings: FitSettings, engine: Engine, tuning: Tuning | None
+) -> FitSettings:
+    """The settings that are chosen on rows set aside, once for all targets, by the loss that is
+    trained; with a note to each problem."""
+    settings = completed(problems[0], settings)
+    if tuning is None and not (settings.aside and len(settings.p) > 2):
+        return settings
+    trial = replace(problems[0], notes=[])
+    _, settings = prepared(trial, settings, engine, tuning)
+    for problem in problems:
+        problem.notes += trial.notes
+    return settings
 
 
 def _folder(number: int, target: str) -> str:

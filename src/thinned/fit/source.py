@@ -8,13 +8,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from thinned.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# Characters from which on a table is read in pieces, of so many rows.
-PIECE, PIECE_ROWS = 2**24, 20_000
+# Characters from which on a table is read in pieces, and about how many cells one has.
+PIECE, PIECE_CELLS = 2**24, 2**19
 
 __all__ = ["TableFile", "line_of", "parsed", "text_of"]
 
@@ -85,10 +88,12 @@ def parsed(
     only: str | None = None,
     rows: int | None = None,
     spaced: bool = False,
+    count: int | None = None,
 ) -> pd.DataFrame:
     """Separated texts as pandas reads them.
 
-    only : one column, whose every spelling is kept. rows : the first ones only.
+    only : one column, whose every spelling is kept. rows : the first ones only. count : how many
+    rows there are, if that is known.
     """
     import pandas as pd
 
@@ -105,8 +110,8 @@ def parsed(
         "low_memory": False,  # within one piece no column gets two types
     }
     frame = None
-    if only is None and rows is None and len(text) > PIECE:
-        frame = _joined(text, asked)
+    if count is not None and len(text) > PIECE:
+        frame = _joined(text, asked, count)
     if frame is None:
         frame = cast("pd.DataFrame", pd.read_csv(_file(text), nrows=rows, **asked))
     for name in frame.columns:  # with spaces around it, a mark is still one, and nothing nothing
@@ -122,31 +127,96 @@ def _file(text: str) -> Any:
     return _Pieces(text)
 
 
-def _joined(text: str, asked: dict[str, Any]) -> pd.DataFrame | None:
+def _joined(text: str, asked: dict[str, Any], count: int) -> pd.DataFrame | None:
     """A long table, read piece by piece: a reader of all of it at once holds it three times. None
-    where a column is of one type in a piece and of another in the next, unless both are numbers."""
+    where it has not so many rows, or a column cannot be put together.
+
+    A column of numbers in a piece and of texts in another is read again, as texts.
+    """
     import pandas as pd
 
-    parts: dict[str, list[Any]] = {}
-    with pd.read_csv(_file(text), chunksize=PIECE_ROWS, **asked) as pieces:
+    columns: dict[str, _Cells] = {}
+    at, rows = 0, max(1, PIECE_CELLS // len(asked["names"]))
+    with pd.read_csv(_file(text), chunksize=rows, **asked) as pieces:
         for piece in pieces:
-            for name in piece.columns:
-                parts.setdefault(name, []).append(piece[name])
-            del piece  # else the last one would stay while they are joined
-    whole: dict[str, Any] = {}
-    for name in list(parts):
-        cells = parts.pop(name)
-        numbers = all(one.dtype.kind in "if" for one in cells)
-        known = [] if numbers else [one.dtype for one in cells if one.notna().any()]
-        numbers = numbers or all(dtype.kind in "if" for dtype in known)
-        if not numbers and len(set(known)) > 1:
-            return None
-        if not numbers:  # a piece without a value has the type of numbers
-            if known[0].kind == "b" and len(known) < len(cells):
+            if at + len(piece) > count:
                 return None
-            cells = [one.astype(known[0]) for one in cells]
-        whole[name] = pd.concat(cells, ignore_index=True) if len(cells) > 1 else cells[0]
+            for name in piece.columns:
+                columns.setdefault(name, _Cells(count)).take(piece[name], at)
+            at += len(piece)
+    if at != count:
+        return None
+    mixed = [name for name, cells in columns.items() if cells.are_mixed]
+    texts = None
+    if mixed:
+        again = {**asked, "usecols": mixed, "dtype": dict.fromkeys(mixed, str)}
+        texts = _joined(text, again, count)
+        if texts is None:
+            return None
+    whole: dict[str, pd.Series] = {}
+    for name in list(columns):
+        one = columns.pop(name)
+        cells = texts[name] if texts is not None and name in mixed else one.whole()
+        if cells is None:
+            return None
+        whole[name] = cells
     return pd.DataFrame(whole, copy=False)
+
+
+class _Cells:
+    """The cells of a column, piece after piece: numbers stand in one array with room for all, since
+    many small ones, once freed, leave holes that a large one does not fit in."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.numbers: NDArray[Any] | None = None
+        self.parts: list[pd.Series] = []
+
+    def take(self, cells: pd.Series, at: int) -> None:
+        """Add the cells that follow the first `at`."""
+        if self.parts or cells.dtype.kind not in "if":
+            if self.numbers is not None:
+                self.parts.append(_series(self.numbers[:at]))
+                self.numbers = None
+            self.parts.append(cells)
+            return
+        if self.numbers is None:
+            self.numbers = np.empty(self.count, cells.to_numpy().dtype)
+        elif cells.dtype.kind == "f":
+            self.numbers = self.numbers.astype(np.float64, copy=False)
+        self.numbers[at : at + len(cells)] = cells
+
+    @property
+    def _kinds(self) -> set[Any]:
+        """The types of the pieces; one without a value has that of numbers, and says nothing."""
+        return {one.dtype for one in self.parts if one.notna().any()}
+
+    @property
+    def are_mixed(self) -> bool:
+        """Whether some pieces hold numbers, and others texts."""
+        import pandas as pd
+
+        kinds = self._kinds
+        others = {kind for kind in kinds if not isinstance(kind, pd.StringDtype)}
+        return 0 < len(others) < len(kinds) and all(kind.kind in "iuf" for kind in others)
+
+    def whole(self) -> pd.Series | None:
+        """The column; None if its pieces differ in more than a whole number differs from others."""
+        import pandas as pd
+
+        if self.numbers is not None:
+            return _series(self.numbers)
+        kinds = self._kinds
+        kind = next(iter(kinds), self.parts[0].dtype)
+        if len(kinds) > 1 or (kind.kind == "b" and any(one.isna().any() for one in self.parts)):
+            return None
+        return pd.concat([one.astype(kind) for one in self.parts], ignore_index=True)
+
+
+def _series(numbers: NDArray[Any]) -> pd.Series:
+    import pandas as pd
+
+    return pd.Series(numbers, copy=False)
 
 
 class _Pieces:

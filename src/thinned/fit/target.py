@@ -204,11 +204,13 @@ def learnable(
 
 def _classes(values: pd.Series, kind: str) -> tuple[tuple[Any, ...], NDArray[np.int64]]:
     """The classes in order, and the number of each row's class."""
-    if kind == "numeric":
-        whole = (values == values.round()).all() and values.abs().max() < 2**53
-        values = values.map(int if whole else float)
-    labels, codes = np.unique(values.to_numpy(), return_inverse=True)
+    import pandas as pd
+
+    codes, labels = pd.factorize(values.to_numpy(), sort=True)  # without sorting all of them
     classes = tuple(label.item() if hasattr(label, "item") else label for label in labels)
+    if kind == "numeric":
+        whole = all(float(one).is_integer() and abs(one) < 2**53 for one in classes)
+        classes = tuple(map(int if whole else float, classes))
     return classes, codes.astype(np.int64)
 
 

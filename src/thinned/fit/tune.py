@@ -7,21 +7,22 @@ part, so that what is said of dropout in the end is said of settings that were g
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from thinned.errors import InputError, quoted
-from thinned.fit.encoding import column_transformer
+from thinned.fit.encoding import fitted
 from thinned.fit.engines import Engine
 from thinned.fit.epochs import looks_for
+from thinned.fit.heads import validated
 from thinned.fit.rate import Rate, mean_of
 from thinned.fit.results import FitSettings
 from thinned.fit.splits import folds_of
 from thinned.fit.tables import Problem
-from thinned.fit.training import job_of, train
+from thinned.fit.training import Job, job_of, train
 
 __all__ = ["TUNED", "Tuning", "read_tune", "tuned"]
 
@@ -102,27 +103,30 @@ def tuned(
         raise ImportError(
             'optuna is not installed; --tune needs: pip install "thinned[tune]"', name="optuna"
         ) from missing
+    from thinned.fit.trials import Trials
+
     said_before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        # Seeded, one after the other: a run that goes on asks for the same trials, whose trainings
-        # are kept.
-        study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=settings.seed))
-        study.enqueue_trial(_as_values(settings, tuning.names))
         parts = list(_parts(problem, settings))
-        for number in range(tuning.trials):
-            trial = study.ask()
+        first = next(_jobs(problem, settings, parts, 0))
+        trials = Trials(engine, first, tuning.names)
+        while len(trials.done) < tuning.trials:
+            number = len(trials.done)
+            trial = trials.ask(settings.seed, _as_values(settings, tuning.names))
             tried = _of_trial(trial, settings, tuning.names)
-            study.tell(trial, _loss(problem, tried, parts, number, engine))
-        best = study.best_trial
-        chosen = _of_trial(best, settings, tuning.names)
+            jobs = list(_jobs(problem, tried, parts, number))
+            trials.tell(trial, _loss(jobs, engine))
+        done = trials.done[: tuning.trials]
+        best = min(range(tuning.trials), key=lambda number: done[number].value)
+        chosen = _of_trial(done[best], settings, tuning.names)
     finally:
         optuna.logging.set_verbosity(said_before)
     values = _as_values(chosen, tuning.names)
     found = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in values.items())
     return chosen, (
         f"Chosen in {tuning.trials} trials on {problem.rows:,} rows, which were set aside for "
-        f"this: {found} (trial {best.number + 1})."
+        f"this: {found} (trial {best + 1})."
     )
 
 
@@ -168,31 +172,27 @@ def _of_trial(trial: Any, settings: FitSettings, names: tuple[str, ...]) -> FitS
 def _parts(problem: Problem, settings: FitSettings) -> Iterator[tuple[Any, Any]]:
     """The rows of each fold, and their inputs."""
     for rows, other in folds_of(problem, replace(settings, repeats=1)):
-        transformer = column_transformer(problem.columns)
-        inputs = (
-            transformer.fit_transform(problem.features.iloc[rows]).astype(np.float32),
-            transformer.transform(problem.features.iloc[other]).astype(np.float32),
-        )
-        yield (rows, other), inputs
+        frame = problem.features
+        encoder = fitted(frame, problem.columns, rows)
+        yield (rows, other), (encoder.encode(frame, rows), encoder.encode(frame, other))
 
 
-def _loss(
-    problem: Problem,
-    tried: FitSettings,
-    parts: list[tuple[Any, Any]],
-    number: int,
-    engine: Engine,
-) -> float:
-    """The lowest validation loss of each fold on the way through the epochs, in the mean, at the
-    middle p above 0."""
+def _jobs(
+    problem: Problem, tried: FitSettings, parts: list[tuple[Any, Any]], number: int
+) -> Iterator[Job]:
+    """The trainings of a trial, at the middle p above 0."""
     looks = looks_for(tried.epochs)
-    jobs = [
-        job_of(
+    for fold, (rows, inputs) in enumerate(parts):
+        yield job_of(
             problem, tried, rows, inputs, key=(number, fold), p=_middle_rate(tried),
             random_state=tried.seed, looks=looks,
-        )
-        for fold, (rows, inputs) in enumerate(parts)
-    ]  # fmt: skip
+        )  # fmt: skip
+
+
+def _loss(jobs: Sequence[Job], engine: Engine) -> float:
+    """The lowest validation loss of each fold on the way through the epochs, in the mean."""
+    of_key = {job.key: job for job in jobs}
     # Looks after the end of a training are NaN.
-    lowest = [np.nanmin(one.measured[1, :, 0]) for one in engine.run(train, jobs, len(jobs))]
+    found = engine.run(train, jobs, len(jobs))
+    lowest = [np.nanmin(validated(of_key[one.key], one)) for one in found]
     return float(np.sort(lowest).mean())  # in one order, the sum rounds in one way

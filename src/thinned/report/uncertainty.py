@@ -44,16 +44,18 @@ def section(result: Result) -> Section:
 def _bounds(result: Result, bounds: Bounds) -> str:
     rows, level = len(result.predictions.rows), f"{bounds.level:.0%}"
     what = "sets of classes" if result.data.classes else "intervals"
+    weights = result.data.choices.weights
     if not bounds.known:
         return (
             f"There are no {what} at {level}: they take {fewest_rows(bounds.level)} rows in the "
-            f"test part, and it has {rows}."
+            f"test part{'' if weights is None else ' as heavy as its heaviest'}, and it has {rows}."
         )
     code = f"<code>thinned predict --level {bounds.level:g}</code>"
     on = f"by the {count(rows, 'row')} of the test part"
-    weights = result.data.choices.weights
     alike = (
-        "" if weights is None else f"Every row counts alike here, whatever its {escape(weights)}. "
+        ""
+        if weights is None
+        else f"Rows count here by their {escape(weights)}, and a new row as much as the heaviest. "
     )
     if bounds.sizes is None:
         start = f"An interval of ± {number(bounds.limit)} around an answer holds the true value"

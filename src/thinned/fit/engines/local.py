@@ -68,7 +68,10 @@ class Local:
         with (
             _stopped_quietly(),
             joblib.parallel_config(backend="loky", inner_max_num_threads=1),
-            joblib.Parallel(n_jobs=processes, return_as="generator_unordered") as run,
+            # One job waits: more of them would hold the inputs of more splits.
+            joblib.Parallel(
+                n_jobs=processes, return_as="generator_unordered", pre_dispatch=processes + 1
+            ) as run,
         ):
             with _deaf_children():
                 answers = run(joblib.delayed(do)(job) for job in jobs)

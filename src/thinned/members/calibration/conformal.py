@@ -23,10 +23,27 @@ __all__ = [
 ]
 
 
-def conformal_quantile(scores: Array, alpha: float) -> float:
-    """The ceil((n + 1)(1 - alpha))-th smallest score; infinite where n is too small for it."""
-    rank = math.ceil((len(scores) + 1) * (1.0 - alpha) - 1e-12)
-    return math.inf if rank > len(scores) else float(np.sort(scores)[rank - 1])
+def conformal_quantile(scores: Array, alpha: float, weights: Array | None = None) -> float:
+    """The ceil((n + 1)(1 - alpha))-th smallest score; infinite where n is too small for it.
+
+    weights : of the scores, above 0; None for equal ones. The least score such that those up to it
+        have a share of 1 - alpha or more of all weights and the new row's. That is taken for the
+        largest of them: with a smaller one, the score is this one or less.
+
+    References
+    ----------
+    Tibshirani, Barber, Candes, Ramdas, 2019, arXiv:1904.06019, section 2.2. Barber, Candes, Ramdas,
+    Tibshirani, 2023, arXiv:2202.13415, section 3: weights up to 1, and 1 for the new row.
+    """
+    if weights is None:
+        rank = math.ceil((len(scores) + 1) * (1.0 - alpha) - 1e-12)
+        return math.inf if rank > len(scores) else float(np.sort(scores)[rank - 1])
+    if not len(scores):
+        return math.inf
+    order = np.argsort(scores, kind="stable")
+    shares = np.cumsum(weights[order]) / (weights.sum() + weights.max())
+    place = int(np.searchsorted(shares, 1.0 - alpha - 1e-12))
+    return math.inf if place == len(scores) else float(scores[order[place]])
 
 
 def _known_and_asked(
