@@ -3,56 +3,58 @@
     python -m benchmarks.instructions                       this processor's kernel, by Valgrind
     python -m benchmarks.instructions --arm                 NEON's, by QEMU
 
-Compiles native/tests/instructions.cpp with the kernels beside it. `--arm` needs Debian's packages
-g++-aarch64-linux-gnu and qemu-user, the other one valgrind. THINNED_KERNEL chooses an older kernel
-of this processor.
+`--arm` needs Debian's packages g++-aarch64-linux-gnu and qemu-user, the other one valgrind, which
+knows no AVX-512: it counts AVX2's kernel there.
 """
 
 import argparse
 import json
-import os
 import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-NATIVE = Path(__file__).parents[1] / "native"
-SOURCES = [*(f"{name}.cpp" for name in ("dispatch", "geometry", "kernel", "rows", "threads"))]
-FLAGS = ["-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+ROOT = Path(__file__).parents[1]
+ARM = (
+    "-DCMAKE_SYSTEM_NAME=Linux",
+    "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
+    "-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++",
+)
 ELEMENTS = 16384
 TYPES = ("float32", "float64", "float16", "bfloat16")
 COUNTED = [("bits", "0.1", 0), ("bits", "0.5", 0)]
 COUNTED += [("fused", p, kind) for kind in (0, 2, 3) for p in ("0.1", "0.5")]
 
 
-def built(folder: Path, compiler: str) -> Path:
-    """The program, for the processor that the compiler compiles for."""
-    program = folder / "instructions"
-    files = [str(NATIVE / name) for name in [*SOURCES, "tests/instructions.cpp"]]
-    subprocess.run(
-        [compiler, *FLAGS, *files, "-static", "-pthread", "-o", str(program)], check=True
-    )
-    return program
+def built(folder: Path, *options: str) -> Path:
+    """The program, for the processor that these options of CMake name."""
+    beside = Path(sys.executable).parent
+    made = f"-DCMAKE_MAKE_PROGRAM={beside / 'ninja'}"
+    which = ["-DTHINNED_MODULE=OFF", "-DTHINNED_NATIVE_TESTS=ON", made, *options]
+    cmake = str(beside / "cmake")
+    for command in (
+        [cmake, "-G", "Ninja", "-S", str(ROOT), "-B", str(folder), *which],
+        [cmake, "--build", str(folder), "--target", "instructions"],
+    ):
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return folder / "instructions"
 
 
-def under_qemu(command: list[str], folder: Path) -> int:
+def under_qemu(command: list[str], folder: Path) -> tuple[int, str]:
+    """Instructions, and the kernel's name."""
     log = folder / "log"
-    subprocess.run(
-        ["qemu-aarch64", "-singlestep", "-d", "nochain,exec", "-D", str(log), *command],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+    how = ["qemu-aarch64", "-singlestep", "-d", "nochain,exec", "-D", str(log)]
+    done = subprocess.run([*how, *command], check=True, capture_output=True, text=True)
     with log.open("rb") as file:
-        return sum(line.startswith(b"Trace") for line in file)
+        return sum(line.startswith(b"Trace") for line in file), done.stdout.strip()
 
 
-def under_valgrind(command: list[str], folder: Path) -> int:
-    out = f"--callgrind-out-file={folder / 'out'}"
-    done = subprocess.run(
-        ["valgrind", "--tool=callgrind", out, *command], check=True, capture_output=True, text=True
-    )
-    return int(re.findall(r"Collected : (\d+)", done.stderr)[0])
+def under_valgrind(command: list[str], folder: Path) -> tuple[int, str]:
+    """The same, for a processor that Valgrind shows to the program."""
+    how = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={folder / 'out'}"]
+    done = subprocess.run([*how, *command], check=True, capture_output=True, text=True)
+    return int(re.findall(r"Collected : (\d+)", done.stderr)[0]), done.stdout.strip()
 
 
 def main() -> int:
@@ -61,20 +63,18 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="where the figures go")
     asked = parser.parse_args()
     count = under_qemu if asked.arm else under_valgrind
-    compiler = "aarch64-linux-gnu-g++" if asked.arm else os.environ.get("CXX", "g++")
     figures = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        program = str(built(folder, compiler))
+        program = str(built(folder / "build", *(ARM if asked.arm else ())))
         print(f"{'what':8}{'type':10}{'p':>5}{'instructions an element':>26}")
         for what, p, kind in COUNTED:
             # The difference of two runs: what a program does before and after is in both.
-            few, many = (
-                count([program, what, p, str(kind), str(times)], folder) for times in (1, 5)
-            )
+            few, _ = count([program, what, p, str(kind), "1"], folder)
+            many, kernel = count([program, what, p, str(kind), "5"], folder)
             figure = (many - few) / (4 * ELEMENTS)
-            figures[f"{what} {TYPES[kind]} {p}"] = figure
-            print(f"{what:8}{TYPES[kind]:10}{p:>5}{figure:26.2f}")
+            figures[f"{kernel} {what} {TYPES[kind]} {p}"] = figure
+            print(f"{what:8}{TYPES[kind]:10}{p:>5}{figure:26.2f}  {kernel}")
     if asked.json is not None:
         asked.json.write_text(json.dumps(figures, indent=1))
     return 0

@@ -316,7 +316,10 @@ class KerasBackend(Backend):
         wide = x if kind == "float64" else ops.cast(x, "float32")
         f = ops.cast(fill, wide.dtype) if hasattr(fill, "dtype") else fill
         plain = not hasattr(f, "dtype") and f == 0.0
-        kept = wide * scale if plain else f + scale * (wide - f)
+        if isinstance(scale, (int, float)) and scale == 1.0:
+            kept = wide  # exactly, however large the fill is
+        else:
+            kept = wide * scale if plain else f + scale * (wide - f)
         rest = ops.zeros_like(wide) if plain else ops.zeros_like(wide) + f
         return ops.cast(ops.where(self.keep(draw), kept, rest), kind)
 

@@ -17,7 +17,7 @@ AT = thinned.Address(seed=2**50 + 3, site="operations", step=7, call=2)
 BACKEND = keras.config.backend()
 # JAX has no integers of 64 bits, unless it is told to.
 ROWS = ["alpha_dropout", "drop_path", "gaussian_dropout", "locked_dropout", "spatial_dropout"]
-ROWS += ["uniform_dropout", "vanilla_dropout"]
+ROWS += ["uniform_dropout", "vanilla_dropout", "drop_key", "hidden_key"]  # two with a large fill
 ROWS += [] if BACKEND == "jax" else ["k_of_n_dropout", "random_erasing", "nested_dropout"]
 
 
