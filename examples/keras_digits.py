@@ -43,6 +43,7 @@ def prepared() -> keras.Model:
 def main() -> None:
     images, labels = load_digits(return_X_y=True)
     images = (images / 16.0).astype(np.float32).reshape(-1, 8, 8, 1)
+    labels = labels.astype(np.int32)  # JAX has no integers of 64 bits
     train, test = slice(0, 1400), slice(1400, None)
 
     def fit(model: keras.Model, epochs: int) -> None:

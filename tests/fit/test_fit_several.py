@@ -279,12 +279,18 @@ def test_refusals(csv, here, refused):
     assert refused(*base, *two, "--weights", "large") == '--weights: "large" is a target.'
     assert refused(*base, *two, "--time-limit", "10m").startswith("--time-limit: what is left out")
     assert refused(*base, *two, "--metric", "accuracy").startswith("--metric: a regression has no")
+    assert not (here / "out").exists()
+    assert 'no column "sik"; did you mean "sick"?' in refused(*base, "--target", "sik", *two)
+
+
+@needs("torch")
+def test_a_network_of_your_own_has_one_target(csv, here, refused):
+    two = ["--target", "large", "--target", "sick"]
     (here / "net.py").write_text("def model(inputs, outputs):\n    return None\n")
     assert refused("fit", "net.py:model", csv, *two, "--out", "out").startswith(
         "--target: net.py:model builds a network for one target; "
     )
     assert not (here / "out").exists()
-    assert 'no column "sik"; did you mean "sick"?' in refused(*base, "--target", "sik", *two)
 
 
 def test_a_damaged_list_of_folders_is_refused(results, tmp_path, refused):

@@ -50,6 +50,7 @@ APART = {
     "thinned.jax.nnx.made": _FRAMEWORK,
     "thinned.jax.nnx.release": _FRAMEWORK,
     "thinned.jax.nnx.tick": _FRAMEWORK,
+    "thinned.jax.Kept": _GIVEN,
     "thinned.jax.dot_product_attention": "jax.nn's arguments: tests/jax/test_jax_attention.py",
     "thinned.jax.audit": "runs a model: tests/jax/test_jax_audit.py",
     "thinned.jax.member": "compiles: tests/members/test_jax_models.py",

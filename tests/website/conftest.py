@@ -23,9 +23,14 @@ def site():
         if not libraries.is_there(name):
             pytest.skip(libraries.reason(name))
     SITE.mkdir(parents=True, exist_ok=True)
-    with (SITE.parent / "site.lock").open("w") as lock:
-        # Of several processes that test, the first one builds; the others find nothing to do.
+    with (SITE.parent / "site.lock").open("a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        # Of several processes of one run the first one builds. Sphinx writes styles anew whatever
+        # has changed, and another process may have a page open just then.
+        run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+        lock.seek(0)
+        if run is not None and lock.read() == run:
+            return SITE
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-j", "2"),
@@ -36,9 +41,11 @@ def site():
             # The pages tell of this checkout, whatever is installed.
             env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
         )
-    if done.returncode != 0:
-        shutil.rmtree(SITE)  # of a page that stays as it is no warning is repeated
-        pytest.fail(done.stdout + done.stderr)
+        if done.returncode != 0:
+            shutil.rmtree(SITE)  # of a page that stays as it is no warning is repeated
+            pytest.fail(done.stdout + done.stderr)
+        lock.truncate(0)
+        lock.write(run or "")
     return SITE
 
 

@@ -32,8 +32,8 @@ __all__ = [
 
 # Lines, and characters, at the end that are looked at; rows that are looked at for their kind.
 _LINES, _CHARACTERS, _ROWS = 30, 100_000, 200
-# Rows that a row of sums has above it.
-_FEWEST_ABOVE = 3
+# Rows that a row of sums has above it: of fewer the last is their sum by chance, as of 0, 1, 2, 3.
+_FEWEST_ABOVE = 4
 # How a remark begins, and words of which it has more than a cell that ended too soon.
 _REMARK = re.compile(
     r"(?i)[#*\u00a9(\u2020\u2021]|(source|note|notes|footnote|quelle|hinweis|anmerkung|stand|fuente|"

@@ -164,7 +164,9 @@ def thin_mlp(
     Array([[24., 24.]], dtype=float32)
     """
     who = "thin_mlp"
-    backend.require_floating(who, jnp.asarray(x))
+    if not isinstance(x, (jax.Array, np.ndarray)):
+        raise TypeError(message(who, "x", "a NumPy or JAX array", type(x).__name__))
+    backend.require_floating(who, x)
     pairs = _pairs(who, x, layers)
     hidden = len(pairs) - 1
     rates = [_rate(who, one) for one in _each(who, "p", p, hidden)]
@@ -173,7 +175,7 @@ def thin_mlp(
     if not isinstance(at, Address):
         raise TypeError(message(who, "at", "a thinned.Address", type(at).__name__))
     is_on = checks.flag(who, "training", training)
-    for f in dict.fromkeys(functions):
+    for f in {id(f): f for f in functions}.values():
         require_elementwise(who, f)
     h, before = jnp.asarray(x), None
     scale: Any = 1.0
@@ -219,14 +221,13 @@ def _pairs(who: str, x: Any, layers: Any) -> list[tuple[Any, Any]]:
 
 
 def _each(who: str, name: str, given: Any, count: int) -> list[Any]:
-    """One for each hidden layer: the same for all, or those of a sequence."""
-    if callable(given) or isinstance(given, (str, int, float)) or backend.traced(given):
+    """One for each hidden layer: the same for all, or those of a list or tuple."""
+    if not isinstance(given, (list, tuple)):
         return [given] * count
-    values = list(given)
-    if len(values) != count:
+    if len(given) != count:
         requirement = f"one, or one for each of {count} hidden layers"
-        raise ValueError(message(who, name, requirement, f"{len(values)}"))
-    return values
+        raise ValueError(message(who, name, requirement, f"{len(given)}"))
+    return list(given)
 
 
 # No two alike, of both signs, and far from what functions saturate at.

@@ -27,6 +27,21 @@ def _check(who: str, axis: Any, shared_axes: Any) -> None:
     require_axes(who, shared_axes)
 
 
+def _rounded(xp: Any, p: Any, n: int) -> Any:
+    """round(p n), halves to even, of rates in an array: as of the same numbers in binary64, also
+    where the library has binary32 alone, in which .05 times 10 would be a half."""
+    near = xp.round(p * n)
+    if p.dtype != xp.float32:
+        return near
+    upper = xp.round(p * 4096.0) / 4096.0  # its product with a length up to 4,096 is exact
+    off, rest = upper * n - near, (p - upper) * n
+    more, less = (off - 0.5) + rest, (off + 0.5) + rest  # whose signs are those of exact sums
+    is_odd = near % 2.0 == 1.0
+    up = (more > 0.0) | ((more == 0.0) & is_odd)
+    down = (less < 0.0) | ((less == 0.0) & is_odd)
+    return near + xp.astype(up, xp.float32) - xp.astype(down, xp.float32)
+
+
 @method(
     title="Exact k-of-n dropout",
     rank="first",
@@ -113,6 +128,6 @@ def k_of_n_dropout(
         scale: Any = n / k if k else 1.0
     else:
         draws.require_rates_along(along)
-        k = n - xp.round(draws.p * n)
+        k = n - _rounded(xp, draws.p, n)
         scale = xp.where(k > 0, n / xp.where(k > 0, k, 1.0), 1.0)
     return draws.select(x, draws.keep_k_of_n(k, along, shared), scale)
