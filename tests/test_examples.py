@@ -148,6 +148,7 @@ def test_uci(tmp_path):
     assert blanks[0] < 0.8 < table[:, -1].std()
 
 
+@pytest.mark.long
 def test_uci_folder(tmp_path):
     """A table in the form of the published repository: their splits, grids, and results beside."""
     rng = np.random.default_rng(0)

@@ -62,6 +62,7 @@ def test_output_and_gradients_are_those_of_the_whole_network(lead):
             close(transform(thin)(*args), transform(whole)(*args))
 
 
+@pytest.mark.long
 def test_other_steps_are_no_other_program_and_members_go_by_vmap():
     program = jax.jit(lambda *args: thin(*args))
     outs = [program(X, LAYERS, step) for step in range(3)]
@@ -72,6 +73,7 @@ def test_other_steps_are_no_other_program_and_members_go_by_vmap():
         lambda x: whole(x, LAYERS, 1), (X,), (X,)))  # fmt: skip
 
 
+@pytest.mark.long
 def test_extremes_sites_mirrors_and_evaluation():
     for p in ((0.0, 0.5), (1.0, 0.3), (0.5, 1.0)):
         close(thin(X, LAYERS, 1, p), whole(X, LAYERS, 1, p))

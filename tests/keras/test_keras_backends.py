@@ -23,7 +23,7 @@ MODELS = (
 )  # fmt: skip
 LONG = {
     "numpy": (),
-    "jax": ("by_address", "adopted", "keras_own"),
+    "jax": ("by_address", "adopted", "keras_own", "operations"),
     "torch": ("by_address", "keras_own", "operations"),
     "tensorflow": ("by_address", "keras_own"),
 }

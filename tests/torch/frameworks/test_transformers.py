@@ -417,11 +417,13 @@ def differs(folder, **how):
     return not same(weights(whole.model), weights(resumed.model))
 
 
+@pytest.mark.long
 def test_planted_a_clock_that_is_not_resumed(tmp_path, monkeypatch):
     monkeypatch.setattr(Training, "_step_of", lambda *_: 0)
     assert differs(tmp_path)
 
 
+@pytest.mark.long
 def test_planted_dropout_of_the_generator(tmp_path):
     """Without the callback a checkpoint of the model alone does not go on as it would have."""
     assert differs(tmp_path, callback=TrainerCallback(), **RESUMED["the model alone"])
