@@ -80,9 +80,14 @@ def test_one_mask_on_all_backends(out):
 
     A mask that differed in one element would change them by far more.
     """
+    there = [b for b in BACKENDS if is_there(b) and "adopted" not in LONG[b]]
+    for backend in there:  # which another process may have had
+        if not (out / f"{backend}-functional.npy").exists():
+            status, said = ran(backend, "adopted", out)
+            assert status == 0, said
     there = [b for b in BACKENDS if (out / f"{b}-functional.npy").exists()]
     if len(there) < 2:
-        pytest.skip("fewer than two backends ran in this process before")
+        pytest.skip("one of Keras's backends alone is installed")
     for model in MODELS:
         first, *others = (np.load(out / f"{backend}-{model}.npy") for backend in there)
         assert np.abs(first[0] - first[1]).max() > 1e-2  # what another mask changes
