@@ -9,7 +9,7 @@ from html import unescape
 import numpy as np
 import pandas as pd
 import pytest
-from libraries import library, needs
+from libraries import needs
 
 import thinned.fit
 from thinned.errors import InputError
@@ -27,7 +27,6 @@ from thinned.fit.together import Head
 
 from .material import SMALL
 
-optuna = library("optuna")
 QUICK = {"p": (0, 0.3), "hidden": (8,), "epochs": 4, "repeats": 1, "jobs": 1}
 SETTINGS = FitSettings((0.0, 0.3), (8,), 3, 1, 0)
 
@@ -392,7 +391,6 @@ def test_options_that_go_with_several(how):
 
 @needs("optuna")
 def test_settings_are_tuned_once_for_all_targets(monkeypatch):
-    optuna.samplers  # noqa: B018
     quick = {**QUICK, "tune": "learning_rate,width", "trials": 2, "p": (0, 0.2, 0.4)}
     found = thinned.fit.fit(table(200), ["small", "sick"], **quick)
     settings = [one.metrics["settings"] for one in found.values()]

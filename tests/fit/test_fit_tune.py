@@ -48,7 +48,6 @@ class Counting(Local):
 
 
 def run_trials(names, trials, engine=None, settings=SETTINGS):
-    optuna.samplers  # noqa: B018 - skips where it is not installed
     engine = engine or Counting()
     return *tuned(problem(), settings, Tuning(names, trials), engine), engine
 
@@ -208,7 +207,6 @@ def test_a_disk_without_room_for_a_journal(tmp_path, monkeypatch):
 
 @needs("optuna")
 def test_the_rows_of_trials_take_no_further_part():
-    optuna.samplers  # noqa: B018
     left, settings = prepared(problem(), SETTINGS, Counting(), Tuning(("p",), 2))
     assert (left.rows, settings.aside) == (120, 40)
     again, same = prepared(problem(), settings, Counting())
@@ -218,7 +216,6 @@ def test_the_rows_of_trials_take_no_further_part():
 
 @needs("optuna")
 def test_the_command(here, command, refused):
-    optuna.samplers  # noqa: B018
     table().to_csv("table.csv", index=False)
     line = ["fit", "table.csv", "--hidden", "8", "--epochs", "2", "--repeats", "1", "--jobs", "1"]
     code, out, err = command(*line, "--tune", "p,learning_rate", "--trials", "2", "--out", "a")

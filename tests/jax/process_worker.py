@@ -24,7 +24,9 @@ if __name__ == "__main__":
         """Two steps on one global array, with a gradient through each."""
 
         def step(x, i):
-            loss = lambda x: (thinned.dropout(x, 0.3, at.replace(step=i)) ** 2).sum()  # noqa: E731
+            def loss(x):
+                return (thinned.dropout(x, 0.3, at.replace(step=i)) ** 2).sum()
+
             return x - 0.1 * jax.grad(loss)(x), None
 
         return lax.scan(step, x, np.arange(2))[0]

@@ -80,8 +80,7 @@ def run_each(
     """`running.run` for each target. The files of one are written into the folder itself, those of
     several into a folder for each in it, beside a page and a metrics.json on all.
 
-    problems : the list is empty afterwards: a large table, of which a sample is learned from, is
-        held by nobody then.
+    problems : emptied, so that nothing holds a large table of which only a sample is learned from.
     kept : what trains, and of several targets keeps it: see `Kept`.
 
     Raises

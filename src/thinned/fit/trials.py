@@ -21,7 +21,9 @@ __all__ = ["Trials"]
 
 
 class Trials:
-    """Parameters
+    """The trials of one search: in a journal of Optuna's where trainings are kept.
+
+    Parameters
     ----------
     engine : Engine. One that keeps trainings has the folder of the journal.
     first : a training of the first trial: all that trials depend on beside what is tuned.
@@ -98,6 +100,8 @@ class Trials:
             except OSError:
                 break
             except Exception:
+                # Optuna's reader raises whatever a damaged line leads to: errors of JSON, of keys,
+                # of its own. The trials are asked for again; their trainings are kept elsewhere.
                 pass
             path.unlink(missing_ok=True)
         self.done = []

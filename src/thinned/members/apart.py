@@ -3,7 +3,7 @@
 Of an array that holds several entries of each row along one axis (frames, windows, heads folded
 into the batch) a model's code may take a row's entries from another place than the row's own. The
 same happens where rows go one after the other through a site, whose calls are counted, and where
-what is left is scaled by how much of all rows was dropped. Without dropout nobody sees it. With
+what is left is scaled by how much of all rows was dropped. Without dropout the answers agree. With
 dropout a member's answer for a row would depend on how rows are batched. No shape shows it: the
 same row is asked alone and beside another.
 """
@@ -117,7 +117,7 @@ class _Asking:
 
     def is_right_without(self, site: str, least: float) -> bool:
         """Whether nothing is wrong where this site alone drops nothing."""
-        with suppress(ValueError):  # a site whose p nobody knows cannot be set
+        with suppress(ValueError):  # set_p refuses a site whose p is unknown
             with set_p(self.twin, glob.escape(site), 0.0):
                 found = self.answers()
             return found is not None and found.apart <= least

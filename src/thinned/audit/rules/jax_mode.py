@@ -111,7 +111,7 @@ def _is_model_call(source: Source, call: ast.Call) -> bool:
     "THN064",
     "flax-dropout-always-on",
     sentence="A Flax dropout layer has a constant deterministic=False.",
-    why="The layer drops in evaluation too, whatever the model is told.",
+    why="The layer ignores the model's mode, and drops in evaluation too.",
     mend="Pass the model's own flag: deterministic=not train.",
     wrong="x = nn.Dropout(0.5, deterministic=False)(x)",
     right="x = nn.Dropout(0.5, deterministic=not train)(x)",

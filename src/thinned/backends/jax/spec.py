@@ -474,8 +474,8 @@ def _parts(words: Any) -> tuple[Any, Any, Any]:
 
 
 def _chosen(which: Any, x: Any, y: Any) -> Any:
-    """jnp.where, without the function of its own that it is to a program: of many sites these are
-    most of what is inlined."""
+    """jnp.where as one operation. jnp.where itself is a function in the program, and where many
+    sites draw, XLA inlines mostly these."""
     shape = x.shape
     return lax.select(*(jnp.broadcast_to(operand, shape) for operand in (which, x, y)))
 

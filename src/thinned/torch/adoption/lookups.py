@@ -24,7 +24,7 @@ __all__ = [
 
 
 class Made(NamedTuple):
-    """An object of a class that code makes: of its own attributes nothing is known."""
+    """An object of a class that code makes. Its own attributes are unknown."""
 
     kind: type
 
