@@ -235,7 +235,7 @@ def test_what_is_not_reached_is_named():
         (function, (ROWS, ROWS[:3]), {}, ValueError, "as many rows each"),
         (function, ROWS, {"share": "sequence"}, ValueError, "'member' or 'row'"),
         (function, ROWS, {"share": "row", "batch_size": 2}, ValueError, "batch_size must be None"),
-        (function, ROWS, {"execution": "thin"}, ValueError, "under JAX"),
+        (function, ROWS, {"execution": "thin"}, ValueError, r"thinned\.jax\.thin_mlp is a function"),
         (function, ROWS, {"task": "mean_variance"}, TypeError, r"\(mean, variance\)"),
         (lambda x, at: "y", ROWS, {}, TypeError, "result must be a tensor"),
         ({"a": 1}, ROWS, {}, TypeError, r"a function of \(x, address\)"),
