@@ -17,7 +17,7 @@ from jax import lax
 from jax.extend import core
 from jax.interpreters import ad as _ad, batching
 
-__all__ = ["Found", "Looked", "is_looking", "marked", "regions_of"]
+__all__ = ["Found", "Looked", "is_looking", "marked", "regions_of", "row_of"]
 
 ad: Any = _ad  # which is typed in part
 
@@ -125,13 +125,17 @@ def _is_elementwise(equation: Any) -> bool:
     return fits and all(_is_elementwise(e) or _is_of_no_array(e) for e in program.eqns)
 
 
+def _shape(value: Any) -> Any:
+    return value.aval.shape
+
+
 def _shapes(values: Any) -> list[Any]:
-    return [value.aval.shape for value in values]
+    return [_shape(value) for value in values]
 
 
 def _is_of_no_array(equation: Any) -> bool:
     """Whether it makes an array of numbers alone, as jnp.zeros_like does."""
-    return all(not v.aval.shape for v in equation.invars) and (
+    return all(not _shape(v) for v in equation.invars) and (
         equation.primitive is lax.broadcast_in_dim_p
     )
 
@@ -150,6 +154,12 @@ def regions_of(call: Callable[..., Any], *arguments: Any) -> Looked:
         found, reasons = _Search(jaxpr, names).search()
         looked = Looked((*looked.regions, *found), {**looked.reasons, **reasons})
     return looked
+
+
+def row_of(*shape: int) -> Any:
+    """What stands for an array of binary32 of this shape, in place of a model's own input."""
+    kind: Any = jax.ShapeDtypeStruct  # JAX: no types
+    return kind(shape, jnp.float32)
 
 
 def _every(jaxpr: Any) -> Iterator[Any]:
@@ -223,7 +233,7 @@ class _Search:
         layers = []
         while todo:
             value = todo.pop()
-            if not isinstance(value, core.Var) or value in seen or not value.aval.shape:
+            if not isinstance(value, core.Var) or value in seen or not _shape(value):
                 continue
             seen.add(value)
             equation = self.maker.get(value)
@@ -262,7 +272,7 @@ class _Search:
                     todo.extend(equation.outvars)
         for equation in passed:
             for other in equation.invars:
-                if isinstance(other, core.Var) and other not in thin and other.aval.shape:
+                if isinstance(other, core.Var) and other not in thin and _shape(other):
                     made = self.maker.get(other)
                     if made is None or not _is_of_no_array(made):
                         return "it meets an array that does not come from the same units"
@@ -292,8 +302,7 @@ def _keeps_zero(whole: Any, start: Any, equations: list[Any], end: Any) -> bool:
     told = whole.debug_info._replace(arg_names=("x",), result_paths=("y",))
     part = {"constvars": [], "invars": [start], "outvars": [end], "eqns": equations}
     program = whole.replace(**part, debug_info=told)
-    # JAX gives what it hands out here no types.
-    run: Any = core.jaxpr_as_fun(core.ClosedJaxpr(program, []))  # type: ignore[no-untyped-call]
+    run: Any = core.jaxpr_as_fun(core.ClosedJaxpr(program, []))
     with jax.ensure_compile_time_eval():
         (out,) = run(jnp.zeros(start.aval.shape, start.aval.dtype))
         return bool(jnp.all(out == 0))

@@ -14,7 +14,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jax.tree_util import keystr, tree_flatten_with_path, tree_unflatten
 
 from thinned import checks
@@ -33,7 +32,7 @@ from thinned.jax.handing import (
     take,
 )
 from thinned.jax.keys import address, key_of
-from thinned.jax.regions import Looked, is_looking, marked, regions_of
+from thinned.jax.regions import Looked, is_looking, marked, regions_of, row_of
 from thinned.methods.made import Report, Row, ThinReport, nothing_thin
 
 __all__ = ["Thin", "thin", "thin_adopted", "whole_of"]
@@ -129,7 +128,7 @@ def _thin_call(
 
 
 @lru_cache
-def _handed(kind: type[Layer]) -> type[Layer]:
+def _handed(kind: Any) -> type[Layer]:
     space = {
         "region": eqx.field(static=True),
         "__annotations__": {"region": Any},
@@ -234,7 +233,8 @@ def thin_adopted(
 
     def changed(layer: Any, name: str) -> Any:
         if name in by_dropout:
-            return _of_class(_handed(type(layer)), layer, region=by_dropout[name])
+            kind: Any = type(layer)
+            return _of_class(_handed(kind), layer, region=by_dropout[name])
         if thin_one and (name in gives or name in takes):
             region = gives.get(name)
             inference = bool(region and layers[region.site].inference)
@@ -293,7 +293,8 @@ def _looked(
             return layer
         why = _unfit(layer, name)
         reasons[name] = why or "the model's code does not call it with this input"
-        return layer if why else _of_class(_handed(type(layer)), layer, region=None)
+        kind: Any = type(layer)
+        return layer if why else _of_class(_handed(kind), layer, region=None)
 
     twin = eqx.nn.inference_mode(_mapped(model, separator, seen), value=False)
     arrays, rest = eqx.partition(twin, eqx.is_array)
@@ -337,7 +338,7 @@ def _with_a_row(who: str, model: Any, looked_with: Callable[[Any], Looked]) -> L
     for width in dict.fromkeys(layer.in_features for layer in linear):
         shape = () if width == "scalar" else (width,)
         try:
-            return looked_with((jax.ShapeDtypeStruct(shape, jnp.float32),))
+            return looked_with((row_of(*shape),))
         except Exception as error:  # whatever a model's own code raises
             told = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
     raise ValueError(

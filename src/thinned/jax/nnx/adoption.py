@@ -247,9 +247,9 @@ def _give(module: Any, seeds: Any, step: int) -> None:
 
 def _undo(module: Any) -> None:
     before: Before = module.before
-    names = "clock", "calls", "axes", "rule", "site", "before", "region", "takes", "gives"
+    names = ["clock", "calls", "axes", "rule", "site", "before", "region", "takes", "gives"]
     if before.kind is nnx.Linear:
-        names = *names, "deterministic", "rng_collection"
+        names += ["deterministic", "rng_collection"]
     for name in names:
         if name in vars(module):
             delattr(module, name)

@@ -34,8 +34,11 @@ class ThinLinear(nnx.Linear, Drawn):
 
     def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
         if is_looking():
-            y = super().__call__(marked(inputs, self.place, "layer", True), out_sharding)
-            return marked(y, self.place, "layer", False)
+            given = marked(inputs, self.place, "layer", True)
+            seen: jax.Array = marked(
+                super().__call__(given, out_sharding), self.place, "layer", False
+            )
+            return seen
         before = None if self.takes is None else take(self.takes)
         here = self._drawn()
         if before is None and here is None:
@@ -54,7 +57,9 @@ class ThinLinear(nnx.Linear, Drawn):
         how: dict[str, Any] = {"precision": self.precision, "out_sharding": out_sharding}
         if self.preferred_element_type is not None:
             how["preferred_element_type"] = self.preferred_element_type
-        y = self.dot_general(inputs, kernel, (((inputs.ndim - 1,), (0,)), ((), ())), **how)
+        y: jax.Array = self.dot_general(
+            inputs, kernel, (((inputs.ndim - 1,), (0,)), ((), ())), **how
+        )
         return y if bias is None else y + bias
 
     def _drawn(self) -> Any:
@@ -107,7 +112,7 @@ class Scoped:
 
 
 @lru_cache
-def handed(kind: type[Any]) -> type[Any]:
+def handed(kind: Any) -> type[Any]:
     """The class of such dropout of this class: Dropout, or that of a row."""
     # Its own base first: else it is of another layout, and no layer could become one in place.
     space = {"__call__": Handed.__call__, "__module__": __name__}
@@ -115,7 +120,7 @@ def handed(kind: type[Any]) -> type[Any]:
 
 
 @lru_cache
-def scoped(kind: type[Any]) -> type[Any]:
+def scoped(kind: Any) -> type[Any]:
     """The class of a thin model of this class."""
 
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807 - it becomes one

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from thinned import checks
@@ -17,7 +16,7 @@ from thinned.jax.nnx.adoption import Before, adopt, release
 from thinned.jax.nnx.layers import Dropout, made
 from thinned.jax.nnx.optimizer import make
 from thinned.jax.nnx.thin_layers import Handed, ThinLinear, handed, scoped
-from thinned.jax.regions import Looked, regions_of
+from thinned.jax.regions import Looked, regions_of, row_of
 from thinned.methods.made import Report, Row, ThinReport, nothing_thin
 
 __all__ = ["thin", "thin_adopted"]
@@ -127,7 +126,8 @@ def thin_adopted(
         first: Any = modules[found.producer]
         exact = not isinstance(dropout, nnx.Dropout)
         region = Region(*found, first.out_features, float(dropout.rate), exact)
-        make(dropout, handed(type(dropout)))
+        kind: Any = type(dropout)
+        make(dropout, handed(kind))
         dropout.region = region
         how = "thin" if execution == "thin" else "one draw for the batch, elementwise"
         done[found.dropout] = f"{how}: {region.units} units, {region}"
@@ -137,16 +137,18 @@ def thin_adopted(
             _made_thin(last)
             last.takes = region
     if execution == "thin":
-        make(model, scoped(type(model)))
+        whole: Any = type(model)
+        make(model, scoped(whole))
     report = Report(()) if report is None else report
     rows = tuple(_told(row, done, looked.reasons) for row in report.rows)
     return ThinReport(rows, report.clock, tuple(done))
 
 
 def _made_thin(layer: Any) -> None:
-    if type(layer) is nnx.Linear:
+    kind: Any = type(layer)
+    if kind is nnx.Linear:
         make(layer, ThinLinear)
-        layer.before = Before(nnx.Linear, None)
+        layer.before = Before(kind, None)
 
 
 def _lay(layer: Any, dropout: Any, region: Region) -> None:
@@ -216,7 +218,7 @@ def _with_some_rows(who: str, model: Any, looked_with: Callable[[Any], Looked]) 
     told = "it holds no nnx.Linear"
     for width in dict.fromkeys(layer.in_features for layer in linear):
         try:
-            return looked_with((jax.ShapeDtypeStruct((2, width), jnp.float32),))
+            return looked_with((row_of(2, width),))
         except Exception as error:  # whatever a model's own code raises
             told = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
     raise ValueError(
