@@ -389,6 +389,10 @@ def test_bad_input_gets_its_sentence():
         tk.rewind(model, {"nowhere": thinned.Address()})
     with pytest.raises(TypeError, match=r"rewind: to\['dropout'\] must be a thinned.Address"):
         tk.rewind(model, {"dropout": 3})
+    with pytest.raises(
+        TypeError, match=r"rewind: to must be what thinned.keras.addresses\(model\)"
+    ):
+        tk.rewind(model, 3)
 
 
 def _rematerialized(mode, *more):

@@ -7,7 +7,6 @@ from typing import NamedTuple
 from zlib import crc32
 
 import keras
-import keras_hub
 import numpy as np
 
 # By the argument's name. Heads divide widths, and patches divide images.
@@ -315,6 +314,8 @@ class NotBuiltError(Exception):
 
 def names():
     """KerasHub's backbones, by name."""
+    import keras_hub
+
     found = [name for name in dir(keras_hub.models) if name.endswith("Backbone")]
     return [name for name in found if name not in ("Backbone", "FeaturePyramidBackbone")]
 
@@ -323,7 +324,13 @@ def small(name):
     """The model, its weights a function of their paths and shapes alone: in which order a model
     lists them is another on each backend."""
     keras.utils.set_random_seed(0)
-    return weighted(built(getattr(keras_hub.models, name), name, OWN.get(name, {})))
+    return weighted(backbone(name))
+
+
+def backbone(name):
+    import keras_hub
+
+    return built(getattr(keras_hub.models, name), name, OWN.get(name, {}))
 
 
 def built(kind, name, own):
@@ -340,7 +347,7 @@ def built(kind, name, own):
             module = import_module(f"keras_hub.src.models.{place}")
             size = built(getattr(module, inner), inner, {**OWN.get(inner, {}), **size.own})
         elif isinstance(size, str) and size.endswith("Backbone"):
-            size = built(getattr(keras_hub.models, size), size, OWN.get(size, {}))
+            size = backbone(size)
         if size is not NEEDED:
             how[argument] = size
         elif parameter.default is NEEDED:
