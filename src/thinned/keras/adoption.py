@@ -181,7 +181,8 @@ def _is_augmentation(layer: Any) -> bool:
 def _not_reached(place: str, layer: Any) -> Iterator[Row]:
     for drawn in unseeded_draws(layer):
         done = (
-            f"not reached: it calls {drawn} without a generator; give it seed=self.seed_generator"
+            f"not reached: it calls {drawn} without a generator; "
+            "draw by keras.random with seed=self.seed_generator"
         )
         yield _row(place, layer, done, False)
     if not layer.built:

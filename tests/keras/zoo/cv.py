@@ -48,7 +48,10 @@ BACKBONES = {
 
 
 def _chain(*layers):
-    return keras.Sequential([keras.Input((8, 8, 4)), *layers])
+    x = y = keras.Input((8, 8, 4))
+    for layer in layers:
+        y = layer(y)
+    return keras.Model(x, y)
 
 
 def _layers():

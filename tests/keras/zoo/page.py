@@ -108,7 +108,7 @@ def apart(outputs, name, backends, what="arr_"):
     what : "arr_" for the first call in training, "evaluation" for one without dropout.
     """
     files = [Path(outputs) / f"{name}-{backend}.npz" for backend in backends]
-    if not all(file.exists() for file in files):
+    if len(files) < 2 or not all(file.exists() for file in files):
         return None
     first, *others = (
         [found[key] for key in found if key.startswith(what)] for found in map(np.load, files)
