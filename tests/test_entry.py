@@ -87,6 +87,31 @@ def test_the_places_that_are_named_are_there(place):
     assert getattr(import_module(room), name) is not None
 
 
+@pytest.mark.parametrize("room", ["audit", "estimators", "fit"])
+def test_a_room_is_there_after_a_bare_import(room):
+    said = f"import thinned; print(thinned.{room}.__name__)"
+    done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True)
+    assert done.stdout.split() == [f"thinned.{room}"], done.stderr
+
+
+@needs("keras")
+def test_keras_without_its_backend_says_what_to_set(tmp_path):
+    """Keras's default is TensorFlow; here a backend that no machine has."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nsys.modules['tensorflow'] = None\n", encoding="utf-8"
+    )
+    environment = {"KERAS_BACKEND": "tensorflow", "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", "import thinned.keras"],
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+    )
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ImportError: thinned.keras: Keras is set to run on tensorflow, which")
+    assert "KERAS_BACKEND to jax, torch or numpy" in last
+
+
 def names_shown(module):
     return [name for name in dir(module) if not name.startswith("__")]
 

@@ -12,8 +12,19 @@ from thinned import _later, methods, traced
 from thinned.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from thinned import audit, classic, estimators, fit, jax, keras as keras, members, numpy
-    from thinned import schedules, testing, torch
+    from thinned import (
+        audit,
+        classic,
+        estimators,
+        fit,
+        jax,
+        keras as keras,
+        members,
+        numpy,
+        schedules,
+        testing,
+        torch,
+    )
     from thinned.address import Address
     from thinned.estimators.multilayer import DropoutMLPClassifier, DropoutMLPRegressor
     from thinned.kernel import kernel_info, set_num_threads

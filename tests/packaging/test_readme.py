@@ -79,9 +79,9 @@ def test_the_blocks_are_found():
 def test_a_block_runs_alone(block):
     """As it is pasted: it has its own imports, and no name of a block before it."""
     for library in ("torch", "jax", "sklearn"):
-        if re.search(rf"^(import|from) {library}\b", block, flags=re.MULTILINE):
-            if not is_there(library):
-                pytest.skip(f"{library} is not installed")
+        imported = re.search(rf"^(import|from) {library}\b", block, flags=re.MULTILINE)
+        if imported and not is_there(library):
+            pytest.skip(f"{library} is not installed")
     examples = doctest.DocTestParser().get_examples(block)
     if examples:
         test = doctest.DocTest(examples, {}, "README.md", "README.md", 0, block)

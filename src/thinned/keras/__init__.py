@@ -7,12 +7,13 @@ model has its addresses. Masks are the same whether Keras runs on JAX, PyTorch, 
 try:
     import keras as _keras  # noqa: F401 - asked for here, to say what to do where it does not load
 except ImportError as error:
-    if error.name is None or error.name.partition(".")[0] == "keras":
+    missing = (error.name or "keras").partition(".")[0]
+    if missing == "keras":
         raise ImportError('thinned.keras needs Keras: pip install "thinned[keras]".') from error
     raise ImportError(
-        f"thinned.keras: Keras is set to run on {error.name}, which is not installed. Set the "
+        f"thinned.keras: Keras is set to run on {missing}, which is not installed. Set the "
         "environment variable KERAS_BACKEND to jax, torch or numpy before Keras is imported, or "
-        f"install {error.name}."
+        f"install {missing}."
     ) from error
 
 from typing import Any

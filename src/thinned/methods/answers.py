@@ -27,7 +27,8 @@ class Answer(NamedTuple):
 ANSWERS = (
     Answer(
         (
-            "mc_dropout", "monte_carlo_dropout", "monte_carlo", "bayesian_dropout", "bayesian", "uncertainty",
+            "mc_dropout", "monte_carlo_dropout", "monte_carlo", "bayesian_dropout", "bayesian",
+            "uncertainty",
             "test_time_dropout", "MC", "ensemble", "implicit_ensemble", "dropout_ensemble",
             "members", "member", "BALD", "approximate_inference", "stochastic_forward_passes",
         ),
@@ -36,7 +37,7 @@ ANSWERS = (
         "thinned.members.predict(model, x, members=64), docs/members.md.",
     ),
     Answer(
-        ("mask", "dropout_mask", "keep_mask"),
+        ("mask", "dropout_mask"),
         "dropout",
         "The mask itself is thinned.keep_mask(shape, p, at), with True for what is kept.",
     ),
