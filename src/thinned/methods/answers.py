@@ -243,7 +243,7 @@ ANSWERS = (
     Answer(
         ("fractal_net", "fractal_drop_path"),
         "drop_path",
-        "FractalNet (Larsson et al., 2016, arXiv:1605.07648), where the name is from, drops the "
+        "FractalNet (Larsson et al., 2017, arXiv:1605.07648), where the name is from, drops the "
         "paths that join, and keeps at least one. drop_path drops residual branches.",
     ),
     Answer(
