@@ -65,5 +65,5 @@ def test_every_room_that_a_page_imports_from_is_there():
     # What a page imports from: a public room, or one that it shows from the inside.
     found = set(re.findall(r"^[> ]*from (thinned[\w.]*) import", text, flags=re.MULTILINE))
     assert {"thinned.torch", "thinned.members.calibration"} < found
-    inside = {"thinned.methods"}
+    inside = {"thinned.fit.cells"}  # to undo what `thinned predict` writes for spreadsheets
     assert found - set(MODULES) - inside == set()
