@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from thinned.backends.torch import devices, wire
-from thinned.backends.torch.backend import Noise, _in_transform
+from thinned.backends.torch.eager import _in_transform
 from thinned.backends.torch.internals import forward_ad
-from thinned.backends.torch.kernel import _in_batch, placed
+from thinned.backends.torch.kernel import Noise, _in_batch, placed
 from thinned.backends.torch.library import LIBRARY, defined
 from thinned.torch.attention.blockwise import EVERYTHING, Plan, _four, output_like
 from thinned.torch.attention.derivatives import derived
