@@ -36,12 +36,10 @@ def suits(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, shape: tuple[int
     """Whether the kernels take these, with weights of `shape`.
 
     The blocks of blockwise.py, on any device, do the rest: float32 and float64, wide heads, the
-    gradient of a mask; and the plain formula the transforms. On AMD's devices too: the tiles are
-    larger than their shared memory.
+    gradient of a mask; and the plain formula the transforms.
     """
     return (
-        devices.uses_triton(q.device)
-        and torch.version.hip is None
+        devices.holds_tiles(q.device)
         and q.dtype in KINDS
         and len(shape) <= 4
         and all(shape)
