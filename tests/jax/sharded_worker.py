@@ -235,6 +235,36 @@ def parts_of_samples():
                     assert not SENDING.search(program.as_text()), what
 
 
+def outside_of_programs():
+    """On explicit axes, without a program around and without jax.set_mesh, where types say how an
+    array is divided and not over which devices."""
+    mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(AxisType.Explicit,) * 2)
+    steps = jax.device_put(np.arange(4), NamedSharding(mesh, P("a")))
+
+    def blocks(x, at):
+        return thinned.drop_block(x, 0.3, at, block_size=3)
+
+    def alpha(x, at):
+        return thinned.alpha_dropout(x, 0.3, at)
+
+    def at_steps(method):
+        return jax.vmap(lambda x, i: method(x, AT.replace(step=i)), (None, 0))
+
+    maps = np.random.default_rng(1).standard_normal((4, 8, 4, 6, 6)).astype(np.float32)
+    each = np.stack([blocks(one, AT) for one in maps])
+    for spec in (P("a"), P("a", "b"), P(None, "b")):
+        x = jax.device_put(maps, NamedSharding(mesh, spec))
+        one = jax.device_put(maps[0], NamedSharding(mesh, P(*spec[1:])))
+        np.testing.assert_allclose(blocks(one, AT), each[0], rtol=1e-6, err_msg=f"{spec}")
+        y = jax.vmap(lambda x: blocks(x, AT))(x)
+        np.testing.assert_allclose(y, each, rtol=1e-6, err_msg=f"vmap {spec}")
+    for name, method in {"blocks": blocks, "alpha": alpha}.items():
+        wanted = np.stack([method(maps[0], AT.replace(step=i)) for i in range(4)])
+        for program in (jax.jit(at_steps(method)), at_steps(method)):
+            y = program(jnp.asarray(maps[0]), steps)
+            np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
 def faults_are_caught():
     moved = sharding._moved
     try:
@@ -263,6 +293,7 @@ if __name__ == "__main__":
     steps_of_training()
     uneven_parts()
     parts_of_samples()
+    outside_of_programs()
     faults_are_caught()
     use_kernel("reference")
     SPECS = SPECS[3:4]

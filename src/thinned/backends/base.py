@@ -13,7 +13,17 @@ from thinned.address import Address, settled
 from thinned.checks import MOST_AXES, message, shown
 from thinned.window import MOST_BITS, Placement, Window, place
 
-__all__ = ["Backend", "Draw", "Located"]
+__all__ = ["Backend", "Draw", "Located", "device_of"]
+
+
+def device_of(x: Any) -> Any:
+    """The device where arrays that are to meet x are made; None for the library's own choice.
+
+    NumPy's arrays say one from version 2 on. JAX's may say a sharding, over several devices or for
+    arrays of x's shape alone; JAX moves arrays that nobody has placed to where they are used.
+    """
+    device = getattr(x, "device", None)
+    return None if hasattr(device, "device_set") else device
 
 
 class Draw(NamedTuple):
@@ -176,7 +186,7 @@ class Backend(ABC):
 
     def constant(self, value: float, x: Any) -> Any:
         """A number as an array without axes, of x's type: beyond its largest one, infinity."""
-        return self.namespace.full((), value, dtype=x.dtype, device=getattr(x, "device", None))
+        return self.namespace.full((), value, dtype=x.dtype, device=device_of(x))
 
     def plain(self, x: Any) -> Any:
         """x as the library's own functions take it: of its own class, in this machine's byte order;

@@ -182,7 +182,7 @@ def _not_reached(place: str, layer: Any) -> Iterator[Row]:
     for drawn in unseeded_draws(layer):
         done = (
             f"not reached: it calls {drawn} without a generator; "
-            "draw by keras.random with seed=self.seed_generator"
+            "draw by keras.random with seed=self.seed_generator, or by a layer made in __init__"
         )
         yield _row(place, layer, done, False)
     if not layer.built:

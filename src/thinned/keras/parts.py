@@ -105,7 +105,8 @@ def _own_name(part: Any) -> str:
 
 def unseeded_draws(layer: Any) -> list[str]:
     """Draws of `keras.random` and `keras.backend` in the code of a layer's class that name no
-    generator, and so have no site: read from the source, as far as there is one."""
+    generator, and so have no site, and layers of dropout that its `call` makes anew each time: read
+    from the source, as far as there is one."""
     found: list[str] = []
     for kind in type(layer).__mro__:
         if kind.__module__.partition(".")[0] in ("keras", "thinned", "torch", "tensorflow"):
@@ -117,7 +118,17 @@ def unseeded_draws(layer: Any) -> list[str]:
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.Call) and (name := _draw_of(node)) is not None:
                 found.append(name)
+            if isinstance(node, ast.FunctionDef) and node.name == "call":
+                found += _made_in(node)
     return found
+
+
+def _made_in(function: ast.FunctionDef) -> list[str]:
+    """Layers of dropout that are made and called at once, by their names."""
+    calls = (node.func for node in ast.walk(function) if isinstance(node, ast.Call))
+    kinds = [made.func for made in calls if isinstance(made, ast.Call)]
+    names = {getattr(kind, "attr", getattr(kind, "id", "")) for kind in kinds}
+    return [f"{name}(...) anew in `call`" for name in sorted(names) if name.endswith("Dropout")]
 
 
 def _draw_of(call: ast.Call) -> str | None:

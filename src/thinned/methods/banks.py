@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from thinned import checks, reference
 from thinned.address import Address
 from thinned.backends import backend_of
+from thinned.backends.base import device_of
 from thinned.checks import message, shown, written
 from thinned.foreign_arguments import answering
 from thinned.methods.arguments import number, require_alike
@@ -206,9 +207,9 @@ def masksembles(x: Any, bank: Any, *, axis: int = 1, window: Window | None = Non
         requirement = f"a multiple of the {n} masks"
         remedy = f"For {n} predictions of each sample repeat the batch {n} times."
         raise ValueError(message(who, "the number of rows", requirement, rows, remedy))
-    row = xp.arange(start, start + shape[0], dtype=xp.int64, device=getattr(x, "device", None))
+    row = xp.arange(start, start + shape[0], dtype=xp.int64, device=device_of(x))
     mask = xp.take(bank, row // max(1, rows // n), axis=0)
     form = tuple(m if a in (0, along) else 1 for a, m in enumerate(shape))
-    zero = xp.zeros((), dtype=x.dtype, device=getattr(x, "device", None))
+    zero = xp.zeros((), dtype=x.dtype, device=device_of(x))
     y = xp.where(xp.reshape(mask, form), x, zero)
     return y if y.dtype == given else xp.astype(y, given)

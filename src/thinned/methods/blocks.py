@@ -9,6 +9,7 @@ from typing import Any
 
 from thinned import checks
 from thinned.address import Address
+from thinned.backends.base import device_of
 from thinned.checks import message
 from thinned.methods.arguments import one_of
 from thinned.methods.draws import Draws
@@ -165,7 +166,7 @@ def _spread_in_line(xp: Any, keep: Any, spatial: Sequence[int], block: Sequence[
     strides = [math.prod(lengths[axis + 1 :]) for axis in spatial]
     before = sum((b - 1) * stride for b, stride in zip(block, strides, strict=True))
     line = xp.reshape(keep, (-1,))
-    ones = xp.ones((before,), dtype=line.dtype, device=getattr(line, "device", None))
+    ones = xp.ones((before,), dtype=line.dtype, device=device_of(line))
     line = xp.concat([ones, line])
     for b, stride in zip(block, strides, strict=True):
         covered = 1
@@ -327,7 +328,7 @@ def _fitless(xp: Any, x: Any, spatial: Sequence[int], block: Sequence[int]) -> A
     out: Any = False
     for axis, b in zip(spatial, block, strict=True):
         n = x.shape[axis]
-        places = xp.arange(n, device=getattr(x, "device", None)) > n - b
+        places = xp.arange(n, device=device_of(x)) > n - b
         out = out | xp.reshape(places, (n,) + (1,) * (len(x.shape) - axis - 1))
     return out
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from thinned import checks
 from thinned.address import Address
 from thinned.backends import backend_of
+from thinned.backends.base import device_of
 from thinned.checks import message, shown, written
 from thinned.laws import PLAIN_BERNOULLI
 from thinned.methods.arguments import require_broadcast, require_unit_axis
@@ -156,7 +157,7 @@ def condition_dropout(
     if whole and not hasattr(null, "dtype"):
         limits = xp.iinfo(draws.x.dtype)
         number = checks.integer(who, "null", null, int(limits.min), int(limits.max) + 1)
-        null = xp.full((), number, dtype=draws.x.dtype, device=getattr(draws.x, "device", None))
+        null = xp.full((), number, dtype=draws.x.dtype, device=device_of(draws.x))
     else:
         null = draws.alike("null", null)
         if backend.of_integers(null) != whole:
@@ -303,7 +304,7 @@ def modality_dropout(
     keep_one = checks.flag(who, "keep_one", keep_one)
     if not draws.training:
         return x
-    xp, device = draws.xp, getattr(draws.x, "device", None)
+    xp, device = draws.xp, device_of(draws.x)
     count = shape[along] if found is None else len(found)
     lengths = tuple(count if a == along else n for a, n in enumerate(shape))
     shared = tuple(a for a in range(1, len(shape)) if a != along)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from thinned.address import Address
+from thinned.backends.base import device_of
 from thinned.checks import message
 from thinned.laws import GEOMETRIC
 from thinned.methods.arguments import require_unit_axis
@@ -107,7 +108,7 @@ def nested_dropout(
     draws.require_whole(along)
     draws.require_rates_along(*range(1, n_axes))
     xp, n = draws.xp, draws.shape[along]
-    places = xp.arange(n, dtype=xp.float64, device=getattr(x, "device", None))
+    places = xp.arange(n, dtype=xp.float64, device=device_of(x))
     reached = (1.0 - draws.p) ** xp.reshape(places, (n,) + (1,) * (n_axes - along - 1))
     u = draws.uniform(tuple(range(1, n_axes)))
     return draws.select(x, xp.astype(u, xp.float64) < reached)

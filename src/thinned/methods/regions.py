@@ -10,6 +10,7 @@ import numpy as np
 
 from thinned import checks
 from thinned.address import Address
+from thinned.backends.base import device_of
 from thinned.checks import message, written
 from thinned.methods.arguments import number
 from thinned.methods.draws import Draws
@@ -35,7 +36,7 @@ PROPOSALS = 64
 def within(xp: Any, x: Any, axis: int, start: Any, length: Any) -> Any:
     """Where axis's coordinate lies in [start, start + length), to broadcast with x."""
     n = x.shape[axis]
-    place = xp.arange(n, dtype=xp.float64, device=getattr(x, "device", None))
+    place = xp.arange(n, dtype=xp.float64, device=device_of(x))
     place = xp.reshape(place, (n,) + (1,) * (len(x.shape) - axis - 1))
     return (place >= start) & (place < start + length)
 

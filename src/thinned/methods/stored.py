@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from thinned.backends.base import device_of
 from thinned.checks import message
 
 __all__ = ["Stored", "is_sparse", "stored_in"]
@@ -34,7 +35,7 @@ class Stored(NamedTuple):
 
     def indices(self, xp: Any, place: Any) -> Any:
         """The index of each entry's draw, in the shape of the values: that of its dense element."""
-        device = getattr(self.values, "device", None)
+        device = device_of(self.values)
         index = xp.full(self.values.shape[:1], 0, dtype=xp.int64, device=device) + place.offset
         sparse = len(self.coordinates)
         for i, stride in zip(self.coordinates, place.strides[:sparse], strict=True):

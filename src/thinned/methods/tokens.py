@@ -10,6 +10,7 @@ import numpy as np
 
 from thinned import checks
 from thinned.address import Address
+from thinned.backends.base import device_of
 from thinned.checks import message
 from thinned.laws import K_OF_N
 from thinned.methods.arguments import require_unit_axis
@@ -174,7 +175,7 @@ def patch_dropout(
     if not isinstance(draws.p, float):
         remedy = "It says how long the result is. Run the module in eager code."
         raise TypeError(message(who, "p", "a Python number", "a tensor in a graph", remedy))
-    xp, device = draws.xp, getattr(x, "device", None)
+    xp, device = draws.xp, device_of(x)
     if not draws.training:
         if not return_indices:
             return x

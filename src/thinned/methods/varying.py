@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from thinned.backends import backend_of
-from thinned.backends.base import Draw
+from thinned.backends.base import Draw, device_of
 from thinned.checks import message
 from thinned.methods.arguments import anywhere, require_alike
 from thinned.window import Placement
@@ -75,7 +75,7 @@ def keep_each(who: str, x: Any, threshold: Any, draw: Draw) -> Any:
     backend = backend_of(who, x)
     xp, place = backend.namespace, draw.place
     require_countable(who, xp, place)
-    shape, device = place.shape, getattr(x, "device", None)
+    shape, device = place.shape, device_of(x)
     index = xp.full((1,) * len(shape), 0, dtype=xp.int64, device=device) + place.offset
     for axis, (n, stride) in enumerate(zip(shape, place.strides, strict=True)):
         steps = xp.arange(n, dtype=xp.int64, device=device) * stride

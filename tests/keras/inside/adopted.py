@@ -360,12 +360,17 @@ def test_what_is_not_reached_is_told():
         def call(self, x, training=False):
             return x * keras.backend.random_bernoulli((), 0.8) if training else x
 
+    class MadeInCall(layers.Layer):
+        def call(self, x, training=False):
+            return layers.Dropout(0.5)(x, training=training)
+
     augment = layers.RandomFlip()
     model = keras.Sequential(
         [
             keras.Input((6, 6, 3)),
             augment,
             layers.Flatten(),
+            MadeInCall(),
             Unseeded(),
             OfKeras2(),
             layers.Dropout(0.1),
@@ -374,6 +379,7 @@ def test_what_is_not_reached_is_told():
     report = tk.adopt(model)
     told = {row.site: row.done for row in report.not_reached}
     assert "calls keras.random.dropout without a generator" in told["unseeded"]
+    assert "Dropout(...) anew in `call`" in told["made_in_call"]
     assert "calls keras.backend.random_bernoulli without a generator" in told["of_keras2"]
     assert told["random_flip"] == "left alone: it augments data"
     assert report.sites == ("dropout",)

@@ -187,6 +187,7 @@ OWN = {
         "neck_hidden_dims": [8, 16], "fusion_hidden_dim": 16, "head_hidden_dim": 8,
         "head_in_index": -1, "feature_keys": ["stage1", "stage2"],
     },
+    "FluxBackbone": {"image_shape": (4, 16)},  # patches, which are embedded already
     "Gemma3nBackbone": {
         "intermediate_size": [16, 16], "layer_types": ["full_attention", "full_attention"],
     },
@@ -249,7 +250,7 @@ OWN = {
             "num_queries": 4, "image_shape": (32, 32, 3), "hidden_activation": "relu",
         }),
         "mask_decoder": Part("sam3.sam3_mask_decoder:SAM3MaskDecoder", {
-            "num_upsampling_stages": 1,
+            "num_upsampling_stages": 3,
         }),
     },
     "SigLIPBackbone": _clip("siglip.siglip", "SigLIP"),

@@ -18,6 +18,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad as _ad, batching, mlir
+from jax.sharding import NamedSharding, PartitionSpec as _PartitionSpec
 
 from thinned.backends.jax import pallas, spec
 from thinned.backends.jax.internals import jet_rules
@@ -75,6 +76,7 @@ class HowDrawn(NamedTuple):
 
 
 ad: Any = _ad  # which is typed in part
+PartitionSpec: Any = _PartitionSpec  # which is not typed
 noise_p: Any = Primitive("thinned_noise")
 draw_p: Any = Primitive("thinned_draw")
 on_gradient_p: Any = Primitive("thinned_on_gradient")
@@ -190,13 +192,29 @@ def _batched(primitive: Any, args: Any, axes: Any, *, how: How) -> tuple[Any, in
     def put(x: Any, axis: Any) -> Any:
         if axis is not None:
             return jnp.moveaxis(x, axis, at)
-        return jnp.broadcast_to(jnp.expand_dims(x, at), (*x.shape[:at], size, *x.shape[at:]))
+        shape = (*x.shape[:at], size, *x.shape[at:])
+        behind = tuple(k for k in range(len(shape)) if k != at)
+        divided = _divided_as(pairs, x, at)
+        return lax.broadcast_in_dim(x, shape, behind, out_sharding=divided)
 
     operands = [
         x if one_mask and i in (1, 2) else put(x, axis) for i, (x, axis) in enumerate(pairs)
     ]
     more = {"strides": (0, *how.strides)} if one_mask else {"batch": how.batch + 1}
     return primitive.bind(*operands, how=how._replace(**more)), at
+
+
+def _divided_as(pairs: Any, x: Any, at: int) -> Any:
+    """How x is divided once it has the mapped axis, at `at`, where that is divided over an explicit
+    mesh in a program: all that is mapped over has to be divided alike. None where types do not say.
+    """
+    for other, axis in pairs:
+        sharding: Any = jax.typeof(other).sharding
+        if axis is not None and isinstance(other, jax.core.Tracer) and not sharding.mesh.empty:
+            own = list(getattr(jax.typeof(x).sharding, "spec", ()) or (None,) * x.ndim)
+            own.insert(at, sharding.spec[axis])
+            return NamedSharding(sharding.mesh, PartitionSpec(*own))
+    return None
 
 
 def _draw_batched(args: Any, axes: Any, *, how: HowDrawn) -> tuple[Any, int]:
@@ -318,12 +336,22 @@ for _primitive, _pure, _kernel in (
         mlir.register_lowering(_primitive, _rule, platform=_platform)
 
 
+def _where_known(operands: Any, how: Any) -> Any:
+    """Outside of a program an explicit mesh is known from jax.set_mesh or from an operand. From an
+    array's type alone its devices are not: the draw is then made on one, and goes from there."""
+    if not isinstance(how, HowDrawn) or how.sharding is None:
+        return how
+    known = (jax.sharding.get_abstract_mesh(), jax.typeof(operands[0]).sharding.mesh)
+    return how._replace(sharding=None) if all(mesh.empty for mesh in known) else how
+
+
 def _eagerly(primitive: Any) -> None:
     @partial(jax.jit, static_argnames="how")
     def compiled(*operands: Any, how: Any) -> Any:
         return primitive.bind(*operands, how=how)
 
     def run(*operands: Any, how: Any) -> Any:
+        how = _where_known(operands, how)
         # Without compiling, a primitive has no values: under jax.disable_jit, too, it is compiled.
         with jax.disable_jit(False):
             return compiled(*operands, how=how)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from thinned import checks
 from thinned.address import Address
+from thinned.backends.base import device_of
 from thinned.laws import PLAIN_BERNOULLI
 from thinned.methods.arguments import MOST_AXES, number, one_of
 from thinned.methods.draws import Draws
@@ -120,7 +121,7 @@ def spectral_dropout(
     if not draws.training:
         return x
     xp, wide = draws.xp, draws.wide(x)
-    device = getattr(x, "device", None)  # which NumPy's arrays have from version 2 on
+    device = device_of(x)
     d = _cosines(xp, draws.shape[axis], wide.dtype, device)
     c = xp.matmul(xp.moveaxis(wide, axis, -1), xp.matrix_transpose(d))
     kept, strong = xp.moveaxis(draws.keep(), axis, -1), xp.abs(c) > tau
