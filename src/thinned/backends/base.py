@@ -19,11 +19,10 @@ __all__ = ["Backend", "Draw", "Located", "device_of"]
 def device_of(x: Any) -> Any:
     """The device where arrays that are to meet x are made; None for the library's own choice.
 
-    NumPy's arrays say one from version 2 on. JAX's may say a sharding, over several devices or for
-    arrays of x's shape alone; JAX moves arrays that nobody has placed to where they are used.
+    NumPy's arrays say one from version 2 on. JAX moves arrays that nobody has placed to where they
+    are used, which may be several devices; one that is placed beside x cannot follow.
     """
-    device = getattr(x, "device", None)
-    return None if hasattr(device, "device_set") else device
+    return None if hasattr(x, "aval") else getattr(x, "device", None)
 
 
 class Draw(NamedTuple):
