@@ -53,6 +53,7 @@ _WORDS: tuple[bytes, ...] = (
     b"flash_attn",
     b"memory_efficient_attention",
     b"multi_head_attention_forward",
+    b"scaled_dot_product_attention",
     b"jit.trace",
 )
 _WORDS += (b"stochastic_depth", b"StochasticDepth", b"mask_feature", b"MultiheadAttention")

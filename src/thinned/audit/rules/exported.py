@@ -50,7 +50,7 @@ def traced(source: Source) -> Iterator[Hit]:
             made = source.interpreter.of(model)
             if not drops_inside(source, made) and not _is_given(source, model):
                 continue
-            if key is not None and _mode_set(source, key):
+            if key is not None and (_mode_set(source, key) or _built_quiet(source, inner)):
                 continue
         what = (called.name or "").removeprefix("torch.")
         yield node, f"{what} sees the model in training mode, and keeps its dropout."
@@ -98,6 +98,14 @@ def _is_given(source: Source, model: ast.expr) -> bool:
             ):
                 return True
     return False
+
+
+def _built_quiet(source: Source, model: ast.expr) -> bool:
+    """Whether eval() stands in the expression that the name was given: Net().to(device).eval()."""
+    given = source.given(model)
+    return given is not None and any(
+        isinstance(n, ast.Attribute) and n.attr in ("eval", "train") for n in walk(given)
+    )
 
 
 def _mode_set(source: Source, key: str) -> bool:

@@ -296,9 +296,11 @@ def same_generators(source: Source) -> Iterator[Hit]:
         rngs = called.keywords.get("rngs")
         if not isinstance(rngs, ast.Call) or source.resolve(rngs.func) != "flax.nnx.Rngs":
             continue
-        if not rngs.args or is_test_code(source, called.node):
+        streams = {k.arg: k.value for k in rngs.keywords}
+        first = streams.get("dropout", rngs.args[0] if rngs.args else None)
+        if first is None or is_test_code(source, called.node):
             continue
-        seed = source.value(rngs.args[0])
+        seed = source.value(first)
         if not isinstance(seed, int):
             continue
         key = source.function_of(called.node), seed
