@@ -62,6 +62,8 @@ _RIVALS = frozenset(
     {"model", "net", "network", "classifier", "classifiers", "head", "heads", "linear", "decoder"}
     | {"generator", "policy", "actor", "critic", "student", "unet", "adapter", "probe", "encoder"}
 )
+# Words of what is put around a model, and sets its mode with its own.
+_AROUND = frozenset({"parallel", "ddp", "fsdp", "compile", "wrap", "wrapper", "wrapped"})
 # Methods of a model that are no forward pass.
 _ASIDE = frozenset(
     {"parameters", "named_parameters", "state_dict", "load_state_dict", "zero_grad", "to", "cuda"}
@@ -178,12 +180,15 @@ class _Walk:
         if len(node.targets) != 1 or not isinstance(node.targets[0], ast.Name):
             return
         name, value = node.targets[0].id, node.value
-        while isinstance(value, ast.Call) and value.args and isinstance(value.func, ast.Attribute):
-            if value.func.attr not in ("DataParallel", "DistributedDataParallel", "compile"):
+        while isinstance(value, ast.Call) and value.args:
+            if _AROUND.isdisjoint(words_of(last_name(value.func, as_written=True))):
                 break
             value = value.args[0]
         key = self.key(value, at)
         if key is not None:
+            for keys in (*self.optimizers.values(), self.owners):
+                if f"local {name}" in keys:  # what an optimizer of this name has is this model's
+                    keys.add(key)
             at.names[name] = key
         elif isinstance(value, ast.Call):
             at.names.pop(name, None)  # another object now: a copy, say
