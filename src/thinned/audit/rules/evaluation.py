@@ -47,9 +47,7 @@ _LOADER = re.compile(r"(?i)load|batch|data|iter|_dl$|^dl$|set$|graphs?$")
     right="model.eval(); [m.train() for m in model.modules() if isinstance(m, nn.Dropout)]",
 )
 def monte_carlo_by_train(source: Source) -> Iterator[Hit]:
-    if "train" not in source.attributes:
-        return
-    for function in source.functions:
+    for function in _calling(source, "train"):
         if learns(function) or not _samples(source, function) or is_test_code(source, function):
             continue
         for call in method_calls(function, "train"):
@@ -65,6 +63,12 @@ def monte_carlo_by_train(source: Source) -> Iterator[Hit]:
                     call,
                     f"{of}.train() turns BatchNorm to training as well as dropout.",
                 )
+
+
+def _calling(source: Source, method: str) -> list[Function]:
+    """The functions that call a method of this name, in the order of the file."""
+    holders = {source.function_of(use) for use in source.attributes.get(method, ())}
+    return [function for function in source.functions if function in holders]
 
 
 def _samples(source: Source, function: Function) -> bool:
@@ -207,10 +211,11 @@ def _built_without_eval(source: Source) -> Iterator[Hit]:
             continue  # a step of training may draw targets with dropout
         if function is not None and of_self and learns(function):
             continue
-        if _is_handed_away(source, key) or is_test_code(source, node):
+        if not drops_inside(source, source.interpreter.of(node.func)):
             continue
-        made = source.interpreter.of(node.func)
-        if drops_inside(source, made) and not is_monte_carlo(source, node):
+        if is_test_code(source, node) or is_monte_carlo(source, node):
+            continue
+        if not _is_handed_away(source, key):
             yield node, f"{key} is evaluated here, and nothing in this file calls {key}.eval()."
 
 

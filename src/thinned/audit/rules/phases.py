@@ -146,7 +146,7 @@ def other_phase(source: Source) -> Iterator[Hit]:
             yield left.node, "eval() is called here, and the model is trained after it."
     yield from _lightning_steps(source)
     yield from _trained_quietly(source)
-    for function in source.functions:
+    for function in source.functions if "train" in source.attributes else ():
         if not is_evaluation(function.name) or is_monte_carlo(source, function):
             continue
         if learns(function) or not without_gradient(source, function):
@@ -172,10 +172,13 @@ def _trained_quietly(source: Source) -> Iterator[Hit]:
     words = {w for name in (*source.attributes, *source.loads) for w in words_of(name)}
     if words & _NOISY:
         return
+    holders = {source.function_of(use) for use in source.attributes["train"]}
     for function in source.functions:
-        if is_evaluation(function.name) or is_monte_carlo(source, function):
+        if function not in holders or is_evaluation(function.name):
             continue
-        if is_test_code(source, function) or _statistics(function):
+        if is_monte_carlo(source, function) or is_test_code(source, function):
+            continue
+        if _statistics(function):
             continue
         for call in method_calls(function, "train"):
             of = owner_of(call)
