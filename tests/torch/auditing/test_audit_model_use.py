@@ -4,6 +4,7 @@ import pytest
 import torch
 from misused import PAIRS, RIGHT
 from planted import body
+from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
 import thinned.torch as tt
 from thinned.torch.auditing import arguments, rated, uses
