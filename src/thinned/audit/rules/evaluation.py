@@ -204,7 +204,8 @@ def _built_without_eval(source: Source) -> Iterator[Hit]:
         if not isinstance(node, ast.Call) or (key := key_of(node.func)) is None:
             continue
         function, info = source.function_of(node), source.class_of(node)
-        of_self = key.partition(".")[0] == "self"
+        given = source.given(node.func) if isinstance(node.func, ast.Name) else None
+        of_self = (key_of(given) or key if given is not None else key).split(".")[0] == "self"
         if of_self and (not trains or is_module(source, info)):
             continue  # the mode is set where the object is held
         if any("backward" in _words(loop) for loop in source.loops_of(node)):

@@ -9,12 +9,11 @@ from thinned.audit.binding import bind
 from thinned.audit.contents import drops_inside, drops_itself
 from thinned.audit.context import (
     is_guarded,
-    is_model_class,
     is_module,
     is_monte_carlo,
     is_test_code,
 )
-from thinned.audit.layers import DROPOUT_LAYERS, KERAS_DROPOUT, RECURRENT
+from thinned.audit.layers import DROPOUT_LAYERS, RECURRENT
 from thinned.audit.nodes import walk
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Called, ClassInfo, Source, is_self
@@ -31,11 +30,6 @@ _REGISTERING = frozenset({"ModuleList", "Sequential", "ModuleDict"})
 
 def _layers(source: Source) -> Iterator[Called]:
     yield from source.calls_of(DROPOUT_LAYERS)
-    for called in source.calls_of(KERAS_DROPOUT):
-        function = source.function_of(called.node)  # elsewhere a graph is built by such calls
-        info = source.class_of(called.node)
-        if function is not None and function.name == "call" and is_model_class(source, info):
-            yield called
 
 
 def _own_layers(source: Source) -> Iterator[Called]:
@@ -68,7 +62,7 @@ def built_in_forward(source: Source) -> Iterator[Hit]:
         node = called.node
         if is_test_code(source, node) or is_monte_carlo(source, node):
             continue
-        if source.value(called.argument(0, "p", "rate")) == 0:
+        if source.value(called.argument(0, "p")) == 0:
             continue
         is_called = _is_called_at_once(source, node) or _is_called_by_name(source, node)
         if is_called and not is_guarded(source, node):
@@ -107,7 +101,7 @@ def _is_step(source: Source, node: ast.AST) -> bool:
     info = source.class_of(function)
     if info is not None:
         return function.name != "__init__" and (
-            is_model_class(source, info) or function.name in _FORWARD
+            is_module(source, info) or function.name in _FORWARD
         )
     return bool(function.args.args)
 
