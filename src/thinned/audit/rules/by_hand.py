@@ -114,13 +114,13 @@ def _lost_through(source: Source) -> Iterator[Hit]:
             plain = [a.arg for a in function.args.args]
             if given.id in plain and source.class_of(function) is None:
                 setters[function] = (given.id, plain.index(given.id))
-    for function, (word, at) in setters.items():
+    for setter, (word, at) in setters.items():
         calls = [
             call
             for call in source.calls
             if isinstance(target := source.called(call).target, Defined)
-            and target.node is function
-            and function not in source.functions_of(call)  # it calls itself for what is inside
+            and target.node is setter
+            and setter not in source.functions_of(call)  # it calls itself for what is inside
         ]
         values = [source.value(source.called(call).argument(at, word)) for call in calls]
         if not calls or any(isinstance(v, bool) or v != 0 for v in map(_number, values)):

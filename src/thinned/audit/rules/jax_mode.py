@@ -74,8 +74,8 @@ def _has_flax_dropout(source: Source) -> bool:
 def evaluated_with_dropout(source: Source) -> Iterator[Hit]:
     for called in source.calls_of(("keras.backend.set_learning_phase",)):
         function = source.function_of(called.node)
-        on = bool(called.args) and source.value(called.args[0]) in (1, True)
-        if on and function is not None and is_evaluation(function.name):
+        is_on = bool(called.args) and source.value(called.args[0]) in (1, True)
+        if is_on and function is not None and is_evaluation(function.name):
             yield called.node, f"{function.name} runs with the learning phase of training."
     for call in source.calls:
         if not call.keywords:

@@ -276,7 +276,9 @@ def _losses_of_trainers(source: Source) -> Iterator[Hit]:
             continue
         for name in ("compute_loss", "training_step"):
             method = info.methods.get(name)
-            for call in method_calls(method, "eval") if method is not None else ():
+            if method is None:
+                continue
+            for call in method_calls(method, "eval"):
                 if owner_of(call) == "model" and not method_calls(method, "train"):
                     yield (
                         call,
