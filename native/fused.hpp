@@ -54,8 +54,8 @@ struct Waiting {
         sieve = Sieve(bit % 8);
     }
 
-    using Lanes = decltype(all_of(R{}));
-    THINNED_INLINE static void put(E* to, const Lanes& z) {
+    using Scaled = decltype(T::load_to_scale(nullptr));
+    THINNED_INLINE static void put(E* to, const Scaled& z) {
         if (reach == Reach::streaming) {
             T::stream(to, z);
         } else {
@@ -71,7 +71,7 @@ struct Waiting {
         const E* from = x;
         E* to = y;
         const Sieve mine = sieve;
-        const Lanes s = factor;
+        const auto s = factor;
         for (const E* end = x + whole; from != end; from += 64, to += 64, bits += 8) {
             if (reach == Reach::streaming) {
                 for (std::size_t i = 0; i < 64 * sizeof(E); i += 64) {
@@ -90,8 +90,8 @@ struct Waiting {
             // a store waits for it, and the pass takes a third longer.
             const auto kept = mine.at(bits);
             for (int i = 0; i < 4; i += kLoadsAhead) {
-                Lanes a[kLoadsAhead];
-                for (int l = 0; l < kLoadsAhead; ++l) a[l] = T::load(from + 16 * (i + l));
+                Scaled a[kLoadsAhead];
+                for (int l = 0; l < kLoadsAhead; ++l) a[l] = T::load_to_scale(from + 16 * (i + l));
                 for (int l = 0; l < kLoadsAhead; ++l) {
                     put(to + 16 * (i + l), mine.product(kept, i + l, a[l], s));
                 }

@@ -186,6 +186,28 @@ THINNED_INLINE __m256i halves_bf16(Singles a) {
     const __m256i packed = _mm256_packus_epi32(round_bf16(a.r), round_bf16(a.q));
     return _mm256_permute4x64_epi64(packed, 0xD8);
 }
+// Sixteen numbers, those of even places and those of odd ones: as elements of 16 bits lie in the two halves
+// of a lane, so that no shuffle brings them apart or together.
+struct Alternate {
+    __m256 even, odd;
+};
+using ScaledBF16 = Alternate;
+THINNED_INLINE Alternate load_bf16_to_scale(const u16* p) {
+    const __m256i h = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(h, 16)),
+            _mm256_castsi256_ps(_mm256_and_si256(h, _mm256_set1_epi32(-0x10000)))};
+}
+// Rounded, in the upper half of each lane. For a NaN it has to have zeros in the lower one, as products of
+// bfloat16 and a number have: with others it could be carried over into another number.
+THINNED_INLINE __m256i round_product_bf16(__m256 a) {
+    const __m256i u = _mm256_castps_si256(a);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
+    return _mm256_add_epi32(_mm256_add_epi32(u, _mm256_set1_epi32(0x7FFF)), odd);
+}
+THINNED_INLINE __m256i halves_bf16(Alternate a) {
+    return _mm256_blend_epi16(_mm256_srli_epi32(round_product_bf16(a.even), 16),
+                              round_product_bf16(a.odd), 0xAA);
+}
 THINNED_INLINE void store_halves(u16* p, __m256i a) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a);
 }
@@ -239,15 +261,21 @@ class Sieve {
     explicit Sieve(u32 shift)
         : low_(_mm256_sub_epi32(_mm256_setr_epi32(31, 30, 29, 28, 27, 26, 25, 24),
                                 _mm256_set1_epi32(static_cast<int>(shift)))),
-          up_(_mm256_sub_epi32(low_, _mm256_set1_epi32(8))) {}
+          up_(_mm256_sub_epi32(low_, _mm256_set1_epi32(8))),
+          even_(_mm256_sub_epi32(_mm256_setr_epi32(31, 29, 27, 25, 23, 21, 19, 17),
+                                 _mm256_set1_epi32(static_cast<int>(shift)))),
+          odd_(_mm256_sub_epi32(even_, _mm256_set1_epi32(1))) {}
     THINNED_INLINE const unsigned char* at(const unsigned char* bits) const { return bits; }
     // a * s, and zeros for what is dropped, of the sixteen from 16 * i on. Reads four bytes.
     THINNED_INLINE Singles product(const unsigned char* bits, int i, Singles a, Singles s) const {
         const __m256i all = _mm256_set1_epi32(word(bits + 2 * i));
-        const __m256 none = zeros();
         const Singles z = a * s;
-        return {_mm256_blendv_ps(none, z.r, _mm256_castsi256_ps(_mm256_sllv_epi32(all, low_))),
-                _mm256_blendv_ps(none, z.q, _mm256_castsi256_ps(_mm256_sllv_epi32(all, up_)))};
+        return {kept(z.r, _mm256_sllv_epi32(all, low_)), kept(z.q, _mm256_sllv_epi32(all, up_))};
+    }
+    THINNED_INLINE Alternate product(const unsigned char* bits, int i, Alternate a, Singles s) const {
+        const __m256i all = _mm256_set1_epi32(word(bits + 2 * i));
+        return {kept(_mm256_mul_ps(a.even, s.r), _mm256_sllv_epi32(all, even_)),
+                kept(_mm256_mul_ps(a.odd, s.r), _mm256_sllv_epi32(all, odd_))};
     }
     THINNED_INLINE Doubles product(const unsigned char* bits, int i, const Doubles& a,
                                    const Doubles& s) const {
@@ -259,7 +287,7 @@ class Sieve {
     }
 
   private:
-    __m256i low_, up_;
+    __m256i low_, up_, even_, odd_;
 
     // Zeros of which GCC does not know: what it knows to blend with zeros it turns into a comparison and an
     // "and", an instruction more.
@@ -269,6 +297,9 @@ class Sieve {
         __asm__("" : "+x"(none));
 #endif
         return none;
+    }
+    THINNED_INLINE static __m256 kept(__m256 z, __m256i tops) {
+        return _mm256_blendv_ps(zeros(), z, _mm256_castsi256_ps(tops));
     }
     THINNED_INLINE static __m256d kept(__m256d z, __m128i tops) {
         return _mm256_blendv_pd(_mm256_castps_pd(zeros()), z,

@@ -123,6 +123,9 @@ THINNED_INLINE void stream_f64(double* p, Doubles a) {
     _mm512_stream_pd(p, a.r);
     _mm512_stream_pd(p + 8, a.q);
 }
+using ScaledBF16 = Singles;
+THINNED_INLINE Singles load_bf16_to_scale(const u16* p) { return load_bf16(p); }
+
 // Which of 64 elements are kept, by bits in memory that begin somewhere in a byte.
 class Sieve {
   public:

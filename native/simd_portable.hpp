@@ -7,6 +7,9 @@
 namespace thinned {
 namespace {
 
+using ScaledBF16 = Singles;
+THINNED_INLINE Singles load_bf16_to_scale(const u16* p) { return load_bf16(p); }
+
 // Which of 64 elements are kept, by bits in memory that begin somewhere in a byte.
 class Sieve {
   public:

@@ -10,11 +10,12 @@ namespace thinned {
 namespace {
 
 // A type says how sixteen of its elements come into the arithmetic and go back, and what a number of
-// the arithmetic becomes in between.
+// the arithmetic becomes in between. Those that a Sieve scales come in whatever order suits it.
 struct F32 {
     using Element = float;
     using Real = float;
     static Singles load(const Element* p) { return load_f32(p); }
+    static Singles load_to_scale(const Element* p) { return load(p); }
     static void store(Element* p, const Singles& a) { store_f32(p, a); }
     static void stream(Element* p, const Singles& a) { stream_f32(p, a); }
     static Singles rounded(const Singles& a) { return a; }
@@ -23,6 +24,7 @@ struct F64 {
     using Element = double;
     using Real = double;
     static Doubles load(const Element* p) { return load_f64(p); }
+    static Doubles load_to_scale(const Element* p) { return load(p); }
     static void store(Element* p, const Doubles& a) { store_f64(p, a); }
     static void stream(Element* p, const Doubles& a) { stream_f64(p, a); }
     static Doubles rounded(const Doubles& a) { return a; }
@@ -31,6 +33,7 @@ struct F16 {
     using Element = u16;
     using Real = float;
     static Singles load(const Element* p) { return load_f16(p); }
+    static Singles load_to_scale(const Element* p) { return load(p); }
     static void store(Element* p, const Singles& a) { store_halves(p, halves_f16(a)); }
     static void stream(Element* p, const Singles& a) { stream_halves(p, halves_f16(a)); }
     static Singles rounded(const Singles& a) {
@@ -43,8 +46,15 @@ struct BF16 {
     using Element = u16;
     using Real = float;
     static Singles load(const Element* p) { return load_bf16(p); }
-    static void store(Element* p, const Singles& a) { store_halves(p, halves_bf16(a)); }
-    static void stream(Element* p, const Singles& a) { stream_halves(p, halves_bf16(a)); }
+    static ScaledBF16 load_to_scale(const Element* p) { return load_bf16_to_scale(p); }
+    template <class Numbers>
+    static void store(Element* p, const Numbers& a) {
+        store_halves(p, halves_bf16(a));
+    }
+    template <class Numbers>
+    static void stream(Element* p, const Numbers& a) {
+        stream_halves(p, halves_bf16(a));
+    }
     static Singles rounded(const Singles& a) {
         Element half[16];
         store(half, a);

@@ -87,6 +87,32 @@ def test_the_places_that_are_named_are_there(place):
     assert getattr(import_module(room), name) is not None
 
 
+@pytest.mark.parametrize("room", ["audit", "estimators", "fit"])
+def test_a_room_is_there_after_a_bare_import(room):
+    said = f"import thinned; print(thinned.{room}.__name__)"
+    done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True)
+    assert done.stdout.split() == [f"thinned.{room}"], done.stderr
+
+
+@pytest.mark.parametrize(("absent", "told"), [
+    ("keras", 'thinned.keras needs Keras: pip install "thinned[keras]".'),
+    pytest.param(
+        "tensorflow",
+        "thinned.keras: Keras is set to run on tensorflow, which is not installed. Set the "
+        "environment variable KERAS_BACKEND to jax, torch or numpy before Keras is imported, or "
+        "install tensorflow.",
+        marks=needs("keras"),
+    ),
+])  # fmt: skip
+def test_keras_that_does_not_load_says_what_to_do(absent, told):
+    code = f"import sys; sys.modules[{absent!r}] = None; import thinned.keras"
+    environment = os.environ | {"KERAS_BACKEND": "tensorflow"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+    assert done.stderr.splitlines()[-1] == f"ImportError: {told}"
+
+
 def names_shown(module):
     return [name for name in dir(module) if not name.startswith("__")]
 

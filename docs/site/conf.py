@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 from thinned.version import __version__
+
+os.environ.setdefault("KERAS_BACKEND", "numpy")  # Keras's default is a library that is not needed
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # where docs.site lies
 

@@ -1,6 +1,6 @@
 // The module thinned._torch_MAJOR_MINOR: noise on PyTorch's plain CPU tensors, as a node of its autograd.
 //
-// It does in C++ what backends/torch/backend.py does with a torch.autograd.Function in Python, which costs a
+// It does in C++ what backends/torch/eager.py does with a torch.autograd.Function in Python, which costs a
 // small tensor more than its dropout and PyTorch's own graph together. Whatever is not a dense tensor of
 // plain memory, or has someone who wants to see the call (a dispatch mode, a transform of torch.func,
 // forward mode, a tracer), is left to Python: the functions here return None, and the node calls back.

@@ -161,23 +161,27 @@ CASE(operations_are_exact_at_every_length_and_address) {
 CASE(every_half_is_converted_and_rounded_right) {
     constexpr u64 n = 65536;
     const std::vector<u64> ones(n / 64 + 1, ~u64{0});
-    std::vector<u16> x(n), y(n);
+    std::vector<u16> x(n), y(n), z(n);
     for (u64 i = 0; i < n; ++i) x[i] = static_cast<u16>(i);
     for (const Kernel* k : thinned::runnable_kernels()) {
         for (const Type type : {Type::f16, Type::bf16}) {
             for (const double scale : kScales) {
                 const Values values{scale, 0.0};
-                k->apply[static_cast<int>(type)][0](ones.data(), 0, n, x.data(), y.data(), nullptr,
-                                                    values);
+                const int t = static_cast<int>(type);
+                k->apply[t][0](ones.data(), 0, n, x.data(), y.data(), nullptr, values);
+                // The way of elements that are scaled as they are drawn.
+                k->whole[t][0](n, x.data(), z.data(), values);
                 for (u64 i = 0; i < n; ++i) {
                     const char* from = reinterpret_cast<const char*>(&x[i]);
                     u16 want;
                     twin::element(type, Op::scale, values, true, from, nullptr,
                                   reinterpret_cast<char*>(&want));
-                    CHECK(twin::same(type, reinterpret_cast<const char*>(&want),
-                                     reinterpret_cast<const char*>(&y[i])),
-                          "%s type %d scale %g: %04llx became %04x, not %04x", k->name,
-                          static_cast<int>(type), scale, static_cast<unsigned long long>(i), y[i], want);
+                    for (const u16 found : {y[i], z[i]}) {
+                        CHECK(twin::same(type, reinterpret_cast<const char*>(&want),
+                                         reinterpret_cast<const char*>(&found)),
+                              "%s type %d scale %g: %04llx became %04x, not %04x", k->name, t, scale,
+                              static_cast<unsigned long long>(i), found, want);
+                    }
                 }
             }
         }

@@ -12,7 +12,19 @@ from thinned import _later, methods, traced
 from thinned.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from thinned import classic, jax, keras as keras, members, numpy, schedules, testing, torch
+    from thinned import (
+        audit,
+        classic,
+        estimators,
+        fit,
+        jax,
+        keras as keras,
+        members,
+        numpy,
+        schedules,
+        testing,
+        torch,
+    )
     from thinned.address import Address
     from thinned.estimators.multilayer import DropoutMLPClassifier, DropoutMLPRegressor
     from thinned.kernel import kernel_info, set_num_threads
@@ -33,7 +45,10 @@ __all__ = [
     "DropoutMLPClassifier",
     "DropoutMLPRegressor",
     "Window",
+    "audit",
     "classic",
+    "estimators",
+    "fit",
     "jax",
     "kernel_info",
     "members",
@@ -54,9 +69,12 @@ _LATER = {
     "DropoutMLPRegressor": "thinned.estimators.multilayer",
     "Window": "thinned.window",
     "address": "thinned.address",
+    "audit": "thinned.audit",
     "backends": "thinned.backends",
     "checks": "thinned.checks",
     "classic": "thinned.classic",
+    "estimators": "thinned.estimators",
+    "fit": "thinned.fit",
     "jax": "thinned.jax",
     "keras": "thinned.keras",
     "kernel": "thinned.kernel",

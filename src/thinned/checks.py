@@ -165,7 +165,12 @@ def shape(who: str, value: Any, name: str = "shape") -> tuple[int, ...]:
     """Return `value` as a tuple of lengths; one integer stands for one axis."""
     if is_one_number(value):
         value = (value,)
-    value = items(who, name, value, "an integer or a tuple of integers")
+    requirement = "an integer or a tuple of integers"
+    axes_of_it = len(getattr(value, "shape", ())) if hasattr(value, "dtype") else 0
+    if axes_of_it > 1:  # the array itself, not its shape
+        got = f"an array of {axes_of_it} axes"
+        raise TypeError(message(who, name, requirement, got, "Pass x.shape."))
+    value = items(who, name, value, requirement)
     lengths = tuple(integer(who, f"a length in {name}", n, 0, 2**63) for n in value)
     if len(lengths) > MOST_AXES:
         raise ValueError(message(who, name, f"of {MOST_AXES} axes at most", f"{len(lengths)} axes"))

@@ -351,6 +351,14 @@ def test_windows(args, kind, text):
         (4.0, TypeError, "shape must be an integer or a tuple of integers, got 4.0."),
         (None, TypeError, "shape must be an integer or a tuple of integers, got None."),
         (
+            np.ones((4, 6)),
+            TypeError,
+            (
+                "shape must be an integer or a tuple of integers, got an array of 2 axes. "
+                "Pass x.shape."
+            ),
+        ),
+        (
             (4, 6.0),
             TypeError,
             "a length in shape must be an integer in [0, 9223372036854775808), got 6.0 (float).",

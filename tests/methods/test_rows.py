@@ -49,28 +49,29 @@ CALLED = {
     "keep_prob hidden_dropout_prob hidden_dropout resid_pdrop embd_pdrop dropout_rate drop_rate "
     "drop_prob dropout_p proj_drop classifier_dropout bernoulli binary_dropout nn.Dropout "
     "classifier_dropout_prob seq_classif_dropout mlp_drop_rate head_drop_rate output_keep_prob "
-    "dropout_ratio DropoutLayer noise_shape DropoutWrapper token_cutoff",
+    "dropout_ratio DropoutLayer noise_shape DropoutWrapper token_cutoff monte_carlo mask "
+    "backward_pass random_seed member time_dropout expert_dropout",
     "vanilla_dropout": "vanilla VanillaDropout",
     "attention_dropout": "attention attn_pdrop attn_drop_rate attn_dropout attn_drop "
     "attention_dropout_rate attn_dropout_p",
     "drop_path": "drop_path_rate droppath path stochastic_depth_prob survival_prob "
-    "drop_connect_rate sd_prob",
+    "drop_connect_rate sd_prob FractalNet",
     "drop_connect": "dropconnect connect",
     "spatial_dropout": "channel channelwise channel_dropout spatial Dropout2d 2d_dropout",
     "standout": "adaptive adaptive_dropout",
     "gaussian_dropout": "gaussian GaussianDropout",
-    "gaussian_noise": "GaussianNoise additive_noise noise_injection input_noise",
+    "gaussian_noise": "GaussianNoise additive_noise noise_injection input_noise noise",
     "uniform_dropout": "uniform",
     "variational_dropout": "variational",
-    "locked_dropout": "locked rnn_dropout variational_rnn",
+    "locked_dropout": "locked rnn_dropout variational_rnn lockdrop dropout_W dropout_U",
     "recurrent_dropout": "recurrent recurrent_dropout_prob",
     "condition_dropout": "uncond_p",
     "modality_dropout": "modality_dropout_prob",
-    "drop_block": "block dropblock",
+    "drop_block": "block dropblock batch_dropblock",
     "drop_edge": "edge edge_dropout",
-    "drop_node": "node node_dropout",
+    "drop_node": "node node_dropout GRAND",
     "drop_head": "head",
-    "layer_drop": "layer layer_dropout encoder_layerdrop",
+    "layer_drop": "layer layer_dropout encoder_layerdrop progressive_layer_dropping PLD",
     "word_dropout": "word token_dropout",
     "embedding_dropout": "embedding",
     "alpha_dropout": "alpha selu_dropout",
@@ -130,6 +131,17 @@ def test_a_name_that_means_more_has_a_remark(name, told, capsys):
     ("swapout", "arXiv:1605.06465"),
     ("deep_ensemble", "thinned.members.predict"),
     ("SpecAugment", "arXiv:1904.08779"),
+    # Their words are those of arguments, and yet none of them is plain dropout.
+    ("BlockDrop", "arXiv:1711.08393"),
+    ("DropActivation", "arXiv:1811.05850"),
+    ("DropIn", "arXiv:1511.06951"),
+    ("evolutional_dropout", "give them as p"),
+    ("mixup", "it is no dropout"),
+    # Subjects, of which there is a page.
+    ("co-adaptation", "docs/learn/regulariser.md"),
+    ("thinned networks", "docs/learn/networks.md"),
+    ("conformal prediction", "docs/uncertainty.md"),
+    ("ECE", "thinned.members.calibration"),
 ])  # fmt: skip
 def test_what_is_no_row_is_explained(name, told, capsys):
     with pytest.raises(KeyError, match=f"{name} is not in the catalogue: .*{told}"):

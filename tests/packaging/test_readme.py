@@ -1,15 +1,19 @@
-"""README.md: the paths that it names exist, and its counts are those of the tables."""
+"""README.md: its blocks run, the paths that it names exist, its counts are those of the tables."""
 
+import doctest
 import re
+import warnings
 from pathlib import Path
 
 import pytest
+from libraries import is_there
 
 from thinned.audit import RULES
 from thinned.methods import every
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
 # How far "some sixty" may be from sixty.
 ROUGHLY = 0.2
 
@@ -65,3 +69,24 @@ def test_the_number_of_mistakes():
     (named,) = re.findall(r"It finds (.*?), and some forty other mistakes", README, flags=re.S)
     others = len(RULES) - 1 - len(named.split(", "))
     assert others == pytest.approx(40, rel=ROUGHLY)
+
+
+def test_the_blocks_are_found():
+    assert len(BLOCKS) == 7
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+def test_a_block_runs_alone(block):
+    """As it is pasted: it has its own imports, and no name of a block before it."""
+    for library in ("torch", "jax", "sklearn"):
+        imported = re.search(rf"^(import|from) {library}\b", block, flags=re.MULTILINE)
+        if imported and not is_there(library):
+            pytest.skip(f"{library} is not installed")
+    examples = doctest.DocTestParser().get_examples(block)
+    if examples:
+        test = doctest.DocTest(examples, {}, "README.md", "README.md", 0, block)
+        assert doctest.DocTestRunner().run(test).failed == 0
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*max_iter")  # 30 epochs are enough to show it
+        exec(compile(block, "README.md", "exec"), {"__name__": "__main__"})

@@ -19,7 +19,7 @@ SITE = ROOT / "build" / "site"
 @pytest.fixture(scope="session")
 def site():
     """The folder of the built site. A warning of Sphinx is an error, as for `make site`."""
-    for name in ("sphinx", "myst_nb", "torch", "jax", "flax", "equinox", "haiku"):
+    for name in ("sphinx", "myst_nb", "torch", "jax", "flax", "equinox", "haiku", "keras"):
         if not libraries.is_there(name):
             pytest.skip(libraries.reason(name))
     SITE.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,5 @@
-// What a reader would trip over on the open page: text too faint, and a page wider than its window.
+// What a reader would trip over on the open page: text too faint, text that is cut off, and a page
+// wider than its window.
 (() => {
   const numbers = (colour) => colour.match(/[\d.]+/g).map(Number);
 
@@ -46,7 +47,29 @@
     return found;
   }
 
-  const told = { wide: document.documentElement.scrollWidth - innerWidth, faint: {} };
+  // Text beyond the window's right edge that no block of its own lets the reader scroll to.
+  function cutOff() {
+    const found = [];
+    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+      const element = walker.currentNode.parentElement;
+      const text = walker.currentNode.textContent.trim();
+      if (!text || element.closest("svg, script, style, noscript, .visually-hidden")) continue;
+      if (!element.checkVisibility({ opacityProperty: true, visibilityProperty: true })) continue;
+      const range = document.createRange();
+      range.selectNodeContents(walker.currentNode);
+      const right = Math.max(...[...range.getClientRects()].map((box) => box.right));
+      if (right <= innerWidth + 1) continue;
+      let at = element;
+      if (element.closest("nav")) continue;  // the trail above a page is shortened by three dots
+      while (at && !["auto", "scroll"].includes(getComputedStyle(at).overflowX)) at = at.parentElement;
+      // A block of code or a table may scroll; what holds the heading too is the page.
+      if (!at || at.querySelector("h1")) found.push(text.slice(0, 40));
+    }
+    return found;
+  }
+
+  const told = { wide: document.documentElement.scrollWidth - innerWidth, cut: cutOff().slice(0, 5), faint: {} };
   for (const theme of ["light", "dark"]) {
     document.documentElement.dataset.theme = theme;
     told.faint[theme] = faint().slice(0, 5);

@@ -45,13 +45,64 @@ SAID = {
     "x must be of type float16, bfloat16, float32 or float64": lambda: thinned.dropout(
         np.ones(3, int), 0.5, AT
     ),
+    "x must be a batch of maps, (N, C, ...)": lambda: thinned.drop_block(np.ones(3), 0.5, AT),
+    "an axis in shared_axes must be an integer in": lambda: thinned.dropout(
+        np.ones(3), 0.5, AT, shared_axes=4
+    ),
+    "Pass probabilities, not logits": lambda: (
+        thinned.members.calibration.expected_calibration_error(np.ones((2, 2)), np.zeros(2, int))
+    ),
+}
+
+
+def model():
+    from torch import nn
+
+    return nn.Sequential(nn.Linear(8, 16), nn.Dropout(0.5), nn.ReLU(), nn.Linear(16, 2))
+
+
+def without_the_mode():
+    import torch
+
+    thinned.torch.functional.dropout(torch.ones(3), 0.5)
+
+
+def twice():
+    ours = model()
+    thinned.torch.adopt(ours)
+    thinned.torch.adopt(ours)
+
+
+def scheduled(pattern):
+    early = thinned.schedules.early(0.1, until=0.2)
+    thinned.torch.adopt(model(), schedule={pattern: early})
+
+
+SAID_OF_MODELS = {
+    "training must be given": without_the_mode,
+    "the model, a Sequential, is adopted already": twice,
+    "member: model must be a thin model": lambda: thinned.torch.member(model(), 3),
+    "no dropout of the model can run thin": lambda: thinned.torch.thin(model()[:2]),
+    "schedule of 'blocks.*' matches no site": lambda: scheduled("blocks.*"),
+    "is relative to the number of all training steps": lambda: scheduled("*"),
+    "the model has no dropout to adopt": lambda: thinned.torch.adopt(model()[:1]),
 }
 
 
 @pytest.mark.parametrize("sentence", SAID)
 def test_an_error_message_of_the_page_is_one(sentence):
+    said(sentence, SAID[sentence])
+
+
+@needs("torch")
+@pytest.mark.parametrize("sentence", SAID_OF_MODELS)
+def test_an_error_message_about_a_model_is_one(sentence):
+    said(sentence, SAID_OF_MODELS[sentence])
+
+
+def said(sentence, go):
     page = (DOCS / "look" / "troubleshooting.md").read_text(encoding="utf-8")
     assert sentence in page
     with pytest.raises((TypeError, ValueError, AttributeError)) as caught:
-        SAID[sentence]()
+        go()
     assert sentence in str(caught.value)

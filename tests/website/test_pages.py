@@ -22,6 +22,7 @@ def looked_at(browser, path):
     wrong = [f"{theme}: {text}" for theme, texts in told["faint"].items() for text in texts]
     if told["wide"] > 0:
         wrong.append(f"{told['wide']} pixels too wide")
+    wrong += [f"cut off: {text}" for text in told["cut"]]
     wrong += browser.complaints
     mine = ("file:", "data:", "about:")
     return wrong + [f"asked for {url}" for url in browser.requests if not url.startswith(mine)]
@@ -74,12 +75,24 @@ def test_what_cannot_be_read_is_caught(browser, tmp_path):
     path = tmp_path / "bad.html"
     path.write_text(
         '<body style="background:#fff"><p style="color:#999">faint</p>'
-        '<div style="width:900px">wide</div><img src="http://127.0.0.1:9/x.png">'
+        '<div style="width:900px">wide</div><pre style="overflow-x:auto">'
+        + "scrolled " * 99
+        + '</pre><h1 style="overflow-x:clip">'
+        + "cut" * 99
+        + '</h1><img src="http://127.0.0.1:9/x.png">'
         "<script>throw new Error('planted')</script>"
     )
     wrong = "\n".join(looked_at(browser, path))
-    for part in ("light: faint", "dark: faint", "pixels too wide", "planted", "asked for http:"):
+    for part in (
+        "light: faint",
+        "dark: faint",
+        "pixels too wide",
+        "cut off: cutcut",
+        "planted",
+        "asked for http:",
+    ):
         assert part in wrong
+    assert "scrolled" not in wrong
 
 
 FINISHED = "finished|did not match"
@@ -92,6 +105,11 @@ FOUND = {
     "bibtex": "uncertainty",
     "keep_prob": "learn/by-hand",
     "unexpected key": "use/migrate",
+    "co-adaptation": "learn/regulariser",
+    "backward pass": "learn/by-hand",
+    "own network": "fit",
+    "reproduce": "uncertainty",
+    "KERAS_BACKEND": "look/troubleshooting",
 }
 
 

@@ -88,8 +88,8 @@ def fit(
     p: Annotated[
         str,
         typer.Option(
-            help="Probabilities to drop, compared with each other and with 0. 0.3x0.5 has one for "
-            "each hidden layer."
+            help="Probabilities to drop, compared with each other and with 0. One number is for "
+            "the inputs and every hidden layer; 0.3x0.5 has one for each hidden layer."
         ),
     ] = "0,0.1,0.2,0.3,0.5",
     hidden: Annotated[str, typer.Option(help="Units of each hidden layer.")] = "256,256",

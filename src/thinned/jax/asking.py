@@ -1,5 +1,5 @@
-"""What a question is put to: a function, or a model of NNX, Linen or Equinox, as a function of its
-arguments and of the address of a thinned network."""
+"""A function, or a model of NNX, Linen or Equinox, as a function of its arguments and of the
+address of a thinned network: what members are asked of."""
 
 from __future__ import annotations
 

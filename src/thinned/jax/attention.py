@@ -1,4 +1,4 @@
-"""Attention with dropout on its weights, which are never there as a whole: nor is their mask."""
+"""Attention with dropout on its weights; neither the weights nor their mask are held as a whole."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ __all__ = ["Audit", "Finding", "Runs", "audit", "in_evaluation", "runs_of"]
 
 
 class Finding(NamedTuple):
-    """One thing that is wrong: where, what, how it shows, and the mend."""
+    """One mistake: where it is, what it is, how it shows, and how to mend it."""
 
     site: str
     kind: str

@@ -21,8 +21,8 @@ from thinned.window import Placement
 
 __all__ = ["Inputs", "Plan", "attend"]
 
-# Elements and rows of a block. Large enough for products to run at their speed, small beside the
-# square that they are a part of; so many rows at least that the keys are not read for few.
+# Most elements and rows of a block, and fewest rows: large enough for products to run at full
+# speed, small beside all weights, and with enough rows for each reading of the keys.
 MOST, ROWS, FEWEST = 2**22, 128, 8
 
 

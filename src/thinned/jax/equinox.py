@@ -73,7 +73,7 @@ class Layer(eqx.Module):
         """p, which stays an array where it is one of JAX's: filter_jit traces it, and so another
         value is no other program."""
         name = type(self).__name__
-        if isinstance(p, jax.core.Tracer):  # its value is looked at where it is drawn with
+        if isinstance(p, jax.core.Tracer):  # its value is checked by the draw
             return p
         number = checks.probability(name, p)
         self.row.require_law(name, number)

@@ -4,6 +4,18 @@
 model has its addresses. Masks are the same whether Keras runs on JAX, PyTorch, NumPy or TensorFlow.
 """
 
+try:
+    import keras as _keras  # noqa: F401 - asked for here, to say what to do where it does not load
+except ImportError as error:
+    missing = (error.name or "keras").partition(".")[0]
+    if missing == "keras":
+        raise ImportError('thinned.keras needs Keras: pip install "thinned[keras]".') from error
+    raise ImportError(
+        f"thinned.keras: Keras is set to run on {missing}, which is not installed. Set the "
+        "environment variable KERAS_BACKEND to jax, torch or numpy before Keras is imported, or "
+        f"install {missing}."
+    ) from error
+
 from typing import Any
 
 from thinned.keras import layers

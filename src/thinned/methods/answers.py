@@ -27,13 +27,36 @@ class Answer(NamedTuple):
 ANSWERS = (
     Answer(
         (
-            "mc_dropout", "monte_carlo_dropout", "bayesian_dropout", "bayesian", "uncertainty",
+            "mc_dropout", "monte_carlo_dropout", "monte_carlo", "bayesian_dropout", "bayesian",
+            "uncertainty",
             "test_time_dropout", "MC", "ensemble", "implicit_ensemble", "dropout_ensemble",
-            "members", "BALD",
+            "members", "member", "BALD", "approximate_inference", "stochastic_forward_passes",
         ),
         "dropout",
         "MC dropout is dropout that stays on after training, over many masks: "
         "thinned.members.predict(model, x, members=64), docs/members.md.",
+    ),
+    Answer(
+        ("mask", "dropout_mask"),
+        "dropout",
+        "The mask itself is thinned.keep_mask(shape, p, at), with True for what is kept.",
+    ),
+    Answer(
+        ("backward", "backward_pass", "gradient", "dropout_backward"),
+        "dropout",
+        "The backward pass is the same call on the gradient, with the same address: "
+        "docs/learn/by-hand.md. With the cache of the courses: thinned.classic.dropout_backward.",
+    ),
+    Answer(
+        ("seed", "random_seed", "manual_seed", "random_state", "rng", "key"),
+        "dropout",
+        "The seed is a part of the address: thinned.Address(seed=0, site=\"fc1\", step=7).",
+    ),
+    Answer(
+        ("time_dropout", "temporal_dropout", "sequence_dropout", "timestep_dropout"),
+        "dropout",
+        "For whole time steps of an array (samples, time, features): shared_axes=(2,). For one "
+        "mask at all time steps it is locked_dropout.",
     ),
     Answer(
         ("inverted", "inverted_dropout"),
@@ -129,7 +152,13 @@ ANSWERS = (
         "AWD-LSTM's wdrop is weight_drop, its dropouti and dropouth are locked_dropout, and its "
         "dropoute is embedding_dropout.",
     ),
-    Answer(("dropouti", "dropouth"), "locked_dropout"),
+    Answer(("dropouti", "dropouth", "lockdrop", "dropout_W"), "locked_dropout"),
+    Answer(
+        ("dropout_U",),
+        "locked_dropout",
+        "Of the recurrent state, as Gal and Ghahramani (2015, arXiv:1512.05287) drop it; "
+        "thinned.torch.LSTM has it as recurrent_p.",
+    ),
     Answer(("dropoute",), "embedding_dropout"),
     Answer(("zoneout_hidden",), "zoneout"),
     Answer(
@@ -154,6 +183,12 @@ ANSWERS = (
         "information_dropout",
         "The bottleneck of Alemi et al. (2016, arXiv:1612.00410) adds its noise; information "
         "dropout multiplies by it.",
+    ),
+    Answer(
+        ("GRAND", "random_propagation"),
+        "drop_node",
+        "GRAND (Feng et al., 2020, arXiv:2005.11079) drops nodes' rows, propagates, and adds a "
+        "consistency loss over several draws.",
     ),
     Answer(("drop_gnn",), "drop_node", "DropGNN averages several runs with nodes dropped."),
     Answer(
@@ -199,6 +234,24 @@ ANSWERS = (
         ("moddrop", "modal_dropout", "modality_drop", "sensor_dropout", "view_dropout"),
         "modality_dropout",
     ),
+    Answer(
+        ("progressive_layer_dropping", "progressive_layer_drop", "PLD"),
+        "layer_drop",
+        "Its p grows over training and over depth (Zhang and He, 2020, arXiv:2010.13369): "
+        "thinned.schedules has both.",
+    ),
+    Answer(
+        ("fractal_net", "fractal_drop_path"),
+        "drop_path",
+        "FractalNet (Larsson et al., 2017, arXiv:1605.07648), where the name is from, drops the "
+        "paths that join, and keeps at least one. drop_path drops residual branches.",
+    ),
+    Answer(
+        ("batch_drop_block", "batch_drop_block_network"),
+        "drop_block",
+        "Batch DropBlock (Dai et al., 2019, arXiv:1811.07130) drops one rectangle in all images "
+        "of a batch: multiply by thinned.cutout(ones, 1.0, at, size=...) of one image of ones.",
+    ),
     Answer(("lora_rank_dropout",), "rank_dropout"),
     Answer(("lora_module_dropout",), "module_dropout"),
     Answer(("lora_sparsity", "sparse_lora"), "sparse_lora_dropout"),
@@ -224,7 +277,7 @@ ANSWERS = (
         "sites.",
     ),
     Answer(
-        ("additive_noise", "noise_injection", "input_noise"),
+        ("additive_noise", "noise_injection", "input_noise", "noise"),
         "gaussian_noise",
         "It adds noise. The form that multiplies is gaussian_dropout.",
     ),
@@ -281,6 +334,90 @@ ANSWERS = (
         ("scheduled_sampling", "teacher_forcing"),
         None,
         "it replaces inputs of a decoder by its own outputs, and drops nothing.",
+    ),
+    Answer(
+        ("block_drop",),
+        None,
+        "it is a trained policy that skips residual blocks at inference (Wu et al., 2018, "
+        "arXiv:1711.08393). layer_drop skips random ones in training.",
+    ),
+    Answer(
+        ("drop_activation",),
+        None,
+        "it replaces a random activation function by the identity (Liang et al., 2018, "
+        "arXiv:1811.05850). With m = thinned.keep_mask(x.shape, p, at) it is "
+        "where(m, relu(x), x) in training.",
+    ),
+    Answer(
+        ("drop_in", "gradual_drop_in"),
+        None,
+        "it adds layers to a network during training (Smith et al., 2016, arXiv:1511.06951). "
+        "thinned.torch has the drop-in modules for torch.nn's.",
+    ),
+    Answer(
+        ("auto_dropout",),
+        None,
+        "it searches dropout patterns by reinforcement learning (Pham and Le, 2021, "
+        "arXiv:2101.01761).",
+    ),
+    Answer(
+        ("disout", "feature_map_distortion"),
+        None,
+        "it distorts blocks of a feature map instead of dropping them (Tang et al., 2020, "
+        "arXiv:2002.11022). drop_block drops them.",
+    ),
+    Answer(
+        ("weighted_channel_dropout", "focused_dropout", "contextual_dropout", "ising_dropout"),
+        None,
+        "its probabilities are computed from the activations. Of this kind there are standout, "
+        "excitation_dropout and targeted_dropout.",
+    ),
+    Answer(
+        ("evolutional_dropout", "multinomial_dropout", "data_dependent_dropout"),
+        None,
+        "its probabilities are computed from the second moments of a batch (Li et al., 2016, "
+        "arXiv:1602.02220). Compute them, and give them as p: an array that broadcasts to x.",
+    ),
+    Answer(
+        ("dart",),
+        None,
+        "it drops trees of a boosted ensemble (Rashmi and Gilad-Bachrach, 2015, "
+        "arXiv:1505.01866), not units of a network.",
+    ),
+    Answer(
+        ("mixup", "cutmix", "manifold_mixup", "label_smoothing", "weight_decay", "batch_norm",
+         "batch_normalization", "SWA", "SWAG", "snapshot_ensemble", "stochastic_weight_averaging",
+         "layer_scale", "flipout", "bayes_by_backprop", "early_stopping"),
+        None,
+        "it is no dropout: nothing of the network is dropped at random.",
+    ),
+    Answer(
+        ("co_adaptation", "regularizer", "regularisation", "regularization", "overfitting", "L2",
+         "ridge"),
+        None,
+        "it is no method but a subject: docs/learn/regulariser.md, Why dropout regularises.",
+    ),
+    Answer(
+        ("thinned_network", "thinned_networks", "model_averaging", "weight_scaling"),
+        None,
+        "it is no method but a subject: docs/learn/networks.md, 2^n thinned networks.",
+    ),
+    Answer(
+        ("thin", "thinning", "thin_execution"),
+        None,
+        "it is no method but a way to run one: thinned.torch.thin(model), docs/thin.md.",
+    ),
+    Answer(
+        ("calibration", "calibrate", "conformal", "conformal_prediction", "temperature_scaling",
+         "ECE", "NLL", "CRPS", "brier_score", "AURC", "CQR", "APS", "RAPS", "PIT", "MPIW", "PICP",
+         "prediction_interval", "error_bars"),
+        None,
+        "it measures or corrects predictions: thinned.members.calibration, docs/uncertainty.md.",
+    ),
+    Answer(
+        ("choose_p", "which_p", "how_to_choose_p", "best_p"),
+        None,
+        "it is no method but a question: docs/learn/choose-p.md, and `thinned fit`.",
     ),
     Answer(("lora_alpha", "lora_r"), None, "it sets an adapter's size. It drops nothing."),
 )  # fmt: skip

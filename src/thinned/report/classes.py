@@ -13,7 +13,7 @@ from thinned.report.svg import Picture, canvas, inline
 
 __all__ = ["confusion", "found_by_class"]
 
-# A matrix of more classes gets no numbers in its cells, one of many more no names.
+# More classes than these have no numbers in the cells, and no names.
 MOST_NUMBERED, MOST_NAMED = 12, 40
 # Inches from one class to the next where there are many, so that names do not touch.
 PITCH = 0.145
@@ -61,7 +61,7 @@ def confusion(result: Result) -> Picture:
         size = 9 if n <= MOST_NUMBERED else min(7.5, 190 / n)
         axes.set_yticks(range(len(shown)), shown, fontsize=size)
         slant: dict[str, Any] = {}
-        if n > MOST_NUMBERED:  # upright, a name takes no more than its column
+        if n > MOST_NUMBERED:  # an upright name is no wider than its column
             slant = {"rotation": 90}
         elif max(map(len, names)) > 4:
             slant = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}

@@ -9,7 +9,7 @@ from thinned.pages.document import Section, clean, table, text, text_long
 
 __all__ = ["section"]
 
-# Longer tables stand behind a line that opens them, and end somewhere.
+# A table of more columns than MOST_OPEN is folded, and cut after MOST_LISTED.
 MOST_OPEN, MOST_LISTED, MOST_CLASSES = 12, 200, 12
 
 

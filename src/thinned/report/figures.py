@@ -30,8 +30,8 @@ __all__ = [
 MARKERS = "osD^vPX*"
 # Cells of a mask that can be told apart in a picture of this size, and dots in a scatter.
 MOST_UNITS, MOST_ROWS, MOST_DOTS = 64, 32, 1500
-MOST_COLUMNS = 15  # of which the picture shows what they are worth
-SMALLEST = 1e-6  # a loss below is drawn here, on its logarithmic axis
+MOST_COLUMNS = 15  # whose worth the picture shows
+SMALLEST = 1e-6  # a smaller loss is drawn here, since its axis is logarithmic
 
 
 def measure_name(result: Result) -> str:
@@ -78,7 +78,7 @@ def _whole_numbers(*axes: Any) -> None:
 def _points(
     axes: Axes, levels: tuple[Level, ...], means: list[Mean], colour: str, label: str
 ) -> Any:
-    """Means with their errors over the ps; returns the line that joins them."""
+    """Means with their errors, one for each p; returns the line that joins them."""
     ps = [level.p for level in levels]
     x = along(ps)
     drawn = axes.errorbar(
@@ -234,7 +234,7 @@ def validation_curves(result: Result) -> Picture:
 
 
 def training_and_validation(result: Result, level: Level) -> Picture:
-    """The two curves of one p, on axes that all ps share."""
+    """The two curves of one p, on the same axes as those of every other p."""
     rank = result.levels.index(level)
     every = [
         max(mean.value, SMALLEST)

@@ -329,7 +329,9 @@ def _settings(result: Result) -> Section:
         ("Seed", str(settings.seed)),
         ("Versions", ", ".join(f"{name} {there}" for name, there in result.versions.items())),
     ]
-    if result.took is not None:  # a report is the same whenever it is made, and has no time in it
+    if (
+        result.took is not None
+    ):  # the page itself has no time in it, so that equal results give equal pages
         facts.append(("Machine", f"{result.took.machine}; took.json says how long it took"))
     if len(data.targets) > 1:
         facts.insert(

@@ -82,7 +82,7 @@ def inline(figure: Figure, name: str, title: str, description: str, levels: int)
     ----------
     name : str. Unique on the page; every id in the element starts with it.
     title, description : str. What is read aloud in the picture's stead.
-    levels : int. How many ps there are.
+    levels : int. The number of values of p.
     """
     stream = io.StringIO()
     figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})

@@ -103,7 +103,7 @@ def _reliability(result: Result, found: Uncertainty) -> Picture:
     filled = curve.rows > 0
     claimed, right, rows = curve.confidence[filled], curve.accuracy[filled], curve.rows[filled]
     many = rows >= FEW_ROWS
-    # As if each bin had one right and one wrong row more: a bin of one row is not certain.
+    # One right and one wrong row are added to each bin, because a bin of one row is not certain.
     error = np.sqrt((right * rows + 1) * ((1 - right) * rows + 1) / (rows + 2) ** 2 / (rows + 3))
     with canvas(4.2, 3.9) as (figure, axes):
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))

@@ -1,5 +1,7 @@
 """What attention's kernels are compiled to: no stack, tensor cores, and shared memory that fits."""
 
+import re
+
 import pytest
 import torch
 from machine_code import compiled, read
@@ -22,7 +24,7 @@ MASKS = {"none": attention.NO_MASK, "boolean": attention.BOOLEAN, "added": atten
 def attended(which, dtype, width, target, mask="none", causal=False, tile=None):
     kernel = KERNELS[which]
     if tile is None:
-        tile = attending.tile_of(which, width, mask != "none")
+        tile = attending.tile_of(which, width, mask != "none", amd=target.startswith("gfx"))
     constants = {
         "E": width, "V": width, "D": width, "DV": width, "ROWS": tile.rows,
         "COLUMNS": tile.columns, "MASK": MASKS[mask], "CAUSAL": causal,
@@ -81,6 +83,32 @@ def test_tensor_memory_of_newer_devices(which, width):
     spilled = 16 if (which, width) == ("forward", 128) else 0
     masked = attended(which, "fp16", width, "sm_100", "added", causal=True)
     holds(read(masked), "sm_100", spilled)
+
+
+def holds_on_amd(made):
+    code = made.asm["amdgcn"]
+    assert re.search(r"\.private_segment_fixed_size:\s*0\b", code)
+    assert re.search(r"\.vgpr_spill_count:\s*0\b", code)
+    assert made.metadata.shared <= 64 * 1024
+    assert "v_mfma" in code
+
+
+@pytest.mark.parametrize("width", [32, 64, 128, 256])
+@pytest.mark.parametrize("which", KERNELS)
+def test_amd(which, width):
+    holds_on_amd(attended(which, "bf16", width, "gfx942"))
+    holds_on_amd(attended(which, "fp16", width, "gfx942", causal=True))
+    holds_on_amd(attended(which, "bf16", width, "gfx942", "added"))
+    holds_on_amd(attended(which, "fp16", width, "gfx942", "boolean"))
+
+
+@pytest.mark.parametrize(("which", "width"), [("forward", 128), ("rows", 128), ("keys", 256)])
+def test_tiles_of_other_devices_do_not_fit_amd(which, width):
+    made = attended(
+        which, "bf16", width, "gfx942", tile=attending.tile_of(which, width, False, False)
+    )
+    with pytest.raises(AssertionError):
+        holds_on_amd(made)
 
 
 def test_a_spill_is_seen():

@@ -298,3 +298,35 @@ def test_fault_the_number_stands_in_the_program(monkeypatch):
     clock.snapshot()
     with pytest.raises(AssertionError):
         compare(two_steps(model, clock, torch.compile(model, backend=counting())), eager())
+
+
+class Deep(nn.Module):
+    """Modules within modules, each with functional dropout of its own."""
+
+    def __init__(self, levels):
+        super().__init__()
+        self.linear = nn.Linear(16, 16)
+        self.inner = Deep(levels - 1) if levels > 1 else None
+
+    def forward(self, x):
+        x = nn.functional.dropout(self.linear(x), 0.3, self.training)
+        return x if self.inner is None else self.inner(x) * 1.5
+
+
+def test_modules_as_deep_as_detection_models_compile():
+    """Dynamo follows calls by recursion, and Python has a limit for it."""
+    torch.manual_seed(0)
+    model = Deep(9)
+    clock = adopt(model, seed=5).clock
+    x = torch.randn(4, 16)
+    eager = model(x)
+    clock.step = 0
+    backend = counting("eager")
+    program = torch.compile(model, backend=backend, fullgraph=True)
+    assert torch.equal(program(x), eager)
+    clock.tick()
+    ticked = program(x)
+    clock.step = 1
+    assert torch.equal(model(x), ticked)
+    assert not torch.equal(ticked, eager)
+    assert backend.frame_count == 1

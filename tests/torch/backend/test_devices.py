@@ -20,9 +20,12 @@ AT = thinned.Address(seed=2**64 - 1, site=2**32 - 1, step=2**32 - 2, call=2**16 
 
 @pytest.fixture(autouse=True)
 def asked_anew():
-    devices._has_triton.cache_clear()
+    kept = (devices._has_triton, devices._has_room)
+    for answers in kept:
+        answers.cache_clear()
     yield
-    devices._has_triton.cache_clear()
+    for answers in kept:
+        answers.cache_clear()
 
 
 def with_cuda(monkeypatch, capability=(9, 0), triton=(3, 7), hip=None, there=True):
@@ -47,6 +50,19 @@ def test_devices_and_their_paths(monkeypatch):
         with monkeypatch.context() as patch:
             with_cuda(patch, **how)
             assert devices.path_of(CUDA) == path
+
+
+def test_which_of_amds_devices_hold_the_tiles_of_attention(monkeypatch):
+    with_cuda(monkeypatch)
+    assert devices.holds_tiles(CUDA)
+    assert not devices.holds_tiles(MPS)
+    for name, holds in (("gfx942:sramecc+:xnack-", True), ("gfx950", True), ("gfx1100", False)):
+        devices._has_room.cache_clear()
+        with monkeypatch.context() as patch:
+            with_cuda(patch, hip="6.4")
+            said = SimpleNamespace(gcnArchName=name)
+            patch.setattr(torch.cuda, "get_device_properties", lambda index, said=said: said)
+            assert devices.holds_tiles(CUDA) is holds, name
 
 
 def test_the_reference_draws_by_operations(monkeypatch):

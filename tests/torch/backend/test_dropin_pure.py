@@ -12,8 +12,9 @@ import thinned.torch
 from thinned import reference
 from thinned.backends.base import Draw
 from thinned.backends.torch import compiled_node, kernel, spec
-from thinned.backends.torch.backend import Noise, backend, coordinates_of, filled
-from thinned.backends.torch.kernel import _pure, make
+from thinned.backends.torch.backend import backend
+from thinned.backends.torch.eager import filled
+from thinned.backends.torch.kernel import Noise, _pure, coordinates_of, make
 from thinned.backends.torch.operators import noise_registered
 from thinned.backends.torch.spec import Coordinates
 from thinned.kernel import use_kernel

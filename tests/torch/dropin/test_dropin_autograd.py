@@ -11,7 +11,9 @@ from torch.utils.checkpoint import checkpoint
 
 import thinned
 import thinned.torch
-from thinned.backends.torch.backend import Noise, backend, filled
+from thinned.backends.torch.backend import backend
+from thinned.backends.torch.eager import filled
+from thinned.backends.torch.kernel import Noise
 from thinned.methods.equation import draw_for
 from thinned.torch import functional as F  # noqa: N812
 

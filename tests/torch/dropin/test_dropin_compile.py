@@ -13,7 +13,8 @@ from versions import VERSION, through_the_compiler
 import thinned
 import thinned.torch
 from thinned.backends.torch import fresh_seed, wire
-from thinned.backends.torch.backend import coordinates_of, noise_compiled
+from thinned.backends.torch.kernel import coordinates_of
+from thinned.backends.torch.operators import noise_compiled
 from thinned.torch import functional as F  # noqa: N812
 
 AT = thinned.Address(seed=11, site="here", step=4, call=2)

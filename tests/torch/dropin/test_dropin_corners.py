@@ -10,7 +10,8 @@ from torch.autograd import forward_ad
 
 import thinned
 import thinned.torch as T  # noqa: N812 - as in the other tests of the package
-from thinned.backends.torch.backend import Noise, filled, noise
+from thinned.backends.torch.eager import filled, noise
+from thinned.backends.torch.kernel import Noise
 from thinned.methods.equation import draw_for
 from thinned.torch import functional as F  # noqa: N812
 

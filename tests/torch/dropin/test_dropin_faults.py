@@ -8,8 +8,8 @@ from versions import VERSION
 
 from thinned import kernel
 from thinned.backends.torch import (
-    backend,
     compiled_node,
+    eager,
     fresh_seed,
     kernel as torch_memory,
     operators,
@@ -29,7 +29,7 @@ def by_python(patch):
 
 
 def another_mask_in_backward(patch):
-    real = backend._Eager.backward
+    real = eager._Eager.backward
 
     def shifted(ctx, grad):
         at = ctx.how.draw.at
@@ -37,7 +37,7 @@ def another_mask_in_backward(patch):
         ctx.how = ctx.how._replace(draw=ctx.how.draw._replace(at=other))
         return real(ctx, grad)
 
-    patch.setattr(backend._Eager, "backward", staticmethod(shifted))
+    patch.setattr(eager._Eager, "backward", staticmethod(shifted))
 
 
 def no_scale(patch):
@@ -48,13 +48,13 @@ def no_scale(patch):
 
 
 def no_scale_in_backward(patch):
-    real = backend._Eager.backward
+    real = eager._Eager.backward
 
     def unscaled(ctx, grad):
         ctx.how = ctx.how._replace(scale=1.0)
         return real(ctx, grad)
 
-    patch.setattr(backend._Eager, "backward", staticmethod(unscaled))
+    patch.setattr(eager._Eager, "backward", staticmethod(unscaled))
 
 
 def seed_drawn_twice(patch):
@@ -68,35 +68,35 @@ def seed_drawn_twice(patch):
 
 
 def seed_drawn_again_in_backward(patch):
-    real = backend._Eager.backward
+    real = eager._Eager.backward
 
     def drawn(ctx, grad):
         seeds._drawn_seed(None)
         return real(ctx, grad)
 
-    patch.setattr(backend._Eager, "backward", staticmethod(drawn))
+    patch.setattr(eager._Eager, "backward", staticmethod(drawn))
 
 
 def mask_saved(patch):
-    real = backend._Eager.forward
+    real = eager._Eager.forward
 
     def kept(ctx, x, *how):
         y = real(ctx, x, *how)
         ctx.save_for_backward(y != 0.0)
         return y
 
-    patch.setattr(backend._Eager, "forward", staticmethod(kept))
+    patch.setattr(eager._Eager, "forward", staticmethod(kept))
 
 
 def mask_held_without_saving(patch):
-    real = backend._Eager.forward
+    real = eager._Eager.forward
 
     def kept(ctx, x, *how):
         y = real(ctx, x, *how)
         ctx.mask = y != 0.0
         return y
 
-    patch.setattr(backend._Eager, "forward", staticmethod(kept))
+    patch.setattr(eager._Eager, "forward", staticmethod(kept))
 
 
 def mask_saved_by_the_operator(patch):
@@ -154,11 +154,11 @@ def negated_memory_read_as_it_lies(patch):
 
 def strides_lost(patch):
     real = torch_memory.make
-    patch.setattr(backend, "make", lambda x, *how: real(x, *how).contiguous())
+    patch.setattr(eager, "make", lambda x, *how: real(x, *how).contiguous())
 
 
 def nothing_is_written_in_place(patch):
-    patch.setattr(noise, "noise_", backend.noise)
+    patch.setattr(noise, "noise_", eager.noise)
 
 
 def multiplied_by_the_mask(patch):
@@ -168,7 +168,7 @@ def multiplied_by_the_mask(patch):
         y = x * real(torch.ones_like(x), how)
         return y if out is None else out.copy_(y)
 
-    patch.setattr(backend, "make", product)
+    patch.setattr(eager, "make", product)
 
 
 def of(check, *args):

@@ -1,7 +1,7 @@
 """Addresses under JAX: trees of five 32-bit words, which may be traced.
 
-A 64-bit seed does not fit JAX's integers, unless x64 is on, and a jitted function takes no larger
-ones: traced, a seed is two words. What is known stays Python's own numbers.
+Without x64 JAX has no 64-bit integers, and a jitted function takes none. So a traced seed is two
+words. A coordinate that is known stays a number of Python's.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def _strays(value: Any, bits: int) -> Any:
 
 
 def poison(at: Address, given: dict[str, Any]) -> None:
-    """Put an address out of its range where a coordinate that it was made of is: one that is
-    negative, or wider than its field, would else be another address's once it is narrowed.
+    """Put an address out of its range where one of the given coordinates is. A coordinate that is
+    negative, or wider than its field, would be another address's once it is narrowed.
 
     given : the values that came, by the coordinates' names.
     """
@@ -153,7 +153,7 @@ def _is_number(word: Any) -> bool:
 def shown(at: Address) -> str:
     """The repr of an address that holds arrays: its numbers, or what they are where traced."""
     words = words_of(at)
-    # Neither traced, nor many, nor of a gradient, which has words of a type without numbers.
+    # Not traced, not a batch, and not a gradient, whose words have a type without numbers.
     if not all(np.shape(w) == () and _is_number(w) for w in words):
         return f"Address(seed={at.seed}, site={at.site}, step={at.step}, call={at.call})"
     return repr(settled("Address", at))
@@ -176,8 +176,8 @@ def fold_in(at: Address, n: Any) -> Address:
 def _kept(word: int) -> Any:
     """A known word as an array of NumPy's, which checkpoints of any library hold.
 
-    One object for equal words, so that a tree has the same leaves each time that it is taken apart,
-    as code that picks leaves out (eqx.tree_at) expects.
+    Equal words are one object. So a tree has the same leaves each time that it is flattened, which
+    code that picks leaves out (eqx.tree_at) expects.
     """
     array = np.array(word, np.uint32)
     array.flags.writeable = False
@@ -198,8 +198,8 @@ def at_one_of(is_first: Any, at: Address, other: Address) -> Address:
 
 
 def _flatten(at: Address) -> tuple[tuple[Any, ...], None]:
-    """Known coordinates as NumPy's words, which a jitted function takes as they are. Without the
-    site's name, which would make each site a program of its own."""
+    """Known coordinates as NumPy's words, which a jitted function takes as they are. The site's
+    name is left out: with it each site would compile another program."""
     return tuple(_kept(w) if type(w) is int else w for w in words_of(at)), None
 
 

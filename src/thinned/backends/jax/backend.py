@@ -64,8 +64,8 @@ class JaxPlace(NamedTuple):
 
 
 def _placed_by_symbols(who: str, window: Any, shape: Any, shared: tuple[int, ...]) -> JaxPlace:
-    """A placement of an array whose lengths are symbols, in a program that jax.export saves. How
-    large it will be nobody knows yet."""
+    """A placement of an array whose lengths are symbols, in a program that jax.export saves. Its
+    size is not known yet."""
     if window is not None:
         remedy = "Export the program for lengths that are numbers."
         raise ValueError(message(who, "window", "None where a length is a symbol", window, remedy))
@@ -206,8 +206,8 @@ class JaxBackend(Backend):
         return is_tracer(p)
 
     def rate(self, p: Any) -> tuple[Any, Any]:
-        """Threshold, as two words, and scale; both are such that noise of a p out of [0, 1] is NaN
-        everywhere, where no error can be raised."""
+        """Threshold, as two words, and scale. For a p outside [0, 1] they make the noise NaN
+        everywhere, because a traced p can raise no error."""
         p = lax.stop_gradient(p)
         if not jnp.issubdtype(p.dtype, jnp.floating) or p.dtype.itemsize < 4:
             p = p.astype(jnp.float32)
@@ -329,8 +329,8 @@ class JaxBackend(Backend):
 
 
 class Drawn(NamedTuple):
-    """A draw that was looked at: its words, as in primitives.py, None where they are traced; and
-    the name of its site, None where that is a number."""
+    """A draw that was observed: its words as in primitives.py, or None where they are traced; the
+    name of its site, or None where the site is a number."""
 
     words: Any
     law: str
@@ -350,9 +350,10 @@ def _note(at: Address, words: Any, law: str, shape: Any) -> None:
 
 
 def _inverse(p: Any) -> Any:
-    """1 / (1 - p), rounded as from binary64 also where p is of binary32.
+    """1 / (1 - p), rounded as from binary64 even where p is of binary32.
 
-    1 - p is q + e without error, and one step of Newton's brings in what q and the quotient lack.
+    1 - p is q + e without error. One step of Newton's method adds to 1 / q what e and rounding
+    took from it.
     """
     one = jnp.ones((), p.dtype)
     q = one - p
@@ -392,8 +393,8 @@ def _words(draw: Draw) -> tuple[tuple[int, ...], tuple[int, ...], Any]:
 
 
 def _multiple(draw: Draw) -> int:
-    """What the place's offset is known to be a multiple of; few numbers, since each makes another
-    program."""
+    """A number that the place's offset is known to be a multiple of. There are few of them, because
+    each compiles another program."""
     where: Any = draw.place
     offset = where.offset
     if isinstance(where, JaxPlace) and not isinstance(offset.low, int):
@@ -413,8 +414,8 @@ def _is_in_range(at: Address) -> Any:
 
 
 def _poisoned(at: Address, words: Any, scale: Any) -> tuple[Any, Any]:
-    """Words and scale; where a traced coordinate is out of its range those that keep every element
-    and scale it by NaN."""
+    """Words and scale. Where a traced coordinate is out of its range, they keep every element and
+    scale it by NaN."""
     fine = _is_in_range(at)
     if fine is None:
         return words, scale

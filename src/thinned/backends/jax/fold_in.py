@@ -1,5 +1,5 @@
-"""fold_in of traced seeds: a primitive, since its loop over rounds would else ask of every array
-how it is divided among devices."""
+"""fold_in of traced seeds, as a primitive: as plain operations its loop over rounds would have to
+know of every array how it is divided among devices."""
 
 from __future__ import annotations
 

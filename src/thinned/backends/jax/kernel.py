@@ -14,14 +14,14 @@ from thinned.kernel import _native
 __all__ = ["TYPES", "kernel_draw", "kernel_noise", "runs_kernel"]
 
 LAWS = {"bernoulli": 0, "gaussian": 1, "mask": 2, "words": 3, "raw_gaussian": 4}
-# What is drawn by itself, and the type that it has.
+# The laws of a draw without an array, and the type of what is drawn.
 TYPES = {"mask": np.dtype(bool), "words": np.dtype(np.uint32), "gaussian": np.dtype(np.float32)}
 _struct: Any = jax.ShapeDtypeStruct
 _registered: bool | None = None
 
 
 def runs_kernel() -> bool:
-    """Whether XLA takes our kernel, which is registered at the first question."""
+    """Whether XLA takes the kernel. The first call registers it."""
     global _registered
     if _registered is None:
         try:
@@ -29,8 +29,8 @@ def runs_kernel() -> bool:
                 target = getattr(_native, f"xla_{name}")
                 jax.ffi.register_ffi_target(f"thinned_{name}", target, platform="cpu")
             _registered = True
-        except Exception as error:  # of another major version of that interface
-            if os.environ.get("THINNED_KERNEL"):  # required, and nothing takes its place
+        except Exception as error:  # XLA has another major version of the interface
+            if os.environ.get("THINNED_KERNEL"):  # the kernel is required
                 raise
             warnings.warn(
                 f"thinned: this JAX does not take the compiled kernel ({error}); dropout runs as "

@@ -1,9 +1,10 @@
 """Keep bits by one Pallas kernel, for TPUs and GPUs: the same bits as spec.py's, as packed words.
 
-What costs is the draw; unpacking, scaling and selecting are pointwise, and XLA fuses them with
-what stands around. So the kernel makes words alone, an eighth of a byte an element, for blocks of
-any numbers: windows, shared axes and rows need no other. A program of the grid draws plane after
-plane for the blocks of its tile, and stops with the first plane after which no lane is open.
+The draw is what costs. Unpacking, scaling and selecting are pointwise, and XLA fuses them with
+their neighbours. So the kernel makes words alone, an eighth of a byte for each element. It takes
+blocks of any numbers, so that windows, shared axes and rows need no other kernel. A program of the
+grid draws plane after plane for the blocks of its tile, and stops with the first plane after which
+no lane is open.
 
 Its bits are tested in Pallas's interpreter, and it is lowered for both platforms, but it has not
 run on a device: THINNED_PALLAS=1 asks for it, and without that spec.py's operations run there.
@@ -52,7 +53,7 @@ def decided(at: Any, numbers: Any, threshold: tuple[Any, Any], mirror: bool, pla
         return over(at, numbers, threshold).reshape(4, -1)
     numbers = numbers.reshape(-1)
     low, high = numbers.astype(jnp.uint32), (numbers >> np.uint64(32)).astype(jnp.uint32)
-    with jax.enable_x64(False):  # of which no 64-bit type is to reach the kernel
+    with jax.enable_x64(False):  # no 64-bit type may reach the kernel
         return _tiled(at, low, high, threshold, mirror, platform)
 
 

@@ -1,10 +1,9 @@
 """Two primitives of our own: noise on an array, and draws by themselves.
 
-To JAX both are opaque until a program is compiled, so that their rules are what is true of them:
-noise is linear, its own adjoint, and keeps nothing for the backward pass but its operands, which
-are the address and the scale. What they do when lowered depends on where to: the compiled kernel on
-a CPU, the operations of spec.py elsewhere, and on several devices a partition in which every
-one draws its own part (sharding.py).
+To JAX both are opaque until a program is compiled; their rules tell it all that it knows of them.
+Noise is linear and its own adjoint, and keeps only its operands for the backward pass, the address
+and the scale. On a CPU they are lowered to the compiled kernel, elsewhere to the operations of
+spec.py, and on several devices to a partition in which each draws its own part (sharding.py).
 """
 
 from __future__ import annotations
@@ -216,13 +215,14 @@ batching.primitive_batchers[draw_p] = _draw_batched
 def _when_there_is(x: Any, words: Any) -> Any:
     """The same words, but not before x is there.
 
-    Else XLA would see that the forward and the backward pass draw one mask, and keep it between
-    them; or draw the masks of all layers at once, and keep them all. So they are made to depend on
-    one element of x, by a zero that is not known to be one: no square has its second bit set. An
-    optimization barrier does not last: it is taken away before the last common parts are merged.
+    Without that XLA would see that the forward and the backward pass draw one mask, and would
+    keep it between them; or it would draw the masks of all layers at once, and keep them all. So
+    the words depend on one element of x, by a zero that XLA does not know to be one: no square has
+    its second bit set. An optimization barrier is not enough, because XLA removes it before it
+    merges common parts for the last time.
 
-    The zero comes in by a reduction, which XLA does not repeat: what x is made of would else be
-    taken into everything that reads a word.
+    The zero comes from a reduction, because XLA repeats no reduction. It would repeat what x is
+    computed from in everything that reads a word.
     """
     if not x.size:
         return words
@@ -282,7 +282,7 @@ BY_PALLAS = {name: partial(pallas.decided, platform=name) for name in pallas.PLA
 
 
 def _keep_bits(platform: str, is_whole: bool) -> Any:
-    """What decides the lanes of blocks there."""
+    """The function that decides the lanes of blocks on a platform."""
     if platform in BY_PALLAS and is_whole and pallas.is_wanted():
         return BY_PALLAS[platform]
     return spec.decided

@@ -1,9 +1,9 @@
 """Programs for several devices: each draws its own part of the mask, and nothing is sent.
 
-Left alone, the compiler would have every device draw the whole mask, since it cannot know that a
-part of it needs no more than where that part begins. So where a program is for several devices the
-primitives are lowered to a partition of our own: on each device the same primitive, on that
-device's part of x, with the offset moved by where the part lies.
+Left alone, the compiler would make every device draw the whole mask: it cannot know that a part can
+be drawn from its place alone. So in a program for several devices the primitives are lowered to a
+partition of our own. Each device runs the same primitive on its part of x, with the offset of that
+part.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Division(NamedTuple):
         return tuple(-(-n // k) for n, k in zip(shape, self.parts, strict=True))
 
     def starts(self, lengths: tuple[int, ...]) -> list[Any]:
-        """Where the part of the device that asks begins along each axis; None where all hold the
+        """Where this device's part begins along each axis; None where every device holds the
         whole."""
         mine = jnp.asarray(self.held)[lax.axis_index(self.mesh.axis_names[0])]
         return [

@@ -1,13 +1,12 @@
 """The mask spec in JAX's operations, for any device, under any transform.
 
-The same planes as in reference.py. What programs with many sites cost to compile goes by the number
-of XLA's operations, and by its loops, more than by what they compute; so Philox is taken in 64 bits
-(counter.py), few blocks get all of their planes at once, and more of them as many as it takes until
-every lane is decided. 64-bit types stay inside: nothing that is returned has one, and none is asked
-for by a program whose JAX is set to 32 bits.
+The same planes as in reference.py. The time to compile a program with many sites depends more on
+the number of XLA's operations and loops than on what they compute. So Philox is computed in 64 bits
+(counter.py). Few blocks get all of their planes at once; many blocks get planes until every lane is
+decided. 64-bit types stay inside: no result has one, and JAX may be set to 32 bits.
 
-Philox is a loop over its rounds: written out, XLA takes it into the expansion of each word to its
-32 lanes and runs it for every one of them, 20 times slower.
+Philox is a loop over its rounds. Written out, it would be fused by XLA into the expansion of each
+word to its 32 lanes, and would run for every lane: 20 times slower.
 """
 
 from __future__ import annotations
@@ -231,8 +230,8 @@ def _counter(at: Any, numbers: Any) -> Counter:
 
 
 def planes(t: Any) -> Any:
-    """How many planes decide: under the lowest set bit of t nothing can fall below it any more, and
-    below 0 there is nothing."""
+    """The number of planes that decide. Planes under the lowest set bit of t change nothing, and no
+    lane is below t = 0."""
     lowest = lax.population_count((t & (~t + u32(1))) - u32(1))
     return 32 - lowest.astype(jnp.int32)
 
@@ -424,7 +423,7 @@ def uniform24(word: Any) -> Any:
 def _normal(first: Any, second: Any) -> tuple[Any, Any]:
     """Box-Muller on a pair of words, in binary32.
 
-    The angle is taken half a turn back, where it is at most pi and half as far from its rounding.
+    The angle is moved back by half a turn: it is then at most pi, and rounded half as coarsely.
     """
     radius = jnp.sqrt(np.float32(-2.0) * jnp.log(uniform24(first)))
     angle = np.float32(2.0 * np.pi) * (uniform24(second) - np.float32(0.5))

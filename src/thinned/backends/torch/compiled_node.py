@@ -1,7 +1,7 @@
 """The compiled part for PyTorch: noise on plain CPU tensors as a node of its autograd in C++.
 
 Built for one minor version of PyTorch (native/pytorch). With another one everything goes the ways
-of backend.py, whose results are the same and whose calls on small tensors take some 15 microseconds
+of eager.py, whose results are the same and whose calls on small tensors take some 15 microseconds
 more. Where the part was built and does not load, a warning says so. The environment variable
 THINNED_TORCH says which: "compiled" (refused where it is not there) or "python".
 """

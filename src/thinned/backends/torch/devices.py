@@ -18,12 +18,15 @@ import torch
 
 from thinned import kernel
 
-__all__ = ["interpreted", "path_of", "paths", "uses_triton"]
+__all__ = ["holds_tiles", "interpreted", "path_of", "paths", "uses_triton"]
 
 # Integer products of 64 bits, reductions over a warp and bfloat16 in hardware.
 LEAST_CAPABILITY = (8, 0)
 # The oldest Triton that the kernels were compiled with; they were counted with 3.7.
 LEAST_TRITON = (3, 6)
+
+# AMD's devices whose registers and shared memory hold attention's tiles: those with warps of 64.
+HOLDS_TILES = ("gfx942", "gfx950")
 
 _interpreting = False
 
@@ -43,6 +46,17 @@ def _has_triton(index: int | None) -> bool:
     return torch.version.hip is not None or (
         torch.cuda.get_device_capability(index) >= LEAST_CAPABILITY
     )
+
+
+def holds_tiles(device: torch.device) -> bool:
+    """Whether the kernels of attention run there, too."""
+    return uses_triton(device) and (torch.version.hip is None or _has_room(device.index))
+
+
+@lru_cache(maxsize=64)
+def _has_room(index: int | None) -> bool:
+    name: str = torch.cuda.get_device_properties(index).gcnArchName
+    return name.partition(":")[0] in HOLDS_TILES
 
 
 def _triton() -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from thinned.backends.torch import devices
-from thinned.backends.torch.backend import _again
+from thinned.backends.torch.eager import _again
 from thinned.backends.torch.kernel import FLOATING, Noise, _pointer, _readable, make
 from thinned.backends.torch.threads import threads_for
 from thinned.kernel import _native

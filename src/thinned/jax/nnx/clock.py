@@ -25,10 +25,10 @@ from thinned.jax.nnx.lanes import folded_words
 __all__ = ["LOT", "Calls", "Clock", "Clocks", "clocks_in", "tick"]
 
 
-# What the seed's upper word is moved by from one lot of calls to the next: Knuth's odd number by
-# the golden ratio, whose first multiples lie far apart, so that models with neighbouring seeds do
-# not meet. By fold_in a program with many sites would take a third longer to compile, for calls
-# that hardly one makes.
+# The step of the seed's upper word from one lot of calls to the next: Knuth's odd number by the
+# golden ratio. Its first multiples lie far apart, so that models with neighbouring seeds do not
+# meet. With fold_in a program with many sites would take a third longer to compile, for calls that
+# hardly any program makes.
 LOT = np.uint32(2654435761)
 
 

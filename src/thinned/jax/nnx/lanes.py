@@ -28,7 +28,7 @@ _PARAMETERS: dict[type[nnx.Module], tuple[str, int]] = {
     nnx.RMSNorm: ("scale", 1),
     nnx.BatchNorm: ("scale", 1),
 }
-# Modules that only hold others: what they hold stands beside what stands beside them.
+# Modules that only hold others: what they hold counts as a neighbour of their neighbours.
 _CONTAINERS = (nnx.Sequential, nnx.List, nnx.Dict)
 
 

@@ -312,6 +312,25 @@ class Calls(TorchFunctionMode):
         return uniform < p
 
 
+class TracedCalls(Calls):
+    """The same in a program, for a module and all within it: Dynamo takes a hundred frames for each
+    mode that a function goes through, and has a thousand."""
+
+    def __init__(self, clock: Clock) -> None:
+        TorchFunctionMode.__init__(self)
+        self.clock = clock
+
+    @property
+    def site(self) -> Site:  # type: ignore[override]
+        assert self.clock.calling is not None
+        site: Site = self.clock.calling[0]
+        return site
+
+    @property
+    def own(self) -> bool:  # type: ignore[override]
+        return self.clock.calling is not None and self.clock.calling[1]
+
+
 class WatchingCalls(Calls):
     """The same in a module's first training forward, where draws that are not reached are noted."""
 
@@ -379,34 +398,50 @@ class AdoptedForward(Cover):
         self.watched = clock.noticed is None
 
     def covered(self, args: Any, kwargs: Any) -> Any:
-        # In one function: Dynamo leaves it to eager code as a whole where its graph breaks within.
-        clock, training = self.clock, self.module.training
-        quiet = self.site is None or (clock.awake is None and not training)
-        run = self.run if quiet else self._addressed
         if not torch.compiler.is_compiling():
-            if clock.awake is None:
-                return attempted(run, args, kwargs)
-            with clock.awake.forward():
-                return attempted(run, args, kwargs)
-        if clock.live is not None or clock.awake is not None or not training:
-            return run(args, kwargs)
-        clock.live = clock.snapshot()
-        after = clock.counts  # if this fails
+            return self._eager(args, kwargs)
+        # In one function: Dynamo leaves it to eager code as a whole where its graph breaks within,
+        # and takes a dozen of its thousand frames for each that it follows.
+        clock, site, training = self.clock, self.site, self.module.training
+        function, first = self.beneath()
+        begins = clock.live is None and clock.awake is None and training
+        if site is None or (clock.awake is None and not training):
+            site = None
+            if not begins:
+                return function(*first, *args, **kwargs)
+        elif site.gates:
+            see_draws()
+        if begins:
+            clock.live = clock.snapshot()
+        around, after = clock.calling, clock.counts  # if this fails
         try:
-            result = run(args, kwargs)
-            after = clock.live[HEAD:].clone()
+            if site is not None:
+                clock.calling = site, self.own
+            if site is None or around is not None:
+                result = function(*first, *args, **kwargs)
+            else:
+                with TracedCalls(clock):
+                    result = function(*first, *args, **kwargs)
+            if begins:
+                assert clock.live is not None
+                after = clock.live[HEAD:].clone()
             return result
         finally:
-            clock.counts = after
-            clock.live = None
+            clock.calling = around
+            if begins:
+                clock.counts, clock.live = after, None
+
+    def _eager(self, args: Any, kwargs: Any) -> Any:
+        awake = self.clock.awake
+        quiet = self.site is None or (awake is None and not self.module.training)
+        run = self.run if quiet else self._addressed
+        if awake is None:
+            return attempted(run, args, kwargs)
+        with awake.forward():
+            return attempted(run, args, kwargs)
 
     def _addressed(self, args: Any, kwargs: Any) -> Any:
         site: Any = self.site
-        if torch.compiler.is_compiling():
-            if site.gates:
-                see_draws()
-            with Calls(site, self.own):
-                return self.run(args, kwargs)
         if not self.watched and self.clock.awake is None:
             return self._first(site, args, kwargs)
         seen = partial(Calls, site, self.own)
@@ -435,8 +470,8 @@ class EncoderForward(AdoptedForward):
     functions it goes the plain way.
     """
 
-    def run(self, args: Any, kwargs: Any) -> Any:
+    def covered(self, args: Any, kwargs: Any) -> Any:
         if self.module.training or not any(part.training for part in self.module.modules()):
-            return super().run(args, kwargs)
+            return super().covered(args, kwargs)
         with BaseTorchFunctionMode():
-            return super().run(args, kwargs)
+            return super().covered(args, kwargs)

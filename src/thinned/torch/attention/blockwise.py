@@ -17,9 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from thinned.backends.torch.backend import Noise, noise
+from thinned.backends.torch.eager import noise
 from thinned.backends.torch.internals import softmax_backward
-from thinned.backends.torch.kernel import make, placed
+from thinned.backends.torch.kernel import Noise, make, placed
 
 __all__ = ["Plan", "backward", "forward", "grouped", "plain"]
 

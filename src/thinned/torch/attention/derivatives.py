@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from thinned.backends.torch.backend import _in_transform, seed_again
+from thinned.backends.torch.eager import _in_transform, seed_again
 from thinned.torch.attention.blockwise import Plan, plain
 
 __all__ = ["derived"]

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from thinned.backends.torch import devices, wire
-from thinned.backends.torch.backend import Noise, _in_transform
+from thinned.backends.torch.eager import _in_transform
 from thinned.backends.torch.internals import forward_ad
-from thinned.backends.torch.kernel import _in_batch, placed
+from thinned.backends.torch.kernel import Noise, _in_batch, placed
 from thinned.backends.torch.library import LIBRARY, defined
 from thinned.torch.attention.blockwise import EVERYTHING, Plan, _four, output_like
 from thinned.torch.attention.derivatives import derived
@@ -36,12 +36,10 @@ def suits(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, shape: tuple[int
     """Whether the kernels take these, with weights of `shape`.
 
     The blocks of blockwise.py, on any device, do the rest: float32 and float64, wide heads, the
-    gradient of a mask; and the plain formula the transforms. On AMD's devices too: the tiles are
-    larger than their shared memory.
+    gradient of a mask; and the plain formula the transforms.
     """
     return (
-        devices.uses_triton(q.device)
-        and torch.version.hip is None
+        devices.holds_tiles(q.device)
         and q.dtype in KINDS
         and len(shape) <= 4
         and all(shape)

@@ -20,17 +20,12 @@ from thinned import checks, reference
 from thinned.address import Address
 from thinned.backends.base import Draw
 from thinned.backends.torch import wire
-from thinned.backends.torch.backend import (
-    Coordinates,
-    Noise,
-    _in_transform,
-    _modes,
-    _wraps,
-    backend,
-)
+from thinned.backends.torch.backend import backend
+from thinned.backends.torch.eager import _in_transform, _modes, _wraps
 from thinned.backends.torch.internals import forward_ad
-from thinned.backends.torch.kernel import Drawn, _in_batch
+from thinned.backends.torch.kernel import Drawn, Noise, _in_batch
 from thinned.backends.torch.library import LIBRARY, defined
+from thinned.backends.torch.spec import Coordinates
 from thinned.backends.torch.values import recorded
 from thinned.checks import message, real
 from thinned.foreign_arguments import answering

@@ -116,11 +116,16 @@ class Cover:
 
     def run(self, args: Any, kwargs: Any) -> Any:
         """A call of what lies beneath."""
+        function, first = self.beneath()
+        return function(*first, *args, **kwargs)
+
+    def beneath(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """What lies beneath: a function, and what it takes before the arguments of a call."""
         if self.before is not None:
-            return self.before(*args, **kwargs)
+            return self.before, ()
         if self.plain:
-            return type(self.module).forward(self.module, *args, **kwargs)
-        return _bound(self.module)(*args, **kwargs)
+            return type(self.module).forward, (self.module,)
+        return _bound(self.module), ()
 
     # ------------------------------------------------------------------------------ lay and lift
 

@@ -17,21 +17,12 @@ from thinned import checks, reference
 from thinned.address import Address
 from thinned.backends.base import Draw
 from thinned.backends.torch import compiled_node, wire
-from thinned.backends.torch.backend import (
-    Coordinates,
-    Noise,
-    _in_transform,
-    _modes,
-    _tracing,
-    backend,
-    coordinates_of,
-    noise,
-    noise_,
-    noise_compiled,
-    noise_drawn,
-)
+from thinned.backends.torch.backend import backend
+from thinned.backends.torch.eager import _in_transform, _modes, _tracing, noise, noise_
 from thinned.backends.torch.fresh_seed import FRESH, place_in_program
-from thinned.backends.torch.kernel import Drawn
+from thinned.backends.torch.kernel import Drawn, Noise, coordinates_of
+from thinned.backends.torch.operators import noise_compiled, noise_drawn
+from thinned.backends.torch.spec import Coordinates
 from thinned.checks import message
 from thinned.methods.alpha import ALPHA, affine
 from thinned.methods.equation import apply_noise

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from thinned.address import Address
 from thinned.backends.torch import rows, wire
-from thinned.backends.torch.backend import Noise, _again
+from thinned.backends.torch.eager import _again
+from thinned.backends.torch.kernel import Noise
 from thinned.backends.torch.library import LIBRARY, defined
 from thinned.backends.torch.operators import BERNOULLI, NOISED
 from thinned.checks import message

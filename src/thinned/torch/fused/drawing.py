@@ -16,9 +16,10 @@ from thinned import checks, reference
 from thinned.address import Address
 from thinned.backends.base import Draw
 from thinned.backends.torch import devices
-from thinned.backends.torch.backend import Noise, _in_transform, _modes, _wraps, backend
+from thinned.backends.torch.backend import backend
+from thinned.backends.torch.eager import _in_transform, _modes, _wraps
 from thinned.backends.torch.internals import forward_ad
-from thinned.backends.torch.kernel import Drawn
+from thinned.backends.torch.kernel import Drawn, Noise
 from thinned.backends.torch.values import recorded
 from thinned.checks import message
 from thinned.torch.compat.dtensor import is_sharded

@@ -12,8 +12,8 @@ from torch import Tensor
 from thinned import checks
 from thinned.address import Address
 from thinned.backends.torch import rows, wire
-from thinned.backends.torch.backend import Noise, _in_transform
-from thinned.backends.torch.kernel import _in_batch
+from thinned.backends.torch.eager import _in_transform
+from thinned.backends.torch.kernel import Noise, _in_batch
 from thinned.backends.torch.library import LIBRARY, defined
 from thinned.backends.torch.rows import Norm
 from thinned.checks import message, real

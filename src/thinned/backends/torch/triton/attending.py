@@ -47,7 +47,8 @@ class Tile(NamedTuple):
 # By kernel and width of a head: without a mask, and with one, whose elements are loaded as well.
 # Each is the largest that was found without a stack on sm_80 and sm_90, and fits into the shared
 # memory of both. None was timed.
-_TILES = {
+_Tiles = dict[str, dict[int, tuple[Tile, Tile]]]
+_TILES: _Tiles = {
     "forward": {
         64: (Tile(128, 64, 8, 3), Tile(64, 64, 8, 2)),
         128: (Tile(128, 64, 8, 3), Tile(64, 32, 8, 2)),
@@ -66,11 +67,33 @@ _TILES = {
         256: (Tile(32, 32, 8, 1), Tile(32, 32, 8, 1)),
     },
 }
+# The same for gfx942, where they differ: a warp has 64 threads, so that half the warps have as
+# many, and programs have 64 kB of shared memory.
+_TILES_OF_AMD: _Tiles = {
+    "forward": {
+        64: (Tile(128, 64, 8, 3), Tile(64, 64, 4, 2)),
+        128: (Tile(128, 64, 8, 2), Tile(64, 32, 8, 2)),
+    },
+    "keys": {
+        128: (Tile(32, 64, 4, 2), Tile(64, 32, 4, 2)),
+        256: (Tile(32, 32, 4, 1), Tile(32, 32, 4, 1)),
+    },
+    "rows": {
+        32: (Tile(64, 64, 4, 2), Tile(64, 64, 4, 2)),
+        128: (Tile(64, 64, 4, 2), Tile(64, 64, 4, 2)),
+        256: (Tile(32, 32, 4, 1), Tile(32, 32, 4, 1)),
+    },
+}
 
 
-def tile_of(which: str, width: int, masked: bool) -> Tile:
-    """Of the kernel "forward", "keys" or "rows", for heads of at most `width` elements."""
+def tile_of(which: str, width: int, masked: bool, amd: bool | None = None) -> Tile:
+    """Of the kernel "forward", "keys" or "rows", for heads of at most `width` elements.
+
+    amd : whether the device is AMD's; None for what this PyTorch was built for.
+    """
     tiles = _TILES[which]
+    if torch.version.hip is not None if amd is None else amd:
+        tiles = tiles | _TILES_OF_AMD[which]
     return tiles[min(n for n in tiles if n >= width)][masked]
 
 
