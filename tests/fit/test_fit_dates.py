@@ -59,6 +59,8 @@ def day(text):
         ("KW 2/2023", "W12/2023", day("2023-01-09")),
         ("2023W2", "2023-W12", day("2023-01-09")),
         ("202303", "202303", day("2023-03-01")),
+        ("1991 Jul", "2023 Mar", day("1991-07-01")),
+        ("2023-March", "2023 Mar", day("2023-03-01")),
         ("18:00", "14:05", 0.75),
         ("12:00 a.m.", "14:05", 0.0),
         ("12:30 PM", "14:05", 12.5 / 24),
@@ -293,6 +295,18 @@ def test_months_that_a_reader_of_csv_takes_for_numbers(table, spelled, form):
     assert source.frame["d: days"].tolist() == expected
     assert not table([*cells, "1.5"])[1]  # one that is no month makes all of them numbers
     assert not table(cells[:5])[1]
+
+
+@pytest.mark.parametrize("missing", [60, 3])
+def test_dates_in_numbers_behind_rows_without(tmp_path, missing):
+    """The first rows say nothing, and the first date is found nonetheless."""
+    path = tmp_path / "t.csv"
+    days = [*["NA"] * missing, *(f"2023{i % 12 + 1:02d}{i % 28 + 1:02d}" for i in range(80))]
+    months = [*["NA"] * missing, *(f"{i % 12 + 1:02d}.{2010 + i // 12}" for i in range(80))]
+    pd.DataFrame({"d": days, "m": months, "y": np.arange(80 + missing) / 4}).to_csv(path)
+    notes = load(str(path), "y").notes
+    assert any('in "d": "20230101" is 2023-01-01' in note for note in notes)
+    assert any('in "m": "01.2010" is 2010-01-01' in note for note in notes)
 
 
 def test_months_of_a_language_that_is_not_known(tmp_path):

@@ -66,6 +66,17 @@ def test_cells_that_were_merged_over_rows(book):
     assert 'Cells that were merged hold their value in each row: "shop".' in source.notes
 
 
+def test_a_header_that_was_merged_is_no_value(book):
+    def fill(sheet):
+        filled(sheet, ["shop", "numbers", "of", "each"], [[None, *HEAD]])
+        for i, row in enumerate(ROWS):
+            sheet.append([f"s{i % 3}", *row])
+        sheet.merge_cells("A1:A2")
+
+    source = read(book(fill))
+    assert not any("were merged" in note for note in source.notes)
+
+
 def test_formulas_that_no_program_has_computed(book):
     path = book(lambda sheet: filled(sheet, [*HEAD, "sum"], [[*row, "=A2+B2"] for row in ROWS]))
     said = (

@@ -87,3 +87,26 @@ def test_small_numbers_add_up_by_accident(notes):
         n = np.random.default_rng(seed).integers(0, 3, (3, 60))
         frame = pd.DataFrame({"a": n[0], "b": n[1], "c": n[2], "y": RNG.normal(size=60)})
         assert not notes(frame)
+
+
+def test_texts_with_many_spaces_are_looked_at_at_once(notes):
+    frame = grouped("{}").iloc[:-1].assign(item="a" + " " * 20_000 + "b")
+    frame.loc[3, "item"] = "Total"
+    (note,) = notes(frame)
+    assert note.startswith('Column "item" holds "Total" in 1 row')
+
+
+@pytest.mark.parametrize("levels", [[1, 2, 3], [1, 1, 2], [0, 2, 3, 5]])
+def test_levels_that_come_again_are_no_sums(notes, levels):
+    """The months of a quarter, and the levels of an experiment."""
+    rows = 12 * len(levels)
+    frame = pd.DataFrame({"a": levels * 12, "b": [2 * n for n in levels] * 12})
+    assert not notes(frame.assign(x=RNG.normal(size=rows), y=RNG.normal(size=rows)))
+
+
+def test_columns_that_dates_become_hold_no_sums(notes):
+    """The cosines of a year's months add up to 0."""
+    days = pd.date_range("2015-01-01", periods=96, freq="MS").strftime("%Y-%m-%d")
+    assert not notes(
+        pd.DataFrame({"day": days, "x": RNG.normal(size=96), "y": RNG.normal(size=96)})
+    )

@@ -36,9 +36,9 @@ _ENOUGH_MONTHS = 8
 FIRST = 50
 # What every date and time has: to look for this takes less time than to look for each form.
 _HINT = re.compile(
-    r"[0-9]\s?[-/.:\u2010-\u2014]\s?[0-9]|[^\W\d_]{3}.*[0-9]{4}|[0-9][\s:/-]?[QqWTKMmHS]"
+    r"[0-9]\s?[-/.:\u2010-\u2014]\s?[0-9]|[^\W\d_]{3}.{0,40}[0-9]{4}|[0-9][\s:/-]?[QqWTKMmHS]"
     r"|^(?:[QqWTHS]|KW)\s?[0-9]|^[1-4]\.\s?Q|[0-9][\u5e74\ub144]|^[12][0-9]{5}(?:[0-9]{2})?$"
-    r"|[0-9]\s?[AaPp]\.?\s?[Mm]|[0-9]h[0-9]|^[12][0-9]{3}[\s.].*[0-9]"
+    r"|[0-9]\s?[AaPp]\.?\s?[Mm]|[0-9]h[0-9]|^[12][0-9]{3}(?:[\s.].*[0-9]|[\s,./-]*[^\W\d_]{3})"
 )
 
 
@@ -59,10 +59,10 @@ def _months_as_decimals(source: TableFile, name: str) -> str | None:
         return None
     for form, spelled in _DECIMAL_MONTHS.items():
         low, high = cells.min(), cells.max()  # at once for nearly all columns
-        first = cells.iloc[:FIRST].dropna().map(str)
+        first = cells.dropna().iloc[:FIRST].map(str).astype(object)
         if not 1.0 <= low <= high < 2200.0 or not np.isfinite(FORMS[form].days(first)).all():
             continue
-        known = source.spelled(name).dropna()
+        known = source.spelled(name)[cells.notna().to_numpy()]
         if known.nunique() >= _ENOUGH_MONTHS and known.str.strip().str.fullmatch(spelled).all():
             return form
     return None

@@ -270,6 +270,7 @@ FORMS = {
         "Dates (month, day, year)", rf"{_WEEKDAY}{_NAME}\s+{_DAY}\s+{_CLOCK}(?:{_ZONE})?\s+{_YEAR}"
     ),
     "Mar 2023": Form("Months", rf"{_NAME}[\s,./-]*{_PLAUSIBLE}", cycles=("month",)),
+    "2023 Mar": Form("Months", rf"{_PLAUSIBLE}[\s,./-]*{_NAME}", cycles=("month",)),
     "03/2023": Form("Months", rf"{_MONTH}[/-]{_PLAUSIBLE}", cycles=("month",)),
     "2023M03": Form("Months", rf"{_PLAUSIBLE}(?:\s|-?[Mm]){_MONTH}", cycles=("month",)),
     "2023-H1": Form("Half-years", rf"{_PLAUSIBLE}[\s-]?[HS](?P<half_year>[12])", cycles=("month",)),

@@ -136,7 +136,8 @@ def found(
         form = form_of_typed(source, name, kind) if kind in (None, "date") else None
         if form is not None:
             state.readings[name] = Reading(name, form)
-            state.examples[name] = str(source.spelled(name).dropna().iloc[0])
+            first = int(np.argmax(source.frame[name].notna().to_numpy()))
+            state.examples[name] = str(source.spelled(name, first + 1).iloc[first]).strip()
             continue
         if kind is None and source.frame[name].dtype.kind == "m":
             state.readings[name] = Reading(name, LENGTH)

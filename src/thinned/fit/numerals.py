@@ -76,7 +76,7 @@ _CELL = re.compile(
     rf"|\+|'|/\s?(?:[0-9]{{1,4}}|[^\W\d_]{{1,11}})|\([^()0-9]{{1,12}}\)|{_NOTES})?(?P<trailing>-?)"
 )
 # All digits are between the brackets: 5.2(3) is 5.2, and uncertain by 3 in its last digit.
-_IN_BRACKETS = re.compile(r"([^()0-9]*)\(([^()]*[0-9][^()]*)\)(\s*(?![0-9.,])[^()]*)")
+_IN_BRACKETS = re.compile(r"([^()0-9]*)\((?=[^()]*[0-9])([^()]+)\)(?!\s*[0-9.,])([^()]*)")
 
 
 class Numeral(NamedTuple):

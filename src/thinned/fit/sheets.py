@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 import zipfile
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,7 @@ def excel(name: str, raw: bytes) -> tuple[pd.DataFrame, list[str]]:
     while len(frame) and (units := line_of_units(frame)):
         frame = frame.iloc[1:].reset_index(drop=True).infer_objects()
         notes.append(f"The first row below the header says {listed(units, 3)}, and is no row.")
+    last = above + len(notes)  # of the header
     notes += _on_sheets(name, book, read)
     if above:
         rows_above = "row is" if above == 1 else f"{above} rows that are not empty are"
@@ -79,7 +81,7 @@ def excel(name: str, raw: bytes) -> tuple[pd.DataFrame, list[str]]:
         cells_under = (cell.strip() for row in texts[-under:] for cell in row)
         left = listed([cell for cell in cells_under if cell and not is_number(cell)], 3)
         notes.append(f"The last {rows_under} no part of the table: {left}.")
-    merged = [names[used.index(i)] for i in sorted(filled) if i in used]
+    merged = [names[used.index(i)] for i in used if filled.get(i, 0) > last]
     if merged:
         notes.append(f"Cells that were merged hold their value in each row: {listed(merged, 3)}.")
     empty = [i for i in used if not any(row[i] is not None for row in cells)]
@@ -104,15 +106,18 @@ def _has_merged(raw: bytes) -> bool:
         )
 
 
-def _first_table(book: Any) -> tuple[str, list[list[Any]], set[int]]:
+def _first_table(book: Any) -> tuple[str, list[list[Any]], dict[int, int]]:
     """The first sheet with a table: its name, its rows that are not empty, of even width, and the
-    columns in which merged cells were filled. Sheets that are hidden come last."""
+    columns in which merged cells were filled, with the last row of these. Sheets that are hidden
+    come last."""
     found = []
     sheets = [one for one in book.worksheets if hasattr(one, "iter_rows")]  # no pictures
     for sheet in sorted(sheets, key=lambda one: one.sheet_state != "visible"):
         rows = [list(row) for row in sheet.iter_rows(values_only=True)]
-        filled = set(_fill_merged(sheet, rows))
-        rows = [row for row in rows if any(cell is not None for cell in row)]
+        merged = dict(_fill_merged(sheet, rows))
+        there = [i for i, row in enumerate(rows) if any(cell is not None for cell in row)]
+        filled = {column: bisect_left(there, last) for column, last in merged.items()}
+        rows = [rows[i] for i in there]
         width = max(map(len, rows), default=0)
         rows = [row + [None] * (width - len(row)) for row in rows]
         size = sum(sum(cell is not None for cell in row) > 1 for row in rows)
@@ -123,17 +128,19 @@ def _first_table(book: Any) -> tuple[str, list[list[Any]], set[int]]:
         for title, rows, filled, size in found:
             if size >= fewest:
                 return title, rows, filled
-    return book.sheetnames[0], [], set()
+    return book.sheetnames[0], [], {}
 
 
-def _fill_merged(sheet: Any, rows: list[list[Any]]) -> Iterator[int]:
-    """Write the value of cells that were merged into each of their rows; the columns, from 0."""
-    for area in getattr(getattr(sheet, "merged_cells", None), "ranges", ()):
+def _fill_merged(sheet: Any, rows: list[list[Any]]) -> Iterator[tuple[int, int]]:
+    """Write the value of cells that were merged into each of their rows; their columns and last
+    rows, from 0, the last of a column at the end."""
+    areas = getattr(getattr(sheet, "merged_cells", None), "ranges", ())
+    for area in sorted(areas, key=lambda one: one.max_row):
         if area.max_row > area.min_row and area.max_row <= len(rows):
             column, first = area.min_col - 1, area.min_row - 1
             for row in rows[first + 1 : area.max_row]:
                 row[column] = rows[first][column]
-            yield column
+            yield column, area.max_row - 1
 
 
 def _on_sheets(name: str, book: Any, read: str) -> list[str]:

@@ -37,6 +37,8 @@ _STATISTIC = re.compile(
     r"max(imum)?\.?|median|mediane?|mediana|var(iance)?|varianz|cv ?%?|rsd ?%?|range"
 )
 _SUM_OF = re.compile(rf"(?i){_TOTAL}\s+(?:of |for |von |de )?(?P<what>.+)|(?P<of>.+?)\s+{_TOTAL}")
+# Different sums that a column has, or as many as it has sums.
+_DIFFERENT = 3
 # Rows that a group with a row of sums has at the most, and rows of tables that are looked at for
 # what they are called: such tables are made to be read by people.
 _GROUP, _ROWS = 1000, 100_000
@@ -97,10 +99,10 @@ def note_on_sums(kind: str, which: str = "The last row", where: str = "above") -
     return f"{which} holds the {kind} of the rows {where} it, and is no part of the table."
 
 
-def note_sums(source: TableFile, targets: Collection[str]) -> None:
+def note_sums(source: TableFile, targets: Collection[str], made: Collection[str] = ()) -> None:
     """Point out rows among others that hold the sums of those above or below them, as their numbers
-    say; else those that are called so."""
-    found, columns, where = _sums_between(source.frame)
+    say; else those that are called so. made : columns that dates became."""
+    found, columns, where = _sums_between(source.frame.drop(columns=list(made)))
     if found:
         shown = ", ".join(source.row(place) for place in found[:3])
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
@@ -136,7 +138,7 @@ def _note_named(source: TableFile, targets: Collection[str]) -> None:
 
 def _is_sum_of(text: str, known: Collection[str]) -> bool:
     """Whether a text is what sums are called, or the sum of what one of the known texts names."""
-    found = _SUM_OF.fullmatch(text.strip())
+    found = _SUM_OF.fullmatch(" ".join(text.split()))  # many spaces would take it very long
     what = (found["what"] or found["of"]).strip().casefold() if found else ""
     return is_sum(text) or what in known
 
@@ -146,15 +148,17 @@ def _sums_between(frame: pd.DataFrame) -> tuple[list[int], list[str], str]:
     below them; the columns in which they do; and which of both.
 
     They are found where groups with such rows make up the whole table: in two columns alike, or in
-    one with three of them. So many do not add up by accident.
+    one with three of them. So many do not add up by accident, but where the same numbers come again
+    and again: the levels 1, 2, 3 of an experiment are no sums.
     """
     for where, turned in (("above", frame), ("below", frame.iloc[::-1])):
         found: dict[tuple[int, ...], list[str]] = {}
         for place, kind in enumerate(turned.dtypes):
             if kind.kind in "iuf":
-                rows = _group_sums(turned.iloc[:, place].to_numpy(np.float64))
-                found.setdefault(rows, []).append(str(turned.columns[place]))
-        found.pop((), None)
+                values = turned.iloc[:, place].to_numpy(np.float64)
+                rows = _group_sums(values)
+                if rows and len(np.unique(values[list(rows)])) >= min(len(rows), _DIFFERENT):
+                    found.setdefault(rows, []).append(str(turned.columns[place]))
         for rows, columns in found.items():
             if len(columns) > 1 or len(rows) > 2:
                 last = len(frame) - 1
@@ -172,14 +176,13 @@ def _group_sums(values: NDArray[np.float64]) -> tuple[int, ...]:
     there = np.isfinite(values)
     values = np.where(there, values, 0.0)
     found: list[int] = []
-    start = whole = 0  # of the group, and of those that a greater sum adds up
+    start = many = 0  # of the group; and how many sums a greater one adds up
+    total = size_of_total = 0.0
     while start < len(values):
-        if len(found) - whole > 1:
-            above = values[found[whole:]]
-            if abs(above.sum() - values[start]) <= 1e-9 * np.abs(above).sum():
-                found.append(start)
-                start, whole = start + 1, len(found)
-                continue
+        if many > 1 and abs(total - values[start]) <= 1e-9 * size_of_total:
+            found.append(start)
+            start, many, total, size_of_total = start + 1, 0, 0.0, 0.0
+            continue
         part = values[start : start + _GROUP]
         before = np.concatenate(([0.0], np.cumsum(part)[:-1]))
         size = np.concatenate(([0.0], np.cumsum(np.abs(part))[:-1]))
@@ -188,5 +191,6 @@ def _group_sums(values: NDArray[np.float64]) -> tuple[int, ...]:
         if not sums.any():
             return ()
         found.append(start + int(np.argmax(sums)))
-        start = found[-1] + 1
+        start, many = found[-1] + 1, many + 1
+        total, size_of_total = total + values[found[-1]], size_of_total + abs(values[found[-1]])
     return tuple(found)

@@ -231,7 +231,7 @@ def problems_of(
         why = f" {source.notes[-1]}" if others else ""
         what = f"target{'s' * (len(targets) > 1)} {listed(targets)}"
         raise source.error(f"there is no column to learn from beside the {what}.{why}")
-    note_sums(source, targets)
+    note_sums(source, targets, made)
     unknown = ~np.all([values.notna().to_numpy() for _, values in columns.values()], axis=0)
     features = frame if len(rows) == len(frame) else frame.iloc[rows].reset_index(drop=True)
     problems = []
