@@ -187,7 +187,8 @@ def _group_sums(values: NDArray[np.float64]) -> tuple[int, ...]:
         before = np.concatenate(([0.0], np.cumsum(part)[:-1]))
         size = np.concatenate(([0.0], np.cumsum(np.abs(part))[:-1]))
         terms = np.concatenate(([0], np.cumsum(part != 0.0)[:-1]))
-        sums = (np.abs(before - part) <= 1e-9 * size) & (terms > 1) & (part != 0.0)
+        near = 1e-9 * size
+        sums = (np.abs(before - part) <= near) & (terms > 1) & (np.abs(part) > near)
         if not sums.any():
             return ()
         found.append(start + int(np.argmax(sums)))
