@@ -13,7 +13,7 @@ INSTALL := $(PIP) install -q --no-compile
 NATIVE := CMakeLists.txt $(wildcard native/*.cpp native/*.hpp native/pytorch/*)
 NATIVE_TESTS := $(wildcard native/tests/*.cpp native/tests/*.hpp)
 
-.PHONY: demo test test-all setup bench docs site wheel lint types native native-aarch64 tests tests-all gpu-code fuzz statistics zoo zoo-keras audit-public trial clean
+.PHONY: demo test test-all setup bench docs site wheel lint types native native-aarch64 tests tests-all gpu-code fuzz statistics zoo zoo-keras zoo-keras-cv audit-public trial clean
 
 demo: .venv/.fit
 	$(BIN)/thinned fit digits --out demo --overwrite
@@ -180,6 +180,15 @@ zoo-keras: .venv/.dev
 		> $$(build/$@/bin/python $(PURELIB))/packages.pth
 	build/$@/bin/python -W ignore -m tests.keras.zoo --only '$(ONLY)' \
 		--results build/zoo-keras-results --page docs/zoo-keras.md
+
+# The same of keras-cv, which imports beside TensorFlow alone.
+zoo-keras-cv: .venv/.dev
+	test -x build/$@/bin/python || $(BIN)/python -m venv build/$@
+	build/$@/bin/pip --disable-pip-version-check install -q keras-cv tensorflow
+	echo "import site; site.addsitedir('$$($(BIN)/python $(PURELIB))')" \
+		> $$(build/$@/bin/python $(PURELIB))/packages.pth
+	build/$@/bin/python -W ignore -m tests.keras.zoo --library keras-cv --only '$(ONLY)' \
+		--results build/zoo-keras-cv-results --page docs/zoo-keras-cv.md
 
 clean:
 	rm -rf .venv build demo

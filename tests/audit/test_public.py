@@ -30,7 +30,7 @@ def test_the_table_is_whole():
         assert entry["verdict"] in public.VERDICTS
         assert entry["because"].endswith(".")
     places = Counter((e["package"], e["path"], e["line"], e["code"]) for e in TABLE["finding"])
-    assert max(places.values()) == 1
+    assert max(places.values()) <= 2  # two arguments of one line
 
 
 def test_the_precision():

@@ -168,3 +168,21 @@ def test_an_exported_program_draws_the_same_and_needs_nothing_of_ours(name):
     assert "custom_call @thinned" not in program.mlir_module()
     loaded = jax.export.deserialize(program.serialize())
     np.testing.assert_allclose(loaded.call(x), EXPORTED[name](x), rtol=4e-6)
+
+
+@pytest.mark.parametrize(
+    ("drop", "most"),
+    [
+        (lambda x: thinned.drop_block(x, 0.1, AT, block_size=3), 0.26),  # its mask, a byte each
+        (lambda x: thinned.k_of_n_dropout(x, 0.1, AT), 0.26),
+        (lambda x: thinned.drop_head(x, 0.1, AT), 0.02),
+        (lambda x: thinned.cutout(x, 0.5, AT), 0.05),
+        (lambda x: thinned.random_erasing(x, 0.5, AT), 0.05),
+        (lambda x: thinned.nested_dropout(x, 0.5, AT), 0.02),
+    ],
+)
+def test_masks_that_are_made_of_draws_keep_no_array_of_the_input_s_size(drop, most):
+    x = jnp.ones((4, 8, 16, 16))
+    back = jax.eval_shape(lambda x: jax.vjp(drop, x)[1], x)
+    held = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(back))
+    assert held <= most * x.size * 4

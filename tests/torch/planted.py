@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
 import thinned
-from thinned.torch import adopt, drop_connect, functional, scaled_dot_product_attention
+from thinned.torch import adopt, audit, drop_connect, functional, scaled_dot_product_attention
 
 
 class Body(nn.Module):
@@ -248,3 +248,24 @@ def adopted(model):
 
 def batch(rows=32):
     return torch.randn(rows, 8, generator=torch.Generator().manual_seed(2))
+
+
+def ran(model, x=None, **options):
+    torch.manual_seed(11)
+    np.random.seed(11)  # noqa: NPY002 - a model of these tests draws there
+    return audit(model, batch(64) if x is None else x, measure=False, **options)
+
+
+def kinds(model, x=None):
+    return [(finding.site, finding.kind) for finding in ran(model, x).findings]
+
+
+class ByHand(nn.Module):
+    """A dropout module whose training is a function of (x, p), and evaluation of (x, p)."""
+
+    def __init__(self, training, evaluation=lambda x, p: x, p=0.3):
+        super().__init__()
+        self.p, self.functions = p, (evaluation, training)
+
+    def forward(self, x):
+        return self.functions[self.training](x, self.p)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 from thinned.audit.flow import steps_of
-from thinned.audit.layers import DROPOUT_LAYERS, FUNCTIONAL, KERAS_DROPOUT
+from thinned.audit.layers import DROPOUT_LAYERS, FACTORIES, FUNCTIONAL, KERAS_DROPOUT
 from thinned.audit.masks import PLACES, masks_of
 from thinned.audit.modes import Says, says
 from thinned.audit.nodes import walk
@@ -17,6 +17,8 @@ __all__ = ["drops_inside", "drops_itself"]
 
 _JAX = frozenset({"flax.linen.Dropout", "flax.nnx.Dropout", "equinox.nn.Dropout"})
 _DEEP = 4
+# Rates of timm's models, by the argument that sets them.
+_RATES_OF_TIMM = ("drop_rate", "drop_path_rate", "attn_drop_rate", "proj_drop_rate")
 
 
 def drops_inside(source: Source, value: Value, depth: int = _DEEP) -> bool:
@@ -36,6 +38,11 @@ def drops_inside(source: Source, value: Value, depth: int = _DEEP) -> bool:
             return called is None or source.value(called.argument(0, "p", "rate")) != 0
         if called is None:
             return False
+        if name == "timm.create_model":
+            given = (source.value(called.argument(None, word)) for word in _RATES_OF_TIMM)
+            return any(isinstance(rate, float) and rate > 0 for rate in given)
+        if name in FACTORIES:
+            return True
         if name in ("torch.nn.ModuleList", "torch.nn.ModuleDict"):
             return any(
                 drops_inside(source, source.interpreter.of(arg), depth - 1) for arg in called.args

@@ -12,6 +12,7 @@ from typing import Any
 
 from thinned.audit.binding import bind, default_of
 from thinned.audit.expressions import HANDLERS
+from thinned.audit.layers import FACTORIES
 from thinned.audit.names import Binding, Scope, canonical
 from thinned.audit.nodes import is_none, walk
 from thinned.audit.outcomes import outcomes
@@ -53,10 +54,12 @@ _SAME_FUNCTIONS = frozenset(
     {"staticmethod", "torch.compile", "torch.jit.script", "copy.deepcopy", "copy.copy", "list"}
     | {"tuple", "torch.nn.DataParallel", "torch.nn.parallel.DistributedDataParallel"}
     | {"collections.OrderedDict", "equinox.filter_jit", "jax.jit", "flax.nnx.jit", "nnx.jit"}
+    | {"torch.ao.quantization.quantize_dynamic", "torch.quantization.quantize_dynamic"}
     | {"torch.jit.ignore", "torch.no_grad", "float", "int", "jax.checkpoint", "jax.remat"}
     # What is called with the function's own arguments, and gives back more.
     | {"jax.value_and_grad", "jax.grad", "equinox.filter_value_and_grad", "equinox.filter_grad"}
 )
+_FACTORIES = FACTORIES | {"timm.create_model"}
 _HOLDERS = frozenset({"torch.nn.ModuleList", "torch.nn.ModuleDict", "flax.nnx.List"})
 _NESTED = 2
 _PARTIAL = "functools.partial"
@@ -367,7 +370,7 @@ class Interpreter:
         if name in _FIELDS:
             given = next((k.value for k in node.keywords if k.arg == "default"), None)
             return self.of(given, frame, depth - 1)
-        if _is_class(name):
+        if _is_class(name) or name in _FACTORIES:
             return Built(func, self.source.called(node))
         return NOTHING
 

@@ -14,6 +14,7 @@ from thinned.audit.context import mentions
 from thinned.audit.nodes import walk
 from thinned.audit.source import Called, Function, Source
 from thinned.audit.values import NOTHING, Built, Class, Function as DefinedFunction, Named, Value
+from thinned.audit.words import words_of
 
 __all__ = [
     "KEYS",
@@ -32,6 +33,7 @@ KEYS = frozenset({"jax.random.PRNGKey", "jax.random.key"})
 _EQUINOX = frozenset({"equinox.nn.Dropout", "equinox.nn.MultiheadAttention"})
 MAPS = frozenset({"jax.vmap", "equinox.filter_vmap"})
 _HANDS = 3
+_DROPS = frozenset({"drop", "dropout", "dropouts"})
 _JAX = frozenset({"jax", "flax", "equinox", "haiku", "optax", "chex", "jaxtyping", "distrax"})
 _WITH_KEY = frozenset({"haiku.dropout", "jax.random.bernoulli"})
 
@@ -138,6 +140,8 @@ def _draws(source: Source, call: ast.Call, target: Value) -> bool:
         return target.kind.name in _EQUINOX
     if isinstance(target, Built):
         return drops_inside(source, target) or _has_field(source, target)
+    if target is NOTHING and isinstance(call.func, ast.Name):
+        return uses_equinox(source) and bool(_DROPS & set(words_of(call.func.id)))
     # self.attn(x, key=key), of which nothing is known but that it is part of a module
     root = call.func
     while isinstance(root, (ast.Attribute, ast.Subscript)):

@@ -14,6 +14,7 @@ __all__ = [
     "CARRYING",
     "CARRYING_METHODS",
     "DROPOUT_LAYERS",
+    "FACTORIES",
     "FLASH",
     "FUNCTIONAL",
     "KERAS_DROPOUT",
@@ -183,6 +184,19 @@ RATES: dict[str, tuple[int, str]] = {
     "thinned.dropout": (1, "p"),
     "thinned.keep_mask": (1, "p"),
 }
+
+# Functions of torchvision that build models which drop, at the rates that they have by default.
+_DROPPING_MODELS = (
+    *("alexnet", "googlenet", "inception_v3", "maxvit_t", "mobilenet_v2", "mobilenet_v3_large"),
+    *("mobilenet_v3_small", "squeezenet1_0", "squeezenet1_1"),
+    *(f"vgg{n}{norm}" for n in (11, 13, 16, 19) for norm in ("", "_bn")),
+    *(f"efficientnet_b{n}" for n in range(8)),
+    *(f"efficientnet_v2_{size}" for size in "sml"),
+    *(f"convnext_{size}" for size in ("tiny", "small", "base", "large")),
+    *(f"swin{v}_{size}" for v in ("", "_v2") for size in "tsb"),
+    *(f"mnasnet{n}" for n in ("0_5", "0_75", "1_0", "1_3")),
+)
+FACTORIES = frozenset(f"torchvision.models.{name}" for name in _DROPPING_MODELS)
 
 RECURRENT = frozenset({"torch.nn.LSTM", "torch.nn.GRU", "torch.nn.RNN"})
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from thinned.audit.nodes import walk
 from thinned.audit.source import Source
+from thinned.audit.values import Built, Named
 from thinned.audit.words import words_of
 
 __all__ = ["PLACES", "RandomMask", "masks_of"]
@@ -32,6 +33,11 @@ _BERNOULLI = frozenset(
     | {"torch.distributions.bernoulli.Bernoulli"}
 )
 _BERNOULLI_METHODS = frozenset({"bernoulli", "bernoulli_"})
+_DISTRIBUTIONS = frozenset(
+    {"torch.distributions.Bernoulli", "torch.distributions.bernoulli.Bernoulli"}
+)
+# Random numbers whose order picks what is kept.
+_ORDERS = frozenset({"torch.randperm", "torch.randn", "torch.rand", "torch.rand_like"})
 _SURE = frozenset(
     {"drop", "dropout", "layerdrop", "pdrop", "droprate", "dropprob", "dropouts", "keep"}
     | {"survival", "keepprob", "dropoutrate", "zoneout"}
@@ -76,8 +82,39 @@ def _rate_of(source: Source, call: ast.Call) -> tuple[ast.expr, ast.AST] | None:
             p = _first_rate(source, [*call.args, *(k.value for k in call.keywords)])
             return None if p is None else (p, call)
         if name in _UNIFORM or method in _UNIFORM_METHODS:
-            return _compared(source, call)
+            return _compared(source, call) or _ordered(source, call)
+    if method == "sample" and isinstance(func, ast.Attribute):
+        made = source.interpreter.of(func.value)
+        if (
+            isinstance(made, Built)
+            and isinstance(made.kind, Named)
+            and made.kind.name in _DISTRIBUTIONS
+            and made.called is not None
+        ):
+            p = _first_rate(source, [*made.called.args, *made.called.keywords.values()])
+            return None if p is None else (p, call)
+    if method in ("randn", "randperm") or getattr(func, "id", "") in ("randn", "randperm"):
+        return _ordered(source, call)
     return None
+
+
+def _ordered(source: Source, call: ast.Call) -> tuple[ast.expr, ast.AST] | None:
+    """The rate of a module that is named for dropping, and keeps what comes first in a random
+    order: patches, frames, tokens."""
+    function, info = source.function_of(call), source.class_of(call)
+    if function is None or info is None or source.called(call).name not in _ORDERS:
+        return None
+    if function.name != "forward" or not PLACES & set(words_of(info.node.name)):
+        return None
+    if not _sorts(function) and "perm" not in (source.called(call).name or ""):
+        return None
+    p = _first_rate(source, [n for n in walk(function) if isinstance(n, ast.Attribute)])
+    return None if p is None else (p, call)
+
+
+def _sorts(function: ast.AST) -> bool:
+    words = ("argsort", "topk", "sort")
+    return any(isinstance(n, ast.Attribute) and n.attr in words for n in walk(function))
 
 
 def _may_be(func: ast.expr) -> bool:
@@ -190,8 +227,8 @@ def _is_rate(source: Source, node: ast.Name | ast.Attribute) -> bool:
         return False
     if words & _CONDITIONS or _is_condition(source, node):
         return False  # dropped conditions: guidance, and not dropout
-    if words & _SURE:
-        return True
+    if words & _SURE or any(word.startswith("dropout") for word in words):
+        return True  # AWD-LSTM's dropouti and dropouth too
     if not words & _LIKELY:
         return False
     for at in source.above(node):

@@ -107,17 +107,37 @@ def is_quiet(source: Source, statement: ast.With) -> bool:
 
 def is_repeated(source: Source, call: ast.Call) -> bool:
     """Whether a forward pass is run again and again on one input: over a range, not over data."""
+    read = {n.id for arg in call.args for n in walk(arg) if isinstance(n, ast.Name)}
     for at in source.above(call):
         iterated: list[ast.expr] = []
         if isinstance(at, (ast.For, ast.AsyncFor)):
             iterated = [at.iter]
         elif isinstance(at, (ast.ListComp, ast.GeneratorExp, ast.SetComp)):
             iterated = [g.iter for g in at.generators]
+        if iterated and not read.isdisjoint(_given_in(at)):
+            continue  # another input in each turn: the steps of an environment, a batch by number
         if any(isinstance(i, ast.Call) and getattr(i.func, "id", "") == "range" for i in iterated):
             return True
         if isinstance(at, (ast.FunctionDef, ast.AsyncFunctionDef)):
             return False
     return False
+
+
+def _given_in(turns: ast.AST) -> set[str]:
+    """The names that each turn of a loop gives anew; what loops inside it run over is the same data
+    again."""
+    inner = {
+        name
+        for node in walk(turns)
+        if isinstance(node, (ast.For, ast.AsyncFor, ast.comprehension)) and node is not turns
+        for name in walk(node.target)
+        if isinstance(turns, (ast.For, ast.AsyncFor))
+    }
+    return {
+        n.id
+        for n in walk(turns)
+        if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load) and n not in inner
+    }
 
 
 def is_of_modules(source: Source, call: ast.Call) -> bool:

@@ -189,6 +189,8 @@ def _of_self(source: Source, info: ClassInfo | None, name: str, depth: int) -> S
         )
         written = [a for a in member.source.attributes[name] if isinstance(a.ctx, ast.Store)]
         if len(given) == 1 and only_built and len(written) == 1:
+            if _is_left_true(member, given[0]):
+                return Says.ALWAYS
             said = says(member.source, given[0], None, depth - 1)
             if said in (Says.ALWAYS, Says.NEVER) and not _is_switch(member, name):
                 return said
@@ -196,6 +198,32 @@ def _of_self(source: Source, info: ClassInfo | None, name: str, depth: int) -> S
                 return said
         return None
     return None
+
+
+def _is_left_true(info: ClassInfo, given: ast.expr | None) -> bool:
+    """Whether a flag of a module's own is an argument that is true by default, and that all who
+    build the module leave so: eval() does not reach it."""
+    source = info.source
+    init = info.methods.get("__init__")
+    if not isinstance(given, ast.Name) or init is None or not _has_eval(info):
+        return False
+    if source.value(default_of(init, given.id)) is not True:
+        return False
+    place = [a.arg for a in (*init.args.posonlyargs, *init.args.args)]
+    at = place.index(given.id) - 1 if given.id in place else None
+    for call in source.calls:
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        names = {name, *(keyword.arg for keyword in call.keywords)}
+        if names & {info.node.name, "__init__", given.id}:
+            called = source.called(call)
+            if called.open or called.argument(at, given.id) is not None:
+                return False
+    return True
+
+
+def _has_eval(info: ClassInfo) -> bool:
+    """Whether a class is a module of PyTorch, whose eval() sets the mode."""
+    return any(base == "torch.nn.Module" for member in info.family() for base in member.bases)
 
 
 def _is_switch(info: ClassInfo, name: str) -> bool:

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from thinned.audit.binding import bind
 from thinned.audit.modes import Says, guard, says
 from thinned.audit.nodes import children
 from thinned.audit.phases import (
     LEARN,
+    called_itself,
     decorated,
     is_alternative,
+    is_manager,
     is_module_class,
     is_no_grad,
     learns_inputs,
@@ -28,6 +30,7 @@ from thinned.audit.phases import (
     yields,
 )
 from thinned.audit.source import Source
+from thinned.audit.standing import Context, Fact, Left, Modes, Order
 from thinned.audit.trained import (
     among,
     built_in,
@@ -59,6 +62,8 @@ _RIVALS = frozenset(
     {"model", "net", "network", "classifier", "classifiers", "head", "heads", "linear", "decoder"}
     | {"generator", "policy", "actor", "critic", "student", "unet", "adapter", "probe", "encoder"}
 )
+# Words of what is put around a model, and sets its mode with its own.
+_AROUND = frozenset({"parallel", "ddp", "fsdp", "compile", "wrap", "wrapper", "wrapped"})
 # Methods of a model that are no forward pass.
 _ASIDE = frozenset(
     {"parameters", "named_parameters", "state_dict", "load_state_dict", "zero_grad", "to", "cuda"}
@@ -68,47 +73,10 @@ _ASIDE = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
-    """A call, in the function that is walked, that left a model in evaluation."""
-
-    node: ast.AST
-    direct: bool  # eval() itself, and no function that calls it
-    chosen: bool  # in a branch that asks for the mode
-    key: str = ""
-    entry: int = 0  # which call, entered from the function that is walked
-
-
-_Fact = str | Left  # "T": train() was called; "U": unknown
-_Modes = dict[str, frozenset[_Fact]]
-
-
-@dataclass(slots=True)
-class _Context:
-    source: Source
-    function: ast.AST
-    names: dict[str, str]
-    me: str
-    frame: Frame | None
-    depth: int
-    top: ast.AST | None
-    quiet: bool = False  # without gradients
-    # The function that a decorator runs, by the name that it has there.
-    wrapped: dict[str, _Context] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Order:
-    """What left models in evaluation: inside a loop that trains, and before one."""
-
-    inside: list[Left] = field(default_factory=list)
-    before: list[Left] = field(default_factory=list)
-
-
 class _Walk:
     def __init__(self, source: Source, owners: dict[str, set[str]], function: ast.AST) -> None:
-        self.modes: _Modes = {}
-        self.used: _Modes = {}
+        self.modes: Modes = {}
+        self.used: Modes = {}
         self.learned: set[str] = set()
         self.trained: set[str] = set()
         self.kept: set[str] = set()  # copies, which nothing trains
@@ -125,11 +93,11 @@ class _Walk:
 
     # -- statements ----------------------------------------------------------------------------
 
-    def block(self, statements: Sequence[ast.stmt], at: _Context) -> bool:
+    def block(self, statements: Sequence[ast.stmt], at: Context) -> bool:
         """Walk statements; say whether what follows them is reached."""
         return all(self.statement(statement, at) for statement in statements)
 
-    def statement(self, node: ast.stmt, at: _Context) -> bool:
+    def statement(self, node: ast.stmt, at: Context) -> bool:
         self.left -= 1
         if self.left <= 0:
             return False
@@ -140,11 +108,7 @@ class _Walk:
         if isinstance(node, (ast.For, ast.AsyncFor, ast.While)):
             return self._loop(node, at)
         if isinstance(node, (ast.With, ast.AsyncWith)):
-            quiet = at.quiet
-            for item in node.items:
-                self.expression(item.context_expr, at)
-                quiet |= is_no_grad(at.source, item.context_expr)
-            return self.block(node.body, replace(at, quiet=quiet))
+            return self._with(node, at)
         if isinstance(node, ast.Try):
             reached = self.block(node.body, at)
             for handler in node.handlers:
@@ -155,6 +119,9 @@ class _Walk:
             self.block(node.orelse, at)
             self.block(node.finalbody, at)
             return reached
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Yield) and at.resume:
+            self.block(*at.resume)
+            return True
         for child in children(node):
             if isinstance(child, ast.expr):
                 self.expression(child, at)
@@ -162,7 +129,21 @@ class _Walk:
             self._assign(node, at)
         return not isinstance(node, (ast.Return, ast.Raise, ast.Break, ast.Continue))
 
-    def _if(self, node: ast.If, at: _Context) -> bool:
+    def _with(self, node: ast.With | ast.AsyncWith, at: Context) -> bool:
+        """The body, where the first manager of the tree that sets a mode yields, or by itself."""
+        quiet = at.quiet or any(is_no_grad(at.source, i.context_expr) for i in node.items)
+        inside = replace(at, quiet=quiet)
+        for item in node.items:
+            call = item.context_expr
+            target = at.source.called(call).target if isinstance(call, ast.Call) else None
+            if isinstance(target, Function) and is_manager(target) and at.depth < _DEPTH:
+                assert isinstance(call, ast.Call)
+                if self._enter(call, target, at, (node.body, inside)):
+                    return True
+            self.expression(call, at)
+        return self.block(node.body, inside)
+
+    def _if(self, node: ast.If, at: Context) -> bool:
         self.expression(node.test, at)
         said = says(at.source, node.test, at.frame)
         if said is Says.ALWAYS or puts_back(at.source, node):
@@ -170,7 +151,7 @@ class _Walk:
         if said is Says.NEVER:
             return self.block(node.orelse, at)
         before, used = self.modes, self.used
-        ends: list[tuple[_Modes, _Modes]] = []
+        ends: list[tuple[Modes, Modes]] = []
         for block in (node.body, node.orelse):
             self.modes, self.used = dict(before), dict(used)
             if self.block(block, at):
@@ -181,7 +162,7 @@ class _Walk:
             self.used = _joined(uses for _, uses in ends)
         return bool(ends)
 
-    def _loop(self, node: ast.For | ast.AsyncFor | ast.While, at: _Context) -> bool:
+    def _loop(self, node: ast.For | ast.AsyncFor | ast.While, at: Context) -> bool:
         self.expression(node.test if isinstance(node, ast.While) else node.iter, at)
         own = at.depth == 0
         if own:
@@ -195,16 +176,19 @@ class _Walk:
         self.block(node.orelse, at)
         return True
 
-    def _assign(self, node: ast.Assign, at: _Context) -> None:
+    def _assign(self, node: ast.Assign, at: Context) -> None:
         if len(node.targets) != 1 or not isinstance(node.targets[0], ast.Name):
             return
         name, value = node.targets[0].id, node.value
-        while isinstance(value, ast.Call) and value.args and isinstance(value.func, ast.Attribute):
-            if value.func.attr not in ("DataParallel", "DistributedDataParallel", "compile"):
+        while isinstance(value, ast.Call) and value.args:
+            if _AROUND.isdisjoint(words_of(last_name(value.func, as_written=True))):
                 break
             value = value.args[0]
         key = self.key(value, at)
         if key is not None:
+            for keys in (*self.optimizers.values(), self.owners):
+                if f"local {name}" in keys:  # what an optimizer of this name has is this model's
+                    keys.add(key)
             at.names[name] = key
         elif isinstance(value, ast.Call):
             at.names.pop(name, None)  # another object now: a copy, say
@@ -216,7 +200,7 @@ class _Walk:
 
     # -- expressions ---------------------------------------------------------------------------
 
-    def expression(self, node: ast.expr, at: _Context) -> None:
+    def expression(self, node: ast.expr, at: Context) -> None:
         """Walk the calls of an expression, those inside first."""
         if isinstance(node, ast.Lambda):
             return
@@ -230,7 +214,7 @@ class _Walk:
         if isinstance(node, ast.Call):
             self._call(node, at)
 
-    def key(self, node: ast.expr, at: _Context) -> str | None:
+    def key(self, node: ast.expr, at: Context) -> str | None:
         """Return a name for the object that an expression is, the same wherever it is met."""
         if isinstance(node, ast.Name):
             if node.id == "self" and at.me:
@@ -259,7 +243,7 @@ class _Walk:
             return self.key(node.func.value, at)
         return None
 
-    def _call(self, node: ast.Call, at: _Context) -> None:
+    def _call(self, node: ast.Call, at: Context) -> None:
         self.left -= 1
         func = node.func
         if isinstance(func, ast.Attribute) and self.left > 0:
@@ -268,14 +252,15 @@ class _Walk:
             if func.attr == "step" and "scaler" in last_name(func.value):
                 self.used = {}
                 return
-            if func.attr in LEARN or (func.attr == "step" and is_optimizer(func.value)):
+            steps = func.attr == "step" or (func.attr == "update" and at.source.uses_nnx)
+            if func.attr in LEARN or (steps and is_optimizer(func.value)):
                 self._learn(node, at)
                 return
         if isinstance(func, ast.Name) and func.id in at.wrapped:
             inner = at.wrapped[func.id]
             self.block(getattr(inner.function, "body", []), inner)
             return
-        target = at.source.called(node).target
+        target = called_itself(at.source.called(node).target)
         if target is NOTHING and isinstance(func, ast.Attribute):
             target = decorated(at.source, func) or only_method(at.source, func) or target
         if (
@@ -287,7 +272,7 @@ class _Walk:
             return
         self._use(node, target, at)
 
-    def _set(self, node: ast.Call, func: ast.Attribute, at: _Context) -> bool:
+    def _set(self, node: ast.Call, func: ast.Attribute, at: Context) -> bool:
         """train() or eval() of a model; False for a method of the tree that has this name."""
         key = self.key(func.value, at)
         if key is None or len(node.args) > 1 or is_optimizer(func.value):
@@ -295,7 +280,7 @@ class _Walk:
         target = at.source.called(node).target
         if isinstance(target, Function) and not is_module_class(target):
             return False
-        fact: _Fact = "T"
+        fact: Fact = "T"
         if func.attr == "eval":
             if node.args or node.keywords:
                 return True
@@ -319,14 +304,14 @@ class _Walk:
                     self.used.pop(known, None)  # what ran before was no part of this step
         return True
 
-    def _left_by(self, node: ast.Call, key: str, at: _Context) -> Left:
+    def _left_by(self, node: ast.Call, key: str, at: Context) -> Left:
         chosen = guard(at.source, node, at.frame, around=False) in (
             Says.TRAINING,
             Says.EVALUATION,
         )
         return Left(at.top or node, at.top is None, chosen, key, self.entry if at.depth else 0)
 
-    def _learn(self, node: ast.Call, at: _Context) -> None:
+    def _learn(self, node: ast.Call, at: Context) -> None:
         if learns_inputs(at.source, node):
             return
         asked = guard(at.source, node, at.frame, around=False) is not Says.NOTHING
@@ -354,10 +339,10 @@ class _Walk:
                     self.found.before.append(left)
             if len(lefts) < len(facts):
                 self.learned.add(key)
-        if isinstance(node.func, ast.Attribute) and node.func.attr == "step":
+        if isinstance(node.func, ast.Attribute) and node.func.attr in ("step", "update"):
             self.used = {}
 
-    def _own(self, node: ast.Call, at: _Context) -> set[str]:
+    def _own(self, node: ast.Call, at: Context) -> set[str]:
         """The models of the optimizer that steps here, or next, where all of it is seen."""
         name = steps_next(at.source, node)
         built = built_in(at.function).get(name)
@@ -389,8 +374,14 @@ class _Walk:
     def _loops_of(self, node: ast.AST) -> list[ast.AST]:
         return list(self.source.loops_of(node))
 
-    def _enter(self, node: ast.Call, target: Function, at: _Context) -> bool:
-        if isinstance(target.node, ast.Lambda) or yields(target.node):
+    def _enter(
+        self,
+        node: ast.Call,
+        target: Function,
+        at: Context,
+        resume: tuple[Sequence[ast.stmt], Context] | None = None,
+    ) -> bool:
+        if isinstance(target.node, ast.Lambda) or (yields(target.node) and resume is None):
             return False
         called = at.source.called(node)
         frame = bind(target.node, called, target.skip, at.frame)
@@ -407,10 +398,13 @@ class _Walk:
         me = ""
         if target.skip and isinstance(node.func, ast.Attribute):
             me = self.key(node.func.value, at) or "?"
+        elif target.skip:
+            me = self.key(node.func, at) or "?"  # an object that is called itself
         quiet = at.quiet or any(is_no_grad(target.source, d) for d in target.node.decorator_list)
-        inner = _Context(
+        inner = Context(
             target.source, target.node, names, me, frame, at.depth + 1, at.top or node, quiet
         )
+        inner.resume = resume
         body = target.node.body
         around = wrapper_of(target)
         if around is not None:
@@ -431,7 +425,7 @@ class _Walk:
                 del self.used[key]  # built in there, and gone: no part of a later step
         return True
 
-    def _use(self, node: ast.Call, target: object, at: _Context) -> None:
+    def _use(self, node: ast.Call, target: object, at: Context) -> None:
         """A forward pass, or a model handed to a function that is not seen."""
         if at.quiet:
             return
@@ -462,8 +456,8 @@ class _Walk:
         self.used[key] = self.modes.get(outer, frozenset({"U"}))
 
 
-def _joined(ends: Iterable[_Modes]) -> _Modes:
-    found: _Modes = {}
+def _joined(ends: Iterable[Modes]) -> Modes:
+    found: Modes = {}
     ends = list(ends)
     for modes in ends:
         for key in modes:
@@ -476,7 +470,7 @@ def walked(source: Source, function: ast.AST) -> Order:
     """Walk a function, or the top level of a file, and return what left models in evaluation."""
     walk = _Walk(source, learners(source), function)
     method = isinstance(source.parents.get(function), ast.ClassDef)
-    at = _Context(source, function, {}, "self" if method else "", None, 0, None)
+    at = Context(source, function, {}, "self" if method else "", None, 0, None)
     body = getattr(function, "body", [])
     walk.block(body, at)
     return walk.found

@@ -10,9 +10,18 @@ from weakref import WeakKeyDictionary
 
 from thinned.audit.nodes import walk
 from thinned.audit.source import Source, is_self
-from thinned.audit.values import Function
+from thinned.audit.values import Built, Class, Function, Value
 
-__all__ = ["LEARN", "decorated", "is_alternative", "is_module_class", "is_no_grad", "learns_inputs"]
+__all__ = [
+    "LEARN",
+    "called_itself",
+    "decorated",
+    "is_alternative",
+    "is_manager",
+    "is_module_class",
+    "is_no_grad",
+    "learns_inputs",
+]
 __all__ += ["matters", "only_method", "puts_back", "wrapper_of", "yields"]
 
 _NO_GRAD = frozenset({"torch.no_grad", "torch.inference_mode"})
@@ -38,7 +47,8 @@ def learns_inputs(source: Source, node: ast.Call) -> bool:
         and n.attr == "grad"
         and isinstance(n.value, ast.Name)
         and n.value.id not in each
-        and n.value.id not in ("self", "torch", "jax")
+        and n.value.id != "self"
+        and source.resolve(n) is None  # jax.grad
         for n in walk(inside)
     )
 
@@ -53,6 +63,31 @@ def puts_back(source: Source, node: ast.If) -> bool:
         and any(
             isinstance(n, ast.Attribute) and n.attr == "train" for s in node.body for n in walk(s)
         )
+    )
+
+
+def called_itself(target: Value) -> Value:
+    """What a call of an object of the tree runs: its class's __call__, where that is no module."""
+    if not isinstance(target, Built) or not isinstance(target.kind, Class):
+        return target
+    for member in target.kind.info.family():
+        method = member.methods.get("__call__")
+        if method is not None:
+            found = Function(member.source, method, 1)
+            return target if is_module_class(found) else found
+    return target
+
+
+def is_manager(target: Function) -> bool:
+    """Whether a function of the tree is a context manager that sets a mode."""
+    return (
+        not isinstance(target.node, ast.Lambda)
+        and yields(target.node)
+        and any(
+            getattr(d, "attr", getattr(d, "id", "")) == "contextmanager"
+            for d in target.node.decorator_list
+        )
+        and matters(target.source, target.node)
     )
 
 

@@ -53,6 +53,7 @@ _WORDS: tuple[bytes, ...] = (
     b"flash_attn",
     b"memory_efficient_attention",
     b"multi_head_attention_forward",
+    b"scaled_dot_product_attention",
     b"jit.trace",
 )
 _WORDS += (b"stochastic_depth", b"StochasticDepth", b"mask_feature", b"MultiheadAttention")
@@ -62,6 +63,7 @@ _WORDS += (
     b"ernoulli(",
     b"ernoulli_(",
     b"GradientTape",
+    b"set_learning_phase(",
     b".train(",
     b"def train(self",
     b"def eval(self",
@@ -76,6 +78,8 @@ _STEPS += (b"def on_train_batch_", b"def on_before_", b"def on_after_")
 # Weights that are loaded and run, in a file that sets no mode.
 _QUIET = (b"no_grad", b"inference_mode")
 _MODES = (b".eval(", b".train(")
+# model.eval without brackets, and the flag that is set on one module alone.
+_NAMED = re.compile(rb"\.(?:eval|train)[ \t]*(?:#[^\n]*)?(?:\r?\n|$)|\.training = (?:True|False)")
 
 _NEWLINE = re.compile(r"\r\n|\r|\n")
 _NOQA = re.compile(
@@ -114,10 +118,18 @@ def read(path: str) -> bytes:
 def may_matter(data: bytes) -> bool:
     """Say whether any rule could find something in a file of these bytes."""
     if not any(name in data for name in _FRAMEWORKS):
-        return False
+        # A loop that trains may be handed all that is a framework's.
+        return b".backward(" in data and b".train(" in data
     if any(word in data for word in _WORDS):
         return True
     if (b"drop" in data or b"Drop" in data) and _DROP.search(data) is not None:
+        return True
+    if _NAMED.search(data) is not None:
+        return True
+    # What builds the optimizer may train and evaluate by functions of other files.
+    if b".parameters()" in data and b"optim." in data:
+        return True
+    if b".eval(" in data and (b"nnx" in data or b"compute_loss" in data):
         return True
     if b"equinox" in data and b"vmap(" in data:
         return True

@@ -102,9 +102,18 @@ class Source:
         owner = self.class_of(attribute)
         if owner is None:
             return
-        parent = self.parents[attribute]
+        parent: ast.AST = self.parents[attribute]
         value: ast.expr | None = None
-        if (isinstance(parent, ast.Assign) and attribute in parent.targets) or isinstance(
+        if isinstance(parent, (ast.Tuple, ast.List)):  # self.a, self.b = A(), B()
+            several, parent = parent.elts, self.parents[parent]
+            values = parent.value if isinstance(parent, ast.Assign) else None
+            if (
+                isinstance(values, (ast.Tuple, ast.List))
+                and len(values.elts) == len(several)
+                and not any(isinstance(e, ast.Starred) for e in (*values.elts, *several))
+            ):
+                value = values.elts[several.index(attribute)]
+        elif (isinstance(parent, ast.Assign) and attribute in parent.targets) or isinstance(
             parent, ast.AnnAssign
         ):
             value = parent.value
@@ -270,6 +279,16 @@ class Source:
             rest = [option for option in found.options if option != Const(None)]
             found = rest[0] if len(rest) == 1 else found
         return found
+
+    @cached_property
+    def uses_nnx(self) -> bool:
+        """Whether the file imports Flax's nnx, whose models have train() and eval()."""
+        top = self.names.scopes[self.tree]
+        return any(
+            binding.target.startswith("flax.nnx")
+            for bindings in top.bindings.values()
+            for binding in bindings
+        )
 
     @cached_property
     def holds_tests(self) -> bool:

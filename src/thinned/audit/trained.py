@@ -142,9 +142,10 @@ def among(key: str, keys: Iterable[str]) -> bool:
     )
 
 
-def last_name(node: ast.expr) -> str:
-    name = node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
-    return str(name).lower()
+def last_name(node: ast.expr, *, as_written: bool = False) -> str:
+    """Return the last name of an expression, in small letters where it is not asked as written."""
+    name = str(node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", ""))
+    return name if as_written else name.lower()
 
 
 def is_optimizer(node: ast.expr) -> bool:

@@ -294,6 +294,11 @@ class Backend(ABC):
         """x, through which no gradient flows."""
         return x
 
+    def of_operands(self, function: Any, x: Any, *operands: Any) -> Any:
+        """function(x, *operands), elementwise, of which the backward pass keeps operands
+        and nothing that is made of them."""
+        return function(x, *operands)
+
     def remade(self, function: Any, *arguments: Any) -> Any:
         """function(*arguments), of which a backward pass keeps nothing but the arguments and runs
         the function again: for what is large and can be drawn again."""

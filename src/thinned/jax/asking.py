@@ -14,6 +14,7 @@ import numpy as np
 from thinned.address import Address
 from thinned.checks import message
 from thinned.jax.awake import Row, being_asked
+from thinned.jax.given import Given
 from thinned.methods.made import Report
 
 __all__ = ["Asking", "asking_of", "awoken_equinox", "awoken_nnx", "is_jax_model", "kind_of"]
@@ -21,11 +22,13 @@ __all__ = ["Asking", "asking_of", "awoken_equinox", "awoken_nnx", "is_jax_model"
 
 class Asking(NamedTuple):
     """call : function of (positional arguments, keywords, address, Row or None). alone : whether it
-    takes a sample, without a batch axis. not_reached : what may be dropout and is not woken."""
+    takes a sample, without a batch axis. not_reached : what may be dropout and is not woken.
+    is_thin : whether networks compute the units alone that they keep."""
 
     call: Callable[[tuple[Any, ...], dict[str, Any], Address, Row | None], Any]
     alone: bool = False
     not_reached: tuple[str, ...] = ()
+    is_thin: bool = False
 
 
 def kind_of(model: Any) -> str:
@@ -55,21 +58,29 @@ def is_jax_model(model: Any) -> bool:
     return bool(kind_of(model))
 
 
-def asking_of(who: str, model: Any) -> Asking:
+def asking_of(who: str, model: Any, execution: str = "auto", given: Given | None = None) -> Asking:
     """A model, or a function of (x, address), as what a question is put to. The model is not
     touched: what needs a change is a copy around the same arrays.
 
+    execution : "auto" as the model is; "thin", its networks compute the units alone that they keep;
+        "elementwise", they compute all of them. given : its arguments, needed for "thin".
+
     Raises
     ------
-    TypeError if it is none. ValueError if it holds nothing that can be woken.
+    TypeError if it is none. ValueError if it holds nothing that can be woken, or cannot run thin.
     """
     kind = kind_of(model)
+    if execution == "thin" and kind in ("linen", "function"):
+        remedy = "thinned.jax.thin_mlp is a function whose networks are."
+        got = "a function" if kind == "function" else f"a Linen {type(model).__name__}"
+        requirement = "one of Flax NNX or Equinox for execution='thin'"
+        raise ValueError(message(who, "model", requirement, got, remedy))
     if kind == "nnx":
-        return _of_nnx(who, model)
+        return _of_nnx(who, model, execution, given)
     if kind == "linen":
         return _of_linen(who, model)
     if kind == "equinox":
-        return _of_equinox(who, model)
+        return _of_equinox(who, model, execution, given)
     if kind == "function":
         return Asking(lambda args, kwargs, at, row: _of_function(model, args, kwargs, at))
     requirement = "a function of (x, address), or a model of Flax or Equinox"
@@ -84,24 +95,35 @@ def _missed(report: Report) -> tuple[str, ...]:
     return tuple(f"{row.site or 'the model itself'}: {row.done}" for row in report.not_reached)
 
 
-def awoken_nnx(who: str, model: Any) -> tuple[Any, Callable[[Any, Address], None]]:
+def awoken_nnx(
+    who: str, model: Any, execution: str = "auto", given: Given | None = None
+) -> tuple[Any, Callable[[Any, Address], None]]:
     """A copy of an NNX model around the same arrays, adopted and otherwise as in evaluation; and a
     function that sets the clocks of it, or of its merged parts, to an address.
 
-    ValueError if it holds nothing that can be woken.
+    execution, given : as in `asking_of`. ValueError if it holds nothing that can be woken, or
+    cannot run thin.
     """
     from flax import nnx
 
-    from thinned.jax.nnx.adoption import adopt
+    from thinned.jax.nnx.adoption import adopt, release
     from thinned.jax.nnx.clock import Calls, Clock, clocks_in
+    from thinned.jax.nnx.thin_layers import Scoped
+    from thinned.jax.nnx.thinning import thin_adopted
 
     twin = nnx.clone(model)
     twin.eval()
+    is_thin = isinstance(twin, Scoped)
+    if execution == "elementwise" and is_thin:
+        release(twin)
     if not clocks_in(twin):
         try:
             adopt(twin)
         except ValueError as error:
             raise _equal(who, error) from None
+
+    if execution == "thin" and given is not None and not is_thin:
+        thin_adopted(who, twin, *given.called_with(given.arrays))
 
     def begin(network: Any, at: Address) -> None:
         for _, node in nnx.iter_graph(network):
@@ -113,13 +135,14 @@ def awoken_nnx(who: str, model: Any) -> tuple[Any, Callable[[Any, Address], None
     return twin, begin
 
 
-def _of_nnx(who: str, model: Any) -> Asking:
+def _of_nnx(who: str, model: Any, execution: str, given: Given | None) -> Asking:
     from flax import nnx
 
     from thinned.jax.nnx.adoption import rows_missed
     from thinned.jax.nnx.clock import clocks_in
+    from thinned.jax.nnx.thin_layers import Scoped
 
-    twin, begin = awoken_nnx(who, model)
+    twin, begin = awoken_nnx(who, model, execution, given)
     step = np.asarray(clocks_in(twin)[0].step).reshape(-1)[0]  # schedules go on from there
     graph, state = nnx.split(twin)
 
@@ -130,7 +153,8 @@ def _of_nnx(who: str, model: Any) -> Asking:
         with being_asked(at, step=step):
             return network(*args, **kwargs)
 
-    return Asking(call, not_reached=_missed(Report(rows_missed(twin))))
+    is_thin = isinstance(twin, Scoped)
+    return Asking(call, not_reached=_missed(Report(rows_missed(twin))), is_thin=is_thin)
 
 
 def _of_linen(who: str, model: Any) -> Asking:
@@ -150,26 +174,37 @@ def _of_linen(who: str, model: Any) -> Asking:
     return Asking(call)
 
 
-def awoken_equinox(who: str, model: Any) -> tuple[Any, Report]:
+def awoken_equinox(
+    who: str, model: Any, execution: str = "auto", given: Given | None = None
+) -> tuple[Any, Report]:
     """An Equinox model, adopted and otherwise as in inference, and what adopting it reported.
 
-    ValueError if it holds nothing that can be woken.
+    execution, given : as in `asking_of`. ValueError if it holds nothing that can be woken, or
+    cannot run thin.
     """
     import equinox as eqx
 
     from thinned.jax.equinox import adopt
+    from thinned.jax.thin_equinox import Thin, thin_adopted, whole_of
 
+    if execution == "elementwise" and isinstance(model, Thin):
+        model = whole_of(model)
     try:
         twin, report = adopt(model)
     except ValueError as error:
         raise _equal(who, error) from None
+    if execution == "thin" and given is not None and not isinstance(model, Thin):
+        row = tuple(array[0] for array in given.arrays)
+        twin, report = thin_adopted(who, twin, *given.called_with(row), report)
     return eqx.nn.inference_mode(twin), report
 
 
-def _of_equinox(who: str, model: Any) -> Asking:
-    twin, report = awoken_equinox(who, model)
+def _of_equinox(who: str, model: Any, execution: str, given: Given | None) -> Asking:
+    from thinned.jax.thin_equinox import Thin
+
+    twin, report = awoken_equinox(who, model, execution, given)
     try:
-        takes_key = "key" in inspect.signature(type(model).__call__).parameters
+        takes_key = "key" in inspect.signature(type(twin).__call__).parameters
     except (TypeError, ValueError):
         takes_key = False
 
@@ -179,7 +214,8 @@ def _of_equinox(who: str, model: Any) -> Asking:
         with being_asked(at, row):
             return twin(*args, **kwargs)
 
-    return Asking(call, alone=True, not_reached=_missed(report))
+    is_thin = isinstance(twin, Thin)
+    return Asking(call, alone=True, not_reached=_missed(report), is_thin=is_thin)
 
 
 def _equal(who: str, error: ValueError) -> ValueError:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from thinned.checks import message
 from thinned.jax.auditing import Finding, in_evaluation, runs_of
-from thinned.jax.networks import Given
+from thinned.jax.given import Given
 
 __all__ = ["differences", "findings_in_evaluation"]
 

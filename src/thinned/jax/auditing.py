@@ -19,7 +19,7 @@ from thinned.backends.jax.backend import Drawn, noted
 from thinned.checks import message
 from thinned.foreign_arguments import answering
 from thinned.jax.asking import kind_of
-from thinned.jax.networks import Given
+from thinned.jax.given import Given
 
 __all__ = ["Audit", "Finding", "Runs", "audit", "in_evaluation", "runs_of"]
 

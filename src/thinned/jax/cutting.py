@@ -135,10 +135,12 @@ def _of_nnx(who: str, model: Any, at: Address) -> list[Part]:
     from flax import nnx
 
     from thinned.jax.nnx.layers import Drawn
+    from thinned.jax.nnx.thin_layers import Scoped, base_of
 
-    if type(model) is not nnx.Sequential:
+    is_thin = isinstance(model, Scoped)
+    if (base_of(type(model)) if is_thin else type(model)) is not nnx.Sequential:
         raise _refusal(who, f"got {type(model).__name__}")
-    twin, begin = awoken_nnx(who, model)
+    twin, begin = awoken_nnx(who, model, "elementwise")
     begin(twin, at)
     chain: list[Part] = []
     for layer in twin.layers:
@@ -173,10 +175,12 @@ def _of_equinox(who: str, model: Any) -> list[Part]:
     import equinox as eqx
 
     from thinned.jax.equinox import Layer
+    from thinned.jax.thin_equinox import Thin
 
-    if type(model) is not eqx.nn.Sequential:
-        raise _refusal(who, f"got {type(model).__name__}")
-    twin = awoken_equinox(who, model)[0]
+    whole = model.model if isinstance(model, Thin) else model
+    if type(whole) is not eqx.nn.Sequential:
+        raise _refusal(who, f"got {type(whole).__name__}")
+    twin = awoken_equinox(who, model, "elementwise")[0]
     chain: list[Part] = []
     for layer in twin.layers:
         if type(layer) is eqx.nn.Linear and isinstance(layer.out_features, int):

@@ -7,6 +7,7 @@ As all of Equinox's layers they take one sample, without a batch axis: map over 
 from __future__ import annotations
 
 from dataclasses import fields
+from importlib import import_module
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -213,6 +214,8 @@ def made() -> dict[str, type[Layer]]:
 
 
 def __getattr__(name: str) -> Any:
+    if name in ("Thin", "thin"):  # which need what is defined here
+        return getattr(import_module("thinned.jax.thin_equinox"), name)
     if name.startswith("_") or name not in made():
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return made()[name]

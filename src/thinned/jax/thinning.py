@@ -6,6 +6,7 @@ of exact k-of-n dropout is. Which units they are may be traced.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,14 +15,22 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from thinned import checks
+from thinned import checks, reference
 from thinned.address import Address
 from thinned.backends.jax.backend import backend
 from thinned.checks import message
 from thinned.foreign_arguments import answering
 from thinned.methods.draws import Draws
 
-__all__ = ["Kept", "is_elementwise", "kept_units", "thin_mlp"]
+__all__ = [
+    "Kept",
+    "bernoulli_units",
+    "exact_units",
+    "is_elementwise",
+    "kept_units",
+    "room_for",
+    "thin_mlp",
+]
 
 Activation = Callable[[Any], Any]
 
@@ -29,13 +38,27 @@ Activation = Callable[[Any], Any]
 class Kept(NamedTuple):
     """The units of a layer that a thinned network keeps.
 
-    units : int32, shape (k,), ascending. of : int, how many there are. scale : float, of / k; 1
-        where none is kept.
+    units : int32, shape (k,); ascending where alive is None. of : int, how many there are. scale :
+        float, of / k, or 1 / (1 - p) where alive is given; 1 where none is kept.
+    alive : None where all of `units` are kept; else bool, shape (k,): which of them are. The others
+        fill up a length that is known.
     """
 
     units: Any
     of: int
-    scale: float
+    scale: Any
+    alive: Any = None
+
+    def on(self, h: Any) -> Any:
+        """What dropout makes of the thin activations h, shape (..., k)."""
+        h = h if self.alive is None else jnp.where(self.alive, h, jnp.zeros((), h.dtype))
+        return h * jnp.asarray(self.scale, h.dtype)
+
+    def on_whole(self, h: Any) -> Any:
+        """What dropout makes of all activations h, shape (..., of)."""
+        alive: Any = True if self.alive is None else self.alive
+        is_kept = jnp.zeros(self.of, bool).at[self.units].set(alive)
+        return jnp.where(is_kept, h, jnp.zeros((), h.dtype)) * jnp.asarray(self.scale, h.dtype)
 
     def columns(self, weight: Any) -> Any:
         """Of the weights into the layer, shape (..., of), those of the kept units: (..., k)."""
@@ -55,7 +78,7 @@ class Kept(NamedTuple):
         how: Any = {
             "mode": "promise_in_bounds",
             "unique_indices": True,
-            "indices_are_sorted": True,
+            "indices_are_sorted": self.alive is None,
         }
         rows = jnp.moveaxis(jnp.asarray(weight), axis, 0).at[self.units].get(**how)
         return jnp.moveaxis(rows, 0, axis)
@@ -99,6 +122,52 @@ def _kept(who: str, n: int, p: Any, at: Address, mirror: bool) -> Kept:
     # Of equal words the one with the lower index counts as larger; and so does it here.
     units = lax.top_k(draws.words(()), k)[1]
     return Kept(jnp.sort(units.astype(jnp.int32)), n, n / k if k else 1.0)
+
+
+# Bits of the chance that a draw keeps more units than there is room for, and is NaN.
+_SAFE = 64
+
+
+def room_for(n: int, p: float) -> int:
+    """The most units that Bernoulli draws keep of n, but for a chance of at most 2^-64: the length
+    that a thin array has whatever is drawn.
+
+    By Chernoff's bound, P(kept >= k) <= exp(-n D(k / n || 1 - p)), D the relative entropy.
+    """
+    q = 1.0 - p
+    if q in (0.0, 1.0):
+        return round(q * n)
+    most = _SAFE * math.log(2.0) / n
+    low, high = math.floor(q * n), n  # the bound holds at high + 1
+    while low < high:
+        middle = (low + high) // 2
+        share = (middle + 1) / n
+        rest = 0.0 if share >= 1.0 else (1.0 - share) * math.log((1.0 - share) / p)
+        is_safe = share > 1.0 or share * math.log(share / q) + rest >= most
+        low, high = (low, middle) if is_safe else (middle + 1, high)
+    return low
+
+
+def bernoulli_units(who: str, n: int, p: float, at: Address) -> Kept:
+    """The units that `thinned.keep_mask(n, p, at)` keeps, in an array of a known length.
+
+    Where more of them are kept than it has room for, a chance of at most 2^-64, scale is NaN.
+    """
+    draws = Draws(who, jnp.zeros(n), p, at, True)
+    mask, room = draws.keep(), room_for(n, p)
+    # Kept units first, both parts in order: by numbers that are all different.
+    order = jnp.where(mask, 0, n) + jnp.arange(n)
+    units = jnp.sort(order)[:room]
+    units = jnp.where(units < n, units, units - n)
+    count = mask.sum()
+    scale = backend.or_nan(at, jnp.where(count <= room, reference.scale_for(p), jnp.nan))
+    return Kept(units.astype(jnp.int32), n, scale, jnp.arange(room) < count)
+
+
+def exact_units(who: str, n: int, p: float, at: Address) -> Kept:
+    """The units that exact k-of-n dropout keeps, where all rows share one draw."""
+    kept = _kept(who, n, p, at, False)
+    return kept._replace(scale=backend.or_nan(at, jnp.asarray(kept.scale, jnp.float32)))
 
 
 def _rate(who: str, p: Any) -> float:
@@ -178,7 +247,6 @@ def thin_mlp(
     for f in {id(f): f for f in functions}.values():
         require_elementwise(who, f)
     h, before = jnp.asarray(x), None
-    scale: Any = 1.0
     for i, (weight, bias) in enumerate(pairs):
         if before is not None:
             weight = before.rows(weight)
@@ -189,13 +257,13 @@ def thin_mlp(
             before = _kept(who, weight.shape[1], rates[i], here, mirror)
             weight = before.columns(weight)
             bias = None if bias is None else before.columns(bias)
-            scale = backend.or_nan(here, jnp.asarray(before.scale, h.dtype))
+            before = before._replace(scale=backend.or_nan(here, jnp.asarray(before.scale, h.dtype)))
         h = h @ weight
         h = h if bias is None else h + bias
         if i < hidden:
             h = functions[i](h)
         if before is not None:
-            h = h * scale
+            h = before.on(h)
     return h
 
 

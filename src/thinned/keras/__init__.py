@@ -30,6 +30,7 @@ from thinned.keras.layers import (
     SpatialDropout2D,
     SpatialDropout3D,
 )
+from thinned.methods.foreign import no_name
 
 __all__ = [
     "AlphaDropout",
@@ -52,7 +53,7 @@ layers.made()  # so that Keras knows every layer by name when it loads a model
 
 def __getattr__(name: str) -> Any:
     if name not in layers.made():
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise AttributeError(no_name(__name__, name, (*__all__, *layers.made())))
     return layers.made()[name]
 
 

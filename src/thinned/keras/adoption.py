@@ -130,11 +130,15 @@ def rewind(model: Any, to: Mapping[str, Address] | None = None) -> None:
 
     Raises
     ------
-    ValueError if the model was not adopted, or has no site of such a name.
+    ValueError if the model was not adopted, or has no site of such a name. TypeError if `to` is no
+    mapping, or holds what is no address.
     """
     sites = _required("rewind", model)
     if to is None:
         to = {name: site.address.replace(step=0) for name, site in sites.items()}
+    if not isinstance(to, Mapping):
+        requirement = "what thinned.keras.addresses(model) gave, addresses by the sites' names"
+        raise TypeError(message("rewind", "to", requirement, type(to).__name__))
     for name, at in to.items():
         if name not in sites:
             known = ", ".join(sites)
@@ -177,7 +181,8 @@ def _is_augmentation(layer: Any) -> bool:
 def _not_reached(place: str, layer: Any) -> Iterator[Row]:
     for drawn in unseeded_draws(layer):
         done = (
-            f"not reached: it calls {drawn} without a generator; give it seed=self.seed_generator"
+            f"not reached: it calls {drawn} without a generator; "
+            "draw by keras.random with seed=self.seed_generator"
         )
         yield _row(place, layer, done, False)
     if not layer.built:

@@ -63,6 +63,16 @@ class _Told:
             )
         return super().__new__(cls, *args, **kwargs)
 
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(inputs, (list, tuple, dict)):
+            name = type(self).__name__
+            raise TypeError(
+                f"{name}: inputs must be one tensor, got a {type(inputs).__name__} of "
+                f"{len(inputs)}. Call a layer on each, or convert numbers with np.asarray."
+            )
+        called: Any = super()
+        return called.__call__(inputs, *args, **kwargs)
+
 
 def _is_number(value: Any) -> bool:
     return np.ndim(value) == 0 and isinstance(np.asarray(value).item(), Real)

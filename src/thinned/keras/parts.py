@@ -104,8 +104,8 @@ def _own_name(part: Any) -> str:
 
 
 def unseeded_draws(layer: Any) -> list[str]:
-    """Draws of `keras.random` in the code of a layer's class that name no generator, and so have no
-    site: read from the source, as far as there is one."""
+    """Draws of `keras.random` and `keras.backend` in the code of a layer's class that name no
+    generator, and so have no site: read from the source, as far as there is one."""
     found: list[str] = []
     for kind in type(layer).__mro__:
         if kind.__module__.partition(".")[0] in ("keras", "thinned", "torch", "tensorflow"):
@@ -122,10 +122,14 @@ def unseeded_draws(layer: Any) -> list[str]:
 
 def _draw_of(call: ast.Call) -> str | None:
     function = call.func
-    if not isinstance(function, ast.Attribute) or not hasattr(DRAWS, function.attr):
+    if not isinstance(function, ast.Attribute):
         return None
     of = function.value
     room = of.attr if isinstance(of, ast.Attribute) else of.id if isinstance(of, ast.Name) else ""
+    if room in ("backend", "K") and function.attr in _OF_BACKEND:
+        return f"keras.backend.{function.attr}"
+    if not hasattr(DRAWS, function.attr):
+        return None
     root = of.value.id if isinstance(of, ast.Attribute) and isinstance(of.value, ast.Name) else ""
     if room != "random" or root in ("np", "numpy", "jnp", "tf") or function.attr not in _DRAWN:
         return None
@@ -134,6 +138,10 @@ def _draw_of(call: ast.Call) -> str | None:
     return None if named else f"keras.random.{function.attr}"
 
 
+# Of Keras 2, which take no generator.
+_OF_BACKEND = frozenset(
+    {"dropout", "random_bernoulli", "random_binomial", "random_normal", "random_uniform"}
+)
 _DRAWN = frozenset(
     {"binomial", "dropout", "normal", "randint", "truncated_normal", "uniform", "categorical"}
 )

@@ -62,7 +62,9 @@ def require_apart(
     two : arguments for two rows. take : picks the result from what the model returns for n rows.
     remedy : what the caller can do.
 
-    Nothing is said of a model that does not take a row alone, or answers with no row for each.
+    Nothing is said of a model that does not take a row alone, or answers with no row for each:
+    there is nothing to compare with, and such a model is right as a rule (a contrastive one, or one
+    that was exported for one size). docs/members.md tells the user.
     """
     asking = _Asking(twin, awake, two, reference.fold_in(seed, 0), take)
     found = asking.answers()

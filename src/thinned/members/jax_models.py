@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from thinned import checks
 from thinned.checks import message
 from thinned.jax.asking import Asking, asking_of
-from thinned.jax.networks import Given, program_of, words_of_seeds
+from thinned.jax.given import Given
+from thinned.jax.networks import program_of, words_of_seeds
 from thinned.members.outputs import answers_of, in_binary64
 from thinned.members.prediction import Gathered, Prediction, joined
 from thinned.members.progress import shown
@@ -20,6 +21,7 @@ from thinned.members.request import SHARES, Asked, Members, checked, in_blocks
 __all__ = ["predict"]
 
 WHO = "predict"
+EXECUTIONS = ("auto", "thin", "elementwise")
 # Members in one run of the program.
 TOGETHER = 8
 
@@ -44,17 +46,17 @@ def predict(
 ) -> Prediction:
     """As thinned.members.predict, which calls it."""
     asked = checked(WHO, members, seed, share, antithetic, until, keep, quantiles, task, SHARES)
-    if execution == "thin":
-        remedy = "thinned.jax.member(model, k, execution='thin') is one network at its true size."
-        requirement = "'auto' or 'elementwise' under JAX"
-        raise ValueError(message(WHO, "execution", requirement, "'thin'", remedy))
+    checks.one_of(WHO, "execution", execution, EXECUTIONS)
+    if execution == "thin" and asked.share != "member":
+        raise ValueError(message(WHO, "share", "'member' for execution='thin'", repr(share)))
     given = Given.of(WHO, x)
     if batch_size is not None:
         batch_size = checks.integer(WHO, "batch_size", batch_size, 1, 2**47)
         if asked.share == "row":
             requirement = "None for share='row' under JAX, where rows have draws of their own"
             raise ValueError(message(WHO, "batch_size", requirement, batch_size))
-    asking = asking_of(WHO, model)
+    whole = asked.share != "member"  # each row has units of its own
+    asking = asking_of(WHO, model, "elementwise" if whole else execution, given)
     with shown(WHO, progress) as told:
         return _Question(asking, given, asked, batch_size, told, output, class_axis).answer()
 
@@ -104,6 +106,7 @@ class _Question:
             share=self.asked.share,
             until=self.asked.until,
             reached=reached,
+            execution="thin" if self.asking.is_thin else "elementwise",
             not_reached=self.asking.not_reached,
         )
 

@@ -325,9 +325,13 @@ class Draws:
 
         keep, scale : of the shape of x, or broadcast to it; where x is sparse, of its entries.
         """
-        return self._over_numbers(
-            x, fill, lambda part, fill: self._selected(part, keep, scale, fill)
-        )
+
+        def selected(part: Any, fill: Any) -> Any:
+            # For the backward pass the mask, and the scale before it is broadcast.
+            arrays = (part, keep, scale, fill)
+            return self.backend.of_operands(self._selected, *arrays)
+
+        return self._over_numbers(x, fill, selected)
 
     def _selected(self, x: Any, keep: Any, scale: Any, fill: Any) -> Any:
         xp, given, x = self.xp, x.dtype, self.backend.plain(x)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from thinned.foreign_arguments import no_argument
 from thinned.methods.table import Method, every
@@ -13,10 +13,12 @@ from thinned.pages.fragment import rows_of
 __all__ = [
     "Report",
     "Row",
+    "ThinReport",
     "chosen_options",
     "default_p",
     "keras_rows",
     "layer_rows",
+    "nothing_thin",
     "nothing_to_adopt",
     "samples_alone",
 ]
@@ -140,3 +142,29 @@ class Report(NamedTuple):
             for row in self.rows
         )
         return rows_of(("site", "kind", "p", "what was done"), rows)
+
+
+class ThinReport(Report):
+    """What `thin` did, as a table when printed."""
+
+    thin: tuple[str, ...]
+
+    def __new__(cls, rows: tuple[Row, ...], clock: Any, thin: tuple[str, ...]) -> Self:
+        """thin : the sites whose draws the batch shares, by whichever execution."""
+        made = super().__new__(cls, rows, clock)
+        made.thin = thin
+        return made
+
+    @property
+    def not_thin(self) -> tuple[Row, ...]:
+        """The sites that were adopted as `adopt` does; their rows say why."""
+        return tuple(row for row in self.rows if row.reached and row.site not in self.thin)
+
+
+def nothing_thin(who: str, reasons: dict[str, str]) -> str:
+    """What thin says of a model in which no dropout can run thin."""
+    told = "; ".join(f"{name!r}: {why}" for name, why in reasons.items())
+    return (
+        f"{who}: no dropout of the model can run thin{f' ({told})' if told else ''}. Use adopt, or "
+        "put dropout between two Linear layers with elementwise functions only."
+    )

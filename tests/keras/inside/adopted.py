@@ -356,13 +356,25 @@ def test_what_is_not_reached_is_told():
         def call(self, x, training=False):
             return keras.random.dropout(x, 0.5) if training else x
 
+    class OfKeras2(layers.Layer):
+        def call(self, x, training=False):
+            return x * keras.backend.random_bernoulli((), 0.8) if training else x
+
     augment = layers.RandomFlip()
     model = keras.Sequential(
-        [keras.Input((6, 6, 3)), augment, layers.Flatten(), Unseeded(), layers.Dropout(0.1)]
+        [
+            keras.Input((6, 6, 3)),
+            augment,
+            layers.Flatten(),
+            Unseeded(),
+            OfKeras2(),
+            layers.Dropout(0.1),
+        ]
     )
     report = tk.adopt(model)
     told = {row.site: row.done for row in report.not_reached}
     assert "calls keras.random.dropout without a generator" in told["unseeded"]
+    assert "calls keras.backend.random_bernoulli without a generator" in told["of_keras2"]
     assert told["random_flip"] == "left alone: it augments data"
     assert report.sites == ("dropout",)
     assert "not reached" in str(report)
@@ -389,6 +401,10 @@ def test_bad_input_gets_its_sentence():
         tk.rewind(model, {"nowhere": thinned.Address()})
     with pytest.raises(TypeError, match=r"rewind: to\['dropout'\] must be a thinned.Address"):
         tk.rewind(model, {"dropout": 3})
+    with pytest.raises(
+        TypeError, match=r"rewind: to must be what thinned.keras.addresses\(model\)"
+    ):
+        tk.rewind(model, 3)
 
 
 def _rematerialized(mode, *more):

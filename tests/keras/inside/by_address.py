@@ -132,6 +132,14 @@ def test_mixed_precision(name, dtype):
 
 
 @over_layers
+def test_several_inputs_are_refused_in_words(name):
+    layer = MADE[name](0.5)
+    for wrong in ([np.ones((2, 4, 4, 3))] * 2, {"x": np.ones(3)}, [1.0, 2.0]):
+        with pytest.raises(TypeError, match=r"inputs must be one tensor, got a .* Call a layer on"):
+            layer(wrong, training=True)
+
+
+@over_layers
 def test_wrong_rates_have_kerass_own_text(name):
     word = "stddev" if name == "GaussianNoise" else "rate"
     for wrong in (-0.1, 1.5, float("nan"), "0.5", [0.5], np.ones(2), {}, 1j, 10**400):
@@ -247,6 +255,6 @@ def test_layers_alone_draw_fresh_seeds_that_keras_rules():
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="no attribute 'Droput'"):
+    with pytest.raises(AttributeError, match=r"no attribute 'Droput'\. Did you mean Dropout"):
         tk.Droput  # noqa: B018
     assert {"Dropout", "DropPath", "adopt"} <= set(dir(tk))

@@ -7,9 +7,13 @@ import numpy as np
 
 from .__main__ import read
 
-HEAD = """# KerasHub's models under adoption
+TITLES = {
+    "keras-hub": ("KerasHub's models under adoption", "zoo-keras"),
+    "keras-cv": ("keras-cv's models under adoption", "zoo-keras-cv"),
+}
+HEAD = """# {title}
 
-Made by `make zoo-keras`; not to be edited. The backbones of keras-hub {hub} with small sizes,
+Made by `make {target}`; not to be edited. Models of {library} {release} with small sizes,
 random weights and rates of .2, under `thinned.keras.adopt`; Keras {keras} on {backends}.
 
 - **on**: the backends that the model was tried on.
@@ -20,7 +24,7 @@ random weights and rates of .2, under `thinned.keras.adopt`; Keras {keras} on {b
 - **eval**: evaluation gives what it gave before adoption, and moves no site.
 - **resumed**: the steps of the sites come back with the weights.
 - **release**: after it the layers' classes and evaluation are the original's.
-- **apart**: the first call's largest difference between the two backends at equal weights, relative
+- **apart**: the first call's largest difference between two backends at equal weights, relative
   to the outputs' spread. One element with another mask would make it near 1; the rest is rounding.
   In brackets the same in evaluation, without dropout, where the model itself answers otherwise.
 - **-**: nothing to check: the model does not drop.
@@ -34,7 +38,7 @@ CLOSE = 1e-3  # what rounding may come to
 CHECKS = ("replay", "eval", "resumed", "release")
 
 
-def write(page, results, backends):
+def write(page, results, library, backends):
     """The table, whole: from what was found on each backend."""
     found = [read(results, backend) for backend in backends]
     names = sorted(set(found[0]).union(*found[1:]))
@@ -63,13 +67,15 @@ def write(page, results, backends):
         rows.append(f"| {' | '.join(cells)} |\n")
     dropping = sum(row.split(" | ")[2] == "yes" for row in rows)
     summary = (
-        f"Of {len(names)} backbones {len(tried)} were built and run, {dropping} of them drop, and "
+        f"Of {len(names)} models {len(tried)} were built and run, {dropping} of them drop, and "
         f"{dropping - faults} of these pass every check where they were tried. A run that was "
         "stopped shows in the second column.\n"
     )
     out = [_why(name, found, backends) for name in names if name not in tried]
+    title, target = TITLES[library]
     head = HEAD.format(
-        hub=version("keras-hub"), keras=version("keras"), backends=" and ".join(backends),
+        title=title, target=target, library=library, release=version(library),
+        keras=version("keras"), backends=" and ".join(backends),
         summary=summary,
     )  # fmt: skip
     tail = "\n## Not tried\n\n" + "".join(out) if out else ""
@@ -102,7 +108,7 @@ def apart(outputs, name, backends, what="arr_"):
     what : "arr_" for the first call in training, "evaluation" for one without dropout.
     """
     files = [Path(outputs) / f"{name}-{backend}.npz" for backend in backends]
-    if not all(file.exists() for file in files):
+    if len(files) < 2 or not all(file.exists() for file in files):
         return None
     first, *others = (
         [found[key] for key in found if key.startswith(what)] for found in map(np.load, files)

@@ -8,15 +8,14 @@ import numpy as np
 
 import thinned.keras
 
-from .small import NotBuiltError, inputs_of, line, small
+from .small import NotBuiltError, inputs_of, line
 
 
-def tried(name, outputs):
+def tried(model, name, outputs):
     """A row: what was found. Checks are "yes", "no", or what went wrong.
 
     outputs : folder. The first outputs of the adopted model go there, for another backend.
     """
-    model = small(name)
     given = inputs_of(model)
 
     kept = [keras.ops.convert_to_numpy(weight) for weight in model.weights]

@@ -387,6 +387,12 @@ class Chosen(nn.Module):
         return self.loss(self.drop(x))
 
 
+class NoDefault(Chosen):
+    @property
+    def loss(self):
+        return LOSSES[self.kind]
+
+
 class AlsoSpelled(Chosen):
     def forward(self, x):
         return LOSSES["spoken"](self.loss(self.drop(x)))
@@ -412,7 +418,8 @@ class Nested(nn.Module):
         (Chosen("plain", also="elsewhere"), "randn"),
         (AlsoSpelled("plain"), "rand"),
         (Chosen("unknown"), "rand, randn"),  # nobody knows which, so that all may be called
-        (Chosen(None), "rand, randn"),
+        (Chosen(None), ""),  # unset: the default is what the code spells out, as GPT-2's loss
+        (NoDefault(None), "rand, randn"),
         (Nested(), ""),
     ],
 )

@@ -40,7 +40,18 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 import thinned.torch as tt
-from thinned.torch.auditing import audit, draws, dropping_all, expectation, observer, rules, scale
+from thinned.torch.auditing import (
+    audit,
+    behind,
+    draws,
+    dropping_all,
+    evaluated,
+    expectation,
+    masked,
+    observer,
+    rated,
+    scale,
+)
 from thinned.torch.auditing.observer import Observer
 from thinned.torch.auditing.rules import KINDS
 
@@ -461,19 +472,19 @@ def test_fault_hooks_alone_miss_functional_calls(monkeypatch):
 FAULTS = [
     # (where, what, instead, a test that must notice)
     (observer, "_in_backward", lambda: False, "recompute without the state"),
-    (rules, "_unlikely", lambda *_: False, "p to keep, by uniforms"),
-    (rules, "_unlikely", lambda *_: True, "call without training"),
+    (rated, "_unlikely", lambda *_: False, "p to keep, by uniforms"),
+    (rated, "_unlikely", lambda *_: True, "call without training"),
     (observer, "same_rows", lambda *_: False, "one row for all"),
     (observer, "same_rows", lambda *_: True, "call without training"),
-    (rules, "LIKELY", -1e9, "a seed in forward"),
+    (masked, "LIKELY", -1e9, "a seed in forward"),
     (draws, "_chance", lambda *_: 0.0, "one mask at two calls"),
     (observer, "NORMALISING", frozenset(), "before BatchNorm"),
-    (rules, "_SHIFT", 10.0, "before BatchNorm, a layer between"),
+    (behind, "_SHIFT", 10.0, "before BatchNorm, a layer between"),
     (dropping_all, "_is_one", lambda _: False, "the mode as p"),
     (scale, "_UNIFORM", frozenset(), "a mask without its scale"),
     (expectation, "_on_purpose", lambda *_: True, "a mask without its scale"),
     (audit, "_interrupted", lambda *_: None, "modes after an exception"),
-    (rules, "_differing", lambda _: {}, "NumPy's noise"),
+    (evaluated, "_differing", lambda _: {}, "NumPy's noise"),
 ]
 
 
@@ -484,13 +495,3 @@ def test_fault(monkeypatch, where, what, instead, name):
     monkeypatch.setattr(where, what, instead)
     with pytest.raises(AssertionError):
         test_a_planted_mistake_is_found_and_nothing_else(name)
-
-
-def test_noise_that_a_model_samples_by_design_may_stay():
-    model = body(lambda self, h: h + torch.randn_like(h))
-    finding, *_ = tt.audit(model, torch.ones(16, 8), measure=False).findings
-    assert "A model that samples by design" in finding.mend
-    finding, *_ = tt.audit(
-        body(lambda self, h: F.dropout(h)), torch.ones(16, 8), measure=False
-    ).findings
-    assert "training=self.training" in finding.mend

@@ -3,9 +3,11 @@
 import pytest
 import torch
 from misused import PAIRS, RIGHT
+from planted import body
+from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
 import thinned.torch as tt
-from thinned.torch.auditing import arguments, rules, uses
+from thinned.torch.auditing import arguments, rated, uses
 from thinned.torch.auditing.uses import Uses
 
 pytestmark = pytest.mark.filterwarnings("ignore:dropout[12]d:UserWarning")
@@ -114,7 +116,7 @@ def test_fault(monkeypatch, where, what, instead, name):
 
 
 def test_fault_blocks_of_one_class_are_taken_one_by_one(monkeypatch):
-    monkeypatch.setattr(rules, "_called_in_another", lambda *_: set())
+    monkeypatch.setattr(rated, "_called_in_another", lambda *_: set())
     with pytest.raises(AssertionError):
         test_right_models_that_look_wrong_have_none("blocks of two kinds")
 
@@ -162,3 +164,13 @@ def test_a_scripted_model_is_audited_by_what_it_draws():
     report = tt.audit(torch.jit.script(plain), torch.randn(64, 8), measure=False)
     assert report.clean
     assert [(site.p, site.drawn) for site in report.sites] == [(0.5, 8192)]
+
+
+def test_noise_that_a_model_samples_by_design_may_stay():
+    model = body(lambda self, h: h + torch.randn_like(h))
+    finding, *_ = tt.audit(model, torch.ones(16, 8), measure=False).findings
+    assert "A model that samples by design" in finding.mend
+    finding, *_ = tt.audit(
+        body(lambda self, h: F.dropout(h)), torch.ones(16, 8), measure=False
+    ).findings
+    assert "training=self.training" in finding.mend

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from thinned.audit.context import is_evaluation, is_in_model, is_module, is_test_code
 from thinned.audit.drops import by_hand, passed_on, verdict
 from thinned.audit.modes import Says, guard
+from thinned.audit.nodes import walk
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Source, is_self
+from thinned.audit.values import Function as Defined
 from thinned.audit.words import words_of
 
 __all__ = ["mask_unguarded", "rate_lost"]
@@ -82,6 +84,7 @@ def _in_model(source: Source, node: ast.AST) -> bool:
     right="p = self.p if self.training else 0.0",
 )
 def rate_lost(source: Source) -> Iterator[Hit]:
+    yield from _lost_through(source)
     for name, attributes in list(source.attributes.items()):
         if not _RATE.match(name):
             continue
@@ -94,6 +97,46 @@ def rate_lost(source: Source) -> Iterator[Hit]:
                 continue
             if _is_lost(source, store, [s for s in stores if s is not store]):
                 yield store, f"The rate {name} is set to 0 here, and never set back."
+
+
+def _lost_through(source: Source) -> Iterator[Hit]:
+    """A function of the file that sets the rates of a model, and is only ever told 0, where the
+    model is trained."""
+    setters: dict[ast.AST, tuple[str, int]] = {}
+    for name, attributes in source.attributes.items():
+        for store in attributes if _RATE.match(name) else ():
+            statement, function = source.parents[store], source.function_of(store)
+            if not isinstance(store.ctx, ast.Store) or not isinstance(statement, ast.Assign):
+                continue
+            given = statement.value
+            if function is None or not isinstance(given, ast.Name) or is_self(store.value):
+                continue
+            plain = [a.arg for a in function.args.args]
+            if given.id in plain and source.class_of(function) is None:
+                setters[function] = (given.id, plain.index(given.id))
+    for setter, (word, at) in setters.items():
+        calls = [
+            call
+            for call in source.calls
+            if isinstance(target := source.called(call).target, Defined)
+            and target.node is setter
+            and setter not in source.functions_of(call)  # it calls itself for what is inside
+        ]
+        values = [source.value(source.called(call).argument(at, word)) for call in calls]
+        if not calls or any(isinstance(v, bool) or v != 0 for v in map(_number, values)):
+            continue
+        for call in calls:
+            trains = any("backward" in _attributes(loop) for loop in source.loops_of(call))
+            if trains and not is_test_code(source, call):
+                yield call, "The rates are set to 0 in the loop that trains, and never set back."
+
+
+def _number(value: object) -> object:
+    return value if isinstance(value, (int, float)) else None
+
+
+def _attributes(node: ast.AST) -> set[str]:
+    return {n.attr for n in walk(node) if isinstance(n, ast.Attribute)}
 
 
 def _is_lost(source: Source, store: ast.Attribute, others: list[ast.Attribute]) -> bool:

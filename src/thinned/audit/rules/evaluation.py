@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from thinned.audit.contents import drops_inside
-from thinned.audit.context import is_evaluation, is_monte_carlo, is_test_code
+from thinned.audit.context import is_evaluation, is_module, is_monte_carlo, is_test_code
 from thinned.audit.model_calls import (
     forward_calls,
     inside,
@@ -24,7 +24,7 @@ from thinned.audit.model_calls import (
 from thinned.audit.nodes import walk
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Function, Source
-from thinned.audit.values import Built, Class
+from thinned.audit.values import Built, Class, Function as Defined
 
 __all__ = ["evaluated_in_training_mode", "monte_carlo_by_train"]
 
@@ -47,9 +47,7 @@ _LOADER = re.compile(r"(?i)load|batch|data|iter|_dl$|^dl$|set$|graphs?$")
     right="model.eval(); [m.train() for m in model.modules() if isinstance(m, nn.Dropout)]",
 )
 def monte_carlo_by_train(source: Source) -> Iterator[Hit]:
-    if "train" not in source.attributes:
-        return
-    for function in source.functions:
+    for function in _calling(source, "train"):
         if learns(function) or not _samples(source, function) or is_test_code(source, function):
             continue
         for call in method_calls(function, "train"):
@@ -65,6 +63,12 @@ def monte_carlo_by_train(source: Source) -> Iterator[Hit]:
                     call,
                     f"{of}.train() turns BatchNorm to training as well as dropout.",
                 )
+
+
+def _calling(source: Source, method: str) -> list[Function]:
+    """The functions that call a method of this name, in the order of the file."""
+    holders = {source.function_of(use) for use in source.attributes.get(method, ())}
+    return [function for function in source.functions if function in holders]
 
 
 def _samples(source: Source, function: Function) -> bool:
@@ -94,12 +98,32 @@ def _batch_norm_seen_to(function: Function) -> bool:
     right="model.eval()  # then: with torch.no_grad(): y = model(x)",
 )
 def evaluated_in_training_mode(source: Source) -> Iterator[Hit]:
+    for name in ("eval", "train"):
+        for attribute in source.attributes.get(name, ()):
+            if isinstance(source.parents[attribute], ast.Expr):
+                yield attribute, f"{name} is named here and not called: the mode stays as it is."
     # A file that trains is the place where the mode is set; of any other, nothing is known.
-    if "eval" in source.attributes or "set_attributes" in source.attributes:
+    calls = [a for a in source.attributes.get("eval", ()) if _is_called(source, a)]
+    if calls or "set_attributes" in source.attributes:
         return
+    told: set[ast.AST] = set()
+    for node, sentence in _without_eval(source):
+        inside = source.function_of(node) or source.tree
+        if inside not in told:  # one of several ways to see the same
+            told.add(inside)
+            yield node, sentence
+
+
+def _is_called(source: Source, attribute: ast.Attribute) -> bool:
+    return not isinstance(source.parents[attribute], ast.Expr)
+
+
+def _without_eval(source: Source) -> Iterator[Hit]:
+    """What is evaluated in a file that has no eval()."""
     if "backward" not in source.attributes:
         yield from _nnx_without_eval(source)
         yield from _loaded_without_eval(source)
+        yield from _built_without_eval(source)
         return
     if _sets_mode_elsewise(source):
         return
@@ -123,6 +147,7 @@ def evaluated_in_training_mode(source: Source) -> Iterator[Hit]:
             yield node, f"{key} is evaluated here, and nothing in this file calls {key}.eval()."
             break
     yield from _script_without_eval(source)
+    yield from _built_without_eval(source)
 
 
 def _is_without_modes(source: Source, model: ast.expr) -> bool:
@@ -166,6 +191,48 @@ def _loaded_without_eval(source: Source) -> Iterator[Hit]:
         ):
             yield node, f"{key} is evaluated here, and nothing in this file calls {key}.eval()."
             break
+
+
+def _built_without_eval(source: Source) -> Iterator[Hit]:
+    """A model that drops for sure, built in this file, which is run without gradients."""
+    if _sets_mode_elsewise(source):
+        return
+    quiet: list[ast.AST] = [n for n in source.withs if is_quiet(source, n)]
+    quiet += [f for f in source.functions if without_gradient(source, f)]
+    trains = "backward" in source.attributes
+    for node in {n: None for at in quiet for n in walk(at)}:
+        if not isinstance(node, ast.Call) or (key := key_of(node.func)) is None:
+            continue
+        function, info = source.function_of(node), source.class_of(node)
+        given = source.given(node.func) if isinstance(node.func, ast.Name) else None
+        of_self = (key_of(given) or key if given is not None else key).split(".")[0] == "self"
+        if of_self and (not trains or is_module(source, info)):
+            continue  # the mode is set where the object is held
+        if any("backward" in _words(loop) for loop in source.loops_of(node)):
+            continue  # a step of training may draw targets with dropout
+        if function is not None and of_self and learns(function):
+            continue
+        if not drops_inside(source, source.interpreter.of(node.func)):
+            continue
+        if is_test_code(source, node) or is_monte_carlo(source, node):
+            continue
+        if not _is_handed_away(source, key):
+            yield node, f"{key} is evaluated here, and nothing in this file calls {key}.eval()."
+
+
+def _words(node: ast.AST) -> set[str]:
+    return {n.attr for n in walk(node) if isinstance(n, ast.Attribute)}
+
+
+def _is_handed_away(source: Source, key: str) -> bool:
+    """Whether a model is given to a function that is not seen, which may set its mode."""
+    return any(
+        key_of(arg) == key
+        for call in source.calls
+        for arg in (*call.args, *(k.value for k in call.keywords))
+        if not isinstance(source.called(call).target, (Defined, Class))
+        and not (source.called(call).name or "").startswith(("torch.", "copy."))
+    )
 
 
 def _script_without_eval(source: Source) -> Iterator[Hit]:

@@ -14,6 +14,8 @@ from thinned.audit.source import Source
 
 __all__ = ["traced"]
 
+_OF_TRAINING = "torch.onnx.TrainingMode.TRAINING"
+
 
 @rule(
     "THN045",
@@ -25,23 +27,42 @@ __all__ = ["traced"]
     right="model = Net().eval(); torch.jit.trace(model, x)",
 )
 def traced(source: Source) -> Iterator[Hit]:
+    for called in source.calls_of(("torch.onnx.export",)):
+        mode = called.argument(None, "training")
+        kept = mode is not None and source.resolve(mode) == _OF_TRAINING
+        if kept and not is_test_code(source, called.node):
+            yield called.node, "onnx.export is told to keep training mode, and its dropout."
     for called in source.calls_of(("torch.jit.trace", "torch.export.export")):
         node = called.node
         model = called.argument(0, "func", "mod")
         if model is None or is_test_code(source, node):
             continue
         moved = model.func if isinstance(model, ast.Call) else None
-        if isinstance(moved, ast.Attribute) and moved.attr in ("eval", "train"):
+        if isinstance(moved, ast.Attribute) and moved.attr == "eval":
             continue
-        key = key_of(model)
+        inner = _unwrapped(source, model)
+        key = key_of(inner)
+        said = inner.func if isinstance(inner, ast.Call) else None
+        off = isinstance(said, ast.Attribute) and said.attr == "train"
+        if off and isinstance(inner, ast.Call) and not sets_training(source, inner):
+            continue
         if not _put_to_training(source, node, key):
             made = source.interpreter.of(model)
             if not drops_inside(source, made) and not _is_given(source, model):
                 continue
-            if key is not None and _mode_set(source, key):
+            if key is not None and (_mode_set(source, key) or _built_quiet(source, inner)):
                 continue
         what = (called.name or "").removeprefix("torch.")
         yield node, f"{what} sees the model in training mode, and keeps its dropout."
+
+
+def _unwrapped(source: Source, model: ast.expr) -> ast.expr:
+    """The model itself, where quantisation is put around it: the mode stays."""
+    while isinstance(model, ast.Call) and model.args:
+        if not (source.called(model).name or "").endswith("quantization.quantize_dynamic"):
+            break
+        model = model.args[0]
+    return model
 
 
 def _put_to_training(source: Source, node: ast.Call, key: str | None) -> bool:
@@ -77,6 +98,14 @@ def _is_given(source: Source, model: ast.expr) -> bool:
             ):
                 return True
     return False
+
+
+def _built_quiet(source: Source, model: ast.expr) -> bool:
+    """Whether eval() stands in the expression that the name was given: Net().to(device).eval()."""
+    given = source.given(model)
+    return given is not None and any(
+        isinstance(n, ast.Attribute) and n.attr in ("eval", "train") for n in walk(given)
+    )
 
 
 def _mode_set(source: Source, key: str) -> bool:

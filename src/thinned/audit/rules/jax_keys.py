@@ -8,12 +8,14 @@ from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 
-from thinned.audit.context import is_test_code
+from thinned.audit.context import is_evaluation, is_test_code
+from thinned.audit.flow import producer
 from thinned.audit.jax_keys import (
     KEYS,
     MAPS,
     Use,
     handed_on,
+    in_training,
     is_key,
     runs_model,
     stores,
@@ -22,10 +24,13 @@ from thinned.audit.jax_keys import (
 )
 from thinned.audit.nodes import walk
 from thinned.audit.rule import Hit, rule
-from thinned.audit.source import Function, Source, is_self
+from thinned.audit.source import Called, Function, Source, is_self
 
 __all__ = ["fixed_key", "key_twice", "same_generators", "shared_key"]
 
+_GRADIENTS = frozenset(
+    {"grad", "value_and_grad", "filter_grad", "filter_value_and_grad", "filter_vjp", "vjp"}
+)
 _TRAINING = re.compile(r"(?i)train|(?:^|_)step$|update|loss|^forward$|^__call__$")
 
 
@@ -137,7 +142,7 @@ def fixed_key(source: Source) -> Iterator[Hit]:
         loops = source.loops_of(use.call)
         made = use.key if isinstance(use.key, ast.Call) else None
         if isinstance(use.key, ast.Name):
-            given = source.given(use.key)
+            given = source.given(use.key) or _put_before(source, use.key)
             around = source.function_of(given) if given is not None else None
             if isinstance(given, ast.Call) and around in source.functions_of(use.call):
                 function = around  # of a loss in it: where the key is made
@@ -153,9 +158,19 @@ def fixed_key(source: Source) -> Iterator[Hit]:
             continue
         if not isinstance(source.value(made.args[0]), int):
             continue
-        in_step = function is not None and _TRAINING.search(function.name) is not None
+        if function is not None and is_evaluation(function.name):
+            continue  # THN063 tells
+        in_step = function is not None and (
+            _TRAINING.search(function.name) is not None or in_training(source, use.call)
+        )
         if loops or (in_step and made is use.key) or (in_step and _is_inner(source, function)):
             yield use.call, "The key for dropout is the same at each step: so is the mask."
+
+
+def _put_before(source: Source, key: ast.Name) -> ast.expr | None:
+    """What an argument of a function is given anew before it is used."""
+    made = producer(source, key)
+    return made if made is not key else None
 
 
 def _is_kept(source: Source, key: ast.expr) -> bool:
@@ -210,7 +225,12 @@ def shared_key(source: Source) -> Iterator[Hit]:
         mapped = source.called(call.func)
         if mapped.name not in MAPS:
             continue
-        if is_test_code(source, call) or not runs_model(mapped):
+        if is_test_code(source, call):
+            continue
+        if _closes_over_key(source, call, mapped):
+            yield call, "One key serves all rows of the batch: they share one dropout mask."
+            continue
+        if not runs_model(mapped):
             continue
         axes = mapped.argument(1, "in_axes")
         if not isinstance(axes, (ast.Tuple, ast.List)):
@@ -219,6 +239,41 @@ def shared_key(source: Source) -> Iterator[Hit]:
             if source.value(axis) is None and is_key(arg):
                 yield call, "One key serves all rows of the batch: they share one dropout mask."
                 break
+
+
+def _closes_over_key(source: Source, call: ast.Call, mapped: Called) -> bool:
+    """Whether what is mapped in training brings its own key: vmap(lambda x: model(x, key=key))."""
+    function = source.function_of(call)
+    body = mapped.args[0] if mapped.args else None
+    inner: ast.expr | None = body
+    own: set[str] = set()
+    if isinstance(body, ast.Lambda):
+        own = {a.arg for a in (*body.args.args, *body.args.kwonlyargs)}
+        inner = body.body
+    elif not isinstance(body, ast.Call) or source.called(body).name != "functools.partial":
+        return False
+    if not isinstance(inner, ast.Call) or function is None or not uses_equinox(source):
+        return False
+    names = {getattr(n, "attr", getattr(n, "id", "")) for n in walk(function)}
+    outer = source.functions_of(call)[-1]
+    if is_evaluation(outer.name) or is_evaluation(function.name) or "inference_mode" in names:
+        return False
+    if not any(_is_training(n) for f in source.functions_of(call) for n in (f, *walk(f))):
+        return False
+    key = next((k.value for k in inner.keywords if k.arg == "key"), None)
+    of_random = (source.resolve(inner.func) or "").startswith("jax.random")
+    return isinstance(key, ast.Name) and key.id not in own and not of_random
+
+
+def _is_training(node: ast.AST) -> bool:
+    """Whether a function takes a gradient, or is differentiated by its decorator."""
+    name = getattr(node, "attr", getattr(node, "id", ""))
+    return name in _GRADIENTS or any(
+        isinstance(n, (ast.Name, ast.Attribute))
+        and getattr(n, "attr", getattr(n, "id", "")) in _GRADIENTS
+        for d in getattr(node, "decorator_list", ())
+        for n in (d, *walk(d))
+    )
 
 
 def _speaks_of_dropout(source: Source) -> bool:
@@ -241,9 +296,11 @@ def same_generators(source: Source) -> Iterator[Hit]:
         rngs = called.keywords.get("rngs")
         if not isinstance(rngs, ast.Call) or source.resolve(rngs.func) != "flax.nnx.Rngs":
             continue
-        if not rngs.args or is_test_code(source, called.node):
+        streams = {k.arg: k.value for k in rngs.keywords}
+        first = streams.get("dropout", rngs.args[0] if rngs.args else None)
+        if first is None or is_test_code(source, called.node):
             continue
-        seed = source.value(rngs.args[0])
+        seed = source.value(first)
         if not isinstance(seed, int):
             continue
         key = source.function_of(called.node), seed

@@ -17,6 +17,10 @@ from thinned.audit.words import words_of
 __all__ = ["always_on", "evaluated_with_dropout", "haiku_unguarded", "never_on", "no_rngs"]
 
 _FLAX = frozenset({"flax.linen.Dropout", "flax.nnx.Dropout"})
+_ATTENTION = frozenset(
+    f"flax.linen.{kind}"
+    for kind in ("MultiHeadDotProductAttention", "MultiHeadAttention", "SelfAttention")
+)
 _APPLY = frozenset({"apply", "apply_fn"})
 _MAKES = frozenset(
     {"prepare", "build", "create", "get", "make", "load", "setup", "init", "define", "new"}
@@ -68,6 +72,11 @@ def _has_flax_dropout(source: Source) -> bool:
     right="logits = model.apply(params, x, deterministic=True)  # in eval_step",
 )
 def evaluated_with_dropout(source: Source) -> Iterator[Hit]:
+    for called in source.calls_of(("keras.backend.set_learning_phase",)):
+        function = source.function_of(called.node)
+        is_on = bool(called.args) and source.value(called.args[0]) in (1, True)
+        if is_on and function is not None and is_evaluation(function.name):
+            yield called.node, f"{function.name} runs with the learning phase of training."
     for call in source.calls:
         if not call.keywords:
             continue
@@ -83,8 +92,8 @@ def evaluated_with_dropout(source: Source) -> Iterator[Hit]:
 
 def _on(source: Source, call: ast.Call) -> str | None:
     for keyword in call.keywords:
-        if keyword.arg == "deterministic" and source.value(keyword.value) is False:
-            return "deterministic=False"
+        if keyword.arg in ("deterministic", "inference") and source.value(keyword.value) is False:
+            return f"{keyword.arg}=False"
         # self.training is a flag that is set from outside, whatever its first value.
         is_flag = isinstance(keyword.value, ast.Attribute)
         if keyword.arg in ("train", "training", "is_training") and (
@@ -110,7 +119,7 @@ def _is_model_call(source: Source, call: ast.Call) -> bool:
 @rule(
     "THN064",
     "flax-dropout-always-on",
-    sentence="A Flax dropout layer has a constant deterministic=False.",
+    sentence="A Flax layer that drops has a constant deterministic=False.",
     why="The layer ignores the model's mode, and drops in evaluation too.",
     mend="Pass the model's own flag: deterministic=not train.",
     wrong="x = nn.Dropout(0.5, deterministic=False)(x)",
@@ -118,22 +127,28 @@ def _is_model_call(source: Source, call: ast.Call) -> bool:
 )
 def always_on(source: Source) -> Iterator[Hit]:
     for call, _ in _fixed(source, False):
-        yield call, "This dropout has deterministic=False for good: it drops in evaluation too."
+        yield call, "deterministic is False here for good: the layer drops in evaluation too."
 
 
 def _fixed(source: Source, value: bool) -> Iterator[tuple[ast.Call, str]]:
     """Calls of Flax's dropout layers whose deterministic is this constant."""
     for call in source.calls:
         found = operation(source, call)
-        if found is None or found.name not in _FLAX or found.built is None:
+        if found is None or found.built is None:
+            continue
+        if found.name in _ATTENTION:
+            rate = found.built.argument(None, "dropout_rate")
+            if rate is None or source.value(rate) == 0:
+                continue
+        elif found.name not in _FLAX:
             continue
         if is_test_code(source, call) or is_monte_carlo(source, call) or is_guarded(source, call):
             continue
         mode = next((k.value for k in call.keywords if k.arg == "deterministic"), None)
-        if mode is None and len(call.args) > 1:
+        if mode is None and len(call.args) > 1 and found.name in _FLAX:
             mode = call.args[1]
         # nnx layers carry a switch that eval() sets: built with False is how they should be built.
-        if mode is None and found.name == "flax.linen.Dropout":
+        if mode is None and found.name.startswith("flax.linen."):
             mode = found.built.keywords.get("deterministic")
         if mode is not None and source.value(mode) is value:
             yield call, found.name

@@ -132,15 +132,24 @@ def keep_prob(source: Source) -> Iterator[Hit]:
     right="x = tf.nn.dropout(x, rate=0.5 if training else 0.0)",
 )
 def unguarded(source: Source) -> Iterator[Hit]:
-    if not is_version_1(source):
-        yield from without_mode(source, "THN083")
-        return
-    for called in source.calls_of(("tensorflow.nn.dropout", _V1, _WRAPPER)):
+    first = is_version_1(source)
+    if not first:
+        for node, sentence in without_mode(source, "THN083"):
+            if not (isinstance(node, ast.Call) and _is_keep(source, node)):
+                yield node, sentence
+    functions = ("tensorflow.nn.dropout", _V1) if first else ()
+    for called in source.calls_of((*functions, _WRAPPER)):
         keep = _constant_keep(source, called)
         if keep is None or is_test_code(source, called.node) or is_monte_carlo(source, called.node):
             continue
         if guard(source, called.node) is Says.NOTHING and not is_chosen(source, called.node):
             yield called.node, f"The probability to keep is {keep:g} in every mode of this graph."
+
+
+def _is_keep(source: Source, node: ast.Call) -> bool:
+    """Whether a call is given a probability to keep: THN082 tells."""
+    rate = source.called(node).argument(1, "rate")
+    return rate is not None and keep_word(rate) is not None
 
 
 def _constant_keep(source: Source, called: Called) -> float | None:
@@ -150,7 +159,7 @@ def _constant_keep(source: Source, called: Called) -> float | None:
         names = ("keep_prob",)
     given = [called.argument(at, name) for at, name in enumerate(names, start=1)]
     for node in given:
-        keep = node.value if isinstance(node, ast.Constant) else None
+        keep = source.value(node) if node is not None else None
         if isinstance(keep, float) and 0 < keep < 1:
             return keep
     return None
@@ -186,7 +195,9 @@ def tape_without_training(source: Source) -> Iterator[Hit]:
             if not isinstance(node, ast.Call) or is_test_code(source, node):
                 continue
             for call in _model_calls(source, node, trained):
-                if call not in told and _changes_in_training(source):
+                if call not in told and (
+                    _changes_in_training(source) or _others_train(source, call)
+                ):
                     told.add(call)
                     yield call, "The model is called without training=True, and trained on that."
 
@@ -234,6 +245,19 @@ def _says_no_mode(source: Source, call: ast.Call) -> bool:
         return False
     taken = [a.arg for a in (*method.args.posonlyargs, *method.args.args)][1 : 1 + len(call.args)]
     return len(taken) == len(call.args) and not any(mode_by_name(name) for name in taken)
+
+
+def _others_train(source: Source, call: ast.Call) -> bool:
+    """Whether the function tells another model that it trains: whoever wrote it knows that a call
+    has to be told."""
+    function = source.function_of(call)
+    return function is not None and any(
+        isinstance(n, ast.Call)
+        and ast.dump(n.func) != ast.dump(call.func)
+        and n.args
+        and any(k.arg == "training" and source.value(k.value) is True for k in n.keywords)
+        for n in walk(function)
+    )
 
 
 def _changes_in_training(source: Source) -> bool:

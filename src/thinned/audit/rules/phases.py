@@ -12,6 +12,7 @@ from thinned.audit.model_calls import (
     forward_calls,
     freezes,
     is_of_modules,
+    is_quiet,
     is_repeated,
     key_of,
     learns,
@@ -49,6 +50,8 @@ _LEARN = frozenset({"backward", "manual_backward"})
 def left_in_evaluation(source: Source) -> Iterator[Hit]:
     told: set[ast.AST] = set()
     yield from _hooks_of_lightning(source)
+    yield from _helpers_of_steps(source)
+    yield from _losses_of_trainers(source)
     for left in _order(source).inside:
         if left.node not in told and not is_test_code(source, left.node):
             told.add(left.node)
@@ -86,7 +89,11 @@ def _order(source: Source) -> Order:
     if found is None:
         found = _walks[source] = Order()
         files = (source, *(source.met if source.all_called else ()))
-        trains = any(not _LEARN.isdisjoint(file.attributes) for file in files)
+        trains = any(
+            not _LEARN.isdisjoint(file.attributes)
+            or (file.uses_nnx and "update" in file.attributes)
+            for file in files
+        )
         functions: list[ast.AST] = [source.tree, *source.functions]
         for function in functions if trains else ():
             loops = any(source.function_of(loop) is _or_none(function) for loop in source.loops)
@@ -138,7 +145,8 @@ def other_phase(source: Source) -> Iterator[Hit]:
             told.add(left.node)
             yield left.node, "eval() is called here, and the model is trained after it."
     yield from _lightning_steps(source)
-    for function in source.functions:
+    yield from _trained_quietly(source)
+    for function in source.functions if "train" in source.attributes else ():
         if not is_evaluation(function.name) or is_monte_carlo(source, function):
             continue
         if learns(function) or not without_gradient(source, function):
@@ -157,10 +165,73 @@ def other_phase(source: Source) -> Iterator[Hit]:
                 break
 
 
+def _trained_quietly(source: Source) -> Iterator[Hit]:
+    """A model that is put to training, and only ever run without gradients after it."""
+    if "train" not in source.attributes or "torch" not in source.names.tops:
+        return
+    words = {w for name in (*source.attributes, *source.loads) for w in words_of(name)}
+    if words & _NOISY:
+        return
+    holders = {source.function_of(use) for use in source.attributes["train"]}
+    for function in source.functions:
+        if function not in holders or is_evaluation(function.name):
+            continue
+        if is_monte_carlo(source, function) or is_test_code(source, function):
+            continue
+        if _statistics(function):
+            continue
+        for call in method_calls(function, "train"):
+            of = owner_of(call)
+            statement = source.parents[call]
+            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+                of = statement.targets[0].id
+            if of is None or not sets_training(source, call) or is_of_modules(source, call):
+                continue
+            if "drop" in of.rpartition(".")[2].lower() or of in ("self", "super"):
+                continue
+            uses = [n for n in walk(function) if key_of(n) == of]
+            if any(getattr(source.parents[n], "attr", "") in _TRAINED for n in uses):
+                continue
+            later = [c for c in forward_calls(function, of) if c.lineno > call.lineno]
+            if not later or any(is_repeated(source, c) for c in later):
+                continue
+            # What is handed on may learn there.
+            calls = [source.parents[n] for n in uses]
+            if any(isinstance(c, ast.Call) and c.func not in uses for c in calls):
+                continue
+            if all(_is_under_no_grad(source, c) for c in later):
+                yield call, f"{of} is put to training, and then only run without gradients."
+
+
+_NOISY = frozenset({"ema", "momentum", "noisy", "swa", "bn", "batchnorm", "moco", "byol", "dino"})
+_TRAINED = frozenset({"parameters", "named_parameters", "eval", "step", "backward", "optimizer"})
+
+
+def _statistics(function: ast.AST) -> bool:
+    """Whether a function runs a model for the statistics that its layers keep."""
+    words = set(words_of(getattr(function, "name", "")))
+    return bool(words & {"bn", "calibrate", "calibration", "statistics", "stats", "norm", "warmup"})
+
+
+def _is_under_no_grad(source: Source, node: ast.AST) -> bool:
+    return any(isinstance(at, ast.With) and is_quiet(source, at) for at in source.above(node))
+
+
 def _lightning_steps(source: Source) -> Iterator[Hit]:
     """A step of a LightningModule that puts the module to evaluation: its loop is Lightning's, and
     sets the mode once for each epoch."""
     for info in source.classes.values():
+        if any((b or "").endswith("LightningModule") for m in info.family() for b in m.bases):
+            for name in ("validation_step", "test_step", "predict_step"):
+                method = info.methods.get(name)
+                if method is None or is_monte_carlo(source, method):
+                    continue
+                for call in method_calls(method, "train"):
+                    of = owner_of(call) or ""
+                    if of.partition(".")[0] != "self" or not sets_training(source, call):
+                        continue
+                    if "drop" not in of.lower() and not method_calls(method, "eval"):
+                        yield call, f"{name} evaluates {of}, and puts it to training first."
         step = info.methods.get("training_step")
         if step is None or "lightning.LightningModule" not in info.bases or freezes(step):
             continue
@@ -168,3 +239,48 @@ def _lightning_steps(source: Source) -> Iterator[Hit]:
             for call in method_calls(step, "eval"):
                 if owner_of(call) == "self":
                     yield call, "eval() is called here, and the model is trained after it."
+
+
+def _helpers_of_steps(source: Source) -> Iterator[Hit]:
+    """A method that a training step of Lightning calls, which leaves part of the module in
+    evaluation: the loop is Lightning's, and sets the mode once for each epoch."""
+    for info in source.classes.values():
+        bases = [base or "" for member in info.family() for base in member.bases]
+        step = info.methods.get("training_step")
+        if step is None or not any(b.endswith("LightningModule") for b in bases):
+            continue
+        for use in method_calls(step, *info.methods):
+            method = info.methods[use.func.attr] if isinstance(use.func, ast.Attribute) else None
+            if method is None or owner_of(use) != "self" or freezes(method):
+                continue
+            back = {owner_of(call) for call in method_calls(method, "train")}
+            back |= {owner_of(call) for call in method_calls(step, "train")}
+            left = [
+                call
+                for call in method_calls(method, "eval")
+                if (owner_of(call) or "").startswith("self") and owner_of(call) not in back
+            ]
+            trained = {key_of(n.func) for n in walk(step) if isinstance(n, ast.Call)}
+            if any(owner_of(call) in {"self", *trained} for call in left) and "self" not in back:
+                yield use, "A model is left in evaluation by a call in the step that trains."
+
+
+def _losses_of_trainers(source: Source) -> Iterator[Hit]:
+    """The loss of a Trainer of transformers, computed in evaluation: who calls it has set the mode
+    to training for the step."""
+    for info in source.classes.values():
+        bases = [base or "" for member in info.family() for base in member.bases]
+        if not any(
+            b.endswith("Trainer") and b.startswith(("transformers.", "trl.")) for b in bases
+        ):
+            continue
+        for name in ("compute_loss", "training_step"):
+            method = info.methods.get(name)
+            if method is None:
+                continue
+            for call in method_calls(method, "eval"):
+                if owner_of(call) == "model" and not method_calls(method, "train"):
+                    yield (
+                        call,
+                        "eval() is called here, and the loss of the step is computed after it.",
+                    )

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from thinned.audit.context import is_mode, is_test_code, mentions
 from thinned.audit.handed import handed_on
 from thinned.audit.layers import FUNCTIONAL, RATES
+from thinned.audit.names import UNKNOWN
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Source, is_self
 
@@ -36,6 +37,9 @@ _DROP = re.compile(
     r"(?i)^(?:(?:\w*_)?drop_?(?:out|path|connect)?_?(?:prob|probability|rate|ratio|p)?|p_?drop(?:out)?"
     r"|(?:\w*_)?pdrop)$"
 )
+
+
+_SWITCH = re.compile(r"(?i)^_?(?:use|enable|with|has|apply|is|do|add)_drop_?(?:out|path)?s?$")
 
 
 @rule(
@@ -122,6 +126,17 @@ def mode_for_rate(source: Source) -> Iterator[Hit]:
             yield p, f"{name} takes p, to drop, and is given False: that is 0, and drops nothing."
         elif is_mode(source, p):
             yield p, f"{name} takes p, to drop, and is given the mode: it drops all or nothing."
+        elif _is_switch(source, p):
+            yield p, f"{name} takes p, to drop, and is given a switch: True is 1, and drops all."
+
+
+def _is_switch(source: Source, p: ast.expr) -> bool:
+    """Whether a name asks if there is dropout, and not how much: use_dropout."""
+    word = _word(p)
+    if word is None or not _SWITCH.match(word):
+        return False
+    given = source.value(p)
+    return given is UNKNOWN or isinstance(given, bool)
 
 
 def is_version_1(source: Source) -> bool:

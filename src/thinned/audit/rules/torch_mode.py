@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 from thinned.audit.contents import drops_inside
-from thinned.audit.context import is_module
+from thinned.audit.context import is_module, is_test_code
+from thinned.audit.model_calls import key_of
 from thinned.audit.nodes import walk
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import ClassInfo, Source, is_self
@@ -16,6 +18,7 @@ from thinned.audit.words import mode_by_name
 __all__ = ["flag_spoilt", "train_overridden"]
 
 _FLAG = "training"
+_MODEL = re.compile(r"(?i)^(?:\w+_)?(?:model|net|network|classifier)\d*$")
 # How the word comes out when it goes wrong; a letter lost, doubled or swapped is found by count.
 _TAKEN = frozenset({"trainings", "training", "trainin_", "raining", "straining"})
 
@@ -36,6 +39,30 @@ def flag_spoilt(source: Source) -> Iterator[Hit]:
             yield from _method_as_flag(source, info)
             yield from _misspelt(source, info)
             yield from _shadowed(source, info)
+    yield from _set_on_one(source)
+
+
+def _set_on_one(source: Source) -> Iterator[Hit]:
+    """model.training = False, which reaches none of the modules inside."""
+    for attribute in source.attributes.get(_FLAG, ()):
+        statement = source.parents[attribute]
+        if not isinstance(statement, ast.Assign) or attribute not in statement.targets:
+            continue
+        if not isinstance(source.value(statement.value), bool) or is_test_code(source, attribute):
+            continue
+        key = key_of(attribute.value) or ""
+        if not _MODEL.match(key) or "torch" not in source.names.tops:
+            continue
+        if not any(key_of(call.func) == key for call in source.calls):
+            continue
+        turned = any(
+            isinstance(use, ast.Name) and use.id == key
+            for loop in source.loops_of(attribute)
+            if isinstance(loop, ast.For)
+            for use in walk(loop.target)
+        )
+        if not turned:
+            yield attribute, f"Only {key} itself is told: the modules inside keep their mode."
 
 
 def _of_class(source: Source, info: ClassInfo, name: str) -> Iterator[ast.Attribute]:
@@ -175,7 +202,12 @@ def train_overridden(source: Source) -> Iterator[Hit]:
             continue
         for name in ("train", "eval"):
             method = info.methods.get(name)
-            if method is None or _passes_on(method, name) or method.decorator_list:
+            if method is None or method.decorator_list:
+                continue
+            fixed = _always_true(source, method) if name == "train" else None
+            if fixed is not None:
+                yield fixed, "super().train() is not given the mode: eval() puts all to training."
+            if _passes_on(method, name):
                 continue
             first = [a.arg for a in method.args.args[1:2]]
             other = first and not mode_by_name(first[0]) and first[0] not in _MODES
@@ -190,6 +222,27 @@ def train_overridden(source: Source) -> Iterator[Hit]:
 
 
 _MODES = frozenset({"mode", "flag", "is_train", "value", "val", "enable", "status", "m"})
+
+
+def _always_true(source: Source, method: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.Call | None:
+    """The one call of super().train that gives no mode, in a method that is given one."""
+    if not method.args.args[1:]:
+        return None
+    found = [
+        node
+        for node in walk(method)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "train"
+        and isinstance(node.func.value, ast.Call)
+        and getattr(node.func.value.func, "id", "") == "super"
+    ]
+    call = found[0] if len(found) == 1 else None
+    # In a branch the mode may be what is asked there.
+    if call is None or isinstance(source.parents[source.parents[call]], (ast.If, ast.IfExp)):
+        return None
+    given = [*call.args, *(k.value for k in call.keywords)]
+    return call if all(source.value(one) is True for one in given) else None
 
 
 def _passes_on(method: ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> bool:

@@ -7,7 +7,12 @@ from collections.abc import Iterator
 
 from thinned.audit.binding import bind
 from thinned.audit.contents import drops_inside, drops_itself
-from thinned.audit.context import is_guarded, is_module, is_monte_carlo, is_test_code
+from thinned.audit.context import (
+    is_guarded,
+    is_module,
+    is_monte_carlo,
+    is_test_code,
+)
 from thinned.audit.layers import DROPOUT_LAYERS, RECURRENT
 from thinned.audit.nodes import walk
 from thinned.audit.rule import Hit, rule
@@ -16,7 +21,9 @@ from thinned.audit.values import Built, Class
 
 __all__ = ["built_in_forward", "one_layer", "out_of_reach"]
 
-_FORWARD = frozenset({"forward", "__call__", "training_step", "validation_step", "test_step"})
+_FORWARD = frozenset(
+    {"forward", "__call__", "call", "training_step", "validation_step", "test_step"}
+)
 # What hands a module on to code that is not seen here.
 _REGISTERING = frozenset({"ModuleList", "Sequential", "ModuleDict"})
 

@@ -333,7 +333,19 @@ def _is_end(source: Source, call: ast.Call) -> bool:
     if isinstance(statement, ast.Return):
         return True
     if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-        return _OUTPUTS.match(_name_of(statement.targets[0]) or "") is not None
+        name = _name_of(statement.targets[0]) or ""
+        return _OUTPUTS.match(name) is not None or _is_output_of_keras(source, statement, name)
+    return False
+
+
+def _is_output_of_keras(source: Source, statement: ast.stmt, name: str) -> bool:
+    """Whether what reads a name next is Model(inputs, name)."""
+    block, place = source.block_of(statement)
+    for later in block[place + 1 : place + 4]:
+        for node in walk(later):
+            if isinstance(node, ast.Name) and node.id == name:
+                above = source.parents[node]
+                return isinstance(above, ast.Call) and source.called(above).name == "keras.Model"
     return False
 
 

@@ -26,6 +26,7 @@ _RATE_NAME = re.compile(
     r"(?i)^(?:\w+_)?(?:drop_?out|drop_?path|drop_?connect|pdrop|p_?drop|drop)"
     r"(?:_?(?:rate|prob|probability|ratio|p|val|value|pct))?$"
 )
+_LAYER_NAME = re.compile(r"(?i)^(?:\w+_)?drop(?:out)?(?:_?layer|_?\d+)?$")
 _BY_NAME = frozenset({"getattr", "setattr", "vars", "locals", "hasattr"})
 _ALL_CHILDREN = frozenset(
     {"children", "named_children", "modules", "named_modules", "_modules", "__dict__"}
@@ -50,6 +51,8 @@ def thrown_away(source: Source) -> Iterator[Hit]:
         if not isinstance(statement, (ast.Expr, ast.Assign)):
             continue
         found = operation(source, call)
+        if _is_handed_layer(source, statement, call):
+            yield call, "The result is thrown away: dropout does not change what it is given."
         if found is None or not _drops(source, found) or is_test_code(source, call):
             continue
         if isinstance(statement, ast.Expr) and not is_tried(source, call):
@@ -63,6 +66,19 @@ def thrown_away(source: Source) -> Iterator[Hit]:
             name = statement.targets[0].id
             if _is_never_read(source, statement.targets[0]):
                 yield call, f"{name} is never read: what follows goes on without dropout."
+
+
+def _is_handed_layer(source: Source, statement: ast.AST, call: ast.Call) -> bool:
+    """Whether a function of a file of PyTorch calls the dropout that it was given as an argument,
+    and nothing takes the result."""
+    if not isinstance(statement, ast.Expr) or not isinstance(call.func, ast.Name):
+        return False
+    if not _LAYER_NAME.match(call.func.id) or len(call.args) != 1 or call.keywords:
+        return False
+    found = source.names.lookup(call.func.id, source.scope(call.func))
+    if found is None or any(b.kind != "parameter" for b in found[1]):
+        return False
+    return "torch" in source.names.tops and not is_test_code(source, call)
 
 
 def _drops(source: Source, found: Operation) -> bool:
@@ -164,7 +180,7 @@ def _unused(source: Source, function: Function, *, in_class: bool) -> Iterator[H
         if read or _LEFT_OUT.search(text) or _reads_all(function):
             continue
         default = default_of(function, arg.arg)
-        if isinstance(default, ast.Constant) and default.value in (None, False):
+        if isinstance(default, ast.Constant) and (default.value is None or default.value is False):
             continue
         where = "The argument" if in_class else f"In {function.name} the argument"
         yield arg, f"{where} {arg.arg} is never used."

@@ -321,6 +321,17 @@ class JaxBackend(Backend):
         y: Array = lax.stop_gradient(x)
         return y
 
+    def of_operands(self, function: Any, x: Any, *operands: Any) -> Any:
+        if not is_tracer(x):
+            return function(x, *operands)
+        arrays = [v for v in operands if hasattr(v, "dtype")]
+
+        def of_arrays(x: Any, arrays: Any) -> Any:
+            every = iter(arrays)
+            return function(x, *(next(every) if hasattr(v, "dtype") else v for v in operands))
+
+        return jax.checkpoint(of_arrays)(x, arrays)
+
     def remade(self, function: Any, *arguments: Any) -> Any:
         return jax.checkpoint(function)(*arguments)
 

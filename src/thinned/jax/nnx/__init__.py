@@ -12,6 +12,7 @@ from thinned.backends.jax.address import register_with_flax
 from thinned.jax.nnx.adoption import adopt, release
 from thinned.jax.nnx.clock import Calls, Clock, Clocks, tick
 from thinned.jax.nnx.layers import Dropout, Layer, MultiHeadAttention, made
+from thinned.jax.nnx.thinning import thin
 
 __all__ = [
     "Calls",
@@ -23,6 +24,7 @@ __all__ = [
     "adopt",
     "made",
     "release",
+    "thin",
     "tick",
 ]
 

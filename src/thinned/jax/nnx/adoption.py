@@ -20,10 +20,11 @@ from thinned.jax.nnx.clock import Calls, Clock, Clocks, clocks_in
 from thinned.jax.nnx.lanes import folded_words, lanes_of, number_of
 from thinned.jax.nnx.layers import Drawn, Dropout, MultiHeadAttention
 from thinned.jax.nnx.optimizer import let_tick, make, tick_no_more
+from thinned.jax.nnx.thin_layers import Scoped, base_of
 from thinned.methods.made import Report, Row, nothing_to_adopt
 from thinned.schedules.sites import require_allowed, rules_of
 
-__all__ = ["adopt", "release", "rows_missed"]
+__all__ = ["Before", "adopt", "release", "rows_missed"]
 
 
 @answering
@@ -149,6 +150,8 @@ def release(model: nnx.Module, *, optimizer: Any = None) -> None:
         raise ValueError(message("release", "model", "an adopted model", got))
     if optimizer is not None:
         tick_no_more(optimizer)
+    if isinstance(model, Scoped):
+        make(model, base_of(type(model)))
     for module in adopted:
         _undo(module)
 
@@ -244,7 +247,10 @@ def _give(module: Any, seeds: Any, step: int) -> None:
 
 def _undo(module: Any) -> None:
     before: Before = module.before
-    for name in ("clock", "calls", "axes", "rule", "site", "before"):
+    names = ["clock", "calls", "axes", "rule", "site", "before", "region", "takes", "gives"]
+    if before.kind is nnx.Linear:
+        names += ["deterministic", "rng_collection"]
+    for name in names:
         if name in vars(module):
             delattr(module, name)
     make(module, before.kind)

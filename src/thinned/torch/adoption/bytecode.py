@@ -291,7 +291,7 @@ class _Reader:
             names = ("__func__", "fget", "func")
             self.look(next(getattr(value, n) for n in names if hasattr(value, n)), owner)
         elif isinstance(value, _CONTAINERS):
-            for part in table_parts(value, vars(self.module).values(), self.words):
+            for part in table_parts(value, vars(self.module), self.words):
                 self._held(part)
             self.seen.discard(key)  # other code may read other entries of it
         elif isinstance(value, nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import types
-from collections.abc import Iterable, Set
+from collections.abc import Mapping, Set
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,13 +34,16 @@ def parts(held: Any) -> list[Any]:
     return list(itertools.islice(held.values() if isinstance(held, dict) else held, 1000))
 
 
-def table_parts(held: Any, names: Iterable[Any], words: Set[str]) -> list[Any]:
+def table_parts(held: Any, attributes: Mapping[str, Any], words: Set[str]) -> list[Any]:
     """What a container may be read for. Of a table by strings, one of which an object of this code
-    has in an attribute (names), these entries and those that its code spells out (words)."""
+    has in an attribute, these entries and those that its code spells out (words). So where the
+    attribute is None that the code asks by its name: what it spells out is the default."""
     if isinstance(held, dict):
-        asked = [name for name in names if isinstance(name, str) and name in held]
-        if asked:
-            return [held[key] for key in dict.fromkeys((*asked, *sorted(words & held.keys())))]
+        asked = [name for name in attributes.values() if isinstance(name, str) and name in held]
+        spelt = sorted(words & held.keys())
+        unset = spelt and any(v is None and name in words for name, v in attributes.items())
+        if asked or unset:
+            return [held[key] for key in dict.fromkeys((*asked, *spelt))]
     return parts(held)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import TypeVar
 
@@ -55,7 +57,10 @@ def _thrown(seen: Observed) -> Iterator[Finding]:
 def _lost(seen: Observed) -> Iterator[Finding]:
     if seen.first is None:
         return
-    before = {(one.module, one.p) for one in seen.first.seen if one.p is not None}
+    before: dict[str, list[float]] = defaultdict(list)
+    for one in seen.first.seen:
+        if one.p is not None:
+            before[one.module].append(one.p)
     drew = {one.module for one in seen.first.seen}
     draws = {one.module for run in seen.trainings for one in run.seen}
     for module, names in seen.names.items():
@@ -66,7 +71,9 @@ def _lost(seen: Observed) -> Iterator[Finding]:
             after = now.get(name)
             gone = isinstance(value, float) and 0.0 < value < 1.0 and after == 0.0
             switched = isinstance(value, bool) and isinstance(after, bool) and value is not after
-            if (gone and ((names[0], value) in before or is_dropout(module))) or switched:
+            # PyTorch is given 1 - p, of which p is not always what it was.
+            by_it = gone and any(math.isclose(p, value) for p in before[names[0]])
+            if by_it or (gone and is_dropout(module)) or switched:
                 yield Finding(
                     names[0],
                     "p lost after evaluation",

@@ -10,7 +10,7 @@ from thinned.torch.auditing.draws import Seen, SeenLaw
 from thinned.torch.auditing.finding import Observed
 from thinned.torch.auditing.observer import Observer
 
-__all__ = ["SiteRow", "by_site", "in_forward", "sites_of_runs"]
+__all__ = ["SiteRow", "by_site", "in_forward", "lines_of", "sites_of_runs"]
 
 
 class SiteRow(NamedTuple):
@@ -37,6 +37,12 @@ def by_site(draws: Iterable[Seen]) -> dict[str, list[Seen]]:
     for one in draws:
         found[one.site].append(one)
     return found
+
+
+def lines_of(draws: list[Seen]) -> str:
+    """The lines of the user's code that some draws were made at, the first three."""
+    lines = list(dict.fromkeys(one.line for one in draws if one.line))
+    return f" ({', '.join(lines[:3])})" if lines else ""
 
 
 def in_forward(run: Observer) -> list[Seen]:
