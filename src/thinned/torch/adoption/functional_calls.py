@@ -312,25 +312,6 @@ class Calls(TorchFunctionMode):
         return uniform < p
 
 
-class TracedCalls(Calls):
-    """The same in a program, for a module and all within it: Dynamo takes a hundred frames for each
-    mode that a function goes through, and has a thousand."""
-
-    def __init__(self, clock: Clock) -> None:
-        TorchFunctionMode.__init__(self)
-        self.clock = clock
-
-    @property
-    def site(self) -> Site:  # type: ignore[override]
-        assert self.clock.calling is not None
-        site: Site = self.clock.calling[0]
-        return site
-
-    @property
-    def own(self) -> bool:  # type: ignore[override]
-        return self.clock.calling is not None and self.clock.calling[1]
-
-
 class WatchingCalls(Calls):
     """The same in a module's first training forward, where draws that are not reached are noted."""
 
@@ -398,50 +379,47 @@ class AdoptedForward(Cover):
         self.watched = clock.noticed is None
 
     def covered(self, args: Any, kwargs: Any) -> Any:
-        if not torch.compiler.is_compiling():
-            return self._eager(args, kwargs)
         # In one function: Dynamo leaves it to eager code as a whole where its graph breaks within,
         # and takes a dozen of its thousand frames for each that it follows.
-        clock, site, training = self.clock, self.site, self.module.training
+        clock, training = self.clock, self.module.training
+        quiet = self.site is None or (clock.awake is None and not training)
+        if not torch.compiler.is_compiling():
+            run = self.run if quiet else self._addressed
+            if clock.awake is None:
+                return attempted(run, args, kwargs)
+            with clock.awake.forward():
+                return attempted(run, args, kwargs)
         function, first = self.beneath()
         begins = clock.live is None and clock.awake is None and training
-        if site is None or (clock.awake is None and not training):
-            site = None
-            if not begins:
-                return function(*first, *args, **kwargs)
-        elif site.gates:
-            see_draws()
+        if quiet and not begins:
+            return function(*first, *args, **kwargs)
         if begins:
             clock.live = clock.snapshot()
-        around, after = clock.calling, clock.counts  # if this fails
+        after = clock.counts  # if this fails
         try:
-            if site is not None:
-                clock.calling = site, self.own
-            if site is None or around is not None:
+            if quiet:
                 result = function(*first, *args, **kwargs)
             else:
-                with TracedCalls(clock):
+                site: Any = self.site
+                if site.gates:
+                    see_draws()
+                with Calls(site, self.own):
                     result = function(*first, *args, **kwargs)
             if begins:
                 assert clock.live is not None
                 after = clock.live[HEAD:].clone()
             return result
         finally:
-            clock.calling = around
             if begins:
                 clock.counts, clock.live = after, None
 
-    def _eager(self, args: Any, kwargs: Any) -> Any:
-        awake = self.clock.awake
-        quiet = self.site is None or (awake is None and not self.module.training)
-        run = self.run if quiet else self._addressed
-        if awake is None:
-            return attempted(run, args, kwargs)
-        with awake.forward():
-            return attempted(run, args, kwargs)
-
     def _addressed(self, args: Any, kwargs: Any) -> Any:
         site: Any = self.site
+        if torch.compiler.is_compiling():  # by itself, where the function that calls it was not
+            if site.gates:
+                see_draws()
+            with Calls(site, self.own):
+                return self.run(args, kwargs)
         if not self.watched and self.clock.awake is None:
             return self._first(site, args, kwargs)
         seen = partial(Calls, site, self.own)

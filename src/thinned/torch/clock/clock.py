@@ -87,9 +87,6 @@ class Clock:
         self.awake: Awake | None = None
         # While a program is traced and a draw left to PyTorch: the modules around see that, too.
         self.handing = False
-        # While a program is traced, within a module's forward: at which site its functional calls
-        # draw, and whether with the site's own p.
-        self.calling: tuple[Any, bool] | None = None
         # What the model's code and its first forwards showed: for the report.
         self.noticed: Any = None
         self.names: list[str] = []
