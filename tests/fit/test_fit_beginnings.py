@@ -41,6 +41,37 @@ def test_what_stands_above_a_header_is_passed_over(table, above):
     assert source.row(0) == f"row 1 (line {line})"
 
 
+@pytest.mark.parametrize(
+    ("above", "head"),
+    [
+        ("Account;DE12;\n\nFrom;1.1.2023;\nBalance;12,50 EUR;\n", "x;z;y;v"),  # of banks
+        ("Site: 4\nPlace: 47.4; 8.6; north\n", "x;z;y;v"),
+        ('"TOA5";"CR1";"CR1";"12";"Std";"x"\n', "x;z;y;v"),  # of loggers
+    ],
+)
+def test_what_stands_above_a_header_may_have_as_many_cells(table, above, head):
+    rows = "".join(f"{i};{i % 7};{i % 3};{i % 5}\n" for i in range(ROWS))
+    source = table(f"{above}{head}\n{rows}")
+    assert list(source.frame.columns) == head.split(";")
+    assert len(source.frame) == ROWS
+    assert "no part of the table" in source.notes[0]
+    # A mark behind each line makes a column without a name.
+    ended = table(f"{above}{head};\n{rows}".replace("\n", ";\n").replace(f"{head};;", f"{head};"))
+    assert list(ended.frame.columns) == head.split(";")
+
+
+def test_lines_of_texts_alone_do_not_show_which_is_the_header(table):
+    with pytest.raises(InputError, match="line 2 has 3 fields where the header has 2"):
+        table("x,y\n" + "a,b,c\nd,e,f\n" * 5)
+
+
+def test_files_put_together_with_a_mark_before_each(table):
+    part = "\ufeffx,z,y\n" + BODY
+    source = table(part + part)
+    assert len(source.frame) == 2 * ROWS
+    assert source.notes == ["One line is the header again, and no part of the table."]
+
+
 def test_a_header_that_is_shorter_than_the_rows_is_no_title(table):
     with pytest.raises(InputError, match="line 2 has 3 fields where the header has 2"):
         table("x,y\n" + "1,2,3\n1,5,6\n1,8,9\n")

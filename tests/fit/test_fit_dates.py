@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from thinned.errors import InputError
+from thinned.fit.choices import Choices
 from thinned.fit.dates import FORMS, Counted, form_of_numbers, part_names, parts, two_digit_years
 from thinned.fit.detection import found
 from thinned.fit.files import read
@@ -58,10 +59,42 @@ def day(text):
         ("KW 2/2023", "W12/2023", day("2023-01-09")),
         ("2023W2", "2023-W12", day("2023-01-09")),
         ("202303", "202303", day("2023-03-01")),
+        ("1991 Jul", "2023 Mar", day("1991-07-01")),
+        ("2023-March", "2023 Mar", day("2023-03-01")),
         ("18:00", "14:05", 0.75),
         ("12:00 a.m.", "14:05", 0.0),
         ("12:30 PM", "14:05", 12.5 / 24),
         ("00:00:43.2", "14:05", 0.0005),
+        ("24:00", "14:05", 1.0),
+        ("2023-03-25 24:00:00", "2023-03-25", day("2023-03-26")),
+        ("kl. 18:00", "14:05", 0.75),
+        ("14:05 Uhr", "14:05", (14 * 60 + 5) / 1440),
+        ("14.05 Uhr", "14.05 Uhr", (14 * 60 + 5) / 1440),
+        ("kl. 6.00", "14.05 Uhr", 0.25),
+        ("18h00", "14.05 Uhr", 0.75),
+        ("6 pm", "2 pm", 0.75),
+        ("12 a.m.", "2 pm", 0.0),
+        ("25/03/2023 6:00 p. m.", "25/03/2023", day("2023-03-25") + 0.75),
+        ("25.03.2023 um 18:00 Uhr", "25.03.2023", day("2023-03-25") + 0.75),
+        ("Mo, 27.03.2023", "25.03.2023", day("2023-03-27")),
+        ("Mon 03/27/2023", "03/25/2023", day("2023-03-27")),
+        ("2012/13", "2012/13", day("2012-01-01")),
+        ("1999-00", "2012/13", day("1999-01-01")),
+        ("2012\u201313", "2012/13", day("2012-01-01")),
+        ("FY2012/2013", "2012/13", day("2012-01-01")),
+        ("2023M03", "2023M03", day("2023-03-01")),
+        ("2023 03", "2023M03", day("2023-03-01")),
+        ("03-2023", "03/2023", day("2023-03-01")),
+        ("2023-S2", "2023-H1", day("2023-07-01")),
+        ("H1 2023", "H1 2023", day("2023-01-01")),
+        ("2023. 3. 25.", "2023. 3. 25.", day("2023-03-25")),
+        ("2023. m\u00e1rcius 25.", "2023 Mar 25", day("2023-03-25")),
+        ("2023-Mar-25", "2023 Mar 25", day("2023-03-25")),
+        ("25MAR2023:06:00:00", "25/Mar/2023:10:00", day("2023-03-25") + 0.25),
+        ("25 \u043c\u0430\u0440\u0442\u0430 2023 \u0433.", "25 Mar 2023", day("2023-03-25")),
+        ("25. maaliskuuta 2023", "25 Mar 2023", day("2023-03-25")),
+        ("25 \u039c\u03b1\u03c1\u03c4\u03af\u03bf\u03c5 2023", "25 Mar 2023", day("2023-03-25")),
+        ("25 \u0431\u0435\u0440\u0435\u0437\u043d\u044f 2023", "25 Mar 2023", day("2023-03-25")),
     ],
 )
 def test_what_a_date_means(text, form, value):
@@ -73,8 +106,10 @@ def test_what_a_date_means(text, form, value):
     "text",
     [
         "", "x", "2023", "20231325", "2023-02-30", "29.02.2023", "31/04/2023", "2023-13-01",
-        "2023-00-10", "2023-01-00", "25.03.23", "25.03", "2023-03/25", "24:00", "14:60", "14:5",
-        "13:00 PM", "0:30 AM", "2023-03-25 24:00", "25 Foo 2023", "3:1", "12345-01-01", "1.2.3",
+        "2023-00-10", "2023-01-00", "25.03.23", "25.03", "2023-03/25", "24:01", "14:60", "14:5",
+        "13:00 PM", "0:30 AM", "2023-03-25 24:01", "25 Foo 2023", "3:1", "12345-01-01", "1.2.3",
+        "2012/14", "2012/2015", "14.05", "24:00:01", "24:00 pm", "25h00", "13 pm", "2023M13",
+        "H3 2023",
     ],
 )  # fmt: skip
 def test_what_is_no_date(text):
@@ -228,6 +263,69 @@ def test_a_word_among_dates_is_refused_by_place(table):
         'column "d" holds dates except in row 21 (line 22), where it holds "soon"; leave cells '
         'without a value empty, or write --missing "soon" or --type "d=text".'
     )
+
+
+def test_seasons_are_no_months(table):
+    """2008-09 is a month of 2008 too; that all of them are is an accident no longer."""
+    source, (reading,) = table(["2008-09", "2009-10", "", "2010-11"])
+    assert reading.form == "2012/13"
+    assert source.frame.columns.tolist() == ["d: year", "z"]
+    assert source.frame["d: year"].tolist()[::3] == [2008.0, 2010.0]
+    (note,) = source.notes
+    assert note == (
+        'Seasons or financial years were read in "d": "2008-09" is 2008. They become a column: the '
+        "year that each begins in."
+    )
+    months, (reading,) = table(["2008-09", "2009-11"])
+    assert reading.form == "2023-03-25"
+    assert months.frame["d: days"][1] == day("2009-11-01")
+    assert table(["2008-09", "2009-10"], {"d": "date"})[1][0].form == "2023-03-25"
+
+
+@pytest.mark.parametrize(
+    ("spelled", "form"), [("{month:02d}.{year}", "03.2023"), ("{year}.{month:02d}", "2023.03")]
+)
+def test_months_that_a_reader_of_csv_takes_for_numbers(table, spelled, form):
+    """01.2010 is 1.201 to pandas, and 2010.10 the same as 2010.1."""
+    cells = [spelled.format(month=i % 12 + 1, year=2010 + i // 7) for i in range(40)]
+    source, (reading,) = table(cells)
+    assert reading.form == form
+    assert f'"{cells[0]}" is 2010-01-01' in source.notes[0]
+    expected = [day(f"{2010 + i // 7}-{i % 12 + 1:02d}-01") for i in range(40)]
+    assert source.frame["d: days"].tolist() == expected
+    assert not table([*cells, "1.5"])[1]  # one that is no month makes all of them numbers
+    assert not table(cells[:5])[1]
+
+
+@pytest.mark.parametrize("missing", [60, 3])
+def test_dates_in_numbers_behind_rows_without(tmp_path, missing):
+    """The first rows say nothing, and the first date is found nonetheless."""
+    path = tmp_path / "t.csv"
+    days = [*["NA"] * missing, *(f"2023{i % 12 + 1:02d}{i % 28 + 1:02d}" for i in range(80))]
+    months = [*["NA"] * missing, *(f"{i % 12 + 1:02d}.{2010 + i // 12}" for i in range(80))]
+    pd.DataFrame({"d": days, "m": months, "y": np.arange(80 + missing) / 4}).to_csv(path)
+    notes = load(str(path), "y").notes
+    assert any('in "d": "20230101" is 2023-01-01' in note for note in notes)
+    assert any('in "m": "01.2010" is 2010-01-01' in note for note in notes)
+
+
+def test_months_of_a_language_that_is_not_known(tmp_path):
+    path = tmp_path / "t.csv"
+    days = [f"{i % 28 + 1} mehefin {1990 + i}" for i in range(30)]
+    pd.DataFrame({"d": days, "z": range(30, 60), "y": np.arange(30) ** 2 * 0.5}).to_csv(path)
+    (note,) = (
+        note for note in load(str(path), "y", choices=Choices(keep=("z",))).notes if '"d"' in note
+    )
+    assert "dates whose months' names are not known here" in note
+
+
+def test_seasons_put_rows_in_order(tmp_path):
+    path = tmp_path / "t.csv"
+    seasons = [f"{2000 + i}/{1 + i:02d}" for i in range(40)]
+    pd.DataFrame({"s": seasons, "z": np.arange(40) % 7, "y": np.arange(40) * 0.5}).to_csv(path)
+    problem = load(str(path), "y", choices=Choices(time="s"))
+    assert problem.times is not None
+    assert problem.times.tolist() == [2000.0 + i for i in range(40)]
 
 
 def test_a_name_that_is_taken(tmp_path):

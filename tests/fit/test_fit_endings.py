@@ -33,6 +33,11 @@ def said(source):
             "# exported on Monday\n",
             'The last line is no part of the table: "# exported on Monday".',
         ),
+        (
+            "Mean,9.5,10\nSD,5.9,5.9\nN,20,20\n",
+            'The last 3 lines are no part of the table: "Mean", "SD"',
+        ),
+        ("Min,0,0.5\nMax,19,19.5\n", 'The last 2 lines are no part of the table: "Min", "Max".'),
         (",,\n,,\n", "The last 2 lines are no part of the table."),
         (
             ",,\nSumme,190,200\n* without the islands,,\n",
@@ -46,6 +51,11 @@ def test_what_stands_below_is_cut_off_and_named(table, rest, note):
     (first,) = said(source)
     assert first.startswith(note)
     assert source.spelled("n").tolist() == [str(i) for i in range(20)]
+
+
+@pytest.mark.parametrize("name", ["Max", "N"])
+def test_a_name_that_is_a_statistic_s_too_is_a_row(table, name):
+    assert len(table(f"shop,n,y\n{ROWS}{name},1,2\n").frame) == 21
 
 
 @pytest.mark.parametrize("rest", ["a1\n", "a1,5\n"])
@@ -88,6 +98,19 @@ def test_a_second_line_with_units_is_no_row(table):
     assert source.frame["height"].tolist() == [180, 170] * 3
     assert said(source) == ['Line 2 says more of the columns, as "cm", and is no row.']
     assert source.row(0) == "row 1 (line 3)"
+
+
+def test_several_lines_say_more_of_a_header(table):
+    """As loggers and tools of surveys write them."""
+    lines = "n,y\nNo.,m/s\n,Avg\n" + "".join(f"{i},{i * i % 7}.5\n" for i in range(20))
+    source = table(lines)
+    assert source.frame["y"].tolist() == [i * i % 7 + 0.5 for i in range(20)]
+    assert said(source) == [
+        'Line 2 says more of the columns, as "No.", and is no row.',
+        'Line 3 says more of the columns, as "Avg", and is no row.',
+    ]
+    # A line with a number is a row.
+    assert len(table(lines.replace(",Avg", "3,Avg")).frame) == 22
 
 
 def test_a_word_in_the_first_row_alone_is_a_cell(table):

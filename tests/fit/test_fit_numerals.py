@@ -43,6 +43,11 @@ def worth(cell):
         ("+7", "1.5", 7.0),
         ("$-12", "1.5", -12.0),
         ("-$12", "1.5", -12.0),
+        ("12,-", "1,5", 12.0),
+        ("12.\u2013", "1.5", 12.0),
+        ("12,--", "1,5", 12.0),
+        ("1.234,- kr", "1.234,5", 1234.0),
+        ("5.\u066a", "1.5", 5.0),
     ],
 )
 def test_a_number_as_it_is_written(cell, style, value):
@@ -66,6 +71,9 @@ def test_a_number_as_it_is_written(cell, style, value):
         ("100 Kč", "", "Kč"),
         ("1 year", "", "year"),
         ("2 years", "", "year"),
+        ("$10/month", "$", "/month"),
+        ("80'", "", "'"),
+        ("12 (est.)", "", "(est.)"),
     ],
 )
 def test_what_stands_around_a_number(cell, before, after):
@@ -79,6 +87,7 @@ def test_what_stands_around_a_number(cell, before, after):
         "", "x", "A12", "--5", "-(5)", "((5))", "1-2", "1/2", "12 Main St", "14:05", "1,2,3",
         "0,12,3", "1.2.3", "192.168.1.1", "01.234.567", "1,2345,678", "12 34 5", "1e", "e5", "½",
         "0x1F", "1_000", "25.03.2023", "2023-03-25", "nan", "inf", "5 kg 3", "$", "%", "(", "()",
+        "5.2(3)", "12 (5)", "(5)3",
     ],
 )  # fmt: skip
 def test_what_is_no_number_alone(cell):

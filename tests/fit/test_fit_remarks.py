@@ -8,8 +8,8 @@ from thinned.errors import InputError
 from thinned.fit.choices import Choices
 from thinned.fit.dates import FORMS, HoursMinutes, form_of_numbers
 from thinned.fit.decoding import decoded
-from thinned.fit.endings import is_sum
 from thinned.fit.quotes import with_double_quotes, without_formulas
+from thinned.fit.sums import is_sum
 from thinned.fit.tables import load
 
 ROWS = 80
@@ -148,12 +148,51 @@ def test_several_numbers_in_a_cell(problem):
     assert not noted(problem([f"{a}-{a + 9}" for a in numbers(1, 8) * 10]), "several numbers")
 
 
+def test_one_number_in_a_cell(problem):
+    cells = [f"${a}.5 - net" for a in numbers(1, 50)]
+    (note,) = noted(problem(cells), "a number in each cell")
+    assert "the number alone could be used" in note
+    assert not noted(problem([f"site{a}" for a in numbers(1, 50)]), "number in each cell")
+
+
+def test_a_text_in_the_first_row_of_several(problem):
+    cells = [f"dept {i // 8 % 4}" if i % 8 == 0 else None for i in range(ROWS)]
+    (note,) = noted(problem(cells), "if it holds for the rows below too")
+    assert "a value in 10 of 80 rows" in note
+    assert not noted(problem([None, *cells[:-1]]), "rows below too")
+    assert not noted(problem(["x" if cell else None for cell in cells]), "rows below too")
+
+
+@pytest.mark.parametrize(("code", "low"), [(-1, 1), (-9, 0), (-999, 0)])
+def test_the_only_number_below_0(problem, code, low):
+    cells = numbers(low, 5000)
+    assert not noted(problem(cells), "the only number below 0")
+    cells[::9] = code
+    (note,) = noted(problem(cells), "the only number below 0")
+    assert f'--missing "{code}"' in note
+    assert not noted(problem(numbers(-1, 4)), "the only number below 0")
+
+
+def test_numbers_with_marks_of_several_kinds(problem):
+    cells = [f"{a}{('', ' p', ' e', ' b')[a % 4]}" for a in numbers(1, 500)]
+    (note,) = noted(problem(cells), "different things around them")
+    assert "the numbers alone could be used" in note
+    with pytest.raises(InputError, match="what stands around the numbers differs"):
+        problem(Z, y=np.array(cells))
+
+
 def test_sums_among_the_rows(problem):
     cells = ["Subtotal" if i % 10 == 9 else f"g{i // 10}" for i in range(ROWS)]
     (note,) = noted(problem(cells), "seem to be sums of others")
     assert '"Subtotal" in 8 rows' in note
     assert is_sum("Gesamt")
     assert not is_sum("media")
+    cells = ["Total north" if i % 10 == 9 else ("North", "South")[i % 2] for i in range(ROWS)]
+    (note,) = noted(problem(cells), "seem to be sums of others")
+    assert '"Total north" in 8 rows' in note
+    assert not noted(
+        problem(["Total wine" if n else "Beer" for n in numbers(0, 2)]), "sums of others"
+    )
 
 
 @pytest.mark.parametrize("rows", [20, ROWS])
@@ -173,7 +212,7 @@ def test_a_class_that_may_say_that_there_is_none(problem, word):
 
 def test_texts_that_differ_in_how_letters_are_composed(problem):
     cells = ["é" if n else "e\u0301" for n in numbers(0, 2)]
-    assert noted(problem(cells), "count as different")
+    assert noted(problem(cells), "how letters with accents are stored only, and count as different")
 
 
 # ----------------------------------------------------------------------------------------- rows

@@ -397,7 +397,9 @@ def test_settings_are_tuned_once_for_all_targets(monkeypatch):
     assert settings[0] == settings[1]
     assert len(settings[0]["p"]) == 2  # the p of several is chosen on these rows too
     for one in found.values():
-        assert sum("Chosen in 2 trials on 50 rows" in note for note in one.metrics["data"]["notes"])
+        notes = one.metrics["data"]["notes"]
+        assert sum("Chosen in 2 trials on 50 rows" in note for note in notes)
+        assert sum("for all targets: the sum of their losses" in note for note in notes) == 2
 
 
 def test_what_is_looked_at_when_settings_are_chosen_is_what_is_trained():

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from thinned.errors import InputError, listed, quoted
+from thinned.fit.numerals import taken_apart
 from thinned.fit.source import TableFile
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ _OTHER_MARKS = {
 }
 # Lines that are looked at, and lines before a header at the most.
 _LINES, _CHARACTERS, _MOST_BEFORE = 40, 200_000, 20
+# Rows that show which columns hold numbers; those right below a header may say more of it.
+_LAST = 5
 _DECIMAL = re.compile(r"[-+]?[0-9]*\.[0-9]+(?:[eE][-+]?[0-9]+)?|-[0-9]+")
 # This many names that are ascending numbers are wavelengths or the like, and no row.
 _SCALE = 6
@@ -108,21 +111,37 @@ def _above(rows: list[list[str]]) -> int:
     """How many lines stand above the header of a table; 0 where it is the first, or none is sure.
 
     They are titles and remarks: with fewer fields than the table has, and it goes on to the end
-    with as many in each line as in its header, which has texts only.
+    with as many in each line as in its header, which has texts only. A line with another number of
+    fields and no fewer cells is one too where numbers in the rows show which line is the header.
     """
     if len(rows) < 3:
         return 0
-    width = len(rows[-1])
+    width, doubtful = len(rows[-1]), False
     for place, fields in enumerate(rows[:_MOST_BEFORE]):
         filled = sum(bool(field.strip()) for field in fields)
         if len(fields) == width and filled >= max(width - 1, 2):
-            names = all(field.strip() and not is_number(field) for field in fields)
-            even = all(len(below) == width for below in rows[place:])
-            return place if names and even and width > 1 else 0
+            even = width > 1 and all(len(below) == width for below in rows[place:])
+            names = even and _are_names(fields, rows[place + 1 :])
+            return place if names and (not doubtful or _has_numbers(rows[place + 1 :])) else 0
         remark = bool(fields) and fields[0].lstrip().startswith(("#", "%", "//"))
         if not remark and filled > max(1, width - 2):
-            return 0
+            if len(fields) == width:
+                return 0
+            doubtful = True
     return 0
+
+
+def _are_names(fields: list[str], below: list[list[str]]) -> bool:
+    """Whether all of these name columns; one that ends each line with its mark has no name."""
+    empty = not fields[-1].strip() and not any(row[-1].strip() for row in below)
+    names = fields[:-1] if empty else fields
+    return all(field.strip() and not is_number(field) for field in names)
+
+
+def _has_numbers(rows: list[list[str]]) -> bool:
+    """Whether a number stands in each of the last rows, in the same column."""
+    last = rows[-_LAST:]
+    return len(last) > 1 and any(all(taken_apart(cells)) for cells in zip(*last, strict=True))
 
 
 def is_spaced(text: str, separator: str) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinned.errors import InputError, quoted
-from thinned.fit.dates import FORMS, Counted
+from thinned.fit.dates import FORMS, Counted, form_of_numbers
 from thinned.fit.doubt import are_few, differing, option, row_of, stray
 from thinned.fit.readings import Reading
 from thinned.fit.source import TableFile
@@ -18,7 +18,7 @@ from thinned.fit.source import TableFile
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["declared_dates", "form_of_dates"]
+__all__ = ["declared_dates", "form_of_dates", "form_of_typed"]
 
 # The forms that --type allows for what it says.
 _DECLARED = {
@@ -26,13 +26,46 @@ _DECLARED = {
     "day/month/year": ("25/03/2023", "25.03.2023", "25 Mar 2023"),
     "month/day/year": ("03/25/2023", "Mar 25, 2023"),
 }
+# How months are spelled that are read as numbers, and so many different ones are no accident.
+_DECIMAL_MONTHS = {
+    "03.2023": r"(?:0?[1-9]|1[0-2])\.(?:1[89]|2[01])[0-9]{2}",
+    "2023.03": r"(?:1[89]|2[01])[0-9]{2}\.(?:0[1-9]|1[0-2])",
+}
+_ENOUGH_MONTHS = 8
 # If none of this many texts of a column is a date, the rest is not looked at.
 FIRST = 50
 # What every date and time has: to look for this takes less time than to look for each form.
 _HINT = re.compile(
-    r"[0-9]\s?[-/.:]\s?[0-9]|[^\W\d_]{3}.*[0-9]{4}|[0-9][\s:/-]?[QqWTK]|^(?:[QqWT]|KW)\s?[0-9]"
-    r"|^[1-4]\.\s?Q|[0-9][\u5e74\ub144]|^[12][0-9]{5}(?:[0-9]{2})?$"
+    r"[0-9]\s?[-/.:\u2010-\u2014]\s?[0-9]|[^\W\d_]{3}.{0,40}[0-9]{4}|[0-9][\s:/-]?[QqWTKMmHS]"
+    r"|^(?:[QqWTHS]|KW)\s?[0-9]|^[1-4]\.\s?Q|[0-9][\u5e74\ub144]|^[12][0-9]{5}(?:[0-9]{2})?$"
+    r"|[0-9]\s?[AaPp]\.?\s?[Mm]|[0-9]h[0-9]|^[12][0-9]{3}(?:[\s.].*[0-9]|[\s,./-]*[^\W\d_]{3})"
 )
+
+
+def form_of_typed(source: TableFile, name: str, kind: str | None) -> str | None:
+    """The form of dates that all numbers of a column have; None if they are no dates, or no
+    numbers. kind : "date" if the user says that they are dates."""
+    cells = source.frame[name]
+    return form_of_numbers(name, cells, kind) or _months_as_decimals(source, name)
+
+
+def _months_as_decimals(source: TableFile, name: str) -> str | None:
+    """The form of months written as 03.2023 or 2023.03, which are numbers to a reader of CSV.
+
+    All cells are such: prices of many values are not by accident.
+    """
+    cells = source.frame[name]
+    if source.text is None or cells.dtype.kind != "f":
+        return None
+    for form, spelled in _DECIMAL_MONTHS.items():
+        low, high = cells.min(), cells.max()  # at once for nearly all columns
+        first = cells.dropna().iloc[:FIRST].map(str).astype(object)
+        if not 1.0 <= low <= high < 2200.0 or not np.isfinite(FORMS[form].days(first)).all():
+            continue
+        known = source.spelled(name)[cells.notna().to_numpy()]
+        if known.nunique() >= _ENOUGH_MONTHS and known.str.strip().str.fullmatch(spelled).all():
+            return form
+    return None
 
 
 def form_of_dates(source: TableFile, name: str, cells: pd.Series) -> str | None:
@@ -51,7 +84,9 @@ def form_of_dates(source: TableFile, name: str, cells: pd.Series) -> str | None:
     if not whole:
         _check_strays(source, name, cells, texts, fitting)
         return None
-    best = whole[0]
+    best = next((form for form in whole if FORMS[form].sure), whole[0])
+    if FORMS[best].sure:
+        return best
     for form in whole[1:]:
         differs = np.flatnonzero(fitting[form] != fitting[best])
         if differs.size:

@@ -18,6 +18,7 @@ __all__ = [
     "FORMS",
     "Counted",
     "Form",
+    "are_unknown_months",
     "days_of",
     "form_of_numbers",
     "is_called_a_date",
@@ -28,9 +29,10 @@ __all__ = [
 
 _CLOCK = (
     r"(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2}(?:[.,][0-9]{1,9})?))?"
-    r"(?:\s*(?P<half>[AaPp])\.?[Mm]\.?)?"
+    r"(?:\s*(?:(?P<half>[AaPp])\.?\s?[Mm]\.?|Uhr))?"
 )
-_TIME = rf"(?:(?:[Tt]|,?\s+){_CLOCK})?"
+# A word of German, French, Spanish or English may stand between a date and its time.
+_TIME = rf"(?:(?:[Tt]|,?\s+(?:(?:-|um|\u00e0|a las|at)\s+)?){_CLOCK})?"
 # Hours that a named zone is before UTC. Names that stand for several zones are none.
 _ZONES = {
     "Z": 0,
@@ -75,7 +77,8 @@ class Form:
     """How a date or a time of day is written.
 
     sentence : how a note on it begins. clock : a time of day, without a date. cycles : what goes
-    round in what such a column becomes. whole : a file may hold such dates as numbers.
+    round in what such a column becomes; years alone have none. whole : a file may hold such dates
+    as numbers. sure : no other form counts where all cells have this one, which is no accident.
     """
 
     sentence: str
@@ -83,6 +86,7 @@ class Form:
     clock: bool = False
     whole: bool = False
     cycles: tuple[str, ...] = ("month", "weekday", "hour")
+    sure: bool = False
 
     def days(self, texts: pd.Series) -> NDArray[np.float64]:
         """Days since 1970-01-01 (UTC where there is a zone), or of a clock the part of a day since
@@ -92,6 +96,8 @@ class Form:
         if self.clock:
             return np.where(valid & found["hour"].notna().to_numpy(), time, np.nan)
         month = _month_number(found) if "name" in found else _numbers(found, "month")
+        if "half_year" in found:
+            month = 6 * _numbers(found, "half_year") - 5
         if "quarter" in found:
             quarter = _numbers(found, "quarter")
             if "quarter2" in found:
@@ -100,6 +106,10 @@ class Form:
         year, day = _numbers(found, "year"), _numbers(found, "day", 1.0)
         if "week" in found:
             return _week(year, _numbers(found, "week"), _numbers(found, "weekday", 1.0))
+        if "next" in found:  # 2012/13 and 2012/2013
+            month = np.ones(len(found))
+            following = _numbers(found, "next")
+            valid &= (following == year + 1) | (following == (year + 1) % 100)
         there = np.isfinite(year) & np.isfinite(month)
         valid &= there & (month >= 1) & (month <= 12) & (day >= 1)
         months = np.where(valid, (year - 1970) * 12 + month - 1, 0).astype("datetime64[M]")
@@ -119,6 +129,25 @@ class Counted(Form):
         """Days since 1970-01-01; NaN where a text is no such number."""
         found = texts.str.strip().str.extract(f"^({self.pattern})$")[0]
         return np.asarray(found.astype("float64"), np.float64) / self.each + self.since
+
+
+@dataclass(frozen=True)
+class YearMonth(Counted):
+    """Months that were read as numbers: 3.2023, or 2023.03. first : the month before the mark."""
+
+    first: bool = True
+
+    def days(self, texts: pd.Series) -> NDArray[np.float64]:
+        """Days since 1970-01-01 of the months' first days; NaN where a text is none."""
+        found = texts.str.strip().str.extract(f"^({self.pattern})$")[0]
+        numbers = np.asarray(found.astype("float64"), np.float64)
+        whole = np.floor(numbers)
+        rest = np.round((numbers - whole) * (10_000 if self.first else 100))
+        month, year = (whole, rest) if self.first else (rest, whole)
+        valid = (month >= 1) & (month <= 12) & (year >= 1800) & (year < 2200)
+        months = np.where(valid, (year - 1970) * 12 + month - 1, 0).astype("datetime64[M]")
+        days = months.astype("datetime64[D]").astype(np.int64)
+        return np.where(valid, days, np.nan)
 
 
 @dataclass(frozen=True)
@@ -167,7 +196,9 @@ def _time(found: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     hour, minute, second = (_numbers(found, part, 0.0) for part in ("hour", "minute", "second"))
     half = found["half"].str.lower()
     named = half.notna().to_numpy()
-    valid = (minute < 60) & (second < 60) & np.where(named, (hour >= 1) & (hour <= 12), hour < 24)
+    midnight = (hour == 24) & (minute == 0) & (second == 0)  # 24:00, a day's end
+    valid = np.where(named, (hour >= 1) & (hour <= 12), (hour < 24) | midnight)
+    valid &= (minute < 60) & (second < 60)
     hour = np.where(named, hour % 12 + 12 * (half == "p").to_numpy(bool, na_value=False), hour)
     minutes = hour * 60 + minute
     if "zone" in found:
@@ -183,18 +214,33 @@ def _time(found: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
 _ISO = rf"{_YEAR}(?P<mark>[-/.]){_MONTH}(?:(?P=mark){_DAY}"
 FORMS = {
     "2023-03-25": Form("Dates (year, month, day)", rf"{_ISO}{_TIME})?"),
+    "2023. 3. 25.": Form("Dates (year, month, day)", rf"{_YEAR}\.\s?{_MONTH}\.\s?{_DAY}\.?{_TIME}"),
+    "2012/13": Form(
+        "Seasons or financial years",
+        r"(?:FY\s?)?(?P<year>(?:1[5-9]|2[01])[0-9]{2})\s?[-/\u2010-\u2014]\s?"
+        r"(?P<next>[0-9]{2}|[0-9]{4})",
+        cycles=(),
+        sure=True,
+    ),
     "2023-03-25T10:00Z": Form("Dates (year, month, day) with a zone", rf"{_ISO}{_TIME}{_ZONE})"),
-    "25.03.2023": Form("Dates (day, month, year)", rf"{_DAY}\.\s?{_MONTH}\.\s?{_YEAR}{_TIME}"),
+    "25.03.2023": Form(
+        "Dates (day, month, year)", rf"{_WEEKDAY}{_DAY}\.\s?{_MONTH}\.\s?{_YEAR}{_TIME}"
+    ),
     "25/03/2023": Form(
-        "Dates (day, month, year)", rf"{_DAY}(?P<mark>[/-]){_MONTH}(?P=mark){_YEAR}{_TIME}"
+        "Dates (day, month, year)",
+        rf"{_WEEKDAY}{_DAY}(?P<mark>[/-]){_MONTH}(?P=mark){_YEAR}{_TIME}",
     ),
     "03/25/2023": Form(
-        "Dates (month, day, year)", rf"{_MONTH}(?P<mark>[/-]){_DAY}(?P=mark){_YEAR}{_TIME}"
+        "Dates (month, day, year)",
+        rf"{_WEEKDAY}{_MONTH}(?P<mark>[/-]){_DAY}(?P=mark){_YEAR}{_TIME}",
     ),
     "25 Mar 2023": Form(
         "Dates (day, month, year)",
         rf"{_WEEKDAY}{_DAY}(?:st|nd|rd|th)?[\s./-]*(?:de |of )?{_NAME}[\s,./-]*(?:de )?{_YEAR}"
-        rf"{_ZONED}",
+        rf"(?:\s?\u0433(?:\.|\u043e\u0434\u0430))?{_ZONED}",
+    ),
+    "2023 Mar 25": Form(
+        "Dates (year, month, day)", rf"{_YEAR}(?:\.?\s|-){_NAME}(?:\s|-){_DAY}\.?{_ZONED}"
     ),
     "Mar 25, 2023": Form(
         "Dates (month, day, year)",
@@ -217,14 +263,20 @@ FORMS = {
         rf"{_YEAR}[\u5e74\ub144]\s?{_MONTH}[\u6708\uc6d4]\s?(?:{_DAY}[\u65e5\uc77c])?{_TIME}",
     ),
     "25/Mar/2023:10:00": Form(
-        "Dates (day, month, year) with a zone",
-        rf"\[?{_DAY}/{_NAME}/{_YEAR}:{_CLOCK}(?:{_ZONE})?\]?",
+        "Dates (day, month, year)",
+        rf"\[?{_DAY}/?{_NAME}/?{_YEAR}:{_CLOCK}(?:{_ZONE})?\]?",
     ),
     "Mar 25 10:00 2023": Form(
         "Dates (month, day, year)", rf"{_WEEKDAY}{_NAME}\s+{_DAY}\s+{_CLOCK}(?:{_ZONE})?\s+{_YEAR}"
     ),
     "Mar 2023": Form("Months", rf"{_NAME}[\s,./-]*{_PLAUSIBLE}", cycles=("month",)),
-    "03/2023": Form("Months", rf"{_MONTH}/{_PLAUSIBLE}", cycles=("month",)),
+    "2023 Mar": Form("Months", rf"{_PLAUSIBLE}[\s,./-]*{_NAME}", cycles=("month",)),
+    "03/2023": Form("Months", rf"{_MONTH}[/-]{_PLAUSIBLE}", cycles=("month",)),
+    "2023M03": Form("Months", rf"{_PLAUSIBLE}(?:\s|-?[Mm]){_MONTH}", cycles=("month",)),
+    "2023-H1": Form("Half-years", rf"{_PLAUSIBLE}[\s-]?[HS](?P<half_year>[12])", cycles=("month",)),
+    "H1 2023": Form(
+        "Half-years", rf"[HS](?P<half_year>[12])[\s/-]?{_PLAUSIBLE}", cycles=("month",)
+    ),
     "2023-Q1": Form(
         "Quarters", rf"{_PLAUSIBLE}[\s:/-]?[QqTK](?P<quarter>[1-4])", cycles=("month",)
     ),
@@ -244,7 +296,20 @@ FORMS = {
     "202303": Form(
         "Months", r"(?P<year>(?:19|20)[0-9]{2})(?P<month>[0-9]{2})", whole=True, cycles=("month",)
     ),
-    "14:05": Form("Times of day", _CLOCK, clock=True, cycles=("hour",)),
+    "14:05": Form("Times of day", rf"(?:kl\.?\s?)?{_CLOCK}", clock=True, cycles=("hour",)),
+    "14.05 Uhr": Form(
+        "Times of day",
+        r"(?=kl|.*Uhr|.*h)(?:kl\.?\s?)?(?P<hour>[0-9]{1,2})[.h](?P<minute>[0-9]{2})(?:\s?Uhr)?"
+        r"(?P<second>(?!))?(?P<half>(?!))?",
+        clock=True,
+        cycles=("hour",),
+    ),
+    "2 pm": Form(
+        "Times of day",
+        r"(?P<hour>[0-9]{1,2})\s?(?P<half>[AaPp])\.?\s?[Mm]\.?",
+        clock=True,
+        cycles=("hour",),
+    ),
     # Only numbers are looked at for these, and where their column's name says so.
     "1679702400": Counted("Seconds since 1970", r"[0-9]+(?:[.][0-9]+)?", whole=True, each=86400.0),
     "1679702400000": Counted(
@@ -253,6 +318,8 @@ FORMS = {
     "45010": Counted(
         "Days as spreadsheets count them", r"[0-9]+(?:[.][0-9]+)?", whole=True, since=-25569
     ),
+    "03.2023": YearMonth("Months", r"[0-9]{1,2}\.[0-9]+", whole=True, cycles=("month",)),
+    "2023.03": YearMonth("Months", r"[0-9]{4}\.[0-9]+", whole=True, cycles=("month",), first=False),
     "1405": HoursMinutes(
         "Times of day, hours and minutes in one number,",
         r"[0-9]{1,4}(?:[.]0)?",
@@ -299,6 +366,11 @@ _TWO_DIGITS = (
 def is_called_a_date(name: str) -> bool:
     """Whether a column's name says that it holds dates or times."""
     return any(called.fullmatch(name) for called in _CALLED.values())
+
+
+def are_unknown_months(texts: pd.Series) -> bool:
+    """Whether these are dates with names of months of which none is known here."""
+    return bool(texts.str.fullmatch(r"[0-9]{1,2}\W+[^\W\d_]{3,}\W+[12][0-9]{3}\W*").all())
 
 
 def two_digit_years(texts: pd.Series) -> bool:
@@ -362,6 +434,8 @@ def days_of(cells: pd.Series) -> NDArray[np.float64] | None:
 
 def part_names(name: str, form: Form) -> tuple[str, ...]:
     """The columns that a column of dates, or of times of day, can become."""
+    if not form.cycles:
+        return (f"{name}: year",)
     pairs = [f"{name}: {cycle} ({wave})" for cycle in form.cycles for wave in ("sine", "cosine")]
     return tuple(pairs if form.clock else [f"{name}: days", f"{name}: year", *pairs])
 
@@ -383,6 +457,8 @@ def parts(name: str, days: NDArray[np.float64], form: Form) -> dict[str, NDArray
         "hour": known - whole,
     }
     out = {} if form.clock else {f"{name}: days": known, f"{name}: year": 1970.0 + months // 12}
+    if not form.cycles:  # a year alone, which its first day stands for
+        del out[f"{name}: days"]
     for cycle in form.cycles:
         angle = 2 * np.pi * turns[cycle]
         out |= {

@@ -53,6 +53,8 @@ def decoded(name: str, raw: bytes, encoding: str | None = None) -> tuple[str, li
     """
     text, notes = _text(name, raw) if encoding is None else _told(name, raw, encoding)
     text = _without_declaration(text).rstrip("\x1a")  # which ends a file of old systems
+    if "\ufeff" in text:  # where files were put together each part begins with one
+        text = text.replace("\ufeff", "")
     text, twice = _decoded_again(name, text)
     notes = [*notes, *twice]
     if not text or text.isspace():  # without a copy, as a strip would make of a large file

@@ -11,33 +11,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thinned.errors import InputError, quoted
+from thinned.errors import quoted
 from thinned.fit.compounds import COMPOUNDS, LENGTH, LENGTHS, compound_of
-from thinned.fit.date_detection import declared_dates, form_of_dates
-from thinned.fit.dates import FORMS, days_of, form_of_numbers
+from thinned.fit.date_detection import declared_dates, form_of_dates, form_of_typed
+from thinned.fit.dates import FORMS, days_of
 from thinned.fit.doubt import (
-    MANY_VALUES,
-    STRAY_WORDS,
-    are_few,
-    count,
-    differing,
     option,
     row_of,
-    stray,
 )
+from thinned.fit.mixed import check_strays
 from thinned.fit.numerals import (
-    FAMILIES,
     STYLES,
     Numeral,
     are_decimals,
-    family_of,
-    in_company,
-    is_mark,
+    as_families,
     is_money,
+    styles_of,
     taken_apart,
 )
 from thinned.fit.readings import VERBATIM, Reading, notes_on
-from thinned.fit.source import TableFile, text_of
+from thinned.fit.source import TableFile
 from thinned.fit.target import FEWEST_IN_CLASS, MOST_NUMBERED_CLASSES
 
 if TYPE_CHECKING:
@@ -140,10 +133,11 @@ def found(
             state.readings[name] = Reading(name, next(iter(FORMS)))
             state.examples[name] = str(source.frame[name].dropna().iloc[0])[:10]
             continue
-        form = form_of_numbers(name, source.frame[name], kind) if kind in (None, "date") else None
+        form = form_of_typed(source, name, kind) if kind in (None, "date") else None
         if form is not None:
             state.readings[name] = Reading(name, form)
-            state.examples[name] = text_of(source.frame[name].dropna().iloc[0])
+            first = int(np.argmax(source.frame[name].notna().to_numpy()))
+            state.examples[name] = str(source.spelled(name, first + 1).iloc[first]).strip()
             continue
         if kind is None and source.frame[name].dtype.kind == "m":
             state.readings[name] = Reading(name, LENGTH)
@@ -208,7 +202,7 @@ def plainly_numbers(source: TableFile, name: str) -> Reading | None:
     cells = _cells(state, name, "number")
     texts = [] if cells is None else list(cells.unique())
     numerals = [one for one in taken_apart(texts) if one and not one.before + one.after]
-    if not texts or len(numerals) < len(texts) or not (styles := _fitting(numerals)):
+    if not texts or len(numerals) < len(texts) or not (styles := styles_of(numerals)):
         return None
     numbers = _Numbers(name, texts, numerals, styles)
     return None if numbers.rival else numbers.reading(styles[0])
@@ -292,12 +286,12 @@ def _at_once(name: str, cells: pd.Series) -> _Numbers | None:
     numerals = [one for one in taken_apart(texts) if one and not one.before + one.after]
     if len(numerals) < len(texts):
         return None
-    styles = (s for s in _fitting(numerals) if STYLES[s].at_once(cells) is not None)
+    styles = (s for s in styles_of(numerals) if STYLES[s].at_once(cells) is not None)
     first = next(styles, None)
     if first is None:
         return None
     # Only one that takes the decimal mark for the end of a group could make other numbers of them.
-    rivals = [s for s in _fitting(numerals) if STYLES[s].group == STYLES[first].decimal]
+    rivals = [s for s in styles_of(numerals) if STYLES[s].group == STYLES[first].decimal]
     others = [s for s in rivals if STYLES[s].at_once(cells) is not None]
     return _Numbers(name, texts, numerals, [first, *others])
 
@@ -305,30 +299,18 @@ def _at_once(name: str, cells: pd.Series) -> _Numbers | None:
 def _cell_by_cell(state: _Found, name: str, cells: pd.Series) -> _Numbers | None:
     texts = list(cells.unique())
     numerals = taken_apart(texts)
-    good = [one for one in numerals if one and _fitting([one])]
+    good = [one for one in numerals if one and styles_of([one])]
     if not good or (state.source.typed and _is_code(texts)):
         return None
     if name in state.targets and _are_classes(cells, texts, good):
         return None
-    good = _as_families(good)
+    good = as_families(good)
     company = {(one.before, one.after) for one in good}
-    styles = _fitting(good) if len(good) == len(texts) and len(company) == 1 else []
+    styles = styles_of(good) if len(good) == len(texts) and len(company) == 1 else []
     if not styles:
-        _check_strays(state.source, name, cells, texts, numerals)
+        check_strays(state.source, name, cells, texts, numerals, name in state.targets)
         return None
     return _Numbers(name, texts, good, styles)
-
-
-def _as_families(numerals: list[Numeral]) -> list[Numeral]:
-    """Numerals with the name of a family in place of what stands after them, where all of it
-    belongs to one."""
-    company = {(one.before, one.after) for one in numerals}
-    family = family_of(company) if len(company) > 1 else None
-    if family is None or len({one.digits for one in numerals}) < FAMILIES[family].many:
-        return numerals
-    (before,) = {one.before for one in numerals}
-    found = (in_company(one, before, family) for one in numerals)
-    return [one._replace(after=family) for one in found if one]
 
 
 def _are_classes(cells: pd.Series, texts: list[str], good: list[Numeral]) -> bool:
@@ -342,10 +324,6 @@ def _is_code(texts: list[str]) -> bool:
     return all(text.isdigit() for text in texts) and any(
         len(text) > 1 and text.startswith("0") for text in texts
     )
-
-
-def _fitting(numerals: list[Numeral]) -> list[str]:
-    return [name for name, style in STYLES.items() if all(map(style.fits, numerals))]
 
 
 def _decide(state: _Found, numbers: _Numbers) -> None:
@@ -392,10 +370,10 @@ def _declared(source: TableFile, name: str, cells: pd.Series, kind: str) -> Read
     weights: Counter[tuple[str, str, str]] = Counter()
     grouped: set[str] = set()
     numerals = dict(zip(counts, taken_apart(counts), strict=True))
-    good = [text for text, one in numerals.items() if one and _fitting([one])]
-    known = zip(good, _as_families([one for t in good if (one := numerals[t])]), strict=True)
+    good = [text for text, one in numerals.items() if one and styles_of([one])]
+    known = zip(good, as_families([one for t in good if (one := numerals[t])]), strict=True)
     for text, one in known:
-        for style in _fitting([one]):
+        for style in styles_of([one]):
             weights[style, one.before, one.after] += counts[text]
             grouped |= {style} if STYLES[style].shows_group(one) else set()
     possible = [key for key in weights if kind == "number" or key[0] in grouped]
@@ -420,74 +398,3 @@ def _duration(source: TableFile, name: str, cells: pd.Series) -> Reading:
             f"{row_of(source, name, cells.iloc[0])} holds {quoted(cells.iloc[0])}."
         )
     return Reading(name, best, lenient=True)
-
-
-# --------------------------------------------------------------------------------- what is mixed
-
-
-def _check_strays(
-    source: TableFile,
-    name: str,
-    cells: pd.Series,
-    texts: list[str],
-    numerals: list[Numeral | None],
-) -> None:
-    """Refuse a column that is numbers but for a few cells, or numbers written in several ways."""
-    good = {t: one for t, one in zip(texts, numerals, strict=True) if one and _fitting([one])}
-    words = [text for text in texts if text not in good]
-    good = dict(zip(good, _as_families(list(good.values())), strict=True))
-    company = Counter((one.before, one.after) for one in cells.map(good.get) if one)
-    if words:
-        if len(company) == 1 and are_few(cells, good, words):
-            raise stray(source, name, "numbers", words)
-        _note_numbers(source, name, cells, good, company)
-    elif len(company) == 1:
-        raise _mixed(source, name, good, "the marks between digits differ")
-    elif len(company) <= STRAY_WORDS and (
-        len({one.digits for one in good.values()}) >= MANY_VALUES or _are_money(company)
-    ):
-        raise _mixed(source, name, good, "what stands around the numbers differs")
-    else:
-        _note_numbers(source, name, cells, good, company)
-
-
-def _note_numbers(
-    source: TableFile,
-    name: str,
-    cells: pd.Series,
-    good: Mapping[str, Numeral],
-    company: Counter[tuple[str, str]],
-) -> None:
-    """Point out a column of texts most of which are numbers with the same company."""
-    (most, rows), *_ = company.most_common(1)
-    alike = {text for text, one in good.items() if (one.before, one.after) == most}
-    if len(alike) >= MANY_VALUES and 2 * rows >= len(cells):
-        other = next(text for text in cells if text not in alike)
-        source.notes.append(
-            f"Column {quoted(name)} was read as texts: it holds numbers in {count(rows, 'row')} "
-            f"and others, as {quoted(other)}, in {len(cells) - rows:,}; {option(name, 'number')} "
-            "takes these for missing."
-        )
-
-
-def _are_money(company: Iterable[tuple[str, str]]) -> bool:
-    return all(
-        not is_mark(before) and (before or after in ("", "%") or is_money(before, after))
-        for before, after in company
-    )
-
-
-def _mixed(source: TableFile, name: str, good: Mapping[str, Numeral], why: str) -> InputError:
-    """The two cells that show how a column is mixed."""
-    texts = list(good)
-    first = texts[0]
-    common = set(_fitting([good[first]]))
-    for text in texts[1:]:
-        one, same = good[text], common & set(_fitting([good[text]]))
-        around = (one.before, one.after) == (good[first].before, good[first].after)
-        if not same or not around:
-            break
-        common = same
-    # The cell that says most of those before this one.
-    other = max(texts[: texts.index(text)], key=lambda t: len(STYLES) - len(_fitting([good[t]])))
-    return differing(source, name, other, text, why, "number")

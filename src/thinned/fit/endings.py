@@ -5,24 +5,22 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from thinned.errors import listed, quoted
 from thinned.fit.beginnings import is_number, lines_of
 from thinned.fit.numerals import plainly, taken_apart
+from thinned.fit.sums import is_statistic
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "adds_up",
     "below",
     "emptied",
-    "is_sum",
     "line_of_units",
-    "note_on_sums",
     "note_on_units",
     "with_even_header",
     "without_last_line",
@@ -32,8 +30,8 @@ __all__ = [
 
 # Lines, and characters, at the end that are looked at; rows that are looked at for their kind.
 _LINES, _CHARACTERS, _ROWS = 30, 100_000, 200
-# Rows that a row of sums has above it: of fewer the last is their sum by chance, as of 0, 1, 2, 3.
-_FEWEST_ABOVE = 4
+# Lines of a header, below the first one, that say more of the columns.
+_MOST_OF_UNITS = 3
 # How a remark begins, and words of which it has more than a cell that ended too soon.
 _REMARK = re.compile(
     r"(?i)[#*\u00a9(\u2020\u2021]|(source|note|notes|footnote|quelle|hinweis|anmerkung|stand|fuente|"
@@ -41,21 +39,6 @@ _REMARK = re.compile(
     r")\b"
 )
 _WORDS = 4
-# What names the row that adds up the others, or is their mean.
-_TOTAL = (
-    r"(grand |sub|over)?(-?total|totals?|totale|totaal|suma|summe|gesamt(summe)?|insgesamt|"
-    r"zusammen|somme|soma|razem|celkem|yhteens\u00e4|toplam|\u0438\u0442\u043e\u0433\u043e|"
-    r"\u0432\u0441\u0435\u0433\u043e|\u5408\u8ba1|\u5408\u8a08|\u7dcf\u8a08)"
-    r"( general| g\u00e9n\u00e9ral)?:?"
-)
-_MEAN = r"(sum|average|mean|mittelwert|durchschnitt|moyenne|promedio|media)( general)?:?"
-_SUM = re.compile(rf"(?i){_TOTAL}|{_MEAN}")
-_TOTALS = re.compile(rf"(?i){_TOTAL}")
-
-
-def is_sum(text: str) -> bool:
-    """Whether a text is what sums are called, and hardly anything else."""
-    return _TOTALS.fullmatch(text.strip()) is not None
 
 
 def below(rows: Sequence[Sequence[str]], width: int) -> int:
@@ -64,33 +47,44 @@ def below(rows: Sequence[Sequence[str]], width: int) -> int:
     rows : cells, those of an empty line none. width : the number of columns.
 
     They are remarks, in one cell and behind an empty line or as remarks begin, rows without a
-    value, and a row that is called the sum or the mean of the others.
+    value, and rows that are called the sum, the mean or another statistic of the others.
     """
     if width < 2:
         return 0
-    found = 0
+    found, called = _below(rows, width, False)
+    # A name such as Max or N says little alone: beside another one it is a statistic.
+    return _below(rows, width, True)[0] if len(called) == 1 else found
+
+
+def _below(rows: Sequence[Sequence[str]], width: int, surely: bool) -> tuple[int, list[str]]:
+    """How many of the last rows are no part of the table, and what statistics they are called.
+
+    surely : whether only sums and means count, which are nothing else."""
+    found, called = 0, list[str]()
     for back, cells in enumerate(reversed(rows), 1):
         known = [cell.strip() for cell in cells if cell.strip()]
         if known and len(cells) < width:  # what separates cells can be a part of a remark
             known = [" ".join(known)]
         rest = found == back - 1  # whether all below this one is no part of it
-        if not cells or (not known and rest) or _is_sum(known, rows[: len(rows) - back]):
+        word = _statistic(known, rows[: len(rows) - back], surely)
+        called += [word] if word else []
+        if not cells or (not known and rest) or word:
             found = back
         elif len(known) == 1 and not is_number(known[0]):
             remark = _REMARK.match(known[0]) or len(known[0].split()) >= _WORDS
             found = back if remark and rest else found
         else:
             break
-    return found if found < len(rows) else 0
+    return (found, called) if found < len(rows) else (0, [])
 
 
-def _is_sum(known: Sequence[str], above: Sequence[Sequence[str]]) -> bool:
-    """Whether a row is called a sum, alone among these."""
-    words = [cell for cell in known if _SUM.fullmatch(cell)]
+def _statistic(known: Sequence[str], above: Sequence[Sequence[str]], surely: bool) -> str:
+    """What statistic a row is called, alone among these; or an empty text."""
+    words = [cell for cell in known if is_statistic(cell, surely)]
     texts = [cell for cell in known if not any(taken_apart([cell]))]
-    if len(words) != 1 or len(texts) > 1:
-        return False
-    return not any(words[0] in map(str.strip, cells) for cells in above)
+    if len(words) != 1 or len(texts) > 1 or not words[0][0].isalpha():
+        return ""
+    return "" if any(words[0] in map(str.strip, cells) for cells in above) else words[0]
 
 
 def without_rest(text: str, separator: str) -> tuple[str, list[str]]:
@@ -161,8 +155,14 @@ def line_of_units(frame: pd.DataFrame) -> list[str]:
     nothing.
 
     It has a word, or nothing, above all numbers, and words above two columns of them, or nothing
-    else.
+    else. So may one or two more lines below it, which are looked at in their turn.
     """
+    found = (_units(frame, depth) for depth in range(1, _MOST_OF_UNITS + 1))
+    return next(filter(None, found), [])
+
+
+def _units(frame: pd.DataFrame, depth: int) -> list[str]:
+    """What the first row says where the first `depth` rows are lines of the header."""
     units, others = [], []
     for place, name in enumerate(frame.columns):
         cells = frame.iloc[:, place]
@@ -172,15 +172,18 @@ def line_of_units(frame: pd.DataFrame) -> list[str]:
             if there:
                 return []
             continue
-        texts = [plainly(str(cell)) for cell in cells.iloc[1:_ROWS].dropna()]
+        texts = [plainly(str(cell)) for cell in cells.iloc[depth:_ROWS].dropna()]
         numeric = bool(texts) and all(taken_apart(texts))
+        between = [str(cell) for cell in cells.iloc[1:depth].dropna()]
+        if numeric and any(taken_apart(between)):
+            return []
         if numeric and there:
             if taken_apart([str(first)])[0]:
                 return []
             units.append(str(first).strip())
         elif there:
             others.append(name)
-    return units if len(frame) > 2 and (len(units) > 1 or (units and not others)) else []
+    return units if len(frame) > depth + 1 and (len(units) > 1 or (units and not others)) else []
 
 
 def emptied(text: str, line: int) -> str:
@@ -193,50 +196,6 @@ def emptied(text: str, line: int) -> str:
 def note_on_units(line: int, units: Sequence[str]) -> str:
     """The sentence on a line with units."""
     return f"Line {line} says more of the columns, as {quoted(units[0])}, and is no row."
-
-
-def adds_up(frame: pd.DataFrame) -> str:
-    """What the last row is where it is none but holds the sums of those above it, or their means,
-    in two columns or more and in each that has numbers; an empty text where it is a row.
-
-    Means of whole numbers are found by chance: two columns must have decimals in theirs.
-    """
-    known, decimals = 0, 0
-    kinds = {"sums", "means"}
-    if len(frame) <= _FEWEST_ABOVE:
-        return ""
-    numbers = [place for place, kind in enumerate(frame.dtypes) if kind.kind in "iuf"]
-    ends = {place: float(cast(Any, frame.iat[len(frame) - 1, place])) for place in numbers}
-    written = {place: _decimals(last) for place, last in ends.items()}
-    for place, last in ends.items():
-        values = frame.iloc[:-1, place].to_numpy(np.float64)
-        above = values[np.isfinite(values)]
-        if not np.isfinite(last) or len(above) < _FEWEST_ABOVE or np.ptp(above) == 0.0:
-            continue
-        digits = written[place]
-        # A mean that is rounded to 5.00 is read as 5: the others say to how many digits.
-        to = digits or max(written.values())
-        off = 0.5 * 10.0**-to if to else 0.0
-        slack = 1e-9 * float(np.abs(above).sum())
-        if abs(above.sum() - last) > slack:
-            kinds.discard("sums")
-        if abs(above.mean() - last) > max(off * 1.001, slack / len(above)):
-            kinds.discard("means")
-        if not kinds:
-            return ""
-        known, decimals = known + 1, decimals + (digits > 0)
-    kind = min(kinds, key=["sums", "means"].index)
-    return kind if min(known, decimals if kind == "means" else known) > 1 else ""
-
-
-def _decimals(number: float) -> int:
-    """Digits behind the decimal mark."""
-    return len(repr(number).partition(".")[2]) if np.isfinite(number) and number % 1 else 0
-
-
-def note_on_sums(kind: str, which: str = "The last row", where: str = "above") -> str:
-    """The sentence on a row that is none."""
-    return f"{which} holds the {kind} of the rows {where} it, and is no part of the table."
 
 
 def without_last_line(text: str) -> str:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from thinned.errors import InputError
 from thinned.fit.decoding import decoded
-from thinned.fit.endings import adds_up, note_on_sums
 from thinned.fit.formats import check_readable, of_one_kind, parquet, table_of, unpacked
 from thinned.fit.separated import check_names, separated, without_row_numbers
 from thinned.fit.source import TableFile, text_of
+from thinned.fit.sums import adds_up, note_on_sums
 from thinned.printable import encodable
 
 if TYPE_CHECKING:

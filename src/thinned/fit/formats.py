@@ -17,8 +17,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from thinned.errors import InputError, listed, quoted
-from thinned.fit.beginnings import is_number
-from thinned.fit.endings import below, line_of_units
+from thinned.fit.sheets import excel
 from thinned.fit.source import text_of
 
 if TYPE_CHECKING:
@@ -53,13 +52,6 @@ def check_readable(name: str, raw: bytes) -> None:
                 f"{name}: this is {what}, which is not read; save the table as CSV or Parquet"
                 f"{', or as .xlsx' if suffix == '.xls' else ''}."
             )
-
-
-# Excel's errors, and texts that stand for nothing in other files too.
-_NO_VALUE = {"", *["NA", "N/A", "n/a", "NaN", "NULL", "null"]}
-# Rows of a sheet that can stand above its table.
-MOST_TITLES = 20
-_NO_VALUE |= {"#N/A", "#DIV/0!", "#REF!", "#VALUE!", "#NAME?", "#NUM!", "#NULL!"}
 
 
 # ------------------------------------------------------------------------------------- packed files
@@ -135,7 +127,7 @@ def table_of(name: str, raw: bytes) -> tuple[pd.DataFrame, list[str]] | None:
     if raw.startswith((b"ARROW1", b"FEA1")) or suffix in (".feather", ".arrow"):
         return _feather(name, raw), []
     if raw.startswith(ZIP_MAGIC):
-        return _excel(name, raw)
+        return excel(name, raw)
     if raw.startswith(b"<stata_dta>") or suffix == ".dta":
         return _stata(name, raw), []
     if suffix in (".jsonl", ".ndjson") or _is_json_lines(raw):
@@ -177,89 +169,6 @@ def _arrow_frame(name: str, table: Any) -> pd.DataFrame:
         raise InputError(f"{name}: two columns are called {quoted(double)}.")
     frame: pd.DataFrame = table.select(kept).to_pandas(ignore_metadata=True)
     return frame
-
-
-def _excel(name: str, raw: bytes) -> tuple[pd.DataFrame, list[str]]:
-    import pandas as pd
-
-    try:
-        import openpyxl
-    except ImportError:
-        raise InputError(
-            f'{name}: openpyxl is not installed; Excel files need: pip install "thinned[excel]".'
-        ) from None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of styles and the like, which are not read
-            book = openpyxl.load_workbook(io.BytesIO(raw), read_only=True, data_only=True)
-            sheets = book.sheetnames
-            rows, read = _first_table(book, sheets)
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile, IndexError, AttributeError):
-        raise InputError(f"{name}: not a readable Excel file (.xlsx).") from None
-    if not rows:
-        raise InputError(f"{name}: the sheet {quoted(read)} is empty.")
-    above = _titles(rows)
-    header, *cells = rows[above:]
-    texts = [["" if cell is None else str(cell) for cell in row] for row in cells]
-    under = below(texts, len(header))
-    cells = cells[: len(cells) - under]
-    used = [i for i in range(len(header)) if any(row[i] is not None for row in (header, *cells))]
-    names = ["" if header[i] is None else text_of(header[i]).strip() for i in used]
-    columns = [pd.Series([_cell(row[i]) for row in cells], dtype=object) for i in used]
-    frame = pd.concat(columns, axis=1, keys=range(len(columns))).infer_objects()
-    frame.columns = pd.Index(names)
-    notes = []
-    units = line_of_units(frame) if len(frame) else []
-    if units:
-        frame = frame.iloc[1:].reset_index(drop=True).infer_objects()
-        notes.append(f"The first row below the header says {listed(units, 3)}, and is no row.")
-    if len(sheets) > 1:
-        which = "the first" if read == sheets[0] else "the first with a table"
-        notes.append(f"{name} has {len(sheets)} sheets; {which}, {quoted(read)}, was read.")
-    if above:
-        rows_above = "row is" if above == 1 else f"{above} rows that are not empty are"
-        notes.append(
-            f"The first {rows_above} no part of the table; the next one names its columns."
-        )
-    if under:
-        rows_under = "row is" if under == 1 else f"{under} rows that are not empty are"
-        cells_under = (cell.strip() for row in texts[-under:] for cell in row)
-        left = listed([cell for cell in cells_under if cell and not is_number(cell)], 3)
-        notes.append(f"The last {rows_under} no part of the table: {left}.")
-    return frame, notes
-
-
-def _first_table(book: Any, sheets: list[str]) -> tuple[list[list[Any]], str]:
-    """The rows that are not empty, of even width, of the first sheet with two rows and columns; of
-    the first sheet where none is so."""
-    found: list[tuple[list[list[Any]], str]] = []
-    for sheet in sheets:
-        if not hasattr(book[sheet], "iter_rows"):  # a sheet that is a picture
-            continue
-        rows = [list(row) for row in book[sheet].iter_rows(values_only=True)]
-        rows = [row for row in rows if any(cell is not None for cell in row)]
-        width = max(map(len, rows), default=0)
-        found.append(([row + [None] * (width - len(row)) for row in rows], sheet))
-        filled = [sum(cell is not None for cell in row) for row in rows]
-        if sum(n > 1 for n in filled) > 1:
-            return found[-1]
-    return found[0] if found else ([], sheets[0])
-
-
-def _titles(rows: list[list[Any]]) -> int:
-    """How many rows stand above the one that names the columns: it is the first that is filled in
-    every column, with texts only, where those above have fewer cells."""
-    used = [i for i in range(len(rows[0])) if any(row[i] is not None for row in rows)]
-    for place, row in enumerate(rows[:MOST_TITLES]):
-        if all(isinstance(row[i], str) and row[i].strip() for i in used):
-            return place
-        if sum(row[i] is not None for i in used) > max(1, len(used) - 2):
-            return 0
-    return 0
-
-
-def _cell(cell: object) -> object:
-    return None if isinstance(cell, str) and cell.strip() in _NO_VALUE else cell
 
 
 def _stata(name: str, raw: bytes) -> pd.DataFrame:

@@ -51,6 +51,36 @@ _LANGUAGES = {
         "ocak|oca subat|sub mart nisan|nis mayis haziran|haz temmuz|tem agustos|agu eylul|eyl "
         "ekim|eki kasim|kas aralik|ara"
     ),
+    "Finnish": (
+        "tammikuuta|tammikuu helmikuuta|helmikuu maaliskuuta|maaliskuu huhtikuuta|huhtikuu "
+        "toukokuuta|toukokuu kesakuuta|kesakuu heinakuuta|heinakuu elokuuta|elokuu "
+        "syyskuuta|syyskuu lokakuuta|lokakuu marraskuuta|marraskuu joulukuuta|joulukuu"
+    ),
+    "Hungarian": (
+        "januar februar|febr marcius|marc aprilis majus junius julius augusztus "
+        "szeptember|szept oktober november december"
+    ),
+    "Romanian": (
+        "ianuarie|ian februarie martie aprilie mai iunie|iun iulie|iul august septembrie octombrie "
+        "noiembrie|noi decembrie"
+    ),
+    "Indonesian": (
+        "januari februari maret april mei juni juli agustus september oktober november desember|des"
+    ),
+    "Greek": (
+        "ιανουαριου|ιανουαριος|ιαν φεβρουαριου|φεβρουαριος|φεβ μαρτιου|μαρτιος|μαρ "
+        "απριλιου|απριλιος|απρ μαιου|μαιος|μαι ιουνιου|ιουνιος|ιουν ιουλιου|ιουλιος|ιουλ "
+        "αυγουστου|αυγουστος|αυγ σεπτεμβριου|σεπτεμβριος|σεπ οκτωβριου|οκτωβριος|οκτ "
+        "νοεμβριου|νοεμβριος|νοε δεκεμβριου|δεκεμβριος|δεκ"
+    ),
+    "Ukrainian": (
+        "січня|січень лютого|лютии березня|березень квітня|квітень травня|травень червня|червень "
+        "липня|липень серпня|серпень вересня|вересень жовтня|жовтень листопада|листопад "
+        "грудня|грудень"
+    ),
+    "Bulgarian": (
+        "януари февруари март април маи юни юли август септември октомври ноември декември"
+    ),
     "Russian": (
         "января|январь|янв февраля|февраль|фев марта|март|мар апреля|апрель|апр мая|маи "
         "июня|июнь|июн июля|июль|июл августа|август|авг сентября|сентябрь|сен|сент "

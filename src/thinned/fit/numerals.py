@@ -23,11 +23,13 @@ __all__ = [
     "Numeral",
     "Style",
     "are_decimals",
+    "as_families",
     "family_of",
     "in_company",
     "is_mark",
     "is_money",
     "plainly",
+    "styles_of",
     "taken_apart",
 ]
 
@@ -38,7 +40,7 @@ _PLAIN = str.maketrans(
     | dict.fromkeys("\u2018\u2019\u02bc\u2032\u00b4`", "'")
     | dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d", "-")
     | {"\u066b": ".", "\u066c": ",", "\uff0e": ".", "\uff0c": ",", "\u2033": '"', "\u201d": '"'}
-    | {"\u2044": "/"}
+    | {"\u2044": "/", "\u066a": "%"}
     | {sign: f" {text}" for sign, text in zip("½¼¾⅓⅔⅛⅜⅝⅞", _FRACTIONS.split(), strict=True)}
     # Digits of other scripts: wide, Arabic, Persian, Devanagari.
     | {chr(first + d): str(d) for first in (0xFF10, 0x660, 0x6F0, 0x966) for d in range(10)}
@@ -63,15 +65,18 @@ _TENS = re.compile(
 )
 # What refers to a footnote.
 _NOTES = r"\*{1,4}|[\u2020\u2021\u00a7]{1,2}|\[[\w ]{1,8}\]"
+# No cents: 12,- in Germany and the north, 12.- in Switzerland. It is no minus behind the number.
+_NO_CENTS = re.compile(r"(?<=[0-9])([.,])(?:-{1,2}|\u2014)(?![0-9])")
 # After it any short word counts, if it is the same one in the whole column.
 _CELL = re.compile(
     r"(?P<sign>[-+]?)\s*"
     rf"(?P<before>[A-Z]{{0,3}}[{_SIGNS}]|(?:{_CODES})(?![A-Za-z])|{_MARKS})?\s*(?P<inner>[-+]?)\s*"
     r"(?P<digits>[0-9](?:[0-9.,' ]*[0-9.,])?|[.,][0-9]+)(?P<exponent>[eE][-+]?[0-9]{1,3})?\s*"
     rf"(?P<after>[^\W\d_][\w%°²³/·*^]{{0,11}}\.?(?:\s?[{_SIGNS}])?|[%‰°\"{_SIGNS}][\w/²³]{{0,11}}"
-    rf"|\+|/\s?[0-9]{{1,4}}|{_NOTES})?(?P<trailing>-?)"
+    rf"|\+|'|/\s?(?:[0-9]{{1,4}}|[^\W\d_]{{1,11}})|\([^()0-9]{{1,12}}\)|{_NOTES})?(?P<trailing>-?)"
 )
-_IN_BRACKETS = re.compile(r"([^()]*)\(([^()]+)\)([^()]*)")
+# All digits are between the brackets: 5.2(3) is 5.2, and uncertain by 3 in its last digit.
+_IN_BRACKETS = re.compile(r"([^()0-9]*)\((?=[^()]*[0-9])([^()]+)\)(?!\s*[0-9.,])([^()]*)")
 
 
 class Numeral(NamedTuple):
@@ -201,6 +206,7 @@ def _with_tens(cell: str) -> str:
 def _apart(cell: str) -> Numeral | None:
     if "10" in cell or "d" in cell or "D" in cell:
         cell = _with_tens(cell)
+    cell = _NO_CENTS.sub(r"\g<1>00", cell)
     bracketed = _IN_BRACKETS.fullmatch(cell)  # an accountant's (12.50) is -12.50
     if bracketed:
         cell = "".join(bracketed.groups()).strip()
@@ -305,3 +311,20 @@ STYLES = {
     ),
     "12,34,567.5": Style("Commas were read as marks between groups of two digits", ",", ".", True),
 }
+
+
+def styles_of(numerals: list[Numeral]) -> list[str]:
+    """The styles that all of these fit."""
+    return [name for name, style in STYLES.items() if all(map(style.fits, numerals))]
+
+
+def as_families(numerals: list[Numeral]) -> list[Numeral]:
+    """Numerals with the name of a family in place of what stands after them, where all of it
+    belongs to one."""
+    company = {(one.before, one.after) for one in numerals}
+    family = family_of(company) if len(company) > 1 else None
+    if family is None or len({one.digits for one in numerals}) < FAMILIES[family].many:
+        return numerals
+    (before,) = {one.before for one in numerals}
+    found = (in_company(one, before, family) for one in numerals)
+    return [one._replace(after=family) for one in found if one]

@@ -76,15 +76,16 @@ def prepared(
     if not settings.aside:
         return problem, settings
     chosen_on, problem = apart(problem, settings.aside, settings.seed)
+    once = " It holds for all targets: the sum of their losses decided." if problem.together else ""
     if tuning is not None:
         settings, said = tuned(chosen_on, settings, tuning, engine)
-        problem.notes.append(said)
+        problem.notes.append(said + once)
     if len(settings.p) > 2:
         best = best_of(chosen_on, settings, engine)
         problem.notes.append(
             f"p = {spelled(best)} was chosen among "
             f"{', '.join(spelled(p) for p in settings.p if p)} by "
-            f"successive halving on {chosen_on.rows:,} rows, which were set aside for this."
+            f"successive halving on {chosen_on.rows:,} rows, which were set aside for this.{once}"
         )
         settings = replace(settings, p=(0.0, best))
     return problem, settings

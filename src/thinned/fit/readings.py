@@ -197,14 +197,20 @@ def _dates_note(group: list[Reading], cell: str) -> str:
     value = group[0].values(pd.Series([cell], dtype=object))[0]
     if form.clock:
         minutes = round(value * 1440)
-        meant, made = f"{minutes // 60}:{minutes % 60:02d}", "the hour (a sine and a cosine)"
+        meant = f"{minutes // 60}:{minutes % 60:02d}"
+        made = "columns: the hour (a sine and a cosine)"
+    elif not form.cycles:
+        meant, made = (
+            str(np.datetime64(int(value), "D"))[:4],
+            "a column: the year that each begins in",
+        )
     else:
         meant = str(np.datetime64(int(np.floor(value)), "D"))
         *first, last = form.cycles
         cycles = f"{', '.join(first)} and {last}" if first else last
         each = " each" if first else ""
-        made = f"days since 1970, the year, and {cycles} (a sine and a cosine{each})"
+        made = f"columns: days since 1970, the year, and {cycles} (a sine and a cosine{each})"
     return (
         f"{form.sentence} were read in {listed([one.column for one in group], 3)}: {quoted(cell)} "
-        f"is {meant}. They become columns: {made}."
+        f"is {meant}. They become {made}."
     )

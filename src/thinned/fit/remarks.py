@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from thinned.errors import listed, quoted
 from thinned.fit.dates import is_called_a_date
 from thinned.fit.doubt import count, option
-from thinned.fit.endings import is_sum
 from thinned.fit.months import MONTHS
 from thinned.fit.source import TableFile
 from thinned.fit.target import Goal, Task
@@ -31,7 +30,7 @@ __all__ = [
     "note_row_names",
     "note_telling",
     "note_texts",
-    "several_numbers",
+    "numbers_in",
 ]
 
 # Of fewer rows little can be told. Numbers from here on are no years and no lengths of time.
@@ -90,11 +89,15 @@ def note_no_values(source: TableFile, name: str, values: NDArray[np.float64]) ->
         rows = len(known) - len(others)
         if rows < 2 or len(others) < 2 or len(np.unique(others)) < 3:
             continue
+        why = ""
         if np.abs(others - extreme).min() > max(float(np.ptp(others)), 1.0):
+            why = "far from all other numbers"
+        elif extreme < 0 <= others.min() and (extreme < -1 or others.min() > 0):
+            why = "the only number below 0"
+        if why:
             source.notes.append(
-                f"Column {quoted(name)} holds {extreme:g} in {count(rows, 'row')}, far from all "
-                "other "
-                f'numbers: if it says that there is none, write --missing "{extreme:g}".'
+                f"Column {quoted(name)} holds {extreme:g} in {count(rows, 'row')}, {why}: if it "
+                f'says that there is none, write --missing "{extreme:g}".'
             )
 
 
@@ -172,24 +175,27 @@ def note_calendar(source: TableFile, column: str, days: NDArray[np.float64]) -> 
 
 
 def note_texts(source: TableFile, name: str, cells: pd.Series) -> None:
-    """Point out texts with several numbers or texts in a cell, and names of sums among others."""
-    counts = cells.value_counts()
-    texts = counts.index.to_series()
-    sums = [text for text in texts if is_sum(text)]
-    if sums and len(sums) < len(texts):
-        rows = int(counts[sums].sum())
-        source.notes.append(
-            f"Column {quoted(name)} holds {listed(sums)} in {count(rows, 'row')}, which seem to be "
-            "sums of others: take these rows out if they are."
-        )
+    """Point out texts with several numbers or texts in a cell."""
+    texts = cells.value_counts().index.to_series()
     _note_days(source, name, texts)
-    what = several_numbers(texts) if len(texts) > _MANY_OF_FORM else ""
+    _note_blocks(source, name, cells)
+    what, use = numbers_in(texts) if len(texts) > _MANY_OF_FORM else ("", "")
     if not what and len(texts) >= _MANY_JOINED:
-        what = _several_texts(texts)
+        what, use = _several_texts(texts), "a column for each could be used"
     if what:
         source.notes.append(
-            f"Column {quoted(name)} has {what}; each cell counts as one text, and a column for "
-            "each could be used."
+            f"Column {quoted(name)} has {what}; each cell counts as one text, and {use}."
+        )
+
+
+def _note_blocks(source: TableFile, name: str, cells: pd.Series) -> None:
+    """Point out texts that stand in the first of several rows, as in cells that were merged."""
+    known = cells.dropna()
+    alone = cells.notna().iloc[0] and 1 < len(known) <= len(cells) / 2
+    if alone and (known.to_numpy()[1:] != known.to_numpy()[:-1]).all():
+        source.notes.append(
+            f"Column {quoted(name)} has a value in {len(known):,} of {len(cells):,} rows, each "
+            "time another one than before: if it holds for the rows below too, write it there."
         )
 
 
@@ -214,13 +220,17 @@ def _is_day(text: str) -> bool:
     return found is not None and (found[1] or found[2]).lower() in MONTHS
 
 
-def several_numbers(texts: pd.Series) -> str:
-    """What texts of one form with several numbers in each are, or an empty string."""
+def numbers_in(texts: pd.Series) -> tuple[str, str]:
+    """What texts of one form with numbers in each are, and how to use them; or empty strings."""
     forms = texts.str.strip().str.replace(r"[0-9]+(?:\.[0-9]+)?", "9", regex=True)
     form = str(forms.mode().iloc[0])
-    if (forms == form).mean() < SAME_FORM or not re.search("9[^A-Za-z0-9]+9", form):
-        return ""
-    return f"several numbers in each cell, as {quoted(texts[forms == form].iloc[0])}"
+    first = re.match("[^A-Za-z]*9", form)  # else it is a number behind a name, as in P17
+    if (forms == form).mean() < SAME_FORM or not (first or re.search("9[^A-Za-z0-9]+9", form)):
+        return "", ""
+    shown = quoted(texts[forms == form].iloc[0])
+    if form.count("9") == 1:
+        return f"a number in each cell, as {shown}", "the number alone could be used"
+    return f"several numbers in each cell, as {shown}", "a column for each could be used"
 
 
 def _several_texts(texts: pd.Series) -> str:
@@ -403,6 +413,9 @@ def _side_by_side(texts: Sequence[str]) -> str:
 
 def _how(alike: Mapping[str, Sequence[str]]) -> str:
     """In what the texts of a group differ."""
+    groups = [[unicodedata.normalize("NFC", one) for one in texts] for texts in alike.values()]
+    if all(len(set(texts)) == 1 for texts in groups if len(texts) > 1):
+        return "how letters with accents are stored"
     several = [texts for texts in alike.values() if len(texts) > 1]
     if any(len({text.translate(_LOOKS) for text in texts}) < len(texts) for texts in several):
         return "spaces, capitals or letters that look the same"

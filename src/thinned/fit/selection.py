@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from thinned.errors import listed, quoted
 from thinned.fit.beginnings import YEARS
-from thinned.fit.dates import two_digit_years
+from thinned.fit.dates import are_unknown_months, two_digit_years
 from thinned.fit.kinds import Column, Kind, check_values, kind_of
 from thinned.fit.remarks import (
     note_alike,
@@ -22,7 +22,7 @@ from thinned.fit.remarks import (
     note_row_names,
     note_telling,
     note_texts,
-    several_numbers,
+    numbers_in,
 )
 from thinned.fit.source import TableFile
 from thinned.fit.target import Goal, Task
@@ -121,12 +121,14 @@ def _useless(kind: str, cells: pd.Series) -> str:
     if different == 1 and len(known) == len(cells):
         return "the same value in every row"
     if kind == "text":
+        if are_unknown_months(known):
+            return "dates whose months' names are not known here; write 2023-03-25 to use it"
         if two_digit_years(known):
             return "dates whose years have two digits; write all four to use it"
         many = different > MANY_TEXTS and different > IDENTIFIER_SHARE * len(known)
         if many or different == len(known) >= MANY_ROWS:
-            what = several_numbers(known)
-            what = f"with {what}; a column for each could be used" if what else "which name rows"
+            what, use = numbers_in(known)
+            what = f"with {what}; {use}" if what else "which name rows"
             return f"{different} different texts in {len(known)} rows, {what}"
     return ""
 

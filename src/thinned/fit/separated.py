@@ -21,10 +21,8 @@ from thinned.fit.beginnings import (
     is_spaced,
 )
 from thinned.fit.endings import (
-    adds_up,
     emptied,
     line_of_units,
-    note_on_sums,
     note_on_units,
     with_even_header,
     without_last_line,
@@ -33,6 +31,7 @@ from thinned.fit.endings import (
 )
 from thinned.fit.quotes import with_double_quotes, without_formulas
 from thinned.fit.source import TableFile, line_of, parsed
+from thinned.fit.sums import adds_up, note_on_sums
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,8 +87,7 @@ def separated(
     frame = parsed(text, separator, source.header, as_text, missing, spaced=spaced, count=rows)
     if len(frame) != rows:
         raise source.error(f"it cannot be read as a CSV: {rows} rows, of which {len(frame)} parse.")
-    units = line_of_units(frame) if rows else []
-    if units:
+    while len(frame) and (units := line_of_units(frame)):
         line = line_of(text, separator, 0, spaced)
         source.text = text = emptied(text, line)
         source.notes.append(note_on_units(line, units))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinned.errors import quoted
+from thinned.fit.dates import FORMS
 from thinned.fit.kinds import LARGEST, kind_of
 from thinned.fit.readings import Reading
 from thinned.fit.source import TableFile
@@ -40,7 +41,9 @@ def times_of(source: TableFile, name: str, readings: Iterable[Reading]) -> NDArr
     dated = next((one for one in readings if one.column == name and one.dated), None)
     column = dated.makes[0] if dated else name
     kind, cells = kind_of(source, column)
-    if kind != "numeric" or (dated and len(dated.makes) < 3):  # times of day come again every day
+    if kind != "numeric" or (
+        dated and FORMS[dated.form].clock
+    ):  # times of day come again every day
         raise source.error(
             f"column {quoted(name)} holds neither dates nor numbers, so --time cannot put the rows "
             f"in its order."

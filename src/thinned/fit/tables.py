@@ -23,6 +23,7 @@ from thinned.fit.remarks import note_alike, note_classes
 from thinned.fit.selection import selected
 from thinned.fit.source import TableFile
 from thinned.fit.structure import group_numbers, times_of, weights_of
+from thinned.fit.sums import note_sums
 from thinned.fit.target import Task, goals_of, target_columns
 from thinned.fit.together import Together, together
 
@@ -230,6 +231,7 @@ def problems_of(
         why = f" {source.notes[-1]}" if others else ""
         what = f"target{'s' * (len(targets) > 1)} {listed(targets)}"
         raise source.error(f"there is no column to learn from beside the {what}.{why}")
+    note_sums(source, targets, made)
     unknown = ~np.all([values.notna().to_numpy() for _, values in columns.values()], axis=0)
     features = frame if len(rows) == len(frame) else frame.iloc[rows].reset_index(drop=True)
     problems = []

@@ -134,7 +134,8 @@ def check_target(source: TableFile, name: str, kind: str, values: pd.Series, tas
     """Refuse a target that cannot be learned from, whatever its values are."""
     known = values.dropna()
     if not len(known):
-        raise source.error(f"the target {quoted(name)} is empty.")
+        told = [note for note in source.notes if note.startswith(f"Column {quoted(name)} ")]
+        raise source.error(" ".join([f"the target {quoted(name)} is empty.", *told]))
     if kind == "date":
         raise source.error(f"the target {quoted(name)} holds dates; name another with --target.")
     if kind != "numeric" and task == "regression":
