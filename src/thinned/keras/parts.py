@@ -19,19 +19,38 @@ __all__ = ["generators_of", "unseeded_draws", "walk"]
 def walk(model: Any) -> Iterator[tuple[str, Any]]:
     """Every layer of a model with its place, such as "blocks/1/attention"; the model's own is "".
 
-    A layer that stands at several places has the first of them.
+    A layer that stands at several places has the one with the fewest steps, and of those the first
+    by the alphabet: in which order a model holds its layers is not the same on all backends.
     """
+    places: dict[int, str] = {id(model): ""}
+    children: dict[int, list[tuple[str, Any]]] = {}
+    level = [model]
+    while level:
+        met: dict[int, tuple[str, Any]] = {}
+        for layer in level:
+            place = places[id(layer)]
+            children[id(layer)] = _named(layer, parts_of(layer)[0])
+            for name, child in children[id(layer)]:
+                here = f"{place}/{name}" if place else name
+                if id(child) not in places and here < met.get(id(child), (_LAST, None))[0]:
+                    met[id(child)] = here, child
+        places.update({key: place for key, (place, _) in met.items()})
+        level = [child for _, child in met.values()]
+
     seen: set[int] = set()
 
-    def visit(layer: Any, place: str) -> Iterator[tuple[str, Any]]:
+    def visit(layer: Any) -> Iterator[tuple[str, Any]]:
         if id(layer) in seen:
             return
         seen.add(id(layer))
-        yield place, layer
-        for name, child in _named(layer, parts_of(layer)[0]):
-            yield from visit(child, f"{place}/{name}" if place else name)
+        yield places[id(layer)], layer
+        for _, child in children[id(layer)]:
+            yield from visit(child)
 
-    return visit(model, "")
+    return visit(model)
+
+
+_LAST = "\U0010ffff"  # behind every name
 
 
 def generators_of(layer: Any) -> list[tuple[str, Any]]:

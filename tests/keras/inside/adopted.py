@@ -447,3 +447,37 @@ def test_what_runs_again_draws_once():
     with pytest.raises(RuntimeError, match="a recurrent layer with dropout cannot run again"):
         model(x, training=True)
     model(x, training=False).sum().backward()
+
+
+class Holder(layers.Layer):
+    def __init__(self, part):
+        super().__init__()
+        self.part = part
+
+    def call(self, x, training=False):
+        return self.part(x, training=training)
+
+
+class Sharing(keras.Model):
+    """One block by two ways, which are written down in either order."""
+
+    def __init__(self, near_first):
+        super().__init__()
+        block = Holder(layers.Dropout(0.5))
+        if near_first:
+            self.near = block
+        self.far = Holder(Holder(block))
+        self.also = block
+        if not near_first:
+            self.near = block
+
+    def call(self, x, training=False):
+        return self.near(x, training=training) + self.far(x, training=training)
+
+
+@pytest.mark.parametrize("near_first", [False, True])
+def test_a_layer_of_several_places_has_the_nearest(near_first):
+    """By whatever order a backend holds the parts in."""
+    model = Sharing(near_first)
+    model(np.ones((2, 6), np.float32))
+    assert tk.adopt(model, seed=3).sites == ("also/part",)
