@@ -166,7 +166,7 @@ def shape(who: str, value: Any, name: str = "shape") -> tuple[int, ...]:
     if is_one_number(value):
         value = (value,)
     requirement = "an integer or a tuple of integers"
-    axes_of_it = len(getattr(value, "shape", ())) if hasattr(value, "dtype") else 0
+    axes_of_it = getattr(value, "ndim", 0) if hasattr(value, "dtype") else 0
     if axes_of_it > 1:  # the array itself, not its shape
         got = f"an array of {axes_of_it} axes"
         raise TypeError(message(who, name, requirement, got, "Pass x.shape."))

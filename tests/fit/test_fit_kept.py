@@ -150,6 +150,7 @@ def _noting(jobs_given, seen):
         yield job
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system kills otherwise")
 def test_a_killed_command_ends_with_the_same_bytes(here, command):
     options = ["--p", "0.2", "--hidden", "16", "--epochs", "4", "--repeats", "1", "--jobs", "1"]

@@ -96,6 +96,7 @@ def weighted(weights, target="q"):
         )  # fmt: skip
 
 
+@pytest.mark.long
 def test_equal_weights_change_nothing_and_others_do():
     none, equal, other = weighted(None), weighted(np.full(80, 3.0)), weighted(frame()["w"])
     losses = [[s["validation"]["loss"] for s in one.metrics["splits"]] for one in (none, equal)]

@@ -207,6 +207,7 @@ def test_a_verdict_shows_in_the_headline(plain, verdict, headline):
     assert f'<h1 class="{verdict}">{headline}</h1>' in page(changed, AGAIN)
 
 
+@pytest.mark.long
 def test_many_classes_fit(tmp_path_factory):
     rng = np.random.default_rng(0)
     names = [f"a class with a long name {i}" for i in range(45)]

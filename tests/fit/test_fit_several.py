@@ -139,6 +139,7 @@ def test_each_network_is_trained_once(monkeypatch):
     assert {len(heads) for heads in trained} == {2}
 
 
+@pytest.mark.long
 def test_the_splits_of_all_targets_are_the_same(results):
     rows = {tuple(one["rows"] for one in r.metrics["splits"]) for r in results.values()}
     assert len(rows) == 1

@@ -50,6 +50,8 @@ APART = {
     "thinned.jax.nnx.made": _FRAMEWORK,
     "thinned.jax.nnx.release": _FRAMEWORK,
     "thinned.jax.nnx.tick": _FRAMEWORK,
+    "thinned.jax.nnx.thin": "traces a model: tests/jax/test_jax_thin.py",
+    "thinned.jax.equinox.thin": "traces a model: tests/jax/test_jax_thin.py",
     "thinned.jax.Kept": _GIVEN,
     "thinned.jax.dot_product_attention": "jax.nn's arguments: tests/jax/test_jax_attention.py",
     "thinned.jax.audit": "runs a model: tests/jax/test_jax_audit.py",

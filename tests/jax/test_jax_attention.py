@@ -117,6 +117,7 @@ def test_the_gradient_of_a_bias():
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 def test_a_traced_rate_a_mirror_and_shared_axes():
     q, k, v = inputs(T=20, S=10)
     y = jax.jit(lambda p: attention(q, k, v, p=p, at=AT))(0.25)
@@ -206,6 +207,7 @@ def variables(jaxpr):
                 yield from variables(inner)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_half_types_and_samples_alone(dtype):
     q, k, v = inputs(T=20, S=10, dtype=dtype)

@@ -113,6 +113,7 @@ def with_exact_counts():
     return Model(tn.KOfNDropout)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("make", [Model, with_exact_counts, Stack])
 def test_thin_is_elementwise_with_gradients(make):
     thin, whole = make(), make()
@@ -160,6 +161,7 @@ def test_evaluation_is_the_whole_network_and_so_are_layers_called_by_themselves(
     close(view(X), plain(X))
 
 
+@pytest.mark.long
 def test_the_optimizer_ticks_and_a_resumed_model_goes_on():
     def made():
         model = Model()
@@ -328,6 +330,7 @@ class Feed(eqx.Module):
         return x + self.last(self.down(h), key=keys[1])
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("kind", [eqx.nn.Dropout, lambda p: te.KOfNDropout(p)])
 def test_thin_equinox_is_elementwise_with_gradients(kind):
     model = Feed(jax.random.key(0), kind)
@@ -393,6 +396,7 @@ def of_equinox():
     return Feed(jax.random.key(0))
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("make", [Model, of_equinox])
 def test_predict_runs_thin_what_it_runs_whole(make):
     plain, thin = make(), make()

@@ -53,6 +53,7 @@ def test_the_kept_units_are_those_of_k_of_n_dropout(n, p, mirror):
     np.testing.assert_allclose(y[0][kept.units], kept.scale)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("lead", [(7,), (), (2, 3)])
 def test_output_and_gradients_are_those_of_the_whole_network(lead):
     x = jnp.broadcast_to(X[0], (*lead, 16)) * jnp.linspace(1, 2, 16)
@@ -146,6 +147,7 @@ MODELS = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", list(MODELS))
 def test_a_thin_member_is_the_whole_one(name):
     model = MODELS[name]()

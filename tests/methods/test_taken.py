@@ -166,6 +166,7 @@ def test_rates_beside_dense_axes():
     torch.testing.assert_close(found.to_dense(), thinned.dropout(x, p, AT))
 
 
+@pytest.mark.long
 def test_rates_in_compiled_programs():
     x, p = torch.rand(40, 30) + 0.1, torch.linspace(0, 1, 40)[:, None]
     for function in (thinned.drop_path, thinned.k_of_n_dropout):

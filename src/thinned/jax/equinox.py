@@ -32,7 +32,7 @@ from thinned.methods.made import (
 )
 from thinned.methods.table import Method
 
-__all__ = ["Layer", "MultiheadAttention", "adopt", "made"]
+__all__ = ["Layer", "MultiheadAttention", "adopt", "made", "thin"]  # noqa: F822 - it comes when asked for
 
 _NOWHERE = Address()  # what inference, which draws nothing, is given
 

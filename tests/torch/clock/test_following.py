@@ -190,6 +190,7 @@ def test_a_search_of_twenty_trials_with_copies():
     assert clock_of(base).step == 0
 
 
+@pytest.mark.long
 def test_models_come_and_go_within_a_step():
     """Copies are made, trained, released and collected by hooks of the very step."""
     model, optimizer, clock = followed()

@@ -237,6 +237,7 @@ def test_afterwards_the_model_is_plain_and_predicts(tmp_path):
     assert one.evaluate()["eval_loss"] == one.evaluate()["eval_loss"]
 
 
+@pytest.mark.long
 def test_the_next_training_begins_at_step_0(tmp_path):
     recorder = Recorder()
     one, callback = trained(tmp_path, recorder, max_steps=2)

@@ -377,6 +377,7 @@ class AdoptedForward(Cover):
         super().__init__(module)
         self.clock, self.site, self.own = clock, site, own
         self.watched = clock.noticed is None
+        self._runs_beneath = type(self).run is Cover.run
 
     def covered(self, args: Any, kwargs: Any) -> Any:
         # In one function: Dynamo leaves it to eager code as a whole where its graph breaks within,
@@ -389,7 +390,7 @@ class AdoptedForward(Cover):
                 return attempted(run, args, kwargs)
             with clock.awake.forward():
                 return attempted(run, args, kwargs)
-        function, first = self.beneath()
+        function, first = self.beneath() if self._runs_beneath else (self._run, ())
         begins = clock.live is None and clock.awake is None and training
         if quiet and not begins:
             return function(*first, *args, **kwargs)
@@ -412,6 +413,9 @@ class AdoptedForward(Cover):
         finally:
             if begins:
                 clock.counts, clock.live = after, None
+
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
+        return self.run(args, kwargs)
 
     def _addressed(self, args: Any, kwargs: Any) -> Any:
         site: Any = self.site
