@@ -41,7 +41,7 @@ def excel(name: str, raw: bytes) -> tuple[pd.DataFrame, list[str]]:
     import pandas as pd
 
     try:
-        import openpyxl  # noqa: F401
+        import openpyxl  # noqa: F401 - pandas imports it, and says less where it is absent
     except ImportError:
         raise InputError(
             f'{name}: openpyxl is not installed; Excel files need: pip install "thinned[excel]".'

@@ -65,7 +65,7 @@ def marked(x: Any, name: str, kind: str, is_input: bool, told: tuple[str, ...] =
     return mark_p.bind(jnp.asarray(x), name=name, kind=kind, is_input=is_input, told=told)
 
 
-@mark_p.def_abstract_eval  # type: ignore[untyped-decorator]
+@mark_p.def_abstract_eval  # type: ignore[untyped-decorator]  # JAX: no types
 def _(x: Any, **how: Any) -> Any:
     return x
 

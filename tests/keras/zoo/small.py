@@ -97,7 +97,7 @@ class Part(NamedTuple):
     """
 
     place: str
-    own: dict = {}  # noqa: RUF012 - never changed
+    own: dict = {}  # noqa: RUF012 - a NamedTuple's default, never changed
 
 
 def _clip(kind="clip.clip", name="CLIP"):

@@ -31,7 +31,10 @@ def traced(source: Source) -> Iterator[Hit]:
         mode = called.argument(None, "training")
         kept = mode is not None and source.resolve(mode) == _OF_TRAINING
         if kept and not is_test_code(source, called.node):
-            yield called.node, "onnx.export is told to keep training mode, and its dropout."
+            yield (
+                called.node,
+                "This export keeps training mode, so dropout stays on in the exported model.",
+            )
     for called in source.calls_of(("torch.jit.trace", "torch.export.export")):
         node = called.node
         model = called.argument(0, "func", "mod")

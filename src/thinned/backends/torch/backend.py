@@ -264,6 +264,7 @@ class TorchBackend(Backend):
     def on_gradient(self, x: Tensor, draw: Draw, scale: Any) -> Tensor:
         if isinstance(draw.place, GraphPlace):
             return noise_in_graph(x, draw, scale, GRADIENT)
+        # PyTorch gives Function.apply no types.
         y: Tensor = OnGradient.apply(x, Noise(draw, scale))  # type: ignore[no-untyped-call]
         return y
 

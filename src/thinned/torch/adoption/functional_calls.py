@@ -377,6 +377,7 @@ class AdoptedForward(Cover):
         super().__init__(module)
         self.clock, self.site, self.own = clock, site, own
         self.watched = clock.noticed is None
+        # Whether a program may call what lies beneath without going through `run`.
         self._runs_beneath = type(self).run is Cover.run
 
     def covered(self, args: Any, kwargs: Any) -> Any:

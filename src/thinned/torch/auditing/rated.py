@@ -168,9 +168,10 @@ def _rates(seen: Observed) -> Iterator[Finding]:
         if _unlikely(round(rate * draws), draws, p):
             yield _rate_finding(name, rate, p, draws)
     for row in sites_of_runs(seen):
-        unlike = row.p is not None and row.rate is not None and row.site not in counted
-        if unlike and _unlikely(round(row.rate * row.drawn), row.drawn, row.p):  # type: ignore[operator, arg-type]
-            yield _rate_finding(row.site, row.rate, row.p, row.drawn)  # type: ignore[arg-type]
+        if row.p is None or row.rate is None or row.site in counted:
+            continue
+        if _unlikely(round(row.rate * row.drawn), row.drawn, row.p):
+            yield _rate_finding(row.site, row.rate, row.p, row.drawn)
 
 
 @rule(

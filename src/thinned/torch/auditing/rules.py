@@ -5,6 +5,7 @@ They stand in files by what they are about; the order of the imports is that of 
 
 from __future__ import annotations
 
+# Imported for what they declare.
 # isort: off
 from thinned.torch.auditing import evaluated, rated, masked, behind, misuse  # noqa: F401
 
