@@ -72,11 +72,15 @@ def _idle(seen: Observed) -> Iterator[Finding]:
         yield Finding(name, "never drops", detail, mend)
 
 
+def _around(seen: Observed, name: str) -> nn.Module | None:
+    """The module that holds another."""
+    above = name.rpartition(".")[0]
+    return next((m for m, names in seen.names.items() if above in names), None)
+
+
 def _kind_around(seen: Observed, name: str) -> type | None:
     """The class of the module that holds another; None for PyTorch's own, which choose nothing."""
-    above = name.rpartition(".")[0]
-    around = next((m for m, names in seen.names.items() if above in names), None)
-    kind = type(around)
+    kind = type(_around(seen, name))
     return None if kind.__module__.startswith("torch.") else kind
 
 
@@ -91,8 +95,7 @@ def _called_in_another(seen: Observed, drawing: set[str]) -> set[tuple[type | No
 
 def _lends_its_p(seen: Observed, module: nn.Module, name: str) -> bool:
     """Whether the code of the module around it hands on its p, and so drops in its stead."""
-    above = name.rpartition(".")[0]
-    around = next((m for m, names in seen.names.items() if above in names), None)
+    around = _around(seen, name)
     return around is not None and module in read(around, seen.names).lent
 
 
