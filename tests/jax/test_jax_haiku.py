@@ -108,3 +108,25 @@ def test_errors():
     model = adopt(hk.transform(two))
     with pytest.raises(TypeError, match=r"at must be a thinned\.Address"):
         model.apply({}, X, at=3)
+
+
+def test_evaluation_needs_no_address_and_training_says_so():
+    def net(x, train):
+        x = hk.Linear(4)(x)
+        return Block()(x) if train else x
+
+    model = adopt(hk.transform(net))
+    params = model.init(jax.random.PRNGKey(0), X, True)
+    evaluated = model.apply(params, X, False)
+    np.testing.assert_array_equal(evaluated, model.apply(params, X, False, at=AT))
+    with pytest.raises(TypeError, match=r"at is missing.*asks for a key.*thinned\.Address"):
+        model.apply(params, X, True)
+    with pytest.raises(ValueError, match="too bad"):
+
+        def bad(x):
+            raise ValueError("too bad")
+
+        adopt(hk.transform(bad)).apply({}, X)
+    stateful = adopt(hk.transform_with_state(net))
+    y, _ = stateful.apply(params, {}, X, False)
+    np.testing.assert_array_equal(y, evaluated)

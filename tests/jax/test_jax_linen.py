@@ -2,6 +2,7 @@
 
 import copy
 
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from flax import linen as nn
 
 import thinned
+import thinned.jax.linen
 from thinned import Address
 from thinned.jax.linen import adopt
 
@@ -167,3 +169,52 @@ def test_what_is_wrong_is_said():
         model.apply({}, X, at=AT, rngs={"dropout": jax.random.key(0)})
     with pytest.raises(TypeError, match="at"):
         model.apply({}, X)
+
+
+class DrawsItself(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=True):
+        return x + jax.random.normal(self.make_rng("dropout"), x.shape) if train else x
+
+
+class Attending(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=True):
+        attention = nn.MultiHeadDotProductAttention(2, dropout_rate=0.5, name="attention")
+        return attention(x, deterministic=not train)
+
+
+class OfARow(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=True):
+        return thinned.jax.linen.DropPath(0.5, name="path")(x, deterministic=not train)
+
+
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [(Net, "'blocks_0.drop'"), (Attending, "attention"), (OfARow, "'path'")]
+    + [(DrawsItself, "needs PRNG for")],
+)
+@pytest.mark.parametrize("streams", [(), ("params", "noise")])
+def test_evaluation_needs_no_address_and_training_says_so(kind, named, streams):
+    model = adopt(kind())
+    variables = model.init(jax.random.key(0), X)
+    rngs = {name: jax.random.key(1) for name in streams}
+    wanted = kind().apply(variables, X, train=False)
+    found = model.apply(variables, X, train=False, rngs=rngs)
+    np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(model.apply(variables, X, train=False, at=AT), wanted)
+    if kind is DrawsItself and streams:
+        return  # Flax has it draw from the stream "params"
+    with pytest.raises(TypeError, match=rf"apply: at is missing\. .*{named}.*thinned\.Address"):
+        model.apply(variables, X, rngs=rngs)
+
+
+def test_a_stream_that_is_missing_beside_an_address_is_flaxs_own_error():
+    class Other(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dropout(0.5, rng_collection="noise", deterministic=False)(x)
+
+    with pytest.raises(flax.errors.InvalidRngError, match="noise"):
+        adopt(Other()).apply({}, X, at=AT)

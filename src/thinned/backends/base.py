@@ -217,6 +217,10 @@ class Backend(ABC):
         means kept."""
         return self.from_numpy(_keep(draw), like)
 
+    def mask(self, draw: Draw, like: Any = None) -> Any:
+        """`keep` for a caller that has no other use for `like`."""
+        return self.keep(draw, like)
+
     def packed(self, draw: Draw) -> Any:
         """The keep mask in C order, eight elements to a byte, the first in the lowest bit."""
         return self.from_numpy(np.packbits(_keep(draw), bitorder="little"), None)

@@ -82,21 +82,35 @@ class Adopted:
     def __init__(self, transformed: Any) -> None:
         self.transformed, self.init = transformed, transformed.init
 
-    def apply(self, params: Any, *args: Any, at: Address, **how: Any) -> Any:
+    def apply(self, params: Any, *args: Any, at: Address | None = None, **how: Any) -> Any:
         """As the function's apply, without its key: (params, x, ...), or (params, state, x, ...).
 
         at : Address, whose site is not looked at; it may be traced, and mapped over by jax.vmap.
+        Where the function asks for no key, in evaluation, it is not needed.
 
         Raises
         ------
-        TypeError if at is no Address.
+        TypeError if at is no Address, or is missing where the function asks for a key.
         """
-        if not isinstance(at, Address):
+        if at is not None and not isinstance(at, Address):
             raise TypeError(message("apply", "at", "a thinned.Address", type(at).__name__))
         states = isinstance(self.transformed, hk.TransformedWithState)
         first, rest = (args[:1], args[1:]) if states else ((), args)
+        if at is None:
+            return self._without_keys(params, *first, None, *rest, **how)
         with _in_place_of_hk(at):
             return self.transformed.apply(params, *first, key_of(at), *rest, **how)
+
+    def _without_keys(self, *args: Any, **how: Any) -> Any:
+        try:
+            return self.transformed.apply(*args, **how)
+        except ValueError as error:
+            if type(error).__name__ != "MissingRNGError":  # which Haiku does not publish
+                raise
+            raise TypeError(
+                "apply: at is missing, and the function asks for a key. Pass "
+                "at=thinned.Address(seed, step=step), or have evaluation call no hk.next_rng_key."
+            ) from error
 
 
 _HAIKUS = hk.dropout

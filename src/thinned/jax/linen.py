@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.errors import InvalidRngError
 
 from thinned.address import Address
 from thinned.backends.jax.address import Halves, at_one_of
@@ -98,24 +99,30 @@ class Adopted:
         rngs = {"dropout": jax.random.key(0), **rngs}
         return self.model.init(rngs, *args, **how)
 
-    def apply(self, variables: Any, *args: Any, at: Address, rngs: Any = None, **how: Any) -> Any:
+    def apply(
+        self, variables: Any, *args: Any, at: Address | None = None, rngs: Any = None, **how: Any
+    ) -> Any:
         """As the model's apply, with the masks of an address in place of a key for "dropout".
 
         at : Address, whose site is not looked at; it may be traced, and mapped over by jax.vmap.
-        Its call tells one apply in a step from the next.
+        Its call tells one apply in a step from the next. Where nothing draws, in evaluation, it
+        is not needed.
         rngs : keys for other streams.
 
         Raises
         ------
-        TypeError if at is no Address, or rngs has a key for "dropout".
+        TypeError if at is no Address, or is missing where a layer draws; or if rngs has a key for
+        "dropout".
         """
-        if not isinstance(at, Address):
+        if at is not None and not isinstance(at, Address):
             raise TypeError(message("apply", "at", "a thinned.Address", type(at).__name__))
         if rngs is not None and "dropout" in rngs:
             remedy = "Masks come from `at`; thinned.jax.address makes an address of a key."
             raise TypeError(message("apply", "rngs", "without a key for 'dropout'", "one", remedy))
-        streams = {**(rngs or {}), "dropout": key_of(at)}
-        at = _of_its_call(at)
+        streams = dict(rngs or {})
+        if at is not None:
+            streams["dropout"] = key_of(at)
+            at = _of_its_call(at)
         roots = {name: _data(key) for name, key in streams.items()}
 
         def addressed(
@@ -133,13 +140,18 @@ class Adopted:
                 return _attended(module, at, roots, self.separator, call, *args, **kwargs)
             return call(*args, **kwargs)
 
-        with nn.intercept_methods(addressed):
-            return self.model.apply(variables, *args, rngs=streams, **how)
+        try:
+            with nn.intercept_methods(addressed):
+                return self.model.apply(variables, *args, rngs=streams, **how)
+        except InvalidRngError as error:  # of code that draws keys itself
+            if at is None and '"dropout"' in str(error):
+                raise _missing(str(error).partition(" (")[0]) from error
+            raise
 
 
 def _dropped(
     layer: nn.Dropout,
-    at: Address,
+    at: Address | None,
     roots: dict[str, Any],
     separator: str,
     call: Any,
@@ -154,8 +166,10 @@ def _dropped(
     off = off and awake() is None
     if off or layer.rate == 0.0 or rng is not None:
         return call(inputs, deterministic=deterministic, rng=rng)
+    site = separator.join(_path(layer))
+    at = _given(at, site)
     layer.make_rng(layer.rng_collection)  # which counts it, and refuses a stream that is not there
-    at = _next_call(layer, layer.rng_collection, at, roots, separator.join(_path(layer)))
+    at = _next_call(layer, layer.rng_collection, at, roots, site)
     return dropout(inputs, layer.rate, at, shared_axes=tuple(layer.broadcast_dims))
 
 
@@ -165,7 +179,7 @@ def _draws_itself(kwargs: dict[str, Any]) -> bool:
 
 def _at_its_path(
     layer: Layer,
-    at: Address,
+    at: Address | None,
     roots: dict[str, Any],
     separator: str,
     call: Any,
@@ -178,8 +192,10 @@ def _at_its_path(
     off = nn.merge_param("deterministic", layer.deterministic, deterministic)
     if (off and awake() is None) or rng is not None:
         return call(x, deterministic=deterministic, rng=rng)
+    site = separator.join(_path(layer))
+    at = _given(at, site)
     layer.make_rng(layer.rng_collection)
-    here = _next_call(layer, layer.rng_collection, at, roots, separator.join(_path(layer)))
+    here = _next_call(layer, layer.rng_collection, at, roots, site)
     return call(x, deterministic=deterministic, at=here)
 
 
@@ -194,7 +210,7 @@ def _attends(module: Any) -> bool:
 
 def _attended(
     module: Any,
-    at: Address,
+    at: Address | None,
     roots: dict[str, Any],
     separator: str,
     call: Any,
@@ -229,7 +245,7 @@ def _attended(
                 query, key, value, bias, mask, broadcast_dropout, dropout_rng, dropout_rate,
                 deterministic, dtype, precision, module, force_fp32_for_softmax, None, *own,
             )  # fmt: skip
-        here = _next_call(layer, "dropout", at, roots, site)
+        here = _next_call(layer, "dropout", _given(at, site), roots, site)
         weights_of, how = None, dict[str, Any]()
         if module is not None or force_fp32_for_softmax:
             weights_of = nn.attention.dot_product_attention_weights
@@ -253,6 +269,20 @@ def _attended(
     finally:
         for name, value in before.items():
             object.__setattr__(module, name, value)
+
+
+def _given(at: Address | None, site: str) -> Address:
+    """The address, where a layer draws."""
+    if at is None:
+        raise _missing(f"The layer {site!r} draws")
+    return at
+
+
+def _missing(what: str) -> TypeError:
+    return TypeError(
+        f"apply: at is missing. {what}. "
+        "Pass at=thinned.Address(seed, step=step), or in evaluation deterministic=True."
+    )
 
 
 def _path(module: Any) -> tuple[str, ...]:

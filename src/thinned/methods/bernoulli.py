@@ -246,7 +246,7 @@ def keep_mask(
     backend = backend_of("keep_mask", empty if like is None else like, "like")
     lengths = checks.shape("keep_mask", shape)
     draw = draw_for("keep_mask", lengths, p, at, shared_axes, window, mirror, backend)
-    return backend.keep(draw, like)
+    return backend.mask(draw, like)
 
 
 @answering

@@ -22,7 +22,14 @@ from thinned.address import Address
 from thinned.backends.base import Backend, Draw, Located
 from thinned.backends.jax import spec
 from thinned.backends.jax.address import Halves, fold_in, words_of
-from thinned.backends.jax.primitives import How, HowDrawn, draw_p, noise_p, on_gradient_p
+from thinned.backends.jax.primitives import (
+    How,
+    HowDrawn,
+    beside_p,
+    draw_p,
+    noise_p,
+    on_gradient_p,
+)
 from thinned.backends.jax.spec import has_symbols
 from thinned.checks import axes as checked_axes, message
 from thinned.window import MOST_BITS, Placement, Window, index_strides, place
@@ -248,6 +255,11 @@ class JaxBackend(Backend):
     def keep(self, draw: Draw, like: Any = None) -> Array:
         y: Array = self._draw(draw, "mask", like)
         return y
+
+    def mask(self, draw: Draw, like: Any = None) -> Array:
+        # A program that takes an array for its sharding alone would lose it, and with it the mesh.
+        y = self.keep(draw, like)
+        return y if _sharding_like(like.shape, like) is None else beside_p.bind(y, like)
 
     def packed(self, draw: Draw) -> Array:
         return jnp.packbits(self.keep(draw).reshape(-1), bitorder="little")

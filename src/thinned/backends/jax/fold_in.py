@@ -12,6 +12,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from thinned.backends.jax.counter import narrow, rounds, wide
+from thinned.backends.jax.internals import no_tangent
 from thinned.backends.jax.sharding import lowered_plainly
 from thinned.backends.jax.spec import alike, stacked
 
@@ -58,7 +59,7 @@ def _batched(args: Any, axes: Any) -> tuple[Any, int]:
 
 def _jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
     y = fold_p.bind(*primals)
-    return y, ad.Zero.from_primal_value(y)  # type: ignore[attr-defined]
+    return y, no_tangent(y)
 
 
 ad.primitive_jvps[fold_p] = _jvp

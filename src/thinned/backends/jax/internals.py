@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+from jax.interpreters import ad
 
 from thinned.backends.inside import Inside
 
-__all__ = ["NAMES", "jet_rules", "needing_devices", "outermost_program"]
+__all__ = ["NAMES", "jet_rules", "needing_devices", "no_tangent", "outermost_program"]
 
 _inside = Inside("JAX", jax.__version__, "Take an older JAX, or a newer thinned.")
 NAMES = _inside.names
@@ -42,3 +43,9 @@ def outermost_program() -> Any:
     while trace is not None and type(trace).__name__ != "EvalTrace":
         found, trace = trace, getattr(trace, "parent_trace", None)
     return found
+
+
+def no_tangent(y: Any) -> Any:
+    """The tangent of what no derivative goes through."""
+    kind: Any = jax.typeof(y)
+    return ad.Zero(kind.to_tangent_aval())

@@ -1,4 +1,4 @@
-"""Two primitives of our own: noise on an array, and draws by themselves.
+"""Primitives of our own: noise on an array, and draws by themselves.
 
 To JAX both are opaque until a program is compiled; their rules tell it all that it knows of them.
 Noise is linear and its own adjoint, and keeps only its operands for the backward pass, the address
@@ -21,7 +21,7 @@ from jax.interpreters import ad as _ad, batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec as _PartitionSpec
 
 from thinned.backends.jax import pallas, spec
-from thinned.backends.jax.internals import jet_rules
+from thinned.backends.jax.internals import jet_rules, no_tangent
 from thinned.backends.jax.kernel import TYPES, kernel_draw, kernel_noise, runs_kernel
 from thinned.backends.jax.sharding import (
     division_of,
@@ -30,7 +30,7 @@ from thinned.backends.jax.sharding import (
     partitioned,
 )
 
-__all__ = ["How", "HowDrawn", "draw_p", "noise_p", "on_gradient_p"]
+__all__ = ["How", "HowDrawn", "beside_p", "draw_p", "noise_p", "on_gradient_p"]
 
 # Operands of both: `words`, uint32, shape (..., 9): seed_low, seed_high, site, step, call, and
 # threshold and offset in two words each. The axes in front are those of a batch of addresses.
@@ -80,6 +80,9 @@ PartitionSpec: Any = _PartitionSpec  # which is not typed
 noise_p: Any = Primitive("thinned_noise")
 draw_p: Any = Primitive("thinned_draw")
 on_gradient_p: Any = Primitive("thinned_on_gradient")
+# A draw as it is, beside an array that the program shall go on taking: of an argument that nothing
+# reads JAX keeps neither the array nor its mesh.
+beside_p: Any = Primitive("thinned_beside")
 
 
 # ------------------------------------------------------------------------------------------- types
@@ -104,6 +107,11 @@ def _(words: Any, how: HowDrawn) -> Any:
     return made.update(sharding=how.sharding)
 
 
+@beside_p.def_abstract_eval  # type: ignore[untyped-decorator]
+def _(drawn: Any, like: Any) -> Any:
+    return drawn
+
+
 # ------------------------------------------------------------------------------------- derivatives
 
 
@@ -113,7 +121,7 @@ def _noise_jvp(primals: Any, tangents: Any, *, how: How) -> tuple[Any, Any]:
     y = noise_p.bind(*primals, how=how)
     moved = [dx, *dfill]
     if all(type(d) is ad.Zero for d in moved):
-        return y, ad.Zero.from_primal_value(y)
+        return y, no_tangent(y)
     dx, *dfill = (ad.instantiate_zeros(d) for d in moved)
     return y, noise_p.bind(dx, words, scale, *dfill, how=how.linear)
 
@@ -138,7 +146,7 @@ def _on_gradient_jvp(primals: Any, tangents: Any, *, how: How) -> tuple[Any, Any
     words, scale = primals[1:]
     y = on_gradient_p.bind(*primals, how=how)
     if type(tangents[0]) is ad.Zero:
-        return y, ad.Zero.from_primal_value(y)
+        return y, no_tangent(y)
     return y, on_gradient_p.bind(tangents[0], words, scale, how=how)
 
 
@@ -154,10 +162,16 @@ ad.primitive_transposes[on_gradient_p] = _on_gradient_transpose
 
 def _draw_jvp(primals: Any, tangents: Any, *, how: HowDrawn) -> tuple[Any, Any]:
     y = draw_p.bind(*primals, how=how)
-    return y, ad.Zero.from_primal_value(y)
+    return y, no_tangent(y)
+
+
+def _beside_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    y = beside_p.bind(*primals)
+    return y, no_tangent(y)
 
 
 ad.primitive_jvps[draw_p] = _draw_jvp
+ad.primitive_jvps[beside_p] = _beside_jvp
 
 
 def _noise_terms(primitive: Any, primals: Any, series: Any, *, how: How) -> tuple[Any, Any]:
@@ -224,7 +238,14 @@ def _draw_batched(args: Any, axes: Any, *, how: HowDrawn) -> tuple[Any, int]:
 
 batching.primitive_batchers[noise_p] = partial(_batched, noise_p)
 batching.primitive_batchers[on_gradient_p] = partial(_batched, on_gradient_p)
+
+
+def _beside_batched(args: Any, axes: Any) -> tuple[Any, Any]:
+    return beside_p.bind(*args), axes[0]
+
+
 batching.primitive_batchers[draw_p] = _draw_batched
+batching.primitive_batchers[beside_p] = _beside_batched
 
 
 # ---------------------------------------------------------------------------------------- lowering
@@ -326,6 +347,8 @@ def _same(ctx: Any, x: Any, words: Any, scale: Any, *, how: How) -> Any:
 
 
 mlir.register_lowering(on_gradient_p, _same)
+mlir.register_lowering(beside_p, lambda ctx, drawn, like: [drawn])
+beside_p.def_impl(lambda drawn, like: drawn)
 for _primitive, _pure, _kernel in (
     (noise_p, _pure_noise, kernel_noise),
     (draw_p, _pure_draw, kernel_draw),
