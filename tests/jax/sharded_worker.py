@@ -250,6 +250,22 @@ def outside_of_programs():
     def at_steps(method):
         return jax.vmap(lambda x, i: method(x, AT.replace(step=i)), (None, 0))
 
+    def masked(x):
+        return thinned.keep_mask(x.shape, 0.3, AT, like=x)
+
+    def exact(x):
+        return thinned.k_of_n_dropout(x, 0.3, AT)
+
+    for spec in (P("a"), P("a", "b"), P(None, "b")):
+        x = jax.device_put(X[:, :, 0], NamedSharding(mesh, spec))
+        mask = jax.jit(masked)(x)  # a program that takes x for its sharding alone
+        assert (np.asarray(mask) == masked(X[:, :, 0])).all(), f"keep_mask {spec}"
+        assert mask.sharding.is_equivalent_to(x.sharding, 2), mask.sharding
+        squared = jax.jit(jax.grad(lambda x: (masked(x) * x**2).sum()))(x)
+        np.testing.assert_array_equal(squared, 2 * x * masked(x))
+        assert jax.jit(jax.vmap(masked))(x).shape == x.shape
+        for program in (exact, jax.jit(exact)):
+            np.testing.assert_allclose(program(x), exact(X[:, :, 0]), rtol=1e-6)
     maps = np.random.default_rng(1).standard_normal((4, 8, 4, 6, 6)).astype(np.float32)
     each = np.stack([blocks(one, AT) for one in maps])
     for spec in (P("a"), P("a", "b"), P(None, "b")):

@@ -121,11 +121,11 @@ def test_evaluation_needs_no_address_and_training_says_so():
     np.testing.assert_array_equal(evaluated, model.apply(params, X, False, at=AT))
     with pytest.raises(TypeError, match=r"at is missing.*asks for a key.*thinned\.Address"):
         model.apply(params, X, True)
+
+    def bad(x):
+        raise ValueError("too bad")
+
     with pytest.raises(ValueError, match="too bad"):
-
-        def bad(x):
-            raise ValueError("too bad")
-
         adopt(hk.transform(bad)).apply({}, X)
     stateful = adopt(hk.transform_with_state(net))
     y, _ = stateful.apply(params, {}, X, False)

@@ -2,7 +2,6 @@
 
 import copy
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -192,8 +191,12 @@ class OfARow(nn.Module):
 
 @pytest.mark.parametrize(
     ("kind", "named"),
-    [(Net, "'blocks_0.drop'"), (Attending, "attention"), (OfARow, "'path'")]
-    + [(DrawsItself, "needs PRNG for")],
+    [
+        (Net, "'blocks_0.drop'"),
+        (Attending, "attention"),
+        (OfARow, "'path'"),
+        (DrawsItself, "needs PRNG for"),
+    ],
 )
 @pytest.mark.parametrize("streams", [(), ("params", "noise")])
 def test_evaluation_needs_no_address_and_training_says_so(kind, named, streams):
@@ -210,11 +213,23 @@ def test_evaluation_needs_no_address_and_training_says_so(kind, named, streams):
         model.apply(variables, X, rngs=rngs)
 
 
-def test_a_stream_that_is_missing_beside_an_address_is_flaxs_own_error():
-    class Other(nn.Module):
-        @nn.compact
-        def __call__(self, x):
-            return nn.Dropout(0.5, rng_collection="noise", deterministic=False)(x)
+class Several(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        own, path = self.make_rng("dropout"), self.make_rng("path")
+        token = nn.Dropout(0.5, rng_collection="token", deterministic=False, name="token")(x)
+        return token, jax.random.normal(own, (8,)), jax.random.normal(path, (8,))
 
-    with pytest.raises(flax.errors.InvalidRngError, match="noise"):
-        adopt(Other()).apply({}, X, at=AT)
+
+def test_streams_of_other_names_are_the_addresses_too():
+    model = adopt(Several())
+    first, again, other = (model.apply({}, X, at=AT.replace(step=s)) for s in (7, 7, 8))
+    for a, b, c in zip(first, again, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert not np.array_equal(a, c)
+    token, own, path = first
+    assert not np.array_equal(own, path)
+    np.testing.assert_array_equal(token, thinned.dropout(X, 0.5, AT.replace(site="token")))
+    given = model.apply({}, X, at=AT, rngs={"path": jax.random.key(3)})
+    np.testing.assert_array_equal(given[1], own)
+    assert not np.array_equal(given[2], path)

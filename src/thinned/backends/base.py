@@ -312,6 +312,15 @@ class Backend(ABC):
         and nothing that is made of them."""
         return function(x, *operands)
 
+    def undivided(self, array: Any, axes: tuple[int, ...]) -> Any:
+        """The array for what orders or shifts its elements along these axes. Where its type says
+        how it is divided among devices, each has them whole then."""
+        return array
+
+    def divided_as(self, array: Any, x: Any) -> Any:
+        """The array divided among devices as x is, along the axes where their lengths agree."""
+        return array
+
     def remade(self, function: Any, *arguments: Any) -> Any:
         """function(*arguments), of which a backward pass keeps nothing but the arguments and runs
         the function again: for what is large and can be drawn again."""

@@ -25,6 +25,9 @@ from thinned.jax.linen_layers import Dropout, Layer, made
 
 __all__ = ["Adopted", "Dropout", "Layer", "adopt", "made"]
 
+# What is folded into the key of streams other than "dropout".
+_OTHERS = 0x6F746873
+
 
 def __getattr__(name: str) -> Any:
     if name.startswith("_") or name not in made():
@@ -41,7 +44,7 @@ def adopt(model: nn.Module, *, separator: str = ".") -> Adopted:
     none. Within nn.jit, whose keys Flax changes, masks are others, and replay as all do. The
     weights of Flax's attention are dropped by `thinned.jax.dot_product_attention` at
     "<its path>/dropout". Code that draws keys itself, subclasses of nn.Dropout among it, gets keys
-    made of the address. The model is not changed.
+    made of the address, of whichever stream. The model is not changed.
 
     Parameters
     ----------
@@ -107,7 +110,7 @@ class Adopted:
         at : Address, whose site is not looked at; it may be traced, and mapped over by jax.vmap.
         Its call tells one apply in a step from the next. Where nothing draws, in evaluation, it
         is not needed.
-        rngs : keys for other streams.
+        rngs : keys for other streams, which otherwise are made of the address, too.
 
         Raises
         ------
@@ -121,7 +124,9 @@ class Adopted:
             raise TypeError(message("apply", "rngs", "without a key for 'dropout'", "one", remedy))
         streams = dict(rngs or {})
         if at is not None:
-            streams["dropout"] = key_of(at)
+            key = key_of(at)
+            # From "params" Flax takes the keys of every stream that it is not given.
+            streams = {"params": jax.random.fold_in(key, _OTHERS), **streams, "dropout": key}
             at = _of_its_call(at)
         roots = {name: _data(key) for name, key in streams.items()}
 
@@ -144,7 +149,7 @@ class Adopted:
             with nn.intercept_methods(addressed):
                 return self.model.apply(variables, *args, rngs=streams, **how)
         except InvalidRngError as error:  # of code that draws keys itself
-            if at is None and '"dropout"' in str(error):
+            if at is None:
                 raise _missing(str(error).partition(" (")[0]) from error
             raise
 

@@ -317,6 +317,7 @@ def drop_block(
     seedless = draws.keep(rate, (channel,) if shared_channels else ())
     in_line = draws.backend.lies_in_line
     spread = _spread_in_line if in_line else _spread
+    seedless = draws.backend.undivided(seedless, spatial)
     keep = spread(xp, seedless | _fitless(xp, x, spatial, block), spatial, block)
     if with_noise:
         return draws.select(x, keep, 1.0, draws.gaussian(number=1))

@@ -260,7 +260,8 @@ class Draws:
         xp, axis = self.xp, axis % len(self.shape)
         self.require_whole(axis)
         # Of unsigned words the inverse orders as the negative would, which a uint32 has not.
-        order = xp.argsort(~self.words(shared_axes), axis=axis, stable=True)
+        words = self.backend.undivided(self.words(shared_axes), (axis,))
+        order = xp.argsort(~words, axis=axis, stable=True)
         return xp.argsort(order, axis=axis, stable=True) < k
 
     def require_whole(self, *axes: int) -> None:
@@ -325,6 +326,9 @@ class Draws:
 
         keep, scale : of the shape of x, or broadcast to it; where x is sparse, of its entries.
         """
+
+        if self.stored is None:
+            keep = self.backend.divided_as(keep, x)
 
         def selected(part: Any, fill: Any) -> Any:
             # For the backward pass the mask, and the scale before it is broadcast.

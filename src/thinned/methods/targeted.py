@@ -117,7 +117,8 @@ def targeted_dropout(
     draws.require_whole(*(axes if whole else axes[1:]))
     if not draws.training and not prune:
         return w
-    hit = _hit(draws.xp, draws.wide(w), gamma, target)
+    ranked = draws.backend.undivided(w, tuple(axes if whole else axes[1:]))
+    hit = _hit(draws.xp, draws.wide(ranked), gamma, target)
     if not draws.training:
         return draws.select(w, ~hit)
     keep = draws.keep(shared_axes=tuple(axes[1:]) if whole else ())

@@ -185,7 +185,8 @@ def patch_dropout(
     free = length - len(places)
     stay = len(places) + (max(1, round(free * (1.0 - draws.p))) if free else 0)
     shared = tuple(a for a in range(1, len(shape)) if a != along)
-    words = xp.reshape(draws.words(shared), (shape[0], length))
+    words = draws.backend.undivided(draws.words(shared), (along,))
+    words = xp.reshape(words, (shape[0], length))
     # Of unsigned words the inverse orders as the negative would, which a uint32 has not.
     order = xp.argsort(~words, axis=1, stable=True)
     if places:  # in front of all others, whatever is drawn
@@ -196,5 +197,6 @@ def patch_dropout(
     spread = tuple(shape[0] if a == 0 else stay if a == along else 1 for a in range(len(shape)))
     wide = tuple(stay if a == along else n for a, n in enumerate(shape))
     every = xp.broadcast_to(xp.reshape(indices, spread), wide)
-    y = draws.typed(xp.take_along_axis(draws.x, every, axis=along), x.dtype)
+    tokens = draws.backend.undivided(draws.x, (along,))
+    y = draws.typed(xp.take_along_axis(tokens, every, axis=along), x.dtype)
     return (y, indices) if return_indices else y

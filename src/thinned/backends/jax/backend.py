@@ -344,6 +344,14 @@ class JaxBackend(Backend):
 
         return jax.checkpoint(of_arrays)(x, arrays)
 
+    def undivided(self, array: Any, axes: tuple[int, ...]) -> Any:
+        sharding = _sharding_like(array.shape, array)
+        return array if sharding is None else _divided(array, _whole_along(sharding, axes))
+
+    def divided_as(self, array: Any, x: Any) -> Any:
+        sharding = _sharding_like(array.shape, x)
+        return array if sharding is None else _divided(array, sharding)
+
     def remade(self, function: Any, *arguments: Any) -> Any:
         return jax.checkpoint(function)(*arguments)
 
@@ -464,7 +472,21 @@ def _like(fill: Any, x: Any) -> Any:
     if fill.shape != x.shape:
         fill = jnp.broadcast_to(fill, x.shape)
     sharding = _sharding_like(x.shape, x)
-    return fill if sharding is None else jax.sharding.reshard(fill, sharding)  # type: ignore[no-untyped-call]
+    return fill if sharding is None else _divided(fill, sharding)
+
+
+def _divided(array: Any, sharding: Any) -> Any:
+    own: Any = jax.typeof(array).sharding
+    # Outside of a program an array that lies on one device goes wherever it is needed.
+    if own == sharding or (own.mesh.empty and not backend.staged()):
+        return array
+    return jax.sharding.reshard(array, sharding)  # type: ignore[no-untyped-call]  # JAX: no types
+
+
+def _whole_along(sharding: Any, axes: tuple[int, ...]) -> Any:
+    kept = [None if axis in axes else names for axis, names in enumerate(sharding.spec)]
+    # JAX gives PartitionSpec no types.
+    return NamedSharding(sharding.mesh, PartitionSpec(*kept))  # type: ignore[no-untyped-call]
 
 
 def _sharding_like(shape: tuple[int, ...], like: Any) -> Any:

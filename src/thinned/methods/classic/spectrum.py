@@ -124,7 +124,8 @@ def spectral_dropout(
     device = device_of(x)
     d = _cosines(xp, draws.shape[axis], wide.dtype, device)
     c = xp.matmul(xp.moveaxis(wide, axis, -1), xp.matrix_transpose(d))
-    kept, strong = xp.moveaxis(draws.keep(), axis, -1), xp.abs(c) > tau
+    kept = draws.backend.divided_as(xp.moveaxis(draws.keep(), axis, -1), c)
+    strong = xp.abs(c) > tau
     kept = kept | strong if weak == "drawn" else kept & strong
     # What is lost is taken away from x, so that x itself stays to the bit where nothing is.
     lost = xp.matmul(xp.where(kept, xp.zeros_like(c), c), d)
