@@ -103,7 +103,7 @@ def test_haikus_own_function_stays():
 
 
 def test_errors():
-    with pytest.raises(TypeError, match=r"what hk\.transform or hk\.transform_with_state returned"):
+    with pytest.raises(TypeError, match=r"what hk\.transform, hk\.multi_transform or either"):
         adopt(two)
     model = adopt(hk.transform(two))
     with pytest.raises(TypeError, match=r"at must be a thinned\.Address"):
@@ -130,3 +130,29 @@ def test_evaluation_needs_no_address_and_training_says_so():
     stateful = adopt(hk.transform_with_state(net))
     y, _ = stateful.apply(params, {}, X, False)
     np.testing.assert_array_equal(y, evaluated)
+
+
+@pytest.mark.parametrize("with_state", [False, True])
+def test_several_functions_of_one_model(with_state):
+    def build():
+        block, linear = Block(), hk.Linear(4)
+
+        def encode(x):
+            return block(linear(x))
+
+        return encode, {"encode": encode, "both": lambda x: linear(encode(x)[:, :4])}
+
+    transform = hk.multi_transform_with_state if with_state else hk.multi_transform
+    own = transform(build)
+    model = adopt(own)
+    made = model.init(jax.random.PRNGKey(0), X[:, :4])
+    held = made if with_state else (made,)
+    first, again, other = (
+        jax.tree.leaves(model.apply["encode"](*held, X[:, :4], at=AT.replace(step=s)))[0]
+        for s in (7, 7, 8)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert 0.2 < float((first == 0).mean()) < 0.8
+    assert jax.tree.leaves(model.apply["both"](*held, X[:, :4], at=AT))[0].shape == (3, 4)
+    assert own.apply["encode"] is not model.apply["encode"]

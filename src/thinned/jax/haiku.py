@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import haiku as hk
+import jax
 
 from thinned.address import Address
 from thinned.checks import message
@@ -44,7 +45,7 @@ def dropout(rng: Any, rate: Any, x: Any, broadcast_dims: Any = ()) -> Any:
 
 
 @answering
-def adopt(transformed: Any) -> Adopted:
+def adopt(transformed: Any) -> Any:
     """A transformed function of Haiku's whose dropout draws at an address:
     `apply(params, x, at=...)`.
 
@@ -55,20 +56,34 @@ def adopt(transformed: Any) -> Adopted:
 
     Parameters
     ----------
-    transformed : what hk.transform or hk.transform_with_state returned. It is not changed.
+    transformed : what hk.transform, hk.multi_transform or either with state returned. It is not
+        changed.
 
     Returns
     -------
-    Adopted: `init` and `apply` as the function's own, with `at` in place of a key in apply.
+    Adopted: `init` and `apply` as the function's own, with `at` in place of a key in apply. Of
+    several functions the same tuple of Haiku's, whose `apply` functions take `at`.
 
     Raises
     ------
-    TypeError if it is neither.
+    TypeError if it is none of these.
     """
-    if not isinstance(transformed, (hk.Transformed, hk.TransformedWithState)):
-        requirement = "what hk.transform or hk.transform_with_state returned"
-        raise TypeError(message("adopt", "transformed", requirement, type(transformed).__name__))
-    return Adopted(transformed)
+    if isinstance(transformed, (hk.Transformed, hk.TransformedWithState)):
+        return Adopted(transformed)
+    for several, one in _ONE_OF.items():
+        if isinstance(transformed, several):
+            init = transformed.init
+            applied = jax.tree.map(lambda f: Adopted(one(init, f)).apply, transformed.apply)
+            return several(init, applied)
+    requirement = "what hk.transform, hk.multi_transform or either with state returned"
+    raise TypeError(message("adopt", "transformed", requirement, type(transformed).__name__))
+
+
+# By what Haiku makes of several functions what it makes of one.
+_ONE_OF: dict[Any, Any] = {
+    hk.MultiTransformed: hk.Transformed,
+    hk.MultiTransformedWithState: hk.TransformedWithState,
+}
 
 
 class Adopted:
