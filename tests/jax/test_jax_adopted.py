@@ -94,10 +94,10 @@ def test_the_clock_is_a_stream_of_flaxs():
     sites = "layers.0.drop", "layers.1.drop"
     np.testing.assert_array_equal(net(X), dropped(X, *sites, seed=2**40 + 1))
     tick(net)
-    nnx.reseed(net, dropout=7)
+    nnx.reseed(net, default=7)
     assert clock.step == 0
     first = net(X)
-    nnx.reseed(net, dropout=7)
+    nnx.reseed(net, default=7)
     np.testing.assert_array_equal(net(X), first)
     expected = X
     for site, p, one in zip(sites, (0.5, 0.3), clock.clocks, strict=True):
@@ -105,8 +105,24 @@ def test_the_clock_is_a_stream_of_flaxs():
         assert at.seed != 2**40 + 1
         expected = thinned.dropout(expected, p, at)
     np.testing.assert_array_equal(first, expected)
-    nnx.reseed(net, dropout=8)
+    nnx.reseed(net, default=8)
     assert not np.array_equal(net(X), first)
+
+
+@pytest.mark.parametrize(("rngs", "name"), [({"dropout": 1}, "dropout"), ({}, "default")])
+def test_what_reseeds_flaxs_own_stream_reseeds_the_site(rngs, name):
+    own, net = (Net(nnx.Rngs(0, **rngs)) for _ in range(2))
+    adopt(net, seed=3)
+    for model in (own, net):
+        first, other = (nnx.clone(model) for _ in range(2))
+        nnx.reseed(first, **{name: 7})
+        nnx.reseed(other, **{name: 8})
+        assert not np.array_equal(first(X), other(X))
+        nnx.reseed(other, **{name: 7})
+    adopted = nnx.state(net, nnx.RngState)
+    assert {leaf.tag for leaf in jax.tree.leaves(adopted, is_leaf=lambda v: hasattr(v, "tag"))} == {
+        name
+    }
 
 
 def test_a_clock_that_nobody_ticks_repeats_no_mask_and_stays_finite():

@@ -233,3 +233,17 @@ def test_streams_of_other_names_are_the_addresses_too():
     given = model.apply({}, X, at=AT, rngs={"path": jax.random.key(3)})
     np.testing.assert_array_equal(given[1], own)
     assert not np.array_equal(given[2], path)
+
+
+class GivenAKey(nn.Module):
+    @nn.compact
+    def __call__(self, x, key=None):
+        return nn.Dropout(0.5, deterministic=key is None, name="drop")(x, rng=key)
+
+
+def test_a_key_that_the_call_is_given_rules_at_the_site():
+    key, model = jax.random.key(9), adopt(GivenAKey())
+    y = model.apply({}, X, key)
+    np.testing.assert_array_equal(y, thinned.dropout(X, 0.5, thinned.jax.address(key, site="drop")))
+    np.testing.assert_array_equal(model.apply({}, X, key, at=AT), y)
+    np.testing.assert_array_equal(model.apply({}, X), X)

@@ -26,7 +26,7 @@ class Net(nnx.Module):
 
 
 def adopted(seed=3, **how):
-    net = Net(nnx.Rngs(0))
+    net = Net(nnx.Rngs(0, dropout=1, noise=2))
     return net, adopt(net, seed=seed, **how)
 
 

@@ -20,7 +20,7 @@ from thinned.checks import message
 from thinned.foreign_arguments import answering
 from thinned.jax.awake import awake
 from thinned.jax.flax_attention import with_address
-from thinned.jax.keys import key_of
+from thinned.jax.keys import address, key_of
 from thinned.jax.linen_layers import Dropout, Layer, made
 
 __all__ = ["Adopted", "Dropout", "Layer", "adopt", "made"]
@@ -41,7 +41,7 @@ def adopt(model: nn.Module, *, separator: str = ".") -> Adopted:
 
     Each `nn.Dropout` draws at a site named by its path, "encoder.Dropout_0". Within nn.scan and
     nn.vmap that split the stream "dropout" each layer draws masks of its own; nn.remat changes
-    none. Within nn.jit, whose keys Flax changes, masks are others, and replay as all do. The
+    none. A call that is given a key, `drop(x, rng=key)`, draws by it at its site. Within nn.jit, whose keys Flax changes, masks are others, and replay as all do. The
     weights of Flax's attention are dropped by `thinned.jax.dot_product_attention` at
     "<its path>/dropout". Code that draws keys itself, subclasses of nn.Dropout among it, gets keys
     made of the address, of whichever stream. The model is not changed.
@@ -169,9 +169,13 @@ def _dropped(
 
     off = nn.merge_param("deterministic", layer.deterministic, deterministic)
     off = off and awake() is None
-    if off or layer.rate == 0.0 or rng is not None:
+    if off or layer.rate == 0.0:
         return call(inputs, deterministic=deterministic, rng=rng)
     site = separator.join(_path(layer))
+    if rng is not None and awake() is None:  # the caller's own key rules
+        return dropout(
+            inputs, layer.rate, address(rng, site), shared_axes=tuple(layer.broadcast_dims)
+        )
     at = _given(at, site)
     layer.make_rng(layer.rng_collection)  # which counts it, and refuses a stream that is not there
     at = _next_call(layer, layer.rng_collection, at, roots, site)

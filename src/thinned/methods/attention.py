@@ -302,7 +302,9 @@ def _without_keys(draws: Draws, x: Any, shared_axes: tuple[int, ...] = ()) -> An
     moments=Moments("(1 - p) x - 30720 p", "p (1 - p) (x + 30720)^2", _key_moments),
     papers=(WANG,),
     source="The paper's form by columns, on logits as in drop_key. Its other two parts are methods "
-    "of their own: dropout on the hidden states, and the divergence of r_drop.",
+    "of their own: dropout on the hidden states, and the divergence of r_drop. The authors publish "
+    "no code; code of others for ESM3 that follows the paper draws alike, for each sample, head "
+    "and key, and rescales nothing. It writes -inf, of which a row without any key is NaN.",
     aliases={"the paper's other parts": ("column-wise DropKey",)},
     module="HiddenKey",
     sample=Sample(

@@ -222,7 +222,9 @@ def _three(p: float, at: Address) -> Any:
     ),
     papers=(NEVEROVA, SHI),
     source="The first paper for the law, one draw for each modality; the second's is another, with "
-    "one modality always kept. Neither rescales, and neither drops in evaluation.",
+    "one modality always kept. Neither rescales, and neither drops in evaluation. IceSuger's "
+    "moddrop-pytorch draws and rescales as the first; where all are dropped it keeps all, of "
+    "which keep_one keeps one.",
     aliases={"the authors'": ("ModDrop",), "AV-HuBERT": ("modality_dropout", "audio_dropout")},
     module="ModalityDropout",
     check=_check_modality,

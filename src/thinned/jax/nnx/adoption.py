@@ -24,7 +24,7 @@ from thinned.jax.nnx.thin_layers import Scoped, base_of
 from thinned.methods.made import Report, Row, nothing_to_adopt
 from thinned.schedules.sites import require_allowed, rules_of
 
-__all__ = ["Before", "adopt", "release", "rows_missed"]
+__all__ = ["Before", "adopt", "release", "rows_missed", "stream_of"]
 
 
 @answering
@@ -240,9 +240,16 @@ def _give(module: Any, seeds: Any, step: int) -> None:
             make(module, MultiHeadAttention)
         module.attention_fn = attention_fn
     # Of its own: in tree mode no two layers may hold one variable.
-    tag = module.rng_collection
+    tag = stream_of(module)
     module.clock = Clock.of(seeds, tag, step)
     module.calls = Calls.of(tuple(module.clock.lanes), tag)
+
+
+def stream_of(module: Any) -> str:
+    """The name of the stream that a layer draws from, by which Flax's filters and reseed know it:
+    of nnx.Rngs(0) "default", whatever collection the layer asks for."""
+    stream = getattr(module, "rngs", None)
+    return str(getattr(stream, "tag", module.rng_collection))
 
 
 def _undo(module: Any) -> None:

@@ -12,7 +12,7 @@ from thinned import checks
 from thinned.checks import message
 from thinned.foreign_arguments import answering
 from thinned.jax.handing import Region
-from thinned.jax.nnx.adoption import Before, adopt, release
+from thinned.jax.nnx.adoption import Before, adopt, release, stream_of
 from thinned.jax.nnx.layers import Dropout, made
 from thinned.jax.nnx.optimizer import make
 from thinned.jax.nnx.thin_layers import Handed, ThinLinear, handed, scoped
@@ -155,7 +155,7 @@ def _lay(layer: Any, dropout: Any, region: Region) -> None:
     """Let a layer draw for a region, at the address of the region's dropout."""
     _made_thin(layer)
     layer.gives, layer.site, layer.axes = region, dropout.site, dropout.axes
-    layer.deterministic, layer.rng_collection = dropout.deterministic, dropout.rng_collection
+    layer.deterministic, layer.rng_collection = dropout.deterministic, stream_of(dropout)
     layer.clock, layer.calls = nnx.clone(dropout.clock), nnx.clone(dropout.calls)
 
 
