@@ -6,6 +6,7 @@ As all of Equinox's layers they take one sample, without a batch axis: map over 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import fields
 from importlib import import_module
 from typing import Any, ClassVar
@@ -20,6 +21,7 @@ from thinned.checks import message
 from thinned.foreign_arguments import answering
 from thinned.jax.attention import dot_product_attention
 from thinned.jax.awake import awake, awake_row, in_lane
+from thinned.jax.by_hand import drawn_by_hand
 from thinned.jax.keys import address
 from thinned.methods.made import (
     Report,
@@ -256,9 +258,25 @@ def adopt(model: Any, *, separator: str = ".") -> tuple[Any, Report]:
             leaf, row = _adopted(leaf, site)
             rows.append(row)
         new.append(leaf)
+    rows += _missed(model, (), is_ours, separator)
     if not any(row.reached for row in rows):
         raise ValueError(nothing_to_adopt(rows))
     return tree_unflatten(form, new), Report(tuple(rows))
+
+
+def _missed(node: Any, path: Any, is_ours: Any, separator: str) -> Iterator[Row]:
+    """Modules whose own code draws masks, and those in them."""
+    if is_ours(node):
+        return
+    if isinstance(node, eqx.Module) and (drawn := drawn_by_hand(type(node))):
+        done = f"not reached: its own code draws by {drawn}; draw by thinned.dropout at "
+        done += "thinned.jax.address(key), or make it a layer of thinned.jax.equinox"
+        site = keystr(path, simple=True, separator=separator)
+        yield Row(site, type(node).__name__, None, done, reached=False)
+    inside, _ = tree_flatten_with_path(node, is_leaf=lambda part: part is not node)
+    for more, part in inside:
+        if more:
+            yield from _missed(part, (*path, *more), is_ours, separator)
 
 
 def _attends(node: Any) -> bool:

@@ -1,7 +1,9 @@
-"""Addresses for Haiku: hk.dropout by the keys that its transforms make, and by its module's name.
+"""Addresses for Haiku: each call of hk.dropout draws by its key and by the name of its module.
 
-Haiku's own transforms, layer_stack and scan among them, hand each layer a key of its own. So an
-address is made of the key that hk.dropout is given, and no mask is kept for the backward pass.
+hk.dropout is a function that is given a key. Haiku makes these keys, another for each call, and
+for each layer in layer_stack and scan. All of them come from the one key that `apply` is given.
+So we make that key of the address, and in hk.dropout an address of the key at hand. Then no mask
+is kept for the backward pass.
 """
 
 from __future__ import annotations
@@ -49,10 +51,10 @@ def adopt(transformed: Any) -> Any:
     """A transformed function of Haiku's whose dropout draws at an address:
     `apply(params, x, at=...)`.
 
-    Each call of `hk.dropout` draws at its module's name and by the key that it is given, which is
-    made of the address. hk.remat changes no mask; in hk.layer_stack, hk.scan and hk.vmap layers
-    and lanes have masks of their own where Haiku gives them keys of their own. Code that draws
-    otherwise, hk.nets.MLP among it, gets keys made of the address.
+    Each call of `hk.dropout` draws by the key that it is given, at a site named by its module. All
+    keys are made of the address, also those of code that draws in other ways, as hk.nets.MLP does.
+    hk.remat changes no mask. The layers of hk.layer_stack and hk.scan, and the lanes of hk.vmap,
+    draw a mask each where Haiku gives them a key each.
 
     Parameters
     ----------
@@ -70,16 +72,15 @@ def adopt(transformed: Any) -> Any:
     """
     if isinstance(transformed, (hk.Transformed, hk.TransformedWithState)):
         return Adopted(transformed)
-    for several, one in _ONE_OF.items():
-        if isinstance(transformed, several):
-            init = transformed.init
-            applied = jax.tree.map(lambda f: Adopted(one(init, f)).apply, transformed.apply)
-            return several(init, applied)
+    if isinstance(transformed, tuple(_ONE_OF)):
+        several, init = type(transformed), transformed.init
+        one = _ONE_OF[several]
+        return several(init, jax.tree.map(lambda f: Adopted(one(init, f)).apply, transformed.apply))
     requirement = "what hk.transform, hk.multi_transform or either with state returned"
     raise TypeError(message("adopt", "transformed", requirement, type(transformed).__name__))
 
 
-# By what Haiku makes of several functions what it makes of one.
+# The tuples that Haiku returns for several functions, and those for one.
 _ONE_OF: dict[Any, Any] = {
     hk.MultiTransformed: hk.Transformed,
     hk.MultiTransformedWithState: hk.TransformedWithState,
@@ -129,19 +130,21 @@ class Adopted:
 
 
 _HAIKUS = hk.dropout
-# The address of the adopted function that is being traced.
+# The address of the adopted function that is running, in this thread.
 _within: ContextVar[Address | None] = ContextVar("within", default=None)
 _lock, _open = threading.Lock(), [0]
 
 
 def _either(rng: Any, rate: Any, x: Any, broadcast_dims: Any = ()) -> Any:
-    """What stands in hk.dropout's place while functions are adopted: other threads have Haiku's."""
+    """What stands in hk.dropout's place while an adopted function runs: ours for that function,
+    and Haiku's own for what other threads run meanwhile."""
     return (_HAIKUS if _within.get() is None else dropout)(rng, rate, x, broadcast_dims)
 
 
 @contextmanager
 def _in_place_of_hk(at: Address) -> Iterator[None]:
-    """While a call is traced, hk.dropout is ours in what it calls."""
+    """While an adopted function runs, the name hk.dropout is ours. Functions may run in several
+    threads and within each other: the last to end puts Haiku's back."""
     before = _within.set(at)
     with _lock:
         _open[0] += 1

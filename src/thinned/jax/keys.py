@@ -1,4 +1,4 @@
-"""Addresses from JAX's own habits: its random keys, and the bodies of shard_map."""
+"""Addresses for code that threads JAX's random keys, and places in arrays for shard_map."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ __all__ = ["address", "key_of", "window"]
 
 @answering
 def address(key: Any, site: int | str = 0, step: Any = 0, call: Any = 0) -> Address:
-    """The address of a key of jax.random's, so that code which threads keys can stay as it is.
+    """An address made of a key of jax.random's, so that code which threads keys can stay as it is.
 
-    The seed is the key's own 64 bits (of threefry); of a key with more, the later words are folded
-    in. Equal keys give equal masks, split ones others.
+    The seed is the key's first 64 bits, which is all that a threefry key has. The other words of a
+    longer key are folded into the seed. Equal keys give equal masks, and split keys give others.
 
     Parameters
     ----------
-    key : a key of any implementation: jax.random.key(0), or a raw one of uint32 words. It may be
-        traced, and mapped over by vmap.
+    key : one key of any implementation: jax.random.key(0), or an older one, of uint32 words. It
+        may be traced, and mapped over by vmap.
     site : int or str. Which place in the network: one key may serve them all.
     step, call : ints, which may be traced; 0 where the key changes with each step.
 
@@ -68,7 +68,7 @@ def address(key: Any, site: int | str = 0, step: Any = 0, call: Any = 0) -> Addr
 
 
 def key_of(at: Address) -> Any:
-    """The key of an address, for code that draws its own: another for each step and call."""
+    """A key made of an address, for code that draws by keys: each step and call has another."""
     low, high, _, step, call = (jnp.asarray(word, jnp.uint32) for word in words_of(at))
     key = jax.random.wrap_key_data(jnp.stack([high, low]), impl="threefry2x32")
     return jax.random.fold_in(jax.random.fold_in(key, step), call)
@@ -78,8 +78,9 @@ def key_of(at: Address) -> Any:
 def window(x: Any, spec: PartitionSpec) -> Any:
     """Where x lies in the whole array, in the body of a `jax.shard_map`.
 
-    There a function sees its device's part alone. With this window it draws that part of the whole
-    array's mask; without one, each device draws the mask of an array as small as its part.
+    There a function sees its device's part alone. With this window it draws that part of the mask
+    of the whole array. Without it, every device would draw the same mask, that of an array as
+    small as its part.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Which lane of jax.vmap is at hand."""
+"""The number of the lane in jax.vmap: which of the mapped entries a function is run for."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["number_in_vmap"]
 
 @custom_vmap
 def number_in_vmap(leaves: list[Any]) -> Any:
-    """Of the vmaps over these arrays: 1 for the first lane, 2 for the second and so on; 0 outside
-    of every such vmap."""
+    """1 in the first lane of a vmap that maps over these arrays, 2 in the second, and so on; 0
+    where no vmap maps over them. Within several vmaps the lanes are numbered through."""
     return jnp.uint32(0)
 
 
 @number_in_vmap.def_vmap
 def _number_in_vmap(size: int, batched: list[Any], leaves: list[Any]) -> tuple[Any, bool]:
-    # What one layer holds may be mapped over again, by a vmap further out.
+    # An outer vmap may map over the same arrays: ask again, with one lane of this one.
     one = [
         leaf[0] if is_batched else leaf for leaf, is_batched in zip(leaves, *batched, strict=True)
     ]

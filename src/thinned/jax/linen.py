@@ -1,8 +1,9 @@
 """Addresses for models of Flax Linen: every nn.Dropout by its path, and no keys passed around.
 
-A module of Linen is a description, of which nothing is changed: its calls of nn.Dropout are met on
-the way (nn.intercept_methods). In a lifted transform that splits its keys, nn.scan or nn.vmap, the
-key tells one layer from the next.
+A module of Linen is a description, and is not changed. While the model runs, Flax lets us answer
+the calls of its modules (nn.intercept_methods): those of nn.Dropout, of Flax's attention and of
+Thinned's own layers draw by address. nn.scan and nn.vmap run one module several times, as its
+lanes. They give each lane another key, and the key says which lane it is.
 """
 
 from __future__ import annotations
@@ -39,12 +40,17 @@ def __getattr__(name: str) -> Any:
 def adopt(model: nn.Module, *, separator: str = ".") -> Adopted:
     """A Linen model whose dropout draws at an address: `apply(variables, x, at=...)`.
 
-    Each `nn.Dropout` draws at a site named by its path, "encoder.Dropout_0". Within nn.scan and
-    nn.vmap that split the stream "dropout" each layer draws masks of its own; nn.remat changes
-    none. A call that is given a key, `drop(x, rng=key)`, draws by it at its site. Within nn.jit, whose keys Flax changes, masks are others, and replay as all do. The
-    weights of Flax's attention are dropped by `thinned.jax.dot_product_attention` at
-    "<its path>/dropout". Code that draws keys itself, subclasses of nn.Dropout among it, gets keys
-    made of the address, of whichever stream. The model is not changed.
+    - Each `nn.Dropout` draws at a site named by its path, "encoder.Dropout_0". A call that is given
+      a key, `drop(x, rng=key)`, draws by that key at its site.
+    - The weights of Flax's attention are dropped by `thinned.jax.dot_product_attention`, at
+      "<its path>/dropout".
+    - All other code that asks Flax for keys, of any stream, gets keys made of the address. Among
+      it are subclasses of nn.Dropout.
+    - Layers that nn.scan and nn.vmap run with split_rngs={"dropout": True} draw a mask each.
+      nn.remat changes no mask. nn.jit changes them, because Flax changes the keys inside of it;
+      they come again as all others do.
+
+    The model is not changed.
 
     Parameters
     ----------
@@ -164,7 +170,8 @@ def _dropped(
     deterministic: bool | None = None,
     rng: Any = None,
 ) -> Any:
-    """A layer's call: at its site, by its number, in its lane of a lifted transform."""
+    """The call of an nn.Dropout, with the mask of its site, of its number in the step, and of its
+    lane in nn.scan or nn.vmap."""
     from thinned.methods.bernoulli import dropout
 
     off = nn.merge_param("deterministic", layer.deterministic, deterministic)
@@ -172,12 +179,12 @@ def _dropped(
     if off or layer.rate == 0.0:
         return call(inputs, deterministic=deterministic, rng=rng)
     site = separator.join(_path(layer))
-    if rng is not None and awake() is None:  # the caller's own key rules
+    if rng is not None and awake() is None:  # the caller's key, if no member's draws are asked for
         return dropout(
             inputs, layer.rate, address(rng, site), shared_axes=tuple(layer.broadcast_dims)
         )
     at = _given(at, site)
-    layer.make_rng(layer.rng_collection)  # which counts it, and refuses a stream that is not there
+    layer.make_rng(layer.rng_collection)  # counts the call; an error where there is no such stream
     at = _next_call(layer, layer.rng_collection, at, roots, site)
     return dropout(inputs, layer.rate, at, shared_axes=tuple(layer.broadcast_dims))
 
@@ -226,7 +233,7 @@ def _attended(
     *args: Any,
     **kwargs: Any,
 ) -> Any:
-    """The call of attention: its function draws at "<its site>/dropout", as PyTorch's."""
+    """The call of attention, whose weights are dropped at "<its site>/dropout", as in PyTorch."""
     path = separator.join(_path(module))
     site = f"{path}/dropout" if path else "dropout"
 
@@ -300,7 +307,8 @@ def _path(module: Any) -> tuple[str, ...]:
 
 
 def _next_call(module: Any, stream: str, at: Address, roots: dict[str, Any], site: str) -> Address:
-    """The address of the call that make_rng of a stream has just counted, in its lane."""
+    """The address of a draw at a site. Its call is the number of keys that Flax has made of the
+    stream in this module, the one just made left out."""
     scope: Any = module.scope
     if stream not in scope.rngs:  # Flax takes the parameters' stream then
         stream = "params"
@@ -309,7 +317,9 @@ def _next_call(module: Any, stream: str, at: Address, roots: dict[str, Any], sit
 
 
 def _in_lane(at: Address, key: Any, root: Any) -> Address:
-    """The address of one lane of a lifted transform, whose key differs from the root's there."""
+    """The address for one lane of nn.scan or nn.vmap. `root` is the key that the model was given,
+    and `key` the one that Flax made of it for the lane: they differ only within such a transform,
+    and what differs is folded into the seed."""
     if key is root:
         return at
     lane = key.reshape(-1) ^ root.reshape(-1)
@@ -321,7 +331,8 @@ def _in_lane(at: Address, key: Any, root: Any) -> Address:
 
 
 def _of_its_call(at: Address) -> Address:
-    """The address that sites count their calls from: of each call of the whole model another."""
+    """The address with its call folded into the seed. Sites count their own calls from 0, and two
+    calls of the whole model in one step must not draw alike."""
     if isinstance(at.call, int):
         return at if at.call == 0 else at.fold_in(at.call)
     word: Any = Halves(jnp.asarray(at.call, jnp.uint32), jnp.zeros((), jnp.uint32))

@@ -16,14 +16,14 @@ from thinned.methods.table import Method
 
 __all__ = ["Dropout", "Layer", "made"]
 
-_NOWHERE = Address()  # what evaluation, which draws nothing, is given
+_NOWHERE = Address()  # for calls in evaluation, which must pass an address and draw nothing
 
 
 class Layer(nn.Module):
     """A method of the catalogue as a layer of Linen's: a batch in, the method's y out.
 
-    It draws at the address of the key that Flax makes for its path, or, in a model that
-    `thinned.jax.linen.adopt` has adopted, at its path itself; or at a given one.
+    In a model that `thinned.jax.linen.adopt` has adopted, it draws at its path. Elsewhere it draws
+    by the key that Flax makes for its path, unless the call brings a key or an address.
 
     Parameters
     ----------
@@ -77,10 +77,11 @@ class Layer(nn.Module):
 
 
 class Dropout(nn.Dropout):
-    """`flax.linen.Dropout`, whose subclass it is, by address: the key that Flax makes for its path.
+    """Dropout by address, as a subclass of `flax.linen.Dropout`.
 
-    Parameters and the call are Linen's; no mask is kept for the backward pass. A call may have
-    `at`, an Address, in place of a key.
+    Parameters and the call are Linen's. The address is made of the key that Flax makes for the
+    layer's path, or of the key that the call brings; or the call brings `at`, an Address. No mask
+    is kept for the backward pass.
     """
 
     @nn.compact

@@ -1,4 +1,4 @@
-"""The thinned networks of a function or a model, by number."""
+"""Members: the thinned networks of a function or a model, each by its number."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ __all__ = ["member", "program_of", "words_of_seeds"]
 def member(model: Any, k: int, *, seed: int = 0, execution: str = "whole") -> Callable[..., Any]:
     """One thinned network of a model, by its number: a compiled function of what the model takes.
 
-    It draws at Address(fold_in(seed, k), site, step 0, call), with all rows sharing their draws:
-    what `thinned.members.predict` asks as number k, and what PyTorch's member of this number is.
+    Its draws are those of Address(fold_in(seed, k), site, step 0, call), and all rows of a batch
+    share them. It is the network that `thinned.members.predict` runs as number k, and the one that
+    has this number in PyTorch.
 
     Parameters
     ----------
@@ -80,7 +81,7 @@ def member(model: Any, k: int, *, seed: int = 0, execution: str = "whole") -> Ca
 
 
 def words_of_seeds(seeds: Sequence[int]) -> Any:
-    """Two words of each, the lower one first."""
+    """The lower and the upper 32 bits of each seed: uint32, shape (seeds, 2)."""
     return np.array([(s & 0xFFFFFFFF, s >> 32) for s in seeds], np.uint32)
 
 
@@ -92,10 +93,11 @@ def program_of(
     mirror: bool = False,
     take: Callable[[Any, int], Any] = lambda out, rows: out,
 ) -> Callable[..., Any]:
-    """A function of (words, arrays): what the network of a seed of two words, the lower one first,
-    answers for all rows of the arrays.
+    """A function of (words, arrays), which runs one network on all rows of the arrays. The words
+    are those of the network's seed, the lower one first.
 
-    rows : of all batches. take : picks the result from the model's output for n rows.
+    share : "row", each row has draws of its own, or "member", all rows share them. rows : how many
+    there are in all batches together. take : picks the result from the model's output for n rows.
     """
 
     def of_rows(at: Address, arrays: tuple[Any, ...], row: Row | None) -> Any:
@@ -109,7 +111,8 @@ def program_of(
         if share == "row" and not asking.alone:
             return take(of_rows(at, arrays, None), count)
 
-        # Each row by itself: draws that rows share are those of one row alone.
+        # Where rows share their draws, each is run by itself: its draws are then those of one row,
+        # which are the same for all.
         def of_one(number: Any, *parts: Any) -> Any:
             if asking.alone:
                 return of_rows(at, parts, Row(number, rows) if share == "row" else None)

@@ -1,4 +1,4 @@
-"""Schedules at a traced step: the courses of `thinned.schedules` in JAX's operations."""
+"""p of a schedule at a traced step: the formulas of `thinned.schedules` in JAX's operations."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _JOINED: dict[Any, Any] = {
 
 
 def p_at(schedule: Schedule, step: Any, steps: int | None, layer: int, layers: int) -> Any:
-    """p as a binary32 number; step a traced integer.
+    """p at a step, which is a traced integer: a traced binary32 number.
 
-    A function of the user's own (`custom`) is called with the traced step, which JAX's operations
-    take and Python's `if` does not.
+    A schedule of the user's own (`custom`) is called with the traced step. So it must be written in
+    JAX's operations, without Python's `if` on the step.
     """
     if "steps" not in schedule.over:
         return schedule._p(0, steps, layer, layers)

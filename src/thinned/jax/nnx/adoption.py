@@ -15,6 +15,7 @@ from thinned.address import Address
 from thinned.backends.jax.address import words_of
 from thinned.checks import integer, message
 from thinned.foreign_arguments import answering
+from thinned.jax.by_hand import drawn_by_hand
 from thinned.jax.flax_attention import attention_fn
 from thinned.jax.nnx.clock import Calls, Clock, Clocks, clocks_in
 from thinned.jax.nnx.lanes import folded_words, lanes_of, number_of
@@ -221,6 +222,10 @@ def _not_reached(modules: dict[tuple[Any, ...], nnx.Module], separator: str) -> 
             done = "not reached: a module of Linen, which draws keys of rngs; its code may use "
             done += "thinned.dropout with thinned.jax.address(self.make_rng('dropout'))"
             kind = f"ToNNX({type(module.to_nnx__module).__name__})"
+            yield Row(site, kind, None, done, reached=False)
+        elif drawn := drawn_by_hand(type(module)):
+            done = f"not reached: its own code draws by {drawn}; draw by thinned.dropout at "
+            done += "thinned.jax.address(key), or make it a layer of thinned.jax.nnx"
             yield Row(site, kind, None, done, reached=False)
 
 
