@@ -36,6 +36,25 @@ def test_few_blocks_take_one_loop_and_many_take_two(size, loops):
     assert (found["while"], found["gather"]) == (loops, 0)
 
 
+def test_nothing_is_drawn_at_a_rate_of_zero_that_is_known():
+    x = jnp.asarray([0.0, -0.0, jnp.nan, jnp.inf, 1e-42, -3.0])
+    for function in (dropped(p=0.0), lambda x: thinned.vanilla_dropout(x, 0.0, AT)):
+        found, program = operations(function, x)
+        assert "thinned" not in str(jax.make_jaxpr(function)(x))
+        assert found["while"] == found["multiply"] == 0
+        np.testing.assert_array_equal(program.compile()(x), x)
+        np.testing.assert_array_equal(jnp.signbit(function(x)), jnp.signbit(x))
+        np.testing.assert_array_equal(jax.grad(lambda x, f=function: f(x).sum())(x), jnp.ones(6))
+
+    def at_step(step):
+        return thinned.dropout(x, 0.0, AT.replace(step=step))
+
+    np.testing.assert_array_equal(jax.jit(at_step)(3), x)
+    assert jnp.isnan(jax.jit(at_step)(-1)).all()  # out of its range, as at any other rate
+    traced = jax.jit(lambda p: thinned.dropout(x, p, AT))(0.0)
+    np.testing.assert_array_equal(traced, x)
+
+
 def test_only_an_array_that_begins_within_a_block_takes_gathers():
     rows = jnp.ones((4, 128))
     for start, gathers in ((0, 0), (2, 0), (1, 0)):

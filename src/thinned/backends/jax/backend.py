@@ -318,7 +318,13 @@ class JaxBackend(Backend):
         return y
 
     def apply(self, x: Array, draw: Draw, scale: Any, fill: Any, out: Any) -> Array:
-        y: Array = self._noise(x, draw, scale, "bernoulli", fill, noise_p)
+        y: Array
+        if isinstance(draw.threshold, int) and draw.threshold == 0 and _is_one(scale):
+            # Nothing is dropped at p = 0: the program has no draw, and no loop to compile.
+            _note(draw.at, _words(draw)[2], "bernoulli", x.shape)
+            y = _or_nan(draw.at, lax.convert_element_type(x, x.dtype))
+            return y
+        y = self._noise(x, draw, scale, "bernoulli", fill, noise_p)
         return y
 
     def on_gradient(self, x: Array, draw: Draw, scale: Any) -> Array:
@@ -452,6 +458,10 @@ def _poisoned(at: Address, words: Any, scale: Any) -> tuple[Any, Any]:
         return words, scale
     is_threshold = (np.arange(9) == 5) | (np.arange(9) == 6)
     return jnp.where(fine | ~is_threshold, words, np.uint32(0)), jnp.where(fine, scale, jnp.nan)
+
+
+def _is_one(scale: Any) -> bool:
+    return isinstance(scale, (int, float)) and scale == 1.0
 
 
 def _halves(index: Any) -> tuple[Any, Any]:
