@@ -35,6 +35,16 @@ random weights and rates of .2, under `thinned.keras.adopt`; Keras {keras} on {b
 | model | on | drops | sites | replay | eval | resumed | release | apart | not reached |
 |---|---|---|---:|---|---|---|---|---:|---|
 """
+# What the tables cannot say, below them.
+NOTES = {
+    "keras-hub": """
+DFineBackbone has a site on JAX and none on PyTorch, and drops on neither. The site is a layer that
+makes noisy boxes of labels while the model is built, and runs in no call. The backends differ
+because KerasHub's Backbone sets attributes past Keras on PyTorch until the model is initialized: of
+such layers Keras keeps those that the model's graph runs.
+""",
+    "keras-cv": "",
+}
 CLOSE = 1e-3  # what rounding may come to
 CHECKS = ("replay", "eval", "resumed", "release")
 
@@ -82,7 +92,7 @@ def write(page, results, library, backends):
         summary=summary,
     )  # fmt: skip
     tail = "\n## What did not run, and where\n\n" + "".join(out) if out else ""
-    page.write_text(head + "".join(rows) + tail)
+    page.write_text(head + "".join(rows) + NOTES[library] + tail)
 
 
 def _ran(found, name):
