@@ -123,10 +123,10 @@ OWN, THIN_EXACT = "its own dropout", "thin, exact k of n"
 
 def _nnx_model(kind: str) -> nnx.Module:
     rngs = nnx.Rngs(0)
-    drop = {THIN_EXACT: lambda: tn.KOfNDropout(P), WITHOUT: lambda: nnx.Dropout(0.0)}.get(
+    drop: Any = {THIN_EXACT: lambda: tn.KOfNDropout(P), WITHOUT: lambda: nnx.Dropout(0.0)}.get(
         kind, lambda: nnx.Dropout(P, rngs=rngs)
     )
-    hidden = [
+    hidden: list[Any] = [
         part
         for _ in range(MODEL_HIDDEN)
         for part in (nnx.Linear(MODEL_WIDTH, MODEL_WIDTH, rngs=rngs), jax.nn.relu, drop())
@@ -155,7 +155,7 @@ def equinox_step(kind: str) -> Callable[[], object]:
     keys = jax.random.split(jax.random.key(0), MODEL_HIDDEN + 1)
     p = 0.0 if kind == WITHOUT else P
     drop: Any = te.KOfNDropout if kind == THIN_EXACT else eqx.nn.Dropout
-    hidden = [
+    hidden: list[Any] = [
         part
         for key in keys[1:]
         for part in (

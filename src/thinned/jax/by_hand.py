@@ -52,12 +52,13 @@ def _called_in(function: Callable[..., Any]) -> Iterator[Any]:
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
-            parts, of = [], node.func
+            parts: list[str] = []
+            of: ast.expr = node.func
             while isinstance(of, ast.Attribute):
                 parts.append(of.attr)
                 of = of.value
             if isinstance(of, ast.Name):
-                found = getattr(function, "__globals__", {}).get(of.id)
+                found: Any = getattr(function, "__globals__", {}).get(of.id)
                 for part in reversed(parts):
                     found = getattr(found, part, None)
                 yield found
