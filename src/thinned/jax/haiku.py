@@ -73,9 +73,9 @@ def adopt(transformed: Any) -> Any:
     if isinstance(transformed, (hk.Transformed, hk.TransformedWithState)):
         return Adopted(transformed)
     if isinstance(transformed, tuple(_ONE_OF)):
-        several, init = type(transformed), transformed.init
-        one = _ONE_OF[several]
-        return several(init, jax.tree.map(lambda f: Adopted(one(init, f)).apply, transformed.apply))
+        made: Any = transformed
+        several, init, one = type(made), made.init, _ONE_OF[type(made)]
+        return several(init, jax.tree.map(lambda f: Adopted(one(init, f)).apply, made.apply))
     requirement = "what hk.transform, hk.multi_transform or either with state returned"
     raise TypeError(message("adopt", "transformed", requirement, type(transformed).__name__))
 
