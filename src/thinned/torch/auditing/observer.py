@@ -129,6 +129,7 @@ class Observer(ThreadMode):
     scales : what kept elements are multiplied by, in any module.
     uses : what became of dropped tensors.
     everything : site -> p and the line of a call that drops everything.
+    asleep : modules that were in evaluation mode when it began.
     switched : number of the entry into a module at which modes differed from the start, or None.
     """
 
@@ -163,6 +164,7 @@ class Observer(ThreadMode):
         self.uses = Uses(self._place)
         self._hearing = Hearing(list(self.names), self._heard, self.uses)
         self._modes = [m.training for m in self.names]
+        self.asleep = {m for m in self.names if not m.training}
 
     # ----------------------------------------------------------------------------- hooks, the clock
 
