@@ -38,7 +38,7 @@ def page(row: Method, picture: bool) -> str:
     lines = [f"# {row.title}", "", row.note, "", *formula(row)]
     if picture:
         lines += [f"![The mask of {row.name}](images/{row.name}.png)", ""]
-        told = caption(row, "white = dropped; one box for each index of the leading axes")
+        told = caption(row, "white = dropped", "one box for each index of the leading axes")
         lines.append(f"{told}, at `{place(row)!r}`.")
     else:
         lines += [f"No picture of a mask. {without_picture(row)}"]
