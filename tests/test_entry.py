@@ -142,7 +142,7 @@ def test_a_method_is_a_table_in_a_notebook():
 
 def test_an_audit_is_a_table_in_a_notebook():
     clean = Report((), 1, 10)._repr_html_()
-    assert clean == "<p>0 findings in 1 files.</p>"
+    assert clean == "<p>0 findings in 1 file.</p>"
     source = "import torch.nn.functional as F\ny = F.dropout(x, 0.5) if a < b else '<b>'\n"
     findings = tuple(audit_source(source.encode(), "a<b>.py"))
     assert findings
