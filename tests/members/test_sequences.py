@@ -185,7 +185,7 @@ def test_a_model_in_which_attention_alone_drops_has_no_such_members():
         lambda m: sequence_members(m, WORDS),
         lambda m: predict(m, WORDS, members=2, share="sequence"),
     ):
-        with pytest.raises(ValueError, match=r"equal.*asleep"):
+        with pytest.raises(ValueError, match=r"equal.*left out"):
             ask(made("llama", p=0.0))
 
 
