@@ -171,6 +171,7 @@ ELSEWHERE = (
     ),
     Elsewhere(
         ("dropout_and_batch_norm", "batch_norm_dropout", "batch_norm", "batch_normalization"),
-        "dropout before it shifts its statistics: docs/methods/which.md, Before you choose.",
+        "dropout before it shifts its statistics: docs/methods/which.md, the section on batch "
+        "normalisation.",
     ),
 )  # fmt: skip
