@@ -107,7 +107,7 @@ def typed_table(
     if frame.shape[1] > 1 and frame.columns[0] == "":  # an index that pandas wrote
         source.frame = frame = without_row_numbers(source, frame)
     check_names(source, list(frame.columns))
-    source.frame = of_one_kind(_without_marks(frame, missing))
+    source.frame, source.respelled = of_one_kind(_without_marks(frame, missing))
     return source
 
 

@@ -211,8 +211,9 @@ def _json_lines(name: str, raw: bytes) -> pd.DataFrame:
     return pd.json_normalize(records)  # what a record has in an object becomes columns: "a.b"
 
 
-def of_one_kind(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table with texts in place of numbers in columns that have both."""
+def of_one_kind(frame: pd.DataFrame) -> tuple[pd.DataFrame, frozenset[str]]:
+    """The table with texts in place of numbers in columns that have both, and these columns."""
+    both = set()
     for name in frame.columns:
         cells = frame[name]
         if cells.dtype != object:
@@ -220,4 +221,5 @@ def of_one_kind(frame: pd.DataFrame) -> pd.DataFrame:
         types = {type(cell) for cell in cells.dropna()}
         if str in types and types <= {str, int, float, datetime, date}:
             frame[name] = cells.map(text_of, na_action="ignore")
-    return frame
+            both.add(name)
+    return frame, frozenset(both)
