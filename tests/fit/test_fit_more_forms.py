@@ -296,3 +296,12 @@ def test_columns_between_spaces_are_named_as_such(tmp_path, text):
     path.write_text(text)
     with pytest.raises(InputError, match="spaces seem to separate"):
         read(path)
+
+
+def test_the_folder_that_one_is_in_has_a_name(tmp_path, monkeypatch):
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    (folder / "a.parquet").write_bytes(b"PAR1 and no more")
+    monkeypatch.chdir(folder)
+    with pytest.raises(InputError, match=r"^parts: not a readable folder of Parquet files"):
+        tables.open_data(".")

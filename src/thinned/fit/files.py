@@ -47,7 +47,8 @@ def read(
     ------
     InputError with one sentence that says what is wrong and where.
     """
-    name = encodable(path.name)  # it is written into metrics.json
+    # It is written into metrics.json. Of "." and ".." the folder has a name that says more.
+    name = encodable(path.resolve().name if path.name in ("", "..") else path.name)
     if path == STANDARD_INPUT:
         name, raw = "standard input", sys.stdin.buffer.read()
     elif path.is_dir():
