@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,8 +22,8 @@ __all__ = ["COMPOUNDS", "LENGTH", "LENGTHS", "Compound", "compound_of", "mostly_
 
 # The name of lengths of time that clocks show, as it is saved in a model.
 LENGTH = "26:05:30"
-# Texts that are looked at before all are.
-_FIRST = 50
+# Texts that are looked at before all are, and that show whether most of them are such.
+_FIRST, _SHOWN = 50, 400
 
 
 @dataclass(frozen=True)
@@ -203,8 +204,12 @@ def compound_of(texts: pd.Series, column: str = "") -> str | None:
 
 def mostly_compound(texts: Collection[str]) -> str | None:
     """The name of the way in which half of these different texts, or more, name several units."""
+    first = [*islice(texts, _SHOWN)]  # as most columns show that they are none
     for name, way in COMPOUNDS.items():
-        found = [text for text in texts if len(way.parts(text)) > 1]
-        if len(found) >= MANY_VALUES and 2 * len(found) >= len(texts):
+        for some in (first, texts):
+            found = sum(len(way.parts(text)) > 1 for text in some)
+            if found < MANY_VALUES or 2 * found < len(some):
+                break
+        else:
             return name
     return None
