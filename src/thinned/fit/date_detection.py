@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,14 +80,15 @@ def form_of_dates(source: TableFile, name: str, cells: pd.Series) -> str | None:
     InputError if they have two forms that make other days of them, or nearly all have one.
     """
     first = in_western_digits(cells[:FIRST])
-    if not any(map(_HINT.search, first)) or not _days(first):
+    if not any(map(_HINT.search, first)) or not (some := _days(first)):
         return None
     texts = cells.drop_duplicates()
-    fitting = _days(texts)
+    # A form that all have is one that the first have: the others need not be tried on all.
+    fitting = _days(texts, [form for form, days in some.items() if np.isfinite(days).all()])
     whole = [form for form, days in fitting.items() if np.isfinite(days).all()]
     if not whole:
         if not in_another_calendar(texts):
-            _check_strays(source, name, cells, texts, fitting)
+            _check_strays(source, name, cells, texts, _days(texts))
         return None
     best = next((form for form in whole if FORMS[form].sure), whole[0])
     if FORMS[best].sure:
@@ -109,9 +110,12 @@ def _year_may_be_first(texts: pd.Series) -> bool:
     return last > max(first, 12)
 
 
-def _days(texts: pd.Series) -> dict[str, NDArray[np.float64]]:
-    """The days that texts stand for under each form that any of them has."""
-    found = {form: way.days(texts) for form, way in FORMS.items() if not isinstance(way, Counted)}
+def _days(texts: pd.Series, forms: Iterable[str] | None = None) -> dict[str, NDArray[np.float64]]:
+    """The days that texts stand for under each form that any of them has. forms : None tries all
+    that texts can have."""
+    if forms is None:
+        forms = (form for form, way in FORMS.items() if not isinstance(way, Counted))
+    found = {form: FORMS[form].days(texts) for form in forms}
     return {form: days for form, days in found.items() if np.isfinite(days).any()}
 
 
