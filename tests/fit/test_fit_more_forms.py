@@ -305,3 +305,15 @@ def test_the_folder_that_one_is_in_has_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     with pytest.raises(InputError, match=r"^parts: not a readable folder of Parquet files"):
         tables.open_data(".")
+
+
+def test_text_that_is_called_as_old_excel_files_are(tmp_path):
+    path = tmp_path / "t.xls"
+    path.write_text("a\tb\n" + "1\t2\n" * 20)
+    assert read(path).frame.shape == (20, 2)
+    book = openpyxl.Workbook()
+    for row in (["a", "b"], [1, 2], [3, 4]):
+        book.active.append(row)
+    book.save(tmp_path / "new.xlsx")
+    (tmp_path / "new.xls").write_bytes((tmp_path / "new.xlsx").read_bytes())
+    assert read(tmp_path / "new.xls").frame.shape == (2, 2)
