@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from weakref import WeakKeyDictionary
 
 from thinned.audit.context import is_evaluation, is_monte_carlo, is_test_code
 from thinned.audit.model_calls import (
@@ -22,6 +21,7 @@ from thinned.audit.model_calls import (
     without_gradient,
 )
 from thinned.audit.nodes import walk
+from thinned.audit.once import once
 from thinned.audit.order import Order, walked
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Source
@@ -80,28 +80,29 @@ def _hooks_of_lightning(source: Source) -> Iterator[Hit]:
                     yield call, "eval() is called within the epoch, and train() is not after it."
 
 
-_walks: WeakKeyDictionary[Source, Order] = WeakKeyDictionary()
-
-
+@once
 def _order(source: Source) -> Order:
     """What all functions of a file that learn in a loop say, in one."""
-    found = _walks.get(source)
-    if found is None:
-        found = _walks[source] = Order()
-        files = (source, *(source.met if source.all_called else ()))
-        trains = any(
-            not _LEARN.isdisjoint(file.attributes)
-            or (file.uses_nnx and "update" in file.attributes)
-            for file in files
-        )
-        functions: list[ast.AST] = [source.tree, *source.functions]
-        for function in functions if trains else ():
-            loops = any(source.function_of(loop) is _or_none(function) for loop in source.loops)
-            if loops or _is_step(function):
-                walk = walked(source, function)
-                found.inside += walk.inside
-                found.before += walk.before
+    found = Order()
+    files = (source, *(source.met if source.all_called else ()))
+    if not any(_learns(file) for file in files):
+        return found
+    looping = {source.function_of(loop) for loop in source.loops}
+    functions: list[ast.AST] = [source.tree, *source.functions]
+    for function in functions:
+        if _or_none(function) in looping or _is_step(function):
+            walk = walked(source, function)
+            found.inside += walk.inside
+            found.before += walk.before
     return found
+
+
+def _learns(source: Source) -> bool:
+    """Whether a file takes gradient steps."""
+    attributes = source.attributes
+    return any(word in attributes for word in _LEARN) or (
+        source.uses_nnx and "update" in attributes
+    )
 
 
 def _is_step(function: ast.AST) -> bool:

@@ -10,6 +10,7 @@ from thinned.audit.contents import drops_inside
 from thinned.audit.context import is_module, is_test_code
 from thinned.audit.model_calls import key_of
 from thinned.audit.nodes import walk
+from thinned.audit.once import once
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import ClassInfo, Source, is_self
 from thinned.audit.values import Built, Class, Function, Named
@@ -105,9 +106,7 @@ def _is_asked(source: Source, node: ast.AST) -> bool:
 
 
 def _misspelt(source: Source, info: ClassInfo) -> Iterator[Hit]:
-    for name in list(source.attributes):
-        if not _is_nearly_training(name):
-            continue
+    for name in _slips(source):
         family = list(info.family())
         if any(name in m.given or name in m.methods for m in family):
             continue
@@ -116,6 +115,12 @@ def _misspelt(source: Source, info: ClassInfo) -> Iterator[Hit]:
         for attribute in _of_class(source, info, name):
             if isinstance(attribute.ctx, ast.Load):
                 yield attribute, f"self.{name} is set nowhere: self.training is meant."
+
+
+@once
+def _slips(source: Source) -> list[str]:
+    """The attributes that a file writes, and that are one slip away from the flag."""
+    return [name for name in source.attributes if _is_nearly_training(name)]
 
 
 def _is_nearly_training(name: str) -> bool:
