@@ -63,6 +63,8 @@ def _cancel(source: Source, calls: list[ast.Call]) -> bool:
 
 def _turned(source: Source, call: ast.Call) -> str | None:
     for keyword in call.keywords:
+        if isinstance(keyword.value, ast.Attribute) and keyword.value.attr.isupper():
+            continue  # a mode of several, by its name: training=TrainingMode.EVAL
         if keyword.arg in _TRAINING and says(source, keyword.value) is Says.EVALUATION:
             return f"{keyword.arg}= is given what is true in evaluation: it"
         if keyword.arg in _EVALUATION and says(source, keyword.value) is Says.TRAINING:
