@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
+from thinned.audit.contents import drops_inside
 from thinned.audit.context import is_evaluation, is_module, is_monte_carlo, is_test_code
 from thinned.audit.layers import DROPOUT_LAYERS
 from thinned.audit.model_calls import (
@@ -28,7 +29,7 @@ from thinned.audit.order import Order, walked
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Source
 from thinned.audit.trained import learners
-from thinned.audit.values import Built, Named
+from thinned.audit.values import Built, Class, Named
 from thinned.audit.words import words_of
 
 __all__ = ["left_in_evaluation", "other_phase"]
@@ -189,7 +190,7 @@ def _set_in_forward(source: Source) -> Iterator[Hit]:
             follows = Says.TRAINING if method == "train" else Says.EVALUATION
             if guard(source, call, around=False) is follows:
                 continue
-            if whole == [call]:
+            if whole == [call] and drops_inside(source, Built(Class(info), None)):
                 yield call, f"The forward pass calls self.{method}(), and nothing sets it back."
             elif method == "train" and call not in whole and _is_dropout(source, call):
                 yield call, f"{owner_of(call)} is put to training in every mode."
