@@ -132,6 +132,8 @@ def may_matter(data: bytes) -> bool:
         return True
     if b".eval(" in data and (b"nnx" in data or b"compute_loss" in data):
         return True
+    if b"training=False" in data and b"def call(" in data:
+        return True
     if b"equinox" in data and (b"vmap(" in data or b"inference" in data):
         return True
     if b"from_pretrained(" in data and b".backward(" in data:

@@ -24,7 +24,7 @@ from thinned.audit.model_calls import (
 )
 from thinned.audit.nodes import walk
 from thinned.audit.rule import Hit, rule
-from thinned.audit.source import Function, Source
+from thinned.audit.source import Function, Source, is_self
 from thinned.audit.values import Built, Class, Function as Defined
 
 __all__ = ["evaluated_in_training_mode", "monte_carlo_by_train"]
@@ -141,17 +141,33 @@ def _without_eval(source: Source) -> Iterator[Hit]:
         for node in inside(function):
             if not isinstance(node, ast.Call) or not source.loops_of(node):
                 continue
-            key = key_of(node.func)
-            if key is None or not _MODEL.match(key.rpartition(".")[2]):
+            ran = _model_of(source, node)
+            key = key_of(ran) if ran is not None else None
+            if key is None or ran is None:
                 continue
             if not any(_is_over_data(loop) for loop in source.loops_of(node)):
                 continue
-            if _is_without_modes(source, node.func):
+            if _is_without_modes(source, ran):
                 continue
             yield node, f"{key} is evaluated here, and nothing in this file calls {key}.eval()."
             break
     yield from _script_without_eval(source)
     yield from _built_without_eval(source)
+
+
+def _model_of(source: Source, call: ast.Call) -> ast.expr | None:
+    """The model that a call runs: itself, or in the method of self that is called."""
+    if _MODEL.match((key_of(call.func) or "").rpartition(".")[2]):
+        return call.func
+    if not isinstance(call.func, ast.Attribute) or not is_self(call.func.value):
+        return None
+    target = source.called(call).target
+    for node in walk(target.node) if isinstance(target, Defined) else ():
+        if not isinstance(node, ast.Call) or not is_self(getattr(node.func, "value", node)):
+            continue
+        if _MODEL.match((key_of(node.func) or "").rpartition(".")[2]):
+            return node.func
+    return None
 
 
 def _is_without_modes(source: Source, model: ast.expr) -> bool:

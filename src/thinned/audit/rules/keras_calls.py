@@ -287,6 +287,7 @@ def _changes_in_training(source: Source) -> bool:
 )
 def never_drops(source: Source) -> Iterator[Hit]:
     yield from _blocks_never_told(source)
+    yield from _modules_never_told(source)
     for call in source.calls:
         found = operation(source, call)
         if found is None or found.built is None or found.name not in KERAS_DROPOUT:
@@ -302,6 +303,25 @@ def never_drops(source: Source) -> Iterator[Hit]:
         if guard(source, call) not in (Says.EVALUATION, Says.MAYBE):
             kind = found.name.rpartition(".")[2]
             yield call, f"{kind} is called with training=False: it never drops."
+
+
+def _modules_never_told(source: Source) -> Iterator[Hit]:
+    """Keras's dropout in a module of TensorFlow's own, which hands no mode on, and whose call is
+    told one and never reads it."""
+    for info in source.classes.values():
+        method = info.methods.get("__call__")
+        if method is None or "tensorflow.Module" not in info.bases:
+            continue
+        told = {a.arg for a in (*method.args.args, *method.args.kwonlyargs)}
+        reads = (source.function_of(use) for use in source.loads.get("training", ()))
+        if "training" not in told or method in reads or is_test_code(source, method):
+            continue
+        for node in walk(method):
+            found = operation(source, node)
+            if found is None or found.built is None or found.name not in KERAS_DROPOUT:
+                continue
+            if len(found.node.args) == 1 and not found.node.keywords:
+                yield found.node, "training is not handed on: here this dropout never drops."
 
 
 def _blocks_never_told(source: Source) -> Iterator[Hit]:

@@ -175,7 +175,8 @@ def other_phase(source: Source) -> Iterator[Hit]:
 
 def _set_in_forward(source: Source) -> Iterator[Hit]:
     """A forward pass that sets the mode of its own module, or puts its dropout to training."""
-    for info in source.classes.values():
+    sets = "train" in source.attributes or "eval" in source.attributes
+    for info in source.classes.values() if sets else ():
         forward = info.methods.get("forward")
         if forward is None or not is_module(source, info) or is_monte_carlo(source, forward):
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 
 from thinned.audit.context import is_test_code
@@ -49,8 +50,14 @@ def other_place(source: Source) -> Iterator[Hit]:
             if not is_test_code(source, called.node):
                 kind = (called.name or "").rpartition(".")[2]
                 yield given, f"This argument of {kind} is {name}: pass dropout by its name."
-    for call in source.calls:
-        if any(_RATE.match(_name(arg)) for arg in call.args):
+    handing: dict[ast.Call, int] = defaultdict(int)
+    for name, uses in (*source.loads.items(), *source.attributes.items()):
+        for use in uses if _RATE.match(name) else ():
+            above = source.parents[use]
+            if isinstance(above, ast.Call) and use in above.args:
+                handing[above] += 1
+    for call, rates in handing.items():
+        if rates > 1:
             yield from _swapped(source, source.called(call))
 
 
@@ -103,12 +110,7 @@ def _kind(name: str) -> frozenset[str]:
     right="x = x + self.drop_path(self.mlp(x))",
 )
 def around_shortcut(source: Source) -> Iterator[Hit]:
-    for call in source.calls:
-        words = set(words_of(_name(call.func)))
-        if not (
-            words >= {"drop", "path"} or words >= {"stochastic", "depth"} or "droppath" in words
-        ):
-            continue
+    for call in _skipping(source):
         given = call.args[0] if call.args else None
         if not isinstance(given, ast.BinOp) or not isinstance(given.op, ast.Add):
             continue
@@ -118,6 +120,17 @@ def around_shortcut(source: Source) -> Iterator[Hit]:
             if isinstance(side, ast.Name) and isinstance(other, ast.Call) and _reads(other, side):
                 yield call, f"The shortcut {side.id} is dropped too, and not the branch alone."
                 break
+
+
+def _skipping(source: Source) -> Iterator[ast.Call]:
+    """The calls of what is named for stochastic depth."""
+    for name, uses in (*source.loads.items(), *source.attributes.items()):
+        words = set(words_of(name))
+        if words >= {"drop", "path"} or words >= {"stochastic", "depth"} or "droppath" in words:
+            for use in uses:
+                call = source.parents[use]
+                if isinstance(call, ast.Call) and call.func is use:
+                    yield call
 
 
 def _reads(branch: ast.Call, shortcut: ast.Name) -> bool:

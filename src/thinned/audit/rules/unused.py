@@ -152,7 +152,10 @@ def argument_unused(source: Source) -> Iterator[Hit]:
         if kind == "flax":
             yield from _fields(source, info)
     for function in source.functions:
-        if source.class_of(function) is None and _builds(source, function):
+        takes = any(
+            _RATE_NAME.match(a.arg) for a in (*function.args.args, *function.args.kwonlyargs)
+        )
+        if takes and source.class_of(function) is None and _builds(source, function):
             yield from _unused(source, function, in_class=False)
 
 
