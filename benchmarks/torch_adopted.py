@@ -55,7 +55,7 @@ BASE = {
 }
 # Of the base's time, at most.
 GOALS = {("adopted module", "forward"): 0.5, ("adopted module", "both"): 0.7}
-FRAMES = {"adopted module": 20}
+FRAMES = {"adopted module": 20, "adopted call": 20}
 OURS = os.path.dirname(thinned.__file__) + os.sep
 
 Row = dict[str, Any]  # mode, what, p, and microseconds and ratios by name

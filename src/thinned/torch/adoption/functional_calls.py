@@ -8,6 +8,7 @@ the innermost module names the site.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -212,17 +213,19 @@ class Calls(TorchFunctionMode):
         schedule. A call with p = 0 drops nothing whatever the schedule says."""
         if self.own:
             return None
-        p = _checked(who, p)
+        if type(p) is not float or not 0.0 <= p <= 1.0:  # the common case needs no more checks
+            p = _checked(who, p)
         follows = self.site.rule is not None and (isinstance(p, Tensor) or p != 0.0)
         return None if follows else p
 
     def _drawing(self, x: Any) -> None:
         """Before a functional call draws for x."""
-        require_no_proxy(x, self.site.name)
+        site = self.site
+        if type(x) is not Tensor:
+            require_no_proxy(x, site.name)
         if not torch.compiler.is_compiling():
-            forward = checkpoints.running(self.site.clock, self.site.index)
-            if forward is not None:
-                forward.require_seen_again(self.site.name, AdoptedForward.covered.__code__)
+            covered = AdoptedForward.covered.__code__
+            checkpoints.require_seen_again(site.clock, site.index, site.name, covered)
 
     def _dropout(
         self,
@@ -377,6 +380,7 @@ class AdoptedForward(Cover):
         super().__init__(module)
         self.clock, self.site, self.own = clock, site, own
         self.watched = clock.noticed is None
+        self.calls = None if site is None else Calls(site, own)
         # Whether a program may call what lies beneath without going through `run`.
         self._runs_beneath = type(self).run is Cover.run
 
@@ -385,13 +389,13 @@ class AdoptedForward(Cover):
         # and takes a dozen of its thousand frames for each that it follows.
         clock, training = self.clock, self.module.training
         quiet = self.site is None or (clock.awake is None and not training)
-        if not torch.compiler.is_compiling():
-            run = self.run if quiet else self._addressed
-            if clock.awake is None:
-                return attempted(run, args, kwargs)
-            with clock.awake.forward():
-                return attempted(run, args, kwargs)
         function, first = self.beneath() if self._runs_beneath else (self._run, ())
+        if not torch.compiler.is_compiling():
+            run = function if quiet else partial(self._addressed, function)
+            if clock.awake is None:
+                return attempted(run, first + args, kwargs)
+            with clock.awake.forward():
+                return attempted(run, first + args, kwargs)
         begins = clock.live is None and clock.awake is None and training
         if quiet and not begins:
             return function(*first, *args, **kwargs)
@@ -418,31 +422,31 @@ class AdoptedForward(Cover):
     def _run(self, *args: Any, **kwargs: Any) -> Any:
         return self.run(args, kwargs)
 
-    def _addressed(self, args: Any, kwargs: Any) -> Any:
+    def _addressed(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         site: Any = self.site
         if torch.compiler.is_compiling():  # by itself, where the function that calls it was not
             if site.gates:
                 see_draws()
             with Calls(site, self.own):
-                return self.run(args, kwargs)
+                return function(*args, **kwargs)
         if not self.watched and self.clock.awake is None:
-            return self._first(site, args, kwargs)
-        seen = partial(Calls, site, self.own)
-        with seen(), Running((self.clock.number, site.index), seen):
-            return self.run(args, kwargs)
+            return self._first(site, function, args, kwargs)
+        calls: Any = self.calls
+        with calls, Running((self.clock.number, site.index), calls):
+            return function(*args, **kwargs)
 
-    def _first(self, site: Site, args: Any, kwargs: Any) -> Any:
+    def _first(self, site: Site, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         # A program depends on the mode: compiled parts would be compiled for each of the two.
         kind = Calls if _has_compiled_parts(self.module) else WatchingCalls
         if site.gates and "torch._dynamo" in sys.modules:
             see_draws()
-        seen = partial(kind, site, self.own)
+        calls = kind(site, self.own)
         with (
             watching.watched(self, self.clock.noticed, site.name),
-            seen(),
-            Running((self.clock.number, site.index), seen),
+            calls,
+            Running((self.clock.number, site.index), calls),
         ):
-            return self.run(args, kwargs)
+            return function(*args, **kwargs)
 
 
 class EncoderForward(AdoptedForward):

@@ -46,13 +46,13 @@ class _Here(threading.local):
 here = _Here()
 
 
-def attempted(forward: Callable[[Any, Any], Any], args: Any, kwargs: Any) -> Any:
-    """forward(args, kwargs), whose calls are given back if it fails."""
+def attempted(forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """forward(*args, **kwargs), whose calls are given back if it fails."""
     forwards = here.forwards
     before = len(forwards.calls)
     forwards.depth += 1
     try:
-        return forward(args, kwargs)
+        return forward(*args, **kwargs)
     except BaseException:
         forwards.give_back(before)
         raise

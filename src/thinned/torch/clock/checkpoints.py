@@ -29,6 +29,7 @@ from thinned.backends.torch.internals import (
     saved_hooks,
     sequence,
 )
+from thinned.backends.torch.values import eager
 from thinned.torch.compat.recomputed import (
     CHECKPOINT,
     Kept,
@@ -50,6 +51,7 @@ __all__ = [
     "note",
     "replayed",
     "require_drawn",
+    "require_seen_again",
     "running",
     "unclear",
 ]
@@ -94,19 +96,22 @@ class Run:
 class Running:
     """A module's forward, while it runs: its draws belong together.
 
-    mode : makes the mode under which functional calls are seen.
+    mode : the one under which functional calls are seen, which is entered again by a recompute.
     read : how many of them a recompute has repeated.
+    saving : what a checkpoint changes where it begins, as it was when the forward began.
     """
 
-    __slots__ = ("_before", "_frame", "_key", "_run", "_saving", "mode", "read")
+    __slots__ = ("_before", "_frame", "_key", "_run", "mode", "read", "saving")
 
-    def __init__(self, key: tuple[int, int], mode: Callable[[], Any]) -> None:
+    @eager
+    def __init__(self, key: tuple[int, int], mode: Any) -> None:
         self._key, self.mode = key, mode
         self._run: Run | None = None
         self._frame: types.FrameType | None = None
-        self._saving = _saving()
+        self.saving = torch.is_grad_enabled(), hooks()
         self.read = 0
 
+    @eager
     def __enter__(self) -> None:
         self._before = _here.running.get(self._key)
         self._frame = sys._getframe(1)
@@ -114,6 +119,7 @@ class Running:
         _here.innermost.append(self)
         _here.busy += 1
 
+    @eager
     def __exit__(self, *_: Any) -> None:
         _here.busy -= 1
         self._frame = None
@@ -129,7 +135,7 @@ class Running:
 
     def begun_in(self, kept: Kept) -> bool:
         """Whether it began within a checkpoint's forward."""
-        return kept.holds(self._saving[1], self._frame)
+        return kept.holds(self.saving[1], self._frame)
 
     def drew(self, epoch: int, call: int) -> Run:
         """One call more."""
@@ -137,22 +143,6 @@ class Running:
             self._run = Run(epoch, call, 0)
         self._run.length += 1
         return self._run
-
-    def require_seen_again(self, name: str, forward: types.CodeType) -> None:
-        """RuntimeError where a functional call stands in a checkpoint that begins in this forward
-        and takes no notes.
-
-        Its recompute runs without the forward around it, and so without the mode that sees the
-        call: PyTorch would draw another mask, in silence. One that takes notes brings the mode.
-        """
-        if _saving() == self._saving or any(notes.within is self for notes in _noting()):
-            return
-        if below(sys._getframe(1), forward):
-            raise RuntimeError(
-                f"thinned: a functional call of site {name!r} stands in a checkpoint that "
-                "begins within its module's forward. The recompute runs without that forward, "
-                f"and would draw another mask. {_REMEDY} Or make the dropout a module of its own."
-            )
 
 
 def _checkpoint_below() -> Any:
@@ -171,14 +161,30 @@ def _checkpoint_below() -> Any:
 hooks: Callable[[], Any] = _checkpoint_below if saved_hooks is None else partial(saved_hooks, True)
 
 
-def _saving() -> tuple[bool, Any]:
-    """What a checkpoint changes where it begins."""
-    return torch.is_grad_enabled(), hooks()
-
-
 def running(clock: Any, index: int) -> Running | None:
     """The innermost forward of a site's module that runs in this thread."""
     return _here.running.get((clock.number, index))
+
+
+@eager
+def require_seen_again(clock: Any, index: int, name: str, forward: types.CodeType) -> None:
+    """RuntimeError where a functional call stands in a checkpoint that begins in the forward of the
+    site's module and takes no notes. forward : the code from which that forward is run.
+
+    Its recompute runs without the forward around it, and so without the mode that sees the call:
+    PyTorch would draw another mask, in silence. One that takes notes brings the mode.
+    """
+    around = _here.running.get((clock.number, index))
+    if around is None or (torch.is_grad_enabled(), hooks()) == around.saving:
+        return
+    if any(notes.within is around for notes in _noting()):
+        return
+    if below(sys._getframe(1), forward):
+        raise RuntimeError(
+            f"thinned: a functional call of site {name!r} stands in a checkpoint that "
+            "begins within its module's forward. The recompute runs without that forward, "
+            f"and would draw another mask. {_REMEDY} Or make the dropout a module of its own."
+        )
 
 
 class _Notes:
@@ -226,7 +232,7 @@ class _Recompute:
         _here.replaying.append(self)
         _here.busy += 1
         if self.notes.within is not None:
-            self.around.enter_context(self.notes.within.mode())
+            self.around.enter_context(self.notes.within.mode)
             self.around.enter_context(self.notes.within.again())
 
     def __exit__(self, *raised: Any) -> None:

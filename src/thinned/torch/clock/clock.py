@@ -494,8 +494,7 @@ class Clock:
         x : what is drawn for. On a device that has kernels, a CUDA graph that is captured now reads
         the step when it runs (`live_step`); any other capture is refused.
         """
-        busy = _here.busy
-        if busy or _backward_pass() >= 0:
+        if _here.replaying or _backward_pass() >= 0:
             drawn = self.repeated(index, name)
             if drawn is not None:
                 return drawn
@@ -511,7 +510,7 @@ class Clock:
                 require_call(call, name)
             self.drew(index, now, call)
             counts[index] = call + 1
-            running = checkpoints.running(self, index) if busy else None
+            running = _here.running.get((self.number, index)) if _here.busy else None
             if running is not None:
                 self._runs[index] = running.drew(now.epoch, call)
         return now, call
