@@ -62,7 +62,7 @@ class Source:
         self.blocks: list[list[ast.stmt]] = []
         self._places: dict[ast.AST, tuple[list[ast.stmt], int]] = {}
         self.classes: dict[ast.ClassDef, ClassInfo] = {}
-        self.homes: dict[ast.stmt, Scope] = {}  # the scope that each statement stands in
+        self.homes: dict[ast.AST, Scope] = {}  # the scope that each statement stands in
         self.top = package.partition(".")[0]
         self.on_disk = bool(path) and os.path.isfile(path)
         self.renew()
@@ -138,7 +138,8 @@ class Source:
 
     def _scope_here(self, node: ast.AST) -> Scope:
         scopes, parents, homes = self.names.scopes, self.parents, self.homes
-        child, at = node, homes.get(node) or parents.get(node)
+        child: Any = node
+        at: Any = homes.get(node) or parents.get(node)
         while at is not None:
             if type(at) is Scope:
                 return at
@@ -158,7 +159,8 @@ class Source:
         """Return the file that a node stands in: this one, or another that was read."""
         if node in self.parents or node is self.tree:
             return self
-        return files.holder(node)
+        found: Source | None = files.holder(node)
+        return found
 
     def above(self, node: ast.AST) -> Iterator[ast.AST]:
         """Yield the parent, its parent, and so on."""

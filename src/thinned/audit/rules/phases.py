@@ -141,7 +141,7 @@ def other_phase(source: Source) -> Iterator[Hit]:
         function = source.function_of(left.node)
         if left.node in told or is_test_code(source, left.node):
             continue
-        loaded = not (isinstance(left.node.func, ast.Attribute) and left.node.func.attr == "eval")
+        loaded = "from_pretrained" in ast.unparse(left.node)
         if function is None or loaded:  # a script: its optimizer has the model
             trains = any(left.key in keys for keys in learners(source).values())
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from thinned.audit.context import is_test_code
 from thinned.audit.handed import built_by
@@ -51,7 +51,7 @@ def other_place(source: Source) -> Iterator[Hit]:
                 kind = (called.name or "").rpartition(".")[2]
                 yield given, f"This argument of {kind} is {name}: pass dropout by its name."
     handing: dict[ast.Call, int] = defaultdict(int)
-    for name, uses in (*source.loads.items(), *source.attributes.items()):
+    for name, uses in _uses(source):
         for use in uses if _RATE.match(name) else ():
             above = source.parents[use]
             if isinstance(above, ast.Call) and use in above.args:
@@ -122,9 +122,15 @@ def around_shortcut(source: Source) -> Iterator[Hit]:
                 break
 
 
+def _uses(source: Source) -> Iterator[tuple[str, Sequence[ast.expr]]]:
+    """The names and attributes that a file writes, each with its places."""
+    yield from source.loads.items()
+    yield from source.attributes.items()
+
+
 def _skipping(source: Source) -> Iterator[ast.Call]:
     """The calls of what is named for stochastic depth."""
-    for name, uses in (*source.loads.items(), *source.attributes.items()):
+    for name, uses in _uses(source):
         words = set(words_of(name))
         if words >= {"drop", "path"} or words >= {"stochastic", "depth"} or "droppath" in words:
             for use in uses:

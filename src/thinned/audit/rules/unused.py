@@ -249,10 +249,10 @@ _LAYERS_OF_TORCH = ("torch.nn.Sequential", "torch.nn.ModuleList", "torch.nn.Modu
 
 def _returns_layers(source: Source, function: Function) -> bool:
     """Whether a function gives back layers that it has put together, on every way."""
-    returned = [n.value for n in walk(function) if isinstance(n, ast.Return)]
-    if not returned or any(f is not function for f in map(source.function_of, returned) if f):
+    returns = [n for n in walk(function) if isinstance(n, ast.Return)]
+    if not returns or any(source.function_of(n) is not function for n in returns):
         return False
-    made = [source.interpreter.of(value) for value in returned]
+    made = [source.interpreter.of(n.value) for n in returns]
     return all(
         isinstance(m, Built) and isinstance(m.kind, Named) and m.kind.name in _LAYERS_OF_TORCH
         for m in made
