@@ -6,9 +6,9 @@ Run from the root of the checkout. Read are packages that are installed beside T
 hands, or what lies at the PATHs, until the lines reach --lines. Once as the command does it, which
 parses only files that name a framework and a word of dropout's; once with every file parsed and
 every rule asked, the most that code can cost; once by several processes; once with a cache that
-knows nothing and once with one that knows all. Seconds are those of the processors, to which other programs matter little; the
-clock's stand beside them. The start is one small file, as the command reads it, less Python's own,
-in seconds of the processors too.
+knows nothing and once with one that knows all. Seconds are those of the processors, to which other
+programs matter little; the clock's stand beside them. The start is one small file, as the command
+reads it, less Python's own, in seconds of the processors too.
 """
 
 from __future__ import annotations

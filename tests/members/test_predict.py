@@ -483,3 +483,46 @@ def test_what_a_member_answered_is_kept_where_the_next_one_writes_over_it(dtype)
     kept = outputs(Overwriting(), x)
     masks = outputs(Masks(), x)
     np.testing.assert_allclose(kept, masks * x.numpy(), rtol=1e-6)
+
+
+class Forces(nn.Module):
+    """Minus the gradient of an energy, of which the layer in front of the dropout has a part."""
+
+    def __init__(self):
+        super().__init__()
+        self.energy = nn.Sequential(
+            nn.Linear(8, 8), nn.Softplus(), nn.Dropout(0.5), nn.Linear(8, 1)
+        )
+
+    def forward(self, x):
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            return -torch.autograd.grad(self.energy(x).sum(), x)[0]
+
+
+def test_members_of_a_model_that_differentiates_itself():
+    torch.manual_seed(0)
+    model = Forces()
+    x = rows(6)
+    got = outputs(model, x, seed=5)
+    for k in range(4):
+        at = thinned.Address(seed=5, site="energy.2").fold_in(k)
+        mask = torch.as_tensor(thinned.keep_mask((6, 8), 0.5, at, (0,))) * 2.0
+        z = x.clone().requires_grad_()
+        first, _, _, last = model.energy
+        energy = last(functional.softplus(first(z)) * mask).sum()
+        forces = -torch.autograd.grad(energy, z)[0]
+        np.testing.assert_allclose(got[k], forces.numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_members_of_an_encoder_whose_rows_are_no_rows_of_attention(share):
+    """Positions first, as in PyTorch's own tutorial: what lies on attention's axis of rows is the
+    other axis of the input, and does not grow with the rows at hand."""
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, 0.5)
+    model = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+    x = torch.randn(6, 3, 8, generator=torch.Generator().manual_seed(1))
+    p = predict(model, x, members=4, share=share)
+    assert p.mean.shape == (6, 3, 8)
+    assert p.std.min() > 0

@@ -160,7 +160,9 @@ def _taken(y: Tensor, kept: Tensor, axis: int) -> Tensor:
 
 def _plain(leaf: Any) -> bool:
     if isinstance(leaf, Tensor):
-        return not leaf.is_inference()  # such a tensor does not count what is written into it
+        # The former does not count what is written into it. The latter belongs to a graph of one
+        # forward, which the code itself differentiates: forces of an energy.
+        return not (leaf.is_inference() or leaf.requires_grad)
     return leaf is None or isinstance(leaf, (bool, int, float, str))
 
 

@@ -81,11 +81,19 @@ def by_one_chance(x, p):
     return x * torch.bernoulli(x[:, :1], p=1 - p) / (1 - p)
 
 
+def some_spared(x, p):
+    chance = torch.rand(x.size(0), 1)
+    chance[x[:, :1] > 1e9] = 1  # word dropout spares the marks of beginnings and ends so
+    x = x.clone() / (1 - p)
+    x[(chance < p)[:, 0]] = 0
+    return x
+
+
 # All of these drop whole rows, but `like`, which drops elements.
 PATHS = [
     floored, floored_in_place, added_to, added_by_method, compared, compared_the_other_way,
     compared_by_method, compared_by_function, like, filled_with_uniforms, unsqueezed, by_chances,
-    by_one_chance,
+    by_one_chance, some_spared,
 ]  # fmt: skip
 
 
@@ -239,10 +247,17 @@ def picked_and_kept(x, p):
     return x * (noise[0] < p) + noise[1]
 
 
+def put_into_another(x, p):
+    noise = torch.rand(len(x), 1)
+    x = x.clone()
+    x[:, :1] = noise
+    return x * (noise > p)
+
+
 # Of these nobody can say that they are gates.
 OTHERS = [
     multiplied, returned, handed_on, compared_and_kept, widened, reckoned, sometimes,
-    two_sums, captured, sorted_values, picked_and_kept,
+    two_sums, captured, sorted_values, picked_and_kept, put_into_another,
 ]  # fmt: skip
 
 

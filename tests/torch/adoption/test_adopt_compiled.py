@@ -330,3 +330,82 @@ def test_modules_as_deep_as_detection_models_compile():
     assert torch.equal(model(x), ticked)
     assert not torch.equal(ticked, eager)
     assert backend.frame_count == 1
+
+
+class Written(nn.Module):
+    """Calls that write into what they are given, and one that also returns where it kept."""
+
+    def __init__(self, call):
+        super().__init__()
+        self.layer, self.call = nn.Linear(8, 8), call
+
+    def forward(self, x):
+        y = self.layer(x)[:, :, None].clone()
+        return self.call(y, 0.5, self.training), y
+
+
+CALLS = {
+    "dropout_": torch.dropout_,
+    "feature_dropout_": torch.feature_dropout_,
+    "alpha_dropout_": torch.alpha_dropout_,
+    "feature_alpha_dropout_": torch.feature_alpha_dropout_,
+    "native_dropout": torch.native_dropout,
+    "aten.dropout_": lambda x, p, training: torch.ops.aten.dropout(x, p, training),
+    "aten.native_dropout": lambda x, p, training: torch.ops.aten.native_dropout(x, p, training),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_functions_that_dynamo_shows_to_nobody(name):
+    model = Written(CALLS[name])
+    report = adopt(model, seed=3)
+    assert report.sites == ("/dropout",)
+    program = torch.compile(model, backend="aot_eager", fullgraph=True)
+    x = torch.ones(4, 8)
+    for _ in range(2):
+        counts = report.clock.counts.clone()
+        eager = model(x)
+        report.clock.counts = counts
+        compiled = program(x)
+        for ours, theirs in zip(flat(eager), flat(compiled), strict=True):
+            assert torch.equal(ours, theirs)
+        assert any((y == 0).any() or y.dtype == torch.bool for y in flat(eager)) or "alpha" in name
+        report.clock.tick()
+
+
+def flat(found):
+    return [y for part in found for y in (part if isinstance(part, tuple) else (part,))]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
+def test_native_dropout_gives_what_dropout_gives_and_where_it_kept(dtype, p):
+    class Body(nn.Module):
+        def forward(self, x):
+            return torch.native_dropout(x, p, self.training)
+
+    class Plain(nn.Module):
+        def forward(self, x):
+            return nn.functional.dropout(x, p, self.training)
+
+    x = torch.randn(64, 33).to(dtype).requires_grad_()
+    x.data[0, 0] = float("inf")
+    found = []
+    for kind in (Body, Plain):
+        model = kind()
+        adopt(model, seed=5)
+        y = model(x)
+        mask = None
+        if kind is Body:
+            y, mask = y
+        found.append((y, torch.autograd.grad(y.float().nansum(), x)[0], mask))
+    (y, gradient, mask), (plain, other, _) = found
+    assert torch.equal(y, plain)
+    assert torch.equal(gradient, other)
+    assert mask.dtype == torch.bool
+    at = thinned.Address(5, "/dropout")
+    assert torch.equal(mask, thinned.keep_mask((64, 33), p, at, like=torch.ones(1)).bool())
+    model = Body().eval()
+    same, everywhere = model(x)
+    assert torch.equal(same, x)
+    assert everywhere.all()

@@ -295,3 +295,23 @@ def test_fault_integers_made_under_the_transform(monkeypatch):
     monkeypatch.setattr("thinned.torch.clock.clock.aside", nullcontext)
     with pytest.raises(RuntimeError, match="storage"):
         test_the_first_call_of_a_site_may_be_in_a_transform("grad")
+
+
+# Dynamo looks at .grad of what another layer made.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.parametrize("randomness", ["same", "different"])
+def test_vmap_within_a_compiled_function_draws_as_it_does_outside(backend, randomness):
+    model, clock = made(seed=3)
+
+    def run(x):
+        return torch.func.vmap(lambda row: model(row), randomness=randomness)(x)
+
+    torch._dynamo.reset()
+    for _ in range(2):
+        expected = run(ONES)
+        clock.step = clock.step
+        assert torch.equal(torch.compile(run, backend=backend)(ONES), expected)
+        clock.tick()
+    kept = expected != 0
+    assert bool((kept == kept[0]).all()) == (randomness == "same")

@@ -133,7 +133,6 @@ DRAWS = {
     "normal": lambda x, t: torch.normal(x),
     "poisson": lambda x, t: torch.poisson(x),
     "multinomial": lambda x, t: x * torch.multinomial(x[0], 2).sum(),
-    "native_dropout": lambda x, t: torch.native_dropout(x, 0.5, True)[0],
     "uniform_": lambda x, t: x.clone().uniform_(),
     "exponential_": lambda x, t: x.clone().exponential_(),
     "rrelu": lambda x, t: F.rrelu(-x, training=True),

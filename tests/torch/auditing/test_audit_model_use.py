@@ -174,3 +174,44 @@ def test_noise_that_a_model_samples_by_design_may_stay():
         body(lambda self, h: F.dropout(h)), torch.ones(16, 8), measure=False
     ).findings
     assert "training=self.training" in finding.mend
+
+
+class Transformed(torch.nn.Module):
+    """A model that calls its layers under a transform of torch.func."""
+
+    def __init__(self, call):
+        super().__init__()
+        self.layers = torch.nn.Sequential(
+            torch.nn.Linear(5, 10), torch.nn.Tanh(), torch.nn.Dropout(0.25), torch.nn.Linear(10, 1)
+        )
+        self.call = call
+
+    def forward(self, x):
+        return self.call(self.layers, x)
+
+
+def _slopes(f, x):
+    parameters = dict(f.named_parameters())
+    called = torch.func.functional_call
+    given = torch.func.grad(lambda p: called(f, p, (x,)).sum())(parameters)
+    return sum(slope.abs().sum() for slope in given.values())
+
+
+TRANSFORMS = {
+    "jvp": lambda f, x: torch.func.jvp(f, (x,), (x,))[1],
+    "grad": _slopes,
+    "jacrev": lambda f, x: torch.func.jacrev(f)(x).sum((1, 2)),
+    "vmap": lambda f, x: torch.func.vmap(lambda row: F.dropout(f(row), 0.5), randomness="same")(x),
+    "vmap, different": lambda f, x: torch.func.vmap(f, randomness="different")(x),
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+@pytest.mark.parametrize("measure", [False, True])
+def test_what_transforms_wrap_up_is_left_alone(name, measure):
+    torch.manual_seed(0)
+    model = Transformed(TRANSFORMS[name])
+    report = tt.audit(model, torch.randn(4, 5), measure=measure)
+    expected = ["drops in evaluation", "one mask for the batch"] if name == "vmap" else []
+    assert [finding.kind for finding in report.findings] == expected
+    assert "layers.2" in {row.site for row in report.sites}

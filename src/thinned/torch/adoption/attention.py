@@ -89,7 +89,7 @@ def _attend(
         training=True, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa, window=window,
         mirror=at.mirrored,
     )  # fmt: skip
-    return y if several == 1 else y.flatten(0, 1)
+    return y if several < 2 else y.flatten(0, 1)
 
 
 def _by_rows(

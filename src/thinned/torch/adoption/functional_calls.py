@@ -19,7 +19,7 @@ from torch.nn import functional
 from torch.overrides import BaseTorchFunctionMode, TorchFunctionMode
 
 from thinned import checks
-from thinned.backends.torch.internals import is_compiled
+from thinned.backends.torch.internals import is_compiled, seen_in_programs
 from thinned.backends.torch.values import inlined
 from thinned.methods.draws import Draws
 from thinned.torch.adoption import attention, recurrent, watching
@@ -78,6 +78,10 @@ _KINDS: dict[Any, str] = {
 for _name in ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"):
     _packet = getattr(torch.ops.aten, _name)
     _KINDS[_packet] = _KINDS[_packet.default] = _name
+# What also returns where it kept.
+_native = torch.ops.aten.native_dropout
+_WITH_MASK = (torch.native_dropout, _native, _native.default)
+_KINDS.update(dict.fromkeys(_WITH_MASK, "dropout"))
 # torch.nn.functional's say `training` where torch's own say `train`.
 _TRAINING = tuple(f for f in _KINDS if getattr(functional, f.__name__, None) is f)
 _IN_PLACE = (
@@ -122,6 +126,8 @@ def without_p(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What a function of PLACES returns where p = 0: nothing is drawn or dropped."""
     if func is Tensor.bernoulli_:
         return args[0].fill_(1)
+    if func in _WITH_MASK:  # which draws with p = 0 too
+        return quietly(func, args, kwargs)
     return with_p(0.0, func, args, kwargs)
 
 
@@ -244,7 +250,16 @@ class Calls(TorchFunctionMode):
         given = self._p("dropout", p)
         if given is not None and self.site.clock.awake is not None:
             self.site.clock.awake.told(self.site, f"{_KINDS[func]} was given p=0", given)
+        if func in _WITH_MASK:
+            return self._with_mask(input, given)
         return self.site.draw(input, _KINDS[func], inplace or func in _IN_PLACE, given)
+
+    def _with_mask(self, x: Tensor, p: Any) -> tuple[Tensor, Tensor]:
+        """x dropped, bit for bit as dropout leaves it, and where it was kept."""
+        exact = torch.promote_types(x.dtype, torch.float32)
+        kept = self.site.draw(torch.ones_like(x, dtype=exact), p=p)
+        mask = kept != 0
+        return torch.where(mask, (x * kept).to(x.dtype), 0.0), mask
 
     def _attention(
         self,
@@ -346,6 +361,16 @@ def _has_compiled_parts(module: nn.Module) -> bool:
     )
 
 
+def _see_in_place() -> None:
+    for func in _IN_PLACE:
+        seen_in_programs(func)
+
+
+# Programs of Dynamo, unlike eager code, hand these to no mode by themselves: PyTorch would draw, in
+# silence. A constant to Dynamo, which runs it while it traces.
+see_in_place = torch.compiler.assume_constant_result(_see_in_place)
+
+
 def _drops_between_layers(args: tuple[Any, ...]) -> bool:
     """Whether a recurrent network of these arguments drops: p > 0, training, several layers."""
     count, p, training = args[4:7] if isinstance(args[3], bool) else args[5:8]
@@ -407,6 +432,7 @@ class AdoptedForward(Cover):
                 result = function(*first, *args, **kwargs)
             else:
                 site: Any = self.site
+                see_in_place()
                 if site.gates:
                     see_draws()
                 with Calls(site, self.own):
@@ -425,6 +451,7 @@ class AdoptedForward(Cover):
     def _addressed(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         site: Any = self.site
         if torch.compiler.is_compiling():  # by itself, where the function that calls it was not
+            see_in_place()
             if site.gates:
                 see_draws()
             with Calls(site, self.own):

@@ -230,7 +230,8 @@ class _Fate:
             raise _DoubtError
         j, depth = use
         step = flow.steps[j]
-        if step.opname == "POP_TOP":
+        # x[i] = 1 leaves the other numbers of x what they are.
+        if step.opname == "POP_TOP" or (step.opname == "STORE_SUBSCR" and depth == 1):
             return False, state
         if state == _SORTED and flow.stored(j, depth) is None:
             return self._of_sorted(j), state

@@ -21,6 +21,7 @@ from thinned.torch.adoption.names import has_own_code, is_script
 from thinned.torch.adoption.report import Row
 from thinned.torch.adoption.site import ADDRESSED
 from thinned.torch.adoption.watching import Noticed
+from thinned.torch.compat.covers import uncovered
 
 __all__ = ["noticed_by", "plans_of"]
 
@@ -42,7 +43,7 @@ def plans_of(model: nn.Module, names: dict[nn.Module, list[str]]) -> tuple[list[
         if is_script(module):
             why = "not reached: TorchScript, whose calls are not Python's; adopt before scripting"
             rows.append(Row(name, kind.__name__, None, why, reached=False))
-        elif kind in ADDRESSED or kind in OURS:
+        elif (kind in ADDRESSED or kind in OURS) and not _is_patched(module):
             p = taken("adopt", module.p, f"p of {name!r}")
             plans.append(Plan(module, at_a_site, name, p, axis))
             rows.append(Row(name, kind.__name__, p, f"addressed{shared}"))
@@ -65,12 +66,14 @@ def plans_of(model: nn.Module, names: dict[nn.Module, list[str]]) -> tuple[list[
                 done = f"addressed between layers, which run one by one{shared}"
                 rows.append(Row(functional, kind.__name__, p, done))
         elif _is_dropout(module):
-            # A subclass with the forward of torch.nn's: its class stays, its call is seen.
+            # Its class stays, its call is seen: a subclass with the forward of torch.nn's, or a
+            # module whose forward another hand replaced, as accelerate's hooks do.
             plans.append(Plan(module, by_calls, name, axis=axis))
             done = f"its call addressed{shared}"
             rows.append(Row(name, kind.__name__, None, done, by_call=True))
         elif isinstance(module, tuple(OURS)):
-            why = f"not reached: a subclass of thinned.torch.{_ours(module)}"
+            what = "a forward put in the place of that" if kind in OURS else "a subclass"
+            why = f"not reached: {what} of thinned.torch.{_ours(module)}"
             rows.append(Row(name, kind.__name__, None, why, reached=False))
         elif has_own_code(module) or hooked(module):
             found = read(module, names)
@@ -103,6 +106,12 @@ def _lending(row: Row, site: str | None) -> Row:
 def _begins_checkpoint(module: nn.Module) -> bool:
     """Whether a module checkpoints its child: a graph must begin to count before that."""
     return "_checkpoint_wrapped_module" in module._modules
+
+
+def _is_patched(module: nn.Module) -> bool:
+    """Whether the module has a forward of its own, and not by us: that runs its class's one, or
+    what it likes, whatever class the module is given."""
+    return uncovered(module, module.__dict__.get("forward")) is not type(module).forward
 
 
 def _ours(module: nn.Module) -> str:

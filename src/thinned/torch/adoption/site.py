@@ -18,6 +18,7 @@ from thinned.backends.torch import compiled_node
 from thinned.backends.torch.address import GraphAddress
 from thinned.backends.torch.devices import uses_triton
 from thinned.backends.torch.internals import in_transform
+from thinned.backends.torch.values import eager
 from thinned.torch.clock.clock import Clock
 from thinned.torch.clock.in_graphs import LOCATED, OWN_P, P, bits_of
 from thinned.torch.clock.ranks import ALONE
@@ -107,6 +108,7 @@ class Site:
         with aside():
             self.words = torch.tensor(words, dtype=torch.int64)
 
+    @eager
     def draw(
         self,
         x: Tensor,

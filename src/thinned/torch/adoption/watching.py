@@ -27,7 +27,7 @@ MISSED = frozenset({
     "bernoulli", "binomial", "cauchy_", "exponential_", "flash_attn_func",
     "fractional_max_pool2d", "fractional_max_pool2d_with_indices", "fractional_max_pool3d",
     "fractional_max_pool3d_with_indices", "fused_dropout", "geometric_", "gumbel_softmax",
-    "log_normal_", "multinomial", "native_dropout", "normal", "normal_", "poisson", "rand",
+    "log_normal_", "multinomial", "normal", "normal_", "poisson", "rand",
     "rand_like", "randint", "randint_like", "randn", "randn_like", "random_", "randperm", "rrelu",
     "rrelu_", "rrelu_with_noise", "rsample", "uniform_",
 })  # fmt: skip

@@ -22,6 +22,7 @@ from thinned.torch.adoption.changes import MARK
 from thinned.torch.adoption.functional_calls import PLACES, without_p
 from thinned.torch.adoption.module import Sited
 from thinned.torch.auditing.restore import clock_of
+from thinned.torch.compat.without_modes import innermost
 
 __all__ = ["Cost", "Off", "UnmeasuredError", "measured"]
 
@@ -111,7 +112,8 @@ def measured(model: nn.Module, step: Callable[[nn.Module], None], functional_cal
 
     Raises
     ------
-    UnmeasuredError where the model has no copy, or does not run without dropout.
+    UnmeasuredError where the model has no copy, does not run without dropout, or keeps tensors for
+    the backward pass that nobody is shown.
     """
     try:
         now, without, addressed = (copy.deepcopy(model) for _ in range(3))
@@ -134,7 +136,12 @@ def measured(model: nn.Module, step: Callable[[nn.Module], None], functional_cal
     if not reason:
         variants.append((addressed, None))
         adopted = len(variants) - 1
-    times, saved = _times(variants, step), [_saved(one, step, mode) for one, mode in variants]
+    times = _times(variants, step)
+    try:
+        saved = [_saved(one, step, mode) for one, mode in variants]
+    except RuntimeError as error:  # grad of torch.func allows no hooks of saved tensors
+        why = f"what it keeps for the backward pass cannot be seen: {str(error).rstrip('.')}"
+        raise UnmeasuredError(why) from error
     base, off = (1, 2) if functional_calls else (0, 1)
     dropout = _apart(times[base], times[off])
     return Cost(
@@ -217,7 +224,7 @@ def _saved(model: nn.Module, step: Callable[[nn.Module], None], off: bool | None
     alive = []
 
     def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
+        storage = innermost(tensor).untyped_storage()
         if storage.data_ptr() not in parameters:
             kept[storage.data_ptr()] = storage.nbytes()
             alive.append(storage)  # so that no other one takes its address

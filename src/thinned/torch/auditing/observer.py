@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from thinned.backends.torch.internals import graph_task
+from thinned.backends.torch.internals import graph_task, in_transform
 from thinned.torch.adoption.module import Sited
 from thinned.torch.adoption.names import modules_by_name, unwrapped
 from thinned.torch.auditing.batch_norm import NORMALISING, Variances, memory_of, tensors_in
@@ -129,6 +129,7 @@ class Observer(ThreadMode):
     scales : what kept elements are multiplied by, in any module.
     uses : what became of dropped tensors.
     everything : site -> p and the line of a call that drops everything.
+    asleep : modules that were in evaluation mode when it began.
     switched : number of the entry into a module at which modes differed from the start, or None.
     """
 
@@ -163,6 +164,7 @@ class Observer(ThreadMode):
         self.uses = Uses(self._place, self._trains)
         self._hearing = Hearing(list(self.names), self._heard, self.uses)
         self._modes = [m.training for m in self.names]
+        self.asleep = {m for m in self.names if not m.training}
 
     # ----------------------------------------------------------------------------- hooks, the clock
 
@@ -212,7 +214,8 @@ class Observer(ThreadMode):
         if self.stop_at == self._entries:
             raise InterruptedForwardError
         name = self.names.get(module, "")
-        inputs = tensors_in((args, kwargs))
+        # What a transform of torch.func has wrapped up has neither memory nor values to read.
+        inputs = [] if in_transform() else tensors_in((args, kwargs))
         own = inputs[0] if inputs and is_by_hand(module) else None
         with self._aside():
             number = self.calls[name]
@@ -232,6 +235,8 @@ class Observer(ThreadMode):
             return
         while (frame := self._frames.pop()).module is not module:
             pass
+        if in_transform():
+            return
         with self._aside():
             if self.compare:
                 made = _digest(tensors_in(output))

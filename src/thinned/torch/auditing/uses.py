@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from thinned.backends.torch.internals import in_transform
 from thinned.torch.auditing.batch_norm import memory_of, tensors_in
 from thinned.torch.auditing.lines import Reuse, names_of, reused
 
@@ -169,7 +170,8 @@ class Uses:
     def called(self, run: Callable[[], Any], func: Any, args: Any, kwargs: Any) -> Any:
         """Run a function, and note what it makes of what."""
         name = getattr(func, "__name__", "")
-        if name == "__get__":  # an attribute, the shape say
+        # An attribute, the shape say; or nothing whose memory can be followed.
+        if name == "__get__" or in_transform():
             return run()
         given = tensors_in((args, tuple(kwargs.values())))
         if func in _DROPPING and given:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from thinned import checks
 from thinned.backends.torch.devices import uses_triton
 from thinned.backends.torch.internals import FakeTensor, graph_task, is_traced, modes
+from thinned.backends.torch.values import eager
 from thinned.checks import message
 from thinned.torch.clock import agreement, attempts, checkpoints, optimizers
 from thinned.torch.clock.checkpoints import RecomputeError, Run, _here
@@ -488,6 +489,7 @@ class Clock:
         """The names of the sites that were called in training, ever."""
         return [self.names[index] for index in sorted(self._last)]
 
+    @eager
     def take(self, index: int, name: str, x: Tensor | None = None) -> tuple[Moment, int]:
         """The moment and the number of the call that a site makes now, in eager code.
 

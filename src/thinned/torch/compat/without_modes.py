@@ -15,7 +15,7 @@ from torch import Tensor
 
 from thinned.backends.torch.internals import functorch, without_modes, without_transforms
 
-__all__ = ["aside", "bare"]
+__all__ = ["aside", "bare", "innermost"]
 
 
 @contextmanager
@@ -28,6 +28,14 @@ def aside() -> Iterator[None]:
         torch.inference_mode(False),
     ):
         yield
+
+
+def innermost(x: Tensor) -> Tensor:
+    """The tensor around which transforms of torch.func have wrapped others, as it lies in memory:
+    with the axes of a batch that vmap made."""
+    while functorch.is_functorch_wrapped_tensor(x):
+        x = functorch.get_unwrapped(x)
+    return x
 
 
 def bare(x: Tensor) -> Tensor | None:
