@@ -73,6 +73,14 @@ def _idle(seen: Observed) -> Iterator[Finding]:
             detail = f"{kind} with p = {p:g} was not called in {steps} training forwards."
             mend = "Call it in forward, or take it out."
         yield Finding(name, "never drops", detail, mend)
+    for call in {c.site: c for run in seen.trainings for c in run.uses.asleep}.values():
+        where = f" ({call.line})" if call.line else ""
+        yield Finding(
+            call.site,
+            "never drops",
+            f"A function with p = {call.p:g} was not told the mode, and then drops in none{where}.",
+            "Pass training=self.training: alpha dropout has False as default.",
+        )
 
 
 def _around(seen: Observed, name: str) -> nn.Module | None:
