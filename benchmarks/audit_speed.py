@@ -1,14 +1,14 @@
 """How long `thinned audit` takes: to start, for a million lines, and for the same lines again.
 
-    python -m benchmarks.audit_speed [--json FILE] [--repeats 3]
+    python -m benchmarks.audit_speed [PATH...] [--json FILE] [--repeats 3]
 
 Run from the root of the checkout. Read are packages that are installed beside Thinned, code of many
-hands, until the lines reach --lines. Once as the command does it, which parses only files that name
-a framework and a word of dropout's; once with every file parsed and every rule asked, the most that
-code can cost; once by several processes; once with a cache that knows nothing and once with one
-that knows all. Seconds are those of the processors, to which other programs matter little; the
-clock's stand beside them. The start is one small file, as the command reads it, less Python's own,
-in seconds of the processors too.
+hands, or what lies at the PATHs, until the lines reach --lines. Once as the command does it, which
+parses only files that name a framework and a word of dropout's; once with every file parsed and
+every rule asked, the most that code can cost; once by several processes; once with a cache that
+knows nothing and once with one that knows all. Seconds are those of the processors, to which other
+programs matter little; the clock's stand beside them. The start is one small file, as the command
+reads it, less Python's own, in seconds of the processors too.
 """
 
 from __future__ import annotations
@@ -106,12 +106,13 @@ def quickest(command: list[str], repeats: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("paths", nargs="*", help="files and folders to read instead")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     parser.add_argument("--lines", type=int, default=1_000_000, help="lines to read")
     parser.add_argument("--repeats", type=int, default=1, help="passes, of which the best counts")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     given = parser.parse_args()
-    files = files_under(folders(), Settings())
+    files = files_under(given.paths or folders(), Settings())
     chosen = some(files, given.lines)
     start = started(10 * given.repeats)
     result: dict[str, Any] = {"as the command does it": measure(chosen, given.repeats)}

@@ -1,13 +1,13 @@
 """How long `thinned fit` takes to read a CSV, beside pandas, and how much memory.
 
-    python -m benchmarks.fit_reading [--rows 200000] [--columns 50] [--json FILE]
+    python -m benchmarks.fit_reading [--rows 200000] [--columns 50] [--letter α] [--json FILE]
 
 Run from the root of the checkout. Each way of reading runs in a process of its own, the one after
 the other, `--repeats` times; the least of the seconds counts, of the processor, to which other
 programs matter little. "load" is all that `thinned fit` does with a file before it trains: reading,
 finding out how columns are written, and choosing those to learn from. Memory is the most that a
 process held (Linux says it), less what it held with the libraries loaded, over that of the table
-as float64.
+as float64. With --letter the column before the last holds texts, each with that letter.
 """
 
 from __future__ import annotations
@@ -48,9 +48,12 @@ print(time.process_time() - start, (held() - before) * 1024)
 BOUND, MEMORY_BOUND = 3.0, 2.5
 
 
-def write(path: Path, rows: int, columns: int) -> None:
+def write(path: Path, rows: int, columns: int, letter: str = "") -> None:
     rng = np.random.default_rng(0)
     frame = pd.DataFrame({f"c{i}": rng.normal(size=rows).round(6) for i in range(columns - 1)})
+    if letter:
+        words = np.array([f"{letter}{i:07d}" for i in range(50)])
+        frame[frame.columns[-1]] = words[rng.integers(0, len(words), rows)]
     frame.assign(y=rng.integers(0, 2, rows)).to_csv(path, index=False)
 
 
@@ -67,13 +70,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--columns", type=int, default=50)
+    parser.add_argument("--letter", default="")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path, small = Path(folder, "table.csv"), Path(folder, "small.csv")
-        write(path, asked.rows, asked.columns)
-        write(small, 100, asked.columns)
+        write(path, asked.rows, asked.columns, asked.letter)
+        write(small, 100, asked.columns, asked.letter)
         table = 8.0 * asked.rows * asked.columns
         found = {}
         for way in WAYS:

@@ -2,7 +2,8 @@
 
     python examples/spread.py
 
-One network is trained on 50, 500 and 5,000 rows of y = sin(3 x) + noise, at two ps. For each:
+One network is trained on 50, 500 and 5,000 rows of y = sin(3 x) + noise, at two values of p. For
+each:
 
 - spread: the members' standard deviation, averaged over test points,
 - error: the root mean square error of their mean, against sin(3 x) without noise,

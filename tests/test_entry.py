@@ -140,9 +140,26 @@ def test_a_method_is_a_table_in_a_notebook():
     assert "masks" in html
 
 
+@needs("typer")
+def test_the_command_without_words_is_its_help(capsys):
+    assert main.main([]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("Usage: thinned ")
+    assert "\n  methods " in out
+    assert err == ""
+
+
+@needs("typer")
+def test_a_command_that_is_not_there_gets_the_way_to_those_that_are(capsys):
+    assert main.main(["find", "droppath"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("thinned: No such command 'find'. ")
+    assert "`thinned methods NAME` finds a method" in err
+
+
 def test_an_audit_is_a_table_in_a_notebook():
     clean = Report((), 1, 10)._repr_html_()
-    assert clean == "<p>0 findings in 1 files.</p>"
+    assert clean == "<p>0 findings in 1 file.</p>"
     source = "import torch.nn.functional as F\ny = F.dropout(x, 0.5) if a < b else '<b>'\n"
     findings = tuple(audit_source(source.encode(), "a<b>.py"))
     assert findings

@@ -8,6 +8,7 @@ lists all. Only which.md, and formulas.toml, which typesets the rows' formulas, 
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from thinned.cli.methods import lines_of
+from thinned.methods.elsewhere import ELSEWHERE
 from thinned.methods.shown import caption, measured, place, tiles, without_picture
 from thinned.methods.table import RANKS, Method, every
 
@@ -38,7 +40,7 @@ def page(row: Method, picture: bool) -> str:
     lines = [f"# {row.title}", "", row.note, "", *formula(row)]
     if picture:
         lines += [f"![The mask of {row.name}](images/{row.name}.png)", ""]
-        told = caption(row, "white = dropped; one box for each index of the leading axes")
+        told = caption(row, "white = dropped", "one box for each index of the leading axes")
         lines.append(f"{told}, at `{place(row)!r}`.")
     else:
         lines += [f"No picture of a mask. {without_picture(row)}"]
@@ -103,6 +105,11 @@ def index(rows: tuple[Method, ...]) -> str:
                 module = f"`{row.module}`" if row.module else ""
                 link = f"[{row.title}]({row.name}.md)"
                 lines.append(f"| {link} | {row.target} | `{formula}` | {module} |")
+    lines += ["", "## Names without a page", "", "`thinned methods NAME` says the same.", ""]
+    lines += ["| name | what it is, and where to go |", "|---|---|"]
+    for names, reason in ELSEWHERE:
+        linked = re.sub(r"docs/([\w/-]+\.md)", lambda at: f"[{at[0]}](../{at[1]})", reason)
+        lines.append(f"| {', '.join(f'`{name}`' for name in names)} | {linked} |")
     return "\n".join([*lines, ""])
 
 

@@ -25,7 +25,7 @@ from thinned.audit import audit
 
 FOLDER = Path(__file__).parent / "people"
 _LOOKED_AT = frozenset({"forums", "layers", "loops", "others", "shapes"}) | frozenset(
-    {"torchers", "trainers", "kerasers", "jaxers", "again"}
+    {"torchers", "trainers", "kerasers", "jaxers", "again", "strangers"}
 )
 _MARK = re.compile(r"\s*# <- (THN\d+)$")
 

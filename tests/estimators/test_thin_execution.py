@@ -7,8 +7,7 @@ import pytest
 from scipy.sparse import csr_array
 
 import thinned
-import thinned.estimators.perceptron as perceptron
-from thinned.estimators import thin
+from thinned.estimators import layers, thin
 
 from .material import assert_different, assert_same, classifier, regressor
 
@@ -20,14 +19,14 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 def shared(monkeypatch):
     """A function that trains elementwise under masks that all rows of a minibatch share."""
 
-    class Shared(perceptron.Dropout):
+    class Shared(layers.Dropout):
         def __init__(self, p, at):
             super().__init__(p, at, shared_axes=(0,))
 
     def fit(estimator, X, y):
         with monkeypatch.context() as patched:
-            patched.setattr(perceptron, "SparseDropout", Shared)
-            patched.setattr(perceptron, "Dropout", Shared)
+            patched.setattr(layers, "SparseDropout", Shared)
+            patched.setattr(layers, "Dropout", Shared)
             return estimator.fit(X, y)
 
     return fit
@@ -108,20 +107,23 @@ def no_scale(monkeypatch):
 
 def rows_of_another_order(monkeypatch):
     right = thin._taken
-    monkeypatch.setattr(
-        thin,
-        "_taken",
-        lambda w, rows, columns: right(w, None if rows is None else rows[::-1], columns),
-    )
+    monkeypatch.setattr(thin, "_taken", lambda weight, place: right(weight, place[::-1]))
 
 
 def gradient_put_elsewhere(monkeypatch):
     right = thin._put
-    monkeypatch.setattr(
-        thin,
-        "_put",
-        lambda g, like, *kept: right(g, like, *(k if k is None else k[::-1] for k in kept)),
-    )
+    monkeypatch.setattr(thin, "_put", lambda part, whole, place: right(part[::-1], whole, place))
+
+
+def gradients_of_the_last_step_stay(monkeypatch):
+    def whole(self, part, place):
+        found = self.linear.d_weight
+        if found is None:
+            found = np.zeros((self.linear.n_in, self.linear.n_out), part.dtype)
+        thin._put(part, found, place)
+        return found
+
+    monkeypatch.setattr(thin.ThinLinear, "_whole", whole)
 
 
 def one_mask_for_all_steps(monkeypatch):
@@ -129,7 +131,14 @@ def one_mask_for_all_steps(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "fault", [no_scale, rows_of_another_order, gradient_put_elsewhere, one_mask_for_all_steps]
+    "fault",
+    [
+        no_scale,
+        rows_of_another_order,
+        gradient_put_elsewhere,
+        gradients_of_the_last_step_stay,
+        one_mask_for_all_steps,
+    ],
 )
 def test_faults_are_caught(fault, digits, shared, monkeypatch):
     expected = shared(classifier(p=0.5), *digits)

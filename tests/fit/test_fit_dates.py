@@ -6,7 +6,9 @@ import pytest
 
 from thinned.errors import InputError
 from thinned.fit.choices import Choices
-from thinned.fit.dates import FORMS, Counted, form_of_numbers, part_names, parts, two_digit_years
+from thinned.fit.date_numbers import form_of_numbers
+from thinned.fit.date_parts import part_names, parts
+from thinned.fit.dates import FORMS, Counted, two_digit_years
 from thinned.fit.detection import found
 from thinned.fit.files import read
 from thinned.fit.readings import applied
@@ -106,7 +108,7 @@ def test_what_a_date_means(text, form, value):
     "text",
     [
         "", "x", "2023", "20231325", "2023-02-30", "29.02.2023", "31/04/2023", "2023-13-01",
-        "2023-00-10", "2023-01-00", "25.03.23", "25.03", "2023-03/25", "24:01", "14:60", "14:5",
+        "2023-00-10", "2023-01-00", "25.3.23", "25.03", "2023-03/25", "24:01", "14:60", "14:5",
         "13:00 PM", "0:30 AM", "2023-03-25 24:01", "25 Foo 2023", "3:1", "12345-01-01", "1.2.3",
         "2012/14", "2012/2015", "14.05", "24:00:01", "24:00 pm", "25h00", "13 pm", "2023M13",
         "H3 2023",
@@ -207,7 +209,7 @@ def test_times_of_day(table):
     (said,) = source.notes
     assert said == (
         'Times of day were read in "d": "14:05" is 14:05. They become columns: the hour (a sine '
-        "and a cosine)."
+        'and a cosine). If they are lengths of time, write --type "d=duration".'
     )
     assert np.isnan(source.frame["d: hour (sine)"]).tolist() == [False, True, False]
 

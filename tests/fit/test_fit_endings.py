@@ -109,8 +109,8 @@ def test_several_lines_say_more_of_a_header(table):
         'Line 2 says more of the columns, as "No.", and is no row.',
         'Line 3 says more of the columns, as "Avg", and is no row.',
     ]
-    # A line with a number is a row.
-    assert len(table(lines.replace(",Avg", "3,Avg")).frame) == 22
+    # A line with a number is a row, and the one above it may say more all the same.
+    assert table(lines.replace(",Avg", "3,Avg")).frame.iloc[0].tolist() == [3, "Avg"]
 
 
 def test_a_word_in_the_first_row_alone_is_a_cell(table):

@@ -6,7 +6,8 @@ import pytest
 
 from thinned.errors import InputError
 from thinned.fit.choices import Choices
-from thinned.fit.dates import FORMS, HoursMinutes, form_of_numbers
+from thinned.fit.date_numbers import form_of_numbers
+from thinned.fit.dates import FORMS, HoursMinutes
 from thinned.fit.decoding import decoded
 from thinned.fit.quotes import with_double_quotes, without_formulas
 from thinned.fit.sums import is_sum

@@ -11,13 +11,15 @@ import pytest
 
 from thinned.fit.engines.local import Local
 from thinned.fit.job import result_of
+from thinned.fit.overview import ColumnFacts
 from thinned.fit.results import FitSettings, Mean
 from thinned.fit.search import Search
 from thinned.fit.tables import load
 from thinned.fit.words import with_error
 from thinned.pages.colours import colour_of, themed, variables
 from thinned.pages.document import clean
-from thinned.report import page
+from thinned.report import data, page
+from thinned.report.classes import told_apart
 
 # The command that does the fit again, as a shell reads it.
 AGAIN = ["thinned fit", "data.csv", "--target y"]
@@ -231,3 +233,26 @@ def test_text_from_the_data_is_cleaned():
     assert clean("a\x00b\x1b[0m\u202e") == "a\ufffdb\ufffd[0m\ufffd"
     assert clean("x" * 300) == "x" * 100 + "…" + "x" * 99
     assert clean("species number 12", 12) == "specie…er 12"
+
+
+def test_classes_whose_names_differ_in_the_middle_are_told_apart():
+    names = [f"Species number {i} latin" for i in range(1, 13)]
+    short = told_apart([*names, "short", "another one of many letters"])
+    assert len({*short}) == 14
+    assert max(map(len, short)) <= 14
+    assert short[:2] == ["…1 latin", "…2 latin"]
+    assert short[-2:] == ["short", "another…etters"]
+    assert told_apart(["a" * 30, "a" * 29 + "b"]) == ["aaaaaaa…aaaaaa", "aaaaaaa…aaaaab"]
+
+
+def test_a_zero_that_was_rounded_is_a_zero():
+    facts = ColumnFacts("wave", "number", 0, 3, 1, "scaled", -1.0, 6.123e-17, 1.0)
+    assert "-1.000, 0, 1.000" in data._row(facts)
+    small = replace(facts, low=-1e-17, high=1e-16)
+    assert "6.123e-17" in data._row(small)
+
+
+def test_dots_lie_above_the_intervals(patients):
+    page = patients.report
+    picture = page[page.index("Intervals of 90%") :]
+    assert picture.index("LineCollection_1") < picture.index("PathCollection_1")

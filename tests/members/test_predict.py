@@ -526,3 +526,37 @@ def test_members_of_an_encoder_whose_rows_are_no_rows_of_attention(share):
     p = predict(model, x, members=4, share=share)
     assert p.mean.shape == (6, 3, 8)
     assert p.std.min() > 0
+
+
+class Experts(nn.Module):
+    """A mixture: each expert takes the rows that the gate sends it."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate = nn.Linear(8, 3)
+        self.experts = nn.ModuleList(
+            nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5)) for _ in range(3)
+        )
+
+    def forward(self, x):
+        sent, y = self.gate(x).argmax(-1), torch.zeros_like(x)
+        for k, expert in enumerate(self.experts):
+            y[sent == k] = expert(x[sent == k])
+        return y
+
+
+def test_members_of_a_mixture_of_experts_are_those_of_one_row_at_a_time():
+    torch.manual_seed(0)
+    model = Experts()
+    with pytest.raises(RuntimeError, match=r"cannot be said. Pass batch_size=1"):
+        predict(model, rows(7), members=4)
+    got = outputs(model, rows(7), batch_size=1)
+    assert (got == outputs(model, rows(7)[:3], batch_size=1)[0, 0]).all(-1)[0, 0]
+    assert got.std(0).min() >= 0
+    sent = model.gate(rows(7)).argmax(-1)
+    for k in range(4):
+        for row, expert in enumerate(sent.tolist()):
+            at = thinned.Address(seed=0, site=f"experts.{expert}.1").fold_in(k)
+            mask = torch.as_tensor(thinned.keep_mask((1, 8), 0.5, at, (0,))) * 2.0
+            expected = model.experts[expert][0](rows(7)[row]) * mask
+            np.testing.assert_allclose(got[k, row], expected[0].detach(), rtol=1e-6)

@@ -167,13 +167,13 @@ def test_predict_asks_the_same_networks(name):
 @pytest.mark.parametrize("name", MODELS)
 def test_attention_sleeps_and_is_named(name):
     networks = sequence_members(made(name), asked_with(name))
-    named = {told.partition(":")[0] for told in networks.not_reached if ": asleep:" in told}
+    named = {told.partition(":")[0] for told in networks.not_reached if ": left out:" in told}
     assert named
     assert named.isdisjoint(networks.sites)
     assert all("attn" in site.lower() or "attention" in site.lower() for site in named)
     awake = sequence_members(made(name, attention=0.0), asked_with(name))
     if name != "t5":  # which has one rate for all
-        assert not any(": asleep:" in told for told in awake.not_reached)
+        assert not any(": left out:" in told for told in awake.not_reached)
     # What attention would have dropped, no member drops.
     torch.testing.assert_close(
         written(networks[1])[1], written(awake[1])[1], atol=2e-5, rtol=0
@@ -185,7 +185,7 @@ def test_a_model_in_which_attention_alone_drops_has_no_such_members():
         lambda m: sequence_members(m, WORDS),
         lambda m: predict(m, WORDS, members=2, share="sequence"),
     ):
-        with pytest.raises(ValueError, match=r"equal.*asleep"):
+        with pytest.raises(ValueError, match=r"equal.*left out"):
             ask(made("llama", p=0.0))
 
 

@@ -84,7 +84,7 @@ def test_both_audits_find_what_the_page_says_of_batch_normalisation(tmp_path):
         "    nn.Linear(8, 99), nn.ReLU(), nn.Dropout(0.5), nn.Linear(99, 64), nn.BatchNorm1d(64)\n"
         ")\n"
     )
-    assert "Linear, ReLU, Dropout(.5), Linear,\n  BatchNorm the variance in training is" in WHICH
+    assert "Linear, ReLU, Dropout(.5), Linear,\nBatchNorm the variance in training is" in WHICH
     (tmp_path / "model.py").write_text(text)
     assert [found.code for found in audit([tmp_path]).findings] == ["THN022"]
     torch.manual_seed(0)

@@ -50,32 +50,37 @@ CALLED = {
     "drop_prob dropout_p proj_drop classifier_dropout bernoulli binary_dropout nn.Dropout "
     "classifier_dropout_prob seq_classif_dropout mlp_drop_rate head_drop_rate output_keep_prob "
     "dropout_ratio DropoutLayer noise_shape DropoutWrapper token_cutoff monte_carlo mask "
-    "backward_pass random_seed member time_dropout expert_dropout",
+    "backward_pass random_seed member time_dropout expert_dropout epistemic rngs deterministic "
+    "eval is_training broadcast_dims scale_by_keep dropout_add FusedDropout postnet_dropout "
+    "inplace random_dropout nn.Dropout(p=0.5)",
     "vanilla_dropout": "vanilla VanillaDropout",
     "attention_dropout": "attention attn_pdrop attn_drop_rate attn_dropout attn_drop "
-    "attention_dropout_rate attn_dropout_p",
+    "attention_dropout_rate attn_dropout_p sdpa flash_attention",
     "drop_path": "drop_path_rate droppath path stochastic_depth_prob survival_prob "
     "drop_connect_rate sd_prob FractalNet",
     "drop_connect": "dropconnect connect",
-    "spatial_dropout": "channel channelwise channel_dropout spatial Dropout2d 2d_dropout",
+    "spatial_dropout": "channel channelwise channel_dropout spatial Dropout2d 2d_dropout DropoutNd "
+    "drop_filter",
     "standout": "adaptive adaptive_dropout",
     "gaussian_dropout": "gaussian GaussianDropout",
     "gaussian_noise": "GaussianNoise additive_noise noise_injection input_noise noise",
     "uniform_dropout": "uniform",
-    "variational_dropout": "variational",
+    "variational_dropout": "variational vd",
     "locked_dropout": "locked rnn_dropout variational_rnn lockdrop dropout_W dropout_U",
     "recurrent_dropout": "recurrent recurrent_dropout_prob",
     "condition_dropout": "uncond_p",
     "modality_dropout": "modality_dropout_prob",
-    "drop_block": "block dropblock batch_dropblock",
+    "drop_block": "block dropblock batch_dropblock block_size",
     "drop_edge": "edge edge_dropout",
     "drop_node": "node node_dropout GRAND",
     "drop_head": "head",
     "layer_drop": "layer layer_dropout encoder_layerdrop progressive_layer_dropping PLD",
-    "word_dropout": "word token_dropout",
+    "word_dropout": "word token_dropout mask_token",
     "embedding_dropout": "embedding",
-    "alpha_dropout": "alpha selu_dropout",
-    "concrete_dropout": "concrete",
+    "alpha_dropout": "alpha selu_dropout selu",
+    "concrete_dropout": "concrete gumbel_softmax",
+    "patch_dropout": "mask_ratio MAE drop_token",
+    "scheduled_drop_path": "scheduled_dropout dropout_decay",
     "hard_concrete": "l0",
     "sparse_variational_dropout": "ard",
     "lora_dropout": "lora",
@@ -106,7 +111,7 @@ def test_answers_name_rows_and_hide_none():
         assert answer.row or answer.remark
         assert not {_plainly(name) for name in answer.names} & set(own)
         if answer.row:
-            told = dict(lines_of(find(answer.row)))["also known as"].split(", ")
+            told = dict(lines_of(find(answer.row)))["found by"].split(", ")
             assert set(answer.names) <= set(told)
 
 
@@ -142,6 +147,12 @@ def test_a_name_that_means_more_has_a_remark(name, told, capsys):
     ("thinned networks", "docs/learn/networks.md"),
     ("conformal prediction", "docs/uncertainty.md"),
     ("ECE", "thinned.members.calibration"),
+    ("pruning", "targeted_dropout"),
+    ("causal_mask", "is not random"),
+    ("MaxDropout", "arXiv:2007.13723"),
+    # Kinds of models and of data, of which there is a table.
+    ("LSTM", "docs/methods/which.md"),
+    ("batch norm", "docs/methods/which.md"),
 ])  # fmt: skip
 def test_what_is_no_row_is_explained(name, told, capsys):
     with pytest.raises(KeyError, match=f"{name} is not in the catalogue: .*{told}"):
@@ -163,7 +174,7 @@ def test_what_is_no_name_is_refused():
     for name in (None, 3, b"dropout"):
         with pytest.raises(TypeError, match=r"^find: name must be a string: a method's name, got "):
             find(name)
-    for name in ("LSTM", "keep", "mlp_rate", "router", "no_prob"):
+    for name in ("supernet", "keep", "mlp_rate", "router", "no_prob"):
         with pytest.raises(KeyError, match=f"no method is known as '{name}'"):
             find(name)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from thinned.numpy import SGD, Adam, Linear, Optimizer, ReLU, Sequential
+from thinned.numpy.optimizers import BLOCK
 
 RNG = np.random.default_rng(0)
 SLOPES = [(RNG.normal(size=(2, 3)), RNG.normal(size=3)) for _ in range(12)]
@@ -125,6 +126,38 @@ def test_max_norm_shortens_long_columns_and_leaves_the_others(optimizer):
     np.testing.assert_allclose(layer.weight[:, :10], 3 * directions[:, :10], rtol=1e-12)
     np.testing.assert_array_equal(layer.weight[:, 10:], before[:, 10:])
     assert (layer.bias == 100).all()
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("optimizer", [SGD, Adam])
+def test_a_large_weight_goes_as_its_parts_do(optimizer, order):
+    """A parameter of many numbers is changed by itself, and block by block."""
+    rows, columns = 3 * BLOCK // 100, 100
+    assert rows * columns % BLOCK
+    whole = Sequential(Linear(rows, columns), ReLU(), Linear(columns, 3), seed=1)
+    parts = [Sequential(Linear(rows, 1), ReLU(), Linear(columns, 3), seed=1) for _ in range(2)]
+    large, last = whole.layers[0], whole.layers[2]
+    for part, column in zip(parts, (0, columns - 1), strict=True):
+        part.layers[0].weight[:] = large.weight[:, [column]]
+    large.weight = np.asarray(large.weight, order=order)
+    over_all, over_parts = optimizer(whole), [optimizer(part) for part in parts]
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        slopes = rng.normal(size=(rows, columns)).astype(np.float32)
+        large.d_weight, large.d_bias = slopes, np.ones(columns, np.float32)
+        last.d_weight, last.d_bias = np.ones((columns, 3), np.float32), np.ones(3, np.float32)
+        before = slopes.copy()
+        over_all.step()
+        np.testing.assert_array_equal(slopes, before)
+        for part, one, column in zip(parts, over_parts, (0, columns - 1), strict=True):
+            first = part.layers[0]
+            first.d_weight, first.d_bias = slopes[:, [column]], np.ones(1, np.float32)
+            part.layers[2].d_weight, part.layers[2].d_bias = last.d_weight, last.d_bias
+            one.step()
+    for part, column in zip(parts, (0, columns - 1), strict=True):
+        np.testing.assert_array_equal(part.layers[0].weight[:, 0], large.weight[:, column])
+        assert part.layers[0].bias[0] == large.bias[column]
+    np.testing.assert_array_equal(parts[0].layers[2].weight, last.weight)
 
 
 def test_float32_stays_float32():

@@ -520,8 +520,29 @@ class FusedByProperty(FusedAttention):
         return self.proj_drop(self.proj(F.scaled_dot_product_attention(*q, None, self.dropout_p)))
 
 
+class Teacher(nn.Module):
+    """In evaluation for good beside the student: right where its weights are not trained either."""
+
+    def __init__(self, right):
+        super().__init__()
+        self.teacher, self.student = (
+            nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 4))
+            for _ in range(2)
+        )
+        self.teacher.requires_grad_(not right)
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def forward(self, x):
+        return self.student(x) - self.teacher(x)
+
+
 # name -> kind, site, what builds wrong and right, inputs.
 PAIRS = {
+    "a part in evaluation": ("never drops", "teacher.2", Teacher, vectors),
     "a statement": ("result thrown away", "drop", Thrown, vectors),
     "a name that is not read": ("result thrown away", "/dropout", ThrownCall, text),
     "a path by hand": ("result thrown away", "path", ThrownPath, vectors),

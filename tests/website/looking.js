@@ -1,5 +1,5 @@
-// What a reader would trip over on the open page: text too faint, text that is cut off, and a page
-// wider than its window.
+// What a reader would trip over on the open page: text too faint, text that is cut off, words that
+// are torn apart, and a page wider than its window.
 (() => {
   const numbers = (colour) => colour.match(/[\d.]+/g).map(Number);
 
@@ -69,7 +69,25 @@
     return found;
   }
 
-  const told = { wide: document.documentElement.scrollWidth - innerWidth, cut: cutOff().slice(0, 5), faint: {} };
+  // Words of a table, outside code, that a narrow column tears apart.
+  function torn() {
+    const found = [];
+    for (const cell of document.querySelectorAll("td, th")) {
+      const walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+      while (walker.nextNode()) {
+        if (walker.currentNode.parentElement.closest("code")) continue;
+        for (const word of walker.currentNode.textContent.matchAll(/[A-Za-z]{2,14}/g)) {
+          const range = document.createRange();
+          range.setStart(walker.currentNode, word.index);
+          range.setEnd(walker.currentNode, word.index + word[0].length);
+          if (range.getClientRects().length > 1) found.push(word[0]);
+        }
+      }
+    }
+    return found;
+  }
+
+  const told = { wide: document.documentElement.scrollWidth - innerWidth, cut: cutOff().slice(0, 5), torn: torn().slice(0, 5), faint: {} };
   for (const theme of ["light", "dark"]) {
     document.documentElement.dataset.theme = theme;
     told.faint[theme] = faint().slice(0, 5);

@@ -23,6 +23,7 @@ def looked_at(browser, path):
     if told["wide"] > 0:
         wrong.append(f"{told['wide']} pixels too wide")
     wrong += [f"cut off: {text}" for text in told["cut"]]
+    wrong += [f"torn apart: {text}" for text in told["torn"]]
     wrong += browser.complaints
     mine = ("file:", "data:", "about:")
     return wrong + [f"asked for {url}" for url in browser.requests if not url.startswith(mine)]
@@ -80,6 +81,7 @@ def test_what_cannot_be_read_is_caught(browser, tmp_path):
         + '</pre><h1 style="overflow-x:clip">'
         + "cut" * 99
         + '</h1><img src="http://127.0.0.1:9/x.png">'
+        '<table><td style="width:1ch;overflow-wrap:anywhere">narrow</table>'
         "<script>throw new Error('planted')</script>"
     )
     wrong = "\n".join(looked_at(browser, path))
@@ -88,6 +90,7 @@ def test_what_cannot_be_read_is_caught(browser, tmp_path):
         "dark: faint",
         "pixels too wide",
         "cut off: cutcut",
+        "torn apart: narrow",
         "planted",
         "asked for http:",
     ):
@@ -110,6 +113,19 @@ FOUND = {
     "own network": "fit",
     "reproduce": "uncertainty",
     "KERAS_BACKEND": "look/troubleshooting",
+    "swapout": "methods/README",
+    "InvalidRngError": "look/troubleshooting",
+    "preserve_rng_state": "look/troubleshooting",
+    "numerical gradient": "learn/by-hand",
+    "license": "project/README",
+}
+# What stands first, where a common word is on most pages.
+FIRST = {
+    "mc dropout": "uncertainty",
+    "dropout rate": "learn/choose-p",
+    "recurrent dropout": "methods/recurrent_dropout",
+    "batch normalisation": "methods/which",
+    "eval mode": "torch",
 }
 
 
@@ -119,6 +135,14 @@ def test_the_search_finds_a_page_by_the_words_of_the_field(words, site, browser)
     browser.until(f"/{FINISHED}/.test(document.querySelector('.search-summary')?.textContent)")
     links = browser.run("[...document.querySelectorAll('#search-results li a')].map(a => a.href)")
     assert any(FOUND[words] in link for link in links), links[:15]
+
+
+@pytest.mark.parametrize("words", FIRST)
+def test_the_search_shows_the_page_that_is_meant_first(words, site, browser):
+    browser.open(f"{(site / 'search.html').as_uri()}?q={words.replace(' ', '+')}")
+    browser.until(f"/{FINISHED}/.test(document.querySelector('.search-summary')?.textContent)")
+    links = browser.run("[...document.querySelectorAll('#search-results li a')].map(a => a.href)")
+    assert f"/{FIRST[words]}.html" in links[0], links[:5]
 
 
 def test_the_search_shows_the_changelog_last(site, browser):

@@ -10,7 +10,6 @@ import ast
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 from thinned.audit.binding import bind
 from thinned.audit.context import is_mode, is_monte_carlo, is_test_code
@@ -18,12 +17,13 @@ from thinned.audit.layers import FLASH, FUNCTIONAL
 from thinned.audit.masks import masks_of
 from thinned.audit.modes import Says, guard, says
 from thinned.audit.nodes import walk
+from thinned.audit.once import once
 from thinned.audit.rate import rate
 from thinned.audit.source import Called, Source
 from thinned.audit.values import Built, Class, Frame, Function
 
 __all__ = ["FUSED", "WITHOUT_MODE", "Drop", "Verdict", "drop_of", "is_chosen", "passed_on", "short"]
-__all__ += ["by_hand", "verdict"]
+__all__ += ["by_hand", "judged", "verdict"]
 
 FUSED = "torch.nn.functional.scaled_dot_product_attention"
 # Functions that know no mode, so that the rate must: its place, and the code that tells of it.
@@ -35,6 +35,7 @@ _BY_RATE: dict[str, tuple[int, str, str]] = {
     "keras.random.dropout": (1, "rate", "THN083"),
 }
 WITHOUT_MODE = frozenset(_BY_RATE)
+_DROPPING = frozenset({*FUNCTIONAL, *_BY_RATE})
 # Of these a rate that is no parameter is enough; attention's must be seen to be above zero.
 _SEEN = frozenset({"THN065", "THN083", "THN012"})
 _ASKS = frozenset({"cond", "smart_cond", "in_train_phase", "where", "smart_case", "case"})
@@ -196,26 +197,34 @@ def is_chosen(source: Source, node: ast.AST) -> bool:
 
 # ----------------------------------------------------------------------- through calls of helpers
 
-_holding: WeakKeyDictionary[Source, dict[ast.AST, list[Drop]]] = WeakKeyDictionary()
 
-
+@once
 def drops_in(source: Source) -> dict[ast.AST, list[Drop]]:
     """Return the calls that drop of a file, by the function that they stand in."""
-    found = _holding.get(source)
-    if found is None:
-        found = _holding[source] = defaultdict(list)
-        for called in source.calls_of({*FUNCTIONAL, *_BY_RATE}):
-            made = drop_of(source, called)
-            function = next(
-                (a for a in source.above(called.node) if isinstance(a, _FUNCTIONS)), None
-            )
-            if made is not None and function is not None:
-                found[function].append(made)
-        for made in by_hand(source):
-            function = source.function_of(made.node)
-            if function is not None:
-                found[function].append(made)
+    found: dict[ast.AST, list[Drop]] = defaultdict(list)
+    for made in _named(source):
+        function = next((a for a in source.above(made.node) if isinstance(a, _FUNCTIONS)), None)
+        if function is not None:
+            found[function].append(made)
+    for made in by_hand(source):
+        function = source.function_of(made.node)
+        if function is not None:
+            found[function].append(made)
     return found
+
+
+@once
+def _named(source: Source) -> list[Drop]:
+    """The calls of a file that drop, of functions that are known by name."""
+    drops = (drop_of(source, called) for called in source.calls_of(_DROPPING))
+    return [drop for drop in drops if drop is not None]
+
+
+@once
+def judged(source: Source) -> list[tuple[Drop, Verdict]]:
+    """Return the calls of functions known by name that drop, and are wrong in themselves."""
+    verdicts = ((drop, verdict(drop)) for drop in _named(source))
+    return [(drop, found) for drop, found in verdicts if found is not None]
 
 
 def _is_used_guarded(source: Source, place: ast.AST) -> bool:
@@ -232,36 +241,32 @@ def _is_used_guarded(source: Source, place: ast.AST) -> bool:
     )
 
 
-def by_hand(source: Source) -> Iterator[Drop]:
-    """Yield the masks that are drawn by hand, as calls that know no mode."""
+@once
+def by_hand(source: Source) -> list[Drop]:
+    """Return the masks that are drawn by hand, as calls that know no mode."""
+    found: list[Drop] = []
     for mask in masks_of(source):
-        if guard(source, mask.place) is not Says.NOTHING or _is_used_guarded(source, mask.place):
-            continue
-        called = source.called(mask.node)
-        yield Drop(source, called, "A mask drawn by hand", mask.p, None, None, True, "THN012")
+        if guard(source, mask.place) is Says.NOTHING and not _is_used_guarded(source, mask.place):
+            called, label = source.called(mask.node), "A mask drawn by hand"
+            found.append(Drop(source, called, label, mask.p, None, None, True, "THN012"))
+    return found
 
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
-_passed: WeakKeyDictionary[Source, list[tuple[ast.AST, Drop, Verdict, bool]]] = WeakKeyDictionary()
-
-
+@once
 def passed_on(source: Source) -> list[tuple[ast.AST, Drop, Verdict, bool]]:
     """Return what calls of the tree's own functions make of the calls that drop inside.
 
     The last says whether what is wrong was passed by the call, and is no default of the function.
     """
-    found = _passed.get(source)
-    if found is None:
-        found = [
-            hit
-            for call in source.calls
-            if isinstance(source.called(call).target, (Function, Built))
-            for hit in _of_call(source, call, None, 1)
-        ]
-        _passed[source] = found
-    return found
+    return [
+        hit
+        for call in source.calls
+        if isinstance(source.called(call).target, (Function, Built))
+        for hit in _of_call(source, call, None, 1)
+    ]
 
 
 def _of_call(
@@ -307,12 +312,15 @@ def _holds(target: Function) -> bool:
     return bool(drops_in(target.source)) or bool(target.source.met)
 
 
-_inside: WeakKeyDictionary[Source, dict[ast.AST, list[ast.Call]]] = WeakKeyDictionary()
+@once
+def _handing(_: Source) -> dict[ast.AST, list[ast.Call]]:
+    """What _calls_in has found of the functions of a file."""
+    return {}
 
 
 def _calls_in(target: Function) -> list[ast.Call]:
     """The calls of the tree's functions inside one, that hand its parameters on."""
-    kept = _inside.setdefault(target.source, {})
+    kept = _handing(target.source)
     found = kept.get(target.node)
     if found is None:
         parameters = {a.arg for a in (*target.node.args.args, *target.node.args.kwonlyargs)}

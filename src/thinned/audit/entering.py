@@ -28,7 +28,7 @@ def enter_tree(source: Any) -> None:
     module = Scope(source.tree, None)
     source.names.scopes[source.tree] = module
     stack: list[tuple[ast.AST, Scope]] = [(source.tree, module)]
-    parents, loads = source.parents, source.loads
+    parents, loads, homes = source.parents, source.loads, source.homes
     while stack:
         node, scope = stack.pop()
         kind = type(node)
@@ -52,6 +52,7 @@ def enter_tree(source: Any) -> None:
                 at = scope
             elif is_block and value:
                 source.blocks.append(value)
+                homes.update(dict.fromkeys(value, at))
             for item in items:
                 # Names and constants are half of a tree, and nothing is inside them.
                 what = type(item)

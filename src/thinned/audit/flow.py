@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 from thinned.audit.layers import RECURRENT, TENSOR_METHODS
 from thinned.audit.nodes import walk
+from thinned.audit.once import once
 from thinned.audit.source import Called, Source
 from thinned.audit.values import NOTHING, Built, Items, Named
 
@@ -20,8 +20,6 @@ _SEQUENTIAL = frozenset({"torch.nn.Sequential", "keras.Sequential"})
 _TENSOR = "torch.Tensor."
 _STEPS = 12
 _STATEMENTS = 100
-
-_chains: WeakKeyDictionary[Source, list[tuple[ast.Call | None, list[Step]]]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +143,10 @@ class Step:
         return self.built.name or "" if self.built is not None else ""
 
 
+@once
 def chains(source: Source) -> list[tuple[ast.Call | None, list[Step]]]:
     """Return the sequences of layers that run one after the other, and the calls that hold them."""
-    found = _chains.get(source)
-    if found is None:
-        found = _chains[source] = list(_chains_of(source))
-    return found
+    return list(_chains_of(source))
 
 
 def _chains_of(source: Source) -> Iterator[tuple[ast.Call | None, list[Step]]]:
@@ -239,10 +235,15 @@ def _step(source: Source, node: ast.expr) -> Step:
     return Step(node, source.called(node) if isinstance(node, ast.Call) else None)
 
 
+_ADDING = frozenset({ast.AugAssign, ast.Assign, ast.Expr})
+
+
 def _added(statement: ast.stmt) -> tuple[str | None, list[ast.expr]]:
     """The list or model that a statement extends, and by what: append, add, extend, +=."""
     name: str | None = None
     added: list[ast.expr] = []
+    if type(statement) not in _ADDING:
+        return None, []
     if isinstance(statement, ast.AugAssign) and isinstance(statement.op, ast.Add):
         name = _list_name(statement.target)
         added = _listed(statement.value)

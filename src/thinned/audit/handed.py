@@ -5,19 +5,17 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 from collections.abc import Iterator
-from weakref import WeakKeyDictionary
 
 from thinned.audit.binding import bind
 from thinned.audit.context import is_test_code
 from thinned.audit.layers import RATES
 from thinned.audit.names import UNKNOWN
 from thinned.audit.nodes import walk
+from thinned.audit.once import once
 from thinned.audit.source import Source
 from thinned.audit.values import Called, Class, Function
 
 __all__ = ["built_by", "handed_on"]
-
-_takers: WeakKeyDictionary[Source, dict[ast.AST, dict[str, str]]] = WeakKeyDictionary()
 
 
 def handed_on(source: Source) -> Iterator[tuple[str, ast.expr, float]]:
@@ -55,22 +53,21 @@ def built_by(called: Called) -> Function | None:
     return None
 
 
+@once
 def _taken(source: Source) -> dict[ast.AST, dict[str, str]]:
     """Which parameters of each function of a file go into a rate untouched, and into whose."""
-    found = _takers.get(source)
-    if found is None:
-        found = _takers[source] = defaultdict(dict)
-        for called in source.calls_of(RATES):
-            position, keyword = RATES[called.name or ""]
-            p = called.argument(position, keyword)
-            if not isinstance(p, ast.Name) or (called.open and keyword not in called.keywords):
-                continue
-            where = source.names.lookup(p.id, source.scope(p))
-            if where is None or [b.kind for b in where[1]] != ["parameter"]:
-                continue
-            owner = where[0].owner
-            if not _is_looked_at(owner, p.id):
-                found[owner][p.id] = called.name or ""
+    found: dict[ast.AST, dict[str, str]] = defaultdict(dict)
+    for called in source.calls_of(RATES):
+        position, keyword = RATES[called.name or ""]
+        p = called.argument(position, keyword)
+        if not isinstance(p, ast.Name) or (called.open and keyword not in called.keywords):
+            continue
+        where = source.names.lookup(p.id, source.scope(p))
+        if where is None or [b.kind for b in where[1]] != ["parameter"]:
+            continue
+        owner = where[0].owner
+        if not _is_looked_at(owner, p.id):
+            found[owner][p.id] = called.name or ""
     return found
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 
 from thinned.audit.nodes import walk
+from thinned.audit.once import once
 from thinned.audit.source import Source
 from thinned.audit.values import Built, Named
 from thinned.audit.words import words_of
@@ -65,12 +65,11 @@ class RandomMask:
         self.place = place  # where the numbers are compared with the rate
 
 
-def masks_of(source: Source) -> Iterator[RandomMask]:
-    """Yield the masks that are drawn by hand in a file."""
-    for call in source.calls:
-        found = _rate_of(source, call)
-        if found is not None:
-            yield RandomMask(call, *found)
+@once
+def masks_of(source: Source) -> list[RandomMask]:
+    """Return the masks that are drawn by hand in a file."""
+    rates = ((call, _rate_of(source, call)) for call in source.calls)
+    return [RandomMask(call, *found) for call, found in rates if found is not None]
 
 
 def _rate_of(source: Source, call: ast.Call) -> tuple[ast.expr, ast.AST] | None:

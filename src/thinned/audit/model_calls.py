@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 
 from thinned.audit.nodes import children, walk
+from thinned.audit.once import once
 from thinned.audit.source import Function, Source
 
 __all__ = [
@@ -89,12 +90,18 @@ def without_gradient(source: Source, function: Function) -> bool:
         inner = node.func if isinstance(node, ast.Call) else node
         if source.resolve(inner) in _NO_GRAD:
             return True
-    return any(
-        isinstance(node, ast.Call) and source.resolve(node.func) in _NO_GRAD
-        for statement in inside(function)
-        if isinstance(statement, ast.With)
-        for node in (item.context_expr for item in statement.items)
-    )
+    return function in _holding_quiet(source)
+
+
+@once
+def _holding_quiet(source: Source) -> set[ast.AST | None]:
+    """The functions that hold a block without gradients, by themselves."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    return {
+        next((at for at in source.above(statement) if isinstance(at, kinds)), None)
+        for statement in source.withs
+        if is_quiet(source, statement)
+    }
 
 
 def is_quiet(source: Source, statement: ast.With) -> bool:

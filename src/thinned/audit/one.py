@@ -15,7 +15,7 @@ from thinned.audit.opening import document_of
 from thinned.audit.reading import UnreadableError, is_silenced, may_matter, package_of, read
 from thinned.audit.rule import PARSE, RULES
 from thinned.audit.source import Source
-from thinned.audit.tree import parsed
+from thinned.audit.tree import one_at_a_time, parsed
 from thinned.foreign_arguments import answering
 
 __all__ = [
@@ -28,15 +28,10 @@ __all__ = [
 ]
 
 
-# Bytes of parsed text after which a run of many files looks for cycles once.
-_BETWEEN = 8 * 2**20
-_parsed = 0
-
-
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """The collector would look through each tree many times: a quarter of the whole time. Around a
-    run of many files, it looks once in so many bytes."""
+    """The collector would look through each tree many times, a quarter of the whole time, and find
+    nothing: files that are let go undo their own circles."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -47,14 +42,6 @@ def without_collection() -> Iterator[None]:
             gc.freeze()
             gc.unfreeze()
             gc.enable()
-
-
-def _collect_at_times(size: int) -> None:
-    global _parsed
-    _parsed += size
-    if _parsed > _BETWEEN and not gc.isenabled():
-        _parsed = 0
-        gc.collect()
 
 
 @answering
@@ -103,7 +90,7 @@ def audit_document(
 ) -> list[Finding]:
     """Return the findings in a script or a notebook, sorted by place."""
     try:
-        with without_collection():
+        with one_at_a_time(), without_collection():
             source = parsed(document.code, package, path, Source)
             hits = [
                 (code, node, sentence)
@@ -116,7 +103,6 @@ def audit_document(
         return unreadable(path, error, codes)
     except (RecursionError, MemoryError):
         return unreadable(path, UnreadableError("The file is nested too deeply."), codes)
-    _collect_at_times(len(document.code))
     kept = {f for f, first, last in found if not is_silenced(document.lines, first, last, f.code)}
     if PARSE in codes:
         kept.update(_broken(document, path, line, error) for line, error in document.broken)

@@ -39,6 +39,7 @@ from thinned.audit.trained import (
     is_optimizer,
     last_name,
     learners,
+    loaded_quiet,
     stepping,
     steps_next,
 )
@@ -196,7 +197,9 @@ class _Walk:
             if own is not None and last_name(value.func) in ("deepcopy", "copy"):
                 self.kept.add(own)
             if own is not None:
-                self.modes[own] = frozenset({"U"})
+                loaded = not at.depth and loaded_quiet(at.source, value)
+                fact: Fact = self._left_by(value, own, at) if loaded else "U"
+                self.modes[own] = frozenset({fact})
 
     # -- expressions ---------------------------------------------------------------------------
 

@@ -6,9 +6,9 @@ eval() that is meant, methods and decorators that set a mode, gradients that are
 from __future__ import annotations
 
 import ast
-from weakref import WeakKeyDictionary
 
 from thinned.audit.nodes import walk
+from thinned.audit.once import once
 from thinned.audit.source import Source, is_self
 from thinned.audit.values import Built, Class, Function, Value
 
@@ -157,12 +157,15 @@ def is_module_class(target: Function) -> bool:
     )
 
 
-_known: WeakKeyDictionary[Source, dict[ast.AST, bool]] = WeakKeyDictionary()
+@once
+def _mattering(_: Source) -> dict[ast.AST, bool]:
+    """What `matters` has found of the functions of a file."""
+    return {}
 
 
 def matters(source: Source, function: ast.AST) -> bool:
     """Whether a function sets a mode or learns, itself or through one that it calls."""
-    known = _known.setdefault(source, {})
+    known = _mattering(source)
     if function not in known:
         known[function] = _may_matter(function)
     return known[function]

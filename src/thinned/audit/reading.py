@@ -118,8 +118,9 @@ def read(path: str) -> bytes:
 def may_matter(data: bytes) -> bool:
     """Say whether any rule could find something in a file of these bytes."""
     if not any(name in data for name in _FRAMEWORKS):
-        # A loop that trains may be handed all that is a framework's.
-        return b".backward(" in data and b".train(" in data
+        # A loop that trains may be handed all that is a framework's, and so may settings.
+        settles = b".config." in data and b"drop" in data and b"transformers" in data
+        return settles or (b".backward(" in data and b".train(" in data)
     if any(word in data for word in _WORDS):
         return True
     if (b"drop" in data or b"Drop" in data) and _DROP.search(data) is not None:
@@ -131,7 +132,11 @@ def may_matter(data: bytes) -> bool:
         return True
     if b".eval(" in data and (b"nnx" in data or b"compute_loss" in data):
         return True
-    if b"equinox" in data and b"vmap(" in data:
+    if b"training=False" in data and b"def call(" in data:
+        return True
+    if b"equinox" in data and (b"vmap(" in data or b"inference" in data):
+        return True
+    if b"from_pretrained(" in data and b".backward(" in data:
         return True
     if any(word in data for word in _STEPS) and (
         any(word in data for word in _WITH_STEPS)

@@ -36,7 +36,10 @@ class Report:
         """A table for a notebook."""
         from thinned.pages.fragment import paragraph, rows_of
 
-        told = paragraph(f"{len(self.findings)} findings in {self.files} files.")
+        found, files = len(self.findings), self.files
+        told = paragraph(
+            f"{found} finding{'s' * (found != 1)} in {files} file{'s' * (files != 1)}."
+        )
         rows = [(f"{f.path}:{f.line}:{f.column}", f.code, f.sentence) for f in self.findings]
         return told + rows_of(("place", "code", "what is wrong"), rows) if rows else told
 

@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Any
-from weakref import WeakSet
 
 from thinned.audit import tree as files
 from thinned.audit.entering import BLOCKS, OUTSIDE, enter_tree
@@ -39,10 +38,6 @@ _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 _WITHIN = (ast.stmt, ast.arguments)
 
 
-# The files in memory: one file may look up an expression of another.
-_alive: WeakSet[Source] = WeakSet()
-
-
 class Source:
     """A parsed file.
 
@@ -67,17 +62,31 @@ class Source:
         self.blocks: list[list[ast.stmt]] = []
         self._places: dict[ast.AST, tuple[list[ast.stmt], int]] = {}
         self.classes: dict[ast.ClassDef, ClassInfo] = {}
-        self.left_at: dict[int, int] = {}  # by block: where the mode may leave it; see context
-        self.met: set[Source] = set()  # the files that were asked for an answer
-        self.interpreter = Interpreter(self)
+        self.homes: dict[ast.AST, Scope] = {}  # the scope that each statement stands in
         self.top = package.partition(".")[0]
         self.on_disk = bool(path) and os.path.isfile(path)
+        self.renew()
+        enter_tree(self)
+        self._describe_classes()
+
+    def renew(self) -> None:
+        """Begin without answers. Those of another file may be among them."""
+        self.interpreter = Interpreter(self)
+        self.left_at: dict[int, int] = {}  # by block: where the mode may leave it; see context
+        self.met: set[Source] = set()  # the files that were asked for an answer
         self._called: dict[ast.Call, Called] = {}
         self._imported: dict[str, tuple[Source, str] | None] = {}
         self.operations: dict[ast.Call, Any] = {}  # what calls do, as flow has found
-        _alive.add(self)
-        enter_tree(self)
-        self._describe_classes()
+        self.answers: dict[Any, Any] = {}  # of `once`
+        for name in ("all_called", "_by_name"):
+            self.__dict__.pop(name, None)
+        for info in self.classes.values():
+            info.forget()
+
+    def close(self) -> None:
+        """Let go of all that the file holds. What is known of files names them in many circles, and
+        the collector would look through each tree several times to see that none is needed."""
+        self.__dict__.clear()
 
     # -- classes -------------------------------------------------------------------------------
 
@@ -128,13 +137,16 @@ class Source:
         return self._scope_here(node) if home is None else home._scope_here(node)
 
     def _scope_here(self, node: ast.AST) -> Scope:
-        scopes, parents = self.names.scopes, self.parents
-        child, at = node, parents.get(node)
+        scopes, parents, homes = self.names.scopes, self.parents, self.homes
+        child: Any = node
+        at: Any = homes.get(node) or parents.get(node)
         while at is not None:
+            if type(at) is Scope:
+                return at
             found = scopes.get(at)
             if found is not None and not _is_outside(child, at):
                 return found
-            child, at = at, parents.get(at)
+            child, at = at, homes.get(at) or parents.get(at)
         return scopes[self.tree]
 
     def imported(self, name: str) -> tuple[Source, str] | None:
@@ -147,7 +159,8 @@ class Source:
         """Return the file that a node stands in: this one, or another that was read."""
         if node in self.parents or node is self.tree:
             return self
-        return next((o for o in _alive if node in o.parents or node is o.tree), None)
+        found: Source | None = files.holder(node)
+        return found
 
     def above(self, node: ast.AST) -> Iterator[ast.AST]:
         """Yield the parent, its parent, and so on."""

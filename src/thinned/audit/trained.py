@@ -10,7 +10,7 @@ from thinned.audit.nodes import walk
 from thinned.audit.source import Source
 
 __all__ = ["among", "built_in", "freezes", "frozen", "is_optimizer", "last_name", "learners"]
-__all__ += ["stepping", "steps_next"]
+__all__ += ["loaded_quiet", "stepping", "steps_next"]
 
 
 def learners(source: Source) -> dict[str, set[str]]:
@@ -115,6 +115,19 @@ def frozen(source: Source) -> set[str]:
 def _is_false(source: Source, target: ast.Attribute) -> bool:
     statement = source.parents[target]
     return isinstance(statement, ast.Assign) and source.value(statement.value) is False
+
+
+def loaded_quiet(source: Source, value: ast.expr) -> bool:
+    """Say whether a model of transformers is loaded here: from_pretrained gives it in evaluation.
+    Not where the file speaks of train() anywhere."""
+    if "train" in source.attributes:
+        return False
+    while isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
+        if value.func.attr == "from_pretrained":
+            name = source.resolve(value.func) or ""
+            return name.startswith("transformers.") and "Model" in name.split(".")[-2]
+        value = value.func.value
+    return False
 
 
 def freezes(function: ast.AST, model: ast.expr) -> bool:

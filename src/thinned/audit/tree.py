@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import ast
 import os
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
+from threading import RLock
 from typing import Any, Protocol, TypeVar
 
 from thinned.audit.outline import Outline
 from thinned.audit.reading import UnreadableError, package_of, parse, read
 
-__all__ = ["forget", "imported", "parsed"]
+__all__ = ["forget", "holder", "imported", "one_at_a_time", "parsed"]
 
 # Bytes of parsed files that are kept: a tree takes a hundred times as many. And texts that are.
-_KEPT = 3 * 2**20
+_KEPT = 16 * 2**20
+# Bytes of those that imports led to most often, which outlive the others.
+_HELD = 5 * 2**20
 _OUTLINES = 512
+_MANY = 64
 # Folders above a file that are searched.
 _ABOVE = 5
 _INSTALLED = ("site-packages", "dist-packages")
@@ -41,14 +46,41 @@ class File(Protocol):
     path: str
     top: str
     on_disk: bool
+    tree: ast.Module
+    parents: dict[ast.AST, ast.AST]
+
+    def close(self) -> None: ...
+
+    def renew(self) -> None: ...
 
 
 S = TypeVar("S", bound=File)
 Make = Callable[[ast.Module, str, str], S]
 
-_sources: OrderedDict[str, tuple[bytes, Any]] = OrderedDict()
+# What is kept, the files by path, and all that were made, the last asked ones first.
+_sources: dict[str, tuple[bytes, Any]] = {}
+_made: list[Any] = []
+_asked: Counter[str] = Counter()  # how often an import led to a file
 _kept = 0
 _audited: set[str] = set()
+_turn = RLock()
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Let one thread have the files that are kept, as long as it looks at one of them."""
+    with _turn:
+        yield
+
+
+def holder(node: ast.AST) -> Any:
+    """Return the file that a node stands in, of those that are kept; None for no such one."""
+    for place, source in enumerate(_made):
+        if node in source.parents or node is source.tree:
+            if place > 4:  # who asks once for a file asks for it again
+                _made.insert(0, _made.pop(place))
+            return source
+    return None
 
 
 def imported(name: str, source: S, make: Make[S]) -> tuple[S, str] | None:
@@ -70,6 +102,7 @@ def imported(name: str, source: S, make: Make[S]) -> tuple[S, str] | None:
     return None
 
 
+@lru_cache(maxsize=2**14)
 def _may_matter(path: str, rest: tuple[str, ...], top: str, depth: int = _REMOVES) -> bool:
     """Whether a file is worth parsing for a name in it, which may be an import once more."""
     outline = _outline(path)
@@ -143,6 +176,8 @@ def parsed(code: bytes, package: str, path: str, make: Make[S]) -> S:
     full = os.path.abspath(path) if path else ""
     if full in _audited:
         forget()  # a process that lives on, an editor's: files may have changed since
+    elif _kept > _KEPT:
+        _let_go()
     if os.path.isfile(full):
         _audited.add(full)
     known = _sources.get(full)
@@ -151,25 +186,45 @@ def parsed(code: bytes, package: str, path: str, make: Make[S]) -> S:
         kept.path = path
         return kept
     made = make(parse(code), package, path)
-    if made.on_disk:
-        _keep(full, code, made)
+    _keep(full if made.on_disk else "", code, made)
     return made
 
 
 def _keep(path: str, code: bytes, source: File | None) -> None:
     global _kept
-    _drop(path)
-    _sources[path] = code, source
-    _kept += len(code)
-    while _kept > _KEPT and len(_sources) > 1:
-        _drop(next(iter(_sources)))
+    if path:
+        _sources[path] = code, source
+    if source is not None:
+        _made.append(source)
+        _kept += len(code)
 
 
-def _drop(path: str) -> None:
+def _let_go() -> None:
+    """Drop all files at once, between two audits, as answers of one may name any other. The ones
+    that imports lead to over and over stay, without their answers."""
     global _kept
-    known = _sources.pop(path, None)
-    if known is not None:
-        _kept -= len(known[0])
+    held: dict[str, tuple[bytes, Any]] = {}
+    left = _HELD
+    for path, times in _asked.most_common(_MANY):
+        known = _sources.get(path)
+        if times > 1 and known is not None and known[1] is not None and len(known[0]) <= left:
+            held[path] = known
+            left -= len(known[0])
+    stay = {id(source) for _, source in held.values()}
+    for source in _made:
+        if id(source) not in stay:
+            source.close()
+    _start(held)
+
+
+def _start(held: dict[str, tuple[bytes, Any]]) -> None:
+    global _kept
+    _sources.clear()
+    _sources.update(held)
+    _made[:] = [source for _, source in held.values()]
+    for source in _made:
+        source.renew()
+    _kept = sum(len(code) for code, _ in held.values())
 
 
 @lru_cache(maxsize=_OUTLINES)
@@ -184,8 +239,8 @@ def _outline(path: str) -> Outline:
 def _read(path: str, make: Make[S]) -> S | None:
     """Return the file that an import leads to, None where it does not parse."""
     known = _sources.get(path)
+    _asked[path] += 1
     if known is not None:
-        _sources.move_to_end(path)
         found: S | None = known[1]
         return found
     data = _outline(path).data
@@ -200,10 +255,11 @@ def _read(path: str, make: Make[S]) -> S | None:
 
 def forget() -> None:
     """Drop what was read of other files."""
-    global _kept
-    _sources.clear()
-    _kept = 0
-    _audited.clear()
-    _folders.cache_clear()
-    _file.cache_clear()
-    _outline.cache_clear()
+    with _turn:
+        _asked.clear()
+        _let_go()
+        _audited.clear()
+        _folders.cache_clear()
+        _file.cache_clear()
+        _may_matter.cache_clear()
+        _outline.cache_clear()

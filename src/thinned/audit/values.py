@@ -209,6 +209,10 @@ class ClassInfo:
     at: dict[str, list[ast.AST]] = field(default_factory=lambda: defaultdict(list))
     _bases_here: list[ClassInfo] | None = None
 
+    def forget(self) -> None:
+        """Drop what is known from other files."""
+        self._bases_here = None
+
     def family(self) -> Iterator[ClassInfo]:
         """Yield the class and those of its bases that stand in the tree that is read."""
         seen: set[int] = set()

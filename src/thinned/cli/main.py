@@ -77,7 +77,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _fail("interrupted; nothing was written.", _INTERRUPTED)
         # Errors of usage, whatever package their classes live in.
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
-            return _fail(_sentence(error.format_message()), 2)
+            told = _sentence(error.format_message())
+            if told.startswith("No such command"):
+                told += (
+                    " `thinned --help` lists the commands, `thinned methods NAME` finds a method."
+                )
+            return _fail(told, 2)
         if type(error).__name__ == "StoppedError":
             return _fail(str(error), _INTERRUPTED)
         if type(error).__name__ == "InputError":
@@ -105,8 +110,9 @@ def _run(arguments: Sequence[str] | None) -> int | None:
     from thinned.cli.app import app
 
     # Not standalone: then errors of usage come to the caller, as all others do. The process's own
-    # arguments are left for Typer to fetch, which expands them on Windows.
-    asked = None if arguments is None else typed
+    # arguments are left for Typer to fetch, which expands them on Windows. Without any it would
+    # raise its help as an error.
+    asked = None if arguments is None and typed else typed or ["--help"]
     code: int | None = app(args=asked, prog_name="thinned", standalone_mode=False)
     return code
 

@@ -89,7 +89,7 @@ def lines_of(row: Method) -> list[tuple[str, str]]:
         ("function", row.where),
         ("PyTorch", ", ".join(f"thinned.torch.{name}" for name in in_torch)),
         *((f"in {library}", ", ".join(names)) for library, names in row.aliases.items() if names),
-        ("also known as", ", ".join(called)),
+        ("found by", ", ".join(called)),
         *(("paper", str(paper)) for paper in row.papers),
         ("source", row.source),
     ]

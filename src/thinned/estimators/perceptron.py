@@ -4,38 +4,22 @@ from __future__ import annotations
 
 import warnings
 from itertools import pairwise
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, issparse
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from thinned import checks, reference
 from thinned.address import Address
-from thinned.checks import message, shown
+from thinned.estimators.layers import SparseLinear, network_of
 from thinned.estimators.members import MembersMixin
-from thinned.estimators.thin import ThinLinear, UnitDropout
+from thinned.estimators.settings import Settings, seed_of, settings_of
 from thinned.estimators.weights import row_weights
 from thinned.foreign_arguments import telling
-from thinned.methods.placing import draw_for
-from thinned.numpy import (
-    SGD,
-    Adam,
-    Dropout,
-    Layer,
-    Linear,
-    Optimizer,
-    ReLU,
-    Sequential,
-    Tanh,
-    batches,
-)
-from thinned.numpy.settings import choice, number
+from thinned.numpy import SGD, Adam, Linear, Optimizer, Sequential, batches
 
 __all__ = ["DropoutMLP"]
 
@@ -44,61 +28,6 @@ Array = NDArray[Any]
 # Rows that go through the network together in prediction: enough for full speed of the products,
 # few enough that the hidden units of a million rows never stand in memory at once.
 PREDICT_ROWS = 4096
-
-
-class _Settings(NamedTuple):
-    """An estimator's parameters, checked."""
-
-    hidden: tuple[int, ...]
-    p: tuple[float, ...]
-    batch_size: int | None  # None stands for "auto"
-    max_iter: int
-    tol: float
-    patience: int
-    validation_fraction: float
-
-
-class SparseDropout(Dropout):
-    """Dropout that takes a sparse batch too: zeros stay zeros, so only stored elements are drawn.
-
-    An element's draw depends on its index alone, so the mask is the one the dense batch would get.
-    """
-
-    def _thin(self, x: Any, at: Any, p: float, training: bool) -> Any:
-        return (
-            self._thin_csr(x, at, p, training) if issparse(x) else super()._thin(x, at, p, training)
-        )
-
-    def _thin_csr(self, x: Any, at: Any, p: float, training: bool) -> Any:
-        if p == 0 or not training:
-            return x
-        draw = draw_for("Dropout", x.shape, p, at)
-        first = np.arange(x.shape[0], dtype=np.uint64) * np.uint64(x.shape[1])
-        index = np.repeat(first, np.diff(x.indptr)) + x.indices.astype(np.uint64)
-        keep = reference.keep_at(at, draw.threshold, index)
-        data = reference.apply(x.data, keep, reference.scale_for(p))
-        return csr_array((data, x.indices, x.indptr), shape=x.shape)
-
-
-class SparseLinear(Linear):
-    """Linear that takes a sparse batch too, whose products are those of the dense one."""
-
-    def _taken(self, x: Any) -> Any:
-        return x if issparse(x) else super()._taken(x)
-
-
-def _thin(layers: list[Layer]) -> list[Layer]:
-    """The same network with one mask for all rows of a minibatch, running thin."""
-    linear = [layer for layer in layers if isinstance(layer, Linear)]
-    masks = [layer for layer in layers if isinstance(layer, Dropout)]
-    units = []
-    for i, (mask, layer) in enumerate(zip(masks, linear, strict=True)):
-        assert mask.at is not None
-        units.append(UnitDropout(mask.p, mask.at, layer.n_in, selects=i == 0))
-    taken: dict[int, Layer] = {id(mask): unit for mask, unit in zip(masks, units, strict=True)}
-    for layer, below, above in zip(linear, units, [*units[1:], None], strict=True):
-        taken[id(layer)] = ThinLinear(layer, below, above)
-    return [taken.get(id(layer), layer) for layer in layers]
 
 
 def _has_columns(y: Any) -> bool:
@@ -204,7 +133,7 @@ class DropoutMLP(MembersMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
         ValueError, TypeError if a parameter or the data cannot be used; ValueError too if the loss
         stops being finite. Warns with ConvergenceWarning if max_iter ends the training.
         """
-        settings = self._settings()
+        settings = settings_of(self)
         fresh = not (self.warm_start and hasattr(self, "coefs_"))
         X, y, weights = self._read(X, y, sample_weight, fresh)
         optimizer = self._prepare(settings, X.shape[1], fresh)
@@ -260,7 +189,7 @@ class DropoutMLP(MembersMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
             print(said)
 
     def _partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
-        settings = self._settings()
+        settings = settings_of(self)
         if self.early_stopping:
             raise ValueError(
                 f"{type(self).__name__}.partial_fit: early_stopping must be False: one epoch has "
@@ -278,7 +207,7 @@ class DropoutMLP(MembersMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
 
     def _epoch(
         self,
-        settings: _Settings,
+        settings: Settings,
         optimizer: Optimizer,
         X: Any,
         y: Array,
@@ -310,12 +239,12 @@ class DropoutMLP(MembersMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
         self.n_iter_ += 1
         self.t_ += n
 
-    def _prepare(self, settings: _Settings, n_features: int, fresh: bool) -> Optimizer:
+    def _prepare(self, settings: Settings, n_features: int, fresh: bool) -> Optimizer:
         """The optimizer over a network: drawn anew, or built around what has been learnt."""
         units = (n_features, *settings.hidden, self.n_outputs_)
         shapes = list(pairwise(units))
         if fresh:
-            self.seed_ = self._seed()
+            self.seed_ = seed_of(self)
             self.step_, self.t_, self.loss_curve_ = 0, 0, []
             self.n_layers_ = len(units)
             self._reset_best()
@@ -329,21 +258,18 @@ class DropoutMLP(MembersMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
             self._reset_best()  # early_stopping was switched since
         self.p_ = settings.p
         self.sites_ = ["input", *(f"hidden.{i + 1}" for i in range(len(settings.hidden)))]
-        layers: list[Layer] = []
+        masks = [Address(self.seed_, site, self.step_) for site in self.sites_]
+        layers: list[Linear] = []
         for i, (n_in, n_out) in enumerate(shapes):
-            masks = Address(self.seed_, self.sites_[i], self.step_)
-            layers.append((SparseDropout if i == 0 else Dropout)(settings.p[i], masks))
-            hidden = i < len(settings.hidden)
-            layer = SparseLinear(n_in, n_out, "glorot")
-            if fresh:
-                layer.place(Address(self.seed_, f"weights.{i}"))
-            else:
-                layer.at = Address(self.seed_, f"weights.{i}")
-                layer.weight, layer.bias = self.coefs_[i], self.intercepts_[i]
-            layers.append(layer)
-            if hidden:
-                layers.append(ReLU() if self.activation == "relu" else Tanh())
-        network = Sequential(*(layers if self.execution == "elementwise" else _thin(layers)))
+            at = Address(self.seed_, f"weights.{i}")
+            layers.append(SparseLinear(n_in, n_out, "glorot", at if fresh else None))
+            if not fresh:
+                layers[i].at, layers[i].weight, layers[i].bias = (
+                    at,
+                    self.coefs_[i],
+                    self.intercepts_[i],
+                )
+        network = network_of(layers, masks, settings)
         parameters = [parameter.value for parameter in network.parameters()]
         self.coefs_, self.intercepts_ = parameters[::2], parameters[1::2]
         optimizer = self._new_optimizer(network)
@@ -369,21 +295,8 @@ class DropoutMLP(MembersMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
             return SGD(network, momentum=self.momentum, **shared)
         return Adam(network, **shared)
 
-    def _seed(self) -> int:
-        if isinstance(self.random_state, (int, np.integer)):
-            who = type(self).__name__
-            return checks.integer(who, "random_state", self.random_state, 0, 2**64)
-        try:
-            source = check_random_state(self.random_state)
-        except (TypeError, ValueError, RuntimeError) as error:
-            wanted = "None, an integer or a numpy.random.RandomState"
-            got = shown(self.random_state)
-            raise ValueError(message(type(self).__name__, "random_state", wanted, got)) from error
-        low, high = source.randint(2**32, size=2, dtype=np.uint64)
-        return int(low) | int(high) << 32
-
     def _hold_out(
-        self, settings: _Settings, X: Any, y: Array, weights: Array | None
+        self, settings: Settings, X: Any, y: Array, weights: Array | None
     ) -> tuple[Any, Any, Array, Array, Array | None, Array | None]:
         """Training and validation rows: the same ones each time that training goes on."""
         rows, held = train_test_split(
@@ -425,7 +338,7 @@ class DropoutMLP(MembersMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
         kinds = [np.float64, np.float32]
         return self._scores(validate_data(self, X, reset=False, accept_sparse="csr", dtype=kinds))
 
-    # ------------------------------------------------------------------------------------ checks
+    # ----------------------------------------------------------------------------- what is read
 
     def _read(
         self, X: Any, y: Any, sample_weight: Any, fresh: bool, classes: Any = None
@@ -464,59 +377,6 @@ class DropoutMLP(MembersMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
                 "Scale it."
             )
         return single
-
-    def _settings(self) -> _Settings:
-        """The parameters, checked, in this class's name."""
-        who = type(self).__name__
-        for name in ("early_stopping", "shuffle", "warm_start"):
-            checks.flag(who, name, getattr(self, name))
-        if not isinstance(self.verbose, (bool, np.bool_)):
-            checks.integer(who, "verbose", self.verbose, 0, 2**31)
-        choice(who, "activation", self.activation, ("relu", "tanh"))
-        choice(who, "solver", self.solver, ("adam", "sgd"))
-        choice(who, "execution", self.execution, ("elementwise", "thin"))
-        number(who, "learning_rate_init", self.learning_rate_init, 0, open_low=True)
-        number(who, "weight_decay", self.weight_decay, 0)
-        number(who, "momentum", self.momentum, 0, 1)
-        if self.max_norm is not None:
-            number(who, "max_norm", self.max_norm, 0, open_low=True)
-        batch_size = None
-        if not isinstance(self.batch_size, str) or self.batch_size != "auto":
-            batch_size = checks.integer(
-                who, "batch_size", self.batch_size, 1, 2**63, "'auto' takes min(200, n_samples)."
-            )
-        hidden = self._hidden()
-        return _Settings(
-            hidden=hidden,
-            p=self._probabilities(1 + len(hidden)),
-            batch_size=batch_size,
-            max_iter=checks.integer(who, "max_iter", self.max_iter, 1, 2**31),
-            tol=number(who, "tol", self.tol, 0),
-            patience=checks.integer(who, "n_iter_no_change", self.n_iter_no_change, 1, 2**31),
-            validation_fraction=number(
-                who, "validation_fraction", self.validation_fraction, 0, 1, open_low=True
-            ),
-        )
-
-    def _hidden(self) -> tuple[int, ...]:
-        who, sizes = type(self).__name__, self.hidden_layer_sizes
-        if isinstance(sizes, str) or not hasattr(sizes, "__iter__"):
-            return (checks.integer(who, "hidden_layer_sizes", sizes, 1, 2**31),)
-        requirement = "an integer or a tuple of integers"
-        return tuple(
-            checks.integer(who, f"hidden_layer_sizes[{i}]", size, 1, 2**31)
-            for i, size in enumerate(checks.items(who, "hidden_layer_sizes", sizes, requirement))
-        )
-
-    def _probabilities(self, n: int) -> tuple[float, ...]:
-        who, p = type(self).__name__, self.p
-        if isinstance(p, str) or not hasattr(p, "__len__") or checks.is_one_number(p):
-            return (checks.probability(who, p),) * n
-        requirement = f"one number, or {n}: for the input and for each hidden layer"
-        p = checks.items(who, "p", p, requirement)
-        if len(p) != n:
-            raise ValueError(message(who, "p", requirement, f"{len(p)} numbers"))
-        return tuple(checks.probability(who, value, f"p[{i}]") for i, value in enumerate(p))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -86,9 +86,10 @@ class ThinLinear(Layer):
     def forward(self, x: Any, training: bool) -> Array:
         """y = x W[rows][:, columns] + b[columns]."""
         weight, bias = self.linear._drawn()
-        rows, columns = self._kept_units()
-        thin = _taken(weight, rows, columns)
-        self._kept = x, thin, rows, columns
+        columns = None if self.above is None else self.above.kept
+        place = _place(weight.shape, self.below.kept, columns)
+        thin = weight if place is None else _taken(weight, place)
+        self._kept = x, thin, place, columns
         y: Array = x @ thin
         y += bias if columns is None else bias[columns]
         return y
@@ -101,11 +102,23 @@ class ThinLinear(Layer):
 
     def gradients(self, dy: Array) -> None:
         """Set the whole gradients, zero where nothing was kept."""
-        x, _, rows, columns = self._recall()
-        weight, bias = self.linear._drawn()
-        d_weight, d_bias = x.T @ dy, dy.sum(axis=0)
-        self.linear.d_weight = _put(d_weight, weight, rows, columns)
-        self.linear.d_bias = _put(d_bias, bias, columns)
+        x, _, place, columns = self._recall()
+        d_weight, d_bias = np.asarray(x.T @ dy), dy.sum(axis=0)
+        self.linear.d_weight = d_weight if place is None else self._whole(d_weight, place)
+        if columns is not None:
+            d_bias, part = np.zeros(self.linear.n_out, dy.dtype), d_bias
+            d_bias[columns] = part
+        self.linear.d_bias = d_bias
+
+    def _whole(self, part: Array, place: Array) -> Array:
+        # One array for all steps: a new one of many numbers takes the system longer to hand out
+        # than it takes to fill.
+        whole = self.linear.d_weight
+        if whole is None or whole.dtype != part.dtype:
+            whole = np.empty((self.linear.n_in, self.linear.n_out), part.dtype)
+        whole.fill(0)
+        _put(part, whole, place)
+        return whole
 
     def parameters(self) -> list[Parameter]:
         """Those of the whole layer."""
@@ -116,22 +129,24 @@ class ThinLinear(Layer):
         super().forget()
         self.linear.forget()
 
-    def _kept_units(self) -> tuple[Any, Any]:
-        return self.below.kept, None if self.above is None else self.above.kept
+
+def _place(shape: tuple[int, ...], rows: Any, columns: Any) -> Any:
+    """Where a weight is kept: the numbers of rows, or of elements; None for everywhere."""
+    if columns is None:
+        return rows
+    if rows is None:
+        rows = np.arange(shape[0])
+    # Numbers of elements are quicker than numpy.ix_, and serve the weight and its gradient.
+    return rows[:, None] * shape[1] + columns
 
 
-def _taken(weight: Array, rows: Any, columns: Any) -> Array:
-    # Rows first, which are copied whole; numpy.take of columns is quicker than numpy.ix_ of both.
-    thin = weight if rows is None else weight[rows]
-    return thin if columns is None else thin.take(columns, axis=1)
+def _taken(weight: Array, place: Array) -> Array:
+    return weight[place] if place.ndim == 1 else weight.reshape(-1)[place]
 
 
-def _put(gradient: Any, like: Array, *kept: Any) -> Array:
-    if all(indices is None for indices in kept):
-        return np.asarray(gradient)
-    whole = np.zeros(like.shape, gradient.dtype)
-    indices = [
-        np.arange(n) if some is None else some for n, some in zip(like.shape, kept, strict=True)
-    ]
-    whole[np.ix_(*indices)] = gradient
-    return whole
+def _put(part: Array, whole: Array, place: Array) -> None:
+    """Write `part` where `_taken` would take it from."""
+    if place.ndim == 1:
+        whole[place] = part
+    else:
+        whole.reshape(-1)[place] = part

@@ -38,6 +38,8 @@ _OTHER_MARKS = {
 }
 # Lines that are looked at, and lines before a header at the most.
 _LINES, _CHARACTERS, _MOST_BEFORE = 40, 200_000, 20
+# So many names with several spaces between them are no words of one name.
+_FEW_PLACES = 2
 # Rows that show which columns hold numbers; those right below a header may say more of it.
 _LAST = 5
 _DECIMAL = re.compile(r"[-+]?[0-9]*\.[0-9]+(?:[eE][-+]?[0-9]+)?|-[0-9]+")
@@ -58,14 +60,15 @@ def beginning(name: str, text: str) -> tuple[str, str, list[str]]:
     best = max(even, key=lambda mark: even[mark], default="")  # the first of equals: a comma
     if even.get(best, 0) > 1:
         return text, best, []
-    for mark, found in rows.items():
-        above = _above(found)
-        if above:
-            line = [n for n, one in enumerate(lines) if one.strip()][above]
-            rest = text[sum(map(len, lines[:line])) :]
-            many = f"first {line} lines are" if line > 1 else "first line is"
-            note = f"The {many} no part of the table; line {line + 1} of {name} names its columns."
-            return "\n" * line + rest, mark, [note]
+    above_of = {mark: above for mark, found in rows.items() if (above := _above(found))}
+    if above_of:
+        # The widest table: a comma in a cell may be a decimal mark.
+        mark = max(above_of, key=lambda mark: len(rows[mark][-1]))
+        line = [n for n, one in enumerate(lines) if one.strip()][above_of[mark]]
+        rest = text[sum(map(len, lines[:line])) :]
+        many = f"first {line} lines are" if line > 1 else "first line is"
+        note = f"The {many} no part of the table; line {line + 1} of {name} names its columns."
+        return "\n" * line + rest, mark, [note]
     first = next((line for line in lines if line.strip()), "")
     outside = "".join(first.split('"')[::2])  # what stands between quotes separates nothing
     return text, max(SEPARATORS, key=outside.count), []
@@ -153,15 +156,20 @@ def is_spaced(text: str, separator: str) -> bool:
 
 def check_marks(name: str, text: str) -> None:
     """Refuse a table of one column that other marks cut into the same number of fields in every
-    row."""
-    lines = [line for line in _first_lines(text)[:20] if line.strip()]
+    row, or whose names stand at places of their own."""
+    lines = [re.sub('"[^"]*"', "x", one) for one in _first_lines(text)[:20] if one.strip()]
     called, widths = "spaces", [len(line.split()) for line in lines]
     for mark, what in _OTHER_MARKS.items():
         if lines and lines[0].count(mark):
             called, widths = what, [line.count(mark) + 1 for line in lines]
-    if len(lines) > 1 and len({*widths}) == 1 and widths[0] > 1:
+    spread = re.split(r"\s{2,}", lines[0].strip()) if lines and called == "spaces" else []
+    # R writes names of rows without a name above them.
+    same = len({*widths}) == 1 or {*widths[1:]} == {widths[0] + 1}
+    even = len(lines) > 1 and same and widths[0] > 1
+    if even or len(spread) > _FEW_PLACES:
+        many = f"{widths[0]} " if even else ""
         raise InputError(
-            f"{name}: {called} seem to separate {widths[0]} columns; save the table with commas, "
+            f"{name}: {called} seem to separate {many}columns; save the table with commas, "
             "semicolons, tabs or vertical bars between them."
         )
 
@@ -208,8 +216,9 @@ def _check_is_no_row(source: TableFile, frame: pd.DataFrame) -> None:
 
 
 def is_number(text: str) -> bool:
+    """Whether this is a number to Python, but for the underscores that its programs may have."""
     try:
         float(text)
     except ValueError:
         return False
-    return True
+    return "_" not in text

@@ -12,7 +12,7 @@ __all__ = ["KINDS", "Choices", "read_encoding", "read_missing", "read_types"]
 # What --type takes, and what it makes of a column.
 KINDS = {
     "number": "a number; what is none is missing, and a lone mark is a decimal one",
-    "grouped": "a number with marks between groups of three digits",
+    "grouped": "a number with marks between groups of three digits; what is none is missing",
     "date": "a date or a time of day; what is none is missing",
     "day/month/year": "a date whose day stands first; what is none is missing",
     "month/day/year": "a date whose month stands first; what is none is missing",

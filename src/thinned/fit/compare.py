@@ -63,8 +63,8 @@ def level(
 
     Each split is judged at a look that the other folds of its repeat have chosen. The epochs of the
     level, for which a network is refitted, are those that all splits choose together. Networks
-    without dropout overfit sooner, and a comparison after a fixed number of epochs would hold that
-    against them.
+    without dropout overfit sooner, and a comparison after a fixed number of epochs would
+    penalise them for it.
 
     constant : what a constant scores, in the cost of `metric`: by this one measures whether the
         last look still brought something.

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from thinned.fit.date_numbers import CLOCK_NAME
+from thinned.fit.doubt import MANY_VALUES
 from thinned.fit.numerals import plainly
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COMPOUNDS", "LENGTH", "LENGTHS", "Compound", "compound_of"]
+__all__ = ["COMPOUNDS", "LENGTH", "LENGTHS", "Compound", "compound_of", "mostly_compound"]
 
 # The name of lengths of time that clocks show, as it is saved in a model.
 LENGTH = "26:05:30"
-# Texts that are looked at before all are.
-_FIRST = 50
+# Texts that are looked at before all are, and that show whether most of them are such.
+_FIRST, _SHOWN = 50, 400
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,8 @@ _COLONS = (
     r"[-+]?(?:(?P<d>[0-9]+)\s*d(?:ays?)?,?\s*)?\+?(?:(?P<h>[0-9]+):(?=.*:))?"
     r"(?P<m>[0-9]+):(?P<s>[0-5][0-9](?:\.[0-9]+)?)"
 )
+# Below a minute, swimmers and runners have no colon: 58.31 beside 1:02.45.
+_SECONDS = r"(?P<s>[0-5]?[0-9]\.[0-9]+)"
 _WORDS = (
     rf"[-+]?(?:(?P<d>{_N})\s*(?:d(?:ays?)?|tage?n?|jours?)[,\s]*)?"
     rf"(?:(?P<h>{_N})\s*(?:h(?:(?:ou)?rs?|eures?|oras?)?|std\.?|stunden?)[,\s]*)?"
@@ -114,16 +119,19 @@ _ARC = rf"\s*(?:(?P<m>{_N})\s*'\s*)?(?:(?P<s>{_N})\s*(?:\"|''))?"
 _DEGREES = rf"-?(?P<d>{_N})\s*[°º]{_ARC}\s*(?P<side>[NSEW])?"
 _SIDED = r"(?P<d>[0-9]+\.[0-9]+)\s*(?P<side>[NSEW])"
 _SIDE_FIRST = rf"(?P<side>[NSEW])\s*(?P<d>{_N})(?:\s*[°º]{_ARC})"
+# The number below the line of a fraction, and the name of its unit.
+_LINES = {f"o{n}": n for n in (2, 3, 4, 5, 6, 8, 16, 32, 64)}
+_FRACTION = "|".join(rf"(?P<{unit}>[0-9]{{1,2}})\s*/\s*{n}(?![0-9])" for unit, n in _LINES.items())
 _INCH = r"\s*(?:\"|''|in(?:ch(?:es)?)?\.?)"
-_FEET = rf"-?(?P<f>[0-9]+)\s*(?:'|ft\.?|feet|foot)(?:[,\s]*(?P<i>{_N})(?:{_INCH})?)?"
+_FEET = (
+    r"-?(?P<f>[0-9]+)\s*(?:'|ft\.?|feet|foot)"
+    rf"(?:[,\s]*(?P<i>{_N})(?!\s*/|[0-9]))?(?:[\s-]*(?:{_FRACTION}))?(?:{_INCH})?"
+)
 _INCHES = rf"(?P<i>{_N}){_INCH}"
 _POUNDS = (
     rf"(?:(?P<t>{_N})\s*st(?:ones?)?\.?[,\s]*)?(?:(?P<p>{_N})\s*(?:lbs?|pounds?)\.?[,\s]*)?"
     rf"(?:(?P<z>{_N})\s*(?:oz|ounces?)\.?)?"
 )
-# The number below the line of a fraction, and the name of its unit.
-_LINES = {f"o{n}": n for n in (2, 3, 4, 5, 6, 8, 16, 32, 64)}
-_FRACTION = "|".join(rf"(?P<{unit}>[0-9]{{1,2}})\s*/\s*{n}" for unit, n in _LINES.items())
 _MIXED = (
     rf"[-+]?(?:(?P<w>[0-9]+)(?:$|(?=\s*\")|(?:\s+|\s*-\s*)(?=[0-9])))?(?:{_FRACTION})?(?:\s*\")?"
 )
@@ -132,7 +140,7 @@ _MIXED = (
 COMPOUNDS = {
     LENGTH: Compound(
         "Lengths of time were read, in seconds,",
-        (_COLONS, _WORDS, _ISO),
+        (_COLONS, _WORDS, _ISO, _SECONDS),
         {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0},
         {},
     ),
@@ -151,8 +159,9 @@ COMPOUNDS = {
     "6'2\"": Compound(
         "Feet and inches were read, in inches,",
         (_FEET, _INCHES),
-        {"f": 12.0, "i": 1.0},
-        {"i": 12.0},
+        {"f": 12.0, "i": 1.0} | {unit: 1 / n for unit, n in _LINES.items()},
+        {"i": 12.0} | {unit: float(n) for unit, n in _LINES.items()},
+        needs="f",
     ),
     "6 lb 5 oz": Compound(
         "Stones, pounds and ounces were read, in pounds,",
@@ -170,18 +179,37 @@ COMPOUNDS = {
 }
 # Those that are lengths of time.
 LENGTHS = (LENGTH, "4 yrs 8 mos")
+# Hours without a zero before them, all before ten, are lengths of time where so many differ.
+_SHORT, _MANY_SHORT = re.compile(r"[0-9]:.*"), 20
 _CLOCK = re.compile(
     r"(?:[01]?[0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:\.[0-9]+)?)?|24:00(?::00(?:\.0+)?)?"
 )
 
 
-def compound_of(texts: pd.Series) -> str | None:
+def compound_of(texts: pd.Series, column: str = "") -> str | None:
     """The name of the way in which all of these are written, None where there is none.
 
-    Times of day, as 12:05 and no later than 23:59, are no lengths.
+    Times of day, as 12:05 and no later than 23:59, are no lengths; but 5:01 is one where many are
+    so, all before ten o'clock. column : its name, which may say that they are times of day.
     """
     for name, way in COMPOUNDS.items():
         if way.are(texts):
-            clock = all(_CLOCK.fullmatch(text.strip()) for text in texts.unique())
-            return None if clock else name
+            different = [text.strip() for text in texts.unique()]
+            clock = all(map(_CLOCK.fullmatch, different))
+            short = len(different) >= _MANY_SHORT and all(map(_SHORT.fullmatch, different))
+            short &= CLOCK_NAME.fullmatch(column) is None or different[0].count(":") > 1
+            return None if clock and not short else name
+    return None
+
+
+def mostly_compound(texts: Collection[str]) -> str | None:
+    """The name of the way in which half of these different texts, or more, name several units."""
+    first = [*islice(texts, _SHOWN)]  # as most columns show that they are none
+    for name, way in COMPOUNDS.items():
+        for some in (first, texts):
+            found = sum(len(way.parts(text)) > 1 for text in some)
+            if found < MANY_VALUES or 2 * found < len(some):
+                break
+        else:
+            return name
     return None

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thinned.errors import InputError, quoted
-from thinned.fit.dates import FORMS, Counted, form_of_numbers
-from thinned.fit.doubt import are_few, differing, option, row_of, stray
+from thinned.fit.date_numbers import form_of_numbers
+from thinned.fit.dates import FORMS, Counted, in_another_calendar, in_western_digits
+from thinned.fit.doubt import MANY_VALUES, are_few, count, differing, option, row_of, stray
 from thinned.fit.readings import Reading
 from thinned.fit.source import TableFile
 
@@ -23,8 +24,11 @@ __all__ = ["declared_dates", "form_of_dates", "form_of_typed"]
 # The forms that --type allows for what it says.
 _DECLARED = {
     "date": tuple(form for form, way in FORMS.items() if not isinstance(way, Counted)),
-    "day/month/year": ("25/03/2023", "25.03.2023", "25 Mar 2023"),
-    "month/day/year": ("03/25/2023", "Mar 25, 2023"),
+    "day/month/year": (
+        *("25/03/2023", "25.03.2023", "25 Mar 2023"),
+        *("25/03/23", "25.03.23", "25-Mar-23"),
+    ),
+    "month/day/year": ("03/25/2023", "Mar 25, 2023", "03/25/23"),
 }
 # How months are spelled that are read as numbers, and so many different ones are no accident.
 _DECIMAL_MONTHS = {
@@ -75,18 +79,22 @@ def form_of_dates(source: TableFile, name: str, cells: pd.Series) -> str | None:
     ------
     InputError if they have two forms that make other days of them, or nearly all have one.
     """
-    first = cells[:FIRST]
-    if not any(map(_HINT.search, first)) or not _days(first):
+    first = in_western_digits(cells[:FIRST])
+    if not any(map(_HINT.search, first)) or not (some := _days(first)):
         return None
     texts = cells.drop_duplicates()
-    fitting = _days(texts)
+    # A form that all have is one that the first have: the others need not be tried on all.
+    fitting = _days(texts, [form for form, days in some.items() if np.isfinite(days).all()])
     whole = [form for form, days in fitting.items() if np.isfinite(days).all()]
     if not whole:
-        _check_strays(source, name, cells, texts, fitting)
+        if not in_another_calendar(texts):
+            _check_strays(source, name, cells, texts, _days(texts))
         return None
     best = next((form for form in whole if FORMS[form].sure), whole[0])
     if FORMS[best].sure:
         return best
+    if "(?P<short>" in FORMS[best].pattern and _year_may_be_first(texts):
+        return None
     for form in whole[1:]:
         differs = np.flatnonzero(fitting[form] != fitting[best])
         if differs.size:
@@ -94,9 +102,20 @@ def form_of_dates(source: TableFile, name: str, cells: pd.Series) -> str | None:
     return best
 
 
-def _days(texts: pd.Series) -> dict[str, NDArray[np.float64]]:
-    """The days that texts stand for under each form that any of them has."""
-    found = {form: way.days(texts) for form, way in FORMS.items() if not isinstance(way, Counted)}
+def _year_may_be_first(texts: pd.Series) -> bool:
+    """Whether the last of three numbers looks as days do, and the first as years do, in dates whose
+    years have two digits."""
+    parts = in_western_digits(texts).str.extract(r"([0-9]{1,2})\D.*?\D([0-9]{1,2})(?:\s.*)?$")
+    first, last = parts[0].nunique(), parts[1].nunique()
+    return last > max(first, 12)
+
+
+def _days(texts: pd.Series, forms: Iterable[str] | None = None) -> dict[str, NDArray[np.float64]]:
+    """The days that texts stand for under each form that any of them has. forms : None tries all
+    that texts can have."""
+    if forms is None:
+        forms = (form for form, way in FORMS.items() if not isinstance(way, Counted))
+    found = {form: FORMS[form].days(texts) for form in forms}
     return {form: days for form, days in found.items() if np.isfinite(days).any()}
 
 
@@ -130,6 +149,16 @@ def _check_strays(
     good = np.isfinite(fitting[best])
     if len(texts) - int(good.sum()) == len(words) and are_few(cells, list(texts[good]), words):
         raise stray(source, name, "times" if FORMS[best].clock else "dates", words)
+    rows = int(cells.isin(list(texts[some])).sum())
+    if some.sum() >= MANY_VALUES and 2 * rows >= len(cells):
+        alike = (some == good).all()
+        ways = "" if alike else ", written in several ways,"
+        use = f"{option(name, 'date')} takes these for missing" if alike else "write all in one way"
+        source.notes.append(
+            f"Column {quoted(name)} was read as texts: it holds dates{ways} in "
+            f"{count(rows, 'row')} and others, as {quoted(words[0])}, in {len(cells) - rows:,}; "
+            f"{use}."
+        )
 
 
 def declared_dates(source: TableFile, name: str, cells: pd.Series, kind: str) -> Reading:

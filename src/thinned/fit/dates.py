@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,19 +19,25 @@ __all__ = [
     "Form",
     "are_unknown_months",
     "days_of",
-    "form_of_numbers",
-    "is_called_a_date",
-    "part_names",
-    "parts",
+    "in_another_calendar",
+    "in_western_digits",
     "two_digit_years",
 ]
 
+# Digits of other scripts, and what is not to be seen between them.
+_WESTERN = str.maketrans(
+    {chr(first + d): str(d) for first in (0xFF10, 0x660, 0x6F0, 0x966) for d in range(10)}
+    | dict.fromkeys("\u200b\u200c\u200d\u200e\u200f\u061c\ufeff", "")
+    | {"\uff0f": "/", "\uff0d": "-", "\uff0e": ".", "\uff1a": ":"}
+)
 _CLOCK = (
     r"(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2}(?:[.,][0-9]{1,9})?))?"
     r"(?:\s*(?:(?P<half>[AaPp])\.?\s?[Mm]\.?|Uhr))?"
 )
 # A word of German, French, Spanish or English may stand between a date and its time.
-_TIME = rf"(?:(?:[Tt]|,?\s+(?:(?:-|um|\u00e0|a las|at)\s+)?){_CLOCK})?"
+# There, an h may stand between hours and minutes.
+_DATED_CLOCK = _CLOCK.replace(":", "[:h]", 1)
+_TIME = rf"(?:(?:[Tt]|,?\s+(?:(?:-|um|[\u00e0\u00e1]s?|a las|at|kl\.?)\s+)?){_DATED_CLOCK})?"
 # Hours that a named zone is before UTC. Names that stand for several zones are none.
 _ZONES = {
     "Z": 0,
@@ -64,12 +69,18 @@ _ZONES = {
     "PST": -8,
     "PDT": -7,
 }
-_ZONE = rf"\s*(?P<zone>[Zz]|{'|'.join(list(_ZONES)[1:])}|[-+][0-9]{{2}}(?::?[0-9]{{2}})?)"
+_ZONE = (
+    r"\s*(?P<zone>[Zz]|(?:UTC|GMT)[-+][0-9]{1,2}(?::?[0-9]{2})?"
+    rf"|{'|'.join(list(_ZONES)[1:])}|[-+][0-9]{{2}}(?::?[0-9]{{2}})?)"
+)
 _YEAR, _MONTH, _DAY = "(?P<year>[0-9]{4})", "(?P<month>[0-9]{1,2})", "(?P<day>[0-9]{1,2})"
 _NAME = r"(?P<name>[^\W\d_]{3,12})\.?"
 _WEEKDAY = r"(?:[^\W\d_]{2,10}\.?,?\s+)?"
 _ZONED = rf"(?:(?:[Tt]|,?\s+){_CLOCK}(?:{_ZONE})?)?"
 _PLAUSIBLE = "(?P<year>[12][0-9]{3})"
+_SHORT = "(?P<short>[0-9]{2})"
+# Years with two digits are of this century up to 39 and of the last from 70; between, who knows.
+_LAST_CENTURY = 40, 70
 
 
 @dataclass(frozen=True)
@@ -91,7 +102,7 @@ class Form:
     def days(self, texts: pd.Series) -> NDArray[np.float64]:
         """Days since 1970-01-01 (UTC where there is a zone), or of a clock the part of a day since
         midnight; NaN where a text has not this form, or is no date, as 30 February."""
-        found = texts.str.strip().str.extract(f"^(?:{self.pattern})$")
+        found = in_western_digits(texts).str.strip().str.extract(f"^(?:{self.pattern})$")
         time, valid = _time(found)
         if self.clock:
             return np.where(valid & found["hour"].notna().to_numpy(), time, np.nan)
@@ -104,6 +115,8 @@ class Form:
                 quarter = np.fmax(quarter, _numbers(found, "quarter2"))
             month = 3 * quarter - 2
         year, day = _numbers(found, "year"), _numbers(found, "day", 1.0)
+        if "short" in found:
+            year = _with_century(_numbers(found, "short"))
         if "week" in found:
             return _week(year, _numbers(found, "week"), _numbers(found, "weekday", 1.0))
         if "next" in found:  # 2012/13 and 2012/2013
@@ -170,6 +183,13 @@ def _numbers(found: pd.DataFrame, part: str, missing: float = np.nan) -> NDArray
     return np.asarray(texts.astype("float64").fillna(missing), dtype=np.float64)
 
 
+def _with_century(years: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Years of two digits with their century; NaN where it is not sure."""
+    low, high = _LAST_CENTURY
+    unsure = (years >= low) & (years < high)
+    return np.where(unsure, np.nan, years + np.where(years < low, 2000.0, 1900.0))
+
+
 def _week(
     year: NDArray[np.float64], week: NDArray[np.float64], weekday: NDArray[np.float64]
 ) -> NDArray[np.float64]:
@@ -202,7 +222,7 @@ def _time(found: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     hour = np.where(named, hour % 12 + 12 * (half == "p").to_numpy(bool, na_value=False), hour)
     minutes = hour * 60 + minute
     if "zone" in found:
-        shift = found["zone"].str.extract(r"(?P<sign>[-+])(?P<hour>..):?(?P<minute>..)?")
+        shift = found["zone"].str.extract(r"(?P<sign>[-+])(?P<hour>..?):?(?P<minute>..)?$")
         off = _numbers(shift, "hour", 0.0) * 60 + _numbers(shift, "minute", 0.0)
         west = (shift["sign"] == "-").to_numpy(bool, na_value=False)
         named_zone = np.asarray(found["zone"].map(_ZONES), np.float64)
@@ -211,6 +231,7 @@ def _time(found: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
 
 
 # In the order in which they are tried. A name is what is saved in a model.
+_TWO = "(?P<day>[0-9]{2})", "(?P<month>[0-9]{2})"  # as no number of a version begins: 05.08.23
 _ISO = rf"{_YEAR}(?P<mark>[-/.]){_MONTH}(?:(?P=mark){_DAY}"
 FORMS = {
     "2023-03-25": Form("Dates (year, month, day)", rf"{_ISO}{_TIME})?"),
@@ -237,7 +258,7 @@ FORMS = {
     "25 Mar 2023": Form(
         "Dates (day, month, year)",
         rf"{_WEEKDAY}{_DAY}(?:st|nd|rd|th)?[\s./-]*(?:de |of )?{_NAME}[\s,./-]*(?:de )?{_YEAR}"
-        rf"(?:\s?\u0433(?:\.|\u043e\u0434\u0430))?{_ZONED}",
+        rf"(?:\s?(?:\u0433(?:\.|\u043e\u0434\u0430)|r\.))?{_ZONED}",
     ),
     "2023 Mar 25": Form(
         "Dates (year, month, day)", rf"{_YEAR}(?:\.?\s|-){_NAME}(?:\s|-){_DAY}\.?{_ZONED}"
@@ -245,6 +266,12 @@ FORMS = {
     "Mar 25, 2023": Form(
         "Dates (month, day, year)",
         rf"{_WEEKDAY}{_NAME}[\s-]*{_DAY}(?:st|nd|rd|th)?[\s,-]+{_YEAR}{_ZONED}",
+    ),
+    "25.03.23": Form("Dates (day, month, year)", rf"{_TWO[0]}\.{_TWO[1]}\.{_SHORT}{_TIME}"),
+    "25/03/23": Form("Dates (day, month, year)", rf"{_WEEKDAY}{_DAY}/{_MONTH}/{_SHORT}{_TIME}"),
+    "03/25/23": Form("Dates (month, day, year)", rf"{_WEEKDAY}{_MONTH}/{_DAY}/{_SHORT}{_TIME}"),
+    "25-Mar-23": Form(
+        "Dates (day, month, year)", rf"{_WEEKDAY}{_DAY}[\s./-]{_NAME}[\s./-]'?{_SHORT}{_TIME}"
     ),
     "20230325": Form(
         "Dates (year, month, day)",
@@ -254,7 +281,7 @@ FORMS = {
     "20230325101500": Form(
         "Dates (year, month, day)",
         r"(?P<year>(?:19|20)[0-9]{2})(?P<month>[0-9]{2})(?P<day>[0-9]{2})[Tt]?"
-        r"(?P<hour>[0-9]{2})(?P<minute>[0-5][0-9])(?P<second>[0-9]{2})?(?P<half>(?!.))?"
+        r"(?P<hour>[0-9]{2})(?:(?P<minute>[0-5][0-9])(?P<second>[0-9]{2})?)?(?P<half>(?!))?"
         rf"(?:{_ZONE})?",
         whole=True,
     ),
@@ -328,34 +355,6 @@ FORMS = {
         cycles=("hour",),
     ),
 }
-# Numbers that are dates in themselves: the least and the most, and how many different ones are no
-# accident.
-_WHOLE = {
-    "20230325": (19000101, 21000000, 2),
-    "202303": (190001, 210000, 4),
-    "20230325101500": (19000101000000, 21000000000000, 2),
-}
-# So many different numbers of hours and minutes whose last two digits are all below 60 are none by
-# accident, where the column is called a time.
-_ENOUGH_TIMES = 20
-_CLOCK_NAME = re.compile(
-    r"(?i:(.*[_ .-])?(time|hhmm|uhrzeit|zeit|heure|hora|orario|tijd)([_ .-].*)?)|.*[a-z]Time"
-)
-# Numbers that are dates where the column is called so, from 1980 to 2080 or so.
-_COUNTED = {
-    "1679702400": (3e8, 3.5e9),
-    "1679702400000": (3e11, 3.5e12),
-    "45010": (29000.0, 66000.0),
-}
-_OF_DAYS = r"date|datum|fecha|dato|datetime|date_?time"
-_OF_TIMES = rf"{_OF_DAYS}|time|timestamp|time_?stamp|ts|epoch|unix|created|updated|modified"
-_CALLED = {
-    form: re.compile(
-        rf"(?i:(.*[_ .-])?({_OF_DAYS if form == '45010' else _OF_TIMES})([_ .-].*)?|.*_(at|on))"
-        r"|.*[a-z](Date|Time|Timestamp|At|On)"
-    )
-    for form in _COUNTED
-}
 # What all cells of a column fit whose years have two digits: which century is not ours to say.
 _TWO_DIGITS = (
     r"[0-9]{1,2}([./-])[0-9]{1,2}\1[0-9]{2}(?:\s.*)?"
@@ -363,9 +362,18 @@ _TWO_DIGITS = (
 )
 
 
-def is_called_a_date(name: str) -> bool:
-    """Whether a column's name says that it holds dates or times."""
-    return any(called.fullmatch(name) for called in _CALLED.values())
+def in_western_digits(texts: pd.Series) -> pd.Series:
+    """Texts with Arabic, Persian, Indian and wide digits as those of ASCII, and without the marks
+    that say in which direction to read."""
+    if texts.map(str.isascii, na_action="ignore").all():
+        return texts
+    return texts.str.translate(_WESTERN)
+
+
+def in_another_calendar(texts: pd.Series) -> bool:
+    """Whether these are dates of the years 1300 to 1499, as they are today in Iran and Arabia."""
+    other = r"1[34][0-9]{2}([-/.])[0-9]{1,2}\1[0-9]{1,2}"
+    return bool(in_western_digits(texts).str.strip().str.fullmatch(other).all())
 
 
 def are_unknown_months(texts: pd.Series) -> bool:
@@ -376,40 +384,6 @@ def are_unknown_months(texts: pd.Series) -> bool:
 def two_digit_years(texts: pd.Series) -> bool:
     """Whether these are dates whose years have two digits."""
     return bool(texts.str.fullmatch(_TWO_DIGITS).all())
-
-
-def form_of_numbers(name: str, cells: pd.Series, kind: str | None = None) -> str | None:
-    """The form of dates that all numbers of a column have, None if they are no dates.
-
-    name : the column's. kind : "date" if the user says that they are.
-    """
-    if cells.dtype.kind not in "iuf" or not cells.notna().any():
-        return None
-    low, high = cells.min(), cells.max()  # at once for nearly all columns
-    for form, (least, most, enough) in _WHOLE.items():
-        if least <= low and high < most and _are_all(form, cells, enough):
-            return form
-    for form, (first, last) in _COUNTED.items():
-        called = kind == "date" or _CALLED[form].fullmatch(name)
-        if called and first <= low < high <= last:
-            return form
-    if low >= 0 and 100 <= high <= 2400 and _CLOCK_NAME.fullmatch(name):
-        times = cells.dropna().unique()
-        times = times[times >= 100]
-        if len(times) >= _ENOUGH_TIMES and _are_all("1405", cells, 2):
-            return "1405"
-    return None
-
-
-def _are_all(form: str, cells: pd.Series, enough: int) -> bool:
-    """Whether all of these numbers are in the calendar."""
-    import pandas as pd
-
-    known = cells.dropna().unique()
-    if len(known) < enough or (known != np.round(known)).any():
-        return False
-    texts = pd.Series(known.astype(np.int64).astype(str), dtype=object)
-    return bool(np.isfinite(FORMS[form].days(texts)).all())
 
 
 def days_of(cells: pd.Series) -> NDArray[np.float64] | None:
@@ -430,39 +404,3 @@ def days_of(cells: pd.Series) -> NDArray[np.float64] | None:
     times = cells.to_numpy("datetime64[us]")
     days = times.astype(np.int64) / 86_400_000_000
     return np.where(np.isnat(times), np.nan, days)
-
-
-def part_names(name: str, form: Form) -> tuple[str, ...]:
-    """The columns that a column of dates, or of times of day, can become."""
-    if not form.cycles:
-        return (f"{name}: year",)
-    pairs = [f"{name}: {cycle} ({wave})" for cycle in form.cycles for wave in ("sine", "cosine")]
-    return tuple(pairs if form.clock else [f"{name}: days", f"{name}: year", *pairs])
-
-
-def parts(name: str, days: NDArray[np.float64], form: Form) -> dict[str, NDArray[np.float64]]:
-    """The columns of `part_names`. days : since 1970-01-01, or the part of a day; NaN if missing.
-
-    Days and years are numbers. Months, weekdays and hours go round: each becomes a point on a
-    circle, its sine and cosine. So December is beside January, Sunday beside Monday.
-    """
-    there = np.isfinite(days)
-    known = np.where(there, days, 0.0)
-    whole = np.floor(known)
-    dates: Any = whole.astype(np.int64).astype("datetime64[D]")
-    months = dates.astype("datetime64[M]").astype(np.int64)
-    turns = {
-        "month": months % 12 / 12,
-        "weekday": (whole + 3) % 7 / 7,  # 1970-01-01 was a Thursday; 0 is Monday
-        "hour": known - whole,
-    }
-    out = {} if form.clock else {f"{name}: days": known, f"{name}: year": 1970.0 + months // 12}
-    if not form.cycles:  # a year alone, which its first day stands for
-        del out[f"{name}: days"]
-    for cycle in form.cycles:
-        angle = 2 * np.pi * turns[cycle]
-        out |= {
-            f"{name}: {cycle} (sine)": np.sin(angle),
-            f"{name}: {cycle} (cosine)": np.cos(angle),
-        }
-    return {part: np.where(there, values, np.nan) for part, values in out.items()}

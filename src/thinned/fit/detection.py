@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
@@ -15,11 +15,8 @@ from thinned.errors import quoted
 from thinned.fit.compounds import COMPOUNDS, LENGTH, LENGTHS, compound_of
 from thinned.fit.date_detection import declared_dates, form_of_dates, form_of_typed
 from thinned.fit.dates import FORMS, days_of
-from thinned.fit.doubt import (
-    option,
-    row_of,
-)
-from thinned.fit.mixed import check_strays
+from thinned.fit.doubt import MANY_VALUES, option, row_of
+from thinned.fit.mixed import check_strays, is_nearly_compound
 from thinned.fit.numerals import (
     STYLES,
     Numeral,
@@ -95,7 +92,7 @@ class _Found:
             self.examples[numbers.name] = numbers.example(style)
         decimal = any(map(way.shows_decimal, numbers.numerals))
         group = any(map(way.shows_group, numbers.numerals))
-        if decimal or (group and way.group in ",."):
+        if numbers.name not in self.source.respelled and (decimal or (group and way.group in ",.")):
             self.decimals.add(way.decimal)
 
 
@@ -154,12 +151,12 @@ def found(
             state.readings[name] = _duration(source, name, cells)
         elif kind is not None:
             state.readings[name] = declared_dates(source, name, cells, kind)
-        elif form := compound_of(cells) or form_of_dates(source, name, cells):
+        elif form := compound_of(cells, name) or form_of_dates(source, name, cells):
             state.readings[name] = Reading(name, form)
             # Of a quantity in several units the longest cell shows the most of them.
             shows = max(cells.iloc[:LOOKED_AT], key=len) if form in COMPOUNDS else cells.iloc[0]
             state.examples[name] = str(shows)
-        else:
+        elif not is_nearly_compound(source, name, cells, name in targets):
             _look_at(state, name, cells)
     for numbers in state.doubtful:
         _decide(state, numbers)
@@ -307,6 +304,14 @@ def _cell_by_cell(state: _Found, name: str, cells: pd.Series) -> _Numbers | None
     good = as_families(good)
     company = {(one.before, one.after) for one in good}
     styles = styles_of(good) if len(good) == len(texts) and len(company) == 1 else []
+    if styles and name in state.source.respelled:
+        # Numbers by their type have no groups: how the others are written, these alone show.
+        marked = [one for one in good if not one.digits.isdigit()]
+        both = zip(texts, good, strict=True)
+        if marked and styles_of(marked) != styles:
+            few = [(text, one) for text, one in both if one in marked or len(one.digits) <= 3]
+            texts, good = ([*those] for those in zip(*few, strict=True))
+            styles = styles_of(good)
     if not styles:
         check_strays(state.source, name, cells, texts, numerals, name in state.targets)
         return None
@@ -330,12 +335,15 @@ def _decide(state: _Found, numbers: _Numbers) -> None:
     """A mark before three digits is a decimal mark or ends a group: what do other columns say?"""
     mark, rival = STYLES[numbers.styles[0]].decimal, numbers.rival
     assert rival is not None
-    beside = any(mark not in one.digits for one in numbers.numerals)
     source, sure = state.source, state.decimals
+    beside = any(mark not in one.digits for one in numbers.numerals)
+    beside |= numbers.name in source.respelled  # whose numbers by their type have no mark
     # Money has no third decimal. A comma behind a currency ends a group; what else does so there
     # differs between countries, and fuel has three decimals.
     before, after = numbers.numerals[0].before, numbers.numerals[0].after
     money = is_money(before, after)
+    if sure == {mark} == {","} and _are_below_thousand(numbers):
+        _ask(source, numbers, rival)
     if sure == {mark}:
         if mark == "." and beside:
             cell = numbers.example(numbers.styles[0])
@@ -352,7 +360,15 @@ def _decide(state: _Found, numbers: _Numbers) -> None:
         _ask(source, numbers, rival)
 
 
-def _ask(source: TableFile, numbers: _Numbers, rival: str) -> None:
+def _are_below_thousand(numbers: _Numbers) -> bool:
+    """Whether many numbers without a mark have three digits, and none has four: 1,221 beside 744
+    may be a thousand, whatever the mark is elsewhere."""
+    plain = {len(one.digits) for one in numbers.numerals if one.digits.isdigit()}
+    many = sum(one.digits.isdigit() for one in numbers.numerals) >= MANY_VALUES
+    return many and max(plain) == 3
+
+
+def _ask(source: TableFile, numbers: _Numbers, rival: str) -> NoReturn:
     cell = numbers.example(rival)
     (numeral,) = [n for n in taken_apart([cell]) if n]
     small, large = (STYLES[s].value(numeral) for s in (numbers.styles[0], rival))
@@ -385,7 +401,7 @@ def _declared(source: TableFile, name: str, cells: pd.Series, kind: str) -> Read
         )
     order = list(STYLES)
     best = max(possible, key=lambda key: (weights[key], -order.index(key[0])))
-    return Reading(name, *best, lenient=kind == "number")
+    return Reading(name, *best, lenient=True)
 
 
 def _duration(source: TableFile, name: str, cells: pd.Series) -> Reading:

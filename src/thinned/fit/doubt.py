@@ -47,8 +47,9 @@ def stray(source: TableFile, name: str, what: str, words: Sequence[str]) -> Inpu
     """The error of a column of numbers, or of dates, that holds some words too."""
     first, *others = words
     more = f", and in others {listed(others)}" if others else ""
-    told = [word for word in words if "," not in word]  # which separates them in the option
-    missing = f"--missing {quoted(','.join(told))} or " if told else ""
+    told = ",".join(word for word in words if "," not in word)  # which separates them there
+    # An option that is cut short would name other words.
+    missing = f"--missing {quoted(told)} or " if told and quoted(told) == f'"{told}"' else ""
     return source.error(
         f"column {quoted(name)} holds {what} except in {row_of(source, name, first)}, "
         f"where it holds {quoted(first)}{more}; leave cells without a value empty, or write "
@@ -57,13 +58,14 @@ def stray(source: TableFile, name: str, what: str, words: Sequence[str]) -> Inpu
 
 
 def differing(
-    source: TableFile, name: str, one: str, other: str, why: str, kind: str
+    source: TableFile, name: str, one: str, other: str, why: str, *kinds: str
 ) -> InputError:
-    """The error of a column whose cells are written in several ways. kind : takes one of them."""
+    """The error of a column whose cells are written in several ways. kinds : each takes one."""
+    options = " or ".join(option(name, kind) for kind in kinds)
     places = [f"{quoted(text)} in {row_of(source, name, text)}" for text in (one, other)]
     return source.error(
         f"column {quoted(name)} holds {' and '.join(places)}: {why}; write all in one way, or "
-        f"{option(name, kind)} to take the rarer ones for missing, or {option(name, 'text')}."
+        f"{options} to take the rarer ones for missing, or {option(name, 'text')}."
     )
 
 

@@ -32,6 +32,8 @@ __all__ = [
 _LINES, _CHARACTERS, _ROWS = 30, 100_000, 200
 # Lines of a header, below the first one, that say more of the columns.
 _MOST_OF_UNITS = 3
+# The share of numbers in a column of them with marks for what is missing.
+_MOSTLY = 0.8
 # How a remark begins, and words of which it has more than a cell that ended too soon.
 _REMARK = re.compile(
     r"(?i)[#*\u00a9(\u2020\u2021]|(source|note|notes|footnote|quelle|hinweis|anmerkung|stand|fuente|"
@@ -150,6 +152,10 @@ def without_repeated_header(text: str) -> tuple[str, list[str]]:
     return text[:place] + rest, [f"{lines} the header again, and no part of the table."]
 
 
+# How wide each column is, and of what type, as databases of the United States write it: 5s 15s 20d.
+_FORMAT, _FEW_FORMATS = re.compile(r"[0-9]{1,3}[a-z]"), 2
+
+
 def line_of_units(frame: pd.DataFrame) -> list[str]:
     """What the first row says where it is no row but a second line of the header, with units; else
     nothing.
@@ -157,6 +163,13 @@ def line_of_units(frame: pd.DataFrame) -> list[str]:
     It has a word, or nothing, above all numbers, and words above two columns of them, or nothing
     else. So may one or two more lines below it, which are looked at in their turn.
     """
+    first, second = (
+        [str(cell).strip() for cell in frame.iloc[at].dropna()] if at < len(frame) else []
+        for at in (0, 1)
+    )
+    formats = len(first) > _FEW_FORMATS and all(map(_FORMAT.fullmatch, first))
+    if formats and not all(map(_FORMAT.fullmatch, second)):
+        return first
     found = (_units(frame, depth) for depth in range(1, _MOST_OF_UNITS + 1))
     return next(filter(None, found), [])
 
@@ -173,7 +186,10 @@ def _units(frame: pd.DataFrame, depth: int) -> list[str]:
                 return []
             continue
         texts = [plainly(str(cell)) for cell in cells.iloc[depth:_ROWS].dropna()]
-        numeric = bool(texts) and all(taken_apart(texts))
+        numbers = sum(map(bool, taken_apart(texts)))
+        # A mark for what is missing may stand among them, which a unit is not.
+        numeric = bool(texts) and numbers >= _MOSTLY * len(texts)
+        numeric &= numbers == len(texts) or plainly(str(first)) not in texts
         between = [str(cell) for cell in cells.iloc[1:depth].dropna()]
         if numeric and any(taken_apart(between)):
             return []

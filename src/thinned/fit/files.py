@@ -47,7 +47,8 @@ def read(
     ------
     InputError with one sentence that says what is wrong and where.
     """
-    name = encodable(path.name)  # it is written into metrics.json
+    # It is written into metrics.json. Of "." and ".." the folder has a name that says more.
+    name = encodable(path.resolve().name if path.name in ("", "..") else path.name)
     if path == STANDARD_INPUT:
         name, raw = "standard input", sys.stdin.buffer.read()
     elif path.is_dir():
@@ -107,7 +108,7 @@ def typed_table(
     if frame.shape[1] > 1 and frame.columns[0] == "":  # an index that pandas wrote
         source.frame = frame = without_row_numbers(source, frame)
     check_names(source, list(frame.columns))
-    source.frame = of_one_kind(_without_marks(frame, missing))
+    source.frame, source.respelled = of_one_kind(_without_marks(frame, missing))
     return source
 
 

@@ -28,7 +28,8 @@ __all__ = ["check_readable", "of_one_kind", "parquet", "table_of", "unpacked"]
 PARQUET_MAGIC, ZIP_MAGIC = b"PAR1", b"PK\x03\x04"
 # What is known and not read, by how it begins or what it is called, and what to save it as.
 NOT_READ: tuple[tuple[str, tuple[bytes, ...], tuple[str, ...]], ...] = (
-    ("an Excel file of the old kind (.xls)", (b"\xd0\xcf\x11\xe0",), (".xls",)),
+    # By how it begins alone: many programs call separated text so.
+    ("an Excel file of the old kind (.xls)", (b"\xd0\xcf\x11\xe0", b"\t\x08", b"\t\x04\x06"), ()),
     ("a SAS file", (b"HEADER RECORD*******LIB",), (".sas7bdat", ".xpt")),
     ("an SPSS file", (b"$FL2", b"$FL3"), (".sav", ".zsav", ".por")),
     ("an R data file", (b"RDX2\n", b"RDX3\n", b"RDA2\n", b"RDA3\n"), (".rds", ".rdata", ".rda")),
@@ -211,8 +212,9 @@ def _json_lines(name: str, raw: bytes) -> pd.DataFrame:
     return pd.json_normalize(records)  # what a record has in an object becomes columns: "a.b"
 
 
-def of_one_kind(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table with texts in place of numbers in columns that have both."""
+def of_one_kind(frame: pd.DataFrame) -> tuple[pd.DataFrame, frozenset[str]]:
+    """The table with texts in place of numbers in columns that have both, and these columns."""
+    both = set()
     for name in frame.columns:
         cells = frame[name]
         if cells.dtype != object:
@@ -220,4 +222,5 @@ def of_one_kind(frame: pd.DataFrame) -> pd.DataFrame:
         types = {type(cell) for cell in cells.dropna()}
         if str in types and types <= {str, int, float, datetime, date}:
             frame[name] = cells.map(text_of, na_action="ignore")
-    return frame
+            both.add(name)
+    return frame, frozenset(both)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from thinned.errors import InputError, quoted
+from thinned.fit.compounds import COMPOUNDS, mostly_compound
 from thinned.fit.doubt import (
     MANY_VALUES,
     STRAY_WORDS,
@@ -22,7 +23,7 @@ from thinned.fit.source import TableFile
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["check_strays"]
+__all__ = ["check_strays", "is_nearly_compound"]
 
 # Different cells for each thing that stands around numbers: of names each has its own.
 _CELLS_OF_COMPANY = 4
@@ -55,6 +56,29 @@ def check_strays(
         raise _mixed(source, name, good, "what stands around the numbers differs")
     else:
         _note_numbers(source, name, cells, good, company, is_target)
+
+
+def is_nearly_compound(source: TableFile, name: str, cells: pd.Series, is_target: bool) -> bool:
+    """Whether half of a column's texts, or more, are quantities in several units; then it is
+    refused for a few other words, and pointed out else. A target that is so is refused."""
+    texts = list(cells.unique())
+    form = mostly_compound(texts)
+    if form is None:
+        return False
+    way = COMPOUNDS[form]
+    good = [text for text in texts if way.parts(text)]
+    words = [text for text in texts if not way.parts(text)]
+    if not words:
+        return False
+    what = way.sentence.split(" were ")[0].lower()
+    if is_target or are_few(cells, good, words):
+        raise stray(source, name, what, words)
+    rows = int(cells.isin(good).sum())
+    source.notes.append(
+        f"Column {quoted(name)} was read as texts: it holds {what} in {count(rows, 'row')} and "
+        f"others, as {quoted(words[0])}, in {len(cells) - rows:,}; write all in one way."
+    )
+    return True
 
 
 def _note_numbers(
@@ -116,4 +140,8 @@ def _mixed(source: TableFile, name: str, good: Mapping[str, Numeral], why: str) 
         common = same
     # The cell that says most of those before this one.
     other = max(texts[: texts.index(text)], key=lambda t: len(STYLES) - len(styles_of([good[t]])))
-    return differing(source, name, other, text, why, "number")
+    most = Counter((one.before, one.after) for one in good.values()).most_common(1)[0][0]
+    alike = [one for one in good.values() if (one.before, one.after) == most]
+    either = {tuple(STYLES[style].values(alike)) for style in styles_of(alike)}
+    kinds = ("number", "grouped") if len(either) > 1 else ("number",)
+    return differing(source, name, other, text, why, *kinds)

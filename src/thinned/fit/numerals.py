@@ -40,7 +40,18 @@ _PLAIN = str.maketrans(
     | dict.fromkeys("\u2018\u2019\u02bc\u2032\u00b4`", "'")
     | dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d", "-")
     | {"\u066b": ".", "\u066c": ",", "\uff0e": ".", "\uff0c": ",", "\u2033": '"', "\u201d": '"'}
-    | {"\u2044": "/", "\u066a": "%"}
+    | {"\u2044": "/", "\u066a": "%", "\uffe5": "¥", "\uff04": "$", "\uffe1": "£", "\uffe6": "₩"}
+    # Units that are one sign in tables from East Asia.
+    | {
+        "㎡": "m²",
+        "㎢": "km²",
+        "㎥": "m³",
+        "㎝": "cm",
+        "㎜": "mm",
+        "㎞": "km",
+        "㎏": "kg",
+        "㎎": "mg",
+    }
     | {sign: f" {text}" for sign, text in zip("½¼¾⅓⅔⅛⅜⅝⅞", _FRACTIONS.split(), strict=True)}
     # Digits of other scripts: wide, Arabic, Persian, Devanagari.
     | {chr(first + d): str(d) for first in (0xFF10, 0x660, 0x6F0, 0x966) for d in range(10)}
@@ -54,7 +65,7 @@ _CODES = (
     r"Rs\.?|Fr\.?|kr\.?"
 )
 # Signs beside currencies that may precede a number: about, number, and the ends of a range.
-_MARKS = "[<>]=?|[\u2264\u2265\u2248~#\u2116%']|ca\\.|approx\\."
+_MARKS = "[<>]=?|[\u2264\u2265\u2248\u00b1~#\u2116%']|ca\\.|approx\\."
 # Tens that a number is multiplied by: 1.5x10^5, raised or not, and 1.5d+05 as Fortran writes it.
 _RAISED = str.maketrans(
     "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207b", "0123456789-"
@@ -64,7 +75,11 @@ _TENS = re.compile(
     r"|([\u2070\u00b9\u00b2\u00b3\u2074-\u2079\u207b]{1,4}))$|[dD]([-+][0-9]{2,3})$"
 )
 # What refers to a footnote.
-_NOTES = r"\*{1,4}|[\u2020\u2021\u00a7]{1,2}|\[[\w ]{1,8}\]"
+_NOTES = r"\*{1,4}|[\u2020\u2021\u00a7]{1,2}|\[[\w ]{1,8}\]|\([a-z]\)"
+# Signs above and below letters, as Hebrew, Arabic, Indian and Thai words have them.
+_ON_LETTERS = (
+    r"\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0900-\u0903\u093a-\u094f\u0e31\u0e34-\u0e4e"
+)
 # No cents: 12,- in Germany and the north, 12.- in Switzerland. It is no minus behind the number.
 _NO_CENTS = re.compile(r"(?<=[0-9])([.,])(?:-{1,2}|\u2014)(?![0-9])")
 # After it any short word counts, if it is the same one in the whole column.
@@ -72,7 +87,8 @@ _CELL = re.compile(
     r"(?P<sign>[-+]?)\s*"
     rf"(?P<before>[A-Z]{{0,3}}[{_SIGNS}]|(?:{_CODES})(?![A-Za-z])|{_MARKS})?\s*(?P<inner>[-+]?)\s*"
     r"(?P<digits>[0-9](?:[0-9.,' ]*[0-9.,])?|[.,][0-9]+)(?P<exponent>[eE][-+]?[0-9]{1,3})?\s*"
-    rf"(?P<after>[^\W\d_][\w%°²³/·*^]{{0,11}}\.?(?:\s?[{_SIGNS}])?|[%‰°\"{_SIGNS}][\w/²³]{{0,11}}"
+    rf"(?P<after>[^\W\d_][\w{_ON_LETTERS}%°²³/·*^]{{0,11}}\.?(?:\s?[{_SIGNS}])?"
+    rf"|[%‰°\"{_SIGNS}][\w/²³]{{0,11}}|(?:(?:out )?of|von|sur|de|di|su) [0-9]{{1,4}}"
     rf"|\+|'|/\s?(?:[0-9]{{1,4}}|[^\W\d_]{{1,11}})|\([^()0-9]{{1,12}}\)|{_NOTES})?(?P<trailing>-?)"
 )
 # All digits are between the brackets: 5.2(3) is 5.2, and uncertain by 3 in its last digit.
@@ -120,9 +136,24 @@ class Family(NamedTuple):
         return None not in factors and telling >= (1 if money else self.enough)
 
 
-_THOUSANDS = dict.fromkeys(("k", "K", "Tsd", "Tsd.", "tsd", "thousand"), 1e3)
-_MILLIONS = dict.fromkeys(("m", "M", "mn", "Mn", "Mio", "Mio.", "mio", "MM", "million"), 1e6)
-_BILLIONS = dict.fromkeys(("B", "b", "bn", "Bn", "Mrd", "Mrd.", "bln", "billion"), 1e9)
+_THOUSANDS = dict.fromkeys(("k", "K", "Tsd", "Tsd.", "tsd", "tys", "tys.", "thousand"), 1e3)
+_MILLIONS = dict.fromkeys(
+    ("m", "M", "mn", "Mn", "mln", "mln.", "Mio", "Mio.", "mio", "MM", "million"), 1e6
+)
+_BILLIONS = dict.fromkeys(
+    ("B", "b", "bn", "Bn", "Mrd", "Mrd.", "mld", "mld.", "bln", "billion"), 1e9
+)
+_INDIAN = dict.fromkeys(("Lakh", "lakh", "Lac", "lac", "Lacs", "lacs"), 1e5)
+_INDIAN |= dict.fromkeys(("Crore", "crore", "Cr", "cr", "Cr.", "cr."), 1e7)
+_TEN_THOUSAND, _HUNDRED_MILLION = ("万", "萬", "만"), ("亿", "億", "억")
+_CHINESE = {
+    f"{sign}{of}": factor
+    for signs, factor in ((_TEN_THOUSAND, 1e4), (_HUNDRED_MILLION, 1e8))
+    for sign in signs
+    for of in ("", "元", "円", "원")
+}
+_VIETNAMESE = {"nghìn": 1e3, "ngàn": 1e3, "triệu": 1e6, "tỷ": 1e9, "tỉ": 1e9}
+_RUSSIAN = {"тыс.": 1e3, "тыс": 1e3, "млн": 1e6, "млн.": 1e6, "млрд": 1e9, "млрд.": 1e9}
 # A name is what is saved in a model as what stands after a number.
 FAMILIES = {
     "*|[1]": Family("marks of footnotes left away", {"": 1.0}, 1, notes=True),
@@ -130,6 +161,10 @@ FAMILIES = {
         "K, M, B and the like multiplied out",
         {"": 1.0} | _THOUSANDS | _MILLIONS | _BILLIONS | {"T": 1e12, "tn": 1e12},
     ),
+    "lakh|crore": Family("lakh and crore multiplied out", {"": 1.0} | _INDIAN),
+    "万|亿": Family("万 and 亿 multiplied out", {"": 1.0} | _CHINESE),
+    "triệu|tỷ": Family("nghìn, triệu and tỷ multiplied out", {"": 1.0} | _VIETNAMESE),
+    "тыс|млн": Family("тыс., млн and млрд multiplied out", {"": 1.0} | _RUSSIAN),
     "KB|MB": Family("in bytes", {"B": 1.0, "KB": 1e3, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}),
     "g|kg": Family("in grams", {"mg": 1e-3, "g": 1.0, "kg": 1e3, "t": 1e6}),
     "m|km": Family("in metres", {"mm": 1e-3, "cm": 1e-2, "m": 1.0, "km": 1e3}),

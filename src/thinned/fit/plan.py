@@ -31,6 +31,8 @@ __all__ = ["prepared", "read_duration", "within"]
 # The share of the remaining time that a plan uses: other programs slow this one down.
 SHARE = 0.5
 PROBED_ROWS = 2048
+# How often what is measured is done: until so many seconds are spent, or so many times.
+TIMED, FEWEST_TIMES, MOST_TIMES = 0.5, 2, 7
 # The fewest gradient steps that a plan leaves when it takes epochs away.
 FEWEST_STEPS = 500
 # Rows on which p is chosen, and from how many rows on there are enough of them for that.
@@ -174,9 +176,11 @@ def _rates(problem: Problem, settings: FitSettings) -> _Rates:
 
 
 def _taken(do: Callable[[], object]) -> float:
-    """Seconds: the less of two times, since what is loaded at first use is no part of it."""
-    found = []
-    for _ in range(2):
+    """Seconds: the least of some times. What is loaded at first use is no part of it, and neither
+    is what other programs do meanwhile, as far as it comes and goes.
+    """
+    found: list[float] = []
+    while len(found) < FEWEST_TIMES or (len(found) < MOST_TIMES and sum(found) < TIMED):
         start = time.perf_counter()
         do()
         found.append(time.perf_counter() - start)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinned.errors import listed, quoted
-from thinned.fit.compounds import COMPOUNDS
-from thinned.fit.dates import FORMS, days_of, part_names, parts
+from thinned.fit.compounds import COMPOUNDS, LENGTH
+from thinned.fit.date_parts import part_names, parts
+from thinned.fit.dates import FORMS, days_of
+from thinned.fit.doubt import option
 from thinned.fit.numerals import FAMILIES, STYLES, in_company, taken_apart
 from thinned.fit.source import TableFile, text_of
 
@@ -72,7 +75,8 @@ class Reading:
         known = np.full(len(texts) + 1, np.nan)  # the last is for the code -1, a missing text
         for i, one in enumerate(taken_apart(texts)):
             one = in_company(one, self.before, self.after)
-            if one is not None and style.fits(one):
+            # Digits alone are the same number in each style.
+            if one is not None and (style.fits(one) or one.digits.isdigit()):
                 known[i] = style.value(one)
         return known[codes]
 
@@ -183,9 +187,11 @@ def notes_on(readings: Iterable[Reading], examples: dict[str, str]) -> list[str]
         ways = [f"{around} left away"] if around else []
         ways += [FAMILIES[after].said] if family else []
         without = f", {', '.join(ways)}," if ways else ""
+        short = form == LENGTH and re.fullmatch(r"[-+]?[0-9]+:[0-9.]+", cell.strip())
+        meant = ", its last number being seconds" if short else ""
         said.append(
             f"{sentence}{without} in {listed([one.column for one in group], 3)}: "
-            f"{quoted(cell)} is {value:.12g}."
+            f"{quoted(cell)} is {value:.12g}{meant}."
         )
     return said
 
@@ -193,12 +199,14 @@ def notes_on(readings: Iterable[Reading], examples: dict[str, str]) -> list[str]
 def _dates_note(group: list[Reading], cell: str) -> str:
     import pandas as pd
 
-    form = FORMS[group[0].form]
+    form, more = FORMS[group[0].form], ""
     value = group[0].values(pd.Series([cell], dtype=object))[0]
     if form.clock:
         minutes = round(value * 1440)
         meant = f"{minutes // 60}:{minutes % 60:02d}"
         made = "columns: the hour (a sine and a cosine)"
+        if re.fullmatch(r"[0-9:. ]*", cell):
+            more = f" If they are lengths of time, write {option(group[0].column, 'duration')}."
     elif not form.cycles:
         meant, made = (
             str(np.datetime64(int(value), "D"))[:4],
@@ -212,5 +220,5 @@ def _dates_note(group: list[Reading], cell: str) -> str:
         made = f"columns: days since 1970, the year, and {cycles} (a sine and a cosine{each})"
     return (
         f"{form.sentence} were read in {listed([one.column for one in group], 3)}: {quoted(cell)} "
-        f"is {meant}. They become {made}."
+        f"is {meant}. They become {made}.{more}"
     )

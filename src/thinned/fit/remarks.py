@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinned.errors import listed, quoted
-from thinned.fit.dates import is_called_a_date
+from thinned.fit.date_numbers import is_called_a_date
 from thinned.fit.doubt import count, option
 from thinned.fit.months import MONTHS
 from thinned.fit.source import TableFile
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "alike",
     "note_alike",
     "note_calendar",
     "note_classes",
@@ -384,18 +385,23 @@ def _correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     return float(a @ b / np.sqrt((a @ a) * (b @ b)))
 
 
+def alike(text: str) -> str:
+    """What texts have in common that differ in spaces, capitals or look-alike letters only."""
+    plain = unicodedata.normalize("NFKC", text.translate(_LOOKS)).casefold().translate(_LOOKS)
+    return " ".join(plain.split())
+
+
 def note_alike(source: TableFile, name: str, cells: pd.Series) -> None:
     """Point out texts of a column that differ in spaces, capitals or letters of other scripts that
     look the same only."""
-    alike: dict[str, list[str]] = {}
+    found: dict[str, list[str]] = {}
     for text in cells.dropna().unique():
-        plain = unicodedata.normalize("NFKC", text.translate(_LOOKS)).casefold().translate(_LOOKS)
-        alike.setdefault(" ".join(plain.split()), []).append(text)
-    groups = [_side_by_side(texts) for texts in alike.values() if len(texts) > 1]
+        found.setdefault(alike(text), []).append(text)
+    groups = [_side_by_side(texts) for texts in found.values() if len(texts) > 1]
     if groups:
         more = f"; and {len(groups) - 3} more" if len(groups) > 3 else ""
         source.notes.append(
-            f"Column {quoted(name)} has texts that differ in {_how(alike)} only, and count as "
+            f"Column {quoted(name)} has texts that differ in {_how(found)} only, and count as "
             f"different: {'; '.join(groups[:3])}{more}."
         )
 

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from thinned.errors import listed, quoted
 from thinned.fit.beginnings import YEARS
-from thinned.fit.dates import are_unknown_months, two_digit_years
+from thinned.fit.dates import are_unknown_months, in_another_calendar, two_digit_years
 from thinned.fit.kinds import Column, Kind, check_values, kind_of
 from thinned.fit.remarks import (
+    OLD,
     note_alike,
     note_calendar,
     note_copies,
@@ -40,7 +41,9 @@ FIRST_ROWS = 100
 # Names under which different whole numbers in all rows are numbers of rows, and no quantity.
 _ID = re.compile(
     r"(?i:(.*[_ .-])?(id|uid|uuid|index|idx|key|no\.?|nr\.?|row|row[_ .-]?(names?|no|nr|id|number)|"
-    r"obs|observation|case|unnamed: ?\d+))|.*[a-z]I[dD]"
+    r"obs|observation|case|resp|respondent|unnamed: ?\d+|(case|user|customer|client|person|patient|"
+    r"subject|sample|record|order|product|item|house|hh|site|student|employee|member|account)id))"
+    r"|.*[a-z]I[dD]"
 )
 
 
@@ -123,6 +126,8 @@ def _useless(kind: str, cells: pd.Series) -> str:
     if kind == "text":
         if are_unknown_months(known):
             return "dates whose months' names are not known here; write 2023-03-25 to use it"
+        if in_another_calendar(known):
+            return "dates of another calendar (Persian, Islamic); convert them to use it"
         if two_digit_years(known):
             return "dates whose years have two digits; write all four to use it"
         many = different > MANY_TEXTS and different > IDENTIFIER_SHARE * len(known)
@@ -176,7 +181,8 @@ def _counts(name: str, values: NDArray[np.float64]) -> bool:
     steps = np.diff(values)
     if (steps == 1.0).all() or (steps == -1.0).all():
         low, high = float(values.min()), float(values.max())
-        return low == np.round(low) and not (YEARS[0] <= low and high <= YEARS[1])
+        first = YEARS[0] if "year" in name.lower() else OLD
+        return low == np.round(low) and not (first <= low and high <= YEARS[1])
     if not _ID.fullmatch(name):
         return False
     return bool((values == np.round(values)).all()) and len(np.unique(values)) == len(values)

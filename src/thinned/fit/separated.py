@@ -158,6 +158,8 @@ def _structure(name: str, text: str, separator: str, spaced: bool) -> tuple[list
                     )
             start = reader.line_num + 1
     except csv.Error as reason:
+        if separator not in first_line(text):
+            check_marks(name, text)
         raise InputError(f"{name}: line {start} cannot be read as CSV ({reason}).") from None
     _check_header(name, header)
     return header, rows

@@ -30,6 +30,8 @@ class TableFile:
     missing : texts that count as missing besides those that pandas knows.
     typed : whether the file itself says of what type a column is, as Parquet does.
     spaced : whether a space follows each separator, and is part of it.
+    respelled : columns of texts and of numbers by their type, which are texts here: their decimal
+        points are ours.
     """
 
     name: str
@@ -42,6 +44,7 @@ class TableFile:
     missing: tuple[str, ...] = ()
     typed: bool = False
     spaced: bool = False
+    respelled: frozenset[str] = frozenset()
 
     def row(self, position: int) -> str:
         """How a person finds the row at this position: its number, and its line in a CSV."""

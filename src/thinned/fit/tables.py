@@ -19,12 +19,12 @@ from thinned.fit.doubt import option
 from thinned.fit.files import STANDARD_INPUT, read
 from thinned.fit.kinds import Column, Kind, as_kind, kind_of
 from thinned.fit.readings import Reading, applied
-from thinned.fit.remarks import note_alike, note_classes
+from thinned.fit.remarks import alike, note_alike, note_classes
 from thinned.fit.selection import selected
 from thinned.fit.source import TableFile
 from thinned.fit.structure import group_numbers, times_of, weights_of
 from thinned.fit.sums import note_sums
-from thinned.fit.target import Task, goals_of, target_columns
+from thinned.fit.target import Goal, Task, goals_of, target_columns
 from thinned.fit.together import Together, together
 
 if TYPE_CHECKING:
@@ -220,6 +220,7 @@ def problems_of(
     _check_number(source, len(rows), " with a target")
     for goal in goals:
         if goal.kind == "text":
+            _check_differ(source, goal)
             note_alike(source, goal.name, columns[goal.name][1])
         note_classes(source, goal)
     unlearned = {*targets, *beside}
@@ -264,6 +265,15 @@ def problems_of(
             )
         )
     return problems
+
+
+def _check_differ(source: TableFile, goal: Goal) -> None:
+    """Refuse classes that are one word, written in several ways."""
+    if len({alike(one) for one in goal.classes}) < 2:
+        raise source.error(
+            f"the target {quoted(goal.name)} has one class, written in several ways: "
+            f"{listed(goal.classes, 3)}; there is nothing to tell apart."
+        )
 
 
 def _check_number(source: TableFile, rows: int, which: str = "") -> None:

@@ -216,7 +216,7 @@ def _silent(rows: tuple[Row, ...], flags: Flags, asleep: _Asleep) -> dict[str, s
     return found
 
 
-_SLEPT = "asleep: it drops pairs of tokens, as attention's weights are, and no unit for all of them"
+_SLEPT = "left out: it drops pairs of tokens, as attention does, and no unit for all of them"
 _UNCALLED = "drew nothing: not called, or by code that asks self.training itself"
 
 

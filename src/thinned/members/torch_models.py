@@ -54,10 +54,10 @@ def predict(
 
     mean = 1/M sum_k f(x; mask k),  mask k drawn at (fold_in(seed, k), site, step 0, call).
 
-    Dropout is awake and nothing else: every other module is in evaluation. Network k is the same
-    for every row, batch size, order and device. What is woken is what `thinned.torch.adopt`
-    reaches; of a model that is not adopted the twin is. Whatever may be dropout and
-    is not reached is named in the result.
+    Only dropout is in training mode; every other module is in evaluation mode. Network k is the
+    same for every row, batch size, order and device. What `thinned.torch.adopt` reaches is switched
+    on, in a copy that shares the model's parameters. What may be dropout and is not reached is
+    listed in the result.
 
     Parameters
     ----------

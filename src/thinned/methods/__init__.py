@@ -161,6 +161,7 @@ _ROOMS = (
     "arguments",
     "classic",
     "draws",
+    "elsewhere",
     "equation",
     "foreign",
     "made",

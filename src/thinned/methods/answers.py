@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from thinned.methods.elsewhere import ELSEWHERE
+
 __all__ = ["ANSWERS", "Answer", "in_a_place", "shortened"]
 
 
@@ -31,6 +33,8 @@ ANSWERS = (
             "uncertainty",
             "test_time_dropout", "MC", "ensemble", "implicit_ensemble", "dropout_ensemble",
             "members", "member", "BALD", "approximate_inference", "stochastic_forward_passes",
+            "epistemic", "epistemic_uncertainty", "model_uncertainty", "predictive_entropy",
+            "dropout_at_test_time",
         ),
         "dropout",
         "MC dropout is dropout that stays on after training, over many masks: "
@@ -48,7 +52,7 @@ ANSWERS = (
         "docs/learn/by-hand.md. With the cache of the courses: thinned.classic.dropout_backward.",
     ),
     Answer(
-        ("seed", "random_seed", "manual_seed", "random_state", "rng", "key"),
+        ("seed", "random_seed", "manual_seed", "random_state", "rng", "rngs", "generator", "key"),
         "dropout",
         "The seed is a part of the address: thinned.Address(seed=0, site=\"fc1\", step=7).",
     ),
@@ -152,7 +156,7 @@ ANSWERS = (
         "AWD-LSTM's wdrop is weight_drop, its dropouti and dropouth are locked_dropout, and its "
         "dropoute is embedding_dropout.",
     ),
-    Answer(("dropouti", "dropouth", "lockdrop", "dropout_W"), "locked_dropout"),
+    Answer(("dropouti", "dropouth", "lockdrop", "lock_dropout", "dropout_W"), "locked_dropout"),
     Answer(
         ("dropout_U",),
         "locked_dropout",
@@ -199,16 +203,17 @@ ANSWERS = (
     Answer(("gradient_dropout", "gradient_drop"), "drop_grad"),
     Answer(("weight_noise",), "gaussian_noise", "Give it the weight in place of the activations."),
     Answer(
-        ("dropout_schedule", "schedule", "dropout_scheduler"),
+        ("dropout_schedule", "schedule", "dropout_scheduler", "scheduled_dropout", "dropout_decay",
+         "dropout_rate_schedule", "warmup_dropout"),
         "scheduled_drop_path",
         "thinned.schedules has p over training and over depth, for any method.",
     ),
     Answer(("continuous", "continuous_dropout"), "uniform_dropout"),
     Answer(("multiplicative_gaussian", "gaussian_multiplicative_noise"), "gaussian_dropout"),
-    Answer(("selu_dropout",), "alpha_dropout"),
-    Answer(("block_dropout", "dropblock2d", "structured_dropout"), "drop_block"),
+    Answer(("selu_dropout", "selu", "SNN"), "alpha_dropout"),
+    Answer(("block_dropout", "dropblock2d", "structured_dropout", "block_size"), "drop_block"),
     Answer(("token_dropout", "unk_dropout", "word_dropout_rate", "tag_dropout"), "word_dropout"),
-    Answer(("patch_drop", "token_drop", "masked_tokens"), "patch_dropout"),
+    Answer(("patch_drop", "token_drop", "drop_token", "masked_tokens"), "patch_dropout"),
     Answer(("embed_dropout", "vocabulary_dropout"), "embedding_dropout"),
     Answer(("weight_dropout", "wdrop", "hidden_to_hidden_dropout"), "weight_drop"),
     Answer(("erase", "erasing", "reprob"), "random_erasing"),
@@ -231,7 +236,8 @@ ANSWERS = (
         "condition_dropout",
     ),
     Answer(
-        ("moddrop", "modal_dropout", "modality_drop", "sensor_dropout", "view_dropout"),
+        ("moddrop", "modal_dropout", "modality_drop", "sensor_dropout", "sensor_drop",
+         "view_dropout"),
         "modality_dropout",
     ),
     Answer(
@@ -270,156 +276,55 @@ ANSWERS = (
     ),
     Answer(("stochastic_deactivation",), "dropout", "It is thinned.classic's."),
     Answer(
-        ("swapout",),
-        None,
-        "it drops both a branch and its shortcut (Singh, Hoiem, Forsyth, 2016, arXiv:1605.06465). "
-        "Write thinned.vanilla_dropout(x, p, at_x) + thinned.vanilla_dropout(f, q, at_f), with two "
-        "sites.",
-    ),
-    Answer(
         ("additive_noise", "noise_injection", "input_noise", "noise"),
         "gaussian_noise",
         "It adds noise. The form that multiplies is gaussian_dropout.",
     ),
     Answer(
-        ("deep_ensemble", "deep_ensembles", "batch_ensemble"),
-        None,
-        "it trains several networks, or several sets of factors. Of one network, "
-        "thinned.members.predict asks many thinned ones, and masksembles a few fixed ones.",
-    ),
-    Answer(("maxout",), None, "it is an activation function. It drops nothing."),
-    Answer(
-        ("bpe_dropout", "subword_dropout", "subword_regularization"),
-        None,
-        "it changes how a text is cut into tokens (Provilkov et al., 2019, arXiv:1910.13267), "
-        "which the tokeniser does.",
+        ("training", "is_training", "train", "train_mode", "eval", "eval_mode", "model_eval",
+         "deterministic", "inference", "inference_mode", "disable_dropout", "turn_off_dropout",
+         "dropout_at_inference", "freeze_dropout"),
+        "dropout",
+        "The mode is training=; in PyTorch model.train() and model.eval() set it. Flax's "
+        "deterministic and Equinox's inference are its opposite.",
     ),
     Answer(
-        ("spec_augment", "spec_dropout", "time_masking", "frequency_masking", "mask_time_prob",
-         "mask_feature_prob", "xy_masking"),
-        None,
-        "it zeroes spans of time and of frequency (Park et al., 2019, arXiv:1904.08779). "
-        "thinned.hidden_cut zeroes spans along one axis, and thinned.cutout rectangles.",
+        ("broadcast_dims", "broadcast_dropout", "shared_axes", "same_mask", "group_dropout",
+         "row_dropout", "column_dropout", "batch_dropout"),
+        "dropout",
+        "Along shared_axes one draw is shared: (0,) gives all rows of a batch one mask.",
     ),
     Answer(
-        ("hide_and_seek", "HaS", "grid_mask", "grid_dropout"),
-        None,
-        "it hides cells of a grid of the image. Draw thinned.keep_mask of the grid's shape, and "
-        "repeat its cells by numpy.kron.",
+        ("scale", "scaling", "rescale", "scale_by_keep"),
+        "dropout",
+        "Kept elements are scaled by 1 / (1 - p) in training. Without a scale it is "
+        "vanilla_dropout.",
     ),
     Answer(
-        ("max_pooling_dropout", "stochastic_pooling"),
-        None,
-        "it draws within a pool. Dropout before the max pooling is its nearest relative "
-        "(Wu and Gu, 2015, arXiv:1512.01400).",
+        ("fused_dropout", "dropout_add", "bias_dropout_add", "dropout_add_layer_norm"),
+        "dropout",
+        "With what stands around it, in one pass: thinned.torch.bias_dropout_add and "
+        "dropout_add_norm.",
+    ),
+    Answer(("random_dropout", "stochastic_dropout", "regular_dropout", "inplace"), "dropout"),
+    Answer(("dropout_nd", "drop_filter", "filter_dropout"), "spatial_dropout"),
+    Answer(("sdpa", "flash_attention"), "attention_dropout"),
+    Answer(
+        ("masked_autoencoder", "MAE", "mask_ratio"),
+        "patch_dropout",
+        "A masked autoencoder drops most patches (He et al., 2021, arXiv:2111.06377) and learns to "
+        "reconstruct them; patch_dropout draws which ones stay.",
     ),
     Answer(
-        ("quant_noise", "quant_noise_pq"),
-        None,
-        "it quantises random blocks of weights (Fan et al., 2020, arXiv:2004.07320), and drops "
-        "nothing.",
+        ("masked_language_model", "MLM", "mask_token", "mlm_probability"),
+        "word_dropout",
+        "A masked language model learns to predict the tokens that were replaced; word_dropout "
+        "only replaces them.",
     ),
-    Answer(
-        ("maxdrop",),
-        None,
-        "it drops the largest activation of each channel (Park and Kwak, 2016, ACCV).",
-    ),
-    Answer(
-        ("dropmax",),
-        None,
-        "it drops classes of the softmax, with learned probabilities (Lee et al., 2018, "
-        "arXiv:1712.07834).",
-    ),
-    Answer(
-        ("scheduled_sampling", "teacher_forcing"),
-        None,
-        "it replaces inputs of a decoder by its own outputs, and drops nothing.",
-    ),
-    Answer(
-        ("block_drop",),
-        None,
-        "it is a trained policy that skips residual blocks at inference (Wu et al., 2018, "
-        "arXiv:1711.08393). layer_drop skips random ones in training.",
-    ),
-    Answer(
-        ("drop_activation",),
-        None,
-        "it replaces a random activation function by the identity (Liang et al., 2018, "
-        "arXiv:1811.05850). With m = thinned.keep_mask(x.shape, p, at) it is "
-        "where(m, relu(x), x) in training.",
-    ),
-    Answer(
-        ("drop_in", "gradual_drop_in"),
-        None,
-        "it adds layers to a network during training (Smith et al., 2016, arXiv:1511.06951). "
-        "thinned.torch has the drop-in modules for torch.nn's.",
-    ),
-    Answer(
-        ("auto_dropout",),
-        None,
-        "it searches dropout patterns by reinforcement learning (Pham and Le, 2021, "
-        "arXiv:2101.01761).",
-    ),
-    Answer(
-        ("disout", "feature_map_distortion"),
-        None,
-        "it distorts blocks of a feature map instead of dropping them (Tang et al., 2020, "
-        "arXiv:2002.11022). drop_block drops them.",
-    ),
-    Answer(
-        ("weighted_channel_dropout", "focused_dropout", "contextual_dropout", "ising_dropout"),
-        None,
-        "its probabilities are computed from the activations. Of this kind there are standout, "
-        "excitation_dropout and targeted_dropout.",
-    ),
-    Answer(
-        ("evolutional_dropout", "multinomial_dropout", "data_dependent_dropout"),
-        None,
-        "its probabilities are computed from the second moments of a batch (Li et al., 2016, "
-        "arXiv:1602.02220). Compute them, and give them as p: an array that broadcasts to x.",
-    ),
-    Answer(
-        ("dart",),
-        None,
-        "it drops trees of a boosted ensemble (Rashmi and Gilad-Bachrach, 2015, "
-        "arXiv:1505.01866), not units of a network.",
-    ),
-    Answer(
-        ("mixup", "cutmix", "manifold_mixup", "label_smoothing", "weight_decay", "batch_norm",
-         "batch_normalization", "SWA", "SWAG", "snapshot_ensemble", "stochastic_weight_averaging",
-         "layer_scale", "flipout", "bayes_by_backprop", "early_stopping"),
-        None,
-        "it is no dropout: nothing of the network is dropped at random.",
-    ),
-    Answer(
-        ("co_adaptation", "regularizer", "regularisation", "regularization", "overfitting", "L2",
-         "ridge"),
-        None,
-        "it is no method but a subject: docs/learn/regulariser.md, Why dropout regularises.",
-    ),
-    Answer(
-        ("thinned_network", "thinned_networks", "model_averaging", "weight_scaling"),
-        None,
-        "it is no method but a subject: docs/learn/networks.md, 2^n thinned networks.",
-    ),
-    Answer(
-        ("thin", "thinning", "thin_execution"),
-        None,
-        "it is no method but a way to run one: thinned.torch.thin(model), docs/thin.md.",
-    ),
-    Answer(
-        ("calibration", "calibrate", "conformal", "conformal_prediction", "temperature_scaling",
-         "ECE", "NLL", "CRPS", "brier_score", "AURC", "CQR", "APS", "RAPS", "PIT", "MPIW", "PICP",
-         "prediction_interval", "error_bars"),
-        None,
-        "it measures or corrects predictions: thinned.members.calibration, docs/uncertainty.md.",
-    ),
-    Answer(
-        ("choose_p", "which_p", "how_to_choose_p", "best_p"),
-        None,
-        "it is no method but a question: docs/learn/choose-p.md, and `thinned fit`.",
-    ),
-    Answer(("lora_alpha", "lora_r"), None, "it sets an adapter's size. It drops nothing."),
+    Answer(("gumbel", "gumbel_softmax", "relaxed_bernoulli"), "concrete_dropout"),
+    Answer(("vd",), "variational_dropout"),
+    Answer(("mask_ensembles",), "masksembles"),
+    *(Answer(names, None, reason) for names, reason in ELSEWHERE),
 )  # fmt: skip
 
 # Words of arguments that say where in a network dropout stands: classifier_dropout, mlp_drop_rate.
@@ -428,7 +333,8 @@ PLACES = {
     "cross", "dec", "decoder", "dense", "emb", "embd", "embed", "embedding", "embeddings", "enc",
     "encoder", "expert", "fc", "feat", "feature", "ff", "ffn", "final", "first", "gelu", "gru",
     "head", "hidden", "in", "input", "last", "linear", "lm", "lstm", "mlp", "model", "moe", "out",
-    "output", "pooler", "pos", "position", "post", "pre", "prenet", "proj", "projection", "qa",
+    "output", "pooler", "pos", "position", "post", "postnet", "pre", "predictor", "prenet", "proj",
+    "projection", "qa",
     "quantizer", "relu", "resid", "residual", "router", "self", "seq", "state", "stem", "summary",
     "top", "transformer", "unit", "value",
 }  # fmt: skip

@@ -50,12 +50,17 @@ def _cut(y: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     return list(y.reshape(-1, *y.shape[-2:])[:_TILES, :_SIDE, :_SIDE])
 
 
-def caption(row: Method, dropped: str) -> str:
-    """What the picture shows, where `dropped` says how a dropped element looks in it."""
+def caption(row: Method, dropped: str, several: str = "") -> str:
+    """What the picture shows. `dropped` says how a dropped element looks in it, where there is one,
+    and `several` what each part is, where there are several.
+    """
     sample = row.sample
     p = "" if not row.has_p else f" at p = {_P if sample is None else sample.p:g}"
     shown = "Output for an input of ones" if row.picture is None else "Mask"
-    return f"{shown}{p} ({dropped})"
+    found = tiles(row) or []
+    told = [dropped] if any((tile == 0.0).any() for tile in found) else []
+    told += [several] if several and len(found) > 1 else []
+    return f"{shown}{p} ({'; '.join(told)})" if told else f"{shown}{p}"
 
 
 def without_picture(row: Method) -> str:

@@ -406,7 +406,7 @@ def find(name: str) -> Method:
         raise TypeError(message("find", "name", "a string: a method's name", got))
     rows = every()
     plain = _plainly(name)
-    for wanted in (plain, _plainly(name.rpartition(".")[2])):
+    for wanted in (plain, _plainly(name.partition("(")[0].rpartition(".")[2])):
         for names_of in (_own_names, _other_names):
             for row in rows:
                 if wanted in {_plainly(known) for known in names_of(row)}:
@@ -442,7 +442,10 @@ def find(name: str) -> Method:
             known.setdefault(_plainly(n), row.name)
     near = sorted({known[n] for n in difflib.get_close_matches(_plainly(name), list(known), 3)})
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    raise KeyError(f"find: no method is known as {name!r}.{hint} `thinned methods` lists them all.")
+    raise KeyError(
+        f"find: no method is known as {name!r}.{hint} `thinned methods` lists them all, and "
+        "docs/methods/which.md helps to choose."
+    )
 
 
 def remark(name: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinned.checks import message
+from thinned.numpy.layers import Parameter
 from thinned.numpy.network import Sequential
 from thinned.numpy.settings import number
 
@@ -17,12 +18,19 @@ __all__ = ["SGD", "Adam", "Optimizer"]
 Array = NDArray[Any]
 
 # Numbers that an update goes over at once: its dozen passes find them in the processor's cache.
-BLOCK = 2**14
+BLOCK = 2**15
 
 
 def _in_a_row(arrays: list[Any]) -> Array:
     """A copy of all their numbers, in the widest of their types."""
     return np.concatenate(arrays, axis=None) if arrays else np.empty(0)
+
+
+def _goes_alone(parameter: Parameter) -> bool:
+    """Whether the parameter has so many numbers that to copy them into a row would take longer than
+    calls of its own. One whose numbers do not lie in a row is copied anyway.
+    """
+    return parameter.value.size >= BLOCK and parameter.value.flags.c_contiguous
 
 
 class Optimizer:
@@ -74,7 +82,7 @@ class Optimizer:
             self.max_norm = number(who, "max_norm", max_norm, 0, open_low=True)
         self.steps = 0
         values = [parameter.value for parameter in network.parameters()]
-        # All parameters in one row: a small network's time goes into calls, not into numbers.
+        # Those of the parameters that go together, then those of each that goes alone.
         self._memory = [np.zeros_like(_in_a_row(values)) for _ in range(self.memories)]
 
     def step(self) -> None:
@@ -86,20 +94,24 @@ class Optimizer:
                 "Call the network's backward first."
             )
         self.steps += 1
-        changes = _in_a_row([parameter.gradient for parameter in parameters])
-        for low in range(0, changes.size, BLOCK):
-            block = slice(low, low + BLOCK)
-            self._update(changes[block], *(memory[block] for memory in self._memory))
-        low = 0
         for parameter in parameters:
-            value = parameter.value
             if parameter.is_weight and self.weight_decay:
+                value = parameter.value
                 value *= 1 - self.learning_rate * self.weight_decay
-            value += changes[low : low + value.size].reshape(value.shape)
-            low += value.size
-            if parameter.is_weight and self.max_norm is not None:
-                norms = np.sqrt((value * value).sum(axis=0))
-                value *= self.max_norm / np.maximum(norms, self.max_norm)
+        # A small network's time goes into calls, so its parameters go in one row; a large one's
+        # goes into numbers, so that a parameter of many is changed where it lies.
+        together = [parameter for parameter in parameters if not _goes_alone(parameter)]
+        low = self._change_together(together)
+        for parameter in parameters:
+            if _goes_alone(parameter):
+                self._change_alone(parameter, low)
+                low += parameter.value.size
+        if self.max_norm is not None:
+            for parameter in parameters:
+                if parameter.is_weight:
+                    value = parameter.value
+                    norms = np.sqrt((value * value).sum(axis=0))
+                    value *= self.max_norm / np.maximum(norms, self.max_norm)
         self.network.tick()
 
     def carry_on(self, other: Optimizer) -> None:
@@ -108,10 +120,38 @@ class Optimizer:
         """
         self.steps, self._memory = other.steps, other._memory
 
-    def _update(self, gradient: Array, *memory: Array) -> None:
-        """Put in the gradient's place what is to be added to the parameters.
+    def _change_together(self, parameters: list[Parameter]) -> int:
+        """Change these parameters in one row; how many numbers they have."""
+        gradients = _in_a_row([parameter.gradient for parameter in parameters])
+        changes = np.empty_like(gradients)
+        for start in range(0, changes.size, BLOCK):
+            block = slice(start, min(start + BLOCK, changes.size))
+            memories = (memory[block] for memory in self._memory)
+            self._update(gradients[block], changes[block], *memories)
+        start = 0
+        for parameter in parameters:
+            value = parameter.value
+            value += changes[start : start + value.size].reshape(value.shape)
+            start += value.size
+        return changes.size
 
-        gradient : of some parameters in a row, shape (n,). memory : their part of each array.
+    def _change_alone(self, parameter: Parameter, low: int) -> None:
+        """Change this parameter, whose part of each memory begins at `low`, block by block."""
+        values, gradients = parameter.value.reshape(-1), np.asarray(parameter.gradient).reshape(-1)
+        memories = [memory[low : low + values.size] for memory in self._memory]
+        changes = np.empty(BLOCK, np.result_type(gradients, *memories))
+        for start in range(0, values.size, BLOCK):
+            block = slice(start, start + BLOCK)
+            value = values[block]
+            change = changes[: value.size]
+            self._update(gradients[block], change, *(memory[block] for memory in memories))
+            value += change
+
+    def _update(self, gradient: Array, change: Array, *memory: Array) -> None:
+        """Write into `change` what is to be added to the parameters.
+
+        gradient : of some parameters in a row, shape (n,); not to be modified. change : of the same
+        shape, empty. memory : their part of each array.
         """
         raise NotImplementedError(f"{type(self).__name__}._update is not written.")
 
@@ -145,12 +185,12 @@ class SGD(Optimizer):
         super().__init__(network, learning_rate, weight_decay, max_norm)
         self.momentum = number("SGD", "momentum", momentum, 0, 1)
 
-    def _update(self, gradient: Array, *memory: Array) -> None:
+    def _update(self, gradient: Array, change: Array, *memory: Array) -> None:
         (velocity,) = memory
-        gradient *= self.learning_rate
+        np.multiply(gradient, self.learning_rate, out=change)
         velocity *= self.momentum
-        velocity -= gradient
-        gradient[...] = velocity
+        velocity -= change
+        change[...] = velocity
 
 
 class Adam(Optimizer):
@@ -190,17 +230,17 @@ class Adam(Optimizer):
         self.beta_2 = number("Adam", "beta_2", beta_2, 0, 1)
         self.epsilon = number("Adam", "epsilon", epsilon, 0, open_low=True)
 
-    def _update(self, gradient: Array, *memory: Array) -> None:
+    def _update(self, gradient: Array, change: Array, *memory: Array) -> None:
         m, v = memory
-        change = gradient - m
+        np.subtract(gradient, m, out=change)
         change *= 1 - self.beta_1
         m += change
-        gradient *= gradient
-        gradient -= v
-        gradient *= 1 - self.beta_2
-        v += gradient
-        denominator = np.sqrt(v, out=change)
-        denominator *= 1 / math.sqrt(1 - self.beta_2**self.steps)
-        denominator += self.epsilon
-        np.divide(m, denominator, out=gradient)
-        gradient *= -self.learning_rate / (1 - self.beta_1**self.steps)
+        np.multiply(gradient, gradient, out=change)
+        change -= v
+        change *= 1 - self.beta_2
+        v += change
+        np.sqrt(v, out=change)
+        change *= 1 / math.sqrt(1 - self.beta_2**self.steps)
+        change += self.epsilon
+        np.divide(m, change, out=change)
+        change *= -self.learning_rate / (1 - self.beta_1**self.steps)

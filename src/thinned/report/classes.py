@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,32 @@ from thinned.pages.colours import ACCENT, INK, NONE, SURFACE
 from thinned.pages.document import clean
 from thinned.report.svg import Picture, canvas, inline
 
-__all__ = ["confusion", "found_by_class"]
+__all__ = ["confusion", "found_by_class", "told_apart"]
 
 # More classes than these have no numbers in the cells, and no names.
 MOST_NUMBERED, MOST_NAMED = 12, 40
 # Inches from one class to the next where there are many, so that names do not touch.
 PITCH = 0.145
+# Letters of a name in a picture.
+LETTERS = 14
+
+
+def told_apart(names: Sequence[str]) -> list[str]:
+    """Names cut to `LETTERS`, where they differ: of those that are alike at both ends, what is
+    between.
+    """
+    short = [clean(name, LETTERS) for name in names]
+    for one in {one for one in short if short.count(one) > 1}:
+        alike = [name for name, cut in zip(names, short, strict=True) if cut == one]
+        pairs = enumerate(zip(min(alike), max(alike), strict=False))
+        start = next((at for at, (a, b) in pairs if a != b), len(min(alike)))
+        start = alike[0].rfind(" ", 0, start) + 1 or start  # whole words
+        for place, cut in enumerate(short):
+            if cut == one and names[place][start:]:
+                rest = names[place][start:]
+                tail = rest if len(rest) < LETTERS else f"{rest[: LETTERS - 2]}…"
+                short[place] = f"…{tail}" if start else tail
+    return short
 
 
 def confusion(result: Result) -> Picture:
@@ -26,7 +47,7 @@ def confusion(result: Result) -> Picture:
     counts = result.predictions.confusion
     assert counts is not None
     n = len(counts)
-    names = [clean(name, 14) for name in result.data.classes]
+    names = told_apart([clean(name) for name in result.data.classes])
     longest = max(map(len, names)) if n <= MOST_NAMED else 0
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     height = 3.9 if n <= MOST_NUMBERED else 3.9 + 0.03 * longest
@@ -100,7 +121,7 @@ def found_by_class(result: Result) -> Picture:
     n = len(counts)
     rows = counts.sum(axis=1)
     shares = np.diag(counts) / np.maximum(rows, 1)
-    names = [clean(name, 14) for name in result.data.classes]
+    names = told_apart([clean(name) for name in result.data.classes])
     height = max(3.9, 1.0 + PITCH * n) if n <= MOST_NAMED else 3.9
     with canvas(4.2, height) as (figure, axes):
         axes.barh(range(n), 100 * shares, color=ACCENT, height=0.72, alpha=0.9)

@@ -12,6 +12,9 @@ __all__ = ["section"]
 # A table of more columns than MOST_OPEN is folded, and cut after MOST_LISTED.
 MOST_OPEN, MOST_LISTED, MOST_CLASSES = 12, 200, 12
 
+# A number that is so much smaller than others of its column is a 0 that was rounded.
+LEAST = 1e-12
+
 
 def section(result: Result) -> Section:
     """What was read, before anything was learned from it."""
@@ -66,7 +69,9 @@ def _columns(overview: tuple[ColumnFacts, ...]) -> str:
 
 def _row(one: ColumnFacts) -> str:
     if one.low is not None and one.middle is not None and one.high is not None:
-        values = f"{number(one.low, 4)}, {number(one.middle, 4)}, {number(one.high, 4)}"
+        ends = (one.low, one.middle, one.high)
+        least = LEAST * max(map(abs, ends))  # a cosine of 6e-17 is 0
+        values = ", ".join(number(v if abs(v) >= least else 0.0, 4) for v in ends)
     else:
         values = ", ".join(f"{clean(name, 24)} ({n:,})" for name, n in one.texts)
     cells = {

@@ -345,8 +345,9 @@ def importance(result: Result) -> Picture:
         axes.set_ylim(len(shown) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel(f"rise in {loss_name(result)} when shuffled")
-        axes.set_title("What each column is worth (test part)")
+        # Names take half of the picture, so both are short.
+        axes.set_xlabel(f"rise in {loss_name(result)}\nwhen shuffled")
+        axes.set_title("What each column is worth")
         said = "; ".join(
             f"{name}: {with_error(Mean(one.value, one.error))}"
             for name, one in zip(names, shown, strict=True)

@@ -181,7 +181,9 @@ def _beside(result: Result) -> Section:
     scale = 100 if metric.percent else 1
     head = [("Model", ""), ("Validation loss", unit_of(task))]
     head += [(_named(one), one.unit) for one in columns]
-    head += [(f"Test {_named(columns[0])}".replace(" A", " a", 1), columns[0].unit)]
+    head += [
+        (f"Test {_named(columns[0])}".replace(" A", " a").replace(" B", " b"), columns[0].unit)
+    ]
     head += [("Network minus it", f"{metric.called}, ± error"), ("Needed", "to be clear")]
     best, refit, first = result.best, result.refit(result.best.p), columns[0]
 

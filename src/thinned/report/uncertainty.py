@@ -115,9 +115,9 @@ def _reliability(result: Result, found: Uncertainty) -> Picture:
             markerfacecolor=SURFACE, linestyle="none",
         )  # fmt: skip
         for c, a, n in zip(claimed, right, rows, strict=True):
-            under = a > 0.5
+            under = a > 0.08  # beside the bar, and below the line to the next dot
             axes.annotate(
-                str(n), (c, a), (0, -9 if under else 5), textcoords="offset points", ha="center",
+                str(n), (c, a), (4, -4 if under else 4), textcoords="offset points", ha="left",
                 va="top" if under else "bottom", fontsize=7.5, color=MUTED,
             )  # fmt: skip
         axes.set_ylim(-0.04, 1.04)
@@ -225,9 +225,11 @@ def _intervals(result: Result, found: Uncertainty) -> Picture | None:
     inside = np.abs(said - target) <= half
     share = percent(float(inside.mean()))
     with canvas(4.2, 3.9) as (figure, axes):
-        axes.vlines(place, said[picked] - half, said[picked] + half, color=GRID, linewidth=2)
+        axes.vlines(
+            place, said[picked] - half, said[picked] + half, color=GRID, linewidth=2, zorder=1
+        )
         axes.plot(place, said[picked], color=MUTED, linewidth=1)
-        axes.scatter(place, target[picked], s=12, color=ACCENT, linewidths=0)
+        axes.scatter(place, target[picked], s=12, color=ACCENT, linewidths=0, zorder=3)
         axes.set_xticks([])
         axes.set_xlabel("rows of the test part, by predicted value")
         axes.set_ylabel("value (units of the target)")

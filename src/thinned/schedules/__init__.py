@@ -1,8 +1,9 @@
 """Schedules: p over training time and over depth.
 
 A schedule of time is p(step, steps), a rule of depth p(layer, layers), and one of both p(step,
-steps, layer, layers). Steps and layers count from 0. Each is a frozen value that prints itself as
-it is typed, and a function of its arguments alone: a run resumed at step 700 has the p of step 700.
+steps, layer, layers). Steps and layers count from 0. Each is a frozen value whose repr is the
+code that makes it, and a function of its arguments alone: a run resumed at step 700 has the p of
+step 700.
 
 Where a schedule takes a point of time (`until`, `after`, `starts`), a float in [0, 1] is a fraction
 of all steps and an integer counts steps: ``until=1.0`` is the whole run, ``until=1`` its first

@@ -474,7 +474,7 @@ FAULTS = [
     (observer, "_in_backward", lambda: False, "recompute without the state"),
     (rated, "_unlikely", lambda *_: False, "p to keep, by uniforms"),
     (rated, "_unlikely", lambda *_: True, "call without training"),
-    (observer, "same_rows", lambda *_: False, "one row for all"),
+    (observer, "same_rows", lambda *_: False, "a mask of features"),
     (observer, "same_rows", lambda *_: True, "call without training"),
     (masked, "LIKELY", -1e9, "a seed in forward"),
     (draws, "_chance", lambda *_: 0.0, "one mask at two calls"),

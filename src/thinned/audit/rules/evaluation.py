@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
+from thinned.audit.binding import bind
 from thinned.audit.contents import drops_inside
 from thinned.audit.context import is_evaluation, is_module, is_monte_carlo, is_test_code
 from thinned.audit.model_calls import (
@@ -23,7 +24,7 @@ from thinned.audit.model_calls import (
 )
 from thinned.audit.nodes import walk
 from thinned.audit.rule import Hit, rule
-from thinned.audit.source import Function, Source
+from thinned.audit.source import Function, Source, is_self
 from thinned.audit.values import Built, Class, Function as Defined
 
 __all__ = ["evaluated_in_training_mode", "monte_carlo_by_train"]
@@ -98,6 +99,9 @@ def _batch_norm_seen_to(function: Function) -> bool:
     right="model.eval()  # then: with torch.no_grad(): y = model(x)",
 )
 def evaluated_in_training_mode(source: Source) -> Iterator[Hit]:
+    for called in source.calls_of(("equinox.nn.inference_mode", "equinox.tree_inference")):
+        if isinstance(source.parents[called.node], ast.Expr):
+            yield called.node, "This gives another model and leaves its argument as it is."
     for name in ("eval", "train"):
         for attribute in source.attributes.get(name, ()):
             if isinstance(source.parents[attribute], ast.Expr):
@@ -137,17 +141,33 @@ def _without_eval(source: Source) -> Iterator[Hit]:
         for node in inside(function):
             if not isinstance(node, ast.Call) or not source.loops_of(node):
                 continue
-            key = key_of(node.func)
-            if key is None or not _MODEL.match(key.rpartition(".")[2]):
+            ran = _model_of(source, node)
+            key = key_of(ran) if ran is not None else None
+            if key is None or ran is None:
                 continue
             if not any(_is_over_data(loop) for loop in source.loops_of(node)):
                 continue
-            if _is_without_modes(source, node.func):
+            if _is_without_modes(source, ran):
                 continue
             yield node, f"{key} is evaluated here, and nothing in this file calls {key}.eval()."
             break
     yield from _script_without_eval(source)
     yield from _built_without_eval(source)
+
+
+def _model_of(source: Source, call: ast.Call) -> ast.expr | None:
+    """The model that a call runs: itself, or in the method of self that is called."""
+    if _MODEL.match((key_of(call.func) or "").rpartition(".")[2]):
+        return call.func
+    if not isinstance(call.func, ast.Attribute) or not is_self(call.func.value):
+        return None
+    target = source.called(call).target
+    for node in walk(target.node) if isinstance(target, Defined) else ():
+        if not isinstance(node, ast.Call) or not is_self(getattr(node.func, "value", node)):
+            continue
+        if _MODEL.match((key_of(node.func) or "").rpartition(".")[2]):
+            return node.func
+    return None
 
 
 def _is_without_modes(source: Source, model: ast.expr) -> bool:
@@ -169,10 +189,29 @@ def _nnx_without_eval(source: Source) -> Iterator[Hit]:
         if not is_evaluation(function.name) or is_test_code(source, function):
             continue
         for node in inside(function):
-            key = key_of(node.func) if isinstance(node, ast.Call) else None
-            if key is not None and _MODEL.match(key.rpartition(".")[2]):
+            key = _run(source, node) if isinstance(node, ast.Call) else None
+            if key is not None:
                 yield node, f"{key} is evaluated here, and nothing in this file calls {key}.eval()."
                 break
+
+
+def _run(source: Source, call: ast.Call) -> str | None:
+    """The model that a call runs, or that a function of the file runs which is given it."""
+    key = key_of(call.func)
+    if key is not None and _MODEL.match(key.rpartition(".")[2]):
+        return key
+    called = source.called(call)
+    if not isinstance(called.target, Defined):
+        return None
+    frame = bind(called.target.node, called, called.target.skip, None)
+    if frame is None:
+        return None
+    for name, given in frame.given.items():
+        key = key_of(given)
+        runs = (isinstance(n, ast.Call) and key_of(n.func) == name for n in walk(frame.function))
+        if key is not None and _MODEL.match(key.rpartition(".")[2]) and any(runs):
+            return key
+    return None
 
 
 def _loaded_without_eval(source: Source) -> Iterator[Hit]:

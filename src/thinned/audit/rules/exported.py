@@ -53,7 +53,7 @@ def traced(source: Source) -> Iterator[Hit]:
             made = source.interpreter.of(model)
             if not drops_inside(source, made) and not _is_given(source, model):
                 continue
-            if key is not None and (_mode_set(source, key) or _built_quiet(source, inner)):
+            if key is not None and (_mode_set(source, key, node) or _built_quiet(source, inner)):
                 continue
         what = (called.name or "").removeprefix("torch.")
         yield node, f"{what} sees the model in training mode, and keeps its dropout."
@@ -111,10 +111,18 @@ def _built_quiet(source: Source, model: ast.expr) -> bool:
     )
 
 
-def _mode_set(source: Source, key: str) -> bool:
-    return any(
-        key_of(attribute.value) == key
-        for name in ("eval", "train", "load_state_dict")
+def _mode_set(source: Source, key: str, node: ast.Call) -> bool:
+    """Whether a mode is set anywhere, but for lines that follow in the same straight function."""
+    function = source.function_of(node)
+    uses = [
+        attribute
+        for name in ("eval", "train")
         for attribute in source.attributes.get(name, ())
-        if name != "load_state_dict"
+        if key_of(attribute.value) == key
+    ]
+    return any(
+        source.function_of(use) is not function
+        or use.lineno <= node.lineno
+        or bool(source.loops_of(node))
+        for use in uses
     )

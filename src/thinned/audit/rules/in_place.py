@@ -44,9 +44,12 @@ def in_place(source: Source) -> Iterator[Hit]:
         last = next(before(source, found.input), None)
         if last is not None and last.name in SAVES_OUTPUT:
             yield call, _about_output(last.name)
-        elif isinstance(found.input, ast.Name) and _is_used_again(source, call, found.input):
+        elif isinstance(found.input, ast.Name):
             name = found.input.id
-            yield call, f"Dropout in place overwrites {name}, which is used again afterwards."
+            if _is_used_again(source, call, found.input):
+                yield call, f"Dropout in place overwrites {name}, which is used again afterwards."
+            elif (other := _other_name(source, call, name)) is not None:
+                yield call, f"Dropout in place overwrites {other} too, which is {name} and is read."
 
 
 def _about_output(name: str) -> str:
@@ -91,6 +94,30 @@ def _is_used_again(source: Source, call: ast.Call, name: ast.Name) -> bool:
         if names:
             return False
     return False
+
+
+def _other_name(source: Source, call: ast.Call, name: str) -> str | None:
+    """Another name that was given the same tensor before, and is read afterwards."""
+    statement = source.statement_of(call)
+    if statement is None:
+        return None
+    block, place = source.block_of(statement)
+    others: list[str] = []
+    for earlier in reversed(block[:place]):
+        target = earlier.targets[0] if isinstance(earlier, ast.Assign) else None
+        value = earlier.value if isinstance(earlier, ast.Assign) else None
+        if isinstance(target, ast.Name) and isinstance(value, ast.Name) and value.id == name:
+            others.append(target.id)
+        if any(isinstance(n, ast.Name) and n.id == name and not _is_load(n) for n in walk(earlier)):
+            break
+    for other in others:
+        for later in block[place + 1 : place + 101]:
+            names = [n for n in walk(later) if isinstance(n, ast.Name) and n.id == other]
+            if any(_is_load(n) for n in names):
+                return other
+            if names:
+                break
+    return None
 
 
 def _is_load(node: ast.Name) -> bool:

@@ -63,6 +63,8 @@ def _cancel(source: Source, calls: list[ast.Call]) -> bool:
 
 def _turned(source: Source, call: ast.Call) -> str | None:
     for keyword in call.keywords:
+        if isinstance(keyword.value, ast.Attribute) and keyword.value.attr.isupper():
+            continue  # a mode of several, by its name: training=TrainingMode.EVAL
         if keyword.arg in _TRAINING and says(source, keyword.value) is Says.EVALUATION:
             return f"{keyword.arg}= is given what is true in evaluation: it"
         if keyword.arg in _EVALUATION and says(source, keyword.value) is Says.TRAINING:
@@ -75,8 +77,9 @@ def _turned(source: Source, call: ast.Call) -> str | None:
         and says(source, call.args[0]) is Says.EVALUATION
     ):
         return "train() is given what is true in evaluation: the mode"
-    if len(call.args) > 1 and says(source, call.args[1]) is Says.TRAINING:
+    if len(call.args) > 1:
         found = operation(source, call)
-        if found is not None and found.name in _FLAX and found.built is not None:
+        is_flax = found is not None and found.name in _FLAX and found.built is not None
+        if is_flax and says(source, call.args[1]) is Says.TRAINING:
             return "deterministic is given what is true in training: it"
     return None

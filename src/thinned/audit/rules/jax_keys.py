@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from thinned.audit.context import is_evaluation, is_test_code
-from thinned.audit.flow import producer
+from thinned.audit.flow import operation, producer
 from thinned.audit.jax_keys import (
     KEYS,
     MAPS,
@@ -24,6 +24,13 @@ from thinned.audit.jax_keys import (
 )
 from thinned.audit.nodes import walk
 from thinned.audit.rule import Hit, rule
+from thinned.audit.sharing import (
+    layers_of_one_key,
+    replicated_keys,
+    shared_axes,
+    speaks_of_dropout,
+    splits_thrown_away,
+)
 from thinned.audit.source import Called, Function, Source, is_self
 
 __all__ = ["fixed_key", "key_twice", "same_generators", "shared_key"]
@@ -45,6 +52,8 @@ _TRAINING = re.compile(r"(?i)train|(?:^|_)step$|update|loss|^forward$|^__call__$
     right="k1, k2 = jax.random.split(key); x = self.drop1(x, key=k1); x = self.drop2(x, key=k2)",
 )
 def key_twice(source: Source) -> Iterator[Hit]:
+    yield from layers_of_one_key(source)
+    yield from splits_thrown_away(source)
     by_name: dict[tuple[Function | None, str], list[Use]] = defaultdict(list)
     drawn = list(uses_of_keys(source))
     for use in [*drawn, *handed_on(source, drawn)]:
@@ -135,6 +144,7 @@ def _repeats(source: Source, name: str, use: Use) -> bool:
     right="logits = model.apply(params, x, rngs={'dropout': jax.random.fold_in(key, step)})",
 )
 def fixed_key(source: Source) -> Iterator[Hit]:
+    yield from _generators_of_a_call(source)
     for use in uses_of_keys(source):
         function = source.function_of(use.call)
         if is_test_code(source, use.call):
@@ -165,6 +175,20 @@ def fixed_key(source: Source) -> Iterator[Hit]:
         )
         if loops or (in_step and made is use.key) or (in_step and _is_inner(source, function)):
             yield use.call, "The key for dropout is the same at each step: so is the mask."
+
+
+def _generators_of_a_call(source: Source) -> Iterator[Hit]:
+    """nnx layers that are given generators of a constant seed where they are called."""
+    for call in source.calls:
+        rngs = next((k.value for k in call.keywords if k.arg == "rngs"), None)
+        if not isinstance(rngs, ast.Call) or source.resolve(rngs.func) != "flax.nnx.Rngs":
+            continue
+        seeds = [*rngs.args, *(k.value for k in rngs.keywords if k.arg in ("dropout", "default"))]
+        found = operation(source, call)
+        if found is None or found.built is None or found.name != "flax.nnx.Dropout" or not seeds:
+            continue
+        if isinstance(source.value(seeds[-1]), int) and not is_test_code(source, call):
+            yield call, "The generators begin anew at each call: so does the mask."
 
 
 def _put_before(source: Source, key: ast.Name) -> ast.expr | None:
@@ -217,7 +241,9 @@ def _is_inner(source: Source, function: Function | None) -> bool:
     right="jax.vmap(model)(x, jax.random.split(key, x.shape[0]))",
 )
 def shared_key(source: Source) -> Iterator[Hit]:
-    if not _speaks_of_dropout(source) and not uses_equinox(source):
+    yield from replicated_keys(source)
+    yield from shared_axes(source)
+    if not speaks_of_dropout(source) and not uses_equinox(source):
         return
     for call in source.calls:
         if not isinstance(call.func, ast.Call):
@@ -274,11 +300,6 @@ def _is_training(node: ast.AST) -> bool:
         for d in getattr(node, "decorator_list", ())
         for n in (d, *walk(d))
     )
-
-
-def _speaks_of_dropout(source: Source) -> bool:
-    words = [*source.attributes, *source.loads]
-    return any(re.search(r"(?i)dropout", word) for word in words)
 
 
 @rule(

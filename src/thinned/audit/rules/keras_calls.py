@@ -8,7 +8,13 @@ from collections.abc import Iterator
 
 from thinned.audit.binding import bind
 from thinned.audit.contents import drops_inside
-from thinned.audit.context import is_evaluation, is_guarded, is_monte_carlo, is_test_code
+from thinned.audit.context import (
+    is_evaluation,
+    is_guarded,
+    is_model_class,
+    is_monte_carlo,
+    is_test_code,
+)
 from thinned.audit.drops import is_chosen
 from thinned.audit.flow import operation
 from thinned.audit.layers import KERAS_DROPOUT
@@ -26,6 +32,8 @@ __all__ += ["tape_without_training", "unguarded"]
 
 _FUNCTIONS = {"tensorflow.nn.dropout": 1, "keras.random.dropout": 1}
 _V1 = "tensorflow.compat.v1.nn.dropout"
+# Models of Keras that drop inside, whether their top is taken or not.
+_DEEP = ("keras.applications.EfficientNet", "keras.applications.ConvNeXt")
 _WRAPPER = "tensorflow.rnn_cell.DropoutWrapper"
 
 
@@ -42,7 +50,9 @@ _WRAPPER = "tensorflow.rnn_cell.DropoutWrapper"
 def always_training(source: Source) -> Iterator[Hit]:
     for call in source.calls:
         found = operation(source, call)
-        if found is None or found.built is None or found.name not in KERAS_DROPOUT:
+        if found is None or found.built is None:
+            continue
+        if found.name not in KERAS_DROPOUT and not found.name.startswith(_DEEP):
             continue
         if is_test_code(source, call) or is_monte_carlo(source, call) or is_guarded(source, call):
             continue
@@ -276,6 +286,8 @@ def _changes_in_training(source: Source) -> bool:
     right="x = self.dropout(x, training=training)",
 )
 def never_drops(source: Source) -> Iterator[Hit]:
+    yield from _blocks_never_told(source)
+    yield from _modules_never_told(source)
     for call in source.calls:
         found = operation(source, call)
         if found is None or found.built is None or found.name not in KERAS_DROPOUT:
@@ -291,3 +303,42 @@ def never_drops(source: Source) -> Iterator[Hit]:
         if guard(source, call) not in (Says.EVALUATION, Says.MAYBE):
             kind = found.name.rpartition(".")[2]
             yield call, f"{kind} is called with training=False: it never drops."
+
+
+def _modules_never_told(source: Source) -> Iterator[Hit]:
+    """Keras's dropout in a module of TensorFlow's own, which hands no mode on, and whose call is
+    told one and never reads it."""
+    for info in source.classes.values():
+        method = info.methods.get("__call__")
+        if method is None or "tensorflow.Module" not in info.bases:
+            continue
+        told = {a.arg for a in (*method.args.args, *method.args.kwonlyargs)}
+        reads = (source.function_of(use) for use in source.loads.get("training", ()))
+        if "training" not in told or method in reads or is_test_code(source, method):
+            continue
+        for node in walk(method):
+            found = operation(source, node)
+            if found is None or found.built is None or found.name not in KERAS_DROPOUT:
+                continue
+            if len(found.node.args) == 1 and not found.node.keywords:
+                yield found.node, "training is not handed on: here this dropout never drops."
+
+
+def _blocks_never_told(source: Source) -> Iterator[Hit]:
+    """The layers of the tree that drop and are told training=False, in a call() that is told the
+    mode and never reads it."""
+    for call in source.calls:
+        mode = next((k.value for k in call.keywords if k.arg == "training"), None)
+        function = source.function_of(call) if mode is not None else None
+        if function is None or function.name != "call" or source.value(mode) is not False:
+            continue
+        told = {a.arg for a in (*function.args.args, *function.args.kwonlyargs)}
+        reads = (source.function_of(use) for use in source.loads.get("training", ()))
+        if "training" not in told or function in reads or is_test_code(source, call):
+            continue
+        if not is_model_class(source, source.class_of(call)):
+            continue
+        target = source.called(call).target
+        known = isinstance(target, Built) and isinstance(target.kind, Class)
+        if known and drops_inside(source, target):
+            yield call, "This layer is told training=False for good: its dropout never drops."

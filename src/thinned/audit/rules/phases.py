@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from weakref import WeakKeyDictionary
 
-from thinned.audit.context import is_evaluation, is_monte_carlo, is_test_code
+from thinned.audit.contents import drops_inside
+from thinned.audit.context import is_evaluation, is_module, is_monte_carlo, is_test_code
+from thinned.audit.layers import DROPOUT_LAYERS
 from thinned.audit.model_calls import (
     forward_calls,
     freezes,
@@ -21,11 +22,14 @@ from thinned.audit.model_calls import (
     sets_training,
     without_gradient,
 )
+from thinned.audit.modes import Says, guard
 from thinned.audit.nodes import walk
+from thinned.audit.once import once
 from thinned.audit.order import Order, walked
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Source
 from thinned.audit.trained import learners
+from thinned.audit.values import Built, Class, Named
 from thinned.audit.words import words_of
 
 __all__ = ["left_in_evaluation", "other_phase"]
@@ -80,28 +84,29 @@ def _hooks_of_lightning(source: Source) -> Iterator[Hit]:
                     yield call, "eval() is called within the epoch, and train() is not after it."
 
 
-_walks: WeakKeyDictionary[Source, Order] = WeakKeyDictionary()
-
-
+@once
 def _order(source: Source) -> Order:
     """What all functions of a file that learn in a loop say, in one."""
-    found = _walks.get(source)
-    if found is None:
-        found = _walks[source] = Order()
-        files = (source, *(source.met if source.all_called else ()))
-        trains = any(
-            not _LEARN.isdisjoint(file.attributes)
-            or (file.uses_nnx and "update" in file.attributes)
-            for file in files
-        )
-        functions: list[ast.AST] = [source.tree, *source.functions]
-        for function in functions if trains else ():
-            loops = any(source.function_of(loop) is _or_none(function) for loop in source.loops)
-            if loops or _is_step(function):
-                walk = walked(source, function)
-                found.inside += walk.inside
-                found.before += walk.before
+    found = Order()
+    files = (source, *(source.met if source.all_called else ()))
+    if not any(_learns(file) for file in files):
+        return found
+    looping = {source.function_of(loop) for loop in source.loops}
+    functions: list[ast.AST] = [source.tree, *source.functions]
+    for function in functions:
+        if _or_none(function) in looping or _is_step(function):
+            walk = walked(source, function)
+            found.inside += walk.inside
+            found.before += walk.before
     return found
+
+
+def _learns(source: Source) -> bool:
+    """Whether a file takes gradient steps."""
+    attributes = source.attributes
+    return any(word in attributes for word in _LEARN) or (
+        source.uses_nnx and "update" in attributes
+    )
 
 
 def _is_step(function: ast.AST) -> bool:
@@ -136,15 +141,18 @@ def other_phase(source: Source) -> Iterator[Hit]:
         function = source.function_of(left.node)
         if left.node in told or is_test_code(source, left.node):
             continue
-        if function is None:  # a script: its optimizer has the model
+        loaded = "from_pretrained" in ast.unparse(left.node)
+        if function is None or loaded:  # a script: its optimizer has the model
             trains = any(left.key in keys for keys in learners(source).values())
         else:
             words = words_of(function.name)
             trains = not {"train", "fit", "training", "finetune"}.isdisjoint(words)
         if trains and not freezes(source.tree if function is None else function):
             told.add(left.node)
-            yield left.node, "eval() is called here, and the model is trained after it."
+            what = "The model is loaded in evaluation" if loaded else "eval() is called"
+            yield left.node, f"{what} here, and the model is trained after it."
     yield from _lightning_steps(source)
+    yield from _set_in_forward(source)
     yield from _trained_quietly(source)
     for function in source.functions if "train" in source.attributes else ():
         if not is_evaluation(function.name) or is_monte_carlo(source, function):
@@ -163,6 +171,41 @@ def other_phase(source: Source) -> Iterator[Hit]:
             if later and not any(is_repeated(source, c) for c in later):
                 yield call, f"{function.name} evaluates {of}, and puts it to training first."
                 break
+
+
+def _set_in_forward(source: Source) -> Iterator[Hit]:
+    """A forward pass that sets the mode of its own module, or puts its dropout to training."""
+    sets = "train" in source.attributes or "eval" in source.attributes
+    for info in source.classes.values() if sets else ():
+        forward = info.methods.get("forward")
+        if forward is None or not is_module(source, info) or is_monte_carlo(source, forward):
+            continue
+        calls = method_calls(forward, "train", "eval")
+        whole = [call for call in calls if owner_of(call) == "self"]
+        for call in calls:
+            if not isinstance(source.parents[call], ast.Expr) or is_test_code(source, call):
+                continue
+            method = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+            if method == "train" and not sets_training(source, call):
+                continue
+            follows = Says.TRAINING if method == "train" else Says.EVALUATION
+            if guard(source, call, around=False) is follows:
+                continue
+            if whole == [call] and drops_inside(source, Built(Class(info), None)):
+                yield call, f"The forward pass calls self.{method}(), and nothing sets it back."
+            elif method == "train" and call not in whole and _is_dropout(source, call):
+                yield call, f"{owner_of(call)} is put to training in every mode."
+
+
+def _is_dropout(source: Source, call: ast.Call) -> bool:
+    func = call.func
+    made = source.interpreter.of(func.value) if isinstance(func, ast.Attribute) else None
+    return (
+        isinstance(made, Built)
+        and isinstance(made.kind, Named)
+        and made.kind.name in DROPOUT_LAYERS
+        and not method_calls(source.function_of(call), "eval")  # type: ignore[arg-type]
+    )
 
 
 def _trained_quietly(source: Source) -> Iterator[Hit]:

@@ -25,13 +25,15 @@ __all__ = [
 
 # There the word was right once: THN082 tells.
 _RENAMED = "tensorflow.nn.dropout"
+# Version 1's own, whose later argument rate is the probability to drop there too.
+_FIRST = "tensorflow.compat.v1.nn.dropout"
 
 _OF_VERSION_1 = ("placeholder", "Session", "get_variable", "variable_scope", "contrib")
 
 _KEEP = re.compile(
     r"(?i)^(?:(?:\w*_)?keep_?(?:prob|probability|probs|rate|ratio|p|pct|proba)?|p_?keep|prob_?keep"
     r"|(?:\w*_)?survival_?(?:prob|probability|rate)|(?:\w*_)?(?:retain|retention)_?(?:prob|rate|p)"
-    r"|keeprate|p_?survive)$"
+    r"|keeprate|p_?survive|keep_(?!\w*drop)\w+)$"
 )
 _DROP = re.compile(
     r"(?i)^(?:(?:\w*_)?drop_?(?:out|path|connect)?_?(?:prob|probability|rate|ratio|p)?|p_?drop(?:out)?"
@@ -91,18 +93,21 @@ def is_tried(source: Source, node: ast.AST) -> bool:
     right="drop = nn.Dropout(1 - keep_prob)",
 )
 def keep_for_drop(source: Source) -> Iterator[Hit]:
+    for called in source.calls_of((_FIRST,)):
+        p = called.keywords.get("rate")
+        word = _turned(source, p)
+        if p is not None and word is not None:
+            yield p, f"dropout takes the probability to drop as rate: for 1 - {word} pass {word}."
     for full, p in _rates(source):
         name = full.rpartition(".")[2]
         word = keep_word(p)
         if word is not None:
             if full != _RENAMED and not _is_drop_by_callers(source, p, word):
                 yield p, f"{name} takes the probability to drop: for {word} pass 1 - {word}."
-        elif isinstance(p, ast.BinOp) and isinstance(p.op, ast.Sub) and source.value(p.left) == 1:
-            word = _word(p.right)
-            if full == _RENAMED and is_version_1(source):
-                continue
-            if word is not None and _DROP.match(word):
-                yield p, f"{name} takes the probability to drop: for 1 - {word} pass {word}."
+        elif (word := _turned(source, p)) is not None and (
+            full != _RENAMED or not is_version_1(source) or _is_rate(source, p)
+        ):
+            yield p, f"{name} takes the probability to drop: for 1 - {word} pass {word}."
 
 
 @rule(
@@ -128,6 +133,20 @@ def mode_for_rate(source: Source) -> Iterator[Hit]:
             yield p, f"{name} takes p, to drop, and is given the mode: it drops all or nothing."
         elif _is_switch(source, p):
             yield p, f"{name} takes p, to drop, and is given a switch: True is 1, and drops all."
+
+
+def _turned(source: Source, p: ast.expr | None) -> str | None:
+    """The name of a probability to drop that is taken from 1."""
+    if not isinstance(p, ast.BinOp) or not isinstance(p.op, ast.Sub) or source.value(p.left) != 1:
+        return None
+    word = _word(p.right)
+    return word if word is not None and _DROP.match(word) else None
+
+
+def _is_rate(source: Source, p: ast.expr) -> bool:
+    """Whether a probability is given as rate=, which is the one to drop in every version."""
+    above = source.parents[p]
+    return isinstance(above, ast.keyword) and above.arg == "rate"
 
 
 def _is_switch(source: Source, p: ast.expr) -> bool:

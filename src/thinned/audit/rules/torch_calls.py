@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from thinned.audit import drops
 from thinned.audit.context import is_guarded, is_in_model, is_module, is_monte_carlo, is_test_code
-from thinned.audit.drops import WITHOUT_MODE, Drop, Verdict, drop_of, passed_on, short, verdict
-from thinned.audit.layers import ADDRESSED, FUNCTIONAL
+from thinned.audit.drops import Drop, Verdict, passed_on, short
+from thinned.audit.layers import ADDRESSED
 from thinned.audit.modes import Says
 from thinned.audit.rate import rate
 from thinned.audit.rule import Hit, rule
@@ -22,13 +23,7 @@ _INFERS = frozenset({"infer", "inference", "decode", "export", "onnx", "predict"
 
 def judged(source: Source, code: str) -> Iterator[tuple[Drop, Verdict]]:
     """The calls that drop, here, that are wrong in this way."""
-    for called in source.calls_of({*FUNCTIONAL, *WITHOUT_MODE}):
-        drop = drop_of(source, called)
-        if drop is None:
-            continue
-        found = verdict(drop)
-        if found is not None and found.code == code:
-            yield drop, found
+    return ((drop, found) for drop, found in drops.judged(source) if found.code == code)
 
 
 def through(source: Source, code: str) -> Iterator[tuple[ast.AST, Drop, Verdict]]:

@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterator
 
 from thinned.audit.contents import drops_inside
-from thinned.audit.context import is_module, is_test_code
+from thinned.audit.context import is_module, is_test_code, mentions
 from thinned.audit.model_calls import key_of
 from thinned.audit.nodes import walk
+from thinned.audit.once import once
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import ClassInfo, Source, is_self
 from thinned.audit.values import Built, Class, Function, Named
@@ -105,9 +106,7 @@ def _is_asked(source: Source, node: ast.AST) -> bool:
 
 
 def _misspelt(source: Source, info: ClassInfo) -> Iterator[Hit]:
-    for name in list(source.attributes):
-        if not _is_nearly_training(name):
-            continue
+    for name in _slips(source):
         family = list(info.family())
         if any(name in m.given or name in m.methods for m in family):
             continue
@@ -116,6 +115,12 @@ def _misspelt(source: Source, info: ClassInfo) -> Iterator[Hit]:
         for attribute in _of_class(source, info, name):
             if isinstance(attribute.ctx, ast.Load):
                 yield attribute, f"self.{name} is set nowhere: self.training is meant."
+
+
+@once
+def _slips(source: Source) -> list[str]:
+    """The attributes that a file writes, and that are one slip away from the flag."""
+    return [name for name in source.attributes if _is_nearly_training(name)]
 
 
 def _is_nearly_training(name: str) -> bool:
@@ -140,6 +145,8 @@ def _shadowed(source: Source, info: ClassInfo) -> Iterator[Hit]:
         if function is None or function.name != "__init__":
             continue
         parent = source.parents[attribute]
+        if isinstance(attribute.ctx, ast.Load) and _sets_a_rate(source, attribute, function):
+            yield attribute, "self.training is always True in __init__: eval() comes later."
         # A constant is where the mode starts, and another module's mode is one too: both follow.
         if isinstance(parent, ast.Assign) and _is_own_flag(parent.value):
             yield (
@@ -161,6 +168,20 @@ def _shadowed(source: Source, info: ClassInfo) -> Iterator[Hit]:
             for target in statement.targets:
                 if isinstance(target, ast.Name) and target.id == "train":
                     yield target, "train is defined anew as a value: the mode can no longer be set."
+
+
+def _sets_a_rate(source: Source, mode: ast.Attribute, init: ast.AST) -> bool:
+    """Whether the mode chooses a value of dropout where the module is built, once for all."""
+    statement = source.statement_of(mode)
+    chosen = False
+    for at in source.above(mode):
+        if isinstance(at, ast.Lambda):
+            return False
+        if at is init or at is statement:
+            break
+        chosen |= isinstance(at, ast.IfExp)
+    speaks = re.compile(r"(?i)drop(?!ped|s\b|_last)")
+    return chosen and not isinstance(statement, ast.If) and mentions(statement, speaks)
 
 
 def _is_method(source: Source, attribute: ast.Attribute) -> bool:

@@ -16,15 +16,13 @@ from thinned.audit.layers import (
     KERAS_DROPOUT,
     LOSSES,
     NORMALISING,
-    PASSING,
     TORCH_DROPOUT,
-    ranks,
 )
 from thinned.audit.nodes import walk
 from thinned.audit.rule import Hit, rule
 from thinned.audit.source import Called, Source
 
-__all__ = ["before_batch_norm", "on_logits", "wrong_axes"]
+__all__ = ["before_batch_norm", "on_logits"]
 
 _FUNCTIONS = frozenset(
     n for n in FUNCTIONAL if n.rpartition(".")[2].startswith("dropout") and n.startswith("torch.nn")
@@ -47,10 +45,8 @@ _CLASSES = re.compile(
 _LOGITS = re.compile(r"(?i)^(?:\w+_)?logits?$")
 _HEAD = re.compile(r"(?i)^(?:classifier|lm_head|cls_head|logits?|final_fc)$")
 _MODEL = re.compile(r"(?i)^(?:model|net|network|classifier|clf)\d*$")
-_RANKS = ranks()
 # How many calls are followed backwards from a BatchNorm.
 _DEPTH = 12
-_CHANNELS = {"1d": 3, "2d": 4, "3d": 5}
 
 
 def _drops(source: Source, found: Operation) -> bool:
@@ -217,7 +213,7 @@ def _noise_in_one(
 def on_logits(source: Source) -> Iterator[Hit]:
     sentence = "Dropout acts on the output: dropped logits are 0, which is no missing value."
     told: set[ast.AST] = set()
-    for node in [*_in_sequences(source), *_in_calls(source)]:
+    for node in [*_in_sequences(source), *_in_calls(source), *_in_loops(source)]:
         if node not in told and not is_test_code(source, node):
             told.add(node)
             yield node, sentence
@@ -241,6 +237,7 @@ def _in_sequences(source: Source) -> Iterator[ast.AST]:
                     _has_classes(last.built)
                     or _ends_in_softmax(source, last.built)
                     or (last.name in _DENSE and _is_whole_model(source, whole))
+                    or (last.name == "keras.layers.Dense" and _is_compiled(source, step.node))
                 )
             if scores:
                 yield step.node
@@ -253,6 +250,23 @@ def _is_whole_model(source: Source, built: ast.Call | None) -> bool:
         return False
     name = statement.targets[0].id if isinstance(statement.targets[0], ast.Name) else ""
     return _MODEL.match(name) is not None and any(source.calls_of(LOSSES))
+
+
+def _is_compiled(source: Source, layer: ast.expr) -> bool:
+    """Whether the model that a layer is added to is compiled right after: it is the last."""
+    added, statement = source.parents[layer], source.statement_of(layer)
+    if not isinstance(added, ast.Call) or statement is None:
+        return False
+    block, place = source.block_of(statement)
+    after = block[place + 1] if place + 1 < len(block) else None
+    made = after.value if isinstance(after, ast.Expr) else None
+    func = made.func if isinstance(made, ast.Call) else None
+    return (
+        isinstance(func, ast.Attribute)
+        and isinstance(added.func, ast.Attribute)
+        and func.attr == "compile"
+        and ast.dump(func.value) == ast.dump(added.func.value)
+    )
 
 
 def _has_classes(built: Called) -> bool:
@@ -307,6 +321,24 @@ def _in_calls(source: Source) -> Iterator[ast.AST]:
                 yield call
 
 
+def _in_loops(source: Source) -> Iterator[ast.AST]:
+    """What a loop over layers drops last in every turn, and hands to a log_softmax or a loss."""
+    for call in source.calls:
+        found = operation(source, call)
+        if found is None or not isinstance(found.input, ast.Name):
+            continue
+        if found.name not in LOSSES and not found.name.endswith(("log_softmax", "LogSoftmax")):
+            continue
+        statement, name = source.statement_of(call), found.input.id
+        block, place = source.block_of(statement) if statement is not None else ([], 0)
+        loop = block[place - 1] if place else None
+        last = loop.body[-1] if isinstance(loop, ast.For) and not loop.orelse else None
+        if isinstance(last, ast.Assign) and _name_of(last.targets[0]) == name:
+            dropped = operation(source, last.value)
+            if dropped is not None and _drops(source, dropped):
+                yield last.value
+
+
 def _is_last(source: Source, call: ast.Call, name: str) -> bool:
     """Whether a softmax is the model's output, and no attention or assignment inside it."""
     if name in LOSSES or "log_softmax" in name.lower() or name.endswith("LogSoftmax"):
@@ -316,7 +348,7 @@ def _is_last(source: Source, call: ast.Call, name: str) -> bool:
 
 def _are_scores(source: Source, dropped: Operation) -> bool:
     """Whether what is dropped before a softmax is a product of two tensors: attention's scores."""
-    made = producer(source, dropped.input)
+    made = producer(source, dropped.input) or _before_masking(source, dropped.input)
     if isinstance(made, ast.BinOp) and isinstance(made.op, (ast.Div, ast.Mult)):
         made = producer(source, made.left)
     if isinstance(made, ast.BinOp):
@@ -325,6 +357,26 @@ def _are_scores(source: Source, dropped: Operation) -> bool:
     return found is not None and found.name in (
         *("torch.matmul", "torch.bmm", "torch.baddbmm", "torch.Tensor.matmul"),
     )
+
+
+def _before_masking(source: Source, node: ast.expr | None) -> ast.expr | None:
+    """What gave a tensor, of which a branch before puts numbers in some places: masked_fill."""
+    statement = source.statement_of(node) if isinstance(node, ast.Name) else None
+    if statement is None or not isinstance(node, ast.Name):
+        return None
+    block, place = source.block_of(statement)
+    for earlier in reversed(block[:place]):
+        if isinstance(earlier, ast.If) and not earlier.orelse and len(earlier.body) == 1:
+            filled = earlier.body[0]
+            made = filled.value if isinstance(filled, ast.Assign) else None
+            func = made.func if isinstance(made, ast.Call) else None
+            if isinstance(func, ast.Attribute) and func.attr.startswith("masked_fill"):
+                continue
+        if isinstance(earlier, ast.Assign) and _name_of(earlier.targets[0]) == node.id:
+            return earlier.value
+        if any(isinstance(n, ast.Name) and n.id == node.id for n in walk(earlier)):
+            return None
+    return None
 
 
 def _is_end(source: Source, call: ast.Call) -> bool:
@@ -396,50 +448,3 @@ def _is_argument(source: Source, node: ast.AST) -> bool:
         name = source.called(above).name
         return name not in NORMALISING and name not in LOSSES
     return isinstance(above, ast.BinOp)
-
-
-@rule(
-    "THN024",
-    "channel-dropout-on-other-axes",
-    severity="warning",
-    sentence="Channel dropout (Dropout1d, 2d, 3d) is given another number of axes.",
-    why="Dropout2d on (N, C, L) or (N, L, C) takes the axes for others than they are: it drops "
-    "whole steps or samples, and what it does has changed between versions of PyTorch.",
-    mend="Use the one that fits: Dropout1d after Conv1d, Dropout2d after Conv2d; for (N, L, C) "
-    "move the channels first, or use thinned's shared_axes.",
-    wrong="nn.Sequential(nn.Conv1d(8, 8, 3), nn.Dropout2d(0.2))",
-    right="nn.Sequential(nn.Conv1d(8, 8, 3), nn.Dropout1d(0.2))",
-)
-def wrong_axes(source: Source) -> Iterator[Hit]:
-    for _, steps in chains(source):
-        axes: int | None = None
-        for step in steps:
-            wanted = _wanted(step.name)
-            if wanted and axes and wanted != axes:
-                yield step.node, _about_axes(step.name, wanted, axes)
-            elif not (wanted or step.name in PASSING):
-                axes = _RANKS.get(step.name)
-    for call in source.calls:
-        found = operation(source, call)
-        wanted = _wanted(found.name) if found is not None else None
-        if found is None or not wanted:
-            continue
-        for earlier in before(source, found.input):
-            if earlier.name in PASSING:
-                continue
-            axes = _RANKS.get(earlier.name)
-            if axes is not None and axes != wanted:
-                yield call, _about_axes(found.name, wanted, axes)
-            break
-
-
-def _wanted(name: str) -> int | None:
-    room, _, last = name.rpartition(".")
-    rooms = ("torch.nn", "thinned.torch", "torch.nn.functional", "thinned.torch.functional")
-    is_ours = room in rooms and last[:-2].lower() == "dropout"
-    return _CHANNELS.get(last[-2:]) if is_ours else None
-
-
-def _about_axes(name: str, wanted: int, axes: int) -> str:
-    last = name.rpartition(".")[2]
-    return f"{last} is for inputs of {wanted} axes, and what it is given here has {axes}."

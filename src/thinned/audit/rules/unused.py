@@ -140,6 +140,7 @@ def _is_never_read(source: Source, target: ast.Name) -> bool:
     right="def __init__(self, d, dropout=0.1): self.drop = nn.Dropout(dropout)",
 )
 def argument_unused(source: Source) -> Iterator[Hit]:
+    yield from _set_too_late(source)
     for info in source.classes.values():
         kind = _kind(source, info)
         if kind is None or is_test_code(source, info.node):
@@ -151,7 +152,10 @@ def argument_unused(source: Source) -> Iterator[Hit]:
         if kind == "flax":
             yield from _fields(source, info)
     for function in source.functions:
-        if source.class_of(function) is None and _builds(source, function):
+        takes = any(
+            _RATE_NAME.match(a.arg) for a in (*function.args.args, *function.args.kwonlyargs)
+        )
+        if takes and source.class_of(function) is None and _builds(source, function):
             yield from _unused(source, function, in_class=False)
 
 
@@ -232,12 +236,45 @@ def _fields(source: Source, info: ClassInfo) -> Iterator[Hit]:
 def _builds(source: Source, function: Function) -> bool:
     """Whether a function puts layers together."""
     if not function.name.startswith(("build", "make", "create", "get_", "define", "construct")):
-        return False
+        return _returns_layers(source, function)
     return any(
         isinstance(n, ast.Call)
         and (source.called(n).name or "").startswith(("torch.nn.", "keras.layers."))
         for n in walk(function)
     )
+
+
+_LAYERS_OF_TORCH = ("torch.nn.Sequential", "torch.nn.ModuleList", "torch.nn.ModuleDict")
+
+
+def _returns_layers(source: Source, function: Function) -> bool:
+    """Whether a function gives back layers that it has put together, on every way."""
+    returns = [n for n in walk(function) if isinstance(n, ast.Return)]
+    if not returns or any(source.function_of(n) is not function for n in returns):
+        return False
+    made = [source.interpreter.of(n.value) for n in returns]
+    return all(
+        isinstance(m, Built) and isinstance(m.kind, Named) and m.kind.name in _LAYERS_OF_TORCH
+        for m in made
+    )
+
+
+def _set_too_late(source: Source) -> Iterator[Hit]:
+    """model.config.hidden_dropout_prob = p, of a model of transformers that is built already."""
+    for attributes in [a for name, a in source.attributes.items() if _RATE_NAME.match(name)]:
+        for use in attributes:
+            config, statement = use.value, source.parents[use]
+            if not isinstance(use.ctx, ast.Store) or not isinstance(statement, ast.Assign):
+                continue
+            if not isinstance(config, ast.Attribute) or config.attr != "config":
+                continue
+            given = source.given(config.value)
+            name = source.called(given).name if isinstance(given, ast.Call) else None
+            loads = (name or "").startswith("transformers.") and (name or "").endswith(
+                (".from_pretrained", ".from_config")
+            )
+            if loads and not is_test_code(source, use):
+                yield use, f"The layers are built already: config.{use.attr} is read no more."
 
 
 # --------------------------------------------------------------------------------------- layers

@@ -32,7 +32,7 @@ def conformal_quantile(scores: Array, alpha: float, weights: Array | None = None
 
     References
     ----------
-    Tibshirani, Barber, Candes, Ramdas, 2019, arXiv:1904.06019, section 2.2. Barber, Candes, Ramdas,
+    Tibshirani, Barber, Candes, Ramdas, 2019, arXiv:1904.06019, section 2. Barber, Candes, Ramdas,
     Tibshirani, 2023, arXiv:2202.13415, section 3: weights up to 1, and 1 for the new row.
     """
     if weights is None:

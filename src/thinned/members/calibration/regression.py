@@ -242,7 +242,7 @@ def test_log_likelihood(members: ArrayLike, y: ArrayLike, tau: float) -> Array:
 
     References
     ----------
-    Gal and Ghahramani, 2016, arXiv:1506.02142, equation 8 of the appendix (arXiv:1506.02157).
+    Gal and Ghahramani, 2016, arXiv:1506.02142, section 4, and its appendix, arXiv:1506.02157.
     """
     who = "test_log_likelihood"
     m, truth = floats(who, "members", members), floats(who, "y", y)

@@ -126,6 +126,8 @@ def without_p(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What a function of PLACES returns where p = 0: nothing is drawn or dropped."""
     if func is Tensor.bernoulli_:
         return args[0].fill_(1)
+    if func in _WITH_MASK:  # which draws with p = 0 too
+        return quietly(func, args, kwargs)
     return with_p(0.0, func, args, kwargs)
 
 

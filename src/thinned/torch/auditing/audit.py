@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -171,6 +171,7 @@ def observed(
                 run.uses.finish(output)
             if not seen.trainings:
                 seen.numbers_after = numbers_of(seen.names)
+                seen.shapes = _shapes_of(seen.names)
             seen.trainings.append(run)
             if clock is not None:
                 clock.tick()
@@ -179,6 +180,18 @@ def observed(
             seen.still = _still(seen, model, inputs, observer)
         _interrupted(seen, model, inputs, observer)
     return seen
+
+
+def _shapes_of(modules: Iterable[nn.Module]) -> dict[nn.Module, set[tuple[int, ...]]]:
+    """The shapes of the tensors that modules hold beside their parameters."""
+    return {
+        module: {
+            tuple(held.shape)
+            for held in (*vars(module).values(), *module._buffers.values())
+            if isinstance(held, Tensor)
+        }
+        for module in modules
+    }
 
 
 # Forwards in training that the variances at BatchNorm are averaged over, besides the steps.

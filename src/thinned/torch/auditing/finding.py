@@ -28,6 +28,7 @@ class Observed:
     awake : names of modules in training mode after model.eval().
     first : a forward in training before the first evaluation, and `numbers` what modules hold after
         it, by attribute; `numbers_after` those after the first one behind the evaluations.
+    shapes : of the tensors that modules hold as attributes, after the first training step.
     overwritten : the error of a backward pass whose tensors were overwritten.
     left : names of modules whose mode differed after a forward, and what had happened.
     """
@@ -46,3 +47,4 @@ class Observed:
     first: Observer | None = None
     numbers: dict[nn.Module, dict[str, Any]] = field(default_factory=dict)
     numbers_after: dict[nn.Module, dict[str, Any]] = field(default_factory=dict)
+    shapes: dict[nn.Module, set[tuple[int, ...]]] = field(default_factory=dict)

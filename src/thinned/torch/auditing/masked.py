@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 
-from thinned.torch.auditing.draws import LIKELY, Seen
+from thinned.torch.auditing.draws import LIKELY, Seen, SeenLaw
 from thinned.torch.auditing.finding import Finding, Observed
 from thinned.torch.auditing.rule import KINDS, rule
+from thinned.torch.auditing.scale import Multiplied
 from thinned.torch.auditing.sites import by_site, in_forward, lines_of
 
 __all__: list[str] = []
@@ -89,6 +91,35 @@ def _repeated(seen: Observed) -> Iterator[Finding]:
                 )
         for one in draws:
             before[one.site].add(one.identity)
+    for one in _kept_masks(seen):
+        if one.site not in told:
+            told.add(one.site)
+            yield Finding(
+                one.site,
+                "repeated mask",
+                "The second training step drew none, and has kept that of the first"
+                f"{lines_of([one])}.",
+                "Draw a mask in each step; where one is to serve for a whole sequence, forget it "
+                "when the sequence ends.",
+            )
+
+
+def _kept_masks(seen: Observed) -> Iterator[Seen]:
+    """Masks of the first training step whose module ran in the second without drawing, and holds a
+    tensor of the mask's shape."""
+    if len(seen.trainings) < 2:
+        return
+    first, second = seen.trainings[:2]
+    drew = {one.module for one in in_forward(second)}
+    modules = {names[0]: module for module, names in seen.names.items()}
+    for one in in_forward(first):
+        module = modules.get(one.module)
+        if module is None or one.module in drew or one.law == SeenLaw.seed or not one.drawn:
+            continue
+        # As they were right after the first step; afterwards all is as it was before.
+        held = seen.shapes.get(module, set())
+        if second.calls.get(one.module, 0) and one.shape in held:
+            yield one
 
 
 @rule(
@@ -103,6 +134,7 @@ def _constant(seen: Observed) -> Iterator[Finding]:
         one = found[0]
         if site in told:
             continue  # with its reason
+        told.add(site)
         yield Finding(
             site,
             "one mask for the batch",
@@ -110,3 +142,31 @@ def _constant(seen: Observed) -> Iterator[Finding]:
             "Draw for each row: a mask of the input's length along the batch's axis. If rows lie "
             "along another axis, say batch_axis=.",
         )
+    for put in _put_on_all_rows(seen):
+        if put.site not in told:
+            told.add(put.site)
+            yield Finding(
+                put.site,
+                "one mask for the batch",
+                f"A mask of shape {put.gate} is put on a tensor of shape {put.shape}: all "
+                f"{seen.rows} rows have the same draws ({put.line}).",
+                "Draw for each row: a mask of the input's length along the batch's axis. If rows "
+                "lie along another axis, say batch_axis=.",
+            )
+
+
+def _put_on_all_rows(seen: Observed) -> Iterator[Multiplied]:
+    """Masks written by hand that keep the mean, as dropout does, and have one row for all."""
+    weights = {tuple(p.shape) for module in seen.names for p in module.parameters(recurse=False)}
+    for run in seen.trainings:
+        for put in run.scales.found:
+            shape, axis = put.shape, run.axis
+            gate = (1,) * (len(shape) - len(put.gate)) + put.gate
+            if len(shape) <= max(axis, 1) or shape[axis] != seen.rows or seen.rows < 2:
+                continue
+            if gate[axis] != 1 or math.prod(gate) < 2 or shape in weights or put.raw:
+                continue
+            in_front = axis == 0 and len(shape) > 2 and (shape[1] in (seen.rows, *run.others))
+            scaled = math.isclose(put.scale * put.keep, 1.0, rel_tol=1e-3)
+            if scaled and not in_front and put.group not in run.scales.others:
+                yield put

@@ -129,6 +129,7 @@ class Observer(ThreadMode):
     scales : what kept elements are multiplied by, in any module.
     uses : what became of dropped tensors.
     everything : site -> p and the line of a call that drops everything.
+    asleep : modules that were in evaluation mode when it began.
     switched : number of the entry into a module at which modes differed from the start, or None.
     """
 
@@ -160,9 +161,10 @@ class Observer(ThreadMode):
         self._frames: list[_Frame] = []
         self._busy = False
         self._handles: list[Any] = []
-        self.uses = Uses(self._place)
+        self.uses = Uses(self._place, self._trains)
         self._hearing = Hearing(list(self.names), self._heard, self.uses)
         self._modes = [m.training for m in self.names]
+        self.asleep = {m for m in self.names if not m.training}
 
     # ----------------------------------------------------------------------------- hooks, the clock
 
@@ -327,6 +329,9 @@ class Observer(ThreadMode):
         """Where code runs: the site of a dropout there, the module, the line."""
         module = self._frames[-1].name if self._frames else ""
         return self._site("dropout"), module, _line()
+
+    def _trains(self) -> bool:
+        return bool(self._frames) and self._frames[-1].module.training
 
     def _site(self, what: str) -> str:
         if not self._frames:

@@ -49,16 +49,19 @@ def _idle(seen: Observed) -> Iterator[Finding]:
         calls = sum(run.calls.get(name, 0) for run in seen.trainings)
         if calls and is_by_hand(module) and not _returns_its_input(seen, name):
             continue  # it does something, by draws that are not PyTorch's
+        asleep = calls and all(module in run.asleep for run in seen.trainings)
+        if asleep and _is_frozen(seen, name):
+            continue  # a teacher, or what else is kept as it is
         kind = type(module).__name__
         if isinstance(module, (nn.LSTM, nn.GRU, nn.RNN)) and module.num_layers == 1:
             detail = f"{kind} with p = {p:g} has one layer, and drops between layers only."
             mend = "Put a Dropout after it, use more layers, or leave dropout out."
         elif calls:
-            off = "" if module.training else ": it is in evaluation mode after model.train()"
+            off = ": it is in evaluation mode after model.train()" if asleep else ""
             detail = f"{kind} with p = {p:g} was called {calls} times in training, and drew nothing"
             detail += f"{off}."
             mend = "Let its forward draw where self.training is True, or take it out."
-            if not module.training:
+            if asleep:
                 mend = "Let train(mode) reach it, or take it out."
         elif (_kind_around(seen, name), name.rpartition(".")[2]) in chosen:
             continue  # the block is built without it, as others of its class are not
@@ -70,12 +73,33 @@ def _idle(seen: Observed) -> Iterator[Finding]:
             detail = f"{kind} with p = {p:g} was not called in {steps} training forwards."
             mend = "Call it in forward, or take it out."
         yield Finding(name, "never drops", detail, mend)
+    for call in {c.site: c for run in seen.trainings for c in run.uses.asleep}.values():
+        where = f" ({call.line})" if call.line else ""
+        yield Finding(
+            call.site,
+            "never drops",
+            f"A function with p = {call.p:g} was not told the mode, and then drops in none{where}.",
+            "Pass training=self.training: alpha dropout has False as default.",
+        )
 
 
 def _around(seen: Observed, name: str) -> nn.Module | None:
     """The module that holds another."""
     above = name.rpartition(".")[0]
     return next((m for m, names in seen.names.items() if above in names), None)
+
+
+def _is_frozen(seen: Observed, name: str) -> bool:
+    """Whether a module stands in a part of the model that model.train() leaves in evaluation, and
+    of which no parameter is trained."""
+    run, part = seen.trainings[0], _around(seen, name)
+    while part is not None and part in run.asleep:
+        parameters = list(part.parameters())
+        if parameters:
+            return not any(p.requires_grad for p in parameters)
+        name = name.rpartition(".")[0]
+        part = _around(seen, name)
+    return False
 
 
 def _kind_around(seen: Observed, name: str) -> type | None:

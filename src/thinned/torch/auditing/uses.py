@@ -31,6 +31,8 @@ _CHANNELS = {
     F.feature_alpha_dropout: (3, 4, 5),
 }
 _DROPPING = _PLAIN | frozenset(_CHANNELS)
+# These take training=False where nothing is said.
+_ASLEEP = frozenset({F.alpha_dropout, F.feature_alpha_dropout})
 
 _ATTENTION = {
     F.scaled_dot_product_attention: (4, "dropout_p"),
@@ -70,8 +72,20 @@ _LAST_LAYER = re.compile(
     r"(?:^|\.)(?:fc|fc_?out|classifier|head|out|output|output_layer|logits|lm_head|score)$"
 )
 _SOFTMAX = frozenset({F.softmax, torch.softmax, Tensor.softmax, F.gumbel_softmax})
+_PRODUCTS = frozenset(
+    {torch.matmul, torch.bmm, torch.baddbmm, Tensor.matmul, Tensor.__matmul__, Tensor.bmm}
+)
+# What is done to attention's scores before the softmax.
+_SCALING = frozenset(
+    {"div", "div_", "true_divide", "__truediv__", "mul", "mul_", "__mul__", "__rmul__"}
+    | {"masked_fill", "masked_fill_", "float", "half", "to", "clone", "contiguous"}
+)
 # What makes probabilities, or their logarithms, of scores.
 _CHANCES = _SOFTMAX | frozenset({F.log_softmax, torch.log_softmax, Tensor.log_softmax})
+
+
+# A layer that gives no more than these, and a fourth of what it takes, gives no features.
+_FEW = 16
 
 
 class Call(NamedTuple):
@@ -91,6 +105,10 @@ class Call(NamedTuple):
     words: frozenset[str]
 
 
+# A product of two tensors that nothing was dropped of.
+_PLAIN_PRODUCT = Call("", "", "", 0.0, frozenset())
+
+
 class _Layer(NamedTuple):
     """A linear layer: its module's name, and its numbers of outputs and inputs."""
 
@@ -102,7 +120,8 @@ class _Layer(NamedTuple):
     @property
     def gives_classes(self) -> bool:
         """Whether it is a network's last layer, by its width, and by its name or its softmax."""
-        is_last = self.is_chance or _LAST_LAYER.search(self.name) is not None
+        narrow = self.outputs <= _FEW and 4 * self.outputs <= self.inputs
+        is_last = self.is_chance or narrow or _LAST_LAYER.search(self.name) is not None
         return is_last and self.outputs < self.inputs
 
 
@@ -121,6 +140,7 @@ class Uses:
     Attributes
     ----------
     calls : list of Call.
+    asleep : calls, in a module in training, of a function that drops only where it is told to.
     thrown : calls whose every result was thrown away, after `finish`.
     logits : (call, what it went into): dropped scores.
     axes : (call, how): channels dropped along another axis.
@@ -128,9 +148,12 @@ class Uses:
     overwritten : (call, Reuse): a tensor that was dropped in place and is read again by its name.
     """
 
-    def __init__(self, place: Callable[[], tuple[str, str, str]]) -> None:
-        self.place = place
+    def __init__(
+        self, place: Callable[[], tuple[str, str, str]], trains: Callable[[], bool]
+    ) -> None:
+        self.place, self.trains = place, trains
         self.calls: list[Call] = []
+        self.asleep: list[Call] = []
         self.thrown: list[Call] = []
         self.logits: list[tuple[Call, str]] = []
         self.axes: list[tuple[Call, str]] = []
@@ -140,6 +163,8 @@ class Uses:
         self._origins: dict[int, tuple[weakref.ref[Tensor], str]] = {}
         self._layers: dict[int, tuple[weakref.ref[Tensor], _Layer]] = {}
         self._scores: dict[int, tuple[weakref.ref[Tensor], tuple[Call, _Layer]]] = {}
+        self._products: dict[int, tuple[weakref.ref[Tensor], Call]] = {}
+        self._channels: dict[int, tuple[weakref.ref[Tensor], tuple[Call, str]]] = {}
         self._softmaxes: dict[int, tuple[weakref.ref[Tensor], Call]] = {}
 
     def called(self, run: Callable[[], Any], func: Any, args: Any, kwargs: Any) -> Any:
@@ -159,6 +184,7 @@ class Uses:
             self._follow(func, name, given, out)
         elif name in _RECURRENT and isinstance(out, tuple) and isinstance(out[0], Tensor):
             self._origins[id(out[0])] = (weakref.ref(out[0]), _LAST)
+            self._read_last(given)
         return out
 
     def watch(self, x: Tensor | None, out: Tensor, call: tuple[str, str, str, float]) -> None:
@@ -175,7 +201,10 @@ class Uses:
 
     def _dropping(self, run: Any, func: Any, args: Any, kwargs: Any, x: Tensor) -> Any:
         p, in_place = _argument(args, kwargs, 1, "p", 0.5), _argument(args, kwargs, 3, "inplace", 0)
-        awake = bool(_argument(args, kwargs, 2, "training", "alpha" not in func.__name__))
+        awake = bool(_argument(args, kwargs, 2, "training", func not in _ASLEEP))
+        if func in _ASLEEP and not awake and self.trains() and 0.0 < p < 1.0:
+            site, module, line = self.place()
+            self.asleep.append(Call(site, module, line, float(p), frozenset()))
         if not awake or isinstance(p, Tensor) or not 0.0 < p < 1.0 or p is True:
             return run()
         site, module, line = self.place()
@@ -198,7 +227,30 @@ class Uses:
             layer = _known(self._layers, x)
             if layer is not None:
                 self._scores[id(out)] = (weakref.ref(out), (call, layer))
+            if _known(self._products, x) is _PLAIN_PRODUCT:
+                self._products[id(out)] = (weakref.ref(out), call)
+            if func in _CHANNELS and origin is None and x.dim() > 2:
+                how = _features_last(x)
+                self._channels[id(out)] = (weakref.ref(out), (call, how))
         return out
+
+    def _read_last(self, given: list[Tensor]) -> None:
+        """A layer takes the last axis of a tensor for its features, of which channels of the
+        second one may have been dropped."""
+        dropped = _known(self._channels, given[0]) if given else None
+        if dropped is not None:
+            self.axes.append(dropped)
+
+    def _follow_products(self, func: Any, name: str, first: Tensor | None, out: Tensor) -> None:
+        """Products of two tensors, which attention makes scores of, dropped before the softmax."""
+        if func in _PRODUCTS:
+            self._products[id(out)] = (weakref.ref(out), _PLAIN_PRODUCT)
+            return
+        made = None if first is None else _known(self._products, first)
+        if made is not None and name in _SCALING:
+            self._products[id(out)] = (weakref.ref(out), made)
+        elif made is not None and made is not _PLAIN_PRODUCT and func in _SOFTMAX:
+            self.logits.append((made, name))
 
     def _follow(self, func: Any, name: str, given: list[Tensor], out: Tensor) -> None:
         first = given[0] if given else None
@@ -215,6 +267,9 @@ class Uses:
         layer = None if first is None else _known(self._layers, first)
         if layer is not None and func in _CHANCES:
             self._layers[id(out)] = (weakref.ref(out), layer._replace(is_chance=True))
+        if func is F.linear or func in (F.layer_norm, torch.layer_norm):
+            self._read_last(given)
+        self._follow_products(func, name, first, out)
         dropped = None if first is None else _known(self._scores, first)
         if dropped is not None and func in _LOSSES:
             self.logits.append((dropped[0], name))
@@ -258,14 +313,18 @@ def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], at: int, name: str,
     return kwargs.get(name, kwargs.get("train", other) if name == "training" else other)
 
 
+def _features_last(x: Tensor) -> str:
+    return (
+        f"its input of shape {tuple(x.shape)} has its features in the last axis, and whole slices "
+        "of the second axis are dropped"
+    )
+
+
 def _wrong_axes(x: Tensor, origin: Any, dims: tuple[int, ...]) -> str:
     if x.dim() < 3:
         return f"its input has {x.dim()} axes, and so no channels"
     if origin == _LAST:
-        return (
-            f"its input of shape {tuple(x.shape)} has its features in the last axis, and whole "
-            "slices of the second axis are dropped"
-        )
+        return _features_last(x)
     if x.dim() not in dims:
         return f"its input has {x.dim()} axes, and {' or '.join(map(str, dims))} are meant"
     return ""

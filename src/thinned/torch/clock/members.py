@@ -213,7 +213,8 @@ class Awake:
             raise RuntimeError(
                 f"thinned: site {site.name!r} draws for an array of shape {shape}, whose axis "
                 f"{axis} does not hold the batch's {self.rows} rows, or as many entries of each as "
-                "in other batches: which draws are a row's cannot be said."
+                "in other batches: which draws are a row's cannot be said. Pass batch_size=1, "
+                "by which all are those of one row."
             )
         return entries
 
