@@ -1,7 +1,6 @@
 """Forms of cells, and of files, that people write and that were once read wrongly or not at all."""
 
 import numpy as np
-import openpyxl
 import pandas as pd
 import pytest
 
@@ -216,6 +215,7 @@ def test_an_option_is_shown_whole_or_not_at_all(column):
 
 def test_texts_among_a_spreadsheet_s_numbers(tmp_path):
     """What the sheet holds as numbers has no mark, and no say in what a mark of others means."""
+    openpyxl = pytest.importorskip("openpyxl", reason="openpyxl, of the extra [excel]")
     book = openpyxl.Workbook()
     sheet = book.active
     sheet.append(["grouped", "decimal", "share"])
@@ -311,6 +311,7 @@ def test_text_that_is_called_as_old_excel_files_are(tmp_path):
     path = tmp_path / "t.xls"
     path.write_text("a\tb\n" + "1\t2\n" * 20)
     assert read(path).frame.shape == (20, 2)
+    openpyxl = pytest.importorskip("openpyxl", reason="openpyxl, of the extra [excel]")
     book = openpyxl.Workbook()
     for row in (["a", "b"], [1, 2], [3, 4]):
         book.active.append(row)

@@ -209,7 +209,11 @@ def _batched(primitive: Any, args: Any, axes: Any, *, how: How) -> tuple[Any, in
         shape = (*x.shape[:at], size, *x.shape[at:])
         behind = tuple(k for k in range(len(shape)) if k != at)
         divided = _divided_as(pairs, x, at)
-        return lax.broadcast_in_dim(x, shape, behind, out_sharding=divided)
+        if divided is None:
+            return lax.broadcast_in_dim(x, shape, behind)
+        # JAX 0.12 heeds a mesh that x does not have only where it is the mesh at hand.
+        with jax.sharding.use_abstract_mesh(divided.mesh):
+            return lax.broadcast_in_dim(x, shape, behind, out_sharding=divided)
 
     operands = [
         x if one_mask and i in (1, 2) else put(x, axis) for i, (x, axis) in enumerate(pairs)
