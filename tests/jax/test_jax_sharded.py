@@ -71,6 +71,7 @@ def methods_sending(*names):
     return json.loads(done.stdout)
 
 
+@pytest.mark.long
 def test_what_orders_or_transforms_an_axis_that_is_divided():
     assert set(methods_sending("k_of_n_dropout", "spectral_dropout")) <= SENDING
 
