@@ -103,6 +103,11 @@ proxy_mode: Any = _asked_for("PROXY", "make_fx is not noticed")
 functional_mode: Any = _asked_for(
     "FUNCTIONAL", "checkpoints in compiled adopted models are not noticed"
 )
+without_functions: Any = _taken(
+    "torch._C:DisableTorchFunction",
+    "adopted models fail under modes that see functions",
+    nullcontext,
+)
 without_modes: Any = _taken(
     "torch.utils._python_dispatch:_disable_current_modes",
     "adopted models fail under dispatch modes",

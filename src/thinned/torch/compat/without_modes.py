@@ -13,7 +13,12 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from thinned.backends.torch.internals import functorch, without_modes, without_transforms
+from thinned.backends.torch.internals import (
+    functorch,
+    without_functions,
+    without_modes,
+    without_transforms,
+)
 
 __all__ = ["aside", "bare", "innermost"]
 
@@ -22,7 +27,7 @@ __all__ = ["aside", "bare", "innermost"]
 def aside() -> Iterator[None]:
     """Code within is run as if no mode and no transform were on. It costs 12 microseconds."""
     with (
-        torch._C.DisableTorchFunction(),
+        without_functions(),
         without_modes(),
         without_transforms(),
         torch.inference_mode(False),
