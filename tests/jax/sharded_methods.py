@@ -104,7 +104,7 @@ if __name__ == "__main__":
                 try:
                     sent_there = tried(row, way, kind)
                     told.setdefault(row.name, {})[f"{kind.name} {way}"] = sent_there
-                except Exception:
+                except Exception:  # of any kind: all are told at the end, and fail the process
                     wrong.append(f"{row.name} {kind} {way}: {traceback.format_exc(limit=-3)}")
     for one in wrong:
         print(one, file=sys.stderr)

@@ -51,6 +51,7 @@ def excel(name: str, raw: bytes) -> tuple[pd.DataFrame, list[str]]:
             warnings.simplefilter("ignore")  # of styles and the like, which are not read
             book = _opened(raw, computed=True, whole=_has_merged(raw))
             read, rows, filled = _first_table(book)
+    # What openpyxl raises of damaged files, also while their rows are read.
     except (KeyError, ValueError, OSError, zipfile.BadZipFile, IndexError, AttributeError):
         raise InputError(f"{name}: not a readable Excel file (.xlsx).") from None
     if not rows:

@@ -43,13 +43,8 @@ def _called_in(function: Callable[..., Any]) -> Iterator[Any]:
     """What the names of calls in a function's source stand for."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    except (
-        OSError,
-        SyntaxError,
-        TypeError,
-        ValueError,
-    ):  # made without a file, or a part of a line
-        return
+    except (OSError, SyntaxError, TypeError, ValueError):
+        return  # made without a file, or a part of a line, which has no source to read
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             parts: list[str] = []

@@ -325,8 +325,8 @@ def _modules_never_told(source: Source) -> Iterator[Hit]:
 
 
 def _blocks_never_told(source: Source) -> Iterator[Hit]:
-    """The layers of the tree that drop and are told training=False, in a call() that is told the
-    mode and never reads it."""
+    """Layers that drop and always get training=False, in a call() that takes `training` and never
+    reads it."""
     for call in source.calls:
         mode = next((k.value for k in call.keywords if k.arg == "training"), None)
         function = source.function_of(call) if mode is not None else None
@@ -341,4 +341,4 @@ def _blocks_never_told(source: Source) -> Iterator[Hit]:
         target = source.called(call).target
         known = isinstance(target, Built) and isinstance(target.kind, Class)
         if known and drops_inside(source, target):
-            yield call, "This layer is told training=False for good: its dropout never drops."
+            yield call, "This layer always gets training=False: its dropout never drops."

@@ -174,7 +174,7 @@ def other_phase(source: Source) -> Iterator[Hit]:
 
 
 def _set_in_forward(source: Source) -> Iterator[Hit]:
-    """A forward pass that sets the mode of its own module, or puts its dropout to training."""
+    """A forward method that sets the mode of its own module, or calls train() on its dropout."""
     sets = "train" in source.attributes or "eval" in source.attributes
     for info in source.classes.values() if sets else ():
         forward = info.methods.get("forward")
@@ -200,11 +200,13 @@ def _set_in_forward(source: Source) -> Iterator[Hit]:
 def _is_dropout(source: Source, call: ast.Call) -> bool:
     func = call.func
     made = source.interpreter.of(func.value) if isinstance(func, ast.Attribute) else None
+    function = source.function_of(call)
     return (
-        isinstance(made, Built)
+        function is not None
+        and isinstance(made, Built)
         and isinstance(made.kind, Named)
         and made.kind.name in DROPOUT_LAYERS
-        and not method_calls(source.function_of(call), "eval")  # type: ignore[arg-type]
+        and not method_calls(function, "eval")
     )
 
 

@@ -63,7 +63,10 @@ def _set_on_one(source: Source) -> Iterator[Hit]:
             for use in walk(loop.target)
         )
         if not turned:
-            yield attribute, f"Only {key} itself is told: the modules inside keep their mode."
+            yield (
+                attribute,
+                f"This sets the mode of {key} alone: the modules inside it keep theirs.",
+            )
 
 
 def _of_class(source: Source, info: ClassInfo, name: str) -> Iterator[ast.Attribute]:

@@ -88,17 +88,17 @@ beside_p: Any = Primitive("thinned_beside")
 # ------------------------------------------------------------------------------------------- types
 
 
-@noise_p.def_abstract_eval  # type: ignore[untyped-decorator]
+@noise_p.def_abstract_eval  # type: ignore[untyped-decorator]  # JAX: no types
 def _(x: Any, words: Any, scale: Any, *fill: Any, how: How) -> Any:
     return x.update(weak_type=False)
 
 
-@on_gradient_p.def_abstract_eval  # type: ignore[untyped-decorator]
+@on_gradient_p.def_abstract_eval  # type: ignore[untyped-decorator]  # JAX: no types
 def _(x: Any, words: Any, scale: Any, how: How) -> Any:
     return x.update(weak_type=False)
 
 
-@draw_p.def_abstract_eval  # type: ignore[untyped-decorator]
+@draw_p.def_abstract_eval  # type: ignore[untyped-decorator]  # JAX: no types
 def _(words: Any, how: HowDrawn) -> Any:
     shape = (*words.shape[: how.batch], *how.shape)
     made = words.update(shape=shape, dtype=TYPES[how.law], weak_type=False)
@@ -107,7 +107,7 @@ def _(words: Any, how: HowDrawn) -> Any:
     return made.update(sharding=how.sharding)
 
 
-@beside_p.def_abstract_eval  # type: ignore[untyped-decorator]
+@beside_p.def_abstract_eval  # type: ignore[untyped-decorator]  # JAX: no types
 def _(drawn: Any, like: Any) -> Any:
     return drawn
 

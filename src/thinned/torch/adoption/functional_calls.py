@@ -366,9 +366,16 @@ def _see_in_place() -> None:
         seen_in_programs(func)
 
 
-# Programs of Dynamo, unlike eager code, hand these to no mode by themselves: PyTorch would draw, in
-# silence. A constant to Dynamo, which runs it while it traces.
-see_in_place = torch.compiler.assume_constant_result(_see_in_place)
+# A constant to Dynamo, which runs it while it traces.
+_see_in_place = torch.compiler.assume_constant_result(_see_in_place)
+
+
+def _see_all(site: Site) -> None:
+    """In a program of Dynamo: have it show modes what it hides from them by itself, as eager code
+    does not. PyTorch would draw, and nobody would know."""
+    _see_in_place()
+    if site.gates:
+        see_draws()
 
 
 def _drops_between_layers(args: tuple[Any, ...]) -> bool:
@@ -432,9 +439,7 @@ class AdoptedForward(Cover):
                 result = function(*first, *args, **kwargs)
             else:
                 site: Any = self.site
-                see_in_place()
-                if site.gates:
-                    see_draws()
+                _see_all(site)
                 with Calls(site, self.own):
                     result = function(*first, *args, **kwargs)
             if begins:
@@ -451,9 +456,7 @@ class AdoptedForward(Cover):
     def _addressed(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         site: Any = self.site
         if torch.compiler.is_compiling():  # by itself, where the function that calls it was not
-            see_in_place()
-            if site.gates:
-                see_draws()
+            _see_all(site)
             with Calls(site, self.own):
                 return function(*args, **kwargs)
         if not self.watched and self.clock.awake is None:

@@ -122,6 +122,12 @@ def _kept_masks(seen: Observed) -> Iterator[Seen]:
             yield one
 
 
+_EACH_ROW = (
+    "Draw for each row: a mask of the input's length along the batch's axis. If rows lie along "
+    "another axis, say batch_axis=."
+)
+
+
 @rule(
     "one mask for the batch",
     observed="All rows have the same draws.",
@@ -139,8 +145,7 @@ def _constant(seen: Observed) -> Iterator[Finding]:
             site,
             "one mask for the batch",
             f"All {seen.rows} rows have the same draws, of shape {one.shape}{lines_of(found)}.",
-            "Draw for each row: a mask of the input's length along the batch's axis. If rows lie "
-            "along another axis, say batch_axis=.",
+            _EACH_ROW,
         )
     for put in _put_on_all_rows(seen):
         if put.site not in told:
@@ -150,8 +155,7 @@ def _constant(seen: Observed) -> Iterator[Finding]:
                 "one mask for the batch",
                 f"A mask of shape {put.gate} is put on a tensor of shape {put.shape}: all "
                 f"{seen.rows} rows have the same draws ({put.line}).",
-                "Draw for each row: a mask of the input's length along the batch's axis. If rows "
-                "lie along another axis, say batch_axis=.",
+                _EACH_ROW,
             )
 
 
